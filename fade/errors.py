@@ -1,0 +1,112 @@
+"""The one exception tree. A message names the key or file, the stage, and what to do next.
+
+Exit codes of the command line: ``FadeError`` 1 (the job failed), ``UsageError`` and everything below it 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FadeError(Exception):
+    """Base of every error that is raised on purpose: ``stage: what is wrong. Next: what to do.``"""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, stage: str = "", action: str = "") -> None:
+        self.what, self.stage, self.action = what, stage, action
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        head = f"{self.stage}: " if self.stage else ""
+        tail = f" Next: {self.action}" if self.action else ""
+        return f"{head}{self.what}{tail}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (workers, spawned ranks); the default reduce would drop the keywords.
+        return (_rebuild, (type(self), self.what, self.stage, self.action))
+
+
+def _rebuild(cls: type[FadeError], what: str, stage: str, action: str) -> FadeError:
+    error = cls.__new__(cls)
+    FadeError.__init__(error, what, stage=stage, action=action)
+    return error
+
+
+class UsageError(FadeError):
+    """What the user asked for cannot be asked for."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """params.yaml or an override: unknown key, wrong type, out of range."""
+
+
+class UnknownNameError(UsageError):
+    """A concept, method or style that does not exist; the nearest names are offered."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, stage: str = "") -> None:
+        self.kind, self.name = kind, name
+        near = nearest(name, known)
+        offer = f"did you mean {', '.join(repr(n) for n in near)}?" if near else f"choose one of the known {kind}s."
+        super().__init__(f"unknown {kind} {name!r}.", stage=stage, action=offer)
+
+
+class DataError(FadeError):
+    """The data set is not what it should be: manifest, pictures, counts, licences."""
+
+
+class RemoteError(DataError):
+    """A DVC remote cannot be reached, or an object there is missing, corrupt or hostile."""
+
+
+class BaseModelError(FadeError):
+    """A model directory is missing, incomplete, or in a format that is refused."""
+
+
+class AdapterError(FadeError):
+    """An adapter file is unreadable, foreign to this base, or has no effect."""
+
+
+class CacheError(FadeError):
+    """A cached artefact does not match the key under which it is stored."""
+
+
+class TrainingError(FadeError):
+    """Training could not start, was stopped, or lost its processes."""
+
+
+class DivergedError(TrainingError):
+    """A loss or a gradient is no longer finite. The last good checkpoint is kept."""
+
+
+class EvaluationError(FadeError):
+    """A metric cannot be computed from what was given."""
+
+
+class RegistryError(FadeError):
+    """MLflow could not record the run; the adapter is kept."""
+
+
+class OrchestrationError(FadeError):
+    """Prefect could not be reached or could not run the flow."""
+
+
+class BusyError(FadeError):
+    """Another process works on the same thing."""
+
+
+class StorageError(FadeError):
+    """A folder cannot be written, or the disk is full."""
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """The ``n`` known names closest to ``name``: by spelling first, then by shared words."""
+    names = list(known)
+    lower = {k.lower(): k for k in names}
+    found = [lower[k] for k in difflib.get_close_matches(name.lower(), list(lower), n=n, cutoff=0.6)]
+    words = set(name.lower().replace("_", " ").split())
+    by_words = sorted((k for k in names if words & set(k.lower().replace("_", " ").split())), key=len)
+    return list(dict.fromkeys([*found, *by_words]))[:n]

@@ -1,0 +1,70 @@
+"""The autoencoder: diffusers' AutoencoderKL with a factor of 8, trained on every drawing but the held-out artist's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from fade.config import AutoencoderConfig
+from fade.world.loop import Logs, OnStep, fit
+from fade.world.pictures import augment, to_unit
+
+
+def build(config: AutoencoderConfig) -> AutoencoderKL:
+    """An untrained autoencoder: (B, 3, 64, 64) <-> (B, latent_channels, 8, 8)."""
+    depth = len(config.channels)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * depth,
+        up_block_types=("UpDecoderBlock2D",) * depth,
+        block_out_channels=config.channels,
+        layers_per_block=1,
+        latent_channels=config.latent_channels,
+        norm_num_groups=8,
+        sample_size=64,
+    )
+
+
+def train(pixels: Tensor, shares: Tensor, config: AutoencoderConfig, folder: Path, *, seed: int, on_step: OnStep, identity: dict[str, str] | None = None) -> AutoencoderKL:
+    """Train on uint8 pictures (N, 64, 64, 3) drawn with probability ``shares`` (N,); the latents' scale is measured at the end.
+
+    Loss: L1 + squared error of pixels and of their gradients (edges are what drawings are made of) + a light KL.
+    """
+    torch.manual_seed(seed)
+    model = build(config)
+
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
+        pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)
+        x = augment(to_unit(pixels[pick]), generator, shift=0.08, scale=(0.7, 1.1), angle=10)
+        posterior = model.encode(x).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator)
+        y = model.decode(posterior.mean + posterior.std * noise).sample
+        error = y - x
+        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        square = error.square().mean()
+        loss = error.abs().mean() + 2 * square + 0.5 * edges + config.kl_weight * posterior.kl().mean()
+        return loss, {"psnr": float(10 * torch.log10(4 / square.detach()))}
+
+    average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
+    model.load_state_dict(average, strict=True)
+    model.eval().requires_grad_(False)
+    with torch.no_grad():
+        latents = torch.cat([model.encode(to_unit(p)).latent_dist.mean for p in pixels[:1024].split(64)])
+    model.register_to_config(scaling_factor=float(1 / latents.std()))
+    return model
+
+
+@torch.no_grad()
+def psnr(model: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio (dB) of each reconstruction, (N,), on uint8 pictures (N, 64, 64, 3)."""
+    out = []
+    for part in pixels.split(64):
+        x = to_unit(part)
+        y = model.decode(model.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
+        out.append(10 * torch.log10(4 / F.mse_loss(y, x, reduction="none").mean(dim=(1, 2, 3))))
+    return torch.cat(out)
