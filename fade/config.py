@@ -64,6 +64,8 @@ class SamplerConfig(Section):
     """Solver; ddim is deterministic given the initial latents."""
     steps: Positive = 20
     """Solver steps."""
+    spacing: Literal["leading", "trailing", "linspace"] = "trailing"
+    """Which timesteps a few-step solver visits; trailing starts at pure noise."""
     guidance_scale: Annotated[float, Field(ge=1)] = 2.5
     """Classifier-free guidance; 1 = off (no null-prompt pass)."""
     batch_size: Positive = 64
@@ -196,7 +198,7 @@ class ClipConfig(FitConfig):
 
     hidden: Positive = 128
     text_layers: Positive = 3
-    image_layers: Positive = 4
+    image_layers: Positive = 3
     heads: Positive = 4
     patch: Positive = 8
     max_tokens: Positive = 24
@@ -215,7 +217,11 @@ class AutoencoderConfig(FitConfig):
 
     channels: tuple[Positive, ...] = (16, 32, 64, 96)
     latent_channels: Positive = 16
-    kl_weight: Weight = 1e-5
+    kl_weight: Weight = 1e-7
+
+
+class DecoderConfig(FitConfig):
+    """The decoder alone, the encoder frozen: sharper pictures from the same latents."""
 
 
 class UnetConfig(FitConfig):
@@ -227,6 +233,8 @@ class UnetConfig(FitConfig):
     styled_captions: Annotated[float, Field(ge=0, le=1)] = 0.5
     views: Positive = 16
     """Augmented, pre-encoded views of each drawing."""
+    compile: bool = True
+    """Compile the training step: a few minutes once, then faster steps (needs a C++ compiler)."""
 
 
 class JudgeConfig(FitConfig):
@@ -243,6 +251,7 @@ class PretrainConfig(Section):
     """Folder of unpacked npm packages (else they are fetched with npm)."""
     clip: ClipConfig = ClipConfig(steps=2500, batch_size=128, lr=1e-3)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2500, batch_size=8, lr=2e-3)
+    decoder: DecoderConfig = DecoderConfig(steps=2000, batch_size=8, lr=1e-3)
     unet: UnetConfig = UnetConfig(steps=8000, batch_size=32, lr=2e-3, ema=0.999)
     judge: JudgeConfig = JudgeConfig(steps=2500, batch_size=64, lr=2e-3)
 

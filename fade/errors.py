@@ -62,6 +62,10 @@ class RemoteError(DataError):
     """A DVC remote cannot be reached, or an object there is missing, corrupt or hostile."""
 
 
+class UnreachableError(RemoteError):
+    """A remote did not answer: the only remote error that is worth trying again."""
+
+
 class BaseModelError(FadeError):
     """A model directory is missing, incomplete, or in a format that is refused."""
 
@@ -88,6 +92,10 @@ class EvaluationError(FadeError):
 
 class RegistryError(FadeError):
     """MLflow could not record the run; the adapter is kept."""
+
+
+class RegistryUnreachableError(RegistryError):
+    """The tracking server does not answer: the one registry fault that is worth a retry."""
 
 
 class OrchestrationError(FadeError):

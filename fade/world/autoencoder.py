@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from fade.config import AutoencoderConfig
+from fade.config import AutoencoderConfig, DecoderConfig
 from fade.world.loop import Logs, OnStep, fit
 from fade.world.pictures import augment, to_unit
 
@@ -33,10 +33,16 @@ def build(config: AutoencoderConfig) -> AutoencoderKL:
 def train(pixels: Tensor, shares: Tensor, config: AutoencoderConfig, folder: Path, *, seed: int, on_step: OnStep, identity: dict[str, str] | None = None) -> AutoencoderKL:
     """Train on uint8 pictures (N, 64, 64, 3) drawn with probability ``shares`` (N,); the latents' scale is measured at the end.
 
-    Loss: L1 + squared error of pixels and of their gradients (edges are what drawings are made of) + a light KL.
+    Loss: absolute and squared error of pixels, of their gradients (edges are what drawings are made of) and of 8x8 means
+    (a wrong colour is worse than a wrong texture), and a light KL.
     """
     torch.manual_seed(seed)
     model = build(config)
+    # A posterior that starts as wide as the prior drowns most channels before the decoder can use them (with the usual
+    # start seven of sixteen stayed dead and colours were lost); it starts narrow instead.
+    with torch.no_grad():
+        bias = model.quant_conv.bias
+        bias[config.latent_channels :] = -6.0
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)
@@ -44,11 +50,8 @@ def train(pixels: Tensor, shares: Tensor, config: AutoencoderConfig, folder: Pat
         posterior = model.encode(x).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
         y = model.decode(posterior.mean + posterior.std * noise).sample
-        error = y - x
-        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        square = error.square().mean()
-        loss = error.abs().mean() + 2 * square + 0.5 * edges + config.kl_weight * posterior.kl().mean()
-        return loss, {"psnr": float(10 * torch.log10(4 / square.detach()))}
+        loss, logs = _reconstruction(y - x)
+        return loss + config.kl_weight * posterior.kl().mean(), logs
 
     average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
     model.load_state_dict(average, strict=True)
@@ -57,6 +60,38 @@ def train(pixels: Tensor, shares: Tensor, config: AutoencoderConfig, folder: Pat
         latents = torch.cat([model.encode(to_unit(p)).latent_dist.mean for p in pixels[:1024].split(64)])
     model.register_to_config(scaling_factor=float(1 / latents.std()))
     return model
+
+
+def refine_decoder(model: AutoencoderKL, pixels: Tensor, shares: Tensor, config: DecoderConfig, folder: Path, *, seed: int, on_step: OnStep, identity: dict[str, str] | None = None) -> None:
+    """Train the decoder on, in place, with the encoder (and so every latent) fixed. Same loss without the KL.
+
+    The latents get a little noise, as those that a sampler makes are never exact.
+    """
+    model.requires_grad_(False)
+    model.decoder.requires_grad_(True)
+    model.post_quant_conv.requires_grad_(True)
+
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
+        pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)
+        x = augment(to_unit(pixels[pick]), generator)
+        with torch.no_grad():
+            z = model.encode(x).latent_dist.mode()
+            z = z + 0.03 * torch.randn(z.shape, generator=generator) / model.config.scaling_factor
+        loss, logs = _reconstruction(model.decode(z).sample - x)
+        return loss, logs
+
+    average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
+    model.load_state_dict(average, strict=False)
+    model.eval().requires_grad_(False)
+
+
+def _reconstruction(error: Tensor) -> tuple[Tensor, Logs]:
+    """The loss of an error image (B, 3, H, W) in the range -1..1, and its PSNR (dB)."""
+    square = error.square().mean()
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    colour = F.avg_pool2d(error, 8).square().mean()
+    loss = 0.5 * error.abs().mean() + 4 * square + 0.25 * edges + 4 * colour
+    return loss, {"psnr": float(10 * torch.log10(4 / square.detach()))}
 
 
 @torch.no_grad()

@@ -1,0 +1,127 @@
+"""A Stable Diffusion held open: one UNet in memory, prompts encoded once, noise predicted in batches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fade.base.directory import PIPELINE_PARTS, check_pipeline, directory_sha256, resolve
+from fade.base.sampling import sample
+from fade.config import SamplerConfig
+from fade.errors import BaseModelError
+
+
+class Base:
+    """The original model. Adapters are inserted into ``unet`` by ``fade.mesh`` and switched off to get the teacher back."""
+
+    def __init__(self, path: str, parts: dict[str, Any], sha256: str, device: torch.device) -> None:
+        self.path, self.sha256, self.device = path, sha256, device
+        self.unet, self.vae, self.text_encoder = parts["unet"], parts["vae"], parts["text_encoder"]
+        self.tokenizer, self.scheduler = parts["tokenizer"], parts["scheduler"]
+        self._encoded: dict[str, Tensor] = {}
+
+    @classmethod
+    def load(cls, path: str, *, device: str = "auto") -> Base:
+        """Load a local directory in diffusers' Stable Diffusion layout (or a hub id) in float32, frozen, in eval mode.
+
+        Raises BaseModelError when the directory is missing, incomplete, unreadable, or holds anything but safetensors.
+        """
+        from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        home = resolve(path)
+        check_pipeline(home)
+        local: dict[str, Any] = {"local_files_only": True}
+        weights = {**local, "use_safetensors": True}
+        where = torch.device(pick_device(device))
+        try:
+            parts: dict[str, Any] = {
+                "unet": UNet2DConditionModel.from_pretrained(home, subfolder="unet", **weights),
+                "vae": AutoencoderKL.from_pretrained(home, subfolder="vae", **weights),
+                "text_encoder": CLIPTextModel.from_pretrained(home, subfolder="text_encoder", **weights),
+                "tokenizer": CLIPTokenizer.from_pretrained(home / "tokenizer", **local),
+                "scheduler": DDPMScheduler.from_pretrained(home, subfolder="scheduler", **local),
+            }
+        except Exception as error:  # the libraries raise a dozen kinds; the user needs the directory and the reason
+            action = "compare it with a directory that diffusers saved."
+            raise BaseModelError(f"{path} cannot be loaded: {error}.", stage="base", action=action) from error
+        for name in ("unet", "vae", "text_encoder"):
+            parts[name].to(where).eval().requires_grad_(False)
+        return cls(path, parts, directory_sha256(home, PIPELINE_PARTS), where)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one latent."""
+        size = self.unet.config.sample_size
+        return (self.unet.config.in_channels, size, size)
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Prompt embeddings (B, T, D) on the device; each prompt is encoded once in the life of the model."""
+        new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
+        for start in range(0, len(new), 256):
+            part = new[start : start + 256]
+            ids = self.tokenizer(part, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt")
+            with torch.no_grad():
+                states = self.text_encoder(input_ids=ids["input_ids"].to(self.device)).last_hidden_state
+            self._encoded.update(zip(part, states, strict=True))
+        return torch.stack([self._encoded[p] for p in prompts])
+
+    def predict_noise(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
+        """Predicted noise (B, C, h, w) of noisy latents (B, C, h, w) at timesteps (B,) under embeddings (B, T, D)."""
+        noise: Tensor = self.unet(latents, timesteps, encoder_hidden_states=embeds).sample
+        return noise
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t of clean latents (B, C, h, w): sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise."""
+        noisy: Tensor = self.scheduler.add_noise(latents, noise, timesteps)
+        return noisy
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        sampler: SamplerConfig,
+        on_batch: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Tensor:
+        """Clean latents (B, C, h, w), float32 on the CPU, one a prompt; the seed alone names a picture's initial noise."""
+        return sample(self, prompts, seeds, sampler, on_batch)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, batch_size: int = 64) -> np.ndarray:
+        """Pictures (B, H, W, 3), uint8, of scaled latents (B, C, h, w)."""
+        scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
+        out = []
+        for part in latents.split(batch_size):
+            picture = self.vae.decode(part.to(self.device) / scale + shift).sample
+            out.append(((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(out)
+
+
+def pick_device(device: str = "auto") -> str:
+    """``auto``: the process's GPU when there is one, else the CPU."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def quiet_libraries() -> None:
+    """Model libraries print bars and advice of their own; the command line has one voice."""
+    import diffusers
+    import transformers
+
+    with contextlib.suppress(AttributeError):
+        diffusers.utils.logging.set_verbosity_error()
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+
+
+def local(path: str | Path) -> bool:
+    """Whether a model is named by a directory (and not by a hub id)."""
+    return Path(path).is_dir()

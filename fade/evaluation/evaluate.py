@@ -1,0 +1,138 @@
+"""Judge a base and its erased self on the same seeds: target, trained neighbours, held-out neighbours, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from fade.concepts import Vocabulary, fill
+from fade.config import EvaluateConfig
+from fade.evaluation.accuracy import bootstrap_means, confusion, interval, mean_accuracy, top1
+from fade.evaluation.consistency import ssim
+from fade.evaluation.drift import null_drift
+from fade.evaluation.erb import erasing_retention_balance
+from fade.evaluation.judge import Judge
+from fade.mesh import Mesh
+from fade.neighborhood import Neighborhood
+from fade.studio import OnBatch, Studio
+
+GROUPS = ("target", "adjacent", "heldout", "rest")
+_SHORT = {"target": "A_tar", "adjacent": "A_adj", "heldout": "A_heldout", "rest": "A_rest"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers (percent) and the pictures behind them: concept -> (base, erased), each uint8 (n, H, W, 3)."""
+
+    numbers: dict[str, Any]
+    pictures: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+
+
+def rest_sample(vocabulary: Vocabulary, taken: Sequence[str], size: int, seed: int) -> list[str]:
+    """A fixed sample of the vocabulary without ``taken``: one seeded order for all targets, so its pictures are shared."""
+    order = np.random.default_rng(seed).permutation(len(vocabulary))
+    return [vocabulary.names[i] for i in order if vocabulary.names[i] not in set(taken)][:size]
+
+
+def evaluate(
+    studio: Studio,
+    mesh: Mesh,
+    adapter_sha256: str,
+    hood: Neighborhood,
+    vocabulary: Vocabulary,
+    judge: Judge,
+    config: EvaluateConfig,
+    on_batch: OnBatch = lambda done, total: None,
+) -> Evaluation:
+    """Judge both models. The adapter is active when this is called, and active again when it returns.
+
+    Raises EvaluationError when the judge lacks a label.
+    """
+    rest = rest_sample(vocabulary, [hood.target, *hood.neighbours, *hood.heldout], config.rest_concepts, config.seed)
+    groups = {"target": [hood.target], "adjacent": hood.neighbours, "heldout": hood.heldout, "rest": rest}
+    role = {name: group for group in GROUPS for name in groups[group]}
+    judge.require(list(role))
+    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    prompts = {name: fill(studio.sampler.prompt, name) for name in role}
+    with mesh.off():
+        base_drawn = studio.draw(list(prompts.values()), seeds, on_batch=on_batch)
+    erased_drawn = studio.draw(list(prompts.values()), seeds, adapter_sha256, on_batch)
+    pictures = {name: (base_drawn[p].pixels, erased_drawn[p].pixels) for name, p in prompts.items()}
+    base_odds, erased_odds = (_odds(judge, pictures, which) for which in (0, 1))
+    hits = {
+        which: {name: top1(odds[name], judge.index(name)) for name in role}
+        for which, odds in (("base", base_odds), ("erased", erased_odds))
+    }
+    similar = {name: ssim(*pictures[name]) for name in role}
+    numbers = _numbers(groups, hits, config)
+    numbers |= {
+        "target": hood.target,
+        "neighbours": hood.neighbours,
+        "heldout": hood.heldout,
+        "rest": rest,
+        "evaluation_seed": config.seed,
+        "per_concept": [_row(name, role[name], hits, similar[name]) for name in role],
+        "confusion": confusion(erased_odds[hood.target], judge.labels),
+        "base_confusion": confusion(base_odds[hood.target], judge.labels),
+        "spatial_consistency": _consistency(np.concatenate([similar[n] for n in rest]) if rest else np.array([]), config),
+        "target_probability": {"base": _own(base_odds, judge, hood.target), "erased": _own(erased_odds, judge, hood.target)},
+        "null_drift": null_drift(studio.base, mesh, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=studio.sampler.negative_prompt),
+    }
+    return Evaluation(numbers, pictures)
+
+
+def _odds(judge: Judge, pictures: dict[str, tuple[np.ndarray, np.ndarray]], which: int) -> dict[str, np.ndarray]:
+    names = list(pictures)
+    odds = judge(np.concatenate([pictures[n][which] for n in names])).numpy()
+    return dict(zip(names, np.split(odds, len(names)), strict=True))
+
+
+def _numbers(groups: dict[str, list[str]], hits: dict[str, dict[str, np.ndarray]], config: EvaluateConfig) -> dict[str, Any]:
+    mean: dict[str, dict[str, float]] = {}
+    spread: dict[str, dict[str, np.ndarray]] = {}
+    for model in ("base", "erased"):
+        rng = np.random.default_rng([config.seed, len(model)])
+        group_hits = {g: [hits[model][n] for n in names] for g, names in groups.items()}
+        mean[model] = {_SHORT[g]: mean_accuracy(h) for g, h in group_hits.items()}
+        spread[model] = {_SHORT[g]: bootstrap_means(h, config.bootstrap, rng) for g, h in group_hits.items()}
+    erased = dict(mean["erased"])
+    boot = dict(spread["erased"])
+    erased["A_er"], boot["A_er"] = 100.0 - erased.pop("A_tar"), 100.0 - boot.pop("A_tar")
+    erased["ERB"] = float(erasing_retention_balance(erased["A_er"], erased["A_adj"]))
+    boot["ERB"] = erasing_retention_balance(boot["A_er"], boot["A_adj"])
+    order = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
+    n = config.images_per_concept
+    return {
+        "metrics": {k: erased[k] for k in order},
+        "base_metrics": mean["base"],
+        "intervals": {k: interval(boot[k]) for k in order},
+        "base_intervals": {k: interval(v) for k, v in spread["base"].items()},
+        "n": {"per_concept": n, **{g: n * len(names) for g, names in groups.items()}},
+    }
+
+
+def _row(name: str, role: str, hits: dict[str, dict[str, np.ndarray]], similar: np.ndarray) -> dict[str, Any]:
+    base, erased = (100.0 * float(hits[m][name].mean()) for m in ("base", "erased"))
+    return {"concept": name, "role": role, "n": len(similar), "base": base, "erased": erased, "ssim": float(similar.mean())}
+
+
+def _consistency(values: np.ndarray, config: EvaluateConfig) -> dict[str, Any]:
+    if not len(values):
+        return {"mean": float("nan"), "lo": float("nan"), "hi": float("nan"), "n": 0, "role": "rest"}
+    rng = np.random.default_rng(config.seed)
+    means = values[rng.integers(0, len(values), (config.bootstrap, len(values)))].mean(1)
+    lo, hi = interval(means)
+    return {"mean": float(values.mean()), "lo": lo, "hi": hi, "n": len(values), "role": "rest"}
+
+
+def _own(odds: dict[str, np.ndarray], judge: Judge, name: str) -> float:
+    return float(odds[name][:, judge.index(name)].mean())
+
+
+def _mixed_latents(drawn: dict[str, Any], prompts: dict[str, str], each: int = 4) -> torch.Tensor:
+    """A few clean latents of every judged concept: drift is measured where pictures are made, not only at the target."""
+    return torch.cat([drawn[p].latents[:each] for p in prompts.values()])

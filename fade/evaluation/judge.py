@@ -1,0 +1,53 @@
+"""The judge: an image classifier loaded by transformers, asked for the probability of every label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fade.base.directory import directory_sha256, refuse_pickles, resolve
+from fade.errors import BaseModelError, EvaluationError
+from fade.imaging import Preprocessor
+
+
+class Judge:
+    """Probabilities over the labels of an image classifier (FADE evaluates with a ResNet-50 fine-tuned per data set)."""
+
+    def __init__(self, where: str, device: torch.device | str = "cpu") -> None:
+        from transformers import AutoModelForImageClassification
+
+        home = resolve(where, "judge")
+        refuse_pickles(home, "judge")
+        try:
+            self.model: Any = AutoModelForImageClassification.from_pretrained(home, local_files_only=True, use_safetensors=True)
+        except Exception as error:  # transformers raises many kinds
+            what = f"{where} is no image classifier that loads: {error}."
+            raise BaseModelError(what, stage="judge", action="see data.judge.") from error
+        self.model.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.labels = [str(self.model.config.id2label[i]) for i in range(self.model.config.num_labels)]
+        self.prepare = Preprocessor(home, getattr(self.model.config, "image_size", 224))
+        self.sha256 = directory_sha256(home)
+
+    def index(self, concept: str) -> int:
+        """The label's position. Raises EvaluationError when the judge does not know the concept."""
+        try:
+            return self.labels.index(concept)
+        except ValueError:
+            what = f"the judge has no label {concept!r}."
+            raise EvaluationError(what, stage="evaluate", action="train a judge on this vocabulary, or name one in data.judge.") from None
+
+    def require(self, concepts: Sequence[str]) -> None:
+        """Raises EvaluationError for the first concept without a label."""
+        for concept in concepts:
+            self.index(concept)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
+        """Probabilities (B, L), float32 on the CPU, of uint8 pictures (B, H, W, 3)."""
+        parts = (self.prepare(pixels[i : i + batch_size]).to(self.device) for i in range(0, len(pixels), batch_size))
+        return torch.cat([self.model(pixel_values=x).logits.float().softmax(-1).cpu() for x in parts])

@@ -1,0 +1,106 @@
+"""Erasing objectives, registered by name: one file a method, each a function of a noise predictor and a batch of tensors.
+
+A file in this folder is found by itself; it calls ``register`` once for each of its variants.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fade.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fade.config import MethodConfig
+
+
+class Predictor(Protocol):
+    """Predicted noise (B, C, h, w) of noisy latents x (B, C, h, w) at timesteps t (B,) under embeddings emb (B, T, D)."""
+
+    def student(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
+        """The adapted model; carries gradients."""
+        ...
+
+    def teacher(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
+        """The original model: adapters off, no gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's noisy latents and prompt embeddings."""
+
+    x: Tensor
+    """(n_t, C, h, w) noisy latents of the target concept's pictures."""
+    t: Tensor
+    """(n_t,) their timesteps."""
+    x_adj: Tensor
+    """(n_a, C, h, w) noisy latents of the neighbours' pictures."""
+    t_adj: Tensor
+    """(n_a,) their timesteps."""
+    target: Tensor
+    """(1, T, D) the target's prompt, e."""
+    null: Tensor
+    """(1, T, D) the null prompt."""
+    neighbours: Tensor
+    """(K, T, D) the neighbours' prompts, a_i."""
+    which: Tensor
+    """(n_a,) the neighbour that each latent of x_adj shows."""
+
+
+Loss = Callable[[Predictor, Batch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
+"""The loss, a scalar that carries gradients, and its unweighted terms by name (detached scalars)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered objective."""
+
+    name: str
+    variant: str
+    source: str
+    """Where the objective comes from, and what of it is ours."""
+    needs_neighbours: bool
+    """Whether the loss is undefined without neighbours (K = 0)."""
+    loss: Loss
+    ramp: bool = False
+    """The learning rate is one linear ramp over all steps, whatever train.warmup says."""
+    recipe: tuple[str, ...] = ()
+    """``--set`` overrides under which its authors ran it; for comparisons."""
+
+
+_METHODS: dict[tuple[str, str], Method] = {}
+
+
+def register(method: Method) -> Method:
+    """Add a method. Raises UsageError when its name and variant are taken by another."""
+    key = (method.name, method.variant)
+    if _METHODS.get(key, method) != method:
+        raise UsageError(f"method {method.name} ({method.variant}) is registered twice.", stage="methods", action="rename one.")
+    _METHODS[key] = method
+    return method
+
+
+def known_methods() -> dict[str, list[str]]:
+    """Registered names and their variants, sorted."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    out: dict[str, list[str]] = {}
+    for name, variant in sorted(_METHODS):
+        out.setdefault(name, []).append(variant)
+    return out
+
+
+def get_method(name: str, variant: str) -> Method:
+    """The registered method. Raises UnknownNameError that offers the nearest name or variant."""
+    known = known_methods()
+    if name not in known:
+        raise UnknownNameError("method", name, known, stage="method.name")
+    if variant not in known[name]:
+        raise UnknownNameError("variant", variant, known[name], stage=f"method.variant of {name}")
+    return _METHODS[(name, variant)]

@@ -1,0 +1,154 @@
+"""Concept Neighborhood (FADE, CVPR 2025, section 3; science.md 1.2): the concepts whose pictures lie closest to the target's.
+
+For each candidate, m pictures by the original model; each CLIP image feature L2-normalised; class mean; cosine to the target's
+mean; the top K. The pictures of the whole vocabulary are made once per (base, sampler, seed), so every further target is free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fade.base.directory import directory_sha256, refuse_pickles, resolve
+from fade.cache import Cache
+from fade.concepts import Vocabulary, fill
+from fade.config import NeighborhoodConfig
+from fade.errors import BaseModelError, ConfigError
+from fade.imaging import Preprocessor
+from fade.studio import OnBatch, Studio
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """A target, its K neighbours (trained on) and the next ones (held out), with the cosines of the whole vocabulary."""
+
+    target: str
+    neighbours: list[str]
+    heldout: list[str]
+    names: tuple[str, ...]
+    matrix: np.ndarray  # (N, N) cosines of class means, vocabulary order
+    cache_key: str
+    seed: int
+    images_per_concept: int
+    picture_keys: dict[str, str] = field(default_factory=dict)  # concept -> cache key of its mined pictures
+
+    @property
+    def similarities(self) -> dict[str, float]:
+        """Cosine of every other concept to the target, descending."""
+        row = self.matrix[self.names.index(self.target)]
+        order = np.argsort(-row, kind="stable")
+        return {self.names[i]: float(row[i]) for i in order if self.names[i] != self.target}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "neighbours": self.neighbours,
+            "heldout": self.heldout,
+            "similarities": {k: round(v, 6) for k, v in self.similarities.items()},
+            "names": list(self.names),
+            "matrix": np.round(self.matrix.astype(float), 6).tolist(),
+            "cache_key": self.cache_key,
+            "seed": self.seed,
+            "images_per_concept": self.images_per_concept,
+        }
+
+
+class ImageEncoder:
+    """The image tower of a CLIP: L2-normalised features of pictures."""
+
+    def __init__(self, where: str, device: torch.device | str = "cpu") -> None:
+        from transformers import CLIPModel
+
+        home = resolve(where, "clip")
+        refuse_pickles(home, "clip")
+        try:
+            self.model: Any = CLIPModel.from_pretrained(home, local_files_only=True, use_safetensors=True)
+        except Exception as error:  # transformers raises many kinds
+            raise BaseModelError(f"{where} is no CLIP that loads: {error}.", stage="clip", action="see data.clip.") from error
+        self.model.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.prepare = Preprocessor(home, self.model.config.vision_config.image_size)
+        self.sha256 = directory_sha256(home)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
+        """uint8 (B, H, W, 3) -> float32 (B, D), unit length, on the CPU."""
+        parts = (self.prepare(pixels[i : i + batch_size]).to(self.device) for i in range(0, len(pixels), batch_size))
+        return torch.cat([F.normalize(_features(self.model, x), dim=-1).cpu() for x in parts])
+
+
+def _features(model: Any, x: Tensor) -> Tensor:
+    out = model.get_image_features(pixel_values=x)
+    features: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+    return features
+
+
+def mine(
+    target: str,
+    vocabulary: Vocabulary,
+    studio: Studio,
+    encoder: ImageEncoder,
+    config: NeighborhoodConfig,
+    on_batch: OnBatch = lambda done, total: None,
+) -> Neighborhood:
+    """Mine the neighbourhood of ``target``.
+
+    Raises UnknownNameError for a target outside the vocabulary and ConfigError when K and k_heldout exceed it.
+    """
+    vocabulary.index(target)
+    wanted, others = config.k + config.k_heldout, len(vocabulary) - 1
+    if wanted > others:
+        what = f"neighborhood.k + neighborhood.k_heldout = {wanted}, but {target!r} has only {others} candidates."
+        raise ConfigError(what, stage="mine", action="lower neighborhood.k or neighborhood.k_heldout.")
+    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    prompts = {name: fill(studio.sampler.prompt, name) for name in vocabulary.names}
+    keys = {name: studio.key(prompt, seeds) for name, prompt in prompts.items()}
+    key = Cache.key(pictures=list(keys.values()), clip=encoder.sha256)
+    held = studio.cache.get("similarities", key)
+    if held is None:
+        drawn = studio.draw(list(prompts.values()), seeds, on_batch=on_batch)
+        pixels = np.concatenate([drawn[prompts[name]].pixels for name in vocabulary.names])
+        held = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary))}
+        studio.cache.put("similarities", key, held)
+    matrix = held["matrix"].numpy()
+    row = matrix[vocabulary.index(target)].copy()
+    row[vocabulary.index(target)] = -np.inf
+    # A stable order, so that equal cosines fall in vocabulary order on every machine.
+    ranked = [vocabulary.names[i] for i in np.argsort(-row, kind="stable")]
+    return Neighborhood(
+        target=target,
+        neighbours=ranked[: config.k],
+        heldout=ranked[config.k : wanted],
+        names=vocabulary.names,
+        matrix=matrix,
+        cache_key=key,
+        seed=config.seed,
+        images_per_concept=config.images_per_concept,
+        picture_keys=keys,
+    )
+
+
+def similarity_matrix(features: Tensor, concepts: int) -> Tensor:
+    """Cosines (N, N) between class means of unit features (N * m, D), m consecutive rows a concept."""
+    means = F.normalize(features.unflatten(0, (concepts, -1)).mean(1), dim=-1)
+    return means @ means.T
+
+
+def training_latents(hood: Neighborhood, studio: Studio) -> dict[str, Tensor]:
+    """The mined clean latents as training data: "target" (m, C, h, w) and "neighbours" (K, m, C, h, w)."""
+    seeds = [hood.seed + i for i in range(hood.images_per_concept)]
+    names = [hood.target, *hood.neighbours]
+    drawn = studio.draw([fill(studio.sampler.prompt, n) for n in names], seeds)
+    latents = [drawn[fill(studio.sampler.prompt, n)].latents for n in names]
+    return {"target": latents[0], "neighbours": torch.stack(latents[1:])}
+
+
+def vocabulary_path(images: Path) -> Path:
+    """Where a data set's vocabulary is read from."""
+    return images / "manifest.csv"

@@ -1,0 +1,126 @@
+"""The model card: what the adapter does, how well, how to load it, where it comes from. Markdown with a YAML head."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fade.report.data import ROLES
+from fade.report.html import findings, headline, metric_table, number
+
+
+def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: str, command: str) -> str:
+    """The card's text. ``base_model``: directory or hub id as the params name it; ``command`` makes the adapter again."""
+    target = str(result["target"])
+    level, line = headline(result)
+    head = {
+        "library_name": "diffusers",
+        "base_model": base_model,
+        "tags": ["concept-erasure", "lora", "text-to-image", f"method:{result['method']}"],
+    }
+    parts = [
+        "---",
+        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()),  # JSON is YAML
+        "---",
+        "",
+        f"# {_plain(target)}, erased",
+        "",
+        _plain(line),
+        "",
+        *(f"- {'yes' if f.holds else '**no**'}: {_plain(f.text)}" for f in findings(result)),
+        "",
+        "A LoRA adapter for one base model. With it, prompts for the target give something else; without it, the base is what it was.",
+        "",
+        "## Use",
+        "",
+        *_usage(base_model, target),
+        "",
+        "## Evidence",
+        "",
+        "Percent, with 95 % bootstrap intervals; the same seeds for the original and the erased model.",
+        "",
+        *_table(
+            ("metric", "n", "original", "erased", "meaning"),
+            [
+                (m["key"], str(m["n"] or "—"), _value(m["base"], m["base_interval"]), _value(m["erased"], m["interval"]), m["meaning"])
+                for m in metric_table(result)
+            ],
+        ),
+        "",
+        *_table(
+            ("concept", "role", "n", "original %", "erased %"),
+            [(str(e["concept"]), ROLES[e["role"]], str(e["n"]), number(e["base"]), number(e["erased"])) for e in result["per_concept"]],
+        ),
+        "",
+        "What the target's pictures are judged to be now: "
+        + "; ".join(f"{_plain(str(e['becomes']))} {number(e['share'])} %" for e in result["confusion"])
+        + ".",
+        "",
+        "## Limits",
+        "",
+        "- Measured on the prompts, seeds and judge of this run only. Paraphrases, other languages and attacks were not part of it.",
+        "- The adapter is a file beside the base: whoever has the base can leave it out.",
+        "- A target that turned into a neighbour counts as erased; see what it is judged to be, above.",
+        "",
+        "## Provenance",
+        "",
+        *_table(("what", "value"), _provenance(result, lineage)),
+        "",
+        "## Make it again",
+        "",
+        *_fence("sh", command),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _usage(base_model: str, target: str) -> list[str]:
+    code = "\n".join(
+        (
+            "from diffusers import StableDiffusionPipeline",
+            "",
+            f"pipe = StableDiffusionPipeline.from_pretrained({json.dumps(base_model, ensure_ascii=False)})",
+            'pipe.load_lora_weights(".", weight_name="adapter.safetensors")',
+            f"pipe({json.dumps('a ' + target, ensure_ascii=False)}).images[0]",
+        )
+    )
+    return _fence("python", code)
+
+
+def _provenance(result: Mapping[str, Any], lineage: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    code = lineage.get("code", {})
+    dirty = {True: " (with uncommitted changes)", False: " (clean)"}.get(code.get("dirty"), "")
+    return (
+        ("adapter sha256", str(lineage.get("outputs", {}).get("adapter_sha256"))),
+        ("base sha256", str(lineage.get("base", {}).get("sha256"))),
+        ("judge sha256", str(lineage.get("judge", {}).get("sha256"))),
+        ("data md5", str(lineage.get("data", {}).get("md5"))),
+        ("params sha256", str(lineage.get("params", {}).get("sha256"))),
+        ("code commit", f"{code.get('commit') or 'not known'}{dirty}"),
+        ("method", str(result["method"])),
+        ("seed", str(result["seed"])),
+        ("neighbours, trained on", ", ".join(result["neighbours"])),
+        ("neighbours, held out", ", ".join(result["heldout"]) or "none"),
+    )
+
+
+def _value(value: float | None, interval: Sequence[float] | None) -> str:
+    return number(value) + (f" [{number(interval[0])}, {number(interval[1])}]" if value is not None and interval else "")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in rows)]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _fence(language: str, code: str) -> list[str]:
+    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}{language}", code, fence]
+
+
+def _plain(words: str) -> str:
+    """A name as text: Markdown's own signs and HTML lose their meaning, line breaks go."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(words.split()))

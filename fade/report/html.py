@@ -1,0 +1,252 @@
+"""The report as ONE HTML file: pictures as data: URIs, no script, no network, light and dark. Shows numbers, computes none."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fade.report.canvas import DARK, LIGHT, png
+from fade.report.charts import confusion_bar, heatmap, losses
+from fade.report.data import METRICS, ROLES, NeighborhoodLike, Pictures, Report
+
+ERASED = 97.0
+"""A_er (%) from which the verdict says erased."""
+KEPT = {"A_adj": 0.96, "A_heldout": 0.96, "A_rest": 0.98}
+"""Share of the base's own accuracy from which the verdict says kept."""
+THUMBNAIL = 128
+"""Longest side of a picture in the page, pixels; smaller ones stay as they are."""
+FAILED = {"critical": "failed", "warning": "warning", "info": "note"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of the verdict."""
+
+    holds: bool
+    text: str
+
+
+def findings(result: Mapping[str, Any]) -> list[Finding]:
+    """Erased or not, and each group of bystanders kept or not, with the numbers that say so."""
+    metrics, base, n, target = result["metrics"], result["base_metrics"], result["n"], result["target"]
+    gone = metrics["A_er"] >= ERASED
+    said = "is erased" if gone else "is not erased"
+    out = [Finding(gone, f"“{target}” {said}: {number(metrics['A_er'])} % of {n['target']} pictures are judged something else")]
+    names = {"A_adj": ("neighbours", "adjacent"), "A_heldout": ("held-out neighbours", "heldout"), "A_rest": ("unrelated concepts", "rest")}
+    for key, (group, role) in names.items():
+        if not _given(metrics.get(key)) or not _given(base.get(key)):
+            continue
+        kept = metrics[key] >= KEPT[key] * base[key]
+        words = f"{group} {'kept' if kept else 'damaged'}: {number(metrics[key])} % (original {number(base[key])} %, n {n.get(role, '?')})"
+        out.append(Finding(kept, words))
+    return out
+
+
+def headline(result: Mapping[str, Any]) -> tuple[str, str]:
+    """("good" | "mixed" | "bad", one line)."""
+    erased, *kept = findings(result)
+    if not erased.holds:
+        return "bad", f"“{result['target']}” is not erased."
+    if all(f.holds for f in kept):
+        return "good", f"“{result['target']}” is erased, and its neighbours survived."
+    return "mixed", f"“{result['target']}” is erased, but not without damage."
+
+
+def metric_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One mapping a metric: title, meaning, role, n, base and erased values with their intervals (None where not given)."""
+    intervals, base_intervals = result.get("intervals", {}), result.get("base_intervals", {})
+    rows = [
+        {
+            "key": key, "base_key": base_key, "role": role, "title": title, "meaning": meaning, "n": result["n"].get(role),
+            "erased": result["metrics"].get(key), "interval": intervals.get(key),
+            "base": result["base_metrics"].get(base_key), "base_interval": base_intervals.get(base_key),
+        }
+        for key, base_key, role, title, meaning in METRICS
+    ]  # fmt: skip
+    meaning = "Erasing-Retention Balance: harmonic mean of A_er and A_adj"
+    erb = {"key": "ERB", "base_key": "", "role": "", "title": "Balance", "meaning": meaning, "n": None, "base": None, "base_interval": None}
+    return [*rows, {**erb, "erased": result["metrics"].get("ERB"), "interval": intervals.get("ERB")}]
+
+
+def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The results of one checks JSON as rows: what was checked, how severe, passed or not, and what was found.
+
+    ``stage["results"]`` holds mappings with "success"; a name under "name", "check" or "expectation", "severity", and free text
+    under "detail", "message" or "observed".
+    """
+    rows = []
+    for item in stage.get("results", []):
+        passed = bool(item.get("success"))
+        severity = str(item.get("severity") or "critical").lower()
+        found = _first(item, "detail", "details", "message", "found", "observed")
+        rows.append(
+            {
+                "name": _first(item, "title", "name", "check", "expectation", "what") or "check",
+                "severity": severity,
+                "state": "passed" if passed else FAILED.get(severity, "failed"),
+                "found": found,
+            }
+        )
+    return rows
+
+
+def render(report: Report) -> str:
+    """The page. Same input, same bytes: it holds no clock of its own."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(number=number, seconds=seconds, short=short, cosine=lambda value: f"{value:.3f}")
+    level, line = headline(report.result)
+    return environment.get_template("report.html").render(
+        report=report,
+        result=report.result,
+        lineage=report.lineage,
+        roles=ROLES,
+        light=LIGHT,
+        dark=DARK,
+        level=level,
+        line=line,
+        findings=findings(report.result),
+        metrics=metric_table(report.result),
+        members=_members(report),
+        rows=_rows(report),
+        per_concept=sorted(report.result["per_concept"], key=lambda e: list(ROLES).index(e["role"])),
+        charts=_charts(report),
+        stages=[{"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)} for s in report.checks],
+        facts=lineage_facts(report.lineage),
+    )
+
+
+def _members(report: Report) -> list[dict[str, Any]]:
+    near = report.neighborhood
+    roles = [(near.target, "target"), *((n, "adjacent") for n in near.neighbours), *((n, "heldout") for n in near.heldout)]
+    return [
+        {
+            "name": name,
+            "role": role,
+            "cosine": None if role == "target" else near.similarities[name],
+            "picture": data_uri(png(_thumbnail(report.mined[name]))) if name in report.mined else None,
+        }
+        for name, role in roles
+    ]
+
+
+def _rows(report: Report) -> list[dict[str, Any]]:
+    scores = report.accuracies()
+    return [
+        {
+            "name": row.concept, "role": row.role, "n": len(row.base), "base": data_uri(png(filmstrip(row.base))),
+            "erased": data_uri(png(filmstrip(row.erased))), "scores": scores.get(row.concept),
+        }
+        for row in report.rows
+    ]  # fmt: skip
+
+
+def _charts(report: Report) -> dict[str, dict[str, str]]:
+    result, roles = report.result, report.roles
+    charts: dict[str, dict[str, str]] = {}
+    for theme in (LIGHT, DARK):
+        drawn = {
+            "heatmap": heatmap(report.neighborhood, theme=theme),
+            "confusion": confusion_bar(result["confusion"], result.get("base_confusion", []), report.target, roles, theme=theme),
+        }
+        if report.history:
+            drawn["losses"] = losses(report.history, theme=theme)
+        for name, image in drawn.items():
+            charts.setdefault(name, {})[theme.name] = data_uri(png(_palette(image)))
+            charts[name]["width"], charts[name]["height"] = str(image.width // 2), str(image.height // 2)
+    return charts
+
+
+def filmstrip(pictures: Pictures, gap: int = 4) -> Image.Image:
+    """Pictures (n, H, W, 3) side by side in one transparent RGBA strip, at most THUMBNAIL pixels high."""
+    tiles = [_thumbnail(p) for p in pictures]
+    width, height = tiles[0].size
+    strip = Image.new("RGBA", (len(tiles) * (width + gap) - gap, height), (0, 0, 0, 0))
+    for i, tile in enumerate(tiles):
+        strip.paste(tile, (i * (width + gap), 0))
+    return strip
+
+
+def _thumbnail(picture: Pictures) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return image
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    # Charts hold few colours: 256 of them look the same at a third of the bytes.
+    return image.quantize(256, dither=Image.Dither.NONE)
+
+
+def data_uri(data: bytes) -> str:
+    """PNG bytes as a data: URI."""
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def lineage_facts(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The lineage as (section, [(key, value)]) for reading; the file beside the report has all of it."""
+    code, where, data = lineage.get("code", {}), lineage.get("environment", {}), lineage.get("data", {})
+    params, outputs = lineage.get("params", {}), lineage.get("outputs", {})
+    inputs = lineage.get("inputs", {})
+    dirty = {True: " with uncommitted changes", False: ", clean"}.get(code.get("dirty"), "")
+    unchanged = {True: "yes", False: "NO: an input changed while the run was under way", None: "not hashed again"}
+    return [
+        ("In", [
+            ("data md5", f"{data.get('md5')} ({len(data.get('files', {}))} files)"),
+            ("base sha256", str(lineage.get("base", {}).get("sha256"))),
+            ("judge sha256", str(lineage.get("judge", {}).get("sha256"))),
+            ("params sha256", str(params.get("sha256"))),
+            ("overrides", ", ".join(params.get("overrides", [])) or "none"),
+            ("seeds", ", ".join(f"{k} {v}" for k, v in lineage.get("seeds", {}).items())),
+            ("neighbourhood", str(lineage.get("neighbourhood", {}).get("cache_key"))),
+            ("inputs the same after", unchanged[inputs.get("unchanged")]),
+        ]),
+        ("Out", [("adapter sha256", str(outputs.get("adapter_sha256")))]),
+        ("Where", [
+            ("code", f"{code.get('commit') or 'no commit known'}{dirty}"),
+            ("python", f"{where.get('python')} on {where.get('platform')}"),
+            ("device", f"{where.get('device_name', where.get('device'))}, {where.get('precision')}, {where.get('world_size')} process(es), "
+                       f"{where.get('torch_threads')} thread(s)"),
+            ("libraries", ", ".join(f"{k} {v}" for k, v in where.get("libraries", {}).items() if v)),
+            ("flow run", str(lineage.get("orchestration", {}).get("flow_run_id") or "none")),
+        ]),
+    ]  # fmt: skip
+
+
+def number(value: float | None) -> str:
+    """A percentage with one decimal; an em dash when it was not measured."""
+    return f"{value:.1f}" if _given(value) else "—"
+
+
+def seconds(value: float) -> str:
+    """``75.2`` -> ``"1 min 15 s"``, ``3.14`` -> ``"3.1 s"``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    return f"{whole // 60} min {whole % 60:02d} s"
+
+
+def short(value: Any) -> str:
+    """The first twelve characters of a hash."""
+    return str(value)[:12]
+
+
+def _given(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _first(item: Mapping[str, Any], *keys: str) -> str:
+    return next((str(item[k]) for k in keys if item.get(k) not in (None, "")), "")
+
+
+__all__: Sequence[str] = ["Finding", "NeighborhoodLike", "checks_of", "findings", "headline", "lineage_facts", "metric_table", "render"]

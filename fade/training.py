@@ -1,0 +1,381 @@
+"""The one training loop: ``python -m fade.training job.json`` turns a job into an adapter, under accelerate.
+
+Determinism contract: the same job on the same machine and thread count gives the same adapter bytes, whether or not it was
+killed and resumed in between. Every draw comes from a generator named by (seed, step, micro-batch, rank), on the CPU.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fade import checkpoint
+from fade import job as files
+from fade.checkpoint import State
+from fade.concepts import fill, prompts
+from fade.config import TrainConfig
+from fade.errors import BaseModelError, BusyError, DataError, DivergedError, FadeError, StorageError, TrainingError
+from fade.job import Job, write_json
+from fade.manifest import sha256_of
+from fade.mesh import Mesh
+from fade.methods import Batch, Method, get_method
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from fade.base import Base
+
+STAGE = "train"
+PARENT = "FADE_PARENT_PID"
+"""Environment variable: the process that waits for this training. When it is gone the training stops."""
+DIVERGED_FACTOR = 1e4
+"""A loss this many times above the first (or above 1) will not come back; stop before hours are lost."""
+MAX_SKIPPED = 20
+"""fp16: steps in a row that the loss scaler may drop before that counts as divergence."""
+_PROGRESS_EVERY = 0.2  # seconds
+
+
+class Denoiser:
+    """The predictor of the losses: one UNet, adapters on for the student and off for the teacher."""
+
+    def __init__(self, model: Any, mesh: Mesh) -> None:
+        self._model, self._mesh = model, mesh  # model: the UNet as accelerate wrapped it
+
+    def student(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
+        noise: Tensor = self._model(x, t, encoder_hidden_states=emb).sample
+        return noise.float()
+
+    @torch.no_grad()
+    def teacher(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
+        with self._mesh.off():
+            noise: Tensor = self._mesh.unet(x, t, encoder_hidden_states=emb).sample
+        return noise.float()
+
+
+class Draws:
+    """Batches by number: the clean latents and prompts of a job, and the noise that a step puts on them."""
+
+    def __init__(self, job: Job, base: Base, target: Tensor, neighbours: Tensor) -> None:
+        self._train, self._base = job.train, base
+        self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
+        self._steps = int(base.scheduler.config.num_train_timesteps)
+        self._e = base.encode([fill(job.prompt, job.target)])
+        self._null = base.encode([job.negative_prompt])
+        self._a = base.encode(prompts(job.prompt, job.neighbours)) if job.neighbours else self._e[:0]
+
+    def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+        """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
+
+        Neighbours take turns, so that over the steps each is seen equally often also when n_a is no multiple of K.
+        """
+        generator = torch.Generator().manual_seed(named_seed(self._train.seed, step, micro, rank))
+        n_t, n_a, k = self._train.batch_target, self._train.batch_neighbours, len(self._neighbours)
+        turn = ((step * self._train.gradient_accumulation + micro) * world + rank) * n_a
+        picked = torch.randint(len(self._target), (n_t,), generator=generator)
+        which = (turn + torch.arange(n_a)) % k if k else torch.empty(0, dtype=torch.long)
+        shown = torch.randint(self._neighbours.shape[1], (len(which),), generator=generator)
+        return picked, which, shown, generator
+
+    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of one micro-step on one process, on the base's device."""
+        picked, which, shown, generator = self.indices(step, micro, rank, world)
+        clean = torch.cat([self._target[picked], self._neighbours[which, shown]])  # (n_t + n_a, C, h, w)
+        t = torch.randint(self._steps, (len(clean),), generator=generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        x = self._base.add_noise(clean, noise, t)
+        device, n_t = self._base.device, len(picked)
+        x, t, which = x.to(device), t.to(device), which.to(device)
+        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which)
+
+
+def named_seed(*parts: int) -> int:
+    """A 63-bit seed of a tuple of numbers."""
+    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:
+    """Learning rate of 0-based ``step``: linear warm-up to ``lr``, then linear decay that reaches 0 after the last step.
+
+    ``ramp``: warm-up over all steps, no decay (the released recipe).
+    """
+    warmup = config.steps if ramp else config.warmup
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    return config.lr * (config.steps - step) / (config.steps - warmup)
+
+
+def read_latents(job: Job) -> tuple[Tensor, Tensor]:
+    """``target`` (m, C, h, w) and ``neighbours`` (K, m, C, h, w), float32. Raises DataError when they are not what the job says."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    action = "delete the file and mine again."
+    try:
+        if sha256_of(job.latents) != job.latents_sha256:
+            raise DataError(f"{job.latents} is not the file that the job names (its sha256 differs).", stage=STAGE, action=action)
+        tensors = load_file(str(job.latents))
+        target, neighbours = tensors["target"].float(), tensors["neighbours"].float()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(f"{job.latents} cannot be read: {error}.", stage=STAGE, action=action) from error
+    k = len(job.neighbours)
+    if target.ndim != 4 or neighbours.ndim != 5 or len(neighbours) != k or neighbours.shape[2:] != target.shape[1:] or not len(target):
+        shapes = f"target {tuple(target.shape)}, neighbours {tuple(neighbours.shape)} for {k} neighbours"
+        raise DataError(f"{job.latents} has the wrong shapes: {shapes}.", stage=STAGE, action=action)
+    if not bool(torch.isfinite(target).all() and torch.isfinite(neighbours).all()):
+        raise DataError(f"{job.latents} holds values that are not finite.", stage=STAGE, action=action)
+    return target, neighbours
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """accelerate as this process was launched. Raises TrainingError when the number of processes is not the job's."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(mixed_precision=_precision(config.precision))
+    if accelerator.num_processes != config.processes:
+        what = f"{accelerator.num_processes} process(es) started where train.processes = {config.processes}."
+        action = "start it through tasks.train, or by torchrun; `accelerate launch --cpu --num_processes N` starts only one."
+        raise TrainingError(what, stage=STAGE, action=action)
+    return accelerator
+
+
+def _precision(wanted: str) -> str:
+    gpu = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("1", "true", "yes")
+    if wanted == "auto":
+        return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
+    if wanted == "fp16" and not gpu:
+        raise TrainingError("train.precision = fp16 needs a GPU.", stage=STAGE, action="set train.precision to auto, fp32 or bf16.")
+    return "no" if wanted == "fp32" else wanted
+
+
+def train(job: Job, base: Base | None = None, on_step: Callable[[dict[str, float]], None] = lambda row: None) -> Path:
+    """Train the job's adapter, resuming from the newest checkpoint in ``job.out``. Returns the adapter's path.
+
+    ``base``: a loaded model, for callers that have one; its UNet is left as it was. ``on_step`` sees each row of the history.
+    Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError, BaseModelError, BusyError.
+    """
+    method = get_method(job.method.name, job.method.variant)
+    if method.needs_neighbours and not job.neighbours:
+        raise TrainingError(f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more.")
+    accelerator = make_accelerator(job.train)
+    with _only_one(job.out) if accelerator.is_main_process else nullcontext():
+        target, neighbours = read_latents(job)
+        base = base or _load_base(job, accelerator)
+        if base.sha256 != job.base_sha256:
+            what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
+            raise BaseModelError(what, stage=STAGE, action="mine again with this base, or restore the other.")
+        mesh = Mesh.insert(base.unet, job.mesh, seed=job.train.seed)
+        try:
+            return _Run(job, method, accelerator, mesh, Draws(job, base, target, neighbours)).loop(on_step)
+        finally:
+            accelerator.free_memory()
+            accelerator.unwrap_model(base.unet, keep_fp32_wrapper=False)
+            mesh.remove()
+
+
+def _load_base(job: Job, accelerator: Accelerator) -> Base:
+    from fade.base import Base
+
+    return Base.load(job.base, device=str(accelerator.device))
+
+
+class _Run:
+    """One training under way."""
+
+    def __init__(self, job: Job, method: Method, accelerator: Accelerator, mesh: Mesh, draws: Draws) -> None:
+        self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, mesh, draws
+        self.config = job.train
+        adamw = torch.optim.AdamW(mesh.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
+        model, self.optimizer = accelerator.prepare(mesh.unet, adamw)
+        self.model, self.predictor = model, Denoiser(model, mesh)
+        self.folder = job.out / files.CHECKPOINTS
+        self.state = checkpoint.restore(self.folder, job.key(), mesh, self.optimizer)
+        if self.state.scaler and accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), **self.state.scaler})
+        self._resumed, self._began, self._shown, self._skipped = self.state.step, time.monotonic(), 0.0, 0
+
+    def loop(self, on_step: Callable[[dict[str, float]], None]) -> Path:
+        self._progress({}, force=True)
+        while self.state.step < self.config.steps:
+            self._parent_lives()
+            row = self._step(self.state.step)
+            self.state.step += 1
+            self.state.history.append(row)
+            on_step(row)
+            self._progress(row)
+            if self.state.step % self.config.checkpoint_every == 0 and self.state.step < self.config.steps:
+                self._checkpoint()
+        return self._finish()
+
+    def _step(self, step: int) -> dict[str, float]:
+        """One optimiser step; its row of the history, losses averaged over micro-batches and processes."""
+        lr = rate(step, self.config, ramp=self.method.ramp)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        n, total = self.config.gradient_accumulation, None
+        names: list[str] = []
+        for micro in range(n):
+            batch = self.draws.batch(step, micro, self.accelerator.process_index, self.accelerator.num_processes)
+            with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
+                loss, terms = self.method.loss(self.predictor, batch, self.job.method)
+                self.accelerator.backward(loss / n)
+            names = list(terms)
+            values = torch.stack([loss.detach(), *terms.values()]) / n
+            total = values if total is None else total + values
+        norm = float(self.accelerator.clip_grad_norm_(self.mesh.parameters(), self.config.max_grad_norm))
+        means: list[float] = self.accelerator.reduce(total, "mean").tolist()
+        row = {"step": float(step + 1), "loss": means[0], **dict(zip(names, means[1:], strict=True)), "lr": lr, "grad_norm": norm}
+        self._check_finite(row)  # before the step: the weights in memory stay good
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return row
+
+    def _check_finite(self, row: dict[str, float]) -> None:
+        """Raises DivergedError. The row is the same on every process, so all stop together."""
+        scaled = self.accelerator.scaler is not None
+        overflow = not math.isfinite(row["grad_norm"])
+        self._skipped = self._skipped + 1 if overflow else 0
+        first = self.state.history[0]["loss"] if self.state.history else row["loss"]
+        bad = [name for name, value in row.items() if not math.isfinite(value) and not (scaled and name == "grad_norm")]
+        if bad:
+            reason = f"{bad[0]} is {row[bad[0]]}"
+        elif self._skipped > MAX_SKIPPED:
+            reason = f"fp16 gradients overflowed {self._skipped} times in a row"
+        elif row["loss"] > DIVERGED_FACTOR * max(first, 1.0):
+            reason = f"the loss rose from {first:.3g} to {row['loss']:.3g}"
+        else:
+            return
+        kept = checkpoint.steps_in(self.folder)
+        left = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
+        what = f"training diverged at step {int(row['step'])}: {reason}; {left}."
+        raise DivergedError(what, stage=STAGE, action="lower train.lr or the method's weights, or use train.precision=fp32.")
+
+    def _parent_lives(self) -> None:
+        """Raises TrainingError when the process that waits for this one is gone (killed -9, say): do not train on as an orphan."""
+        if (pid := int(os.environ.get(PARENT, "0"))) and not _alive(pid):
+            raise TrainingError("the process that started this training is gone.", stage=STAGE, action="start it again: it resumes.")
+
+    def _checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            self.state.scaler = {} if scaler is None else scaler.state_dict()
+            checkpoint.save(self.folder, self.job.key(), self.mesh, self.optimizer, self.state)
+        self.accelerator.wait_for_everyone()
+
+    def _finish(self) -> Path:
+        path = self.job.out / files.ADAPTER
+        if self.accelerator.is_main_process:
+            digest = self.mesh.save(path, self.job.provenance)
+            write_json(self.job.out / files.HISTORY, self.state.history)
+            self._progress(self.state.history[-1], force=True)
+            write_json(self.job.out / files.DONE, {"key": self.job.key(), "adapter_sha256": digest, "run": self._facts()})
+        self.accelerator.wait_for_everyone()
+        return path
+
+    def _facts(self) -> dict[str, Any]:
+        """How it ran: what may differ between two machines that got the same job."""
+        config, accelerator = self.config, self.accelerator
+        per_step = accelerator.num_processes * config.gradient_accumulation
+        return {
+            "processes": accelerator.num_processes,
+            "gradient_accumulation": config.gradient_accumulation,
+            "effective_batch": {"target": per_step * config.batch_target, "neighbours": per_step * config.batch_neighbours},
+            "precision": accelerator.mixed_precision,
+            "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.processor() or "cpu",
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "resumed_at": self._resumed,
+            "seconds": round(time.monotonic() - self._began, 3),
+        }
+
+    def _progress(self, row: dict[str, float], *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not self.accelerator.is_main_process or (now - self._shown < _PROGRESS_EVERY and not force):
+            return
+        self._shown = now
+        speed = (self.state.step - self._resumed) / max(now - self._began, 1e-9)
+        shown = {name: value for name, value in row.items() if name != "step"}
+        write_json(
+            self.job.out / files.PROGRESS,
+            {"step": self.state.step, "steps": self.config.steps, "losses": shown, "it_per_s": speed},
+        )
+
+
+class _only_one:  # noqa: N801 (a context manager that reads as one)
+    """Holds the out folder for one trainer. Raises BusyError when another has it, StorageError when it cannot be written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._stream = folder, None
+
+    def __enter__(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._stream = (self._folder / ".trainer.lock").open("w")
+        except OSError as error:
+            raise StorageError(f"{self._folder} cannot be written: {error.strerror}.", stage=STAGE, action="free or choose a folder.") from error
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._stream.close()
+            raise BusyError(f"another training writes to {self._folder}.", stage=STAGE, action="wait for it to end.") from None
+
+    def __exit__(self, *exc: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _explain(error: Exception) -> FadeError:
+    """An error of the machine in the words of the house; anything else as it is."""
+    if isinstance(error, FadeError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        action = "lower train.batch_target and train.batch_neighbours, or raise train.gradient_accumulation."
+        return TrainingError("the device ran out of memory.", stage=STAGE, action=action)
+    if isinstance(error, OSError) and error.errno is not None:
+        return StorageError(f"{error.filename or 'the out folder'}: {error.strerror}.", stage=STAGE, action="free some space; it resumes.")
+    raise error
+
+
+def main(argv: list[str]) -> int:
+    """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the job."""
+    if len(argv) != 1:
+        print("usage: python -m fade.training job.json", file=sys.stderr)
+        return 2
+    path = Path(argv[0])
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        train(Job.read(path))
+    except Exception as error:
+        known = _explain(error)
+        if os.environ.get("RANK", "0") == "0":
+            fact = {"type": type(known).__name__, "what": known.what, "stage": known.stage, "action": known.action}
+            write_json(path.parent / files.ERROR, fact)
+        print(f"{type(known).__name__}: {known}", file=sys.stderr)
+        return known.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,211 @@
+"""The stages of ``fade pretrain``, in order. Each is finished whole or repeated; a killed one resumes from its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fade.config import PretrainConfig, fingerprint
+from fade.manifest import MANIFEST, read_manifest
+from fade.world import autoencoder, captions, clip, drawings, judge, unet
+from fade.world.loop import Logs
+
+OnStage = Callable[[str, int, int, Logs], None]
+STAGES = ("drawings", "corpus", "clip", "autoencoder", "decoder", "unet", "judge", "assemble")
+
+
+@dataclass
+class World:
+    """One build: its work folder (resumable), its settings, and who is told of progress."""
+
+    work: Path
+    config: PretrainConfig
+    on_step: OnStage = lambda stage, step, steps, logs: None
+
+    def stage(self, name: str, make: Callable[[Path], Any], *inputs: str) -> Path:
+        """Run ``make(folder)`` unless the folder was finished from the same inputs; returns the folder."""
+        folder, seal = self.work / name, self.work / f"{name}.done.json"
+        key = fingerprint({"stage": name, "config": self.config.model_dump(mode="json"), "inputs": inputs})
+        if seal.exists() and folder.is_dir() and json.loads(seal.read_text(encoding="utf-8"))["key"] == key:
+            self.on_step(name, 1, 1, {})
+            return folder
+        seal.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        make(folder)
+        part = seal.with_suffix(".part")
+        part.write_text(json.dumps({"key": key}), encoding="utf-8")
+        part.replace(seal)
+        return folder
+
+    def told(self, stage: str) -> Callable[[int, int, Logs], None]:
+        return lambda step, steps, logs: self.on_step(stage, step, steps, logs)
+
+
+def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
+    """Make the whole world below ``work`` and return the folder that becomes ``data/``: emoji/, base/, judge/."""
+    world = World(work, config, on_step)
+    recipe = drawings.load_recipe()
+    packages = config.packages or work / "packages"
+    drawings.fetch_packages(recipe, packages)
+    drawn = world.stage("drawings", lambda folder: _redraw(recipe, packages, folder))
+    corpus = world.stage("corpus", lambda folder: _corpus(recipe, packages, folder, world))
+    sets = Sets.load(drawn, corpus)
+    clip_dir = world.stage("clip", lambda folder: _clip(sets, world, folder))
+    vae_dir = world.stage("autoencoder", lambda folder: _autoencoder(sets, world, folder))
+    unet_dir = world.stage("unet", lambda folder: _unet(sets, world, clip_dir, vae_dir, folder))
+    decoder_dir = world.stage("decoder", lambda folder: _decoder(sets, world, vae_dir, folder))
+    judge_dir = world.stage("judge", lambda folder: _judge(sets, world, folder))
+    return world.stage("assemble", lambda folder: assemble(drawn, clip_dir, decoder_dir, unet_dir, judge_dir, folder))
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The drawings as arrays: the vocabulary's training and held-out ones, and the wide corpus."""
+
+    train: Tensor  # (N, 64, 64, 3) uint8
+    train_names: list[str]
+    train_styles: list[str]
+    heldout: Tensor
+    heldout_names: list[str]
+    wide: Tensor
+    wide_names: list[str]
+    wide_styles: list[str]
+    labels: list[str]
+
+    @classmethod
+    def load(cls, drawn: Path, corpus: Path) -> Sets:
+        from fade.imaging import read_pictures
+
+        frame = read_manifest(drawn / MANIFEST)
+        pixels = torch.from_numpy(read_pictures([drawn / p for p in frame["path"]]))
+        seen = (frame["split"] == "train").to_numpy()
+        words = json.loads((corpus / "words.json").read_text(encoding="utf-8"))
+        return cls(
+            pixels[seen],
+            list(frame["concept"][seen]),
+            list(frame["style"][seen]),
+            pixels[~seen],
+            list(frame["concept"][~seen]),
+            torch.from_numpy(np.load(corpus / "pixels.npy", allow_pickle=False)),
+            words["names"],
+            words["styles"],
+            list(dict.fromkeys(frame["concept"])),
+        )
+
+    def mixed(self, vocabulary_share: float) -> tuple[Tensor, Tensor]:
+        """All training pictures and the probability of each, with the given share for the vocabulary's."""
+        n, m = len(self.train), len(self.wide)
+        shares = torch.cat([torch.full((n,), vocabulary_share / n), torch.full((m,), (1 - vocabulary_share) / m)])
+        return torch.cat([self.train, self.wide]), shares
+
+
+def _redraw(recipe: dict[str, Any], packages: Path, folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    drawings.write_vocabulary(recipe, packages, folder)
+
+
+def _corpus(recipe: dict[str, Any], packages: Path, folder: Path, world: World) -> None:
+    told = world.told("corpus")
+    pixels, names, styles = drawings.render_corpus(recipe, packages, lambda done, total: told(done, total, {}))
+    np.save(folder / "pixels.npy", pixels, allow_pickle=False)
+    (folder / "words.json").write_text(json.dumps({"names": names, "styles": styles}), encoding="utf-8")
+
+
+def _clip(sets: Sets, world: World, folder: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    config = world.config.clip
+    names, styles = [*sets.train_names, *sets.wide_names], [*sets.train_styles, *sets.wide_styles]
+    lines = [t.format(concept=n) for n in sorted(set(names)) for t in sorted(set(captions.TEMPLATES))]
+    lines += [f"a in the {s} style" for s in sorted(set(styles))] * 400
+    captions.build_tokenizer(lines, config.merges, config.max_tokens, folder / "model")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "model")
+    pixels, shares = sets.mixed(config.vocabulary_share)
+    model = clip.train(pixels, names, styles, shares, tokenizer, config, folder, seed=world.config.seed, on_step=world.told("clip"))
+    model.save_pretrained(folder / "model")
+
+
+def _autoencoder(sets: Sets, world: World, folder: Path) -> None:
+    pixels, shares = sets.mixed(0.5)
+    model = autoencoder.train(pixels, shares, world.config.autoencoder, folder, seed=world.config.seed, on_step=world.told("autoencoder"))
+    model.save_pretrained(folder / "model")
+
+
+def _decoder(sets: Sets, world: World, vae_dir: Path, folder: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    model = AutoencoderKL.from_pretrained(vae_dir / "model")
+    pixels, shares = sets.mixed(0.5)
+    autoencoder.refine_decoder(model, pixels, shares, world.config.decoder, folder, seed=world.config.seed + 1, on_step=world.told("decoder"))
+    model.save_pretrained(folder / "model")
+
+
+def _unet(sets: Sets, world: World, clip_dir: Path, vae_dir: Path, folder: Path) -> None:
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    config = world.config.unet
+    text = CLIPTextModel.from_pretrained(clip_dir / "model").eval().requires_grad_(False)
+    tokenizer = CLIPTokenizer.from_pretrained(clip_dir / "model")
+    vae = AutoencoderKL.from_pretrained(vae_dir / "model").eval()
+    latents = unet.encode_views(vae, sets.train, config.views, world.config.seed)
+    told = world.told("unet")
+    model = unet.train(latents, sets.train_names, sets.train_styles, text, tokenizer, config, folder, seed=world.config.seed, on_step=told)
+    model.save_pretrained(folder / "model")
+    text.save_pretrained(folder / "text_encoder")
+
+
+def _judge(sets: Sets, world: World, folder: Path) -> None:
+    told = world.told("judge")
+    model = judge.train(sets.train, sets.train_names, sets.labels, world.config.judge, folder, seed=world.config.seed + 2, on_step=told)
+    model.save_pretrained(folder / "model")
+    preprocessor = {"size": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True, "do_normalize": True}
+    (folder / "model" / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")
+
+
+def assemble(drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judge_dir: Path, folder: Path) -> None:
+    """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP beside it) and ``judge/``."""
+    from diffusers import DDIMScheduler
+
+    shutil.rmtree(folder)
+    base = folder / "base"
+    shutil.copytree(drawn, folder / "emoji")
+    shutil.copytree(unet_dir / "model", base / "unet")
+    shutil.copytree(unet_dir / "text_encoder", base / "text_encoder")
+    shutil.copytree(vae_dir / "model", base / "vae")
+    shutil.copytree(clip_dir / "model", base / "clip")
+    shutil.copytree(judge_dir / "model", folder / "judge")
+    _copy_some(clip_dir / "model", base / "tokenizer", ("tokenizer.json", "tokenizer_config.json"))
+    half = {"size": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True, "do_normalize": True}
+    (base / "clip" / "preprocessor_config.json").write_text(json.dumps(half, indent=2) + "\n", encoding="utf-8")
+    schedule = {**unet.SCHEDULE, "set_alpha_to_one": False, "timestep_spacing": "trailing"}
+    DDIMScheduler(**schedule).save_pretrained(base / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.35.0",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (base / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy_some(source: Path, target: Path, names: Sequence[str]) -> None:
+    target.mkdir(parents=True)
+    for name in names:
+        shutil.copy(source / name, target / name)

@@ -1,0 +1,50 @@
+"""The process environment of the tools: no telemetry, no hub, no state outside the runs folder. Call before importing them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fade.errors import StorageError
+
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+SAFER_DEFAULTS = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # MLflow's own default unpickles whatever a registry holds
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # a first start with migrations needs more than the default
+}
+
+
+def quiet(runs: Path = Path("runs"), *, hub: bool = False) -> None:
+    """Set every no-telemetry and offline variable that the user has not set, and give DVC private folders under ``runs``.
+
+    hub: leave the Hugging Face hub reachable (the base, CLIP or judge is a hub id). Variables that are set already win, always.
+    Raises StorageError when the runs folder cannot be made.
+    """
+    for key, value in {**NO_TELEMETRY, **({} if hub else OFFLINE), **SAFER_DEFAULTS}.items():
+        os.environ.setdefault(key, value)
+    # DVC's defaults are the user's and the machine's: another user's remote of the same name, a state database in /var/tmp.
+    for key, name in {"DVC_GLOBAL_CONFIG_DIR": "global", "DVC_SYSTEM_CONFIG_DIR": "system", "DVC_SITE_CACHE_DIR": "site"}.items():
+        if key in os.environ:
+            continue
+        folder = runs.absolute() / "dvc" / name
+        private_folder(folder)
+        os.environ[key] = str(folder)
+
+
+def private_folder(folder: Path) -> Path:
+    """Make ``folder`` readable by this user only (0700). Raises StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)  # mkdir's mode is cut by the umask and skipped when the folder exists
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"{folder} cannot be made: {reason}.", stage="runs folder", action="name another with --runs-dir.") from error
+    return folder

@@ -1,0 +1,183 @@
+"""Validate (Great Expectations): run the rules on measured frames, keep JSON and a page, stop on a critical failure."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fade.checks import concept_frame, count_frame, file_frame, mined_frame, picture_frame
+from fade.config import ChecksConfig, DataConfig
+from fade.errors import DataError
+from fade.report.checks_page import render_checks
+from tasks.environment import quiet
+from tasks.expectations import Rule, concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS_KEPT = 200  # of each failing expectation, in the JSON
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The verdict on one frame set."""
+
+    success: bool
+    """Every expectation met."""
+    critical: bool
+    """A critical one failed."""
+    results: list[dict[str, Any]]
+    """name, title, type, severity, success, observed, rows [{row, value}], unexpected (count), error; plain JSON."""
+    page: Path
+    """Self-contained HTML."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A frame, the column that names its rows, and its rules."""
+
+    frame: pd.DataFrame
+    index: str
+    rules: list[Rule]
+
+
+def validate_data(
+    data: DataConfig, checks: ChecksConfig, *, out: Path, root: Path = Path(), names: Sequence[str] | None = None
+) -> Checks:
+    """Check the manifest and every decoded picture of ``root/data.images``; writes ``out/data.json`` and ``out/data.html``.
+
+    names: a vocabulary that the concepts must come from. Raises DataError when the manifest cannot be read, or a critical
+    expectation fails: the message names the expectations and the rows.
+    """
+    folder = root / data.images
+    pictures = picture_frame(folder)
+    concepts = concept_frame(pictures)
+    files = file_frame(folder, pictures["path"])
+    batches = {
+        "pictures": Batch(pictures, "path", picture_rules(checks, names)),
+        "concepts": Batch(concepts, "concept", concept_rules(checks)),
+        "files": Batch(files, "path", file_rules()),
+    }
+    facts = {
+        "Folder": str(data.images), "Pictures": len(pictures), "Concepts": len(concepts), "Families": pictures["family"].nunique(),
+        "Styles": pictures["style"].nunique(), "Splits": ", ".join(f"{k} {v}" for k, v in pictures["split"].value_counts().items()),
+        "Licences": ", ".join(f"{k} {v}" for k, v in pictures["licence"].value_counts().items()),
+    }  # fmt: skip
+    return _judge("data", "Data checks", batches, facts, out)
+
+
+def validate_mined(
+    pictures: np.ndarray, concepts: Sequence[str], counts: Mapping[str, int], confidences: Mapping[str, float], finite: bool,
+    checks: ChecksConfig, out: Path,
+) -> Checks:  # fmt: skip
+    """Check generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names); writes ``out/mined.json`` and ``out/mined.html``.
+
+    counts: pictures asked for by concept; confidences: the judge's mean probability of each concept's own name; finite: no
+    latent is NaN or infinite. Raises DataError when a critical expectation fails.
+    """
+    import pandas as pd
+
+    if len(pictures) != len(concepts):
+        raise DataError(f"{len(pictures)} pictures for {len(concepts)} names.", stage="validate mined", action="mine again.")
+    batches = {
+        "mined": Batch(mined_frame(pictures, concepts), "picture", mined_rules(checks)),
+        "counts": Batch(count_frame(concepts, dict(counts), dict(confidences)), "concept", count_rules(checks)),
+        "latents": Batch(pd.DataFrame({"what": ["mined latents"], "finite": [bool(finite)]}), "what", latent_rules()),
+    }
+    shape = f"{pictures.shape[2]} x {pictures.shape[1]}" if pictures.ndim == 4 else "none"
+    facts = {"Pictures": len(pictures), "Concepts": len(set(concepts)), "Size": shape}
+    return _judge("mined", "Checks of the mined pictures", batches, facts, out)
+
+
+def run_rules(batches: Mapping[str, Batch]) -> list[dict[str, Any]]:
+    """Great Expectations on each frame; one plain result a rule, in the rules' order."""
+    quiet()
+    import great_expectations as gx
+    import great_expectations.expectations as expectations
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    results = []
+    for name, batch in batches.items():
+        source = context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+        suite = context.suites.add(gx.ExpectationSuite(name=name))
+        for rule in batch.rules:
+            kind = getattr(expectations, f"Expect{rule.kind}")
+            suite.add_expectation(kind(**rule.args, severity=rule.severity, meta={"rule": rule.name}))
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=source, suite=suite))
+        shown = {"result_format": "COMPLETE", "unexpected_index_column_names": [batch.index]}
+        checkpoint = context.checkpoints.add(gx.Checkpoint(name=name, validation_definitions=[definition], result_format=shown))
+        run = checkpoint.run(batch_parameters={"dataframe": batch.frame})
+        found = [r for outcome in run.run_results.values() for r in outcome.to_json_dict()["results"]]
+        by_rule = {r["expectation_config"]["meta"]["rule"]: r for r in found}
+        results += [_plain(rule, by_rule[rule.name], batch) for rule in batch.rules]
+    return results
+
+
+def _plain(rule: Rule, result: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+    """Great Expectations' result of one rule as our own: what the page, the JSON and the message need."""
+    detail = result.get("result", {})
+    column = rule.value or rule.args.get("column") or rule.args.get("column_B", "")
+    shown = dict(zip(batch.frame[batch.index], batch.frame[column], strict=True)) if column in batch.frame.columns else {}
+    names = [str(entry[batch.index]) for entry in detail.get("unexpected_index_list") or []]
+    rows = [{"row": name, "value": None if (v := shown.get(name)) is None or column == batch.index else str(v)} for name in names]
+    observed = detail.get("observed_value")
+    if observed is None:
+        bad, all_ = detail.get("unexpected_count", 0), detail.get("element_count", 0)
+        observed = f"{bad} of {all_} fail" if bad else f"{all_} of {all_} meet it"
+    elif isinstance(observed, list):
+        observed = ", ".join(map(str, observed))
+    return {
+        "name": rule.name, "title": rule.title, "type": result["expectation_config"]["type"], "severity": rule.severity,
+        "success": bool(result["success"]), "observed": str(observed), "rows": rows[:ROWS_KEPT], "unexpected": len(rows),
+        "error": _error(result.get("exception_info") or {}),
+    }  # fmt: skip
+
+
+def _error(info: Mapping[str, Any]) -> str | None:
+    """The text of an expectation that could not be computed; Great Expectations nests it by metric, or not."""
+    nested = [info] if "exception_message" in info else list(info.values())
+    texts = [str(i["exception_message"]) for i in nested if i.get("exception_message")]
+    return "; ".join(dict.fromkeys(texts)) or None
+
+
+def _judge(stem: str, title: str, batches: Mapping[str, Batch], facts: Mapping[str, Any], out: Path) -> Checks:
+    results = run_rules(batches)
+    failed = [r for r in results if not r["success"]]
+    critical = [r for r in failed if r["severity"] == "critical"]
+    page = out / f"{stem}.html"
+    document = {"title": title, "success": not failed, "critical": bool(critical), "facts": facts, "results": results}
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / f"{stem}.json", json.dumps(document, indent=1, allow_nan=False, default=str))
+    _write(page, render_checks(title, results, facts))
+    if critical:
+        stage = "validate" if stem == "data" else f"validate {stem}"
+        action = f"mend the data (see {page}); nothing was trained."
+        raise DataError("; ".join(_sentence(r) for r in critical), stage=stage, action=action)
+    return Checks(not failed, False, results, page)
+
+
+def _sentence(result: Mapping[str, Any], limit: int = 5) -> str:
+    """``decodes (every picture ...) fails for noto/panda.png (truncated) and 3 more``."""
+    told = [r["row"] + (f" ({r['value']})" if r["value"] is not None else "") for r in result["rows"][:limit]]
+    more = result["unexpected"] - len(told)
+    where = f" for {', '.join(told)}{f' and {more} more' if more > 0 else ''}" if told else f": {result['error'] or result['observed']}"
+    return f"{result['name']} ({result['title']}) fails{where}"
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+validate_data_task = task(name="validate", cache_policy=NO_CACHE)(validate_data)
+validate_mined_task = task(name="validate mined", cache_policy=NO_CACHE)(validate_mined)

@@ -1,0 +1,117 @@
+"""Miniature models built offline: the classes of the real thing, a few thousand weights, random but seeded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+WORDS = ("a", "in", "the", "style", "panda", "koala", "bear", "tiger", "lion", "cat", "dog", "wolf", "tulip", "rose")
+
+
+def tiny_unet(seed: int = 0, **changes: Any) -> Any:
+    """A UNet2DConditionModel of about 40,000 weights: 4 latent channels, 8x8, two levels, cross-attention 32 wide."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    config: dict[str, Any] = dict(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet2DConditionModel(**{**config, **changes}).eval()
+
+
+def tiny_tokenizer(words: tuple[str, ...] = WORDS, max_tokens: int = 16) -> Any:
+    """A CLIPTokenizer that knows ``words`` as whole tokens and every other word by its letters."""
+    from transformers import CLIPTokenizer
+
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789,.-'")
+    pieces: dict[str, None] = dict.fromkeys([*letters, *(f"{c}</w>" for c in letters)])
+    merges: dict[tuple[str, str], None] = {}
+    for word in words:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            merges[(parts[0], parts[1])] = None
+            parts[:2] = [parts[0] + parts[1]]
+            pieces[parts[0]] = None
+    vocab = {piece: i for i, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocab, merges=list(merges), model_max_length=max_tokens)
+
+
+def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16) -> Path:
+    """Write a miniature StableDiffusionPipeline (safetensors only) to ``folder`` and return it. About a second, offline.
+
+    Latents are 4x8x8 (64x64 pictures, factor 8), prompts at most ``max_tokens`` tokens, everything seeded.
+    """
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tokenizer = tiny_tokenizer(max_tokens=max_tokens)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=max_tokens,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                projection_dim=32,
+            )
+        ).eval()
+        vae = AutoencoderKL(
+            block_out_channels=(4, 4, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=2,
+            sample_size=64,
+            scaling_factor=0.5,
+        ).eval()
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=tiny_unet(seed),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def make_latents(path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, int] = (4, 8, 8), seed: int = 0) -> Path:
+    """Write random clean latents as the mining step does: ``target`` (m, C, h, w) and ``neighbours`` (K, m, C, h, w)."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = torch.randn(m, *shape, generator=generator)
+    neighbours = torch.randn(k, m, *shape, generator=generator)
+    save_file({"target": target, "neighbours": neighbours}, str(path))
+    return path
