@@ -110,6 +110,12 @@ class StorageError(FadeError):
     """A folder cannot be written, or the disk is full."""
 
 
+def revive(kind: str, what: str, stage: str, action: str) -> FadeError:
+    """The error of the class named ``kind`` that another process wrote down; FadeError when there is no such class."""
+    cls = globals().get(kind)
+    return _rebuild(cls if isinstance(cls, type) and issubclass(cls, FadeError) else FadeError, what, stage, action)
+
+
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The ``n`` known names closest to ``name``: by spelling first, then by shared words."""
     names = list(known)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from fade.config import MeshConfig, MethodConfig, Section, TrainConfig, fingerprint
 from fade.errors import TrainingError
+from fade.manifest import sha256_of
 
 JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
     "job.json",
@@ -24,6 +26,8 @@ JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
 )
 """The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
 
+CODE = ("checkpoint.py", "draws.py", "mesh.py", "seeds.py", "training.py", "methods")
+"""The source that decides an adapter's bytes: part of the key, so that a changed loss is never answered from an old result."""
 _NOT_IN_KEY = {"base", "latents", "out"}
 _NOT_IN_KEY_TRAIN = {"deadline_seconds", "checkpoint_every"}
 
@@ -50,35 +54,45 @@ class Job(Section):
     mesh: MeshConfig = MeshConfig()
     method: MethodConfig = MethodConfig()
     train: TrainConfig = TrainConfig()
-    provenance: dict[str, str] = {}
+    provenance: dict[str, str] = Field(default_factory=dict)
     """Goes into the adapter's header as ``fade.<key>``; hence no times in it."""
     out: Path
     """Folder of the result."""
 
     def key(self) -> str:
-        """Hash of all that decides the adapter's bytes: not of paths, nor of how often a checkpoint is written."""
-        content = self.model_dump(mode="json", exclude={**dict.fromkeys(_NOT_IN_KEY, True), "train": _NOT_IN_KEY_TRAIN})
-        return fingerprint(content)
+        """Hash of all that decides the adapter's weights: the trainer's source too, but no path, and not the commit in its header."""
+        out: Any = {**dict.fromkeys(_NOT_IN_KEY, True), "train": _NOT_IN_KEY_TRAIN, "provenance": {"commit"}}
+        return fingerprint({"job": self.model_dump(mode="json", exclude=out), "code": code_sha256()})
 
     def write(self) -> Path:
-        """Write ``out/job.json`` and return its path."""
+        """Write ``out/job.json``, its key included, and return its path."""
         self.out.mkdir(parents=True, exist_ok=True)
-        return write_json(self.out / JOB, self.model_dump(mode="json"))
+        return write_json(self.out / JOB, {"key": self.key(), **self.model_dump(mode="json")})
 
     @classmethod
     def read(cls, path: Path) -> Job:
         """Raises TrainingError when the file is missing, no JSON, or no job."""
         action = "start the training with `fade run`, which writes the job."
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content.pop("key", None)
+            return cls.model_validate(content)
         except OSError as error:
             raise TrainingError(f"{path} cannot be read: {error.strerror}.", stage="train", action=action) from error
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             raise TrainingError(f"{path}: {key}: {first['msg']}.", stage="train", action=action) from error
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:
             raise TrainingError(f"{path} is no JSON: {error}.", stage="train", action=action) from error
+
+
+@cache
+def code_sha256() -> str:
+    """Hash of the source files named in CODE."""
+    home = Path(__file__).parent
+    sources = [file for name in CODE for file in (sorted((home / name).glob("*.py")) if (home / name).is_dir() else [home / name])]
+    return fingerprint({file.relative_to(home).as_posix(): sha256_of(file) for file in sources})
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import fade
 from fade.config import MeshConfig
 from fade.errors import AdapterError
+from fade.seeds import named_seed
 
 if TYPE_CHECKING:
     from fade.base import Base
@@ -64,7 +65,7 @@ class Mesh:
 
     def _initialise(self, seed: int) -> None:
         for name, layer in self._layers.items():
-            generator = torch.Generator().manual_seed(_named_seed(seed, name))
+            generator = torch.Generator().manual_seed(named_seed(seed, name))
             down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
             drawn = torch.empty(down.shape)
             nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator)
@@ -279,9 +280,3 @@ def _probe(unet: nn.Module) -> dict[str, Any]:
     embeds = torch.randn(1, 4, config.cross_attention_dim, generator=generator)
     t = torch.tensor([500], device=first.device)
     return {"sample": x.to(first.device, first.dtype), "timestep": t, "encoder_hidden_states": embeds.to(first.device, first.dtype)}
-
-
-def _named_seed(*parts: object) -> int:
-    """A 63-bit seed of a name: independent of the global random state and of the order of the draws."""
-    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1

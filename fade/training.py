@@ -6,8 +6,6 @@ killed and resumed in between. Every draw comes from a generator named by (seed,
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import math
 import os
 import platform
@@ -21,16 +19,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fade import checkpoint
+from fade import checkpoint, guard
 from fade import job as files
-from fade.checkpoint import State
-from fade.concepts import fill, prompts
 from fade.config import TrainConfig
-from fade.errors import BaseModelError, BusyError, DataError, DivergedError, FadeError, StorageError, TrainingError
+from fade.draws import Draws, rate, read_latents
+from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
 from fade.job import Job, write_json
-from fade.manifest import sha256_of
 from fade.mesh import Mesh
-from fade.methods import Batch, Method, get_method
+from fade.methods import Method, get_method
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,8 +34,6 @@ if TYPE_CHECKING:
     from fade.base import Base
 
 STAGE = "train"
-PARENT = "FADE_PARENT_PID"
-"""Environment variable: the process that waits for this training. When it is gone the training stops."""
 DIVERGED_FACTOR = 1e4
 """A loss this many times above the first (or above 1) will not come back; stop before hours are lost."""
 MAX_SKIPPED = 20
@@ -64,86 +58,14 @@ class Denoiser:
         return noise.float()
 
 
-class Draws:
-    """Batches by number: the clean latents and prompts of a job, and the noise that a step puts on them."""
+def make_accelerator(config: TrainConfig, *, cpu: bool = False) -> Accelerator:
+    """accelerate as this process was launched; ``cpu`` keeps it off the GPU.
 
-    def __init__(self, job: Job, base: Base, target: Tensor, neighbours: Tensor) -> None:
-        self._train, self._base = job.train, base
-        self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
-        self._steps = int(base.scheduler.config.num_train_timesteps)
-        self._e = base.encode([fill(job.prompt, job.target)])
-        self._null = base.encode([job.negative_prompt])
-        self._a = base.encode(prompts(job.prompt, job.neighbours)) if job.neighbours else self._e[:0]
-
-    def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
-        """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
-
-        Neighbours take turns, so that over the steps each is seen equally often also when n_a is no multiple of K.
-        """
-        generator = torch.Generator().manual_seed(named_seed(self._train.seed, step, micro, rank))
-        n_t, n_a, k = self._train.batch_target, self._train.batch_neighbours, len(self._neighbours)
-        turn = ((step * self._train.gradient_accumulation + micro) * world + rank) * n_a
-        picked = torch.randint(len(self._target), (n_t,), generator=generator)
-        which = (turn + torch.arange(n_a)) % k if k else torch.empty(0, dtype=torch.long)
-        shown = torch.randint(self._neighbours.shape[1], (len(which),), generator=generator)
-        return picked, which, shown, generator
-
-    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> Batch:
-        """The batch of one micro-step on one process, on the base's device."""
-        picked, which, shown, generator = self.indices(step, micro, rank, world)
-        clean = torch.cat([self._target[picked], self._neighbours[which, shown]])  # (n_t + n_a, C, h, w)
-        t = torch.randint(self._steps, (len(clean),), generator=generator)
-        noise = torch.randn(clean.shape, generator=generator)
-        x = self._base.add_noise(clean, noise, t)
-        device, n_t = self._base.device, len(picked)
-        x, t, which = x.to(device), t.to(device), which.to(device)
-        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which)
-
-
-def named_seed(*parts: int) -> int:
-    """A 63-bit seed of a tuple of numbers."""
-    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:
-    """Learning rate of 0-based ``step``: linear warm-up to ``lr``, then linear decay that reaches 0 after the last step.
-
-    ``ramp``: warm-up over all steps, no decay (the released recipe).
+    Raises TrainingError when the number of processes is not the job's.
     """
-    warmup = config.steps if ramp else config.warmup
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    return config.lr * (config.steps - step) / (config.steps - warmup)
-
-
-def read_latents(job: Job) -> tuple[Tensor, Tensor]:
-    """``target`` (m, C, h, w) and ``neighbours`` (K, m, C, h, w), float32. Raises DataError when they are not what the job says."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    action = "delete the file and mine again."
-    try:
-        if sha256_of(job.latents) != job.latents_sha256:
-            raise DataError(f"{job.latents} is not the file that the job names (its sha256 differs).", stage=STAGE, action=action)
-        tensors = load_file(str(job.latents))
-        target, neighbours = tensors["target"].float(), tensors["neighbours"].float()
-    except (OSError, SafetensorError, KeyError) as error:
-        raise DataError(f"{job.latents} cannot be read: {error}.", stage=STAGE, action=action) from error
-    k = len(job.neighbours)
-    if target.ndim != 4 or neighbours.ndim != 5 or len(neighbours) != k or neighbours.shape[2:] != target.shape[1:] or not len(target):
-        shapes = f"target {tuple(target.shape)}, neighbours {tuple(neighbours.shape)} for {k} neighbours"
-        raise DataError(f"{job.latents} has the wrong shapes: {shapes}.", stage=STAGE, action=action)
-    if not bool(torch.isfinite(target).all() and torch.isfinite(neighbours).all()):
-        raise DataError(f"{job.latents} holds values that are not finite.", stage=STAGE, action=action)
-    return target, neighbours
-
-
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """accelerate as this process was launched. Raises TrainingError when the number of processes is not the job's."""
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision=_precision(config.precision))
+    accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(config.precision, cpu=cpu))
     if accelerator.num_processes != config.processes:
         what = f"{accelerator.num_processes} process(es) started where train.processes = {config.processes}."
         action = "start it through tasks.train, or by torchrun; `accelerate launch --cpu --num_processes N` starts only one."
@@ -151,8 +73,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def _precision(wanted: str) -> str:
-    gpu = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("1", "true", "yes")
+def _precision(wanted: str, *, cpu: bool) -> str:
+    gpu = torch.cuda.is_available() and not cpu and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("1", "true", "yes")
     if wanted == "auto":
         return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
     if wanted == "fp16" and not gpu:
@@ -169,8 +91,8 @@ def train(job: Job, base: Base | None = None, on_step: Callable[[dict[str, float
     method = get_method(job.method.name, job.method.variant)
     if method.needs_neighbours and not job.neighbours:
         raise TrainingError(f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more.")
-    accelerator = make_accelerator(job.train)
-    with _only_one(job.out) if accelerator.is_main_process else nullcontext():
+    accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
+    with guard.only_one(job.out) if accelerator.is_main_process else nullcontext():
         target, neighbours = read_latents(job)
         base = base or _load_base(job, accelerator)
         if base.sha256 != job.base_sha256:
@@ -209,7 +131,7 @@ class _Run:
     def loop(self, on_step: Callable[[dict[str, float]], None]) -> Path:
         self._progress({}, force=True)
         while self.state.step < self.config.steps:
-            self._parent_lives()
+            guard.parent_lives()
             row = self._step(self.state.step)
             self.state.step += 1
             self.state.history.append(row)
@@ -262,11 +184,6 @@ class _Run:
         what = f"training diverged at step {int(row['step'])}: {reason}; {left}."
         raise DivergedError(what, stage=STAGE, action="lower train.lr or the method's weights, or use train.precision=fp32.")
 
-    def _parent_lives(self) -> None:
-        """Raises TrainingError when the process that waits for this one is gone (killed -9, say): do not train on as an orphan."""
-        if (pid := int(os.environ.get(PARENT, "0"))) and not _alive(pid):
-            raise TrainingError("the process that started this training is gone.", stage=STAGE, action="start it again: it resumes.")
-
     def _checkpoint(self) -> None:
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
@@ -311,39 +228,6 @@ class _Run:
             self.job.out / files.PROGRESS,
             {"step": self.state.step, "steps": self.config.steps, "losses": shown, "it_per_s": speed},
         )
-
-
-class _only_one:  # noqa: N801 (a context manager that reads as one)
-    """Holds the out folder for one trainer. Raises BusyError when another has it, StorageError when it cannot be written."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._stream = folder, None
-
-    def __enter__(self) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._stream = (self._folder / ".trainer.lock").open("w")
-        except OSError as error:
-            raise StorageError(f"{self._folder} cannot be written: {error.strerror}.", stage=STAGE, action="free or choose a folder.") from error
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._stream.close()
-            raise BusyError(f"another training writes to {self._folder}.", stage=STAGE, action="wait for it to end.") from None
-
-    def __exit__(self, *exc: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _explain(error: Exception) -> FadeError:

@@ -29,12 +29,12 @@ def publish(repo: Path, runs: Path, *, folder: str = "data", remote: str = "embe
     with opened(repo) as dvc:
         store = Remote(dvc, remote)
         if store.is_folder:
-            Path(store.odb.path).mkdir(parents=True, exist_ok=True)
+            store.root.mkdir(parents=True, exist_ok=True)
         try:
             dvc.add(str(repo / folder))
             dvc.push(targets=[str(repo / f"{folder}.dvc")], remote=remote)
             if prune:
-                inside = store.is_folder and Path(store.odb.path).resolve().is_relative_to(repo.resolve())
+                inside = store.is_folder and store.root.resolve().is_relative_to(repo.resolve())
                 dvc.gc(workspace=True, cloud=inside, remote=remote)
         except DvcException as error:
             action = "mend the cause and publish again; the data folder is untouched."

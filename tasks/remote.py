@@ -33,6 +33,7 @@ class Remote:
         if name not in known:
             raise UnknownNameError("remote", name, known, stage="pull")
         self.name, self.url = name, str(repo.config["remote"][name].get("url", ""))
+        self.is_folder = False
         self.cache: HashFileDB = repo.cache.local
         try:
             self.odb: HashFileDB = repo.cloud.get_remote_odb(name, "pull")
@@ -45,7 +46,12 @@ class Remote:
             raise RemoteError(f"{self} cannot be used: {error}.", stage="pull", action="correct .dvc/config.") from error
 
     def __str__(self) -> str:
-        return f"the DVC remote {self.name!r} ({self.odb.path if hasattr(self, 'odb') and self.is_folder else self.url})"
+        return f"the DVC remote {self.name!r} ({self.root if self.is_folder else self.url})"
+
+    @property
+    def root(self) -> Path:
+        """The folder of a local remote; its objects lie below it in files/md5."""
+        return Path(self.odb.path).parents[1]
 
     def cached(self, md5: str) -> Path:
         """Where the cache keeps an object."""
@@ -87,7 +93,11 @@ class Remote:
         sources = [self.odb.oid_to_path(md5) for md5 in wanted]
         with _silent():
             options = {"on_error": broken.__setitem__, "check_exists": False, "verify": self.odb.verify}
-            self.cache.add(sources, self.odb.fs, wanted, **options)
+            try:
+                self.cache.add(sources, self.odb.fs, wanted, **options)
+            except FileNotFoundError:
+                if not broken:  # having reported a lone missing object, DVC trips over the file that it did not get
+                    raise
         lost = {md5 for md5 in wanted if not self.has_cached(md5)}
         if lost:
             self._explain(tracked, {name: md5 for name, md5 in files.items() if md5 in lost}, broken)
@@ -111,7 +121,7 @@ class Remote:
 
     def _contact(self, tracked: Tracked) -> bytes:
         """The raw listing from the remote: small, so that silence shows within FIRST_CONTACT_SECONDS."""
-        if self.is_folder and not Path(self.odb.path).parents[1].is_dir():  # <remote>/files/md5
+        if self.is_folder and not self.root.is_dir():
             action = f"restore the folder (git, mount), or correct the url of {self.name!r} in .dvc/config."
             raise RemoteError(f"{self}: there is no such folder.", stage="pull", action=action)
         try:
@@ -161,7 +171,7 @@ def opened(root: Path) -> Iterator[Repo]:
     from dvc.config import ConfigError
     from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError
-    from dvc.repo import Repo
+    from dvc.repo import Repo, lock_repo
 
     if not (root / ".dvc").is_dir():  # DVC would look in the parent folders, and might find a stranger's
         raise DataError(f"{root} is no DVC repository.", stage="pull", action="run in the project's folder, or `dvc init` it.")
@@ -171,7 +181,7 @@ def opened(root: Path) -> Iterator[Repo]:
     except (ConfigError, NotDvcRepoError) as error:
         raise DataError(f"{root / '.dvc'}: {error}.", stage="pull", action="correct .dvc/config.") from error
     try:
-        with repo.lock:
+        with lock_repo(repo):  # DVC's own commands may be called inside
             yield repo
     except LockError as error:
         what = f"another DVC process works in {root}."

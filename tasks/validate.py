@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ def validate_mined(
 def run_rules(batches: Mapping[str, Batch]) -> list[dict[str, Any]]:
     """Great Expectations on each frame; one plain result a rule, in the rules' order."""
     quiet()
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it announces a docs site that is never built
     import great_expectations as gx
     import great_expectations.expectations as expectations
 

@@ -50,11 +50,11 @@ def release(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor,
     import torch
 
     anchor, kept = _student(eps, batch)
-    n_t, n_a, k = len(batch.x), len(batch.x_adj), len(batch.neighbours)
+    n_t, k = len(batch.x), len(batch.neighbours)
     x = torch.cat([batch.x, batch.x, batch.x_adj])
     t = torch.cat([batch.t, batch.t, batch.t_adj])
     emb = torch.cat([_repeat(batch.target, n_t), _repeat(batch.null, n_t), batch.neighbours[batch.which]])
-    old, null, old_adj = eps.teacher(x, t, emb).split([n_t, n_t, n_a])
+    old, null, old_adj = eps.teacher(x, t, emb).tensor_split([n_t, 2 * n_t])
     present = [i for i in range(k) if bool((batch.which == i).any())]
     positives = [old_adj[batch.which == i][0].expand_as(anchor) for i in present]
     negatives = [old.roll(shift + 1, dims=0) for shift in range(NEGATIVES)]
@@ -70,10 +70,10 @@ def _student(eps: Predictor, batch: Batch) -> tuple[Tensor, Tensor]:
     """eps(x, e) and eps(x_i, a_i) in one call."""
     import torch
 
-    n_t, n_a = len(batch.x), len(batch.x_adj)
+    n_t = len(batch.x)
     x, t = torch.cat([batch.x, batch.x_adj]), torch.cat([batch.t, batch.t_adj])
     emb = torch.cat([_repeat(batch.target, n_t), batch.neighbours[batch.which]])
-    anchor, kept = eps.student(x, t, emb).split([n_t, n_a])
+    anchor, kept = eps.student(x, t, emb).tensor_split([n_t])
     return anchor, kept
 
 
@@ -81,13 +81,13 @@ def _teacher(eps: Predictor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tens
     """eps0(x, e), eps0(x, ""), eps0(x, a_i) as (K, n_t, C, h, w), and eps0(x_i, a_i), in one call."""
     import torch
 
-    n_t, n_a, k = len(batch.x), len(batch.x_adj), len(batch.neighbours)
+    n_t, k = len(batch.x), len(batch.neighbours)
     x = torch.cat([*([batch.x] * (k + 2)), batch.x_adj])
     t = torch.cat([*([batch.t] * (k + 2)), batch.t_adj])
     prompts = torch.cat([batch.target, batch.null, batch.neighbours]).repeat_interleave(n_t, dim=0)
     out = eps.teacher(x, t, torch.cat([prompts, batch.neighbours[batch.which]]))
-    old, null, positives, old_adj = out.split([n_t, n_t, k * n_t, n_a])
-    return old, null, positives.unflatten(0, (k, n_t)), old_adj
+    old, null, positives, old_adj = out.tensor_split([n_t, 2 * n_t, (k + 2) * n_t])
+    return old, null, positives.view(k, n_t, *batch.x.shape[1:]), old_adj
 
 
 def _total(l_er: Tensor, l_adj: Tensor, l_guid: Tensor, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
@@ -99,7 +99,8 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
     """Unsquared L2 over the last axis, mean over the others. Its gradient at a = b is taken as 0 (that of sqrt is not finite)."""
     import torch
 
-    return torch.linalg.vector_norm(a - b, dim=-1).mean()
+    distance: Tensor = torch.linalg.vector_norm(a - b, dim=-1).mean()
+    return distance
 
 
 def _repeat(emb: Tensor, n: int) -> Tensor:

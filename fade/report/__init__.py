@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fade.report.data import NeighborhoodLike, Pictures, Report, Row
 
-__all__ = ["NeighborhoodLike", "Pictures", "Report", "Row", "write_pictures", "write_report"]
+__all__ = ["NeighborhoodLike", "Pictures", "Report", "Row", "write_report"]
 
 
 def write_report(report: Report, run_dir: Path, *, base_model: str) -> Path:
@@ -14,29 +14,19 @@ def write_report(report: Report, run_dir: Path, *, base_model: str) -> Path:
 
     ``base_model``: directory or hub id as the params name it, for the card. Raises StorageError when the folder cannot be written.
     """
-    from fade.report.canvas import write
+    from fade.report.canvas import png, write
     from fade.report.card import card
+    from fade.report.charts import charts
+    from fade.report.grids import before_after, strip
     from fade.report.html import render
 
-    write_pictures(report, run_dir / "pictures")
-    text = card(report.result, report.lineage, base_model=base_model, command=report.command)
-    write(text.encode(), run_dir / "card.md")
-    return write(render(report).encode(), run_dir / "report.html")
-
-
-def write_pictures(report: Report, folder: Path) -> dict[str, Path]:
-    """The five pictures as PNG files, by name; "losses" is left out when there is no history."""
-    from fade.report.canvas import png, write
-    from fade.report.charts import confusion_bar, heatmap, losses
-    from fade.report.grids import before_after, strip
-
-    result = report.result
-    drawn = {
+    light = charts(report)
+    grids = {
         "before-after": before_after(report.rows, report.accuracies(), report.target),
         "neighbourhood": strip(report.neighborhood, report.mined),
-        "heatmap": heatmap(report.neighborhood),
-        "confusion": confusion_bar(result["confusion"], result.get("base_confusion", []), report.target, report.roles),
     }
-    if report.history:
-        drawn["losses"] = losses(report.history)
-    return {name: write(png(image), folder / f"{name}.png") for name, image in drawn.items()}
+    for name, image in {**grids, **light}.items():
+        write(png(image), run_dir / "pictures" / f"{name}.png")
+    text = card(report.result, report.lineage, base_model=base_model, command=report.command)
+    write(text.encode(), run_dir / "card.md")
+    return write(render(report, light).encode(), run_dir / "report.html")

@@ -130,7 +130,7 @@ def percent(value: float) -> str:
 def png(image: Image.Image) -> bytes:
     """PNG bytes."""
     stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
+    image.save(stream, "PNG")
     return stream.getvalue()
 
 

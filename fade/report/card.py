@@ -14,7 +14,7 @@ from fade.report.html import findings, headline, metric_table, number
 def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: str, command: str) -> str:
     """The card's text. ``base_model``: directory or hub id as the params name it; ``command`` makes the adapter again."""
     target = str(result["target"])
-    level, line = headline(result)
+    _, line = headline(result)
     head = {
         "library_name": "diffusers",
         "base_model": base_model,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fade.errors import EvaluationError
 from fade.report.canvas import LIGHT, Theme, percent
-from fade.report.data import NeighborhoodLike
+from fade.report.data import NeighborhoodLike, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 DPI = 200
 MAX_LABEL = 34
+
+
+def charts(report: Report, theme: Theme = LIGHT) -> dict[str, Image.Image]:
+    """Every chart of a report by name; "losses" is left out when there is no history."""
+    result = report.result
+    drawn = {
+        "heatmap": heatmap(report.neighborhood, theme=theme),
+        "confusion": confusion_bar(result["confusion"], result.get("base_confusion", []), report.target, report.roles, theme=theme),
+    }
+    if report.history:
+        drawn["losses"] = losses(report.history, theme=theme)
+    return drawn
 
 
 def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6, theme: Theme = LIGHT) -> Image.Image:
@@ -39,7 +51,8 @@ def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6, theme: Theme = L
     drawn = axes.imshow(shown, cmap=_colours(theme), vmin=low, vmax=max(high, low + 1e-6))
     for i, j in zip(*np.nonzero(off), strict=True):
         depth = (cosines[i, j] - low) / max(high - low, 1e-6)
-        axes.text(j, i, f"{cosines[i, j]:.2f}".lstrip("0"), ha="center", va="center", fontsize=6.6, color=_ink_on(theme, depth))
+        ink = _ink_on(theme, depth)
+        axes.text(j, i, f"{cosines[i, j]:.2f}".lstrip("0"), ha="center", va="center", fontsize=6.6, color=ink, in_layout=False)
     _names(axes, names, [theme.role(r) for r in roles], theme)
     for edge in (i for i in range(1, len(names)) if roles[i] != roles[i - 1]):
         axes.axhline(edge - 0.5, color=theme.paper, linewidth=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw
@@ -36,7 +37,7 @@ def before_after(
     right = left + block + SCORE + 18
     width = right + block + SCORE + MARGIN
     top, pitch = 122.0, side + 11
-    breaks = sum(a.role != b.role for a, b in zip(rows, rows[1:], strict=False)) * 15
+    breaks = sum(a.role != b.role for a, b in itertools.pairwise(rows)) * 15
     image, draw = sheet(width, top + len(rows) * pitch + breaks + MARGIN - 8, theme)
     text(draw, MARGIN, 44, f"Before and after erasing “{target}”", 20, theme.ink, bold=True)
     note = "Percentages: how many of all judged pictures the judge recognises as the line's concept."

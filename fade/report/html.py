@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from fade.report.canvas import DARK, LIGHT, png
-from fade.report.charts import confusion_bar, heatmap, losses
-from fade.report.data import METRICS, ROLES, NeighborhoodLike, Pictures, Report
+from fade.report.charts import charts
+from fade.report.data import METRICS, ROLES, Pictures, Report
 
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
@@ -21,6 +22,8 @@ KEPT = {"A_adj": 0.96, "A_heldout": 0.96, "A_rest": 0.98}
 """Share of the base's own accuracy from which the verdict says kept."""
 THUMBNAIL = 128
 """Longest side of a picture in the page, pixels; smaller ones stay as they are."""
+ROWS_NAMED = 5
+"""Failing rows that the page names; the checks' own page has all of them."""
 FAILED = {"critical": "failed", "warning": "warning", "info": "note"}
 
 
@@ -75,36 +78,29 @@ def metric_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The results of one checks JSON as rows: what was checked, how severe, passed or not, and what was found.
-
-    ``stage["results"]`` holds mappings with "success"; a name under "name", "check" or "expectation", "severity", and free text
-    under "detail", "message" or "observed".
-    """
+    """The results of one checks JSON (``checks/*.json``) as rows: what was checked, how severe, its state, what was found."""
     rows = []
     for item in stage.get("results", []):
-        passed = bool(item.get("success"))
-        severity = str(item.get("severity") or "critical").lower()
-        found = _first(item, "detail", "details", "message", "found", "observed")
-        rows.append(
-            {
-                "name": _first(item, "title", "name", "check", "expectation", "what") or "check",
-                "severity": severity,
-                "state": "passed" if passed else FAILED.get(severity, "failed"),
-                "found": found,
-            }
-        )
+        severity = str(item.get("severity", "critical"))
+        state = "passed" if item.get("success") else FAILED.get(severity, "failed")
+        found = str(item.get("error") or item.get("observed") or "")
+        if not item.get("success") and item.get("rows"):
+            named = ", ".join(str(row["row"]) for row in item["rows"][:ROWS_NAMED])
+            more = int(item.get("unexpected", len(item["rows"]))) - ROWS_NAMED
+            found += f": {named}" + (f" and {more} more" if more > 0 else "")
+        rows.append({"title": str(item.get("title") or item["name"]), "severity": severity, "state": state, "found": found})
     return rows
 
 
-def render(report: Report) -> str:
-    """The page. Same input, same bytes: it holds no clock of its own."""
+def render(report: Report, light: Mapping[str, Image.Image] | None = None) -> str:
+    """The page. Same input, same bytes: it holds no clock of its own. ``light``: charts that are drawn already."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(number=number, seconds=seconds, short=short, cosine=lambda value: f"{value:.3f}")
+    environment.filters.update(number=number, seconds=seconds, cosine=lambda value: f"{value:.3f}")
     level, line = headline(report.result)
     return environment.get_template("report.html").render(
         report=report,
@@ -120,7 +116,7 @@ def render(report: Report) -> str:
         members=_members(report),
         rows=_rows(report),
         per_concept=sorted(report.result["per_concept"], key=lambda e: list(ROLES).index(e["role"])),
-        charts=_charts(report),
+        charts=_charts(report, light),
         stages=[{"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)} for s in report.checks],
         facts=lineage_facts(report.lineage),
     )
@@ -151,20 +147,13 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _charts(report: Report) -> dict[str, dict[str, str]]:
-    result, roles = report.result, report.roles
-    charts: dict[str, dict[str, str]] = {}
+def _charts(report: Report, light: Mapping[str, Image.Image] | None) -> dict[str, dict[str, str]]:
+    out: dict[str, dict[str, str]] = {}
     for theme in (LIGHT, DARK):
-        drawn = {
-            "heatmap": heatmap(report.neighborhood, theme=theme),
-            "confusion": confusion_bar(result["confusion"], result.get("base_confusion", []), report.target, roles, theme=theme),
-        }
-        if report.history:
-            drawn["losses"] = losses(report.history, theme=theme)
-        for name, image in drawn.items():
-            charts.setdefault(name, {})[theme.name] = data_uri(png(_palette(image)))
-            charts[name]["width"], charts[name]["height"] = str(image.width // 2), str(image.height // 2)
-    return charts
+        for name, image in (light if light and theme is LIGHT else charts(report, theme)).items():
+            size = {"width": str(image.width // 2), "height": str(image.height // 2)}
+            out.setdefault(name, size)[theme.name] = data_uri(png(image))
+    return out
 
 
 def filmstrip(pictures: Pictures, gap: int = 4) -> Image.Image:
@@ -181,11 +170,6 @@ def _thumbnail(picture: Pictures) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     return image
-
-
-def _palette(image: Image.Image) -> Image.Image:
-    # Charts hold few colours: 256 of them look the same at a third of the bytes.
-    return image.quantize(256, dither=Image.Dither.NONE)
 
 
 def data_uri(data: bytes) -> str:
@@ -215,8 +199,8 @@ def lineage_facts(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str,
         ("Where", [
             ("code", f"{code.get('commit') or 'no commit known'}{dirty}"),
             ("python", f"{where.get('python')} on {where.get('platform')}"),
-            ("device", f"{where.get('device_name', where.get('device'))}, {where.get('precision')}, {where.get('world_size')} process(es), "
-                       f"{where.get('torch_threads')} thread(s)"),
+            ("device", ", ".join(str(where.get(k)) for k in ("device_name", "precision") if where.get(k))),
+            ("processes", f"{where.get('world_size')} of {where.get('torch_threads')} thread(s)"),
             ("libraries", ", ".join(f"{k} {v}" for k, v in where.get("libraries", {}).items() if v)),
             ("flow run", str(lineage.get("orchestration", {}).get("flow_run_id") or "none")),
         ]),
@@ -236,17 +220,5 @@ def seconds(value: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s"
 
 
-def short(value: Any) -> str:
-    """The first twelve characters of a hash."""
-    return str(value)[:12]
-
-
 def _given(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-
-
-def _first(item: Mapping[str, Any], *keys: str) -> str:
-    return next((str(item[k]) for k in keys if item.get(k) not in (None, "")), "")
-
-
-__all__: Sequence[str] = ["Finding", "NeighborhoodLike", "checks_of", "findings", "headline", "lineage_facts", "metric_table", "render"]
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
 from fade.config import AutoencoderConfig, DecoderConfig
@@ -17,7 +19,7 @@ from fade.world.pictures import augment, to_unit
 def build(config: AutoencoderConfig) -> AutoencoderKL:
     """An untrained autoencoder: (B, 3, 64, 64) <-> (B, latent_channels, 8, 8)."""
     depth = len(config.channels)
-    return AutoencoderKL(
+    model = AutoencoderKL(
         in_channels=3,
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * depth,
@@ -25,9 +27,21 @@ def build(config: AutoencoderConfig) -> AutoencoderKL:
         block_out_channels=config.channels,
         layers_per_block=1,
         latent_channels=config.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=4,
         sample_size=64,
     )
+    # Residual branches start at zero: the network starts as a chain of plain convolutions, whose signal is not yet drowned
+    # in the branches' random output, and a posterior that starts narrow does not drown the channels either (with the usual
+    # start seven of sixteen stayed dead and colours were lost).
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, ResnetBlock2D):
+                module.conv2.weight.zero_()
+                module.conv2.bias.zero_()
+            elif isinstance(module, Attention):
+                module.to_out[0].weight.zero_()
+        model.quant_conv.bias[config.latent_channels :] = -6.0
+    return model
 
 
 def train(pixels: Tensor, shares: Tensor, config: AutoencoderConfig, folder: Path, *, seed: int, on_step: OnStep, identity: dict[str, str] | None = None) -> AutoencoderKL:
@@ -38,11 +52,6 @@ def train(pixels: Tensor, shares: Tensor, config: AutoencoderConfig, folder: Pat
     """
     torch.manual_seed(seed)
     model = build(config)
-    # A posterior that starts as wide as the prior drowns most channels before the decoder can use them (with the usual
-    # start seven of sixteen stayed dead and colours were lost); it starts narrow instead.
-    with torch.no_grad():
-        bias = model.quant_conv.bias
-        bias[config.latent_channels :] = -6.0
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)

@@ -223,7 +223,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "corrupt object": (_corrupt, r"'embedded'.*corrupt: data/emoji/noto/panda\.png \(object"),
     "corrupt, remote unverified": (_unverified, r"corrupt: data/emoji/noto/panda\.png"),
     "truncated object": (_truncated, r"corrupt: data/emoji/noto/panda\.png"),
-    "missing object": (_missing, r"missing: data/emoji/noto/panda\.png \(object.*dvc push"),
+    "missing object": (_missing, r"missing: data/emoji/noto/panda\.png \(object"),
     "two faults": (_two_faults, r"corrupt: data/emoji/noto/panda\.png.*missing: data/emoji/noto/tulip\.png"),
     "listing missing": (_no_listing, r"does not hold the listing of data/"),
     "listing corrupt": (_corrupt_listing, r"the listing of data/ .* is corrupt"),

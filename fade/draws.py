@@ -1,0 +1,93 @@
+"""What a training step sees: clean latents, prompts, noise and rate, every draw named by (seed, step, micro-batch, rank).
+
+No generator lives longer than a step, so a resumed training draws what an uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fade.concepts import fill, prompts
+from fade.config import TrainConfig
+from fade.errors import DataError
+from fade.job import Job
+from fade.manifest import sha256_of
+from fade.methods import Batch
+from fade.seeds import named_seed
+
+if TYPE_CHECKING:
+    from fade.base import Base
+
+STAGE = "train"
+
+
+class Draws:
+    """Batches by number: the clean latents and prompts of a job, and the noise that a step puts on them."""
+
+    def __init__(self, job: Job, base: Base, target: Tensor, neighbours: Tensor) -> None:
+        self._train, self._base = job.train, base
+        self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
+        self._steps = int(base.scheduler.config.num_train_timesteps)
+        self._e = base.encode([fill(job.prompt, job.target)])
+        self._null = base.encode([job.negative_prompt])
+        self._a = base.encode(prompts(job.prompt, job.neighbours)) if job.neighbours else self._e[:0]
+
+    def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+        """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
+
+        Neighbours take turns, so that over the steps each is seen equally often also when n_a is no multiple of K.
+        """
+        generator = torch.Generator().manual_seed(named_seed(self._train.seed, step, micro, rank))
+        n_t, n_a, k = self._train.batch_target, self._train.batch_neighbours, len(self._neighbours)
+        turn = ((step * self._train.gradient_accumulation + micro) * world + rank) * n_a
+        picked = torch.randint(len(self._target), (n_t,), generator=generator)
+        which = (turn + torch.arange(n_a)) % k if k else torch.empty(0, dtype=torch.long)
+        shown = torch.randint(self._neighbours.shape[1], (len(which),), generator=generator)
+        return picked, which, shown, generator
+
+    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of one micro-step on one process, on the base's device."""
+        picked, which, shown, generator = self.indices(step, micro, rank, world)
+        clean = torch.cat([self._target[picked], self._neighbours[which, shown]])  # (n_t + n_a, C, h, w)
+        t = torch.randint(self._steps, (len(clean),), generator=generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        x = self._base.add_noise(clean, noise, t)
+        device, n_t = self._base.device, len(picked)
+        x, t, which = x.to(device), t.to(device), which.to(device)
+        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which)
+
+
+def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:
+    """Learning rate of 0-based ``step``: linear warm-up to ``lr``, then linear decay that reaches 0 after the last step.
+
+    ``ramp``: warm-up over all steps, no decay (the released recipe).
+    """
+    warmup = config.steps if ramp else config.warmup
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    return config.lr * (config.steps - step) / (config.steps - warmup)
+
+
+def read_latents(job: Job) -> tuple[Tensor, Tensor]:
+    """``target`` (m, C, h, w) and ``neighbours`` (K, m, C, h, w), float32. Raises DataError when they are not what the job says."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    action = "delete the file and mine again."
+    try:
+        if sha256_of(job.latents) != job.latents_sha256:
+            raise DataError(f"{job.latents} is not the file that the job names (its sha256 differs).", stage=STAGE, action=action)
+        tensors = load_file(str(job.latents))
+        target, neighbours = tensors["target"].float(), tensors["neighbours"].float()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(f"{job.latents} cannot be read: {error}.", stage=STAGE, action=action) from error
+    k = len(job.neighbours)
+    if target.ndim != 4 or neighbours.ndim != 5 or len(neighbours) != k or neighbours.shape[2:] != target.shape[1:] or not len(target):
+        shapes = f"target {tuple(target.shape)}, neighbours {tuple(neighbours.shape)} for {k} neighbours"
+        raise DataError(f"{job.latents} has the wrong shapes: {shapes}.", stage=STAGE, action=action)
+    if not bool(torch.isfinite(target).all() and torch.isfinite(neighbours).all()):
+        raise DataError(f"{job.latents} holds values that are not finite.", stage=STAGE, action=action)
+    return target, neighbours

@@ -1,0 +1,119 @@
+"""What the stages of one erasure share: settings, folders, and the models, each loaded once and only when it is needed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fade.concepts import Vocabulary, slug
+from fade.config import Params, fingerprint
+from fade.errors import BusyError, StorageError
+from fade.manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from fade.base import Base
+    from fade.cache import Cache
+    from fade.evaluation import Judge
+    from fade.neighborhood import ImageEncoder
+    from fade.studio import Studio
+
+
+class Workshop:
+    """One target, one set of parameters, one runs folder. Not a dataclass: it is handed around, never compared or copied."""
+
+    def __init__(self, params: Params, target: str, runs: Path, root: Path = Path()) -> None:
+        self.params, self.target, self.runs, self.root = params, target, runs, root
+
+    def local(self, where: str) -> str:
+        """A model directory relative to the project's root; a hub id stays as it is."""
+        inside = self.root / where
+        return str(inside) if inside.is_dir() or where.startswith("data/") else where
+
+    @cached_property
+    def cache(self) -> Cache:
+        from fade.cache import Cache
+
+        return Cache(self.runs / "cache")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_file(self.root / self.params.data.images / MANIFEST)
+
+    @cached_property
+    def base(self) -> Base:
+        from fade.base import Base
+        from fade.base.model import quiet_libraries
+
+        quiet_libraries()
+        return Base.load(self.local(self.params.data.base))
+
+    @cached_property
+    def encoder(self) -> ImageEncoder:
+        from fade.neighborhood import ImageEncoder
+
+        return ImageEncoder(self.local(self.params.data.clip), self.base.device)
+
+    @cached_property
+    def judge(self) -> Judge:
+        from fade.evaluation import Judge
+
+        return Judge(self.local(self.params.data.judge), self.base.device)
+
+    @cached_property
+    def studio(self) -> Studio:
+        from fade.studio import Studio
+
+        return Studio(self.base, self.params.sampler, self.cache)
+
+    @cached_property
+    def key(self) -> str:
+        """What decides the outcome: the parameters, the target, the base, the judge, the encoder, the vocabulary."""
+        names: Sequence[str] = self.vocabulary.names
+        models = [self.base.sha256, self.judge.sha256, self.encoder.sha256]
+        params = self.params.model_dump(mode="json", by_alias=True, exclude={"pretrain", "register_", "checks"})
+        return fingerprint({"target": self.target, "params": params, "models": models, "names": names})
+
+    @cached_property
+    def folder(self) -> Path:
+        """The run's folder below ``runs/erase``; made when first asked for. Raises StorageError."""
+        folder = self.home / self.key[:12]
+        make_folder(folder)
+        return folder
+
+    @property
+    def home(self) -> Path:
+        return self.runs / "erase" / slug(self.target)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the target's lock. Raises BusyError, naming the process, when another run of the target holds it."""
+        make_folder(self.home)
+        with (self.home / ".lock").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                action = "wait for it to end, or stop it; the work done so far is kept."
+                raise BusyError(f"{self.target!r} is being erased by process {holder}.", stage="run", action=action) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield  # the lock goes with the process, so a killed run leaves none behind
+
+
+def make_folder(folder: Path) -> None:
+    """Raises StorageError when the folder cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        action = "free some space or change its permissions, or name another folder with --runs-dir."
+        raise StorageError(f"{folder} cannot be written: {error.strerror}.", stage="storage", action=action) from error

@@ -1,0 +1,53 @@
+"""Judge the erased model against the original, and keep the numbers and the pictures beside the adapter."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fade import progress
+from fade.workshop import Workshop
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fade.neighborhood import Neighborhood
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The evaluation's JSON and the pictures behind it, concept -> (base, erased)."""
+
+    numbers: dict[str, Any]
+    pictures: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
+    """Load the adapter into the one UNet, judge both models, write ``evaluation.json``; the UNet is left as it was."""
+    from fade.evaluation import evaluate as judge_both
+    from fade.manifest import sha256_of
+    from fade.mesh import Mesh
+
+    def told(done: int, total: int) -> None:
+        progress.report("evaluate", done, total, "pictures before and after")
+
+    mesh = Mesh.load(shop.base, adapter)
+    try:
+        found = judge_both(shop.studio, mesh, sha256_of(adapter), hood, shop.vocabulary, shop.judge, shop.params.evaluate, told)
+    finally:
+        mesh.remove()
+    numbers = {**found.numbers, "method": shop.params.method.name, "seed": shop.params.train.seed}
+    path = shop.folder / "evaluation.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, path)
+    return Judged(numbers, found.pictures)
+
+
+evaluate_task = task(evaluate, name="evaluate", cache_policy=NO_CACHE, persist_result=False)

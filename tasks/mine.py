@@ -1,0 +1,52 @@
+"""Mine the Concept Neighborhood, and check what was mined before anything is trained on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fade import progress
+from fade.concepts import fill
+from fade.workshop import Workshop
+
+if TYPE_CHECKING:
+    from fade.neighborhood import Neighborhood
+    from tasks.validate import Checks
+
+
+def mine(shop: Workshop) -> Neighborhood:
+    """The target's neighbourhood over the whole vocabulary; pictures come from the cache when they were made before."""
+    from fade.neighborhood import mine as mine_neighbourhood
+
+    shop.vocabulary.index(shop.target)  # an unknown name fails before a model is loaded
+
+    def told(done: int, total: int) -> None:
+        progress.report("mine", done, total, "pictures of the vocabulary")
+
+    return mine_neighbourhood(shop.target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood, told)
+
+
+def check_mined(shop: Workshop, hood: Neighborhood) -> Checks:
+    """Great Expectations on the pictures that training will see: those of the target and of its K neighbours."""
+    import numpy as np
+
+    from tasks.validate import validate_mined
+
+    names = [hood.target, *hood.neighbours]
+    seeds = [hood.seed + i for i in range(hood.images_per_concept)]
+    drawn = shop.studio.draw([fill(shop.studio.sampler.prompt, n) for n in names], seeds)
+    sets = [drawn[fill(shop.studio.sampler.prompt, n)] for n in names]
+    pixels = np.concatenate([s.pixels for s in sets])
+    shop.judge.require(names)
+    odds = shop.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
+    confidence = {n: float(odds[i, :, shop.judge.index(n)].mean()) for i, n in enumerate(names)}
+    finite = all(bool(s.latents.isfinite().all()) for s in sets)
+    concepts = [n for n in names for _ in seeds]
+    counts = dict.fromkeys(names, len(seeds))
+    return validate_mined(pixels, concepts, counts, confidence, finite, shop.params.checks, shop.folder / "checks")
+
+
+mine_task = task(mine, name="mine", cache_policy=NO_CACHE, persist_result=False)
+check_mined_task = task(check_mined, name="validate mined", cache_policy=NO_CACHE, persist_result=False)

@@ -1,0 +1,245 @@
+"""Register (MLflow): one run with its evidence, and the adapter as a version whose tags say where it comes from."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fade.config import Params, parse_params
+from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
+from fade.manifest import MANIFEST, read_manifest, sha256_of
+from tasks.tracking import Run, Tracking, connect, faults, flat, open_run
+from tasks.versions import ADAPTER, details, find_version, load_version, model_name
+
+__all__ = ["Registered", "details", "load_version", "register", "register_pending", "register_task"]
+
+PENDING = "pending_registration.json"
+DONE = "registration.json"
+EVIDENCE = ("report.html", "card.md", "lineage.json", "history.json", "result.json", "pictures", "checks")
+"""Of a run's folder, what is uploaded beside the adapter (as far as it is there)."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    run_id: str
+    uri: str
+    """``models:/NAME/VERSION``"""
+
+
+def register(result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], run_dir: Path, *, runs: Path) -> Registered:
+    """Record the run that lies in ``run_dir`` and register its adapter; the same adapter of the same run gives the same version.
+
+    result: the evaluation's JSON. lineage: `Lineage.content`. runs: holds the embedded store (MLFLOW_TRACKING_URI wins).
+    When the store does not answer or refuses, RegistryError is raised (RegistryUnreachableError: worth a retry), nothing in the
+    folder is lost, and ``pending_registration.json`` beside the adapter lets `register_pending` do it later.
+    """
+    adapter = run_dir / ADAPTER
+    if not adapter.is_file():
+        raise AdapterError(f"{adapter} does not exist.", stage="register", action="train it first: `fade run`.")
+    tags = lineage_tags(result, lineage, run_dir)
+    if sha256_of(adapter) != tags["adapter_sha256"]:
+        what = f"{adapter} has other bytes than its lineage says."
+        raise AdapterError(what, stage="register", action="run it again; a changed adapter is not registered.")
+    try:
+        tracking = connect(runs, timeout=params.register_.timeout_seconds)
+        done = _register(tracking, result, params, lineage, run_dir, tags)
+    except BaseException as error:  # Ctrl-C, too, must not cost the registration
+        _keep_pending(run_dir, result, params, lineage, runs, error)
+        if isinstance(error, RegistryError | StorageError):
+            error.action = f"{error.action} The adapter is kept; then `fade register {run_dir}`.".strip()
+        raise
+    _write(run_dir / DONE, {**asdict(done), "store": tracking.address})
+    (run_dir / PENDING).unlink(missing_ok=True)
+    return done
+
+
+def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
+    """Do a registration that failed before, from ``pending_registration.json``. ``runs``: another runs folder than then.
+
+    Raises RegistryError when nothing is pending there, and whatever `register` raises.
+    """
+    path = run_dir / PENDING
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        result, values, lineage, old_runs = kept["result"], kept["params"], kept["lineage"], kept["runs"]
+    except FileNotFoundError:
+        done = run_dir / DONE
+        if done.is_file():
+            found = json.loads(done.read_text(encoding="utf-8"))
+            return Registered(found["name"], found["version"], found["run_id"], found["uri"])
+        raise RegistryError(
+            f"{run_dir} has no {PENDING}.", stage="register", action="name the folder of a run that is not registered."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RegistryError(f"{path} cannot be read: {error}.", stage="register", action="run it again with `fade run`.") from error
+    return register(result, parse_params(values, str(path)), lineage, run_dir, runs=runs or Path(old_runs))
+
+
+def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
+    """The tags of the run and of the version: where the adapter comes from, as text."""
+    return {
+        "target": str(result["target"]),
+        "method": str(result["method"]),
+        "seed": str(result["seed"]),
+        "neighbours": json.dumps(list(result["neighbours"]), ensure_ascii=False),
+        "data_md5": str(lineage["data"]["md5"]),
+        "base_sha256": str(lineage["base"]["sha256"]),
+        "adapter_sha256": str(lineage["outputs"]["adapter_sha256"]),
+        "params_sha256": str(lineage["params"]["sha256"]),
+        "commit": str(lineage["code"]["commit"] or "unknown"),
+        "run_key": run_dir.resolve().name,
+    }
+
+
+def _register(
+    tracking: Tracking, result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], run_dir: Path, tags: dict[str, str]
+) -> Registered:
+    name = model_name(params.register_.model_prefix, tags["target"])
+    existing = find_version(tracking, name, tags)
+    if existing is not None:
+        return Registered(name, str(existing.version), str(existing.run_id), f"models:/{name}/{existing.version}")
+    with open_run(tracking, params.register_.experiment, f"{tags['target']} {tags['run_key']}", tags) as run:
+        run.log_params(flat(params.model_dump(mode="json", by_alias=True, exclude={"pretrain"})))
+        for entry in _history(run_dir):
+            step = int(entry["step"])
+            run.log_metrics(step, {f"train.{k}": v for k, v in entry.items() if k != "step" and _is_number(v)})
+        run.log_metrics(0, _final_metrics(result))
+        run.flush()
+        _log_dataset(run, params, lineage)
+        for part in EVIDENCE:
+            if (run_dir / part).exists():
+                run.log_file(run_dir / part, part if (run_dir / part).is_dir() else None)
+        model_id, source = _log_adapter(run, run_dir / ADAPTER, params, lineage, tags)
+        version = _new_version(tracking, name, tags, run.run_id, model_id, source)
+    return Registered(name, version, run.run_id, f"models:/{name}/{version}")
+
+
+def _log_adapter(run: Run, adapter: Path, params: Params, lineage: Mapping[str, Any], tags: Mapping[str, str]) -> tuple[str, str]:
+    """Log the adapter as an mlflow.diffusers model; (model id, its artifacts' address)."""
+    import mlflow.diffusers
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    # MLflow's default signature draws at 512 px with guidance 7.5; the run's own sampler is the one that was judged.
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "prompt")]),
+        outputs=Schema([ColSpec(DataType.binary, "image")]),
+        params=ParamSchema(
+            [
+                ParamSpec("num_inference_steps", DataType.integer, params.sampler.steps),
+                ParamSpec("guidance_scale", DataType.double, params.sampler.guidance_scale),
+                ParamSpec("negative_prompt", DataType.string, params.sampler.negative_prompt),
+            ]
+        ),
+    )
+    libraries = lineage["environment"]["libraries"]
+    needed = ("diffusers", "transformers", "torch", "peft", "safetensors", "accelerate")
+    with faults(run.tracking.address):
+        info = mlflow.diffusers.log_model(
+            str(adapter),
+            base_model=_base_reference(params.data.base),
+            name="adapter",
+            run_id=run.run_id,
+            signature=signature,
+            pip_requirements=[f"{name}=={libraries[name]}" for name in needed if libraries.get(name)],
+            metadata={key: tags[key] for key in ("base_sha256", "adapter_sha256", "data_md5", "target", "method")},
+            tags=dict(tags),
+        )
+        model = run.client.get_logged_model(info.model_id)
+    return str(info.model_id), str(model.artifact_location)
+
+
+def _base_reference(base: str) -> str:
+    # Without "./" mlflow.diffusers takes a relative directory for a hub id and asks the hub for its revision.
+    return f"./{base}" if Path(base).is_dir() and not Path(base).is_absolute() and not base.startswith(".") else base
+
+
+def _new_version(tracking: Tracking, name: str, tags: Mapping[str, str], run_id: str, model_id: str, source: str) -> str:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+    with faults(tracking.address):
+        try:
+            tracking.client.create_registered_model(name, tags={"target": tags["target"]}, description=f"{tags['target']}, erased")
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        created = tracking.client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model_id)
+    return str(created.version)
+
+
+def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """The evaluation as flat metric names: ``A_er``, ``A_er.lo``, ``base.A_tar`` ...; what was not measured is left out."""
+    values: dict[str, Any] = dict(result["metrics"])
+    values |= {f"base.{k}": v for k, v in result["base_metrics"].items()}
+    for prefix, intervals in (("", result.get("intervals", {})), ("base.", result.get("base_intervals", {}))):
+        for key, interval in intervals.items():
+            if interval:
+                values |= {f"{prefix}{key}.lo": interval[0], f"{prefix}{key}.hi": interval[1]}
+    consistency = result.get("spatial_consistency") or {}
+    values |= {f"spatial_consistency.{k}": v for k, v in consistency.items() if k in {"mean", "lo", "hi"}}
+    return {k: float(v) for k, v in values.items() if _is_number(v)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _history(run_dir: Path) -> list[dict[str, Any]]:
+    path = run_dir / "history.json"
+    if not path.is_file():
+        return []
+    history: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return history
+
+
+def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any]) -> None:
+    import mlflow.data
+    from mlflow.entities import DatasetInput, InputTag
+
+    manifest = params.data.images / MANIFEST
+    md5 = str(lineage["data"]["md5"])
+    # MLflow keeps 36 characters: a DVC md5 with ".dir" fits exactly.
+    dataset = mlflow.data.from_pandas(read_manifest(manifest), source=str(manifest), name=params.data.images.name, digest=md5[:36])
+    tags = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": str(params.data.dvc_file)}
+    with faults(run.tracking.address):
+        entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag(k, v) for k, v in tags.items()])
+        run.client.log_inputs(run.run_id, [entry])
+
+
+def _keep_pending(
+    run_dir: Path, result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], runs: Path, error: BaseException
+) -> None:
+    values = params.model_dump(mode="json", by_alias=True)
+    kept = {"reason": str(error) or type(error).__name__, "runs": str(runs), "result": result, "params": values, "lineage": lineage}
+    try:
+        _write(run_dir / PENDING, kept)
+    except OSError:
+        pass  # the disk that failed the registration may be this one; the first error is the one to tell
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
+    return isinstance(state.result(raise_on_failure=False), RegistryUnreachableError)
+
+
+register_task = task(name="register", retries=2, retry_delay_seconds=[1, 3], retry_condition_fn=_worth_a_retry, cache_policy=NO_CACHE)(
+    register
+)

@@ -1,0 +1,257 @@
+"""Train (accelerate): write the job, launch it as a process group of its own, follow it, take the adapter. Never retried."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+import fade
+from fade import job as files
+from fade import progress
+from fade.errors import CacheError, StorageError, TrainingError, revive
+from fade.guard import PARENT
+from fade.job import Job, read_json, write_json
+from fade.manifest import sha256_of
+from tasks.group import run_group
+
+if TYPE_CHECKING:
+    from fade.neighborhood import Neighborhood
+    from fade.workshop import Workshop
+
+STAGE = "train"
+LATENTS = "latents.safetensors"
+CONFIG = "accelerate.json"
+Watcher = Callable[[int, int, str], None]
+"""Called with the steps done, the steps in all, and losses and speed as text."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training."""
+
+    adapter: Path
+    sha256: str
+    history: list[dict[str, float]] = field(repr=False)
+    """One row a step: step, loss, its terms, lr, grad_norm."""
+    run: dict[str, Any]
+    """How it ran: processes, precision, threads, effective batch, resumed_at, seconds."""
+    reused: bool
+    """True when a finished adapter of the same job was found."""
+
+
+def train(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Trained:
+    """Train the target's adapter in the run's folder. ``lineage``: ``data_md5`` and ``commit``, for the adapter's header."""
+    return run_job(write_job(shop, hood, lineage), device=shop.base.device.type)
+
+
+def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Job:
+    """Put the mined latents and the job into the run's folder. The mined pictures come from the cache."""
+    import torch
+
+    from fade.concepts import prompts
+    from fade.mesh import canonical_safetensors
+
+    params, asked = shop.params, prompts(shop.params.sampler.prompt, [hood.target, *hood.neighbours])
+    drawn = shop.studio.draw(asked, [hood.seed + i for i in range(hood.images_per_concept)])
+    latents = torch.stack([drawn[prompt].latents for prompt in asked])  # (1 + K, m, C, h, w)
+    body = canonical_safetensors({"target": latents[0], "neighbours": latents[1:]}, {})
+    path = shop.folder / LATENTS
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(body)
+        os.replace(partial, path)
+    except OSError as error:
+        raise _storage(path, error) from error
+    provenance = {
+        "concept": hood.target,
+        "method": params.method.name,
+        "variant": params.method.variant,
+        "neighbours": json.dumps(hood.neighbours, ensure_ascii=False),
+        "heldout": json.dumps(hood.heldout, ensure_ascii=False),
+        "base_sha256": shop.base.sha256,
+        "params_sha256": params.sha256(),
+        "seed": str(params.train.seed),
+        **lineage,
+    }
+    return Job(
+        base=shop.base.path,
+        base_sha256=shop.base.sha256,
+        target=hood.target,
+        neighbours=tuple(hood.neighbours),
+        prompt=params.sampler.prompt,
+        negative_prompt=params.sampler.negative_prompt,
+        latents=path,
+        latents_sha256=sha256_of(path),
+        mesh=params.mesh,
+        method=params.method,
+        train=params.train,
+        provenance=provenance,
+        out=shop.folder,
+    )
+
+
+def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None) -> Trained:
+    """Train ``job`` in processes of its own, or take the finished adapter of the same job. Resumes what was interrupted.
+
+    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through ``fade.progress``.
+    Raises whatever the trainer raised (DivergedError, DataError, ...), TrainingError when it died or passed its deadline,
+    CacheError when a finished adapter was changed, StorageError; checkpoints are kept in all cases.
+    """
+    follow = watch or (lambda done, total, text: progress.report(STAGE, done, total, text))
+    _make_room(job)
+    if finished := find_finished(job):
+        follow(job.train.steps, job.train.steps, "trained before")
+        return finished
+    try:
+        path = job.write()
+        write_json(job.out / CONFIG, launcher_config(job, device))
+        for stale in (files.ERROR, files.PROGRESS, files.LOG):
+            (job.out / stale).unlink(missing_ok=True)
+    except OSError as error:
+        raise _storage(job.out, error) from error
+    log = job.out / files.LOG
+    status = run_group(
+        command(job, path, device),
+        deadline=job.train.deadline_seconds,
+        log=log,
+        env=environment(job, device),
+        tick=_ticker(job, follow),
+    )
+    if status != 0:
+        raise _reason(job, status, log)
+    finished = find_finished(job, reused=False)
+    if finished is None:
+        raise TrainingError(f"the trainer ended without an adapter; see {log}.", stage=STAGE, action="run it again.")
+    return finished
+
+
+def find_finished(job: Job, *, reused: bool = True) -> Trained | None:
+    """The finished training of the same key in ``job.out``, or None. Raises CacheError when its adapter was changed since."""
+    done, path = read_json(job.out / files.DONE), job.out / files.ADAPTER
+    if not isinstance(done, dict) or done.get("key") != job.key() or not path.is_file():
+        return None
+    sha256 = sha256_of(path)
+    if sha256 != done["adapter_sha256"]:
+        what = f"{path} is not the adapter that was trained (its sha256 differs)."
+        raise CacheError(what, stage=STAGE, action=f"delete {job.out / files.DONE} to train it again.")
+    return Trained(path, sha256, read_json(job.out / files.HISTORY) or [], done["run"], reused)
+
+
+def command(job: Job, path: Path, device: str) -> list[str]:
+    """The launcher's argument list: ``accelerate launch``, or torchrun for several processes on the CPU.
+
+    ``accelerate launch --cpu --num_processes 2`` would silently start one process. Every choice is explicit and the config file is
+    ours, because a user's default_config.yaml is read otherwise.
+    """
+    n, trainer = job.train.processes, ["--module", "fade.training", str(path)]
+    multi = ["--multi_gpu", "--gpu_ids", "all", "--main_process_port", "0"]
+    if device == "cpu" and n > 1:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--max-restarts", "0"]
+        return [*torchrun, "--nproc-per-node", str(n), *trainer]
+    return [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--quiet"),
+        *("--config_file", str(path.with_name(CONFIG))),
+        *("--num_processes", str(n), "--num_machines", "1", "--machine_rank", "0"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no"),  # the trainer chooses its precision itself
+        *("--num_cpu_threads_per_process", str(threads(n))),
+        *(["--cpu"] if device == "cpu" else ["--gpu_ids", "0"] if n == 1 else multi),
+        *trainer,
+    ]
+
+
+def launcher_config(job: Job, device: str) -> dict[str, Any]:
+    """accelerate's own config file, saying the same as the flags."""
+    n = job.train.processes
+    return {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "MULTI_GPU" if device != "cpu" and n > 1 else "NO",
+        "mixed_precision": "no",
+        "use_cpu": device == "cpu",
+        "num_processes": n,
+        "num_machines": 1,
+        "machine_rank": 0,
+        "debug": False,
+    }
+
+
+def environment(job: Job, device: str) -> dict[str, str]:
+    """The trainer's environment: ours, its thread count, the package's folder, and who waits for it."""
+    home = str(Path(fade.__file__).resolve().parents[1])
+    path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    extra = {"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    count = str(threads(job.train.processes))
+    return {**inherited, **extra, "PYTHONPATH": path, "OMP_NUM_THREADS": count, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+
+
+def threads(processes: int) -> int:
+    """CPU threads of each process: OMP_NUM_THREADS when it is set, else the cores that this process may use, shared out."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, len(os.sched_getaffinity(0)) // processes))
+
+
+def _ticker(job: Job, follow: Watcher) -> Callable[[], None]:
+    """Reads progress.json and passes news on."""
+    began, seen = time.monotonic(), -1
+
+    def tick() -> None:
+        nonlocal seen
+        now = read_json(job.out / files.PROGRESS)
+        if now is None:
+            if seen < 0 and time.monotonic() - began > 1:
+                follow(0, job.train.steps, "starting")
+                seen = 0
+        elif now["step"] != seen:
+            seen = now["step"]
+            losses = "  ".join(f"{name} {value:.3g}" for name, value in now["losses"].items() if name not in ("lr", "grad_norm"))
+            follow(seen, now["steps"], f"{losses}  {now['it_per_s']:.1f} steps/s")
+
+    return tick
+
+
+def _make_room(job: Job) -> None:
+    """Put aside what another job left in the folder; nothing is deleted. Raises StorageError."""
+    old = read_json(job.out / files.JOB)
+    if not isinstance(old, dict):
+        return
+    key = str(old.get("key", "unknown"))  # as written then: the code may have changed since
+    if key == job.key():
+        return
+    names = (files.JOB, files.ADAPTER, files.HISTORY, files.PROGRESS, files.DONE, files.ERROR, files.LOG, files.CHECKPOINTS)
+    try:
+        aside = job.out / f"superseded-{key[:12]}"
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}+")
+        aside.mkdir()
+        for name in names:
+            if (job.out / name).exists():
+                shutil.move(str(job.out / name), str(aside / name))
+    except OSError as error:
+        raise _storage(job.out, error) from error
+
+
+def _reason(job: Job, status: int, log: Path) -> Exception:
+    """What the trainer wrote down before it died, or the end of its log."""
+    told = read_json(job.out / files.ERROR)
+    if isinstance(told, dict):
+        return revive(told["type"], told["what"], told["stage"], told["action"])
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    said = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
+    return TrainingError(f"the trainer stopped with status {status}: {said}.", stage=STAGE, action=f"see {log}; running again resumes.")
+
+
+def _storage(path: Path, error: OSError) -> StorageError:
+    action = "free some space, or name another folder with --runs-dir."
+    return StorageError(f"{path} cannot be written: {error.strerror}.", stage=STAGE, action=action)
+
+
+train_task = task(name="train", retries=0, cache_policy=NO_CACHE, persist_result=False)(train)

@@ -1,0 +1,135 @@
+"""Registered versions: how they are called, found and fetched. Knows MLflow, not Prefect."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fade.concepts import slug
+from fade.config import fingerprint
+from fade.errors import AdapterError, StorageError, UnknownNameError, UsageError
+from fade.manifest import sha256_of
+from tasks.tracking import Tracking, connect, faults
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+ADAPTER = "adapter.safetensors"
+LOGGED = "adapter_weights/pytorch_lora_weights.safetensors"
+"""Where mlflow.diffusers puts the adapter inside a logged model."""
+IDENTITY = ("adapter_sha256", "params_sha256", "run_key")
+"""Tags that make two registrations the same one."""
+
+
+def model_name(prefix: str, concept: str) -> str:
+    """``("fade", "Grinning cat")`` -> ``"fade-grinning-cat"``; a name without Latin letters or digits gets a hash of its own."""
+    return f"{prefix}-{slug(concept) or fingerprint(concept)[:12]}"
+
+
+def find_version(tracking: Tracking, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
+    """The version of ``name`` that carries the same IDENTITY tags, or None."""
+    for version in all_versions(tracking, name):
+        if all(version.tags.get(key) == tags[key] for key in IDENTITY):
+            return version
+    return None
+
+
+def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:
+    """Every version of ``name``, newest first; empty when the name is not registered."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    with faults(tracking.address):
+        while True:
+            page = tracking.client.search_model_versions(f"name = '{name}'", page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda v: -int(v.version))
+
+
+def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.0) -> Path:
+    """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest`` or ``NAME``; or of a path.
+
+    A path is an adapter file or a run's folder. A registered version is fetched once into ``runs/cache/adapters/<sha256>/`` and its
+    bytes are compared with the version's tag. Raises UsageError (malformed), UnknownNameError (no such model or version),
+    AdapterError (other bytes than registered), RegistryError (the store).
+    """
+    path = Path(wanted)
+    if path.suffix == ".safetensors" or path.is_dir():
+        path = path / ADAPTER if path.is_dir() else path
+        if not path.is_file():
+            raise AdapterError(f"{path} does not exist.", stage="load adapter", action="name a run's folder, a file or a version.")
+        return path
+    tracking = connect(runs, timeout=timeout)
+    version = _resolve(tracking, wanted)
+    return _fetch(tracking, version, runs)
+
+
+def _resolve(tracking: Tracking, wanted: str) -> ModelVersion:
+    match = re.fullmatch(r"(?:models:/)?([^/@:'\"]+?)(?:/([0-9]+|latest)|@([\w.-]+))?", wanted)
+    if match is None:
+        what = f"{wanted!r} is no model version."
+        raise UsageError(what, stage="load adapter", action="write fade-panda/1, fade-panda@champion or fade-panda/latest.")
+    name, number, alias = match.groups()
+    versions = all_versions(tracking, name)
+    if not versions:
+        with faults(tracking.address):
+            known = [model.name for model in tracking.client.search_registered_models()]
+        raise UnknownNameError("model", name, known, stage="load adapter")
+    if alias:
+        # a search leaves aliases out, and asking for one that does not exist is a plain refusal
+        with faults(tracking.address):
+            by_alias = tracking.client.get_registered_model(name).aliases
+        if alias not in by_alias:
+            raise UnknownNameError("alias", f"{name}@{alias}", [f"{name}@{a}" for a in by_alias], stage="load adapter")
+        number = str(by_alias[alias])
+    if number in (None, "latest"):
+        return versions[0]
+    found = next((v for v in versions if str(v.version) == number), None)
+    if found is None:
+        raise UnknownNameError("version", f"{name}/{number}", [f"{name}/{v.version}" for v in versions], stage="load adapter")
+    return found
+
+
+def _fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
+    expected = version.tags.get("adapter_sha256", "")
+    label = f"{version.name}/{version.version}"
+    if not re.fullmatch(r"[0-9a-f]{64}", expected):
+        action = "register it with `fade register RUN_DIR`; versions made otherwise are not loaded."
+        raise AdapterError(f"{label} has no adapter_sha256 tag.", stage="load adapter", action=action)
+    target = runs / "cache" / "adapters" / expected / ADAPTER
+    if target.is_file() and sha256_of(target) == expected:
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=target.parent))
+    except OSError as error:
+        raise StorageError(f"{target.parent} cannot be written: {error.strerror}.", stage="load adapter") from error
+    try:
+        found = _download(tracking, version, scratch)
+        if sha256_of(found) != expected:
+            what = f"{label}: the stored adapter has other bytes than were registered."
+            raise AdapterError(what, stage="load adapter", action="do not use it; find out who changed the artifact store.")
+        os.replace(found, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _download(tracking: Tracking, version: ModelVersion, folder: Path) -> Path:
+    import mlflow
+
+    uri = f"models:/{version.name}/{version.version}/{LOGGED}"
+    with faults(tracking.address):
+        got = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking.uri)
+    return Path(got)
+
+
+def details(version: ModelVersion) -> dict[str, Any]:
+    """A version as plain data, for ``--json``."""
+    return {"name": version.name, "version": str(version.version), "run_id": version.run_id, "tags": dict(version.tags)}

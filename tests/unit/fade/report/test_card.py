@@ -1,0 +1,41 @@
+"""The model card: its head is YAML, its numbers are the evaluation's, and names stay text."""
+
+from __future__ import annotations
+
+import yaml
+from fade.report.card import card
+
+from tests.unit.fade.report import samples
+
+
+def parts(**changes: object) -> tuple[dict[str, object], str]:
+    text = card(samples.result(**changes), samples.lineage(), base_model="data/base", command="fade run")
+    _, head, body = text.split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def test_the_head_names_library_and_base() -> None:
+    head, _ = parts()
+    assert head["library_name"] == "diffusers" and head["base_model"] == "data/base" and "method:fade" in head["tags"]  # type: ignore[operator]
+
+
+def test_the_tables_hold_the_numbers_and_the_lineage() -> None:
+    _, body = parts()
+    for line in (
+        r"| A\_er | 24 | 98.7 [90.1, 99.8] | 97.9 [88.8, 99.9] |",
+        "| ERB | — | — | 95.6 [90.6, 97.7] |",
+        "| hamster | held-out | 24 | 79.2 | 75.1 |",
+        f"| adapter sha256 | {'4' * 64} |",
+        f"| data md5 | {'e' * 32}.dir |",
+        f"| code commit | {'d' * 40} (clean) |",
+        "| neighbours, trained on | koala, bear |",
+    ):
+        assert line in body
+    assert 'load_lora_weights(".", weight_name="adapter.safetensors")' in body
+
+
+def test_a_hostile_name_stays_text() -> None:
+    head, body = parts(target='a|b` <img src=x>\n# no: "heading"')
+    assert head["library_name"] == "diffusers"
+    assert "\n# no" not in body and "| a|b" not in body
+    assert r"\<img src=x\>" in body
