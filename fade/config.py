@@ -233,8 +233,6 @@ class UnetConfig(FitConfig):
     styled_captions: Annotated[float, Field(ge=0, le=1)] = 0.5
     views: Positive = 16
     """Augmented, pre-encoded views of each drawing."""
-    compile: bool = True
-    """Compile the training step: a few minutes once, then faster steps (needs a C++ compiler)."""
 
 
 class JudgeConfig(FitConfig):
@@ -252,7 +250,7 @@ class PretrainConfig(Section):
     clip: ClipConfig = ClipConfig(steps=2500, batch_size=128, lr=1e-3)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2500, batch_size=8, lr=2e-3)
     decoder: DecoderConfig = DecoderConfig(steps=2000, batch_size=8, lr=1e-3)
-    unet: UnetConfig = UnetConfig(steps=8000, batch_size=32, lr=2e-3, ema=0.999)
+    unet: UnetConfig = UnetConfig(steps=6000, batch_size=32, lr=2e-3, ema=0.999)
     judge: JudgeConfig = JudgeConfig(steps=2500, batch_size=64, lr=2e-3)
 
 

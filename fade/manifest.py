@@ -34,7 +34,9 @@ def read_manifest(path: Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty.", stage="manifest", action=fix) from None
     except pd.errors.ParserError as error:
-        raise DataError(f"{path} is no CSV table: {error}.", stage="manifest", action=fix) from None
+        raise DataError(f"{path} is no CSV table: {str(error).strip()}.", stage="manifest", action=fix) from None
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus first field for a row name, and shifts the rest
+        raise DataError(f"{path} is no CSV table: its rows have more fields than its head.", stage="manifest", action=fix)
     missing = [c for c in COLUMNS if c not in frame.columns]
     extra = [c for c in frame.columns if c not in COLUMNS]
     if missing or extra:

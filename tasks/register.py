@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -147,18 +148,19 @@ def _log_adapter(run: Run, adapter: Path, params: Params, lineage: Mapping[str, 
     libraries = lineage["environment"]["libraries"]
     needed = ("diffusers", "transformers", "torch", "peft", "safetensors", "accelerate")
     with faults(run.tracking.address):
-        info = mlflow.diffusers.log_model(
+        # Left to itself log_model would put the model into the default experiment, whose artifacts lie in the working directory.
+        model = run.client.create_logged_model(run.experiment_id, name="adapter", source_run_id=run.run_id, tags=dict(tags))
+        mlflow.diffusers.log_model(
             str(adapter),
             base_model=_base_reference(params.data.base),
             name="adapter",
+            model_id=model.model_id,
             run_id=run.run_id,
             signature=signature,
             pip_requirements=[f"{name}=={libraries[name]}" for name in needed if libraries.get(name)],
             metadata={key: tags[key] for key in ("base_sha256", "adapter_sha256", "data_md5", "target", "method")},
-            tags=dict(tags),
         )
-        model = run.client.get_logged_model(info.model_id)
-    return str(info.model_id), str(model.artifact_location)
+    return str(model.model_id), str(model.artifact_location)
 
 
 def _base_reference(base: str) -> str:
@@ -211,11 +213,15 @@ def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any]) -> None:
 
     manifest = params.data.images / MANIFEST
     md5 = str(lineage["data"]["md5"])
-    # MLflow keeps 36 characters: a DVC md5 with ".dir" fits exactly.
-    dataset = mlflow.data.from_pandas(read_manifest(manifest), source=str(manifest), name=params.data.images.name, digest=md5[:36])
+    with warnings.catch_warnings():
+        # A local path fits two of MLflow's source classes, and whole numbers cannot be missing: both are fine here.
+        warnings.simplefilter("ignore", UserWarning)
+        # MLflow keeps 36 characters: a DVC md5 with ".dir" fits exactly.
+        dataset = mlflow.data.from_pandas(read_manifest(manifest), source=str(manifest), name=params.data.images.name, digest=md5[:36])
+        entity = dataset._to_mlflow_entity()
     tags = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": str(params.data.dvc_file)}
     with faults(run.tracking.address):
-        entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag(k, v) for k, v in tags.items()])
+        entry = DatasetInput(entity, [InputTag(k, v) for k, v in tags.items()])
         run.client.log_inputs(run.run_id, [entry])
 
 

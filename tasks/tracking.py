@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,19 +61,26 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
     """
     quiet(runs, hub=True)
     uri = _uri(runs)
-    address = redacted(uri)
     _prepare(runs, uri, timeout)
-    import mlflow
-    from mlflow import MlflowClient
-
-    with _environment(MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(timeout / 12))), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"), faults(address):
-        mlflow.set_tracking_uri(uri)
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # between MLflow and its own libraries, on import and on the first query
+        client = _ask(uri, timeout)
     # A server that dies later: one retry of a third of the time each, so the whole still ends within the timeout.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(timeout / 3))))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return Tracking(uri, client, runs)
+
+
+def _ask(uri: str, timeout: float) -> MlflowClient:
+    import mlflow
+    from mlflow import MlflowClient
+
+    address = redacted(uri)
+    with _environment(MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(timeout / 12))), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"), faults(address):
+        mlflow.set_tracking_uri(uri)
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
 
 
 def _uri(runs: Path) -> str:
@@ -177,6 +185,7 @@ class Run:
 
     tracking: Tracking
     run_id: str
+    experiment_id: str
     _waiting: list[Any] = field(default_factory=list)
     _sent: float = field(default_factory=time.monotonic)
 
@@ -228,7 +237,7 @@ def open_run(tracking: Tracking, experiment: str, name: str, tags: Mapping[str, 
     with faults(tracking.address):
         identity = _experiment(tracking, experiment)
         created = tracking.client.create_run(identity, run_name=name, tags={k: str(v) for k, v in (tags or {}).items()})
-        run = Run(tracking, created.info.run_id)
+        run = Run(tracking, created.info.run_id, identity)
     try:
         yield run
         run.flush()

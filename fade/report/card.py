@@ -107,7 +107,7 @@ def _provenance(result: Mapping[str, Any], lineage: Mapping[str, Any]) -> Sequen
 
 
 def _value(value: float | None, interval: Sequence[float] | None) -> str:
-    return number(value) + (f" [{number(interval[0])}, {number(interval[1])}]" if value is not None and interval else "")
+    return number(value) + (f" ({number(interval[0])} to {number(interval[1])})" if value is not None and interval else "")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -100,7 +100,6 @@ def train(
     shares = 1.0 / torch.bincount(name_id).float()[name_id]
     model = build(config, latents.shape[2], states.shape[-1])
     scheduler = DDPMScheduler(**SCHEDULE)
-    run = torch.compile(model) if config.compile else model
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         n = config.batch_size
@@ -116,7 +115,7 @@ def train(
         spread = (torch.arange(n) + torch.rand(n, generator=generator)) / n
         t = (spread * SCHEDULE["num_train_timesteps"]).long()  # type: ignore[operator]
         xt = scheduler.add_noise(x0, noise, t)
-        return F.mse_loss(run(xt, t, emb).sample, noise), {}
+        return F.mse_loss(model(xt, t, emb).sample, noise), {}
 
     average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
     model.load_state_dict(average, strict=True)

@@ -37,6 +37,8 @@ BAD = {
     "missing column": (HEAD.replace(",licence", "").encode() + b"\n" + ROW.replace(",MIT", "").encode(), r"missing \['licence'\]"),
     "misspelt column": (f"{HEAD.replace('licence', 'license')}\n{ROW}".encode(), r"missing \['licence'\], unknown \['license'\]"),
     "ragged row": (f"{HEAD}\n{ROW}\n{ROW},more,more\n".encode(), "is no CSV table"),
+    "all rows too long": (f"{HEAD}\n{ROW},more\n{ROW},more\n".encode(), "is no CSV table: its rows have more fields"),
+    "row too short": (f"{HEAD}\n{ROW}\nnoto/panda.png,panda\n".encode(), "row 3: width is '', not a whole number"),
     "unclosed quote": (f'{HEAD}\n"{ROW}\n'.encode(), "is no CSV table"),
     "dot-dot": (f"{HEAD}\n{ROW.replace('noto/panda.png', '../panda.png')}\n".encode(), r"row 2: '\.\./panda\.png' leaves the data folder"),
     "absolute": (f"{HEAD}\n{ROW}\n{ROW.replace('noto/', '/etc/')}\n".encode(), "row 3: '/etc/panda.png' leaves the data folder"),

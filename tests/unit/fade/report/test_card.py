@@ -22,8 +22,8 @@ def test_the_head_names_library_and_base() -> None:
 def test_the_tables_hold_the_numbers_and_the_lineage() -> None:
     _, body = parts()
     for line in (
-        r"| A\_er | 24 | 98.7 [90.1, 99.8] | 97.9 [88.8, 99.9] |",
-        "| ERB | — | — | 95.6 [90.6, 97.7] |",
+        r"| A\_er | 24 | 98.7 (90.1 to 99.8) | 97.9 (88.8 to 99.9) |",
+        "| ERB | — | — | 95.6 (90.6 to 97.7) |",
         "| hamster | held-out | 24 | 79.2 | 75.1 |",
         f"| adapter sha256 | {'4' * 64} |",
         f"| data md5 | {'e' * 32}.dir |",
