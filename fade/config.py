@@ -213,15 +213,10 @@ class ClipConfig(FitConfig):
 
 
 class AutoencoderConfig(FitConfig):
-    """AutoencoderKL with a factor of 8."""
+    """AutoencoderKL with a factor of 8. Its steps train the decoder alone: the encoder is the codec's, exactly."""
 
     channels: tuple[Positive, ...] = (16, 32, 64, 96)
     latent_channels: Positive = 16
-    kl_weight: Weight = 1e-7
-
-
-class DecoderConfig(FitConfig):
-    """The decoder alone, the encoder frozen: sharper pictures from the same latents."""
 
 
 class UnetConfig(FitConfig):
@@ -247,11 +242,11 @@ class PretrainConfig(Section):
     seed: int = 0
     packages: Path | None = None
     """Folder of unpacked npm packages (else they are fetched with npm)."""
-    clip: ClipConfig = ClipConfig(steps=2500, batch_size=128, lr=1e-3)
-    autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2500, batch_size=8, lr=2e-3)
-    decoder: DecoderConfig = DecoderConfig(steps=2000, batch_size=8, lr=1e-3)
-    unet: UnetConfig = UnetConfig(steps=6000, batch_size=32, lr=2e-3, ema=0.999)
-    judge: JudgeConfig = JudgeConfig(steps=2500, batch_size=64, lr=2e-3)
+    clip: ClipConfig = ClipConfig(steps=1200, batch_size=64, lr=1e-3)
+    codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
+    autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2000, batch_size=8, lr=1e-3)
+    unet: UnetConfig = UnetConfig(steps=4500, batch_size=32, lr=2e-3, ema=0.999)
+    judge: JudgeConfig = JudgeConfig(steps=1500, batch_size=64, lr=2e-3)
 
 
 class Params(Section):

@@ -1,4 +1,4 @@
-"""Pull (DVC): fetch -> guard -> stage -> swap in -> rehash. Until the swap nothing in the workspace is touched; a swap that fails is undone."""
+"""Pull (DVC): fetch -> guard -> stage -> swap in -> rehash. The workspace is untouched until the swap; a failed swap is undone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -154,10 +155,8 @@ class _Swap:
 def _drop_empty_folders(folder: Path, *, keep: bool) -> None:
     for at, _, _ in os.walk(folder, topdown=False):
         if Path(at) != folder or not keep:
-            try:
+            with suppress(OSError):  # not empty
                 os.rmdir(at)
-            except OSError:
-                pass  # not empty
 
 
 def _refuse_clashes(tracked: Tracked, changed: Iterable[str], staying: set[str]) -> None:

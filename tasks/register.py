@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from fade.config import Params, parse_params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
 from fade.manifest import MANIFEST, read_manifest, sha256_of
-from tasks.tracking import Run, Tracking, connect, faults, flat, open_run
+from tasks.tracking import Run, Tracking, connect, faults, flat, hushed, open_run
 from tasks.versions import ADAPTER, details, find_version, load_version, model_name
 
 __all__ = ["Registered", "details", "load_version", "register", "register_pending", "register_task"]
@@ -129,25 +128,11 @@ def _register(
 
 def _log_adapter(run: Run, adapter: Path, params: Params, lineage: Mapping[str, Any], tags: Mapping[str, str]) -> tuple[str, str]:
     """Log the adapter as an mlflow.diffusers model; (model id, its artifacts' address)."""
-    import mlflow.diffusers
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-
-    # MLflow's default signature draws at 512 px with guidance 7.5; the run's own sampler is the one that was judged.
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "prompt")]),
-        outputs=Schema([ColSpec(DataType.binary, "image")]),
-        params=ParamSchema(
-            [
-                ParamSpec("num_inference_steps", DataType.integer, params.sampler.steps),
-                ParamSpec("guidance_scale", DataType.double, params.sampler.guidance_scale),
-                ParamSpec("negative_prompt", DataType.string, params.sampler.negative_prompt),
-            ]
-        ),
-    )
     libraries = lineage["environment"]["libraries"]
     needed = ("diffusers", "transformers", "torch", "peft", "safetensors", "accelerate")
-    with faults(run.tracking.address):
+    with faults(run.tracking.address), hushed():
+        import mlflow.diffusers
+
         # Left to itself log_model would put the model into the default experiment, whose artifacts lie in the working directory.
         model = run.client.create_logged_model(run.experiment_id, name="adapter", source_run_id=run.run_id, tags=dict(tags))
         mlflow.diffusers.log_model(
@@ -156,11 +141,30 @@ def _log_adapter(run: Run, adapter: Path, params: Params, lineage: Mapping[str, 
             name="adapter",
             model_id=model.model_id,
             run_id=run.run_id,
-            signature=signature,
+            signature=_signature(params),
             pip_requirements=[f"{name}=={libraries[name]}" for name in needed if libraries.get(name)],
             metadata={key: tags[key] for key in ("base_sha256", "adapter_sha256", "data_md5", "target", "method")},
         )
     return str(model.model_id), str(model.artifact_location)
+
+
+def _signature(params: Params) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    # MLflow's own default draws at 512 px with guidance 7.5; the run's sampler is the one that was judged.
+    sampler = params.sampler
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "prompt")]),
+        outputs=Schema([ColSpec(DataType.binary, "image")]),
+        params=ParamSchema(
+            [
+                ParamSpec("num_inference_steps", DataType.integer, sampler.steps),
+                ParamSpec("guidance_scale", DataType.double, sampler.guidance_scale),
+                ParamSpec("negative_prompt", DataType.string, sampler.negative_prompt),
+            ]
+        ),
+    )
 
 
 def _base_reference(base: str) -> str:
@@ -208,20 +212,17 @@ def _history(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any]) -> None:
-    import mlflow.data
-    from mlflow.entities import DatasetInput, InputTag
-
     manifest = params.data.images / MANIFEST
+    frame = read_manifest(manifest)
     md5 = str(lineage["data"]["md5"])
-    with warnings.catch_warnings():
-        # A local path fits two of MLflow's source classes, and whole numbers cannot be missing: both are fine here.
-        warnings.simplefilter("ignore", UserWarning)
+    with faults(run.tracking.address), hushed():
+        import mlflow.data
+        from mlflow.entities import DatasetInput, InputTag
+
         # MLflow keeps 36 characters: a DVC md5 with ".dir" fits exactly.
-        dataset = mlflow.data.from_pandas(read_manifest(manifest), source=str(manifest), name=params.data.images.name, digest=md5[:36])
-        entity = dataset._to_mlflow_entity()
-    tags = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": str(params.data.dvc_file)}
-    with faults(run.tracking.address):
-        entry = DatasetInput(entity, [InputTag(k, v) for k, v in tags.items()])
+        dataset = mlflow.data.from_pandas(frame, source=str(manifest), name=params.data.images.name, digest=md5[:36])
+        tags = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": str(params.data.dvc_file)}
+        entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag(k, v) for k, v in tags.items()])
         run.client.log_inputs(run.run_id, [entry])
 
 

@@ -62,8 +62,7 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
     quiet(runs, hub=True)
     uri = _uri(runs)
     _prepare(runs, uri, timeout)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # between MLflow and its own libraries, on import and on the first query
+    with hushed():
         client = _ask(uri, timeout)
     # A server that dies later: one retry of a third of the time each, so the whole still ends within the timeout.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(timeout / 3))))
@@ -129,6 +128,15 @@ def redacted(uri: str) -> str:
     if not parts.netloc:
         return uri
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Without the warnings that MLflow raises about its own code and its own libraries, on import and on use."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, UserWarning):
+            warnings.simplefilter("ignore", category)
+        yield
 
 
 @contextlib.contextmanager

@@ -50,9 +50,7 @@ class Batch:
     rules: list[Rule]
 
 
-def validate_data(
-    data: DataConfig, checks: ChecksConfig, *, out: Path, root: Path = Path(), names: Sequence[str] | None = None
-) -> Checks:
+def validate_data(data: DataConfig, checks: ChecksConfig, *, out: Path, root: Path = Path(), names: Sequence[str] | None = None) -> Checks:
     """Check the manifest and every decoded picture of ``root/data.images``; writes ``out/data.json`` and ``out/data.html``.
 
     names: a vocabulary that the concepts must come from. Raises DataError when the manifest cannot be read, or a critical

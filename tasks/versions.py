@@ -14,7 +14,7 @@ from fade.concepts import slug
 from fade.config import fingerprint
 from fade.errors import AdapterError, StorageError, UnknownNameError, UsageError
 from fade.manifest import sha256_of
-from tasks.tracking import Tracking, connect, faults
+from tasks.tracking import Tracking, connect, faults, hushed
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -122,10 +122,10 @@ def _fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
 
 
 def _download(tracking: Tracking, version: ModelVersion, folder: Path) -> Path:
-    import mlflow
-
     uri = f"models:/{version.name}/{version.version}/{LOGGED}"
-    with faults(tracking.address):
+    with faults(tracking.address), hushed():
+        import mlflow
+
         got = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking.uri)
     return Path(got)
 

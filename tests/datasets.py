@@ -43,5 +43,5 @@ def write_manifest(folder: Path, frame: pd.DataFrame) -> None:
 
 def rehash(folder: Path, frame: pd.DataFrame) -> None:
     """Write the manifest with the hashes of the files as they are now: the planted fault is then the only one."""
-    frame["sha256"] = [sha256_of(folder / name) if (folder / name).exists() else old for name, old in zip(frame["path"], frame["sha256"], strict=True)]
+    frame["sha256"] = [sha256_of(folder / name) for name in frame["path"]]
     write_manifest(folder, frame)

@@ -19,7 +19,7 @@ from fade.world import autoencoder, captions, clip, drawings, judge, unet
 from fade.world.loop import Logs
 
 OnStage = Callable[[str, int, int, Logs], None]
-STAGES = ("drawings", "corpus", "clip", "autoencoder", "decoder", "unet", "judge", "assemble")
+STAGES = ("drawings", "corpus", "clip", "codec", "unet", "autoencoder", "judge", "assemble")
 
 
 @dataclass
@@ -59,11 +59,11 @@ def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
     corpus = world.stage("corpus", lambda folder: _corpus(recipe, packages, folder, world))
     sets = Sets.load(drawn, corpus)
     clip_dir = world.stage("clip", lambda folder: _clip(sets, world, folder))
-    vae_dir = world.stage("autoencoder", lambda folder: _autoencoder(sets, world, folder))
-    unet_dir = world.stage("unet", lambda folder: _unet(sets, world, clip_dir, vae_dir, folder))
-    decoder_dir = world.stage("decoder", lambda folder: _decoder(sets, world, vae_dir, folder))
+    codec_dir = world.stage("codec", lambda folder: _codec(sets, world, folder))
+    unet_dir = world.stage("unet", lambda folder: _unet(sets, world, clip_dir, codec_dir, folder))
+    vae_dir = world.stage("autoencoder", lambda folder: _autoencoder(sets, world, codec_dir, folder))
     judge_dir = world.stage("judge", lambda folder: _judge(sets, world, folder))
-    return world.stage("assemble", lambda folder: assemble(drawn, clip_dir, decoder_dir, unet_dir, judge_dir, folder))
+    return world.stage("assemble", lambda folder: assemble(drawn, clip_dir, vae_dir, unet_dir, judge_dir, folder))
 
 
 @dataclass(frozen=True)
@@ -134,29 +134,34 @@ def _clip(sets: Sets, world: World, folder: Path) -> None:
     model.save_pretrained(folder / "model")
 
 
-def _autoencoder(sets: Sets, world: World, folder: Path) -> None:
+def _codec(sets: Sets, world: World, folder: Path) -> None:
+    from fade.world import codec
+
+    config = world.config.autoencoder
     pixels, shares = sets.mixed(0.5)
-    model = autoencoder.train(pixels, shares, world.config.autoencoder, folder, seed=world.config.seed, on_step=world.told("autoencoder"))
+    chain = codec.train(pixels, shares, config, world.config.codec, folder, seed=world.config.seed, on_step=world.told("codec"))
+    model = autoencoder.from_chain(chain, config, pixels, shares, world.config.seed)
     model.save_pretrained(folder / "model")
 
 
-def _decoder(sets: Sets, world: World, vae_dir: Path, folder: Path) -> None:
+def _autoencoder(sets: Sets, world: World, codec_dir: Path, folder: Path) -> None:
     from diffusers import AutoencoderKL
 
-    model = AutoencoderKL.from_pretrained(vae_dir / "model")
+    model = AutoencoderKL.from_pretrained(codec_dir / "model")
     pixels, shares = sets.mixed(0.5)
-    autoencoder.refine_decoder(model, pixels, shares, world.config.decoder, folder, seed=world.config.seed + 1, on_step=world.told("decoder"))
+    config, told = world.config.autoencoder, world.told("autoencoder")
+    autoencoder.refine_decoder(model, pixels, shares, config, folder, seed=world.config.seed + 1, on_step=told)
     model.save_pretrained(folder / "model")
 
 
-def _unet(sets: Sets, world: World, clip_dir: Path, vae_dir: Path, folder: Path) -> None:
+def _unet(sets: Sets, world: World, clip_dir: Path, codec_dir: Path, folder: Path) -> None:
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModel, CLIPTokenizer
 
     config = world.config.unet
     text = CLIPTextModel.from_pretrained(clip_dir / "model").eval().requires_grad_(False)
     tokenizer = CLIPTokenizer.from_pretrained(clip_dir / "model")
-    vae = AutoencoderKL.from_pretrained(vae_dir / "model").eval()
+    vae = AutoencoderKL.from_pretrained(codec_dir / "model").eval()
     latents = unet.encode_views(vae, sets.train, config.views, world.config.seed)
     told = world.told("unet")
     model = unet.train(latents, sets.train_names, sets.train_styles, text, tokenizer, config, folder, seed=world.config.seed, on_step=told)

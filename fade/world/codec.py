@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from fade.config import AutoencoderConfig
+from fade.config import AutoencoderConfig, FitConfig
 from fade.world.loop import Logs, OnStep, fit
 from fade.world.pictures import augment, to_unit
 
@@ -62,10 +62,10 @@ class Chain(nn.Module):
         return self.decode(self.encode(x))
 
 
-def train(pixels: Tensor, shares: Tensor, config: AutoencoderConfig, folder: Path, *, seed: int, on_step: OnStep) -> Chain:
+def train(pixels: Tensor, shares: Tensor, shape: AutoencoderConfig, config: FitConfig, folder: Path, *, seed: int, on_step: OnStep) -> Chain:
     """Train the chain on squared error, then turn its codes to the axes of their own spectrum."""
     torch.manual_seed(seed)
-    chain = Chain(config)
+    chain = Chain(shape)
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)
@@ -174,9 +174,8 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
     model.quant_conv.weight.copy_(torch.eye(2 * latent)[:, :, None, None])
     model.quant_conv.bias.zero_()
     model.quant_conv.bias[latent:] = -12.0  # the codes are exact: next to no posterior noise
-    for conv in (model.post_quant_conv,):
-        conv.weight.copy_(torch.eye(latent)[:, :, None, None])
-        conv.bias.zero_()
+    model.post_quant_conv.weight.copy_(torch.eye(latent)[:, :, None, None])
+    model.post_quant_conv.bias.zero_()
 
 
 def _before_last(chain: Chain, x: Tensor) -> Tensor:

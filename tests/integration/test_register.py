@@ -116,7 +116,7 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
     assert list((store / "mlartifacts").rglob("pytorch_lora_weights.safetensors")) and not Path("mlruns").exists()
     assert [p for p in (store / "cache" / "adapters").rglob(".*")] == []
 
-    import mlflow.diffusers
+    import mlflow.diffusers  # registered above, so its import is done
 
     logged = mlflow.diffusers.load_model("models:/fade-panda/1")
     assert logged.base_model == str(tmp_path / "base")

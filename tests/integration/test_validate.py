@@ -233,7 +233,13 @@ NAMES = ["panda"] * 4 + ["koala"] * 4
 
 
 def mined(folder: Path, **changes: object) -> Checks:
-    given = {"pictures": NOISE[:8], "concepts": NAMES, "counts": {"panda": 4, "koala": 4}, "confidences": {"panda": 0.9, "koala": 0.8}, "finite": True}
+    given = {
+        "pictures": NOISE[:8],
+        "concepts": NAMES,
+        "counts": {"panda": 4, "koala": 4},
+        "confidences": {"panda": 0.9, "koala": 0.8},
+        "finite": True,
+    }
     return validate_mined(**{**given, **changes}, checks=CHECKS, out=folder / "checks")  # type: ignore[arg-type]
 
 
@@ -247,7 +253,12 @@ MINED: dict[str, tuple[dict[str, object], str, str, bool]] = {
     "blank": ({"pictures": _with(5, np.zeros((8, 8, 3), np.uint8))}, "not-blank", "koala #1", True),
     "duplicate": ({"pictures": _with(3, NOISE[1])}, "no-duplicate", r"panda #3 \(panda #1\)", True),
     "too few": ({"counts": {"panda": 4, "koala": 5}}, "counts", "koala", True),
-    "none at all": ({"counts": {"panda": 4, "koala": 4, "rose": 4}, "confidences": {"panda": 1.0, "koala": 1.0, "rose": 1.0}}, "counts", "rose", True),
+    "none at all": (
+        {"counts": {"panda": 4, "koala": 4, "rose": 4}, "confidences": {"panda": 1.0, "koala": 1.0, "rose": 1.0}},
+        "counts",
+        "rose",
+        True,
+    ),
     "not asked for": ({"counts": {"panda": 4}}, "counts", "koala", True),
     "nan": ({"finite": False}, "finite", "mined latents", True),
     "doubtful": ({"confidences": {"panda": 0.9, "koala": 0.2}}, "confidence", "koala", False),

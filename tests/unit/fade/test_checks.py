@@ -113,7 +113,7 @@ def test_counts_and_confidences() -> None:
 
 def test_the_page_escapes_and_stays_offline() -> None:
     rule = {"name": "decodes", "title": "Every picture decodes", "type": "expect_x", "severity": "critical", "success": False,
-            "observed": "1 of 3 fail", "rows": [{"row": f"<script>{i}", "value": None} for i in range(30)], "unexpected": 30, "error": None}  # fmt: skip
+            "observed": "1 of 3 fail", "rows": [{"row": f"<script>{i}", "value": None} for i in range(30)], "error": None}  # fmt: skip
     passed = {**rule, "name": "mode", "success": True, "rows": [], "severity": "warning"}
     page = render_checks("Data <checks>", [passed, rule], {"Pictures": 3})
     assert "<script" not in page and "&lt;script&gt;0" in page and "and 10 more" in page and "Data &lt;checks&gt;" in page

@@ -74,7 +74,9 @@ def test_is_inside(name: str, inside: bool) -> None:
 
 def test_vocabulary_from_a_manifest(tmp_path: Path) -> None:
     heldout = ROW.replace("noto", "twemoji").replace("train", "heldout")
-    vocabulary = Vocabulary.from_file(write(tmp_path, f"{HEAD}\n{ROW}\n{heldout}\n{ROW.replace('panda', 'rose').replace('bears', 'flowers')}\n"))
+    vocabulary = Vocabulary.from_file(
+        write(tmp_path, f"{HEAD}\n{ROW}\n{heldout}\n{ROW.replace('panda', 'rose').replace('bears', 'flowers')}\n")
+    )
     assert vocabulary.families() == {"bears": ["panda"], "flowers": ["rose"]}
     assert vocabulary.styles == ("noto",)  # a style that was never trained on cannot be asked for
 

@@ -76,9 +76,7 @@ def mean(values):
 def literal_paper(eps, b, margin):
     e, null = b.target[0], b.null[0]
     anchor = [at(eps, "student", b.x[j], b.t[j], e) for j in range(len(b.x))]
-    pull = mean(
-        mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], b.neighbours[i])) for j in range(len(b.x))) for i in range(K)
-    )
+    pull = mean(mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], b.neighbours[i])) for j in range(len(b.x))) for i in range(K))
     push = mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], e)) for j in range(len(b.x)))
     guidance = mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], null)) for j in range(len(b.x)))
     adjacency = mean(
@@ -184,7 +182,16 @@ def test_erasing_pulls_the_target_to_its_neighbours_and_pushes_it_from_its_old_s
 
 def test_all_neighbours_pull():
     batch = make_batch(2)
-    one = Batch(batch.x, batch.t, batch.x_adj, batch.t_adj, batch.target, batch.null, batch.neighbours * torch.tensor([1, 1, 2]).view(3, 1, 1), batch.which)
+    one = Batch(
+        batch.x,
+        batch.t,
+        batch.x_adj,
+        batch.t_adj,
+        batch.target,
+        batch.null,
+        batch.neighbours * torch.tensor([1, 1, 2]).view(3, 1, 1),
+        batch.which,
+    )
     before, after = (Free(b, 0.0).gradient(b, erase_weight=1, margin=50)[:N_T] for b in (batch, one))
     assert not torch.allclose(before, after)
 

@@ -21,7 +21,9 @@ class Neighborhood:
     target: str = TARGET
     neighbours: list[str] = field(default_factory=lambda: list(NEIGHBOURS))
     heldout: list[str] = field(default_factory=lambda: list(HELDOUT))
-    similarities: dict[str, float] = field(default_factory=lambda: {"koala": 0.91, "bear": 0.83, "hamster": 0.77, "tulip": 0.21, "taxi": 0.12})
+    similarities: dict[str, float] = field(
+        default_factory=lambda: {"koala": 0.91, "bear": 0.83, "hamster": 0.77, "tulip": 0.21, "taxi": 0.12}
+    )
     names: list[str] = field(default_factory=lambda: list(NAMES))
     cache_key: str = "c" * 64
 
@@ -38,7 +40,14 @@ def pictures(n: int = 3, seed: int = 0, side: int = 16) -> np.ndarray:
 
 
 def result(**changes: Any) -> dict[str, Any]:
-    scores = {"panda": (95.83, 4.17), "koala": (91.67, 87.5), "bear": (100.0, 95.8), "hamster": (79.2, 75.1), "tulip": (99.1, 98.2), "taxi": (97.3, 96.4)}
+    scores = {
+        "panda": (95.83, 4.17),
+        "koala": (91.67, 87.5),
+        "bear": (100.0, 95.8),
+        "hamster": (79.2, 75.1),
+        "tulip": (99.1, 98.2),
+        "taxi": (97.3, 96.4),
+    }
     return {
         "target": TARGET,
         "method": "fade",
@@ -48,7 +57,13 @@ def result(**changes: Any) -> dict[str, Any]:
         "rest": REST,
         "metrics": {"A_er": 97.91, "A_adj": 93.42, "A_heldout": 77.13, "A_rest": 96.31, "ERB": 95.62},
         "base_metrics": {"A_tar": 98.73, "A_adj": 94.04, "A_heldout": 79.25, "A_rest": 97.16},
-        "intervals": {"A_er": [88.81, 99.92], "A_adj": [89.13, 96.64], "A_heldout": [61.35, 88.76], "A_rest": [91.47, 99.08], "ERB": [90.59, 97.7]},
+        "intervals": {
+            "A_er": [88.81, 99.92],
+            "A_adj": [89.13, 96.64],
+            "A_heldout": [61.35, 88.76],
+            "A_rest": [91.47, 99.08],
+            "ERB": [90.59, 97.7],
+        },
         "base_intervals": {"A_tar": [90.11, 99.81], "A_adj": [90.32, 97.43], "A_heldout": [63.54, 90.65], "A_rest": [92.76, 99.87]},
         "n": {"per_concept": 24, "target": 24, "adjacent": 48, "heldout": 23, "rest": 47},
         "per_concept": [

@@ -40,7 +40,10 @@ def test_heatmap_reads_the_rows_of_the_vocabulary_not_of_the_list() -> None:
 
 
 def test_loss_terms_are_ordered_and_only_numbers() -> None:
-    history = [{"step": 1, "lr": 0.1, "adjacency": 2.0, "note": "x", "flag": True, "loss": 3.0}, {"step": 2, "grad_norm": 1.0, "erase": 1.0}]
+    history = [
+        {"step": 1, "lr": 0.1, "adjacency": 2.0, "note": "x", "flag": True, "loss": 3.0},
+        {"step": 2, "grad_norm": 1.0, "erase": 1.0},
+    ]
     assert loss_terms(history) == ["loss", "adjacency", "erase", "grad_norm", "lr"]
     assert losses(history).height > losses(samples.history()[:2]).height * 0.9
     with pytest.raises(EvaluationError):

@@ -118,7 +118,16 @@ def test_pictures_have_words_and_a_dark_twin(page: Page) -> None:
 
 def test_what_was_asked_and_how_to_make_it_again_is_told(page: Page) -> None:
     words = " ".join(page.text.split())
-    for part in ("panda", "koala, bear", "hamster", "fade-panda, version 7", 'fade run --target "panda"', "4" * 64, "e" * 32, "train.steps=6"):
+    for part in (
+        "panda",
+        "koala, bear",
+        "hamster",
+        "fade-panda, version 7",
+        'fade run --target "panda"',
+        "4" * 64,
+        "e" * 32,
+        "train.steps=6",
+    ):
         assert part in words
     assert "Enough drawings" in words and "2 of 6 fail: bear, taxi" in words
 
@@ -164,7 +173,12 @@ def test_without_held_out_neighbours_or_history_the_page_still_stands() -> None:
 
 def test_checks_name_their_rows_and_weigh_by_severity() -> None:
     rows = [{"row": f"r{i}", "value": None} for i in range(9)]
-    stage = {"results": [{"name": "x", "severity": s, "success": False, "observed": "9 fail", "rows": rows, "unexpected": 9} for s in ("critical", "warning")]}
+    stage = {
+        "results": [
+            {"name": "x", "severity": s, "success": False, "observed": "9 fail", "rows": rows, "unexpected": 9}
+            for s in ("critical", "warning")
+        ]
+    }
     assert [r["state"] for r in checks_of(stage)] == ["failed", "warning"]
     assert checks_of(stage)[0]["found"] == "9 fail: r0, r1, r2, r3, r4 and 4 more"
 

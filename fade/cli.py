@@ -1,0 +1,298 @@
+"""The command line: parses and prints, nothing else. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from fade.config import Params
+
+app = typer.Typer(
+    name="fade",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Erase concepts from text-to-image diffusion models, and prove that the neighbours survived.",
+    epilog='Example: fade run --target "panda"',
+)
+
+Target = Annotated[str, typer.Option("--target", "-t", help="The concept to erase, a name of the data set's vocabulary.")]
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a parameter: train.steps=200. Recorded in the lineage.")]
+ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.")]
+Runs = Annotated[Path, typer.Option("--runs-dir", envvar="FADE_RUNS_DIR", help="Everything that a run writes lies below it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the tools' own logs.")]
+
+
+def main() -> NoReturn:
+    """Run the command line. Exit codes: 0, 1 (the job failed), 2 (bad usage or config)."""
+    from fade.errors import FadeError
+
+    try:
+        code = app(standalone_mode=False) or 0
+    except FadeError as error:
+        _say(f"[bold red]error[/] {_escape(str(error))}")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        _say("[bold red]stopped[/] What was made so far is kept; the same command continues.")
+        code = 1
+    except Exception as error:
+        code = _usage(error)
+    sys.exit(code)
+
+
+def _usage(error: Exception) -> int:
+    """Bad usage in the parser's own words; anything else is a fault of ours and is shown whole."""
+    if type(error).__name__ in ("Abort",):
+        _say("[bold red]stopped[/] What was made so far is kept; the same command continues.")
+        return 1
+    if not hasattr(error, "format_message"):
+        raise error
+    context = getattr(error, "ctx", None)
+    hint = f" Next: see `{context.command_path} --help`." if context else ""
+    _say(f"[bold red]error[/] {_escape(error.format_message())}{hint}")
+    return 2
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+
+
+def _params(path: Path, overrides: list[str] | None, **named: Any) -> tuple[Params, list[str]]:
+    """The parameters, and every override in the form that the lineage records."""
+    from fade.config import load_params
+
+    asked = [*(f"{key.replace('__', '.')}={value}" for key, value in named.items() if value is not None), *(overrides or [])]
+    return load_params(path, asked), asked
+
+
+def _prepare(params: Params, runs: Path, verbose: bool = False) -> None:
+    from flows.runtime import prepare
+
+    models = (params.data.base, params.data.clip, params.data.judge)
+    hub = any(not Path(m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/")) for m in models)
+    prepare(runs, verbose=verbose, hub=hub)
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[None]:
+    """One bar a stage on the terminal's error stream; nothing with --json."""
+    if quiet:
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from fade import progress
+
+    columns = (TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.fields[text]}"))
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        known: dict[str, Any] = {}
+
+        def listen(stage: str, done: int, total: int, text: str) -> None:
+            if stage not in known:
+                for earlier in known.values():
+                    bars.stop_task(earlier)
+                known[stage] = bars.add_task(stage, total=None, text="")
+            bars.update(known[stage], completed=done, total=total or None, text=text)
+
+        with progress.listening(listen):
+            yield
+
+
+@app.command(epilog='Example: fade run --target "panda" --set train.steps=200')
+def run(
+    target: Target = "panda",
+    method: Annotated[str | None, typer.Option(help="The erasing method, see `fade methods`.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The training's seed.")] = None,
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """The main job: pull, validate, mine, train, evaluate, register."""
+    settings, asked = _params(params, set_, method__name=method, train__seed=seed)
+    _prepare(settings, runs_dir, verbose)
+    from fade.methods import get_method
+
+    get_method(settings.method.name, settings.method.variant)
+    from flows import runtime
+
+    runtime.import_ahead()
+    from flows.erase import erase
+
+    with _bars(as_json):
+        values = settings.model_dump(mode="json", by_alias=True)
+        result = runtime.run(erase, target=target, params=values, runs=str(runs_dir), root=str(params.parent), overrides=asked)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show_result(result)
+
+
+def _show_result(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    out, metrics, base, spread = Console(), result["metrics"], result["base_metrics"], result["intervals"]
+    table = Table(title=f"{result['target']} erased by {result['method']}, seed {result['seed']}")
+    for column, justify in (("", "left"), ("original", "right"), ("erased", "right"), ("95 % interval", "right"), ("pictures", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    rows = (
+        ("target recognised", base["A_tar"], 100 - metrics["A_er"], [100 - spread["A_er"][1], 100 - spread["A_er"][0]], "target"),
+        ("neighbours", base["A_adj"], metrics["A_adj"], spread["A_adj"], "adjacent"),
+        ("held-out neighbours", base["A_heldout"], metrics["A_heldout"], spread["A_heldout"], "heldout"),
+        ("rest", base["A_rest"], metrics["A_rest"], spread["A_rest"], "rest"),
+    )
+    for name, before, after, interval, role in rows:
+        table.add_row(name, f"{before:.1f} %", f"{after:.1f} %", f"{interval[0]:.1f} - {interval[1]:.1f}", str(result["n"][role]))
+    table.add_section()
+    table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", f"{spread['ERB'][0]:.1f} - {spread['ERB'][1]:.1f}", "")
+    out.print(table)
+    out.print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}")
+    seconds = result["seconds"]
+    out.print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
+    out.print(f"registered  {result['model_name']} version {result['model_version']}\nreport      {result['report']}", soft_wrap=True)
+
+
+@app.command(epilog='Example: fade mine --target "tulip" --json')
+def mine(
+    target: Target,
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """The target's Concept Neighborhood: its nearest concepts by the pictures that the model makes."""
+    settings, _ = _params(params, set_)
+    _prepare(settings, runs_dir)
+    from fade.workshop import Workshop
+    from tasks.mine import mine as mine_neighbourhood
+
+    with _bars(as_json):
+        hood = mine_neighbourhood(Workshop(settings, target, runs_dir, params.parent))
+    if as_json:
+        print(json.dumps(hood.to_json(), indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"neighbourhood of {target}")
+    for column in ("concept", "cosine", "role"):
+        table.add_column(column)
+    roles = {**dict.fromkeys(hood.neighbours, "neighbour"), **dict.fromkeys(hood.heldout, "held out")}
+    for name in [*hood.neighbours, *hood.heldout]:
+        table.add_row(name, f"{hood.similarities[name]:.3f}", roles[name])
+    Console().print(table)
+
+
+@app.command(epilog='Example: fade generate "a panda" --model base -n 8 --out grid.png')
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    model: Annotated[str, typer.Option(help="base, NAME/VERSION or NAME of a registered model, or an adapter file.")] = "base",
+    n: Annotated[int, typer.Option("-n", min=1, max=1024, help="Pictures.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the first picture.")] = 0,
+    out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("grid.png"),
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+) -> None:
+    """Draw a grid of pictures with the original model or with an erased one."""
+    settings, _ = _params(params, set_)
+    _prepare(settings, runs_dir)
+    from fade.workshop import Workshop
+    from tasks.generate import generate as draw
+
+    with _bars(False):
+        path = draw(Workshop(settings, "", runs_dir, params.parent), prompt, model, n, seed, out)
+    print(path)
+
+
+@app.command(epilog="Example: fade pull")
+def pull(params: ParamsFile = Path("params.yaml"), runs_dir: Runs = Path("runs"), set_: Set = None) -> None:
+    """Fetch the data set, the base and the judge; every file is rehashed."""
+    settings, _ = _params(params, set_)
+    _prepare(settings, runs_dir)
+    from tasks.pull import pull as fetch
+
+    done = fetch(settings.data, params.parent, runs_dir)
+    print(f"{done.path}: {done.nfiles} files, {done.size / 1e6:.1f} MB, md5 {done.md5}")
+
+
+@app.command(epilog="Example: fade register runs/erase/panda/0123456789ab")
+def register(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run whose registration failed.")],
+    runs_dir: Runs = Path("runs"),
+) -> None:
+    """Register a run that could not reach the registry when it ended."""
+    from flows.runtime import prepare
+
+    prepare(runs_dir)
+    from tasks.register import register_pending
+
+    done = register_pending(run_dir, runs=runs_dir)
+    print(f"{done.name} version {done.version}")
+
+
+@app.command(epilog="Example: fade methods")
+def methods() -> None:
+    """The erasing methods and their variants."""
+    from fade.methods import get_method, known_methods
+
+    for name, variants in known_methods().items():
+        for variant in variants:
+            print(f"{name} / {variant}: {get_method(name, variant).source}")
+
+
+@app.command(epilog="Example: fade pretrain --set pretrain.unet.steps=6000")
+def pretrain(
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    publish: Annotated[bool, typer.Option(help="Track the result with DVC and push it to the embedded remote.")] = False,
+) -> None:
+    """Rebuild the embedded world: drawings, CLIP, autoencoder, UNet, judge. Resumes where it was stopped."""
+    settings, _ = _params(params, set_)
+    _prepare(settings, runs_dir)
+    from flows import runtime
+    from flows.pretrain import pretrain as build
+
+    with _bars(False):
+        values = settings.model_dump(mode="json", by_alias=True)
+        result = runtime.run(build, params=values, runs=str(runs_dir), root=str(params.parent), publish=publish)
+    print(json.dumps(result, indent=2))
+
+
+@app.command(epilog="Example: fade doctor")
+def doctor(params: ParamsFile = Path("params.yaml"), runs_dir: Runs = Path("runs")) -> None:
+    """Is this machine ready? Python, libraries, data, models, folders, servers; what to do where it is not."""
+    from rich.console import Console
+
+    from flows.doctor import examine
+
+    out, ready = Console(), True
+    for finding in examine(params, runs_dir):
+        ready &= finding.ok
+        out.print(f"[{'green' if finding.ok else 'bold red'}]{'ok  ' if finding.ok else 'FAIL'}[/] {finding.name}: {_escape(finding.text)}")
+    if not ready:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The numbers that say whether the world is worth standing on: codec, judge, base, text geometry, styles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from fade.concepts import fill
+from fade.imaging import read_pictures
+from fade.manifest import MANIFEST, read_manifest
+from fade.workshop import Workshop
+
+SEED = 9000  # of the base's own pictures here; no other stage draws from it
+EACH = 24
+
+
+def measure(shop: Workshop, on_batch: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+    """Everything, as one JSON object; percentages in 0..100, PSNR in dB."""
+    from fade.world.autoencoder import psnr
+    from fade.world.judge import accuracy
+
+    frame = read_manifest(shop.root / shop.params.data.images / MANIFEST)
+    pixels = torch.from_numpy(read_pictures([shop.root / shop.params.data.images / p for p in frame["path"]]))
+    held = (frame["split"] == "heldout").to_numpy()
+    names = list(frame["concept"])
+    seen, unseen = [n for n, h in zip(names, held, strict=True) if not h], [n for n, h in zip(names, held, strict=True) if h]
+    model = shop.judge.model
+    distances = psnr(shop.base.vae, pixels[held])
+    own = own_pictures(shop, on_batch)
+    return {
+        "pictures": len(frame),
+        "concepts": len(shop.vocabulary),
+        "psnr_heldout": {"mean": float(distances.mean()), "min": float(distances.min()), "n": len(distances)},
+        "judge": {
+            "augmented_real": 100 * float(accuracy(model, pixels[~held], seen, views=5, seed=SEED).mean()),
+            "heldout_artist": 100 * float(accuracy(model, pixels[held], unseen).mean()),
+        },
+        "base": own,
+        "text_cosines": cosines(shop),
+    }
+
+
+def own_pictures(shop: Workshop, on_batch: Callable[[int, int], None]) -> dict[str, Any]:
+    """How often the judge recognises what the base draws of each concept, with the default sampler."""
+    prompts = {n: fill(shop.params.sampler.prompt, n) for n in shop.vocabulary.names}
+    seeds = [SEED + i for i in range(EACH)]
+    drawn = shop.studio.draw(list(prompts.values()), seeds, on_batch=on_batch)
+    odds = shop.judge(np.concatenate([drawn[p].pixels for p in prompts.values()])).numpy()
+    tops = odds.argmax(1).reshape(len(prompts), EACH)
+    per = {n: 100 * float((tops[i] == shop.judge.index(n)).mean()) for i, n in enumerate(prompts)}
+    values = np.array(list(per.values()))
+    return {
+        "mean_top1": float(values.mean()),
+        "share_of_concepts_at_85": 100 * float((values >= 85).mean()),
+        "n_per_concept": EACH,
+        "seed": SEED,
+        "weakest": dict(sorted(per.items(), key=lambda item: item[1])[:10]),
+        "per_concept": per,
+    }
+
+
+def cosines(shop: Workshop) -> dict[str, dict[str, float]]:
+    """Mean cosine between prompts within and across families: of the token states that the UNet attends to."""
+    names = shop.vocabulary.names
+    states = torch.nn.functional.normalize(shop.base.encode([fill(shop.params.sampler.prompt, n) for n in names]).flatten(1), dim=-1)
+    matrix = (states @ states.T).cpu()
+    family = np.array([shop.vocabulary.family(n) for n in names])
+    same = torch.from_numpy(family[:, None] == family[None, :])
+    off = ~torch.eye(len(names), dtype=torch.bool)
+    out = {f: float(matrix[torch.from_numpy((family == f)[:, None] & (family == f)[None, :]) & off].mean()) for f in dict.fromkeys(family)}
+    return {"states": {"within": float(matrix[same & off].mean()), "across": float(matrix[~same].mean())}, "families": out}

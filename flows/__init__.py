@@ -1,0 +1,1 @@
+"""Compositions of tasks that read like a table of contents."""

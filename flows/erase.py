@@ -1,0 +1,166 @@
+"""The main job: pull -> validate -> mine -> validate mined -> train -> evaluate -> register.
+
+Every stage keeps what it made under the runs folder by content, so a flow that failed continues at the stage that failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+
+from fade import progress
+from fade.config import Params, parse_params
+from fade.errors import DataError, RegistryError
+from fade.lineage import Lineage, code_state, collect, hash_inputs
+from fade.workshop import Workshop
+from tasks.evaluate import Judged, evaluate_task
+from tasks.mine import check_mined_task, mine_task
+from tasks.pull import pull_task
+from tasks.register import register_task
+from tasks.report import write_report
+from tasks.train import train_task
+from tasks.validate import validate_data_task
+
+STAGES = ("pull", "validate", "mine", "train", "evaluate", "register")
+
+
+@flow(name="erase", validate_parameters=False)
+def erase(
+    target: str,
+    params: dict[str, Any],
+    runs: str = "runs",
+    root: str = ".",
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Erase one concept and prove that its neighbours survived. Returns the summary that ``fade run --json`` prints."""
+    settings = parse_params(params)
+    shop = Workshop(settings, target, Path(runs), Path(root))
+    clock = Clock()
+    with shop.alone():
+        with clock.stage("pull"):
+            pulled = pull_task(settings.data, shop.root, shop.runs)
+        with clock.stage("validate"):
+            checked = validate_data_task(settings.data, settings.checks, out=shop.home / "checks", root=shop.root)
+        with clock.stage("mine"):
+            hood = mine_task(shop)
+            mined = check_mined_task(shop, hood)
+        before = inputs(shop)
+        with clock.stage("train"):
+            state = code_state()
+            trained = train_task(shop, hood, {"data_md5": pulled.md5, "commit": str(state["commit"])})
+        lineage = collect(
+            settings,
+            overrides=overrides,
+            data_md5=pulled.md5,
+            data_files=pulled.files,
+            base_sha256=shop.base.sha256,
+            judge_sha256=shop.judge.sha256,
+            neighbourhood=hood.to_json(),
+            inputs=before,
+            device=str(shop.base.device),
+            precision=trained.run["precision"],
+            world_size=settings.train.processes,
+            flow_run_id=str(runtime.flow_run.id or ""),
+        )
+        with clock.stage("evaluate"):
+            judged = evaluate_task(shop, hood, trained.adapter)
+            lineage = settle(lineage, before, inputs(shop), trained.sha256)
+            lineage.save(shop.folder / "lineage.json")
+            command = reproduce(target, overrides)
+            report = write_report(shop, hood, judged, trained.history, (checked, mined), lineage.content, clock.seconds, command)
+        summary = summarise(shop, judged, trained.sha256, pulled.md5, report)
+        with clock.stage("register"):
+            registered = register(shop, settings, judged, lineage)
+    summary |= {"model_name": registered.name, "model_version": registered.version, "seconds": clock.total()}
+    write_json(shop.folder / "result.json", summary)
+    return summary
+
+
+def inputs(shop: Workshop) -> dict[str, str]:
+    """sha256 of everything that a run reads; taken before and after it."""
+    data = shop.params.data
+    named = {"images": data.images, "base": data.base, "clip": data.clip, "judge": data.judge}
+    local = {name: Path(shop.local(str(where))) for name, where in named.items()}
+    return hash_inputs({name: path for name, path in local.items() if path.exists()})
+
+
+def settle(lineage: Lineage, before: dict[str, str], after: dict[str, str], adapter_sha256: str) -> Lineage:
+    """Close the record. Raises DataError when an input changed while the run went on: the evidence would be of nothing."""
+    closed = lineage.finish(after, adapter_sha256)
+    if changed := closed.changed_inputs():
+        what = f"{', '.join(changed)} changed while the run went on."
+        raise DataError(what, stage="evaluate", action="leave the data alone and run again; nothing was registered.")
+    return closed
+
+
+def register(shop: Workshop, settings: Params, judged: Judged, lineage: Lineage) -> Any:
+    """Register; when the registry is out of reach the adapter stays and the message says how to register it later."""
+    progress.report("register", 0, 1, "MLflow")
+    try:
+        return register_task(judged.numbers, settings, lineage.content, shop.folder, runs=shop.runs)
+    except RegistryError as error:
+        if not error.action:
+            error.action = f"the adapter is kept; register it later with `fade register {shop.folder}`."
+        raise
+    finally:
+        progress.report("register", 1, 1, "MLflow")
+
+
+def summarise(shop: Workshop, judged: Judged, adapter_sha256: str, data_md5: str, report: Path) -> dict[str, Any]:
+    """The one object of ``fade run --json``, before the registry has answered."""
+    numbers = judged.numbers
+    picked = ("target", "method", "seed", "neighbours", "heldout", "metrics", "base_metrics", "intervals", "base_intervals", "n")
+    return {
+        **{key: numbers[key] for key in picked},
+        "confusion": numbers["confusion"],
+        "spatial_consistency": numbers["spatial_consistency"],
+        "null_drift": numbers["null_drift"],
+        "adapter": str(shop.folder / "adapter.safetensors"),
+        "adapter_sha256": adapter_sha256,
+        "data_md5": data_md5,
+        "base_sha256": shop.base.sha256,
+        "params_sha256": shop.params.sha256(),
+        "report": str(report),
+    }
+
+
+def reproduce(target: str, overrides: Sequence[str]) -> str:
+    """The command that makes the run again."""
+    return shlex.join(["fade", "run", "--target", target, *(part for item in overrides for part in ("--set", item))])
+
+
+def write_json(path: Path, content: Any) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+class Clock:
+    """Wall-clock seconds of each stage, and of everything since the process began."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage, and say that it has begun."""
+        progress.report(name, 0, 0)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + round(time.perf_counter() - start, 3)
+
+    def total(self) -> dict[str, float]:
+        """The stages and "total", which counts from the start of the process: imports and server included."""
+        import psutil
+
+        return {**self.seconds, "total": round(time.time() - psutil.Process().create_time(), 3)}

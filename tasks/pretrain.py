@@ -1,0 +1,46 @@
+"""Build and measure the embedded world; the trainings' losses go to MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fade import progress
+from fade.config import Params, PretrainConfig, RegisterConfig
+from tasks.publish import publish
+from tasks.tracking import connect, open_run
+
+
+def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConfig) -> Path:
+    """All stages of ``fade.world.build``, each step's losses as metrics ``<stage>.<name>`` of one MLflow run."""
+    from fade.world.build import build as build_world
+
+    tracking = connect(runs, timeout=registry.timeout_seconds)
+    with open_run(tracking, "fade-pretrain", "pretrain", {"seed": str(config.seed)}) as run:
+
+        def on_step(stage: str, step: int, steps: int, logs: dict[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.3g}" for name, value in logs.items())
+            progress.report(stage, step, steps, text)
+            if logs and (step % 25 == 0 or step == steps):
+                run.log_metrics(step, {f"{stage}.{name}": value for name, value in logs.items()})
+
+        return build_world(work, config, on_step)
+
+
+def measure(params: Params, runs: Path, root: Path) -> dict[str, Any]:
+    """The world's numbers: see ``fade.world.measure``."""
+    from fade.world.measure import measure as measure_world
+    from fade.workshop import Workshop
+
+    def told(done: int, total: int) -> None:
+        progress.report("measure", done, total, "the base's own pictures")
+
+    return measure_world(Workshop(params, "", runs, root), told)
+
+
+build_task = task(build, name="build", cache_policy=NO_CACHE, persist_result=False)
+measure_task = task(measure, name="measure", cache_policy=NO_CACHE, persist_result=False)
+publish_task = task(publish, name="publish", cache_policy=NO_CACHE, persist_result=False)

@@ -1,0 +1,56 @@
+"""Write the report of a finished evaluation: one HTML page, the model card, and the pictures that MLflow keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fade.concepts import fill
+from fade.workshop import Workshop
+from tasks.evaluate import Judged
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fade.neighborhood import Neighborhood
+    from tasks.validate import Checks
+
+
+def write_report(
+    shop: Workshop,
+    hood: Neighborhood,
+    judged: Judged,
+    history: Sequence[Mapping[str, Any]],
+    checks: Sequence[Checks],
+    lineage: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    command: str,
+) -> Path:
+    """``report.html``, ``card.md`` and ``pictures/*.png`` in the run's folder; returns the page's path."""
+    from fade import report
+
+    roles = {row["concept"]: row["role"] for row in judged.numbers["per_concept"]}
+    shown = shop.params.evaluate.grid_images
+    rows = [report.Row(name, roles[name], base[:shown], erased[:shown]) for name, (base, erased) in judged.pictures.items()]
+    titles = ("Data checks", "Checks of the mined pictures")
+    page = report.Report(
+        result=judged.numbers,
+        neighborhood=hood,
+        rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
+        mined=_mined(shop, hood),
+        history=history,
+        checks=[{"title": t, "success": c.success, "results": c.results} for t, c in zip(titles, checks, strict=True)],
+        lineage=lineage,
+        seconds=seconds,
+        command=command,
+    )
+    return report.write_report(page, shop.folder, base_model=shop.params.data.base)
+
+
+def _mined(shop: Workshop, hood: Neighborhood) -> dict[str, np.ndarray]:
+    names = [hood.target, *hood.neighbours, *hood.heldout]
+    seeds = [hood.seed + i for i in range(hood.images_per_concept)]
+    prompts = {n: fill(shop.studio.sampler.prompt, n) for n in names}
+    drawn = shop.studio.draw(list(prompts.values()), seeds)
+    return {n: drawn[p].pixels[0] for n, p in prompts.items()}

@@ -1,0 +1,134 @@
+"""The trainer as it is really launched: killed and resumed, on two processes, diverging. Each test starts real processes."""
+
+from __future__ import annotations
+
+import json
+
+import psutil
+import pytest
+
+from fade import checkpoint
+from fade import job as files
+from fade.base import Base
+from fade.draws import Draws, read_latents
+from fade.errors import DivergedError, TrainingError
+from fade.job import Job
+from fade.manifest import sha256_of
+from fade.mesh import Mesh, read_provenance
+from tasks.train import run_job
+from tests.support import make_latents, make_tiny_base
+
+NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return Base.load(str(make_tiny_base(tmp_path_factory.mktemp("base"))), device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """The thread count is part of the determinism contract, and two processes share two cores in CI."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def make_job(base, out, latents=None, **train):
+    latents = latents or make_latents(out.parent / "latents.safetensors")
+    settings = {"steps": 60, "warmup": 5, "checkpoint_every": 10, "precision": "fp32", "batch_target": 4, "batch_neighbours": 10, **train}
+    return Job.model_validate(
+        {
+            "base": base.path,
+            "base_sha256": base.sha256,
+            "target": "panda",
+            "neighbours": NEIGHBOURS,
+            "prompt": "a {concept}",
+            "latents": latents,
+            "latents_sha256": sha256_of(latents),
+            "mesh": {"rank": 2, "alpha": 4.0},
+            "train": settings,
+            "provenance": {"base_sha256": base.sha256, "concept": "panda"},
+            "out": out,
+        }
+    )
+
+
+def killer(job):
+    """A watcher that kills the trainer, not its launcher, as soon as a checkpoint lies there."""
+
+    def watch(done, total, text):
+        if checkpoint.steps_in(job.out / files.CHECKPOINTS):
+            for process in psutil.Process().children(recursive=True):
+                if "fade.training" in process.cmdline() and "accelerate.commands.launch" not in process.cmdline():
+                    process.kill()  # SIGKILL
+
+    return watch
+
+
+def test_killed_and_resumed_gives_the_adapter_of_an_uninterrupted_run(base, tmp_path, monkeypatch):
+    """Under a user's default_config.yaml that asks for other things, which must not be read."""
+    home = tmp_path / "home"
+    (home / "accelerate").mkdir(parents=True)
+    hostile = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nmixed_precision: fp16\nnum_processes: 3\nuse_cpu: false\n"
+    (home / "accelerate" / "default_config.yaml").write_text(hostile)
+    monkeypatch.setenv("HF_HOME", str(home))
+    whole = run_job(make_job(base, tmp_path / "whole"))
+    assert (whole.run["processes"], whole.run["resumed_at"], whole.run["threads"]) == (1, 0, 1)
+    assert whole.run["precision"] == "no"
+
+    job = make_job(base, tmp_path / "cut", steps=60)
+    with pytest.raises(TrainingError, match="out of memory, or killed"):
+        run_job(job, watch=killer(job))
+    kept = checkpoint.steps_in(job.out / files.CHECKPOINTS)
+    assert kept
+    assert kept[-1] < 60
+    assert not (job.out / files.ADAPTER).exists()
+    resumed = run_job(job)
+    assert resumed.run["resumed_at"] == kept[-1]
+    assert resumed.adapter.read_bytes() == whole.adapter.read_bytes()
+    assert resumed.history == whole.history
+    assert run_job(job).reused
+
+    control = run_job(make_job(base, tmp_path / "control", seed=1))
+    assert control.sha256 != whole.sha256
+    Mesh.load(base, resumed.adapter).remove()
+
+
+def test_two_processes_are_two(base, tmp_path):
+    job = make_job(base, tmp_path / "two", processes=2, steps=4, checkpoint_every=2)
+    trained = run_job(job)
+    assert trained.run["processes"] == 2
+    assert trained.run["effective_batch"] == {"target": 8, "neighbours": 20}
+    assert read_provenance(trained.adapter)["concept"] == "panda"
+    # The first row's loss is the mean over both ranks' batches, which rank 0 alone would not give.
+    from fade.methods import get_method
+    from fade.training import Denoiser
+
+    mesh = Mesh.insert(base.unet, job.mesh, seed=job.train.seed)
+    try:
+        draws, predictor = Draws(job, base, *read_latents(job)), Denoiser(base.unet, mesh)
+        losses = [float(get_method("fade", "paper").loss(predictor, draws.batch(0, 0, rank, 2), job.method)[0]) for rank in (0, 1)]
+    finally:
+        mesh.remove()
+    assert trained.history[0]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-5)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-4)
+
+
+def test_divergence_stops_with_its_own_error_and_keeps_the_last_good_checkpoint(base, tmp_path):
+    """One of the target's latents is finite but so large that the UNet overflows; it is first drawn after a checkpoint."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    latents = make_latents(tmp_path / "latents.safetensors", m=64)
+    job = make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200)
+    draws = Draws(job, base, *read_latents(job))
+    order = [int(draws.indices(step, 0, 0, 1)[0]) for step in range(200)]
+    step = next(s for s in range(6, 200) if order[s] not in order[:s])
+    tensors = load_file(str(latents))
+    tensors["target"][order[step]] = 1e30
+    assert bool(torch.isfinite(tensors["target"]).all())
+    save_file(tensors, str(latents))
+    with pytest.raises(DivergedError, match=f"diverged at step {step + 1}:.*checkpoint of step {step // 4 * 4} is kept"):
+        run_job(make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200))
+    assert checkpoint.steps_in(tmp_path / "out" / files.CHECKPOINTS)[-1] == step // 4 * 4
+    assert not (tmp_path / "out" / files.ADAPTER).exists()
+    assert json.loads((tmp_path / "out" / files.ERROR).read_text())["type"] == "DivergedError"

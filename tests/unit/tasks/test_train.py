@@ -1,0 +1,333 @@
+"""The launcher: its command line, its process group and deadline, what is reused, what is put aside, what is told on failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from fade import job as files
+from fade import progress
+from fade.errors import CacheError, DivergedError, StorageError, TrainingError
+from fade.job import Job, write_json
+from fade.manifest import sha256_of
+from tasks.group import run_group, stop_group
+from tasks.train import CONFIG, command, environment, find_finished, launcher_config, run_job, threads, write_job
+from tests.support import make_latents, make_tiny_base
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job(
+        base="base",
+        base_sha256="b" * 64,
+        target="panda",
+        neighbours=("koala", "bear"),
+        prompt="a {concept}",
+        latents=tmp_path / "latents.safetensors",
+        latents_sha256="0" * 64,
+        out=tmp_path / "out",
+    )
+
+
+def with_processes(job, n):
+    return job.model_copy(update={"train": job.train.model_copy(update={"processes": n})})
+
+
+# --- the command line
+
+
+def test_one_process_goes_through_accelerate_with_every_choice_explicit(job):
+    argv = command(job, job.out / files.JOB, "cpu")
+    assert argv[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    assert argv[-3:] == ["--module", "fade.training", str(job.out / files.JOB)]
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    write_json_config(job, "cpu")
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(argv[3:]))
+    assert (args.num_processes, args.num_machines, args.machine_rank) == (1, 1, 0)
+    assert (args.mixed_precision, args.dynamo_backend, args.multi_gpu, args.use_deepspeed, args.use_fsdp) == (
+        "no",
+        "no",
+        False,
+        False,
+        False,
+    )
+    assert args.cpu
+    assert args.num_cpu_threads_per_process == threads(1)
+    assert args.training_script == "fade.training"
+    assert args.config_file == str(job.out / CONFIG)
+
+
+def test_gpus_go_through_accelerate(job):
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    for n, multi, ids in ((1, False, "0"), (4, True, "all")):
+        many = with_processes(job, n)
+        write_json_config(many, "cuda")
+        args, _, _ = _validate_launch_command(launch_command_parser().parse_args(command(many, many.out / files.JOB, "cuda")[3:]))
+        assert (args.num_processes, args.multi_gpu, args.gpu_ids, args.cpu, args.mixed_precision) == (n, multi, ids, False, "no")
+
+
+def write_json_config(job, device):
+    job.out.mkdir(parents=True, exist_ok=True)
+    write_json(job.out / CONFIG, launcher_config(job, device))
+
+
+def test_several_cpu_processes_go_through_torchrun(job):
+    """``accelerate launch --cpu --num_processes 2`` starts one."""
+    argv = command(with_processes(job, 2), job.out / files.JOB, "cpu")
+    assert argv[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert argv[argv.index("--nproc-per-node") + 1] == "2"
+    assert argv[argv.index("--max-restarts") + 1] == "0"
+
+
+def test_the_environment_says_who_waits_and_drops_a_users_accelerate_settings(job, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    env = environment(job, "cpu")
+    assert "ACCELERATE_MIXED_PRECISION" not in env
+    assert env["ACCELERATE_USE_CPU"] == "true"
+    assert env["FADE_PARENT_PID"] == str(os.getpid())
+    assert int(env["OMP_NUM_THREADS"]) == len(os.sched_getaffinity(0))
+    assert int(environment(with_processes(job, 1000), "cpu")["OMP_NUM_THREADS"]) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert environment(job, "cpu")["OMP_NUM_THREADS"] == "3"
+
+
+# --- the process group
+
+SLEEPER = (
+    "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', {child!r}]{new}); "
+    "open({pids!r}, 'w').write(f'{{c.pid}} '); time.sleep(600)"
+)
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+
+def sleeper(tmp_path, child="import time; time.sleep(600)", own_session=False):
+    """A process with a child (which may ignore TERM, or sit in a session of its own, as torchrun's workers do)."""
+    pids = tmp_path / "pids"
+    new = ", start_new_session=True" if own_session else ""
+    return [sys.executable, "-c", SLEEPER.format(child=child, new=new, pids=str(pids))], pids
+
+
+def running(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def child_of(pids):
+    while not pids.exists() or not pids.read_text().endswith(" "):
+        time.sleep(0.01)
+    return int(pids.read_text())
+
+
+def gone(pid):
+    for _ in range(500):
+        if not running(pid):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_output_and_status_are_kept(tmp_path):
+    script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 3
+    assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_the_deadline_ends_the_whole_family(tmp_path, own_session):
+    argv, pids = sleeper(tmp_path, own_session=own_session)
+    seen = []
+
+    def tick():
+        if not seen:
+            seen.append(child_of(pids))
+
+    with pytest.raises(TrainingError, match=r"deadline of 0\.2 s"):
+        run_group(argv, deadline=0.2, log=tmp_path / "log", env=os.environ, tick=tick)
+    assert gone(child_of(pids))
+
+
+def test_ctrl_c_ends_the_whole_family_and_is_passed_on(tmp_path):
+    argv, pids = sleeper(tmp_path)
+
+    def tick():
+        child_of(pids)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_group(argv, deadline=60, log=tmp_path / "log", env=os.environ, tick=tick)
+    assert gone(child_of(pids))
+
+
+def test_who_ignores_term_is_killed(tmp_path):
+    argv, pids = sleeper(tmp_path, child=STUBBORN, own_session=True)
+    process = subprocess.Popen(argv, start_new_session=True)
+    child = child_of(pids)
+    stop_group(process, grace=0.3)
+    assert process.returncode is not None
+    assert gone(child)
+
+
+def test_the_parent_is_not_in_the_group(tmp_path):
+    script = f"import os; assert os.getpgid(0) != {os.getpgid(0)}"
+    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 0
+
+
+# --- what is reused, put aside, told
+
+
+def finish(job):
+    """What a finished trainer leaves."""
+    job.write()
+    adapter = job.out / files.ADAPTER
+    adapter.write_bytes(b"adapter")
+    write_json(job.out / files.HISTORY, [{"step": 1, "loss": 0.5}])
+    write_json(job.out / files.DONE, {"key": job.key(), "adapter_sha256": sha256_of(adapter), "run": {"processes": 1}})
+    return adapter
+
+
+def test_a_finished_adapter_of_the_same_job_is_reused(job):
+    adapter = finish(job)
+    heard = []
+    with progress.listening(lambda *news: heard.append(news)):
+        trained = run_job(job)
+    assert (trained.adapter, trained.reused, trained.history) == (adapter, True, [{"step": 1, "loss": 0.5}])
+    assert heard == [("train", 150, 150, "trained before")]
+
+
+def test_a_changed_adapter_is_not_reused(job):
+    finish(job).write_bytes(b"another")
+    with pytest.raises(CacheError, match="not the adapter that was trained"):
+        run_job(job)
+
+
+def test_an_adapter_without_its_witness_is_not_reused(job):
+    finish(job)
+    (job.out / files.DONE).unlink()
+    assert find_finished(job) is None
+    (job.out / files.DONE).write_text("{")
+    assert find_finished(job) is None
+
+
+def stand_in(monkeypatch, script):
+    """Another trainer in place of ours: what is tested is the launcher's answer to how it ends."""
+    monkeypatch.setattr("tasks.train.command", lambda job, path, device: [sys.executable, "-c", script, str(path)])
+
+
+def test_what_another_job_left_is_put_aside(job, monkeypatch):
+    finish(job)
+    (job.out / files.CHECKPOINTS).mkdir()
+    (job.out / "report.html").write_text("not ours")
+    other = job.model_copy(update={"target": "bear"})
+    stand_in(monkeypatch, "raise SystemExit(1)")
+    with pytest.raises(TrainingError):
+        run_job(other)
+    aside = job.out / f"superseded-{job.key()[:12]}"
+    assert (aside / files.ADAPTER).read_bytes() == b"adapter"
+    assert (aside / files.CHECKPOINTS).is_dir()
+    assert (job.out / "report.html").exists()
+    assert json.loads((job.out / files.JOB).read_text())["target"] == "bear"
+
+
+def test_the_trainers_own_error_is_raised(job, monkeypatch):
+    fact = {"type": "DivergedError", "what": "training diverged at step 7.", "stage": "train", "action": "lower train.lr."}
+    stand_in(
+        monkeypatch, f"import pathlib, sys; pathlib.Path(sys.argv[1]).with_name('error.json').write_text({json.dumps(fact)!r}); sys.exit(1)"
+    )
+    with pytest.raises(DivergedError, match=r"diverged at step 7\. Next: lower train\.lr\."):
+        run_job(job)
+
+
+@pytest.mark.parametrize(
+    ("script", "match"),
+    [
+        ("raise ValueError('what happened')", "what happened"),
+        ("import os; os.kill(os.getpid(), 9)", "out of memory, or killed"),
+        ("pass", "ended without an adapter"),
+    ],
+)
+def test_a_trainer_that_dies_is_told_of(job, monkeypatch, script, match):
+    stand_in(monkeypatch, script)
+    with pytest.raises(TrainingError, match=match) as error:
+        run_job(job)
+    assert files.LOG in str(error.value)
+
+
+def test_a_stale_error_is_not_raised_again(job, monkeypatch):
+    job.write()
+    write_json(job.out / files.ERROR, {"type": "DivergedError", "what": "old.", "stage": "", "action": ""})
+    stand_in(monkeypatch, "import sys; sys.exit('new trouble')")
+    with pytest.raises(TrainingError, match="new trouble"):
+        run_job(job)
+
+
+def test_progress_is_followed(job, monkeypatch):
+    script = """
+import json, pathlib, sys, time
+out = pathlib.Path(sys.argv[1]).parent
+for step in (1, 2):
+    part = out / "part"
+    part.write_text(json.dumps({"step": step, "steps": 2, "losses": {"loss": 0.25, "lr": 1.0}, "it_per_s": 4.0}))
+    part.rename(out / "progress.json")
+    time.sleep(0.5)
+sys.exit(1)
+"""
+    stand_in(monkeypatch, script)
+    heard = []
+    with pytest.raises(TrainingError):
+        run_job(job, watch=lambda *news: heard.append(news))
+    assert heard[-2:] == [(1, 2, "loss 0.25  4.0 steps/s"), (2, 2, "loss 0.25  4.0 steps/s")]
+
+
+def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="out"):
+        run_job(job)
+
+
+# --- the job
+
+
+def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
+    from safetensors.torch import load_file
+
+    from fade.base import Base
+    from fade.cache import Cache
+    from fade.config import parse_params
+    from fade.studio import Studio
+
+    params = parse_params({"sampler": {"steps": 2}, "train": {"seed": 3}})
+    base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
+    studio = Studio(base, params.sampler, Cache(tmp_path / "cache"))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shop = SimpleNamespace(params=params, base=base, studio=studio, folder=folder)
+    hood = SimpleNamespace(target="panda", neighbours=["koala", "bear"], heldout=["cat"], seed=10, images_per_concept=2)
+    job = write_job(shop, hood, {"data_md5": "d.dir", "commit": "abc"})
+    latents = load_file(str(job.latents))
+    assert latents["target"].shape == (2, 4, 8, 8)
+    assert latents["neighbours"].shape == (2, 2, 4, 8, 8)
+    drawn = studio.draw(["a bear"], [10, 11])["a bear"].latents
+    assert (latents["neighbours"][1] == drawn).all()
+    wanted = {"concept", "method", "variant", "neighbours", "heldout", "base_sha256", "params_sha256", "seed", "data_md5", "commit"}
+    assert set(job.provenance) == wanted
+    assert json.loads(job.provenance["heldout"]) == ["cat"]
+    assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (base.sha256, "3", sha256_of(job.latents))
+    assert write_job(shop, hood, {"data_md5": "d.dir", "commit": "abc"}).key() == job.key()
+
+
+def test_latents_written_twice_are_the_same_bytes(tmp_path):
+    a, b = make_latents(tmp_path / "a.safetensors"), make_latents(tmp_path / "b.safetensors")
+    assert sha256_of(a) == sha256_of(b)
