@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fade.errors import TrainingError
@@ -21,7 +20,6 @@ from fade.mesh import Mesh, canonical_safetensors
 
 KEEP = 2
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -49,8 +47,8 @@ def save(folder: Path, key: str, mesh: Mesh, optimizer: Any, state: State) -> Pa
     """Write the checkpoint of ``state.step`` for the job ``key`` and drop all but the last two."""
     tensors = dict(mesh.state_dict())
     for name, parameter in mesh.named_parameters().items():
-        for moment in _MOMENTS:
-            tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment].detach().cpu()
+        for slot, value in optimizer.state.get(parameter, {}).items():  # step, exp_avg, exp_avg_sq
+            tensors[f"{slot}/{name}"] = value.detach().cpu()
     metadata = {"key": key, "step": str(state.step), "history": json.dumps(state.history), "scaler": json.dumps(state.scaler)}
     folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, state.step)
@@ -78,13 +76,13 @@ def restore(folder: Path, key: str, mesh: Mesh, optimizer: Any) -> State:
     metadata, tensors = _read(path, action)
     if metadata.get("key") != key:
         raise TrainingError(f"{path} belongs to another job.", stage="resume", action=action)
-    moments = {name: value for name, value in tensors.items() if "/" in name}
     mesh.load_state_dict({name: value for name, value in tensors.items() if "/" not in name})
-    for name, parameter in mesh.named_parameters().items():
-        slot = optimizer.state[parameter]
-        slot["step"] = torch.tensor(float(steps[-1]))  # AdamW keeps its counter as a float tensor on the CPU
-        for moment in _MOMENTS:
-            slot[moment] = moments[f"{moment}/{name}"].to(parameter.device, parameter.dtype)
+    parameters = mesh.named_parameters()
+    for label, value in tensors.items():
+        slot, sep, name = label.partition("/")
+        if sep:
+            parameter = parameters[name]
+            optimizer.state[parameter][slot] = value if slot == "step" else value.to(parameter.device)  # AdamW counts on the CPU
     return State(steps[-1], json.loads(metadata["history"]), json.loads(metadata["scaler"]))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -213,6 +214,7 @@ class _Run:
             "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.processor() or "cpu",
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "peak_memory_mb": _peak_memory_mb(accelerator.device),
             "resumed_at": self._resumed,
             "seconds": round(time.monotonic() - self._began, 3),
         }
@@ -230,6 +232,13 @@ class _Run:
         )
 
 
+def _peak_memory_mb(device: torch.device) -> float:
+    """Of this process so far, MiB: on the GPU what torch allocated there, on the CPU all resident memory."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
+
+
 def _explain(error: Exception) -> FadeError:
     """An error of the machine in the words of the house; anything else as it is."""
     if isinstance(error, FadeError):
@@ -245,7 +254,7 @@ def _explain(error: Exception) -> FadeError:
 def main(argv: list[str]) -> int:
     """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the job."""
     if len(argv) != 1:
-        print("usage: python -m fade.training job.json", file=sys.stderr)
+        sys.stderr.write("usage: python -m fade.training job.json\n")
         return 2
     path = Path(argv[0])
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -256,7 +265,7 @@ def main(argv: list[str]) -> int:
         if os.environ.get("RANK", "0") == "0":
             fact = {"type": type(known).__name__, "what": known.what, "stage": known.stage, "action": known.action}
             write_json(path.parent / files.ERROR, fact)
-        print(f"{type(known).__name__}: {known}", file=sys.stderr)
+        sys.stderr.write(f"{type(known).__name__}: {known}\n")
         return known.exit_code
     return 0
 

@@ -17,9 +17,9 @@ from fade.config import Params, parse_params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
 from fade.manifest import MANIFEST, read_manifest, sha256_of
 from tasks.tracking import Run, Tracking, connect, faults, flat, hushed, open_run
-from tasks.versions import ADAPTER, details, find_version, load_version, model_name
+from tasks.versions import ADAPTER, find_version, load_version, model_name
 
-__all__ = ["Registered", "details", "load_version", "register", "register_pending", "register_task"]
+__all__ = ["Registered", "load_version", "register", "register_pending", "register_task"]
 
 PENDING = "pending_registration.json"
 DONE = "registration.json"
@@ -230,7 +230,7 @@ def _keep_pending(
     run_dir: Path, result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], runs: Path, error: BaseException
 ) -> None:
     values = params.model_dump(mode="json", by_alias=True)
-    kept = {"reason": str(error) or type(error).__name__, "runs": str(runs), "result": result, "params": values, "lineage": lineage}
+    kept = {"reason": str(error) or type(error).__name__, "runs": str(runs.absolute()), "result": result, "params": values, "lineage": lineage}
     try:
         _write(run_dir / PENDING, kept)
     except OSError:
@@ -244,7 +244,7 @@ def _write(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
-    return isinstance(state.result(raise_on_failure=False), RegistryUnreachableError)
+    return isinstance(state.data, RegistryUnreachableError)
 
 
 register_task = task(name="register", retries=2, retry_delay_seconds=[1, 3], retry_condition_fn=_worth_a_retry, cache_policy=NO_CACHE)(

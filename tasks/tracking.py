@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -153,7 +154,7 @@ def faults(address: str) -> Iterator[None]:
     except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
             raise StorageError(f"{error.filename or address}: {error.strerror}.", stage=STAGE, action=RETRY) from error
-        reason = " ".join(str(error).split())[:300]
+        reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))[:300]  # no password in a message
         if _is_connection_fault(error):
             raise RegistryUnreachableError(f"{address} does not answer ({type(error).__name__}).", stage=STAGE, action=START) from error
         raise RegistryError(f"{address} refused: {reason}", stage=STAGE, action=RETRY) from error

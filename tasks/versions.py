@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fade.concepts import slug
 from fade.config import fingerprint
@@ -128,8 +128,3 @@ def _download(tracking: Tracking, version: ModelVersion, folder: Path) -> Path:
 
         got = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking.uri)
     return Path(got)
-
-
-def details(version: ModelVersion) -> dict[str, Any]:
-    """A version as plain data, for ``--json``."""
-    return {"name": version.name, "version": str(version.version), "run_id": version.run_id, "tags": dict(version.tags)}

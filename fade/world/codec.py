@@ -137,12 +137,16 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
     narrow, wide, latent = last.in_channels, last.out_channels, code.out_channels
     groups = norm.num_groups
     size = wide // groups
-    free = [c for c in range(wide) if c % size >= 2]  # the first two of each group are the anchors
+    # The first two of each group are the anchors; the third is minus the sum of the others, so that a group's mean is zero.
+    free = [c for c in range(wide) if c % size >= 3]
     carry, helper = free[:narrow], free[narrow : narrow + latent]
+    balance = {c: c // size * size + 2 for c in free}
     shortcut = blocks[-1].resnets[0].conv_shortcut
     shortcut.weight.zero_()
     shortcut.bias.zero_()
     shortcut.weight[carry, torch.arange(narrow), 0, 0] = 1
+    for c in carry:
+        shortcut.weight[balance[c]] -= shortcut.weight[c]
     final = encoder.mid_block.resnets[-1]
     final.conv2.bias.zero_()
     for g in range(groups):
@@ -163,6 +167,8 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
     one = F.silu(torch.tensor(1.0, dtype=torch.float64))
     final.conv2.weight.zero_()
     final.conv2.weight[helper, 0] = (-surplus / scale / one).float()
+    for c in helper:
+        final.conv2.weight[balance[c]] -= final.conv2.weight[c]
     room = 2 * float(surplus.abs().sum(dim=(1, 2)).max()) / scale + 16
     norm.bias[helper] = room
     out = encoder.conv_out
@@ -200,13 +206,12 @@ def _place_decoder(chain: Chain, model: AutoencoderKL) -> None:
     groups, size = norm.num_groups, last.out_channels // norm.num_groups
     colour = [g * size + 2 for g in range(3)]
     shortcut = decoder.up_blocks[-1].resnets[0].conv_shortcut
-    # Channels that carry no colour keep half of their features for the branches to use.
-    for g in range(groups):
-        for c in (g * size, g * size + 1):
-            shortcut.weight[c].zero_()
-            shortcut.bias[c] = 0
+    shortcut.weight.zero_()
+    shortcut.bias.zero_()
     shortcut.weight[colour] = torch.einsum("oc,cnhw->onhw", mix, last.weight)
     shortcut.bias[colour] = mix @ last.bias + leave.bias
+    for c in colour:  # the balance, see the encoder
+        shortcut.weight[c + 1], shortcut.bias[c + 1] = -shortcut.weight[c], -shortcut.bias[c]
     final = decoder.up_blocks[-1].resnets[-1]
     final.conv2.bias.zero_()
     for g in range(groups):

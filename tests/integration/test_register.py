@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fade.config import Params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError, UnknownNameError, UsageError
 from fade.manifest import COLUMNS
-from tasks.register import register, register_pending
+from tasks.register import register, register_pending, register_task
 from tasks.tracking import connect, flat, open_run, redacted
 from tasks.versions import all_versions, load_version, model_name
-
 from tests.unit.fade.report import samples
 
 CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
@@ -114,7 +114,7 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
     assert load_version("fade-panda@champion", store).is_relative_to(store / "cache" / "adapters" / tags["adapter_sha256"])
     assert not (run_dir / "pending_registration.json").exists()
     assert list((store / "mlartifacts").rglob("pytorch_lora_weights.safetensors")) and not Path("mlruns").exists()
-    assert [p for p in (store / "cache" / "adapters").rglob(".*")] == []
+    assert list((store / "cache" / "adapters").rglob(".*")) == []
 
     import mlflow.diffusers  # registered above, so its import is done
 
@@ -243,10 +243,17 @@ def test_metrics_are_sent_in_batches_and_a_failing_body_marks_the_run_failed(sto
         for step in range(700):
             run.log_metrics(step, {"loss": float(step), "lr": 0.1})
     assert len(tracking.client.get_metric_history(run.run_id, "loss")) == 700
-    with pytest.raises(ZeroDivisionError), open_run(tracking, "pretrain", "unet") as run:
-        run.log_metrics(0, {"loss": 1.0})
-        raise ZeroDivisionError
-    found = tracking.client.get_run(run.run_id)
+    opened: list[str] = []
+
+    def body() -> None:
+        with open_run(tracking, "pretrain", "unet") as run:
+            opened.append(run.run_id)
+            run.log_metrics(0, {"loss": 1.0})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        body()
+    found = tracking.client.get_run(opened[0])
     assert found.info.status == "FAILED" and found.data.metrics == {"loss": 1.0}
 
 
@@ -260,6 +267,17 @@ def test_two_runs_folders_in_one_process_do_not_mix_and_the_users_address_wins(
     assert one.uri != two.uri and two.uri.endswith("/two/mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     assert connect(tmp_path / "one").uri == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_the_task_retries_connection_faults_and_nothing_else() -> None:
+    from prefect.states import Failed
+
+    assert register_task.retries == 2
+    condition = register_task.retry_condition_fn
+    assert condition is not None
+    assert condition(register_task, None, Failed(data=RegistryUnreachableError("x")))
+    for other in (RegistryError("x"), AdapterError("x"), OSError("x")):
+        assert not condition(register_task, None, Failed(data=other))
 
 
 def test_small_parts() -> None:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from fade.config import load_params
 from fade.errors import FadeError
 from fade.lineage import Lineage, canonical, code_state, collect, compare, hash_inputs, hash_path, verdict, versions

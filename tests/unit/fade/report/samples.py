@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from fade.report import Report, Row
 
 TARGET = "panda"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import yaml
-from fade.report.card import card
 
+from fade.report.card import card
 from tests.unit.fade.report import samples
 
 

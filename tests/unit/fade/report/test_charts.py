@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+
 from fade.errors import EvaluationError
 from fade.report.canvas import DARK, LIGHT
 from fade.report.charts import charts, confusion_bar, heatmap, heatmap_names, loss_terms, losses, smoothed
-
 from tests.unit.fade.report import samples
 
 

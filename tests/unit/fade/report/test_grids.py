@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from fade.errors import EvaluationError
 from fade.report import Row
 from fade.report.canvas import DARK, LIGHT, SCALE, percent, tile, width_of, wrap
 from fade.report.grids import GAP, LABEL, MARGIN, SCORE, before_after, strip
-
 from tests.unit.fade.report import samples
 
 SIDE = 20.0

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
 from fade.report import Row, write_report
 from fade.report.html import checks_of, findings, headline, number, render, seconds
-
 from tests.unit.fade.report import samples
 
 ATTRIBUTES = {"src", "srcset", "href", "action", "data", "poster", "background", "xlink:href", "ping", "formaction"}
