@@ -6,6 +6,7 @@ remade, never trusted. Writes go to a temporary name and are renamed, so two pro
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -60,7 +61,8 @@ class Cache:
             save_file(whole, part, metadata={"key": key, "sha256": _digest(whole)})
             os.replace(part, path)
         except Exception as error:  # safetensors wraps a full disk in its own error type
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             raise storage_error(error, path) from error
         return path
 

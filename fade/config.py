@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fade.errors import ConfigError
 
@@ -23,6 +23,13 @@ class Section(BaseModel):
     """A frozen section of params.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # YAML reads yes, on and true alike, and pydantic would count them as 1; no key is a switch
+            raise ValueError("a yes or no is no value of this key")
+        return value
 
 
 class DataConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from prefect import task
@@ -26,8 +27,7 @@ def publish(repo: Path, runs: Path, *, folder: str = "data", remote: str = "embe
     quiet(runs)
     if not hash_folder(repo / folder):
         raise DataError(f"{repo / folder} holds no files.", stage="publish", action="make the data first (`fade pretrain`).")
-    with opened(repo) as dvc:
-        store = Remote(dvc, remote)
+    with opened(repo) as dvc, closing(Remote(dvc, remote)) as store:
         if store.is_folder:
             store.root.mkdir(parents=True, exist_ok=True)
         try:

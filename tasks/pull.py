@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -56,8 +56,8 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
         here = hash_folder(tracked.folder)
         if listing_md5(here) == tracked.md5:
             return _pulled(tracked, here)
-        with opened(repo) as dvc:
-            return _update(tracked, Remote(dvc, data.remote), Path(dvc.tmp_dir or repo / ".dvc" / "tmp"), runs, force)
+        with opened(repo) as dvc, closing(Remote(dvc, data.remote)) as remote:
+            return _update(tracked, remote, Path(dvc.tmp_dir or repo / ".dvc" / "tmp"), runs, force)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         where = error.filename or repo

@@ -229,8 +229,13 @@ def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any]) -> None:
 def _keep_pending(
     run_dir: Path, result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], runs: Path, error: BaseException
 ) -> None:
-    values = params.model_dump(mode="json", by_alias=True)
-    kept = {"reason": str(error) or type(error).__name__, "runs": str(runs.absolute()), "result": result, "params": values, "lineage": lineage}
+    kept = {
+        "reason": str(error) or type(error).__name__,
+        "runs": str(runs.absolute()),
+        "result": result,
+        "params": params.model_dump(mode="json", by_alias=True),
+        "lineage": lineage,
+    }
     try:
         _write(run_dir / PENDING, kept)
     except OSError:

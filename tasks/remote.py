@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import threading
@@ -52,6 +53,14 @@ class Remote:
     def root(self) -> Path:
         """The folder of a local remote; its objects lie below it in files/md5."""
         return Path(self.odb.path).parents[1]
+
+    def close(self) -> None:
+        """End the client's connections: DVC leaves an HTTP session to the garbage collector, which complains aloud."""
+        client = None if self.is_folder else self.odb.fs.fs
+        session = getattr(client, "_session", None)
+        if client is not None and session is not None:
+            asyncio.run_coroutine_threadsafe(session.close(), client.loop).result(5)
+            client._session = None  # fsspec keeps the client for the next remote of the same address
 
     def cached(self, md5: str) -> Path:
         """Where the cache keeps an object."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from fade.errors import FadeError, RegistryError, RegistryUnreachableError, StorageError
+from fade.errors import RegistryError, RegistryUnreachableError, StorageError
 from tasks.environment import quiet
 
 if TYPE_CHECKING:
@@ -149,8 +149,6 @@ def faults(address: str) -> Iterator[None]:
 
     try:
         yield
-    except FadeError:
-        raise
     except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
             raise StorageError(f"{error.filename or address}: {error.strerror}.", stage=STAGE, action=RETRY) from error

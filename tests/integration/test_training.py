@@ -90,7 +90,24 @@ def test_killed_and_resumed_gives_the_adapter_of_an_uninterrupted_run(base, tmp_
 
     control = run_job(make_job(base, tmp_path / "control", seed=1))
     assert control.sha256 != whole.sha256
-    Mesh.load(base, resumed.adapter).remove()
+    same_in_plain_diffusers(base, resumed.adapter)
+
+
+def same_in_plain_diffusers(base, adapter):
+    """``load_lora_weights`` of a plain pipeline gives the UNet that Mesh.load gives, alpha != rank included."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    x, t, e = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), base.encode(["a panda", "a cat"])
+    original = base.predict_noise(x, t, e)
+    mesh = Mesh.load(base, adapter)
+    erased = base.predict_noise(x, t, e)
+    mesh.remove()
+    pipe = StableDiffusionPipeline.from_pretrained(base.path, safety_checker=None, requires_safety_checker=False)
+    pipe.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
+    plain = pipe.unet(x, t, encoder_hidden_states=e).sample
+    assert torch.equal(plain, erased)
+    assert not torch.equal(plain, original)
 
 
 def test_two_processes_are_two(base, tmp_path):

@@ -1,0 +1,117 @@
+"""The world's touchstone: a literal ESD-x, trained until its target is gone, must hurt the neighbours of tight families.
+
+ESD-x (Gandikota et al. 2023; science.md 3): only cross-attention is trained, on MSE(eps(x_t, e), eps0("") - eta [eps0(e) - eps0("")])
+with eta = 1, one sample a step; x_t comes from sampling the target with the model under training, guidance 3, to a random step.
+Nothing here is tuned on what it reports: the rate is ESD's 2025 setting times a factor that is the same for all targets, and
+training goes on in rounds until the judge sees the target in at most 5 % of its pictures.
+
+    python bench/esd.py --out bench/results/esd.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fade.concepts import fill
+from fade.config import load_params
+from fade.evaluation.accuracy import top1
+from fade.neighborhood import mine
+from fade.workshop import Workshop
+
+TARGETS = ("grinning face", "face with tears of joy", "crying cat", "grinning cat", "green heart", "waxing gibbous moon")
+ETA, GUIDANCE, ROUND, MOST = 1.0, 3.0, 50, 1000
+
+
+def erase(shop: Workshop, target: str, lr: float, seed: int) -> dict[str, Any]:
+    """Train ESD-x on the base's own UNet, judge it, and put the UNet back."""
+    base, judge = shop.base, shop.judge
+    original = copy.deepcopy(base.unet.state_dict())
+    teacher = copy.deepcopy(base.unet).eval().requires_grad_(False)
+    trained = [p for n, p in base.unet.named_parameters() if "attn2" in n]
+    for p in trained:
+        p.requires_grad_(True)
+    optimizer = torch.optim.Adam(trained, lr=lr)
+    hood = mine(target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood)
+    e, null = base.encode([fill(shop.params.sampler.prompt, target)]), base.encode([""])
+    generator = torch.Generator().manual_seed(seed)
+    steps, gone, start = 0, 0.0, time.time()
+    while steps < MOST and gone < 95:
+        for _ in range(ROUND):
+            x, t = partial_sample(base, e, null, generator)
+            with torch.no_grad():
+                at_null, at_e = teacher(torch.cat([x, x]), t, torch.cat([null, e])).sample.chunk(2)
+            loss = (base.unet(x, t, e).sample - (at_null - ETA * (at_e - at_null))).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        steps += ROUND
+        gone = 100 - accuracy(shop, [target])[0]
+    seconds = time.time() - start
+    kept = accuracy(shop, hood.neighbours)
+    base.unet.load_state_dict(original)
+    base.unet.requires_grad_(False)
+    before = accuracy(shop, hood.neighbours)
+    judge.require(hood.neighbours)
+    return {
+        "target": target, "family": shop.vocabulary.family(target), "steps": steps, "seconds": round(seconds, 1), "A_er": gone,
+        "A_adj_base": float(np.mean(before)), "A_adj": float(np.mean(kept)), "lost": float(np.mean(before) - np.mean(kept)),
+        "neighbours": {n: [b, k] for n, b, k in zip(hood.neighbours, before, kept, strict=True)},
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def partial_sample(base: Any, e: torch.Tensor, null: torch.Tensor, generator: torch.Generator, steps: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
+    """One latent of the target, denoised by the model under training to a random step of 30, and the timestep there."""
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler.from_config(base.scheduler.config)
+    scheduler.set_timesteps(steps)
+    stop = int(torch.randint(0, steps, (1,), generator=generator))
+    x = torch.randn((1, *base.latent_shape), generator=generator)
+    for t in scheduler.timesteps[:stop]:
+        u, c = base.unet(torch.cat([x, x]), t, torch.cat([null, e])).sample.chunk(2)
+        x = scheduler.step(u + GUIDANCE * (c - u), t, x).prev_sample
+    return x, scheduler.timesteps[stop]
+
+
+def accuracy(shop: Workshop, names: list[str]) -> list[float]:
+    """The judge's top-1 (percent) of each concept under the UNet as it is now, on the evaluation's seeds."""
+    seeds = [shop.params.evaluate.seed + i for i in range(shop.params.evaluate.images_per_concept)]
+    prompts = [fill(shop.params.sampler.prompt, n) for n in names for _ in seeds]
+    pixels = shop.base.decode(shop.base.sample(prompts, seeds * len(names), shop.params.sampler))
+    odds = shop.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
+    return [100 * float(top1(odds[i], shop.judge.index(n)).mean()) for i, n in enumerate(names)]
+
+
+def main() -> None:
+    """Erase each target in turn and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", nargs="*", default=list(TARGETS))
+    parser.add_argument("--lr", type=float, default=5e-4, help="Adam's rate (ESD 2025: 5e-5 on a model 200 times as large)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=None)
+    asked = parser.parse_args()
+    shop = Workshop(load_params(), asked.targets[0], Path("runs"))
+    rows = []
+    for target in asked.targets:
+        rows.append(erase(shop, target, asked.lr, asked.seed))
+        row = rows[-1]
+        print(f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  steps {row['steps']}", flush=True)
+    lost = [row["lost"] for row in rows]
+    summary = {"mean_lost": float(np.mean(lost)), "spread": float(np.std(lost, ddof=1)) if len(lost) > 1 else 0.0, "n": len(lost)}
+    print(f"mean A_adj lost: {summary['mean_lost']:.1f} points (standard deviation {summary['spread']:.1f}, n {summary['n']})")
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps({"lr": asked.lr, "seed": asked.seed, "summary": summary, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

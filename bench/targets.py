@@ -1,0 +1,51 @@
+"""Erase many targets with the defaults and one seed, and write the table of A_er, A_adj, A_heldout, A_rest and ERB.
+
+The defaults of params.yaml were chosen on TUNING; the reported targets are REPORTED, six of them in tight families.
+
+    python bench/targets.py --out bench/results/targets.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+TUNING = ("koala", "pear", "kissing cat", "blue heart")
+REPORTED = (
+    "panda", "tulip", "lemon", "octopus", "tractor", "red apple",
+    "grinning face", "face with tears of joy", "crying cat", "green heart", "waxing gibbous moon", "oncoming taxi",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run ``fade run`` once a target, each in a process of its own as a user would."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", nargs="*", default=list(REPORTED), help="or the word tuning")
+    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--out", type=Path, default=None)
+    asked = parser.parse_args()
+    targets = TUNING if asked.targets == ["tuning"] else asked.targets
+    rows = []
+    for target in targets:
+        extra = [part for item in asked.set for part in ("--set", item)]
+        command = [sys.executable, "-m", "fade.cli", "run", "--target", target, "--json", "--runs-dir", asked.runs_dir, *extra]
+        said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows.append(said)
+        m, b = said["metrics"], said["base_metrics"]
+        pairs = "  ".join(f"{k[2:]} {b[k]:5.1f} -> {m[k]:5.1f}" for k in ("A_adj", "A_heldout", "A_rest"))
+        print(f"{target:26} A_er {m['A_er']:5.1f}  {pairs}  ERB {m['ERB']:5.1f}  {said['seconds']['total']:6.1f} s", flush=True)
+    erb = [row["metrics"]["ERB"] for row in rows]
+    print(f"mean ERB {np.mean(erb):.1f}, lowest {min(erb):.1f}, n {len(erb)}")
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps({"tuning": TUNING, "overrides": asked.set, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

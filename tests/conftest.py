@@ -1,0 +1,58 @@
+"""What every test stands on: no telemetry, no hub, no one else's servers or settings, few threads."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+# Set here, not in a fixture: the tools read most of these when they are imported.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "MPLBACKEND": "Agg",
+    "NO_COLOR": "1",
+    "COLUMNS": "160",  # rich would fold the sentences that tests look for
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+FOREIGN = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "PREFECT_API_", "PREFECT_PROFILE", "FADE_", "ACCELERATE_", "FORCE_COLOR")
+
+for _key in [key for key in os.environ if key.startswith(FOREIGN)]:
+    del os.environ[_key]
+os.environ.update(QUIET)
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))  # two spinning pools on few cores slow each other down
+
+_HOME = tempfile.TemporaryDirectory(prefix="fade-tests-")
+os.environ["PREFECT_HOME"] = f"{_HOME.name}/prefect"  # neither read nor change the user's profiles and database
+for _name in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE"):
+    os.environ[f"DVC_{_name}_DIR"] = f"{_HOME.name}/dvc/{_name.lower()}"
+
+
+def pytest_unconfigure() -> None:
+    """Remove what the session kept in place of the user's folders."""
+    _HOME.cleanup()
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the repository (read only, please)."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def tiny_base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised miniature Stable Diffusion directory: 4x8x8 latents, prompts of at most 16 tokens. Read only."""
+    from tests.support import make_tiny_base
+
+    return make_tiny_base(tmp_path_factory.mktemp("tiny") / "base")

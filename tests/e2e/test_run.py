@@ -1,0 +1,131 @@
+"""The main job through the command line, on the embedded world, with small numbers: every tool is the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+SMALL = (
+    "neighborhood.images_per_concept=2", "evaluate.images_per_concept=2", "evaluate.rest_concepts=2", "evaluate.bootstrap=50",
+    "sampler.steps=4", "train.steps=6", "train.warmup=1", "train.checkpoint_every=3",
+)  # fmt: skip
+
+
+def fade(*arguments: str, runs: Path, cwd: Path = REPO, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in a process of its own."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "AWS_"))}
+    command = [sys.executable, "-m", "fade.cli", *arguments, "--runs-dir", str(runs)]
+    return subprocess.run(command, cwd=cwd, env={**clean, **(env or {})}, capture_output=True, text=True, timeout=900)
+
+
+def small(*more: str) -> list[str]:
+    return [part for item in (*SMALL, *more) for part in ("--set", item)]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """One whole run; its runs folder and its JSON."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = fade("run", "--target", "panda", "--json", *small(), runs=runs)
+    assert done.returncode == 0, done.stderr
+    return runs, json.loads(done.stdout)
+
+
+@pytest.mark.timeout(1200)
+def test_the_summary_has_every_key_and_the_evidence_is_there(first: tuple[Path, dict[str, object]]) -> None:
+    runs, said = first
+    keys = "target method seed neighbours heldout metrics base_metrics adapter_sha256 data_md5 base_sha256 model_name model_version report seconds"
+    assert set(keys.split()) <= set(said)
+    assert set(said["metrics"]) == {"A_er", "A_adj", "A_heldout", "A_rest", "ERB"}  # type: ignore[call-overload]
+    assert set(said["base_metrics"]) == {"A_tar", "A_adj", "A_heldout", "A_rest"}  # type: ignore[call-overload]
+    assert set(said["seconds"]) == {"pull", "validate", "mine", "train", "evaluate", "register", "total"}  # type: ignore[call-overload]
+    assert said["model_name"] == "fade-panda" and said["model_version"] == "1"
+    page = Path(str(said["report"])).read_text(encoding="utf-8")
+    assert "panda" in page and 'src="http' not in page and 'href="http' not in page
+    assert (runs / "mlflow.db").is_file()
+
+
+@pytest.mark.timeout(1200)
+def test_the_same_run_again_makes_nothing_twice(first: tuple[Path, dict[str, object]]) -> None:
+    runs, said = first
+    again = fade("run", "--target", "panda", "--json", *small(), runs=runs)
+    assert again.returncode == 0, again.stderr
+    other = json.loads(again.stdout)
+    assert (other["adapter_sha256"], other["model_version"]) == (said["adapter_sha256"], "1")
+    assert other["metrics"] == said["metrics"]
+
+
+@pytest.mark.timeout(1200)
+def test_a_fresh_runs_folder_gives_the_same_bytes_and_another_seed_does_not(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    runs, said = first
+    shutil.copytree(runs / "cache", tmp_path / "same" / "cache")
+    shutil.copytree(runs / "cache", tmp_path / "other" / "cache")
+    same = fade("run", "--target", "panda", "--json", *small(), runs=tmp_path / "same")
+    other = fade("run", "--target", "panda", "--seed", "1", "--json", *small(), runs=tmp_path / "other")
+    assert same.returncode == other.returncode == 0, same.stderr + other.stderr
+    assert json.loads(same.stdout)["adapter_sha256"] == said["adapter_sha256"] != json.loads(other.stdout)["adapter_sha256"]
+
+
+@pytest.mark.timeout(600)
+def test_a_registered_version_draws_other_pictures_than_the_base(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    runs, said = first
+    pictures = {}
+    for name, model in (("base", "base"), ("erased", "fade-panda/1"), ("file", str(said["adapter"]))):
+        out = tmp_path / f"{name}.png"
+        done = fade("generate", "a panda", "--model", model, "-n", "2", "--out", str(out), "--set", "sampler.steps=4", runs=runs)
+        assert done.returncode == 0, done.stderr
+        pictures[name] = out.read_bytes()
+    assert pictures["erased"] == pictures["file"] != pictures["base"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["run", "--target", "pandda"], 2, "'panda'"),
+        (["run", "--set", "train.stepz=3"], 2, "train.steps"),
+        (["run", "--set", "train.steps=0"], 2, "train.steps"),
+        (["run", "--set", "mesh.rank=0"], 2, "mesh.rank"),
+        (["run", "--set", "method.erase_weight=-1"], 2, "method.erase_weight"),
+        (["run", "--set", "neighborhood.k=500"], 2, "neighborhood.k"),
+        (["run", "--set", "train.steps=many"], 2, "train.steps"),
+        (["run", "--method", "fadde"], 2, "'fade'"),
+        (["run", "--set", "data.base=data/nowhere"], 1, "data/nowhere"),
+        (["run", "--nonsense"], 2, "--help"),
+        (["mine", "--target", "tulipp"], 2, "'tulip'"),
+        (["generate", "a panda", "--model", "fade-nobody/1"], 2, "fade-nobody"),
+    ],
+)
+@pytest.mark.timeout(300)
+def test_bad_input_is_answered_with_a_code_and_a_sentence(
+    first: tuple[Path, dict[str, object]], arguments: list[str], code: int, says: str
+) -> None:
+    runs, _ = first
+    done = fade(*arguments, runs=runs)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_dead_prefect_server_is_known_at_once(first: tuple[Path, dict[str, object]]) -> None:
+    runs, _ = first
+    done = fade("run", *small(), runs=runs, env={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert done.returncode == 1 and "127.0.0.1:9" in done.stderr and "PREFECT_API_URL" in done.stderr
+
+
+@pytest.mark.timeout(900)
+def test_a_dead_mlflow_server_keeps_the_adapter_for_later(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    runs, _ = first
+    shutil.copytree(runs / "cache", tmp_path / "cache")
+    done = fade("run", *small("train.seed=5"), runs=tmp_path, env={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
+    assert done.returncode == 1 and "127.0.0.1:9" in done.stderr
+    (folder,) = [p.parent for p in tmp_path.glob("erase/panda/*/adapter.safetensors")]
+    later = fade("register", str(folder), runs=tmp_path)
+    assert later.returncode == 0, later.stderr
+    assert later.stdout.strip() == "fade-panda version 1"

@@ -1,0 +1,62 @@
+"""`fade --help` pulls nothing heavy, and every command explains itself (how fast that is, bench/startup.py measures)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "mlflow", "prefect", "pandas", "numpy", "diffusers", "transformers", "dvc", "great_expectations", "matplotlib", "scipy")
+PROBE = "import json, sys; {0}; print(json.dumps([name for name in {1!r} if name in sys.modules]))"
+
+
+def loaded(statement: str, repo: Path) -> list[str]:
+    """Which heavy packages a fresh interpreter holds after ``statement``."""
+    code = PROBE.format(statement, HEAVY)
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, timeout=120, check=True)
+    names: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return names
+
+
+def test_importing_the_command_line_imports_nothing_heavy(repo: Path) -> None:
+    assert loaded("import fade.cli", repo) == []
+
+
+def test_control_the_probe_sees_a_heavy_import(repo: Path) -> None:
+    assert loaded("import fade.cli, pandas", repo) == ["pandas", "numpy"]
+
+
+def fade(repo: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as its console script does."""
+    code = "from fade.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *args], cwd=repo, capture_output=True, text=True, timeout=120)
+
+
+def commands() -> list[str]:
+    from fade.cli import app
+
+    return sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
+
+
+def test_help_lists_every_command(repo: Path) -> None:
+    done = fade(repo, "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert {"run", "mine", "generate", "doctor", "pretrain"} <= set(commands())
+    for name in commands():
+        assert f" {name} " in done.stdout, name
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_has_help_with_an_example(repo: Path, name: str) -> None:
+    done = fade(repo, name, "--help")
+    assert done.returncode == 0 and f"Example: fade {name}" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("args", [["no-such-command"], ["run", "--no-such-option"], ["generate"]], ids=" ".join)
+def test_bad_usage_exits_with_2_and_a_sentence(repo: Path, args: list[str]) -> None:
+    done = fade(repo, *args)
+    assert done.returncode == 2 and done.stderr.startswith("error ") and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout == ""

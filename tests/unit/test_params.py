@@ -1,0 +1,152 @@
+"""params.yaml is complete, says the documented defaults, and every way of getting it wrong is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fade.config import Params, as_yaml, load_params, parse_params
+from fade.errors import ConfigError
+
+
+def leaves(node: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything below ``node``."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*at, key))
+        else:
+            yield ".".join((*at, key)), value
+
+
+DEFAULTS = dict(leaves(Params().model_dump(mode="json", by_alias=True)))
+
+
+@pytest.fixture
+def params_file(repo: Path) -> Path:
+    return repo / "params.yaml"
+
+
+def test_the_file_names_every_key_and_no_other(params_file: Path) -> None:
+    shipped = dict(leaves(yaml.safe_load(params_file.read_text(encoding="utf-8"))))
+    assert set(shipped) == set(DEFAULTS)
+
+
+def test_the_file_says_the_documented_defaults(params_file: Path) -> None:
+    loaded = dict(leaves(load_params(params_file).model_dump(mode="json", by_alias=True)))
+    assert {key: value for key, value in loaded.items() if value != DEFAULTS[key]} == {}
+
+
+def test_the_dump_loads_as_the_same_parameters() -> None:
+    changed = parse_params({"train": {"steps": 7, "lr": 1e-4}, "mesh": {"targets": ["to_q"]}})
+    assert parse_params(yaml.safe_load(as_yaml(changed))) == changed
+
+
+def test_the_hash_follows_every_key_of_an_erasure_and_not_the_worlds_recipe() -> None:
+    base = Params().sha256()
+    assert parse_params({"train": {"seed": 1}}).sha256() != base
+    assert parse_params({"pretrain": {"seed": 1}}).sha256() == base
+    assert parse_params({}).sha256() == base
+
+
+def test_parameters_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Params().train.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("train.steps=200", "train.steps", 200),
+        ("train.lr=3e-3", "train.lr", 3e-3),  # YAML 1.1 alone reads this as text
+        ("train.lr=0.001", "train.lr", 1e-3),
+        ("sampler.prompt=a photo of a {concept}", "sampler.prompt", "a photo of a {concept}"),
+        ("sampler.prompt='a {concept} = b'", "sampler.prompt", "a {concept} = b"),
+        ("checks.licences=[MIT]", "checks.licences", ["MIT"]),
+        ("register.experiment=mine", "register.experiment", "mine"),
+        ("pretrain.unet.steps=9", "pretrain.unet.steps", 9),
+        (" train.steps =5", "train.steps", 5),
+    ],
+)
+def test_an_override_changes_its_key_and_nothing_else(params_file: Path, override: str, key: str, value: Any) -> None:
+    loaded = dict(leaves(load_params(params_file, [override]).model_dump(mode="json", by_alias=True)))
+    assert loaded == {**DEFAULTS, key: value}
+
+
+def test_the_last_override_wins(params_file: Path) -> None:
+    assert load_params(params_file, ["train.steps=2", "train.steps=3"]).train.steps == 3
+
+
+WRONG = {
+    "misspelt key": ("train.stpes=3", "unknown key train.stpes.", "did you mean train.steps?"),
+    "misspelt section": ("trian.steps=3", "unknown key trian.", "did you mean train?"),
+    "misspelt key two levels down": ("pretrain.unet.step=3", "unknown key pretrain.unet.step.", "did you mean pretrain.unet.steps?"),
+    "the name in the code": ("register_.experiment=x", "unknown key register_.", "did you mean register?"),
+    "a word for a number": ("train.steps=many", "train.steps = 'many'", "correct train.steps."),
+    "a fraction for a whole": ("train.steps=2.5", "train.steps = 2.5", "correct train.steps."),
+    "a switch for a number": ("train.steps=true", "train.steps = True", "correct train.steps."),
+    "a list for a number": ("train.steps=[1]", "train.steps = [1]", "correct train.steps."),
+    "a number for a section": ("train=5", "train = 5", "correct train."),
+    "steps 0": ("train.steps=0", "train.steps = 0", "greater than or equal to 1"),
+    "rank 0": ("mesh.rank=0", "mesh.rank = 0", "greater than or equal to 1"),
+    "negative weight": ("method.erase_weight=-1", "method.erase_weight = -1", "greater than or equal to 0"),
+    "weight that is no number": ("method.erase_weight=.nan", "method.erase_weight = nan", "finite"),
+    "rate without end": ("train.lr=.inf", "train.lr = inf", "less than 1"),
+    "no neighbours": ("neighborhood.k=0", "neighborhood.k = 0", "greater than or equal to 1"),
+    "unknown choice": ("sampler.scheduler=dimm", "sampler.scheduler = 'dimm'", "'ddim'"),
+    "prompt without its slot": ("sampler.prompt=a panda", "prompt needs the slot {concept}", "correct sampler."),
+    "no equals sign": ("train.steps", "'train.steps' is no section.key=value.", "--set train.steps=200"),
+    "no key": ("=3", "'=3' is no section.key=value.", "--set"),
+    "an empty part": ("train..steps=3", "'train..steps=3' is no section.key=value.", "--set"),
+    "below a number": ("train.steps.x=1", "steps of train.steps.x is no section.", "see params.yaml"),
+    "broken value": ("train.steps=[", "the value of train.steps cannot be read", "quote it."),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_override_is_named_with_what_to_do(params_file: Path, case: str) -> None:
+    override, *said = WRONG[case]
+    with pytest.raises(ConfigError) as caught:
+        load_params(params_file, [override])
+    sentence = str(caught.value)
+    assert sentence.startswith("config: ") and " Next: " in sentence and all(part in sentence for part in said), sentence
+    assert caught.value.exit_code == 2
+
+
+FILES = {
+    "misspelt key": ("train:\n  stpes: 3\n", "unknown key train.stpes.", "did you mean train.steps?"),
+    "wrong type": ("train:\n  steps: many\n", "train.steps = 'many'"),
+    "no mapping": ("- train\n", "holds no mapping"),
+    "section without keys": ("train: 5\n", "train = 5"),
+    "broken YAML": ("train: [\n", "cannot be read"),
+    "code in YAML": ("train: !!python/object/apply:os.getcwd []\n", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_wrong_file_is_named(tmp_path: Path, case: str) -> None:
+    text, *said = FILES[case]
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_params(path)
+    assert "mine.yaml" in str(caught.value) and all(part in str(caught.value) for part in said), str(caught.value)
+    assert path.read_text() == text
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.yaml does not exist\. Next: .*--params"):
+        load_params(tmp_path / "gone.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"sampler:\n  prompt: \xe9 {concept}\n")
+    with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read"):
+        load_params(tmp_path / "latin.yaml")
+
+
+def test_a_section_left_out_takes_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "short.yaml").write_text("train:\n  steps: 9\n")
+    (tmp_path / "empty.yaml").write_text("")
+    assert load_params(tmp_path / "short.yaml") == parse_params({"train": {"steps": 9}})
+    assert load_params(tmp_path / "empty.yaml") == Params()
