@@ -68,7 +68,9 @@ def erase(shop: Workshop, target: str, lr: float, seed: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def partial_sample(base: Any, e: torch.Tensor, null: torch.Tensor, generator: torch.Generator, steps: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
+def partial_sample(
+    base: Any, e: torch.Tensor, null: torch.Tensor, generator: torch.Generator, steps: int = 30
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One latent of the target, denoised by the model under training to a random step of 30, and the timestep there."""
     from diffusers import DDIMScheduler
 
@@ -104,7 +106,9 @@ def main() -> None:
     for target in asked.targets:
         rows.append(erase(shop, target, asked.lr, asked.seed))
         row = rows[-1]
-        print(f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  steps {row['steps']}", flush=True)
+        print(
+            f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  steps {row['steps']}", flush=True
+        )
     lost = [row["lost"] for row in rows]
     summary = {"mean_lost": float(np.mean(lost)), "spread": float(np.std(lost, ddof=1)) if len(lost) > 1 else 0.0, "n": len(lost)}
     print(f"mean A_adj lost: {summary['mean_lost']:.1f} points (standard deviation {summary['spread']:.1f}, n {summary['n']})")

@@ -94,9 +94,8 @@ def main() -> None:
         table.add_row(what, installed(what), *(f"{n:.2f}" for n in numbers))
     Console().print(table)
     load = (before, os.getloadavg()[0])
-    print(
-        f"fade --help: {medians['fade --help']:.2f} s, goal {GOAL} s; load {load[0]:.1f} before, {load[1]:.1f} after, {os.cpu_count()} cores"
-    )
+    print(f"fade --help: {medians['fade --help']:.2f} s, goal {GOAL} s")
+    print(f"load {load[0]:.1f} before, {load[1]:.1f} after, {os.cpu_count()} cores")
     if args.json:
         machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), "load": load}
         result = {"command": f"python bench/startup.py --repeats {args.repeats}", **machine, "median_seconds": medians, "seconds": found}

@@ -1,6 +1,6 @@
 """Measure the embedded world and draw its pages: the numbers of docs/world.md.
 
-    python bench/world.py --out bench/results/world.json --pages docs/images
+python bench/world.py --out bench/results/world.json --pages docs/images
 """
 
 from __future__ import annotations

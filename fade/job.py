@@ -75,8 +75,7 @@ class Job(Section):
         action = "start the training with `fade run`, which writes the job."
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            content.pop("key", None)
-            return cls.model_validate(content)
+            return cls.model_validate({name: value for name, value in content.items() if name != "key"})
         except OSError as error:
             raise TrainingError(f"{path} cannot be read: {error.strerror}.", stage="train", action=action) from error
         except ValidationError as error:

@@ -38,7 +38,9 @@ class Studio:
         sampler = self.sampler.model_dump(mode="json", exclude={"batch_size", "prompt"})
         return Cache.key(base=self.base.sha256, adapter=adapter, sampler=sampler, prompt=prompt, seeds=list(seeds))
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: OnBatch = lambda done, total: None) -> dict[str, Pictures]:
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: OnBatch = lambda done, total: None
+    ) -> dict[str, Pictures]:
         """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on or off."""
         out: dict[str, Pictures] = {}
         missing = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -40,6 +39,6 @@ def swap(new: Path, data: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     shutil.copytree(new, fresh)
     if data.exists():
-        os.rename(data, old)
-    os.rename(fresh, data)
+        data.rename(old)
+    fresh.rename(data)
     shutil.rmtree(old, ignore_errors=True)

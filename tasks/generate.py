@@ -65,5 +65,7 @@ def save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> 
         Image.fromarray(sheet).save(part, format="PNG")
         os.replace(part, out)
     except OSError as error:
-        raise StorageError(f"{out} cannot be written: {error.strerror}.", stage="generate", action="name another file with --out.") from error
+        raise StorageError(
+            f"{out} cannot be written: {error.strerror}.", stage="generate", action="name another file with --out."
+        ) from error
     return out

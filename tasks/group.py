@@ -57,9 +57,12 @@ def run_group(
 
 
 def stop_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
-    """TERM to the group, KILL to what is left of it and of its descendants after ``grace`` seconds."""
+    """TERM to the group and its descendants, KILL to what is left of them after ``grace`` seconds."""
     family = _descendants(process.pid)
     _signal_group(process.pid, signal.SIGTERM)
+    for member in _living(family):  # some sit in a session of their own and did not get the signal
+        with contextlib.suppress(psutil.Error):
+            member.terminate()
     until = time.monotonic() + grace
     while time.monotonic() < until and (process.poll() is None or _living(family)):
         time.sleep(0.05)

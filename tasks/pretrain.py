@@ -32,8 +32,8 @@ def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConf
 
 def measure(params: Params, runs: Path, root: Path) -> dict[str, Any]:
     """The world's numbers: see ``fade.world.measure``."""
-    from fade.world.measure import measure as measure_world
     from fade.workshop import Workshop
+    from fade.world.measure import measure as measure_world
 
     def told(done: int, total: int) -> None:
         progress.report("measure", done, total, "the base's own pictures")

@@ -99,10 +99,11 @@ def validate_mined(
 def run_rules(batches: Mapping[str, Batch]) -> list[dict[str, Any]]:
     """Great Expectations on each frame; one plain result a rule, in the rules' order."""
     quiet()
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it announces a docs site that is never built
     import great_expectations as gx
     import great_expectations.expectations as expectations
 
+    # It announces a docs site that is never built.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     results = []
@@ -161,7 +162,7 @@ def _judge(stem: str, title: str, batches: Mapping[str, Batch], facts: Mapping[s
     if critical:
         stage = "validate" if stem == "data" else f"validate {stem}"
         action = f"mend the data (see {page}); nothing was trained."
-        raise DataError("; ".join(_sentence(r) for r in critical), stage=stage, action=action)
+        raise DataError("; ".join(_sentence(r) for r in critical) + ".", stage=stage, action=action)
     return Checks(not failed, False, results, page)
 
 

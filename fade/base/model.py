@@ -66,7 +66,9 @@ class Base:
         new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
-            ids = self.tokenizer(part, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt")
+            ids = self.tokenizer(
+                part, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+            )
             with torch.no_grad():
                 states = self.text_encoder(input_ids=ids["input_ids"].to(self.device)).last_hidden_state
             self._encoded.update(zip(part, states, strict=True))

@@ -80,7 +80,9 @@ def evaluate(
         "base_confusion": confusion(base_odds[hood.target], judge.labels),
         "spatial_consistency": _consistency(np.concatenate([similar[n] for n in rest]) if rest else np.array([]), config),
         "target_probability": {"base": _own(base_odds, judge, hood.target), "erased": _own(erased_odds, judge, hood.target)},
-        "null_drift": null_drift(studio.base, mesh, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=studio.sampler.negative_prompt),
+        "null_drift": null_drift(
+            studio.base, mesh, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=studio.sampler.negative_prompt
+        ),
     }
     return Evaluation(numbers, pictures)
 

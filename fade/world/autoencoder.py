@@ -67,6 +67,9 @@ def refine_decoder(
     """
     model.requires_grad_(False)
     model.decoder.requires_grad_(True)
+    # The last norm and filter see the codec's large constants: the smallest step there would shift every pixel.
+    model.decoder.conv_norm_out.requires_grad_(False)
+    model.decoder.conv_out.requires_grad_(False)
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)

@@ -26,8 +26,19 @@ from fade.world.pictures import augment, to_unit
 def build(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPModel:
     """Untrained towers of the same width; projection of that width too."""
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    shared = {"hidden_size": config.hidden, "intermediate_size": 4 * config.hidden, "num_attention_heads": config.heads, "projection_dim": config.hidden}
-    text = {**shared, "num_hidden_layers": config.text_layers, "vocab_size": len(tokenizer), "max_position_embeddings": config.max_tokens, **ids}
+    shared = {
+        "hidden_size": config.hidden,
+        "intermediate_size": 4 * config.hidden,
+        "num_attention_heads": config.heads,
+        "projection_dim": config.hidden,
+    }
+    text = {
+        **shared,
+        "num_hidden_layers": config.text_layers,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": config.max_tokens,
+        **ids,
+    }
     vision = {**shared, "num_hidden_layers": config.image_layers, "image_size": 64, "patch_size": config.patch}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.hidden))
 

@@ -8,6 +8,7 @@ and the decoder starts from it and is then trained with all of its non-linear br
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Chain(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         c, latent = config.channels, config.latent_channels
-        steps = list(zip(c[:-1], c[1:], strict=True))
+        steps = list(pairwise(c))
         self.enter = nn.Conv2d(3, c[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, a, 3, stride=2) for a, _ in steps)
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in steps)
@@ -62,7 +63,9 @@ class Chain(nn.Module):
         return self.decode(self.encode(x))
 
 
-def train(pixels: Tensor, shares: Tensor, shape: AutoencoderConfig, config: FitConfig, folder: Path, *, seed: int, on_step: OnStep) -> Chain:
+def train(
+    pixels: Tensor, shares: Tensor, shape: AutoencoderConfig, config: FitConfig, folder: Path, *, seed: int, on_step: OnStep
+) -> Chain:
     """Train the chain on squared error, then turn its codes to the axes of their own spectrum."""
     torch.manual_seed(seed)
     chain = Chain(shape)

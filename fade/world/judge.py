@@ -39,7 +39,17 @@ def distort(x: Tensor, generator: torch.Generator) -> Tensor:
     return x + 0.06 * torch.rand(x.shape[0], 1, 1, 1, generator=generator) * torch.randn(x.shape, generator=generator)
 
 
-def train(pixels: Tensor, names: Sequence[str], labels: Sequence[str], config: JudgeConfig, folder: Path, *, seed: int, on_step: OnStep, identity: dict[str, str] | None = None) -> ResNetForImageClassification:
+def train(
+    pixels: Tensor,
+    names: Sequence[str],
+    labels: Sequence[str],
+    config: JudgeConfig,
+    folder: Path,
+    *,
+    seed: int,
+    on_step: OnStep,
+    identity: dict[str, str] | None = None,
+) -> ResNetForImageClassification:
     """Train on uint8 pictures (N, 64, 64, 3); labels equally often; cross-entropy with a smoothing of 0.05."""
     torch.manual_seed(seed)
     model = build(config, labels)

@@ -77,7 +77,16 @@ def _mix(seed: int, step: int) -> int:
     return (seed * 0x9E3779B1 + step * 0x85EBCA6B + 0x27D4EB2F) & 0x7FFFFFFFFFFF
 
 
-def _save(file: Path, key: str, step: int, names: list[str], weights: list[Tensor], average: list[Tensor], optimizer: torch.optim.AdamW, model: nn.Module) -> None:
+def _save(
+    file: Path,
+    key: str,
+    step: int,
+    names: list[str],
+    weights: list[Tensor],
+    average: list[Tensor],
+    optimizer: torch.optim.AdamW,
+    model: nn.Module,
+) -> None:
     state: dict[str, Tensor] = {}
     for name, weight, mean in zip(names, weights, average, strict=True):
         moments = optimizer.state[weight]
@@ -89,7 +98,9 @@ def _save(file: Path, key: str, step: int, names: list[str], weights: list[Tenso
     part.replace(file)
 
 
-def _restore(file: Path, key: str, names: list[str], weights: list[Tensor], average: list[Tensor], optimizer: torch.optim.AdamW, model: nn.Module) -> int:
+def _restore(
+    file: Path, key: str, names: list[str], weights: list[Tensor], average: list[Tensor], optimizer: torch.optim.AdamW, model: nn.Module
+) -> int:
     """Load a checkpoint of the same training; a foreign or unreadable one is ignored (its writer replaces files whole)."""
     if not file.exists():
         return 0

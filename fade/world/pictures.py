@@ -13,7 +13,9 @@ def to_unit(pixels: np.ndarray | Tensor) -> Tensor:
     return torch.as_tensor(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
 
 
-def augment(x: Tensor, generator: torch.Generator, *, shift: float = 0.04, scale: tuple[float, float] = (0.88, 1.02), angle: float = 2.0) -> Tensor:
+def augment(
+    x: Tensor, generator: torch.Generator, *, shift: float = 0.04, scale: tuple[float, float] = (0.88, 1.02), angle: float = 2.0
+) -> Tensor:
     """Move, scale and hardly turn each picture on white. x (B, 3, H, W) in -1..1. Never flipped: a moon's side is its name.
 
     shift: share of the side; scale: range of the drawing's size; angle: degrees, both signs.

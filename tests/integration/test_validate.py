@@ -20,6 +20,9 @@ from tasks.expectations import concept_rules, count_rules, file_rules, latent_ru
 from tasks.validate import Batch, Checks, run_rules, validate_data, validate_mined
 from tests.datasets import make_dataset, rehash, save, write_manifest
 
+# Great Expectations imports two modules that Python has renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
+
 CHECKS = ChecksConfig(min_per_concept=2, size=8)
 NOISE = np.random.default_rng(7).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
 

@@ -1,0 +1,100 @@
+"""The embedded world's parts: the recipe, the loop that resumes, the codec that becomes an autoencoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fade.config import AutoencoderConfig, FitConfig
+from fade.errors import DivergedError
+from fade.world import autoencoder, codec, drawings
+from fade.world.loop import Logs, fit, one_cycle
+from fade.world.pictures import augment, soften, to_unit
+
+SMALL = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(16, 16, 16, 48), latent_channels=4)
+
+
+def test_the_recipe_has_enough_concepts_families_and_artists() -> None:
+    recipe = drawings.load_recipe()
+    kinds = [family["kind"] for family in recipe["families"].values()]
+    concepts = {c: named for family in recipe["families"].values() for c, named in family["concepts"].items()}
+    assert len(concepts) >= 64 and len(kinds) >= 8 and kinds.count("tight") == kinds.count("loose")
+    for concept, named in concepts.items():
+        artists = {s["artist"] for style, s in recipe["styles"].items() if named.get(style, "") is not None}
+        assert len(artists) >= 6, concept
+
+
+def quadratic(kill_at: int | None = None) -> tuple[nn.Module, object]:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
+        if step == kill_at:
+            raise KeyboardInterrupt
+        x = torch.randn(8, 3, generator=generator)
+        return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+    return model, loss_at
+
+
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    config = FitConfig(steps=40, batch_size=8, lr=0.05, checkpoint_every=10)
+    model, loss_at = quadratic()
+    whole = fit(model, loss_at, config, tmp_path / "whole", seed=3)  # type: ignore[arg-type]
+    model, loss_at = quadratic(kill_at=25)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, loss_at, config, tmp_path / "killed", seed=3)  # type: ignore[arg-type]
+    model, loss_at = quadratic()
+    resumed = fit(model, loss_at, config, tmp_path / "killed", seed=3)  # type: ignore[arg-type]
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    model, loss_at = quadratic()
+    other = fit(model, loss_at, config, tmp_path / "other", seed=4)  # type: ignore[arg-type]
+    assert not all(torch.equal(whole[k], other[k]) for k in whole)
+
+
+def test_divergence_is_said(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    config = FitConfig(steps=2, batch_size=1, lr=0.1)
+    with pytest.raises(DivergedError, match="step 0"):
+        fit(model, lambda step, generator: (model(torch.ones(1, 1)).sum() * float("nan"), {}), config, tmp_path / "x", seed=0)
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    rates = [one_cycle(s, 100) for s in range(100)]
+    assert max(rates) == pytest.approx(1, abs=0.01) and rates.index(max(rates)) in (4, 5) and rates[-1] < 1e-3
+
+
+def test_augmentation_keeps_white_paper_white_and_is_seeded() -> None:
+    white = torch.ones(4, 3, 64, 64)
+    assert torch.allclose(augment(white, torch.Generator().manual_seed(0)), white, atol=1e-5)
+    x = torch.rand(4, 3, 64, 64) * 2 - 1
+    one, two, other = (augment(x, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+    assert soften(x, torch.Generator().manual_seed(0)).shape == x.shape
+
+
+def test_pixels_become_minus_one_to_one() -> None:
+    x = to_unit(np.array([[[[0, 127.5, 255]]]], dtype=np.float32))
+    assert x.shape == (1, 3, 1, 1) and x.flatten().tolist() == pytest.approx([-1, 0, 1])
+
+
+def test_the_chain_becomes_the_autoencoders_encoder_exactly() -> None:
+    torch.manual_seed(0)
+    chain = codec.Chain(SMALL)
+    pixels = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
+    x = to_unit(pixels)
+    codec.natural_spectrum(chain, x)
+    codes = chain.encode(x).detach()
+    flat = codes.permute(0, 2, 3, 1).reshape(-1, 4)
+    spread = torch.cov(flat.T)
+    assert torch.allclose(spread, torch.diag(spread.diagonal()), atol=1e-3 * float(spread.max()))  # uncorrelated
+    assert spread.diagonal().diff().max() <= 1e-6  # strongest first
+    model = autoencoder.from_chain(chain, SMALL, pixels, torch.ones(16), seed=0)
+    with torch.no_grad():
+        found = model.encode(x).latent_dist.mode()
+    assert torch.allclose(found, codes, atol=0.02 * float(codes.std()))
+    assert model.config.scaling_factor == pytest.approx(float(1 / codes.std()), rel=0.1)
