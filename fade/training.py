@@ -110,7 +110,9 @@ def train(job: Job, base: Base | None = None, on_step: Callable[[dict[str, float
 
 def _load_base(job: Job, accelerator: Accelerator) -> Base:
     from fade.base import Base
+    from fade.base.model import quiet_libraries
 
+    quiet_libraries()  # the log is shown when the trainer dies: it should hold the reason, not bars
     return Base.load(job.base, device=str(accelerator.device))
 
 

@@ -216,11 +216,11 @@ def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any]) -> None:
     frame = read_manifest(manifest)
     md5 = str(lineage["data"]["md5"])
     with faults(run.tracking.address), hushed():
-        import mlflow.data
+        from mlflow.data.pandas_dataset import from_pandas
         from mlflow.entities import DatasetInput, InputTag
 
         # MLflow keeps 36 characters: a DVC md5 with ".dir" fits exactly.
-        dataset = mlflow.data.from_pandas(frame, source=str(manifest), name=params.data.images.name, digest=md5[:36])
+        dataset = from_pandas(frame, source=str(manifest), name=params.data.images.name, digest=md5[:36])
         tags = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": str(params.data.dvc_file)}
         entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag(k, v) for k, v in tags.items()])
         run.client.log_inputs(run.run_id, [entry])

@@ -20,7 +20,7 @@ def resolve(where: str, stage: str = "base") -> Path:
     Raises BaseModelError when it is neither, or when the hub cannot be reached.
     """
     path = Path(where)
-    if path.exists() or where.startswith((".", "/")) or where.count("/") != 1 or where.startswith("data/"):
+    if path.exists() or where.startswith((".", "/", "data/")) or where.count("/") != 1:
         if not path.is_dir():
             raise BaseModelError(f"{where} is not there.", stage=stage, action=_HELP)
         return path

@@ -22,8 +22,9 @@ class Judge:
 
         home = resolve(where, "judge")
         refuse_pickles(home, "judge")
+        how: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
         try:
-            self.model: Any = AutoModelForImageClassification.from_pretrained(home, local_files_only=True, use_safetensors=True)
+            self.model: Any = AutoModelForImageClassification.from_pretrained(home, **how)
         except Exception as error:  # transformers raises many kinds
             what = f"{where} is no image classifier that loads: {error}."
             raise BaseModelError(what, stage="judge", action="see data.judge.") from error
@@ -35,6 +36,7 @@ class Judge:
 
     def index(self, concept: str) -> int:
         """The label's position. Raises EvaluationError when the judge does not know the concept."""
+        how: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
         try:
             return self.labels.index(concept)
         except ValueError:

@@ -58,7 +58,7 @@ def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6, theme: Theme = L
         axes.axhline(edge - 0.5, color=theme.paper, linewidth=3)
         axes.axvline(edge - 0.5, color=theme.paper, linewidth=3)
     colourbar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02)
-    colourbar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib types outline as a Spine factory
+    colourbar.outline.set_visible(False)
     colourbar.ax.tick_params(labelsize=7.5, colors=theme.muted, length=0)
     colourbar.set_label("cosine of mean image features", fontsize=8, color=theme.muted)
     axes.set_title(f"Neighbourhood of “{neighborhood.target}”", loc="left", fontsize=12, fontweight="bold", color=theme.ink, pad=14)
@@ -70,8 +70,8 @@ def heatmap_names(neighborhood: NeighborhoodLike, others: int) -> tuple[list[str
     near = [neighborhood.target, *neighborhood.neighbours, *neighborhood.heldout]
     roles = ["target", *["adjacent"] * len(neighborhood.neighbours), *["heldout"] * len(neighborhood.heldout)]
     rest = sorted((n for n in neighborhood.names if n not in near), key=lambda n: -neighborhood.similarities[n])
-    spread = np.unique(np.linspace(0, len(rest) - 1, min(others, len(rest))).round().astype(int)) if rest and others else []
-    far = [rest[i] for i in spread]
+    shown = min(others, len(rest))
+    far = [rest[i] for i in sorted({round(at) for at in np.linspace(0, len(rest) - 1, shown)})]
     return [*near, *far], [*roles, *["rest"] * len(far)]
 
 
@@ -222,6 +222,6 @@ def _image(figure: Figure) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     stream = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(stream)
+    FigureCanvasAgg(figure).print_png(stream)  # type: ignore[no-untyped-call]  # matplotlib has no types here
     with Image.open(stream) as image:
         return image.convert("RGB")

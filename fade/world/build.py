@@ -86,7 +86,7 @@ class Sets:
 
         frame = read_manifest(drawn / MANIFEST)
         pixels = torch.from_numpy(read_pictures([drawn / p for p in frame["path"]]))
-        seen = (frame["split"] == "train").to_numpy()
+        seen = (frame["split"] == "train").to_numpy(copy=True)
         words = json.loads((corpus / "words.json").read_text(encoding="utf-8"))
         return cls(
             pixels[seen],
@@ -172,7 +172,7 @@ def _unet(sets: Sets, world: World, clip_dir: Path, codec_dir: Path, folder: Pat
 def _judge(sets: Sets, world: World, folder: Path) -> None:
     told = world.told("judge")
     model = judge.train(sets.train, sets.train_names, sets.labels, world.config.judge, folder, seed=world.config.seed + 2, on_step=told)
-    model.save_pretrained(folder / "model")
+    model.half().save_pretrained(folder / "model")  # stored small; loaded in float32
     preprocessor = {"size": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True, "do_normalize": True}
     (folder / "model" / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from fade.concepts import fill
 from fade.workshop import Workshop
-from fade.world.measure import SEED
+from fade.world.measure import EACH, SEED
 
 LABEL = 190  # pixels
 
@@ -19,8 +19,8 @@ def samples(shop: Workshop, out: Path, each: int = 4) -> None:
     """Every concept by ``each`` seeds, drawn by the base, names beside, two concepts a row."""
     names = shop.vocabulary.names
     prompts = [fill(shop.params.sampler.prompt, n) for n in names]
-    drawn = shop.studio.draw(prompts, [SEED + i for i in range(each)])
-    _page([(n, list(drawn[p].pixels)) for n, p in zip(names, prompts, strict=True)], out, columns=3)
+    drawn = shop.studio.draw(prompts, [SEED + i for i in range(EACH)])  # those that were judged, from the cache
+    _page([(n, list(drawn[p].pixels[:each])) for n, p in zip(names, prompts, strict=True)], out, columns=3)
 
 
 def styles(shop: Workshop, concepts: Sequence[str], out: Path, each: int = 4) -> None:

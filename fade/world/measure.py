@@ -24,7 +24,7 @@ def measure(shop: Workshop, on_batch: Callable[[int, int], None] = lambda done, 
 
     frame = read_manifest(shop.root / shop.params.data.images / MANIFEST)
     pixels = torch.from_numpy(read_pictures([shop.root / shop.params.data.images / p for p in frame["path"]]))
-    held = (frame["split"] == "heldout").to_numpy()
+    held = (frame["split"] == "heldout").to_numpy(copy=True)
     names = list(frame["concept"])
     seen, unseen = [n for n, h in zip(names, held, strict=True) if not h], [n for n, h in zip(names, held, strict=True) if h]
     model = shop.judge.model

@@ -41,7 +41,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, obj
 @pytest.mark.timeout(1200)
 def test_the_summary_has_every_key_and_the_evidence_is_there(first: tuple[Path, dict[str, object]]) -> None:
     runs, said = first
-    keys = "target method seed neighbours heldout metrics base_metrics adapter_sha256 data_md5 base_sha256".split()
+    keys = ["target", "method", "seed", "neighbours", "heldout", "metrics", "base_metrics", "adapter_sha256", "data_md5", "base_sha256"]
     assert {*keys, "model_name", "model_version", "report", "seconds"} <= set(said)
     assert set(said["metrics"]) == {"A_er", "A_adj", "A_heldout", "A_rest", "ERB"}  # type: ignore[call-overload]
     assert set(said["base_metrics"]) == {"A_tar", "A_adj", "A_heldout", "A_rest"}  # type: ignore[call-overload]
