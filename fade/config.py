@@ -67,13 +67,13 @@ class ChecksConfig(Section):
 class SamplerConfig(Section):
     """How pictures are made: for mining, evaluation and `fade generate`."""
 
-    scheduler: Literal["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"] = "ddim"
-    """Solver; ddim is deterministic given the initial latents."""
-    steps: Positive = 20
+    scheduler: Literal["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"] = "dpmpp_2m"
+    """Solver; all but euler_ancestral are deterministic given the initial latents."""
+    steps: Positive = 10
     """Solver steps."""
     spacing: Literal["leading", "trailing", "linspace"] = "trailing"
     """Which timesteps a few-step solver visits; trailing starts at pure noise."""
-    guidance_scale: Annotated[float, Field(ge=1)] = 2.5
+    guidance_scale: Annotated[float, Field(ge=1)] = 4.0
     """Classifier-free guidance; 1 = off (no null-prompt pass)."""
     batch_size: Positive = 64
     """Pictures a UNet call, across concepts."""

@@ -131,7 +131,8 @@ def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None) -> T
         raise _reason(job, status, log)
     finished = find_finished(job, reused=False)
     if finished is None:
-        raise TrainingError(f"the trainer ended without an adapter; see {log}.", stage=STAGE, action="run it again.")
+        why = "for another job: the code changed while it ran" if (job.out / files.DONE).exists() else "without an adapter"
+        raise TrainingError(f"the trainer ended {why}; see {log}.", stage=STAGE, action="run it again.")
     return finished
 
 
