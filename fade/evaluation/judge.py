@@ -36,7 +36,6 @@ class Judge:
 
     def index(self, concept: str) -> int:
         """The label's position. Raises EvaluationError when the judge does not know the concept."""
-        how: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
         try:
             return self.labels.index(concept)
         except ValueError:

@@ -51,7 +51,7 @@ def from_chain(chain: codec.Chain, config: AutoencoderConfig, pixels: Tensor, sh
     torch.manual_seed(seed)
     model = build(config).eval()
     generator = torch.Generator().manual_seed(seed)
-    x = to_unit(pixels[torch.multinomial(shares, 512, generator=generator)])
+    x = to_unit(pixels[torch.multinomial(shares, 512, replacement=True, generator=generator)])
     codec.place(chain, model, x)
     model.register_to_config(scaling_factor=float(1 / chain.encode(x).std()))
     return model

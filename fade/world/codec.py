@@ -79,7 +79,7 @@ def train(
     average = fit(chain, loss_at, config, folder, seed=seed, on_step=on_step)
     chain.load_state_dict(average)
     generator = torch.Generator().manual_seed(seed)
-    natural_spectrum(chain, to_unit(pixels[torch.multinomial(shares, 1500, generator=generator)]))
+    natural_spectrum(chain, to_unit(pixels[torch.multinomial(shares, 1500, replacement=True, generator=generator)]))
     return chain.eval().requires_grad_(False)
 
 
