@@ -14,7 +14,8 @@ LEVEL = 0.95
 
 def top1(probabilities: np.ndarray, label: int) -> np.ndarray:
     """True (n,) where the label is the most probable one; probabilities (n, L)."""
-    return np.asarray(probabilities).argmax(1) == label
+    hits: np.ndarray = np.asarray(probabilities).argmax(1) == label
+    return hits
 
 
 def mean_accuracy(hits: Sequence[np.ndarray]) -> float:
@@ -31,7 +32,8 @@ def bootstrap_means(hits: Sequence[np.ndarray], resamples: int, rng: np.random.G
         return np.full(resamples, np.nan)
     # The number of hits among n draws with replacement from n pictures is binomial: no loop over resamples.
     draws = [rng.binomial(len(h), h.mean(), size=resamples) / len(h) for h in hits]
-    return 100.0 * np.mean(draws, axis=0)
+    means: np.ndarray = 100.0 * np.mean(draws, axis=0)
+    return means
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
