@@ -231,13 +231,18 @@ def generate(
 
 
 @app.command(epilog="Example: fade pull")
-def pull(params: ParamsFile = Path("params.yaml"), runs_dir: Runs = Path("runs"), set_: Set = None) -> None:
+def pull(
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    set_: Set = None,
+    force: Annotated[bool, typer.Option("--force", help="Set files aside that were changed here, instead of refusing.")] = False,
+) -> None:
     """Fetch the data set, the base and the judge; every file is rehashed."""
     settings, _ = _params(params, set_)
     _prepare(settings, runs_dir)
     from tasks.pull import pull as fetch
 
-    done = fetch(settings.data, params.parent, runs_dir)
+    done = fetch(settings.data, params.parent, runs_dir, force=force)
     print(f"{done.path}: {done.nfiles} files, {done.size / 1e6:.1f} MB, md5 {done.md5}")
 
 
