@@ -7,7 +7,6 @@ mean; the top K. The pictures of the whole vocabulary are made once per (base, s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,8 +146,3 @@ def training_latents(hood: Neighborhood, studio: Studio) -> dict[str, Tensor]:
     drawn = studio.draw([fill(studio.sampler.prompt, n) for n in names], seeds)
     latents = [drawn[fill(studio.sampler.prompt, n)].latents for n in names]
     return {"target": latents[0], "neighbours": torch.stack(latents[1:])}
-
-
-def vocabulary_path(images: Path) -> Path:
-    """Where a data set's vocabulary is read from."""
-    return images / "manifest.csv"

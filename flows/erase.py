@@ -5,8 +5,6 @@ Every stage keeps what it made under the runs folder by content, so a flow that 
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ from prefect import flow, runtime
 from fade import progress
 from fade.config import Params, parse_params
 from fade.errors import DataError, RegistryError
+from fade.job import write_json
 from fade.lineage import Lineage, code_state, collect, hash_inputs
 from fade.workshop import Workshop
 from tasks.evaluate import Judged, evaluate_task
@@ -28,8 +27,6 @@ from tasks.register import register_task
 from tasks.report import write_report
 from tasks.train import train_task
 from tasks.validate import validate_data_task
-
-STAGES = ("pull", "validate", "mine", "train", "evaluate", "register")
 
 
 @flow(name="erase", validate_parameters=False)
@@ -135,12 +132,6 @@ def summarise(shop: Workshop, judged: Judged, adapter_sha256: str, data_md5: str
 def reproduce(target: str, overrides: Sequence[str]) -> str:
     """The command that makes the run again."""
     return shlex.join(["fade", "run", "--target", target, *(part for item in overrides for part in ("--set", item))])
-
-
-def write_json(path: Path, content: Any) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)
 
 
 class Clock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from prefect import flow
 
 from fade import progress
 from fade.config import parse_params
+from fade.job import write_json
 from tasks.pretrain import build_task, measure_task, publish_task
 
 
@@ -25,7 +25,7 @@ def pretrain(params: dict[str, Any], runs: str = "runs", root: str = ".", publis
     swap(world, home / "data")
     numbers = measure_task(settings, Path(runs), home)
     numbers["seconds"] = round(time.time() - start, 1)
-    (work / "world.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    write_json(work / "world.json", numbers)
     if publish:
         numbers["data_md5"] = publish_task(home, Path(runs)).md5
     progress.report("publish", 1, 1)

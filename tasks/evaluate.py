@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fade import progress
+from fade.job import write_json
 from fade.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
     finally:
         mesh.remove()
     numbers = {**found.numbers, "method": shop.params.method.name, "seed": shop.params.train.seed}
-    path = shop.folder / "evaluation.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_json(shop.folder / "evaluation.json", numbers)
     return Judged(numbers, found.pictures)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,8 +121,3 @@ def quiet_libraries() -> None:
         diffusers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
-
-
-def local(path: str | Path) -> bool:
-    """Whether a model is named by a directory (and not by a hub id)."""
-    return Path(path).is_dir()

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from fade.config import PretrainConfig, fingerprint
+from fade.job import write_json
 from fade.manifest import MANIFEST, read_manifest
 from fade.world import autoencoder, captions, clip, drawings, judge, unet
 from fade.world.loop import Logs
 
 OnStage = Callable[[str, int, int, Logs], None]
-STAGES = ("drawings", "corpus", "clip", "codec", "unet", "autoencoder", "judge", "assemble")
+PREPROCESSOR = {"size": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True, "do_normalize": True}
+"""How the judge and the CLIP want pictures: 64 pixels, -1..1."""
 
 
 @dataclass
@@ -40,9 +42,7 @@ class World:
         seal.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         make(folder)
-        part = seal.with_suffix(".part")
-        part.write_text(json.dumps({"key": key}), encoding="utf-8")
-        part.replace(seal)
+        write_json(seal, {"key": key})
         return folder
 
     def told(self, stage: str) -> Callable[[int, int, Logs], None]:
@@ -173,8 +173,7 @@ def _judge(sets: Sets, world: World, folder: Path) -> None:
     told = world.told("judge")
     model = judge.train(sets.train, sets.train_names, sets.labels, world.config.judge, folder, seed=world.config.seed + 2, on_step=told)
     model.half().save_pretrained(folder / "model")  # stored small; loaded in float32
-    preprocessor = {"size": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True, "do_normalize": True}
-    (folder / "model" / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")
+    (folder / "model" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
 
 
 def assemble(drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judge_dir: Path, folder: Path) -> None:
@@ -190,8 +189,7 @@ def assemble(drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judge_d
     shutil.copytree(clip_dir / "model", base / "clip")
     shutil.copytree(judge_dir / "model", folder / "judge")
     _copy_some(clip_dir / "model", base / "tokenizer", ("tokenizer.json", "tokenizer_config.json"))
-    half = {"size": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True, "do_normalize": True}
-    (base / "clip" / "preprocessor_config.json").write_text(json.dumps(half, indent=2) + "\n", encoding="utf-8")
+    (base / "clip" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
     schedule = {**unet.SCHEDULE, "set_alpha_to_one": False, "timestep_spacing": "trailing"}
     DDIMScheduler(**schedule).save_pretrained(base / "scheduler")
     index = {
