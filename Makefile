@@ -11,6 +11,8 @@ EXTRAS ?= test,team
 ARGS ?=
 PORT ?= 5000
 RUNS ?= runs
+# Most of a test's time is a process that starts: two at once keep two cores busy.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 # A second call skips the installation while the files that decide it, the extras and the folder are the same.
@@ -22,11 +24,11 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 # The environment must not lend the tools someone else's packages or settings.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test unit lint format ui pretrain startup clean
+.PHONY: help setup run test failures unit lint format ui pretrain startup clean
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\n  variables: PYTHON=%s VENV=%s EXTRAS=%s RUNS=%s PORT=%s ARGS=%s\n' '$(PYTHON)' '$(VENV)' '$(EXTRAS)' '$(RUNS)' '$(PORT)' '$(ARGS)'
+	@printf '\n  variables: PYTHON=%s VENV=%s EXTRAS=%s RUNS=%s PORT=%s WORKERS=%s ARGS=%s\n' '$(PYTHON)' '$(VENV)' '$(EXTRAS)' '$(RUNS)' '$(PORT)' '$(WORKERS)' '$(ARGS)'
 
 setup: $(STAMP) ## make .venv and install everything under constraints.txt
 
@@ -34,7 +36,10 @@ run: $(STAMP) ## the main job: erase a concept, show the evidence (ARGS="--targe
 	$(BIN)/fade run $(ARGS)
 
 test: $(STAMP) ## all tests (ARGS="-k mesh")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
+
+failures: $(STAMP) ## runs that are stopped, starved of disk, or fed with bad input (long; not part of `make test`)
+	$(BIN)/python -m pytest tests/e2e/test_failures.py -m failures $(ARGS)
 
 unit: $(STAMP) ## the unit tests alone
 	$(BIN)/python -m pytest tests/unit $(ARGS)

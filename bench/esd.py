@@ -2,8 +2,10 @@
 
 ESD-x (Gandikota et al. 2023; science.md 3): only cross-attention is trained, on MSE(eps(x_t, e), eps0("") - eta [eps0(e) - eps0("")])
 with eta = 1, one sample a step; x_t comes from sampling the target with the model under training, guidance 3, to a random step.
-Nothing here is tuned on what it reports: the rate is ESD's 2025 setting times a factor that is the same for all targets, and
-training goes on in rounds until the judge sees the target in at most 5 % of its pictures.
+Nothing here is tuned on what it reports. The rate is carried over by one rule: ESD's 2025 setting (5e-5) is half the rate that its
+base was trained with (1e-4); half of ours (2e-3) is 1e-3. ESD's 2023 setting (1e-5) gives 2e-4 by the same rule (--lr 2e-4).
+Training goes on in rounds of a few steps, so that it does not overshoot, until the judge sees the target in at most 5 % of its
+pictures.
 
     python bench/esd.py --out bench/results/esd.json
 """
@@ -27,7 +29,7 @@ from fade.neighborhood import mine
 from fade.workshop import Workshop
 
 TARGETS = ("grinning face", "face with tears of joy", "crying cat", "grinning cat", "green heart", "waxing gibbous moon")
-ETA, GUIDANCE, ROUND, MOST = 1.0, 3.0, 50, 1000
+ETA, GUIDANCE, ROUND, MOST = 1.0, 3.0, 5, 1000
 
 
 def erase(shop: Workshop, target: str, lr: float, seed: int) -> dict[str, Any]:
@@ -69,9 +71,9 @@ def erase(shop: Workshop, target: str, lr: float, seed: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def partial_sample(
-    base: Any, e: torch.Tensor, null: torch.Tensor, generator: torch.Generator, steps: int = 30
+    base: Any, e: torch.Tensor, null: torch.Tensor, generator: torch.Generator, steps: int = 10
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One latent of the target, denoised by the model under training to a random step of 30, and the timestep there."""
+    """One latent of the target, denoised by the model under training to a random step of its sampler, and the timestep there."""
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler.from_config(base.scheduler.config)
@@ -97,7 +99,7 @@ def main() -> None:
     """Erase each target in turn and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", nargs="*", default=list(TARGETS))
-    parser.add_argument("--lr", type=float, default=5e-4, help="Adam's rate (ESD 2025: 5e-5 on a model 200 times as large)")
+    parser.add_argument("--lr", type=float, default=1e-3, help="Adam's rate, see above")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()

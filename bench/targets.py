@@ -40,11 +40,11 @@ def main() -> None:
         m, b = said["metrics"], said["base_metrics"]
         pairs = "  ".join(f"{k[2:]} {b[k]:5.1f} -> {m[k]:5.1f}" for k in ("A_adj", "A_heldout", "A_rest"))
         print(f"{target:26} A_er {m['A_er']:5.1f}  {pairs}  ERB {m['ERB']:5.1f}  {said['seconds']['total']:6.1f} s", flush=True)
+        if asked.out:  # after each: a long list may be interrupted
+            asked.out.parent.mkdir(parents=True, exist_ok=True)
+            asked.out.write_text(json.dumps({"tuning": TUNING, "overrides": asked.set, "rows": rows}, indent=2) + "\n", encoding="utf-8")
     erb = [row["metrics"]["ERB"] for row in rows]
     print(f"mean ERB {np.mean(erb):.1f}, lowest {min(erb):.1f}, n {len(erb)}")
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps({"tuning": TUNING, "overrides": asked.set, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

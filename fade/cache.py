@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from fade.config import fingerprint
-from fade.errors import StorageError
+from fade.files import storage_error
 
 
 class Cache:
@@ -65,17 +64,6 @@ class Cache:
                 part.unlink(missing_ok=True)
             raise storage_error(error, path) from error
         return path
-
-
-def storage_error(error: Exception, path: Path) -> StorageError:
-    """A full or unwritable disk, in the user's words."""
-    folder = path if path.is_dir() else path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    why = "the disk is full" if free < 1 << 20 or "space" in str(error).lower() else str(error)
-    action = "free some space, or name another folder with --runs-dir."
-    return StorageError(f"{path} cannot be written: {why}.", stage="storage", action=action)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -7,7 +7,6 @@ renamed into place, is complete or absent; the last two are kept.
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from fade.errors import TrainingError
+from fade.files import write_whole
 from fade.mesh import Mesh, canonical_safetensors
 
 KEEP = 2
@@ -52,12 +52,7 @@ def save(folder: Path, key: str, mesh: Mesh, optimizer: Any, state: State) -> Pa
     metadata = {"key": key, "step": str(state.step), "history": json.dumps(state.history), "scaler": json.dumps(state.scaler)}
     folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, state.step)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with partial.open("wb") as stream:
-        stream.write(canonical_safetensors(tensors, metadata))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    write_whole(path, canonical_safetensors(tensors, metadata), stage="train", sync=True)
     for step in steps_in(folder)[:-KEEP]:
         path_of(folder, step).unlink(missing_ok=True)
     return path

@@ -33,8 +33,12 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the tools' 
 
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0, 1 (the job failed), 2 (bad usage or config)."""
+    import signal
+
     from fade.errors import FadeError
 
+    # A scheduler stops a job by TERM: end as Ctrl-C does, with the workers and the embedded server.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False) or 0
     except FadeError as error:
@@ -43,6 +47,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _say("[bold red]stopped[/] What was made so far is kept; the same command continues.")
         code = 1
+    except OSError as error:
+        code = _disk(error)
     except Exception as error:
         code = _usage(error)
     sys.exit(code)
@@ -59,6 +65,16 @@ def _usage(error: Exception) -> int:
     hint = f" Next: see `{context.command_path} --help`." if context else ""
     _say(f"[bold red]error[/] {_escape(error.format_message())}{hint}")
     return 2
+
+
+def _disk(error: OSError) -> int:
+    """A full or unwritable disk that no stage had words for; anything else is a fault of ours and is shown whole."""
+    from fade.files import UNWRITABLE, storage_error
+
+    if error.errno not in UNWRITABLE:
+        raise error
+    _say(f"[bold red]error[/] {_escape(str(storage_error(error, Path(str(error.filename or '.')))))}")
+    return 1
 
 
 def _escape(text: str) -> str:
@@ -81,33 +97,40 @@ def _params(path: Path, overrides: list[str] | None, **named: Any) -> tuple[Para
     return load_params(path, asked), asked
 
 
-def _prepare(params: Params, runs: Path, verbose: bool = False) -> None:
+def _prepare(params: Params, runs: Path, root: Path, verbose: bool = False) -> None:
     from flows.runtime import prepare
 
     models = (params.data.base, params.data.clip, params.data.judge)
-    hub = any(not Path(m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/")) for m in models)
+    hub = any(not (root / m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/")) for m in models)
     prepare(runs, verbose=verbose, hub=hub)
 
 
 @contextmanager
 def _bars(quiet: bool) -> Iterator[None]:
-    """One bar a stage on the terminal's error stream; nothing with --json."""
+    """One bar a stage on the terminal's error stream; lines where that is a file; nothing with --json."""
     if quiet:
         yield
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from fade import progress
 
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        with progress.listening(progress.lines(sys.stderr)):
+            yield
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
     columns = (
-        TextColumn("{task.description:<14}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[text]}"),
+        TextColumn("{task.description}", table_column=Column(min_width=11)),
+        BarColumn(bar_width=16, table_column=Column(min_width=16)),
+        MofNCompleteColumn(table_column=Column(min_width=9)),
+        TimeElapsedColumn(table_column=Column(min_width=7)),
+        TextColumn("[dim]{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=console, expand=True) as bars:  # in 80 columns the text gives way, not the numbers
         known: dict[str, Any] = {}
 
         def listen(stage: str, done: int, total: int, text: str) -> None:
@@ -134,7 +157,7 @@ def run(
 ) -> None:
     """The main job: pull, validate, mine, train, evaluate, register."""
     settings, asked = _params(params, set_, method__name=method, train__seed=seed)
-    _prepare(settings, runs_dir, verbose)
+    _prepare(settings, runs_dir, params.parent, verbose)
     from fade.methods import get_method
 
     get_method(settings.method.name, settings.method.variant)
@@ -145,7 +168,8 @@ def run(
 
     with _bars(as_json):
         values = settings.model_dump(mode="json", by_alias=True)
-        result = runtime.run(erase, target=target, params=values, runs=str(runs_dir), root=str(params.parent), overrides=asked)
+        where = {"runs": str(runs_dir), "root": str(params.parent), "params_file": str(params)}
+        result = runtime.run(erase, target=target, params=values, overrides=asked, **where)
     if as_json:
         print(json.dumps(result, indent=2))
     else:
@@ -167,6 +191,9 @@ def _show_result(result: dict[str, Any]) -> None:
         ("rest", base["A_rest"], metrics["A_rest"], spread["A_rest"], "rest"),
     )
     for name, before, after, interval, role in rows:
+        if before is None or after is None:  # a group without concepts: k_heldout or rest_concepts is 0
+            table.add_row(name, "-", "-", "-", "0")
+            continue
         table.add_row(name, f"{before:.1f} %", f"{after:.1f} %", f"{interval[0]:.1f} - {interval[1]:.1f}", str(result["n"][role]))
     table.add_section()
     table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", f"{spread['ERB'][0]:.1f} - {spread['ERB'][1]:.1f}", "")
@@ -174,6 +201,8 @@ def _show_result(result: dict[str, Any]) -> None:
     out.print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}")
     seconds = result["seconds"]
     out.print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
+    if result["warnings"]:
+        out.print(f"[yellow]warnings[/]    of the data checks: {', '.join(result['warnings'])}")
     out.print(f"registered  {result['model_name']} version {result['model_version']}\nreport      {result['report']}", soft_wrap=True)
 
 
@@ -187,7 +216,7 @@ def mine(
 ) -> None:
     """The target's Concept Neighborhood: its nearest concepts by the pictures that the model makes."""
     settings, _ = _params(params, set_)
-    _prepare(settings, runs_dir)
+    _prepare(settings, runs_dir, params.parent)
     from fade.workshop import Workshop
     from tasks.mine import mine as mine_neighbourhood
 
@@ -221,7 +250,7 @@ def generate(
 ) -> None:
     """Draw a grid of pictures with the original model or with an erased one."""
     settings, _ = _params(params, set_)
-    _prepare(settings, runs_dir)
+    _prepare(settings, runs_dir, params.parent)
     from fade.workshop import Workshop
     from tasks.generate import generate as draw
 
@@ -239,7 +268,7 @@ def pull(
 ) -> None:
     """Fetch the data set, the base and the judge; every file is rehashed."""
     settings, _ = _params(params, set_)
-    _prepare(settings, runs_dir)
+    _prepare(settings, runs_dir, params.parent)
     from tasks.pull import pull as fetch
 
     done = fetch(settings.data, params.parent, runs_dir, force=force)
@@ -249,12 +278,14 @@ def pull(
 @app.command(epilog="Example: fade register runs/erase/panda/0123456789ab")
 def register(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run whose registration failed.")],
-    runs_dir: Runs = Path("runs"),
+    runs_dir: Annotated[
+        Path | None, typer.Option("--runs-dir", envvar="FADE_RUNS_DIR", help="Another runs folder than the run's own.")
+    ] = None,
 ) -> None:
     """Register a run that could not reach the registry when it ended."""
     from flows.runtime import prepare
 
-    prepare(runs_dir)
+    prepare(runs_dir or run_dir.resolve().parents[2])  # RUNS/erase/TARGET/KEY
     from tasks.register import register_pending
 
     done = register_pending(run_dir, runs=runs_dir)
@@ -268,7 +299,10 @@ def methods() -> None:
 
     for name, variants in known_methods().items():
         for variant in variants:
-            print(f"{name} / {variant}: {get_method(name, variant).source}")
+            found = get_method(name, variant)
+            print(f"{name} / {variant}: {found.source}")
+            if found.recipe:
+                print(f"  its own settings: {' '.join(f'--set {item}' for item in found.recipe)}")
 
 
 @app.command(epilog="Example: fade pretrain --set pretrain.unet.steps=6000")
@@ -280,7 +314,7 @@ def pretrain(
 ) -> None:
     """Rebuild the embedded world: drawings, CLIP, autoencoder, UNet, judge. Resumes where it was stopped."""
     settings, _ = _params(params, set_)
-    _prepare(settings, runs_dir)
+    _prepare(settings, runs_dir, params.parent)
     from flows import runtime
     from flows.pretrain import pretrain as build
 
@@ -288,6 +322,8 @@ def pretrain(
         values = settings.model_dump(mode="json", by_alias=True)
         result = runtime.run(build, params=values, runs=str(runs_dir), root=str(params.parent), publish=publish)
     print(json.dumps(result, indent=2))
+    if not publish:
+        _say("data/ is the new world, but data.dvc still names the old one: publish it with [bold]fade pretrain --publish[/].")
 
 
 @app.command(epilog="Example: fade doctor")

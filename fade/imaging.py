@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class Preprocessor:
     def __init__(self, home: Path, fallback_size: int) -> None:
         file = home / "preprocessor_config.json"
         said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        size = said.get("crop_size") or said.get("size") or fallback_size
+        size: Any = said.get("crop_size") or said.get("size") or fallback_size
         if isinstance(size, dict):
             size = size.get("height") or size.get("shortest_edge")
         self.size = int(size)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,8 @@ from pydantic import Field, ValidationError
 
 from fade.config import MeshConfig, MethodConfig, Section, TrainConfig, fingerprint
 from fade.errors import TrainingError
-from fade.manifest import sha256_of
+from fade.files import write_whole
+from fade.source import source_sha256, versions
 
 JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
     "job.json",
@@ -26,8 +25,10 @@ JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
 )
 """The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
 
-CODE = ("checkpoint.py", "draws.py", "mesh.py", "seeds.py", "training.py", "methods")
+CODE = ("base", "checkpoint.py", "concepts.py", "draws.py", "mesh.py", "methods", "seeds.py", "training.py")
 """The source that decides an adapter's bytes: part of the key, so that a changed loss is never answered from an old result."""
+LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
+"""So are the versions of these."""
 _NOT_IN_KEY = {"base", "latents", "out"}
 _NOT_IN_KEY_TRAIN = {"deadline_seconds", "checkpoint_every"}
 
@@ -60,9 +61,13 @@ class Job(Section):
     """Folder of the result."""
 
     def key(self) -> str:
-        """Hash of all that decides the adapter's weights: the trainer's source too, but no path, and not the commit in its header."""
-        out: Any = {**dict.fromkeys(_NOT_IN_KEY, True), "train": _NOT_IN_KEY_TRAIN, "provenance": {"commit"}}
-        return fingerprint({"job": self.model_dump(mode="json", exclude=out), "code": code_sha256()})
+        """Hash of all that decides the adapter's weights: the trainer's source and libraries too.
+
+        No path, and of its header neither the commit nor the hash of all parameters: what they change that matters is here.
+        """
+        out: Any = {**dict.fromkeys(_NOT_IN_KEY, True), "train": _NOT_IN_KEY_TRAIN, "provenance": {"commit", "params_sha256"}}
+        job = self.model_dump(mode="json", exclude=out)
+        return fingerprint({"job": job, "code": source_sha256(*CODE), "libraries": versions(LIBRARIES)})
 
     def write(self) -> Path:
         """Write ``out/job.json``, its key included, and return its path."""
@@ -86,20 +91,9 @@ class Job(Section):
             raise TrainingError(f"{path} is no JSON: {error}.", stage="train", action=action) from error
 
 
-@cache
-def code_sha256() -> str:
-    """Hash of the source files named in CODE."""
-    home = Path(__file__).parent
-    sources = [file for name in CODE for file in (sorted((home / name).glob("*.py")) if (home / name).is_dir() else [home / name])]
-    return fingerprint({file.relative_to(home).as_posix(): sha256_of(file) for file in sources})
-
-
 def write_json(path: Path, value: Any) -> Path:
-    """Write JSON to a temporary name and rename it: a reader sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    """Write JSON; a reader sees the old file or the new one. Raises StorageError."""
+    return write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

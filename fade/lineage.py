@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from fade.config import Params
-from fade.errors import FadeError, StorageError
+from fade.errors import FadeError
+from fade.files import write_whole
 from fade.manifest import sha256_of
+from fade.source import versions
 
 SCHEMA = 1
 FILE = "lineage.json"
@@ -23,7 +23,7 @@ STACK = (
     "accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas", "peft", "pillow",
     "prefect", "safetensors", "tokenizers", "torch", "transformers",
 )  # fmt: skip
-VOLATILE = frozenset({"orchestration"})
+VOLATILE = frozenset({"orchestration", "training"})
 """Sections that name a run without changing its result; `compare` leaves them out."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -69,13 +69,7 @@ class Lineage:
 
     def save(self, path: Path) -> Path:
         """Write the record under a temporary name, then rename. Raises StorageError when the folder cannot be written."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error}.", stage="lineage", action="free or mend the folder.") from error
-        return path
+        return write_whole(path, self.to_json() + "\n", stage="lineage")
 
     @classmethod
     def load(cls, path: Path) -> Lineage:
@@ -97,6 +91,7 @@ def collect(
     overrides: Sequence[str] = (),
     data_md5: str,
     data_files: Mapping[str, str],
+    data_size: int = 0,
     base_sha256: str,
     judge_sha256: str,
     neighbourhood: Mapping[str, Any],
@@ -105,19 +100,21 @@ def collect(
     precision: str,
     world_size: int = 1,
     flow_run_id: str | None = None,
+    training: Mapping[str, Any] | None = None,
     repository: Path = REPOSITORY,
 ) -> Lineage:
     """What goes in, recorded before the run; `Lineage.finish` closes the record.
 
     ``data_files`` maps relative paths to md5; ``inputs`` maps names to sha256 (see `hash_inputs`); ``neighbourhood`` holds
-    at least target, neighbours, heldout and cache_key; ``precision`` is the one in use, not "auto".
+    at least target, neighbours, heldout and cache_key; ``training`` says how the adapter was trained, which may have been in an
+    earlier run (`reused`); ``precision`` is the one in use, not "auto".
     """
     return Lineage(
         {
             "schema": SCHEMA,
             "code": code_state(repository),
             "environment": environment(device=device, precision=precision, world_size=world_size),
-            "data": {"md5": data_md5, "files": dict(data_files)},
+            "data": {"md5": data_md5, "size": data_size, "files": dict(data_files)},
             "base": {"sha256": base_sha256},
             "judge": {"sha256": judge_sha256},
             "params": {
@@ -128,6 +125,7 @@ def collect(
             "seeds": named_seeds(params),
             "neighbourhood": dict(neighbourhood),
             "inputs": {"before": dict(inputs), "after": None, "unchanged": None},
+            "training": dict(training or {}),
             "outputs": {"adapter_sha256": None},
             "orchestration": {"flow_run_id": flow_run_id},
         }
@@ -147,24 +145,13 @@ def environment(*, device: str, precision: str, world_size: int) -> dict[str, An
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "libraries": versions(),
+        "libraries": versions(STACK),
         "torch_threads": torch.get_num_threads(),
         "device": device,
         "device_name": torch.cuda.get_device_name() if device.startswith("cuda") and torch.cuda.is_available() else device,
         "precision": precision,
         "world_size": world_size,
     }
-
-
-def versions(names: Sequence[str] = STACK) -> dict[str, str | None]:
-    """Installed version of each distribution; None when it is not installed."""
-    found: dict[str, str | None] = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def code_state(repository: Path = REPOSITORY) -> dict[str, Any]:

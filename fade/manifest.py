@@ -49,8 +49,9 @@ def read_manifest(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: row {row + 2}: {name!r} leaves the data folder.", stage="manifest", action=fix)
     for column in ("width", "height"):
         number = pd.to_numeric(frame[column], errors="coerce")
-        if number.isna().any() or (number % 1 != 0).any():
-            row = int(number.isna().idxmax()) if number.isna().any() else int((number % 1 != 0).idxmax())
+        wrong = (number % 1 != 0).to_numpy()  # NaN and infinity, too
+        if wrong.any():
+            row = int(wrong.argmax())
             raise DataError(
                 f"{path}: row {row + 2}: {column} is {frame[column][row]!r}, not a whole number.",
                 stage="manifest",

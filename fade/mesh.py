@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 import fade
 from fade.config import MeshConfig
 from fade.errors import AdapterError
+from fade.files import write_whole
 from fade.seeds import named_seed
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Mesh:
     def save(self, path: Path, provenance: Mapping[str, str]) -> str:
         """Write one safetensors file in diffusers' layout, provenance in its header. Returns its sha256.
 
-        The same weights and provenance give the same bytes. Raises AdapterError when a weight is not finite.
+        The same weights and provenance give the same bytes. Raises AdapterError when a weight is not finite, StorageError.
         """
         state = self.state_dict()
         for name, value in state.items():
@@ -164,9 +164,7 @@ class Mesh:
         own["targets"] = json.dumps(self.config.targets)
         facts = {f"{_PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
         body = canonical_safetensors(state, {"format": "pt", "lora_adapter_metadata": self._lora_metadata(), **facts})
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        partial.write_bytes(body)
-        os.replace(partial, path)
+        write_whole(path, body, stage="train")
         return hashlib.sha256(body).hexdigest()
 
     def _lora_metadata(self) -> str:

@@ -1,4 +1,4 @@
-"""Concept Neighborhood (FADE, CVPR 2025, section 3; science.md 1.2): the concepts whose pictures lie closest to the target's.
+"""Concept Neighborhood (FADE, CVPR 2025; science.md 1.2): the concepts whose pictures lie closest to the target's.
 
 For each candidate, m pictures by the original model; each CLIP image feature L2-normalised; class mean; cosine to the target's
 mean; the top K. The pictures of the whole vocabulary are made once per (base, sampler, seed), so every further target is free.
@@ -20,6 +20,7 @@ from fade.concepts import Vocabulary, fill
 from fade.config import NeighborhoodConfig
 from fade.errors import BaseModelError, ConfigError
 from fade.imaging import Preprocessor
+from fade.source import source_sha256
 from fade.studio import OnBatch, Studio
 
 
@@ -108,7 +109,7 @@ def mine(
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(studio.sampler.prompt, name) for name in vocabulary.names}
     keys = {name: studio.key(prompt, seeds) for name, prompt in prompts.items()}
-    key = Cache.key(pictures=list(keys.values()), clip=encoder.sha256)
+    key = Cache.key(pictures=list(keys.values()), clip=encoder.sha256, code=source_sha256("imaging.py", "neighborhood.py"))
     held = studio.cache.get("similarities", key)
     if held is None:
         drawn = studio.draw(list(prompts.values()), seeds, on_batch=on_batch)

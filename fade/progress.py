@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 Listener = Callable[[str, int, int, str], None]
 """Called with the stage's name, the steps done, the steps in all, and a word on what is going on."""
@@ -15,6 +17,21 @@ def report(stage: str, done: int, total: int, text: str = "") -> None:
     """Tell whoever listens; costs nothing when nobody does."""
     if _listener is not None:
         _listener(stage, done, total, text)
+
+
+def lines(stream: TextIO, every: float = 10.0) -> Listener:
+    """A listener that writes a line when a stage begins, every so many seconds, and when it is done; for logs."""
+    last: dict[str, float] = {}
+
+    def listen(stage: str, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if stage in last and now - last[stage] < every and (not total or done < total):
+            return
+        last[stage] = now
+        count = f"{done}/{total}" if total else "..."
+        print(f"{stage:<12} {count:>11}  {text}".rstrip(), file=stream, flush=True)
+
+    return listen
 
 
 @contextmanager

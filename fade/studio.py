@@ -12,6 +12,7 @@ from torch import Tensor
 from fade.base import Base
 from fade.cache import Cache
 from fade.config import SamplerConfig
+from fade.source import source_sha256, versions
 
 OnBatch = Callable[[int, int], None]
 
@@ -34,32 +35,47 @@ class Studio:
 
     def key(self, prompt: str, seeds: Sequence[int], adapter: str = "") -> str:
         """Content key of one prompt's pictures; ``adapter`` is the sha256 of the active adapter, "" for the base."""
-        # The batch size does not change what is drawn, only how fast.
+        # The batch size does not change what is drawn but in the last bits, only how fast.
         sampler = self.sampler.model_dump(mode="json", exclude={"batch_size", "prompt"})
-        return Cache.key(base=self.base.sha256, adapter=adapter, sampler=sampler, prompt=prompt, seeds=list(seeds))
+        made_by = {"code": source_sha256("base"), **versions(("diffusers", "torch", "transformers"))}
+        return Cache.key(base=self.base.sha256, adapter=adapter, sampler=sampler, prompt=prompt, seeds=list(seeds), made_by=made_by)
 
     def draw(
         self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: OnBatch = lambda done, total: None
     ) -> dict[str, Pictures]:
-        """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on or off."""
-        out: dict[str, Pictures] = {}
-        missing = []
-        for prompt in dict.fromkeys(prompts):
-            key = self.key(prompt, seeds, adapter)
-            held = self.cache.get("pictures", key)
-            if held is None:
-                missing.append((prompt, key))
-            else:
-                out[prompt] = Pictures(held["latents"], held["pixels"].numpy(), key)
-        if not missing:
-            return out
+        """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on or off.
+
+        Kept batch by batch, so that an interrupted draw goes on where it was. A batch with a gap is made again whole: a
+        picture's last bits may depend on its batch, and the same call must give the same bytes whatever the cache held.
+        """
+        unique = list(dict.fromkeys(prompts))
+        out = {prompt: held for prompt in unique if (held := self._held(prompt, seeds, adapter)) is not None}
+        each = max(1, self.sampler.batch_size // len(seeds))  # prompts a batch
+        batches = [unique[i : i + each] for i in range(0, len(unique), each)]
+        gaps = [batch for batch in batches if any(prompt not in out for prompt in batch)]
+        total, done = sum(map(len, gaps)) * len(seeds), 0
+        for batch in gaps:
+            missing = [prompt for prompt in batch if prompt not in out]
+            out |= self._make(batch, missing, seeds, adapter)
+            done += len(batch) * len(seeds)
+            on_batch(done, total)
+        return out
+
+    def _held(self, prompt: str, seeds: Sequence[int], adapter: str) -> Pictures | None:
+        key = self.key(prompt, seeds, adapter)
+        held = self.cache.get("pictures", key)
+        return None if held is None else Pictures(held["latents"], held["pixels"].numpy(), key)
+
+    def _make(self, prompts: Sequence[str], missing: Sequence[str], seeds: Sequence[int], adapter: str) -> dict[str, Pictures]:
+        """Draw one batch; keep, and return, what was missing of it."""
         n = len(seeds)
-        self.generated += n * len(missing)
-        flat = [prompt for prompt, _ in missing for _ in range(n)]
-        latents = self.base.sample(flat, list(seeds) * len(missing), self.sampler, on_batch)
+        latents = self.base.sample([prompt for prompt in prompts for _ in range(n)], list(seeds) * len(prompts), self.sampler)
         pixels = self.base.decode(latents)
-        for place, (prompt, key) in enumerate(missing):
-            part = slice(place * n, (place + 1) * n)
+        self.generated += len(pixels)
+        out = {}
+        for prompt in missing:
+            place, key = prompts.index(prompt) * n, self.key(prompt, seeds, adapter)
+            part = slice(place, place + n)
             self.cache.put("pictures", key, {"latents": latents[part].clone(), "pixels": torch.from_numpy(pixels[part].copy())})
             out[prompt] = Pictures(latents[part], pixels[part], key)
         return out

@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -266,7 +266,8 @@ def main(argv: list[str]) -> int:
         known = _explain(error)
         if os.environ.get("RANK", "0") == "0":
             fact = {"type": type(known).__name__, "what": known.what, "stage": known.stage, "action": known.action}
-            write_json(path.parent / files.ERROR, fact)
+            with suppress(StorageError):  # a full disk: the waiting process looks for itself
+                write_json(path.parent / files.ERROR, fact)
         sys.stderr.write(f"{type(known).__name__}: {known}\n")
         return known.exit_code
     return 0

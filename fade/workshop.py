@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fade.concepts import Vocabulary, slug
 from fade.config import Params, fingerprint
-from fade.errors import BusyError, StorageError
+from fade.errors import BusyError
+from fade.files import make_folder, storage_error
 from fade.manifest import MANIFEST
 
 if TYPE_CHECKING:
@@ -64,6 +66,16 @@ class Workshop:
 
         return Judge(self.local(self.params.data.judge), self.base.device)
 
+    def labels(self) -> list[str] | None:
+        """The judge's labels, without loading it; None when it is no local directory (it will say so itself)."""
+        config = Path(self.local(self.params.data.judge)) / "config.json"
+        if not config.is_file():
+            return None
+        try:
+            return [str(label) for label in json.loads(config.read_text(encoding="utf-8"))["id2label"].values()]
+        except (ValueError, KeyError, AttributeError):
+            return None
+
     @cached_property
     def studio(self) -> Studio:
         from fade.studio import Studio
@@ -89,31 +101,27 @@ class Workshop:
     def home(self) -> Path:
         return self.runs / "erase" / slug(self.target)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Hold the target's lock. Raises BusyError, naming the process, when another run of the target holds it."""
-        make_folder(self.home)
-        with (self.home / ".lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                action = "wait for it to end, or stop it; the work done so far is kept."
-                raise BusyError(f"{self.target!r} is being erased by process {holder}.", stage="run", action=action) from None
+        return hold(self.home, f"{self.target!r} is being erased", "run")
+
+
+@contextmanager
+def hold(folder: Path, busy: str, stage: str) -> Iterator[None]:
+    """Hold the lock of ``folder``. Raises BusyError: ``busy`` and the process that has it. StorageError when it cannot be made."""
+    make_folder(folder)
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            action = "wait for it to end, or stop it; the work done so far is kept."
+            raise BusyError(f"{busy} by process {holder}.", stage=stage, action=action) from None
+        try:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            yield  # the lock goes with the process, so a killed run leaves none behind
-
-
-def make_folder(folder: Path) -> None:
-    """Raises StorageError when the folder cannot be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        action = "free some space or change its permissions, or name another folder with --runs-dir."
-        raise StorageError(f"{folder} cannot be written: {error.strerror}.", stage="storage", action=action) from error
+        except OSError as error:
+            raise storage_error(error, folder, stage) from error
+        yield  # the lock goes with the process, so a killed run leaves none behind

@@ -27,7 +27,7 @@ class Finding:
 
 def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
     """Look at Python, the libraries, the parameters, the data and models, the runs folder and the servers, in this order."""
-    from fade.lineage import versions
+    from fade.source import versions
 
     fine = sys.version_info >= (3, 11)
     yield Finding("python", fine, sys.version.split()[0] + ("" if fine else "; 3.11 or newer is needed"))
@@ -70,7 +70,7 @@ def _models(params: Params, root: Path) -> Iterator[Finding]:
 
 
 def _writable(runs: Path) -> Finding:
-    from fade.workshop import make_folder
+    from fade.files import make_folder
 
     try:
         make_folder(runs)
@@ -89,4 +89,6 @@ def _servers() -> Iterator[Finding]:
         yield Finding("prefect", True, url or "embedded, started with each flow")
     except FadeError as error:
         yield Finding("prefect", False, str(error))
-    yield Finding("mlflow", True, os.environ.get("MLFLOW_TRACKING_URI") or "embedded, sqlite in the runs folder")
+    from tasks.tracking import redacted
+
+    yield Finding("mlflow", True, redacted(os.environ.get("MLFLOW_TRACKING_URI", "")) or "embedded, sqlite in the runs folder")

@@ -17,6 +17,7 @@ from prefect import flow, runtime
 from fade import progress
 from fade.config import Params, parse_params
 from fade.errors import DataError, RegistryError
+from fade.files import make_folder, write_whole
 from fade.job import write_json
 from fade.lineage import Lineage, code_state, collect, hash_inputs
 from fade.workshop import Workshop
@@ -36,6 +37,7 @@ def erase(
     runs: str = "runs",
     root: str = ".",
     overrides: Sequence[str] = (),
+    params_file: str = "params.yaml",
 ) -> dict[str, Any]:
     """Erase one concept and prove that its neighbours survived. Returns the summary that ``fade run --json`` prints."""
     settings = parse_params(params)
@@ -45,19 +47,21 @@ def erase(
         with clock.stage("pull"):
             pulled = pull_task(settings.data, shop.root, shop.runs)
         with clock.stage("validate"):
-            checked = validate_data_task(settings.data, settings.checks, out=shop.home / "checks", root=shop.root)
+            checked = validate_data_task(settings.data, settings.checks, out=shop.home / "checks", root=shop.root, names=shop.labels())
+            before = inputs(shop)
         with clock.stage("mine"):
             hood = mine_task(shop)
             mined = check_mined_task(shop, hood)
-        before = inputs(shop)
+            keep_checks(shop)
         with clock.stage("train"):
             state = code_state()
-            trained = train_task(shop, hood, {"data_md5": pulled.md5, "commit": str(state["commit"])})
+            trained = train_task(shop, hood, {"data_md5": pulled.md5, "commit": str(state["commit"] or "unknown")})
         lineage = collect(
             settings,
             overrides=overrides,
             data_md5=pulled.md5,
             data_files=pulled.files,
+            data_size=pulled.size,
             base_sha256=shop.base.sha256,
             judge_sha256=shop.judge.sha256,
             neighbourhood=hood.to_json(),
@@ -66,19 +70,31 @@ def erase(
             precision=trained.run["precision"],
             world_size=settings.train.processes,
             flow_run_id=str(runtime.flow_run.id or ""),
+            training={**trained.run, "reused": trained.reused},
         )
         with clock.stage("evaluate"):
             judged = evaluate_task(shop, hood, trained.adapter)
             lineage = settle(lineage, before, inputs(shop), trained.sha256)
             lineage.save(shop.folder / "lineage.json")
-            command = reproduce(target, overrides)
-            report = write_report(shop, hood, judged, trained.history, (checked, mined), lineage.content, clock.seconds, command)
-        summary = summarise(shop, judged, trained.sha256, pulled.md5, report)
         with clock.stage("register"):
+            command = reproduce(target, overrides, params_file)
+            evidence = (shop, hood, judged, trained.history, (checked, mined), lineage.content)
+            report = write_report(*evidence, clock.seconds, command)
+            summary = summarise(shop, judged, trained.sha256, pulled.md5, report)
+            summary["warnings"] = [r["name"] for checks in (checked, mined) for r in checks.results if not r["success"]]
             registered = register(shop, settings, judged, lineage)
-    summary |= {"model_name": registered.name, "model_version": registered.version, "seconds": clock.total()}
+    version = {"model_name": registered.name, "model_version": registered.version}
+    write_report(*evidence, clock.seconds, command, version)  # again: now it has a name
+    summary |= {**version, "seconds": clock.total()}
     write_json(shop.folder / "result.json", summary)
     return summary
+
+
+def keep_checks(shop: Workshop) -> None:
+    """Copy the data checks, which are made before the run has a folder, to the evidence of this run."""
+    make_folder(shop.folder / "checks")
+    for file in sorted((shop.home / "checks").glob("data.*")):
+        write_whole(shop.folder / "checks" / file.name, file.read_bytes(), stage="validate")
 
 
 def inputs(shop: Workshop) -> dict[str, str]:
@@ -102,7 +118,7 @@ def register(shop: Workshop, settings: Params, judged: Judged, lineage: Lineage)
     """Register; when the registry is out of reach the adapter stays and the message says how to register it later."""
     progress.report("register", 0, 1, "MLflow")
     try:
-        return register_task(judged.numbers, settings, lineage.content, shop.folder, runs=shop.runs)
+        return register_task(judged.numbers, settings, lineage.content, shop.folder, runs=shop.runs, root=shop.root)
     except RegistryError as error:
         if not error.action:
             error.action = f"the adapter is kept; register it later with `fade register {shop.folder}`."
@@ -129,9 +145,10 @@ def summarise(shop: Workshop, judged: Judged, adapter_sha256: str, data_md5: str
     }
 
 
-def reproduce(target: str, overrides: Sequence[str]) -> str:
+def reproduce(target: str, overrides: Sequence[str], params_file: str = "params.yaml") -> str:
     """The command that makes the run again."""
-    return shlex.join(["fade", "run", "--target", target, *(part for item in overrides for part in ("--set", item))])
+    elsewhere = [] if params_file == "params.yaml" else ["--params", params_file]
+    return shlex.join(["fade", "run", "--target", target, *elsewhere, *(part for item in overrides for part in ("--set", item))])
 
 
 class Clock:

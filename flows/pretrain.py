@@ -12,6 +12,7 @@ from prefect import flow
 from fade import progress
 from fade.config import parse_params
 from fade.job import write_json
+from fade.workshop import hold
 from tasks.pretrain import build_task, measure_task, publish_task
 
 
@@ -21,24 +22,26 @@ def pretrain(params: dict[str, Any], runs: str = "runs", root: str = ".", publis
     settings = parse_params(params)
     work, home = Path(runs) / "pretrain", Path(root)
     start = time.time()
-    world = build_task(work, settings.pretrain, Path(runs), settings.register_)
-    swap(world, home / "data")
-    numbers = measure_task(settings, Path(runs), home)
-    numbers["seconds"] = round(time.time() - start, 1)
-    write_json(work / "world.json", numbers)
-    if publish:
-        numbers["data_md5"] = publish_task(home, Path(runs)).md5
+    with hold(work, "the world is being built", "pretrain"):
+        world = build_task(work, settings.pretrain, Path(runs), settings.register_)
+        swap(world, home / "data", work / "previous")
+        numbers: dict[str, Any] = measure_task(settings, Path(runs), home)
+        numbers["seconds"] = round(time.time() - start, 1)
+        write_json(work / "world.json", numbers)
+        if publish:
+            numbers["data_md5"] = publish_task(home, Path(runs)).md5
     progress.report("publish", 1, 1)
     return numbers
 
 
-def swap(new: Path, data: Path) -> None:
-    """Put a copy of ``new`` in the place of ``data``; the old one goes only when the new one is whole."""
+def swap(new: Path, data: Path, previous: Path) -> None:
+    """Put a copy of ``new`` in the place of ``data``, when it is whole; what was there lies in ``previous`` then."""
     fresh, old = data.with_name(f".{data.name}.new"), data.with_name(f".{data.name}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(new, fresh)
     if data.exists():
         data.rename(old)
     fresh.rename(data)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():  # also when an earlier swap was cut off here
+        shutil.rmtree(previous, ignore_errors=True)
+        shutil.move(old, previous)

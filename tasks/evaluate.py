@@ -37,13 +37,14 @@ def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
         progress.report("evaluate", done, total, "pictures before and after")
 
     mesh = Mesh.load(shop.base, adapter)
+    mesh.merge()  # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
     try:
         found = judge_both(shop.studio, mesh, sha256_of(adapter), hood, shop.vocabulary, shop.judge, shop.params.evaluate, told)
     finally:
         mesh.remove()
-    numbers = {**found.numbers, "method": shop.params.method.name, "seed": shop.params.train.seed}
+    numbers = {**found.numbers, "method": shop.params.method.name, "variant": shop.params.method.variant, "seed": shop.params.train.seed}
     write_json(shop.folder / "evaluation.json", numbers)
     return Judged(numbers, found.pictures)
 
 
-evaluate_task = task(evaluate, name="evaluate", cache_policy=NO_CACHE, persist_result=False)
+evaluate_task = task(name="evaluate", cache_policy=NO_CACHE)(evaluate)

@@ -29,6 +29,7 @@ def generate(shop: Workshop, prompt: str, model: str, n: int, seed: int, out: Pa
         from fade.mesh import Mesh
 
         mesh = Mesh.load(base, adapter)
+        mesh.merge()  # as in the evaluation, whose pictures the cache may hold
     try:
         pixels = base.decode(base.sample([prompt] * n, [seed + i for i in range(n)], shop.params.sampler, told))
     finally:

@@ -48,5 +48,5 @@ def check_mined(shop: Workshop, hood: Neighborhood) -> Checks:
     return validate_mined(pixels, concepts, counts, confidence, finite, shop.params.checks, shop.folder / "checks")
 
 
-mine_task = task(mine, name="mine", cache_policy=NO_CACHE, persist_result=False)
-check_mined_task = task(check_mined, name="validate mined", cache_policy=NO_CACHE, persist_result=False)
+mine_task = task(name="mine", cache_policy=NO_CACHE)(mine)
+check_mined_task = task(name="validate mined", cache_policy=NO_CACHE)(check_mined)

@@ -10,8 +10,9 @@ from prefect.cache_policies import NO_CACHE
 
 from fade import progress
 from fade.config import Params, PretrainConfig, RegisterConfig
+from fade.errors import RegistryError
 from tasks.publish import publish
-from tasks.tracking import connect, open_run
+from tasks.tracking import connect, flat, open_run
 
 
 def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConfig) -> Path:
@@ -20,12 +21,18 @@ def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConf
 
     tracking = connect(runs, timeout=registry.timeout_seconds)
     with open_run(tracking, "fade-pretrain", "pretrain", {"seed": str(config.seed)}) as run:
+        run.log_params(flat(config.model_dump(mode="json")))
+        silent = False
 
         def on_step(stage: str, step: int, steps: int, logs: dict[str, float]) -> None:
             text = "  ".join(f"{name} {value:.3g}" for name, value in logs.items())
             progress.report(stage, step, steps, text)
-            if logs and (step % 25 == 0 or step == steps):
-                run.log_metrics(step, {f"{stage}.{name}": value for name, value in logs.items()})
+            nonlocal silent
+            if logs and not silent and (step % 25 == 0 or step == steps):
+                try:
+                    run.log_metrics(step, {f"{stage}.{name}": value for name, value in logs.items()})
+                except RegistryError:  # a tracking server that dies must not cost two hours of training
+                    silent = True
 
         return build_world(work, config, on_step)
 
@@ -41,6 +48,6 @@ def measure(params: Params, runs: Path, root: Path) -> dict[str, Any]:
     return measure_world(Workshop(params, "", runs, root), told)
 
 
-build_task = task(build, name="build", cache_policy=NO_CACHE, persist_result=False)
-measure_task = task(measure, name="measure", cache_policy=NO_CACHE, persist_result=False)
-publish_task = task(publish, name="publish", cache_policy=NO_CACHE, persist_result=False)
+build_task = task(name="build", cache_policy=NO_CACHE)(build)
+measure_task = task(name="measure", cache_policy=NO_CACHE)(measure)
+publish_task = task(name="publish", cache_policy=NO_CACHE)(publish)

@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fade.config import DataConfig
-from fade.errors import DataError, RemoteError, StorageError, UnreachableError
+from fade.errors import BusyError, DataError, RemoteError, StorageError, UnreachableError
 from fade.tracked import Tracked, hash_folder, listing_md5, read_dvc_file
 from tasks.environment import quiet
 from tasks.remote import Remote, opened
@@ -179,11 +179,11 @@ def _pulled(tracked: Tracked, files: Mapping[str, str], **more: Any) -> Pulled:
     return Pulled(tracked.md5, size, len(files), tracked.folder, dict(files), **more)
 
 
-def only_unreachable(_task: object, _run: object, state: Any) -> bool:
-    """Prefect asks after a failure: a remote that was silent may answer now; corrupt or hostile data stays what it is."""
+def worth_a_retry(_task: object, _run: object, state: Any) -> bool:
+    """Prefect asks after a failure: a silent remote may answer now, another pull be over; corrupt or hostile data stays what it is."""
     try:
         state.result()
-    except UnreachableError:
+    except (UnreachableError, BusyError):
         return True
     except Exception:
         return False
@@ -195,6 +195,6 @@ pull_task = task(
     retries=2,
     retry_delay_seconds=[2, 5],
     retry_jitter_factor=0.5,
-    retry_condition_fn=only_unreachable,
+    retry_condition_fn=worth_a_retry,
     cache_policy=NO_CACHE,
 )(pull)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fade.config import Params, parse_params
+from fade.config import Params, fingerprint, parse_params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
+from fade.files import write_whole
 from fade.manifest import MANIFEST, read_manifest, sha256_of
 from tasks.tracking import Run, Tracking, connect, faults, flat, hushed, open_run
 from tasks.versions import ADAPTER, find_version, load_version, model_name
@@ -23,7 +24,7 @@ __all__ = ["Registered", "load_version", "register", "register_pending", "regist
 
 PENDING = "pending_registration.json"
 DONE = "registration.json"
-EVIDENCE = ("report.html", "card.md", "lineage.json", "history.json", "result.json", "pictures", "checks")
+EVIDENCE = ("report.html", "card.md", "lineage.json", "history.json", "evaluation.json", "pictures", "checks")
 """Of a run's folder, what is uploaded beside the adapter (as far as it is there)."""
 
 
@@ -38,10 +39,13 @@ class Registered:
     """``models:/NAME/VERSION``"""
 
 
-def register(result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], run_dir: Path, *, runs: Path) -> Registered:
+def register(
+    result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], run_dir: Path, *, runs: Path, root: Path = Path()
+) -> Registered:
     """Record the run that lies in ``run_dir`` and register its adapter; the same adapter of the same run gives the same version.
 
     result: the evaluation's JSON. lineage: `Lineage.content`. runs: holds the embedded store (MLFLOW_TRACKING_URI wins).
+    root: the project's folder, which the data's paths start from.
     When the store does not answer or refuses, RegistryError is raised (RegistryUnreachableError: worth a retry), nothing in the
     folder is lost, and ``pending_registration.json`` beside the adapter lets `register_pending` do it later.
     """
@@ -54,9 +58,9 @@ def register(result: Mapping[str, Any], params: Params, lineage: Mapping[str, An
         raise AdapterError(what, stage="register", action="run it again; a changed adapter is not registered.")
     try:
         tracking = connect(runs, timeout=params.register_.timeout_seconds)
-        done = _register(tracking, result, params, lineage, run_dir, tags)
+        done = _register(tracking, result, params, lineage, run_dir, tags, root)
     except BaseException as error:  # Ctrl-C, too, must not cost the registration
-        _keep_pending(run_dir, result, params, lineage, runs, error)
+        _keep_pending(run_dir, result, params, lineage, (runs, root), error)
         if isinstance(error, RegistryError | StorageError):
             error.action = f"{error.action} The adapter is kept; then `fade register {run_dir}`.".strip()
         raise
@@ -74,6 +78,7 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         result, values, lineage, old_runs = kept["result"], kept["params"], kept["lineage"], kept["runs"]
+        root = Path(kept["root"])
     except FileNotFoundError:
         done = run_dir / DONE
         if done.is_file():
@@ -84,7 +89,7 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RegistryError(f"{path} cannot be read: {error}.", stage="register", action="run it again with `fade run`.") from error
-    return register(result, parse_params(values, str(path)), lineage, run_dir, runs=runs or Path(old_runs))
+    return register(result, parse_params(values, str(path)), lineage, run_dir, runs=runs or Path(old_runs), root=root)
 
 
 def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
@@ -100,11 +105,18 @@ def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir:
         "params_sha256": str(lineage["params"]["sha256"]),
         "commit": str(lineage["code"]["commit"] or "unknown"),
         "run_key": run_dir.resolve().name,
+        "evaluation_sha256": fingerprint({key: result.get(key) for key in ("metrics", "base_metrics", "per_concept")}),
     }
 
 
 def _register(
-    tracking: Tracking, result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], run_dir: Path, tags: dict[str, str]
+    tracking: Tracking,
+    result: Mapping[str, Any],
+    params: Params,
+    lineage: Mapping[str, Any],
+    run_dir: Path,
+    tags: dict[str, str],
+    root: Path,
 ) -> Registered:
     name = model_name(params.register_.model_prefix, tags["target"])
     existing = find_version(tracking, name, tags)
@@ -117,16 +129,18 @@ def _register(
             run.log_metrics(step, {f"train.{k}": v for k, v in entry.items() if k != "step" and _is_number(v)})
         run.log_metrics(0, _final_metrics(result))
         run.flush()
-        _log_dataset(run, params, lineage)
+        _log_dataset(run, params, lineage, root)
         for part in EVIDENCE:
             if (run_dir / part).exists():
                 run.log_file(run_dir / part, part if (run_dir / part).is_dir() else None)
-        model_id, source = _log_adapter(run, run_dir / ADAPTER, params, lineage, tags)
+        model_id, source = _log_adapter(run, run_dir / ADAPTER, _base_reference(params.data.base, root), params, lineage, tags)
         version = _new_version(tracking, name, tags, run.run_id, model_id, source)
     return Registered(name, version, run.run_id, f"models:/{name}/{version}")
 
 
-def _log_adapter(run: Run, adapter: Path, params: Params, lineage: Mapping[str, Any], tags: Mapping[str, str]) -> tuple[str, str]:
+def _log_adapter(
+    run: Run, adapter: Path, base: str, params: Params, lineage: Mapping[str, Any], tags: Mapping[str, str]
+) -> tuple[str, str]:
     """Log the adapter as an mlflow.diffusers model; (model id, its artifacts' address)."""
     libraries = lineage["environment"]["libraries"]
     needed = ("diffusers", "transformers", "torch", "peft", "safetensors", "accelerate")
@@ -137,7 +151,7 @@ def _log_adapter(run: Run, adapter: Path, params: Params, lineage: Mapping[str, 
         model = run.client.create_logged_model(run.experiment_id, name="adapter", source_run_id=run.run_id, tags=dict(tags))
         mlflow.diffusers.log_model(
             str(adapter),
-            base_model=_base_reference(params.data.base),
+            base_model=base,
             name="adapter",
             model_id=model.model_id,
             run_id=run.run_id,
@@ -167,7 +181,9 @@ def _signature(params: Params) -> Any:
     )
 
 
-def _base_reference(base: str) -> str:
+def _base_reference(base: str, root: Path) -> str:
+    if root.resolve() != Path.cwd() and (root / base).is_dir():
+        return str((root / base).resolve())
     # Without "./" mlflow.diffusers takes a relative directory for a hub id and asks the hub for its revision.
     return f"./{base}" if Path(base).is_dir() and not Path(base).is_absolute() and not base.startswith(".") else base
 
@@ -211,9 +227,9 @@ def _history(run_dir: Path) -> list[dict[str, Any]]:
     return history
 
 
-def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any]) -> None:
+def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any], root: Path) -> None:
     manifest = params.data.images / MANIFEST
-    frame = read_manifest(manifest)
+    frame = read_manifest(root / manifest)
     md5 = str(lineage["data"]["md5"])
     with faults(run.tracking.address), hushed():
         from mlflow.data.pandas_dataset import from_pandas
@@ -227,25 +243,22 @@ def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any]) -> None:
 
 
 def _keep_pending(
-    run_dir: Path, result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], runs: Path, error: BaseException
+    run_dir: Path, result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], folders: tuple[Path, Path], error: BaseException
 ) -> None:
     kept = {
         "reason": str(error) or type(error).__name__,
-        "runs": str(runs.absolute()),
+        "runs": str(folders[0].absolute()),
+        "root": str(folders[1].absolute()),
         "result": result,
         "params": params.model_dump(mode="json", by_alias=True),
         "lineage": lineage,
     }
-    try:
+    with contextlib.suppress(StorageError):  # the disk that failed the registration may be this one; the first error is the one to tell
         _write(run_dir / PENDING, kept)
-    except OSError:
-        pass  # the disk that failed the registration may be this one; the first error is the one to tell
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", stage="register")
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:

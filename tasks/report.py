@@ -26,6 +26,7 @@ def write_report(
     lineage: Mapping[str, Any],
     seconds: Mapping[str, float],
     command: str,
+    registered: Mapping[str, Any] | None = None,
 ) -> Path:
     """``report.html``, ``card.md`` and ``pictures/*.png`` in the run's folder; returns the page's path."""
     from fade import report
@@ -44,6 +45,7 @@ def write_report(
         lineage=lineage,
         seconds=seconds,
         command=command,
+        registered=registered or {},
     )
     return report.write_report(page, shop.folder, base_model=shop.params.data.base)
 

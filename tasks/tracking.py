@@ -64,11 +64,25 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
     uri = _uri(runs)
     _prepare(runs, uri, timeout)
     with hushed():
+        _found(uri, timeout)
         client = _ask(uri, timeout)
     # A server that dies later: one retry of a third of the time each, so the whole still ends within the timeout.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(timeout / 3))))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return Tracking(uri, client, runs)
+
+
+def _found(uri: str, timeout: float) -> None:
+    """Make a new sqlite database whole or not at all: half of MLflow's migrations, left by a Ctrl-C, could not be opened again."""
+    if not uri.startswith("sqlite:////") or (file := Path(urlsplit(uri).path[1:])).exists():
+        return
+    fresh = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        _ask(f"sqlite:///{fresh.as_posix()}", timeout)
+        with contextlib.suppress(FileExistsError):  # another run was faster
+            os.link(fresh, file)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _ask(uri: str, timeout: float) -> MlflowClient:

@@ -18,7 +18,8 @@ from prefect.cache_policies import NO_CACHE
 import fade
 from fade import job as files
 from fade import progress
-from fade.errors import CacheError, StorageError, TrainingError, revive
+from fade.errors import CacheError, TrainingError, revive
+from fade.files import SCARCE, disk_full, free_bytes, storage_error, write_whole
 from fade.guard import PARENT
 from fade.job import Job, read_json, write_json
 from fade.manifest import sha256_of
@@ -56,22 +57,13 @@ def train(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Tra
 
 def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Job:
     """Put the mined latents and the job into the run's folder. The mined pictures come from the cache."""
-    import torch
-
-    from fade.concepts import prompts
     from fade.mesh import canonical_safetensors
+    from fade.neighborhood import training_latents
 
-    params, asked = shop.params, prompts(shop.params.sampler.prompt, [hood.target, *hood.neighbours])
-    drawn = shop.studio.draw(asked, [hood.seed + i for i in range(hood.images_per_concept)])
-    latents = torch.stack([drawn[prompt].latents for prompt in asked])  # (1 + K, m, C, h, w)
-    body = canonical_safetensors({"target": latents[0], "neighbours": latents[1:]}, {})
+    params = shop.params
+    body = canonical_safetensors(training_latents(hood, shop.studio), {})
     path = shop.folder / LATENTS
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(body)
-        os.replace(partial, path)
-    except OSError as error:
-        raise _storage(path, error) from error
+    write_whole(path, body, stage=STAGE)
     provenance = {
         "concept": hood.target,
         "method": params.method.name,
@@ -118,7 +110,7 @@ def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None) -> T
         for stale in (files.ERROR, files.PROGRESS, files.LOG):
             (job.out / stale).unlink(missing_ok=True)
     except OSError as error:
-        raise _storage(job.out, error) from error
+        raise storage_error(error, job.out, STAGE) from error
     log = job.out / files.LOG
     status = run_group(
         command(job, path, device),
@@ -237,7 +229,7 @@ def _make_room(job: Job) -> None:
             if (job.out / name).exists():
                 shutil.move(str(job.out / name), str(aside / name))
     except OSError as error:
-        raise _storage(job.out, error) from error
+        raise storage_error(error, job.out, STAGE) from error
 
 
 def _reason(job: Job, status: int, log: Path) -> Exception:
@@ -245,14 +237,11 @@ def _reason(job: Job, status: int, log: Path) -> Exception:
     told = read_json(job.out / files.ERROR)
     if isinstance(told, dict):
         return revive(told["type"], told["what"], told["stage"], told["action"])
+    if free_bytes(log) < SCARCE:  # then it could not say why either
+        return disk_full(job.out, STAGE)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
     said = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
     return TrainingError(f"the trainer stopped with status {status}: {said}.", stage=STAGE, action=f"see {log}; running again resumes.")
-
-
-def _storage(path: Path, error: OSError) -> StorageError:
-    action = "free some space, or name another folder with --runs-dir."
-    return StorageError(f"{path} cannot be written: {error.strerror}.", stage=STAGE, action=action)
 
 
 train_task = task(name="train", retries=0, cache_policy=NO_CACHE, persist_result=False)(train)

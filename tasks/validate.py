@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from fade.checks import concept_frame, count_frame, file_frame, mined_frame, picture_frame
 from fade.config import ChecksConfig, DataConfig
 from fade.errors import DataError
+from fade.files import make_folder, write_whole
 from fade.report.checks_page import render_checks
 from tasks.environment import quiet
 from tasks.expectations import Rule, concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
@@ -156,9 +156,9 @@ def _judge(stem: str, title: str, batches: Mapping[str, Batch], facts: Mapping[s
     critical = [r for r in failed if r["severity"] == "critical"]
     page = out / f"{stem}.html"
     document = {"title": title, "success": not failed, "critical": bool(critical), "facts": facts, "results": results}
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / f"{stem}.json", json.dumps(document, indent=1, allow_nan=False, default=str))
-    _write(page, render_checks(title, results, facts))
+    make_folder(out)
+    write_whole(out / f"{stem}.json", json.dumps(document, indent=1, allow_nan=False, default=str), stage="validate")
+    write_whole(page, render_checks(title, results, facts), stage="validate")
     if critical:
         stage = "validate" if stem == "data" else f"validate {stem}"
         action = f"mend the data (see {page}); nothing was trained."
@@ -174,11 +174,4 @@ def _sentence(result: Mapping[str, Any], limit: int = 5) -> str:
     return f"{result['name']} ({result['title']}) fails{where}"
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 validate_data_task = task(name="validate", cache_policy=NO_CACHE)(validate_data)
-validate_mined_task = task(name="validate mined", cache_policy=NO_CACHE)(validate_mined)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fade.concepts import slug
-from fade.config import fingerprint
 from fade.errors import AdapterError, StorageError, UnknownNameError, UsageError
 from fade.manifest import sha256_of
 from tasks.tracking import Tracking, connect, faults, hushed
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
 ADAPTER = "adapter.safetensors"
 LOGGED = "adapter_weights/pytorch_lora_weights.safetensors"
 """Where mlflow.diffusers puts the adapter inside a logged model."""
-IDENTITY = ("adapter_sha256", "params_sha256", "run_key")
+IDENTITY = ("adapter_sha256", "params_sha256", "run_key", "evaluation_sha256")
 """Tags that make two registrations the same one."""
 
 
 def model_name(prefix: str, concept: str) -> str:
-    """``("fade", "Grinning cat")`` -> ``"fade-grinning-cat"``; a name without Latin letters or digits gets a hash of its own."""
-    return f"{prefix}-{slug(concept) or fingerprint(concept)[:12]}"
+    """``("fade", "Grinning cat")`` -> ``"fade-grinning-cat"``."""
+    return f"{prefix}-{slug(concept)}"
 
 
 def find_version(tracking: Tracking, name: str, tags: Mapping[str, str]) -> ModelVersion | None:

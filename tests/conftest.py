@@ -31,7 +31,12 @@ FOREIGN = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "PREFECT_API_", "PREFECT_PROF
 for _key in [key for key in os.environ if key.startswith(FOREIGN)]:
     del os.environ[_key]
 os.environ.update(QUIET)
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))  # two spinning pools on few cores slow each other down
+# Spinning pools on few cores slow each other down: two threads in all, or one in each of pytest-xdist's workers, which
+# inherit what their controller has set here.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
 
 _HOME = tempfile.TemporaryDirectory(prefix="fade-tests-")
 os.environ["PREFECT_HOME"] = f"{_HOME.name}/prefect"  # neither read nor change the user's profiles and database

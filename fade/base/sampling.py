@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fade.config import SamplerConfig
+from fade.seeds import named_seed
 
 if TYPE_CHECKING:
     from fade.base.model import Base
@@ -62,7 +63,7 @@ def _solve(base: Base, embeds: Tensor, null: Tensor, seeds: list[int], sampler: 
     # Ancestral solvers draw noise at each step; one generator a picture keeps it independent of the batch.
     extra: dict[str, Any] = {}
     if sampler.scheduler == "euler_ancestral":
-        extra["generator"] = [torch.Generator().manual_seed(s + 1) for s in seeds]
+        extra["generator"] = [torch.Generator().manual_seed(named_seed(s, "ancestral")) for s in seeds]
     for t in scheduler.timesteps:
         inputs = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
         noise = base.predict_noise(inputs, t.expand(len(inputs)), both)

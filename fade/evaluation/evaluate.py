@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,8 +60,8 @@ def evaluate(
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(studio.sampler.prompt, name) for name in role}
     with mesh.off():
-        base_drawn = studio.draw(list(prompts.values()), seeds, on_batch=on_batch)
-    erased_drawn = studio.draw(list(prompts.values()), seeds, adapter_sha256, on_batch)
+        base_drawn = studio.draw(list(prompts.values()), seeds, on_batch=lambda done, total: on_batch(done, 2 * total))
+    erased_drawn = studio.draw(list(prompts.values()), seeds, adapter_sha256, lambda done, total: on_batch(total + done, 2 * total))
     pictures = {name: (base_drawn[p].pixels, erased_drawn[p].pixels) for name, p in prompts.items()}
     base_odds, erased_odds = (_odds(judge, pictures, which) for which in (0, 1))
     hits = {
@@ -84,7 +85,16 @@ def evaluate(
             studio.base, mesh, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=studio.sampler.negative_prompt
         ),
     }
-    return Evaluation(numbers, pictures)
+    return Evaluation(measured(numbers), pictures)
+
+
+def measured(value: Any) -> Any:
+    """The same with None for NaN: JSON has no NaN, and what was not measured has no value."""
+    if isinstance(value, dict):
+        return {key: measured(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [measured(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _odds(judge: Judge, pictures: dict[str, tuple[np.ndarray, np.ndarray]], which: int) -> dict[str, np.ndarray]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fade.errors import StorageError
+from fade.files import storage_error, write_whole
 from fade.report.data import Pictures
 
 SCALE = 2
@@ -136,12 +135,8 @@ def png(image: Image.Image) -> bytes:
 
 def write(data: bytes, path: Path) -> Path:
     """Write under a temporary name, then rename. Raises StorageError that names the file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {error}.", stage="report", action="free or mend the folder.") from error
-    return path
+        raise storage_error(error, path, "report") from error
+    return write_whole(path, data, stage="report")

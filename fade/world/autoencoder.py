@@ -58,7 +58,15 @@ def from_chain(chain: codec.Chain, config: AutoencoderConfig, pixels: Tensor, sh
 
 
 def refine_decoder(
-    model: AutoencoderKL, pixels: Tensor, shares: Tensor, config: AutoencoderConfig, folder: Path, *, seed: int, on_step: OnStep
+    model: AutoencoderKL,
+    pixels: Tensor,
+    shares: Tensor,
+    config: AutoencoderConfig,
+    folder: Path,
+    *,
+    seed: int,
+    on_step: OnStep,
+    identity: dict[str, str] | None = None,
 ) -> None:
     """Train the decoder, in place, on uint8 pictures (N, 64, 64, 3) drawn with probability ``shares``; the encoder is fixed.
 
@@ -84,7 +92,7 @@ def refine_decoder(
         loss = 0.5 * error.abs().mean() + 4 * square + 0.25 * edges + 4 * colour
         return loss, {"psnr": float(10 * torch.log10(4 / square.detach()))}
 
-    average = fit(model, loss_at, config, folder, seed=seed, on_step=on_step)
+    average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
     model.load_state_dict(average, strict=False)  # the encoder's weights are not among the trained
     model.eval().requires_grad_(False)
 

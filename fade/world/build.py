@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import ResNetForImageClassification
 
 from fade.config import PretrainConfig, fingerprint
 from fade.job import write_json
@@ -32,10 +33,15 @@ class World:
     config: PretrainConfig
     on_step: OnStage = lambda stage, step, steps, logs: None
 
-    def stage(self, name: str, make: Callable[[Path], Any], *inputs: str) -> Path:
-        """Run ``make(folder)`` unless the folder was finished from the same inputs; returns the folder."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Stage -> hash of what it was made from, its inputs' hashes included."""
+
+    def stage(self, name: str, make: Callable[[Path], Any], settings: Sequence[str] = (), inputs: Sequence[str] = ()) -> Path:
+        """Run ``make(folder)`` unless the folder was finished from the same settings and input stages; returns the folder."""
         folder, seal = self.work / name, self.work / f"{name}.done.json"
-        key = fingerprint({"stage": name, "config": self.config.model_dump(mode="json"), "inputs": inputs})
+        mine = {s: getattr(self.config, s).model_dump(mode="json") for s in settings}
+        key = fingerprint({"stage": name, "seed": self.config.seed, "settings": mine, "inputs": [self.keys[i] for i in inputs]})
+        self.keys[name] = key
         if seal.exists() and folder.is_dir() and json.loads(seal.read_text(encoding="utf-8"))["key"] == key:
             self.on_step(name, 1, 1, {})
             return folder
@@ -48,6 +54,10 @@ class World:
     def told(self, stage: str) -> Callable[[int, int, Logs], None]:
         return lambda step, steps, logs: self.on_step(stage, step, steps, logs)
 
+    def training(self, stage: str, offset: int = 0) -> dict[str, Any]:
+        """What every training is told: its seed, who follows it, and what a checkpoint must agree with before it goes on."""
+        return {"seed": self.config.seed + offset, "on_step": self.told(stage), "identity": {"stage": self.keys[stage]}}
+
 
 def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
     """Make the whole world below ``work`` and return the folder that becomes ``data/``: emoji/, base/, judge/."""
@@ -55,15 +65,18 @@ def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
     recipe = drawings.load_recipe()
     packages = config.packages or work / "packages"
     drawings.fetch_packages(recipe, packages)
-    drawn = world.stage("drawings", lambda folder: _redraw(recipe, packages, folder))
-    corpus = world.stage("corpus", lambda folder: _corpus(recipe, packages, folder, world))
-    sets = Sets.load(drawn, corpus)
-    clip_dir = world.stage("clip", lambda folder: _clip(sets, world, folder))
-    codec_dir = world.stage("codec", lambda folder: _codec(sets, world, folder))
-    unet_dir = world.stage("unet", lambda folder: _unet(sets, world, clip_dir, codec_dir, folder))
-    vae_dir = world.stage("autoencoder", lambda folder: _autoencoder(sets, world, codec_dir, folder))
-    judge_dir = world.stage("judge", lambda folder: _judge(sets, world, folder))
-    return world.stage("assemble", lambda folder: assemble(drawn, clip_dir, vae_dir, unet_dir, judge_dir, folder))
+    world.keys["recipe"] = fingerprint(recipe)
+    drawn = world.stage("drawings", lambda folder: _redraw(recipe, packages, folder), (), ["recipe"])
+    corpus = world.stage("corpus", lambda folder: _corpus(recipe, packages, folder, world), (), ["recipe"])
+    sets, pictures = Sets.load(drawn, corpus), ["drawings", "corpus"]
+    clip_dir = world.stage("clip", lambda folder: _clip(sets, world, folder), ["clip"], pictures)
+    codec_dir = world.stage("codec", lambda folder: _codec(sets, world, folder), ["codec", "autoencoder"], pictures)
+    vae_dir = world.stage("autoencoder", lambda folder: _autoencoder(sets, world, codec_dir, folder), ["autoencoder"], ["codec"])
+    judge_dir = world.stage("judge", lambda folder: _judge(sets, world, folder), ["judge"], ["drawings"])
+    styles_dir = world.stage("styles", lambda folder: _styles(sets, world, folder), ["styles"], ["drawings"])
+    unet_dir = world.stage("unet", lambda folder: _unet(sets, world, clip_dir, codec_dir, folder), ["unet"], ["clip", "codec"])
+    made = ["drawings", "clip", "autoencoder", "judge", "styles", "unet"]
+    return world.stage("assemble", lambda folder: assemble(drawn, clip_dir, vae_dir, unet_dir, (judge_dir, styles_dir), folder), (), made)
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class Sets:
     train: Tensor  # (N, 64, 64, 3) uint8
     train_names: list[str]
     train_styles: list[str]
+    train_families: list[str]
     heldout: Tensor
     heldout_names: list[str]
     wide: Tensor
@@ -92,6 +106,7 @@ class Sets:
             pixels[seen],
             list(frame["concept"][seen]),
             list(frame["style"][seen]),
+            list(frame["family"][seen]),
             pixels[~seen],
             list(frame["concept"][~seen]),
             torch.from_numpy(np.load(corpus / "pixels.npy", allow_pickle=False)),
@@ -130,7 +145,7 @@ def _clip(sets: Sets, world: World, folder: Path) -> None:
     captions.build_tokenizer(lines, config.merges, config.max_tokens, folder / "model")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "model")
     pixels, shares = sets.mixed(config.vocabulary_share)
-    model = clip.train(pixels, names, styles, shares, tokenizer, config, folder, seed=world.config.seed, on_step=world.told("clip"))
+    model = clip.train(pixels, names, styles, shares, tokenizer, config, folder, **world.training("clip"))
     model.save_pretrained(folder / "model")
 
 
@@ -139,7 +154,7 @@ def _codec(sets: Sets, world: World, folder: Path) -> None:
 
     config = world.config.autoencoder
     pixels, shares = sets.mixed(0.5)
-    chain = codec.train(pixels, shares, config, world.config.codec, folder, seed=world.config.seed, on_step=world.told("codec"))
+    chain = codec.train(pixels, shares, config, world.config.codec, folder, **world.training("codec"))
     model = autoencoder.from_chain(chain, config, pixels, shares, world.config.seed)
     model.save_pretrained(folder / "model")
 
@@ -149,8 +164,7 @@ def _autoencoder(sets: Sets, world: World, codec_dir: Path, folder: Path) -> Non
 
     model = AutoencoderKL.from_pretrained(codec_dir / "model")
     pixels, shares = sets.mixed(0.5)
-    config, told = world.config.autoencoder, world.told("autoencoder")
-    autoencoder.refine_decoder(model, pixels, shares, config, folder, seed=world.config.seed + 1, on_step=told)
+    autoencoder.refine_decoder(model, pixels, shares, world.config.autoencoder, folder, **world.training("autoencoder", 1))
     model.save_pretrained(folder / "model")
 
 
@@ -163,21 +177,34 @@ def _unet(sets: Sets, world: World, clip_dir: Path, codec_dir: Path, folder: Pat
     tokenizer = CLIPTokenizer.from_pretrained(clip_dir / "model")
     vae = AutoencoderKL.from_pretrained(codec_dir / "model").eval()
     latents = unet.encode_views(vae, sets.train, config.views, world.config.seed)
-    told = world.told("unet")
-    model = unet.train(latents, sets.train_names, sets.train_styles, text, tokenizer, config, folder, seed=world.config.seed, on_step=told)
+    drawn = (sets.train_names, sets.train_styles)
+    model = unet.train(latents, *drawn, text, tokenizer, config, folder, families=sets.train_families, **world.training("unet"))
     model.save_pretrained(folder / "model")
     text.save_pretrained(folder / "text_encoder")
 
 
 def _judge(sets: Sets, world: World, folder: Path) -> None:
-    told = world.told("judge")
-    model = judge.train(sets.train, sets.train_names, sets.labels, world.config.judge, folder, seed=world.config.seed + 2, on_step=told)
-    model.half().save_pretrained(folder / "model")  # stored small; loaded in float32
-    (folder / "model" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
+    model = judge.train(sets.train, sets.train_names, sets.labels, world.config.judge, folder, **world.training("judge", 2))
+    _store_judge(model, folder / "model")
 
 
-def assemble(drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judge_dir: Path, folder: Path) -> None:
-    """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP beside it) and ``judge/``."""
+def _styles(sets: Sets, world: World, folder: Path) -> None:
+    """The judge of styles never sees every eighth concept: on those it is measured."""
+    labels, unseen = sorted(set(sets.train_styles)), judge.unseen(sets.labels)
+    known = [n not in unseen for n in sets.train_names]
+    names = [s for s, k in zip(sets.train_styles, known, strict=True) if k]
+    pixels = sets.train[torch.tensor(known)]
+    model = judge.train(pixels, names, labels, world.config.styles, folder, **world.training("styles", 3))
+    _store_judge(model, folder / "model")
+
+
+def _store_judge(model: ResNetForImageClassification, folder: Path) -> None:
+    model.half().save_pretrained(folder)  # stored small; loaded in float32
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
+
+
+def assemble(drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judges: tuple[Path, Path], folder: Path) -> None:
+    """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP beside it), ``judge/`` and ``judge/styles/``."""
     from diffusers import DDIMScheduler
 
     shutil.rmtree(folder)
@@ -187,7 +214,8 @@ def assemble(drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judge_d
     shutil.copytree(unet_dir / "text_encoder", base / "text_encoder")
     shutil.copytree(vae_dir / "model", base / "vae")
     shutil.copytree(clip_dir / "model", base / "clip")
-    shutil.copytree(judge_dir / "model", folder / "judge")
+    shutil.copytree(judges[0] / "model", folder / "judge")
+    shutil.copytree(judges[1] / "model", folder / "judge" / "styles")
     _copy_some(clip_dir / "model", base / "tokenizer", ("tokenizer.json", "tokenizer_config.json"))
     (base / "clip" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
     schedule = {**unet.SCHEDULE, "set_alpha_to_one": False, "timestep_spacing": "trailing"}

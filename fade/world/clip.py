@@ -90,7 +90,8 @@ def train(
     """Train both towers on uint8 pictures (N, 64, 64, 3) with their names and styles, drawn with probability ``shares``.
 
     Loss: symmetric cross-entropy (several positives: the same name; fully when the style agrees or is not said), plus
-    ``geometry_weight`` times the squared difference between text cosines and the sentence encoder's.
+    ``geometry_weight`` times the squared difference between cosines and the sentence encoder's, of captions and (by the
+    share ``image_geometry``) of pictures.
     """
     torch.manual_seed(seed)
     model = build(config, tokenizer)
@@ -116,8 +117,10 @@ def train(
         both = said[:, None] & said[None, :]
         wanted = 0.92 * teacher[n] @ teacher[n].T + 0.08 * torch.where(both, same_style.float(), 0.5)
         off = ~torch.eye(len(n), dtype=torch.bool)
-        geometry = (text @ text.T - wanted)[off].square().mean()
-        return contrast / 2 + config.geometry_weight * geometry, {"contrast": float(contrast / 2), "geometry": float(geometry)}
+        spoken = (text @ text.T - wanted)[off].square().mean()
+        seen = (image @ image.T - teacher[n] @ teacher[n].T)[off].square().mean()
+        geometry = spoken + config.image_geometry * seen
+        return contrast / 2 + config.geometry_weight * geometry, {"contrast": contrast.item() / 2, "geometry": geometry.item()}
 
     average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
     model.load_state_dict(average, strict=False)  # position ids are buffers

@@ -64,7 +64,15 @@ class Chain(nn.Module):
 
 
 def train(
-    pixels: Tensor, shares: Tensor, shape: AutoencoderConfig, config: FitConfig, folder: Path, *, seed: int, on_step: OnStep
+    pixels: Tensor,
+    shares: Tensor,
+    shape: AutoencoderConfig,
+    config: FitConfig,
+    folder: Path,
+    *,
+    seed: int,
+    on_step: OnStep,
+    identity: dict[str, str] | None = None,
 ) -> Chain:
     """Train the chain on squared error, then turn its codes to the axes of their own spectrum."""
     torch.manual_seed(seed)
@@ -76,7 +84,7 @@ def train(
         square = F.mse_loss(chain(x), x)
         return square, {"psnr": float(10 * torch.log10(4 / square.detach()))}
 
-    average = fit(chain, loss_at, config, folder, seed=seed, on_step=on_step)
+    average = fit(chain, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
     chain.load_state_dict(average)
     generator = torch.Generator().manual_seed(seed)
     natural_spectrum(chain, to_unit(pixels[torch.multinomial(shares, 1500, replacement=True, generator=generator)]))
@@ -136,7 +144,9 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
         _copy(blocks[i].downsamplers[0].conv, down)
         _copy(blocks[i + 1].resnets[0].conv_shortcut, widen)
     # The last widening is folded into the code; the features that reach the end are those before it.
-    last, code, norm = chain.widen[-1], chain.code, encoder.conv_norm_out
+    last: Any = chain.widen[-1]  # Modules: a ModuleList does not say which
+    code: Any = chain.code
+    norm = encoder.conv_norm_out
     narrow, wide, latent = last.in_channels, last.out_channels, code.out_channels
     groups = norm.num_groups
     size = wide // groups
@@ -204,7 +214,9 @@ def _place_decoder(chain: Chain, model: AutoencoderKL) -> None:
         if i + 1 < len(chain.up):
             _copy(decoder.up_blocks[i + 1].resnets[0].conv_shortcut, chain.narrow[i])
     # The last filter is reduced to its sum, so that one channel a colour reaches the end; the branches learn the rest.
-    last, leave, norm = chain.narrow[-1], chain.leave, decoder.conv_norm_out
+    last: Any = chain.narrow[-1]
+    leave: Any = chain.leave
+    norm = decoder.conv_norm_out
     mix = leave.weight.sum(dim=(2, 3))  # (3, c0)
     groups, size = norm.num_groups, last.out_channels // norm.num_groups
     colour = [g * size + 2 for g in range(3)]

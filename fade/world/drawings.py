@@ -141,7 +141,7 @@ def render(drawing: Drawing, size: int = SIZE) -> Image.Image:
     """The drawing on white, centred, its longer side ``size`` pixels; RGB."""
     import resvg_py
 
-    side = {"width": size} if drawing.wide else {"height": size}
+    side: dict[str, Any] = {"width": size} if drawing.wide else {"height": size}
     png = bytes(resvg_py.svg_to_bytes(svg_string=drawing.svg, skip_system_fonts=True, **side))
     picture = Image.open(io.BytesIO(png)).convert("RGBA")
     paper = Image.new("RGBA", (size, size), "white")

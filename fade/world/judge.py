@@ -87,6 +87,11 @@ def _recalibrate(model: ResNetForImageClassification, pixels: Tensor, shares: Te
     model.eval()
 
 
+def unseen(labels: Sequence[str]) -> set[str]:
+    """The concepts whose drawings the judge of styles never sees."""
+    return set(labels[::8])
+
+
 @torch.no_grad()
 def accuracy(model: ResNetForImageClassification, pixels: Tensor, names: Sequence[str], *, views: int = 0, seed: int = 0) -> Tensor:
     """1.0 where the top label is the name: (N,) on plain pictures, (views * N,) on distorted views."""

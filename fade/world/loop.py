@@ -6,7 +6,7 @@ Not the eraser's loop (``fade/training.py``): that one is accelerate's; this one
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -82,7 +82,7 @@ def _save(
     key: str,
     step: int,
     names: list[str],
-    weights: list[Tensor],
+    weights: Sequence[Tensor],
     average: list[Tensor],
     optimizer: torch.optim.AdamW,
     model: nn.Module,
@@ -99,7 +99,7 @@ def _save(
 
 
 def _restore(
-    file: Path, key: str, names: list[str], weights: list[Tensor], average: list[Tensor], optimizer: torch.optim.AdamW, model: nn.Module
+    file: Path, key: str, names: list[str], weights: Sequence[Tensor], average: list[Tensor], optimizer: torch.optim.AdamW, model: nn.Module
 ) -> int:
     """Load a checkpoint of the same training; a foreign or unreadable one is ignored (its writer replaces files whole)."""
     if not file.exists():

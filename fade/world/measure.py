@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +14,12 @@ from fade.concepts import fill
 from fade.imaging import read_pictures
 from fade.manifest import MANIFEST, read_manifest
 from fade.workshop import Workshop
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from fade.evaluation import Judge
 
 SEED = 9000  # of the base's own pictures here; no other stage draws from it
 EACH = 24
@@ -33,12 +41,14 @@ def measure(shop: Workshop, on_batch: Callable[[int, int], None] = lambda done, 
     return {
         "pictures": len(frame),
         "concepts": len(shop.vocabulary),
+        "weights_mb": sum(f.stat().st_size for f in (shop.root / shop.params.data.images).parent.rglob("*.safetensors")) / 1e6,
         "psnr_heldout": {"mean": float(distances.mean()), "min": float(distances.min()), "n": len(distances)},
         "judge": {
             "augmented_real": 100 * float(accuracy(model, pixels[~held], seen, views=5, seed=SEED).mean()),
             "heldout_artist": 100 * float(accuracy(model, pixels[held], unseen).mean()),
         },
         "base": own,
+        "styles": styles(shop, frame, pixels, on_batch),
         "text_cosines": cosines(shop),
     }
 
@@ -59,6 +69,40 @@ def own_pictures(shop: Workshop, on_batch: Callable[[int, int], None]) -> dict[s
         "seed": SEED,
         "weakest": dict(sorted(per.items(), key=lambda item: item[1])[:10]),
         "per_concept": per,
+    }
+
+
+def styles(shop: Workshop, frame: pd.DataFrame, pixels: Tensor, on_batch: Callable[[int, int], None]) -> dict[str, Any]:
+    """Does a style in the caption change the picture? The judge of styles on every concept in every style, one picture each.
+
+    Its own top-1 comes from the real drawings of concepts that it never saw.
+    """
+    from fade.evaluation import Judge
+    from fade.world.judge import accuracy, unseen
+
+    judge = Judge(str(Path(shop.local(shop.params.data.judge)) / "styles"), shop.base.device)
+    new = (frame["concept"].isin(unseen(shop.vocabulary.names)) & (frame["split"] == "train")).to_numpy(copy=True)
+    names, per = shop.vocabulary.names, {}
+    prompts = {s: [fill(shop.params.sampler.prompt, n, s) for n in names] for s in judge.labels}
+    drawn = shop.studio.draw([p for some in prompts.values() for p in some], [SEED], on_batch=on_batch)
+    odds = {style: judge(np.concatenate([drawn[p].pixels for p in some])).numpy() for style, some in prompts.items()}
+    for style in odds:
+        per[style] = 100 * float((odds[style].argmax(1) == judge.index(style)).mean())
+    return {
+        "best_pair": max((_of_two(odds, judge, a, b) for a, b in itertools.combinations(odds, 2)), key=lambda pair: min(pair.values())),
+        "judge_on_unseen_concepts": 100 * float(accuracy(judge.model, pixels[torch.from_numpy(new)], list(frame["style"][new])).mean()),
+        "unseen_drawings": int(new.sum()),
+        "base_top1": per,
+        "n_per_style": len(names),
+        "chance": 100 / len(judge.labels),
+    }
+
+
+def _of_two(odds: dict[str, np.ndarray], judge: Judge, a: str, b: str) -> dict[str, float]:
+    """How often the judge prefers the style that the caption named to the other of the two, percent; chance is 50."""
+    return {
+        named: 100 * float((odds[named][:, judge.index(named)] > odds[named][:, judge.index(other)]).mean())
+        for named, other in ((a, b), (b, a))
     }
 
 

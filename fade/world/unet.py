@@ -86,10 +86,12 @@ def train(
     *,
     seed: int,
     on_step: OnStep,
+    families: Sequence[str] | None = None,
     identity: dict[str, str] | None = None,
 ) -> UNet2DConditionModel:
-    """Train on latents (N, views, C, 8, 8) with each drawing's name and style; concepts are drawn equally often.
+    """Train on latents (N, views, C, 8, 8) with each drawing's name, style and family.
 
+    Concepts are drawn equally often, those of the emphasised families more often.
     Loss: mean squared error of the predicted noise at uniform timesteps; captions are dropped to the null prompt.
     """
     torch.manual_seed(seed)
@@ -98,6 +100,8 @@ def train(
     name_id = torch.tensor([concepts.index(n) for n in names])
     style_id = torch.tensor([style_set.index(s) for s in styles])
     shares = 1.0 / torch.bincount(name_id).float()[name_id]
+    if families is not None:
+        shares = shares * torch.tensor([config.emphasis if f in config.emphasised else 1.0 for f in families])
     model = build(config, latents.shape[2], states.shape[-1])
     scheduler = DDPMScheduler(**SCHEDULE)
 

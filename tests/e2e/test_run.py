@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
-SMALL = (
-    "neighborhood.images_per_concept=2", "evaluate.images_per_concept=2", "evaluate.rest_concepts=2", "evaluate.bootstrap=50",
-    "sampler.steps=4", "train.steps=6", "train.warmup=1", "train.checkpoint_every=3",
-)  # fmt: skip
-
-
-def fade(*arguments: str, runs: Path, cwd: Path = REPO, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the installed command in a process of its own."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "AWS_"))}
-    command = [sys.executable, "-m", "fade.cli", *arguments, "--runs-dir", str(runs)]
-    return subprocess.run(command, cwd=cwd, env={**clean, **(env or {})}, capture_output=True, text=True, timeout=900)
-
-
-def small(*more: str) -> list[str]:
-    return [part for item in (*SMALL, *more) for part in ("--set", item)]
+from tests.e2e.support import REPO, environment, fade, small
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +40,14 @@ def test_the_summary_has_every_key_and_the_evidence_is_there(first: tuple[Path, 
 @pytest.mark.timeout(1200)
 def test_the_same_run_again_makes_nothing_twice(first: tuple[Path, dict[str, object]]) -> None:
     runs, said = first
+    kept = {
+        p: p.stat().st_mtime_ns
+        for pattern in ("cache/pictures/*", "erase/*/*/adapter.safetensors", "erase/*/*/done.json")
+        for p in runs.glob(pattern)
+    }
     again = fade("run", "--target", "panda", "--json", *small(), runs=runs)
     assert again.returncode == 0, again.stderr
+    assert len(kept) > 100 and {p: p.stat().st_mtime_ns for p in kept} == kept
     other = json.loads(again.stdout)
     assert (other["adapter_sha256"], other["model_version"]) == (said["adapter_sha256"], "1")
     assert other["metrics"] == said["metrics"]
@@ -115,7 +106,9 @@ def test_bad_input_is_answered_with_a_code_and_a_sentence(
 @pytest.mark.timeout(300)
 def test_a_dead_prefect_server_is_known_at_once(first: tuple[Path, dict[str, object]]) -> None:
     runs, _ = first
+    start = time.monotonic()
     done = fade("run", *small(), runs=runs, env={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert time.monotonic() - start < 60
     assert done.returncode == 1 and "127.0.0.1:9" in done.stderr and "PREFECT_API_URL" in done.stderr
 
 
@@ -126,6 +119,8 @@ def test_a_dead_mlflow_server_keeps_the_adapter_for_later(first: tuple[Path, dic
     done = fade("run", *small("train.seed=5"), runs=tmp_path, env={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
     assert done.returncode == 1 and "127.0.0.1:9" in done.stderr
     (folder,) = [p.parent for p in tmp_path.glob("erase/panda/*/adapter.safetensors")]
-    later = fade("register", str(folder), runs=tmp_path)
+    clean = environment()  # without --runs-dir: the run knows its own
+    register = [sys.executable, "-m", "fade.cli", "register", str(folder)]
+    later = subprocess.run(register, cwd=REPO, env=clean, capture_output=True, text=True, timeout=300)
     assert later.returncode == 0, later.stderr
     assert later.stdout.strip() == "fade-panda version 1"

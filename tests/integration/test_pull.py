@@ -20,7 +20,7 @@ from fade.config import DataConfig
 from fade.errors import BusyError, DataError, FadeError, RemoteError, StorageError, UnknownNameError, UnreachableError
 from fade.tracked import hash_folder, listing_bytes
 from tasks.publish import publish
-from tasks.pull import Pulled, only_unreachable, pull, pull_task
+from tasks.pull import Pulled, pull, pull_task, worth_a_retry
 from tasks.remote import Remote
 
 ROOT = Path(__file__).parents[2]
@@ -417,12 +417,12 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(key, value)
 
 
-@pytest.mark.parametrize("error", [UnreachableError("x"), RemoteError("x"), DataError("x"), OSError("x")])
-def test_only_an_unreachable_remote_is_tried_again(error: Exception) -> None:
+@pytest.mark.parametrize("error", [UnreachableError("x"), BusyError("x"), RemoteError("x"), DataError("x"), OSError("x")])
+def test_only_a_silent_remote_or_another_pull_is_tried_again(error: Exception) -> None:
     from prefect.states import Failed
 
-    assert only_unreachable(None, None, Failed(data=error)) is isinstance(error, UnreachableError)
-    assert pull_task.retries == 2 and pull_task.retry_condition_fn is only_unreachable
+    assert worth_a_retry(None, None, Failed(data=error)) is isinstance(error, UnreachableError | BusyError)
+    assert pull_task.retries == 2 and pull_task.retry_condition_fn is worth_a_retry
 
 
 def test_publish_again_prunes_the_old_objects(origin: Path) -> None:

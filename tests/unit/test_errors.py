@@ -39,6 +39,7 @@ def test_an_unknown_name_crosses_too_with_its_offer() -> None:
     sent = UnknownNameError("concept", "pnada", KNOWN, stage="target")
     got = pickle.loads(pickle.dumps(sent))
     assert type(got) is UnknownNameError and str(got) == str(sent)
+    assert (got.kind, got.name, got.__dict__) == ("concept", "pnada", sent.__dict__)
 
 
 def test_an_unknown_name_offers_the_nearest() -> None:

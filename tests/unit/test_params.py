@@ -80,6 +80,11 @@ def test_the_last_override_wins(params_file: Path) -> None:
     assert load_params(params_file, ["train.steps=2", "train.steps=3"]).train.steps == 3
 
 
+@pytest.mark.parametrize(("text", "want"), [("inf", "inf"), ("nan", "nan"), ("1_0", "1_0"), ("fade/3e-3", "fade/3e-3")])
+def test_words_that_float_would_take_stay_words(params_file: Path, text: str, want: str) -> None:
+    assert load_params(params_file, [f"register.experiment='{text}'"]).register_.experiment == want
+
+
 WRONG = {
     "misspelt key": ("train.stpes=3", "unknown key train.stpes.", "did you mean train.steps?"),
     "misspelt section": ("trian.steps=3", "unknown key trian.", "did you mean train?"),
@@ -98,6 +103,8 @@ WRONG = {
     "no neighbours": ("neighborhood.k=0", "neighborhood.k = 0", "greater than or equal to 1"),
     "unknown choice": ("sampler.scheduler=dimm", "sampler.scheduler = 'dimm'", "'ddim'"),
     "prompt without its slot": ("sampler.prompt=a panda", "prompt needs the slot {concept}", "correct sampler."),
+    "prompt with a second slot": ("sampler.prompt='a {concept} by {artist}'", "and no other", "correct sampler."),
+    "prompt with half a slot": ("sampler.prompt='a {concept} {'", "stray brace", "correct sampler."),
     "no equals sign": ("train.steps", "'train.steps' is no section.key=value.", "--set train.steps=200"),
     "no key": ("=3", "'=3' is no section.key=value.", "--set"),
     "an empty part": ("train..steps=3", "'train..steps=3' is no section.key=value.", "--set"),

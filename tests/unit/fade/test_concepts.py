@@ -24,6 +24,11 @@ def test_slugs_are_safe_file_names(name: str, want: str) -> None:
     assert slug(name) == want
 
 
+def test_names_beyond_ascii_keep_apart() -> None:
+    slugs = {slug(name) for name in ("パンダ", "レモン", "crème", "crime", "cr me")}
+    assert len(slugs) == 5 and all(s.isascii() and s for s in slugs)
+
+
 def test_an_unknown_concept_is_answered_with_the_nearest_names() -> None:
     with pytest.raises(UnknownNameError) as caught:
         WORLD.index("grining cat")

@@ -10,7 +10,8 @@ import pytest
 
 from fade.config import load_params
 from fade.errors import FadeError
-from fade.lineage import Lineage, canonical, code_state, collect, compare, hash_inputs, hash_path, verdict, versions
+from fade.lineage import Lineage, canonical, code_state, collect, compare, hash_inputs, hash_path, verdict
+from fade.source import versions
 
 
 def record(tmp_path: Path, *overrides: str, flow: str | None = None) -> Lineage:
@@ -54,7 +55,7 @@ def test_an_override_is_told_with_both_values_and_moves_the_params_hash(tmp_path
 
 def test_a_key_that_one_side_lacks_is_a_difference(tmp_path: Path) -> None:
     a = record(tmp_path)
-    b = Lineage({**a.content, "data": {"md5": a.content["data"]["md5"], "files": {}}})
+    b = Lineage({**a.content, "data": {**a.content["data"], "files": {}}})
     assert [str(d) for d in compare(a, b)] == [f"data.files.emoji/a.png: {'1' * 32} -> nothing"]
 
 

@@ -56,6 +56,28 @@ def test_a_second_target_generates_nothing(studio: Studio) -> None:
     assert latents["target"].shape == (2, 4, 8, 8) and latents["neighbours"].shape == (2, 2, 4, 8, 8)
 
 
+def test_a_gap_in_the_cache_is_filled_with_the_same_bytes(studio: Studio) -> None:
+    hood = mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
+    before = training_latents(hood, studio)
+    studio.cache.path("pictures", studio.key("a panda", [5, 6])).unlink()
+    studio.cache.path("similarities", hood.cache_key).unlink()
+    again = mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
+    after = training_latents(again, studio)
+    assert 10 < studio.generated < 20  # its batch was made again, and no other
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_interrupted_draw_goes_on_where_it_was(studio: Studio) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mine("panda", WORLD, studio, Angles(), CONFIG, interrupt)  # type: ignore[arg-type]
+    first = studio.generated
+    mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
+    assert 0 < first < 10 and studio.generated == 10
+
+
 def test_other_seeds_are_other_pictures(studio: Studio) -> None:
     mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
     mine("panda", WORLD, studio, Angles(), CONFIG.model_copy(update={"seed": 6}))  # type: ignore[arg-type]

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fade.config import AutoencoderConfig, FitConfig
+from fade.config import AutoencoderConfig, FitConfig, PretrainConfig
 from fade.errors import DivergedError
 from fade.world import autoencoder, codec, drawings
+from fade.world.build import World
 from fade.world.loop import Logs, fit, one_cycle
 from fade.world.pictures import augment, soften, to_unit
 
@@ -101,3 +102,35 @@ def test_the_chain_becomes_the_autoencoders_encoder_exactly() -> None:
         found = model.encode(x).latent_dist.mode()
     assert torch.allclose(found, codes, atol=0.02 * float(codes.std()))
     assert model.config.scaling_factor == pytest.approx(float(1 / codes.std()), rel=0.1)
+
+
+def test_a_stage_is_made_again_only_when_its_own_settings_or_inputs_change(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def build(config: PretrainConfig) -> list[str]:
+        made.clear()
+        world = World(tmp_path, config)
+        world.stage("clip", lambda folder: made.append("clip"), ["clip"])
+        world.stage("unet", lambda folder: made.append("unet"), ["unet"], ["clip"])
+        world.stage("judge", lambda folder: made.append("judge"), ["judge"])
+        return list(made)
+
+    first = PretrainConfig()
+    assert build(first) == ["clip", "unet", "judge"] and build(first) == []
+    longer = first.model_copy(update={"unet": first.unet.model_copy(update={"steps": 7})})
+    assert build(longer) == ["unet"]
+    other = longer.model_copy(update={"clip": longer.clip.model_copy(update={"steps": 7})})
+    assert build(other) == ["clip", "unet"] and build(other) == []
+    assert build(other.model_copy(update={"seed": 1})) == ["clip", "unet", "judge"]
+
+
+def test_a_stage_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise DivergedError("the loss is nan.")
+
+    with pytest.raises(DivergedError):
+        World(tmp_path, PretrainConfig()).stage("clip", fail, ["clip"])
+    made: list[Path] = []
+    World(tmp_path, PretrainConfig()).stage("clip", made.append, ["clip"])
+    assert made == [tmp_path / "clip"]

@@ -1,0 +1,420 @@
+"""Speed and memory of the embedded default on the CPU, each beside what one would do otherwise, as ratios.
+
+    python bench/speed.py --out bench/results/speed.json
+    python bench/speed.py --only training --full --out bench/results/speed-full.json
+
+training  our default training against FADE's released loop, which makes its latents anew in every iteration (science.md 1.4)
+mining    the whole vocabulary in batches, from an empty cache, against one call of diffusers' pipeline a concept
+memory    peak resident memory of a training against that of plain generation
+flops     the UNet's rate as a share of what a plain matrix product reaches here
+
+Each part runs in a process of its own. Nothing else should run on the machine: the loads before and after are in the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import json
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+import torch
+
+from fade.base import Base
+from fade.base.model import quiet_libraries
+from fade.base.sampling import make_scheduler
+from fade.cache import Cache
+from fade.concepts import Vocabulary, fill, prompts
+from fade.config import SamplerConfig, load_params
+from fade.draws import rate
+from fade.errors import FadeError
+from fade.job import ADAPTER, Job, write_json
+from fade.mesh import Mesh
+from fade.methods import Batch, get_method
+from fade.neighborhood import Neighborhood, mine
+from fade.seeds import named_seed
+from fade.training import Denoiser, train
+from fade.workshop import Workshop
+from tasks.environment import quiet
+
+COMPARED = {
+    "training": ("ours", "released", "seconds", "10 or more"),
+    "mining": ("ours", "pipeline", "seconds", "4 or more"),
+    "memory": ("training", "generation", "peak_mb", "1.3 or less"),
+}
+"""Part -> what is compared with what, in which unit, and the goal of the ratio."""
+SOLVER = SamplerConfig(scheduler="ddim", steps=30, guidance_scale=3.0)  # of the released loop
+SIDES = 256 / 512, 448 / 512  # its smallest and largest picture, as shares of the size that the base was trained for
+TEMPLATES = ("a photo of a {concept}", "a picture of a {concept}", "an image of a {concept}")  # three there; the words are ours
+MEMORY_STEPS, FLOPS_BATCH, MATMUL = 20, 32, 2048
+
+
+def workshop(asked: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> Workshop:
+    """Files go to ``folder``, pictures come from the runs folder's cache."""
+    shop = Workshop(load_params(overrides=[*asked.set, *overrides]), asked.target, folder)
+    shop.cache = Cache(asked.runs_dir / "cache")
+    return shop
+
+
+def training(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Seconds and ERB of our default, of the released loop, and of the released loss on our stored latents."""
+    import_trainer()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # as the trainer's own process does
+    recipe = ("method.name=fade", "method.variant=release", *get_method("fade", "release").recipe)
+    shop, other = workshop(asked, folder), workshop(asked, folder, recipe)
+    for name in ("base", "judge", "encoder"):
+        other.__dict__[name] = getattr(shop, name)
+    hood = mine(asked.target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood)
+    ours, stored = timed(shop, hood), timed(other, hood)
+    steps = other.params.train.steps
+    released = literal(other, hood, steps if asked.full else min(asked.iterations, steps))
+    erb: dict[str, Any] = {"ours": ours["metrics"]["ERB"], "released": released.get("metrics", stored["metrics"])["ERB"]}
+    erb["ours_same_or_better"] = erb["ours"] >= erb["released"]
+    erb["released_from"] = "the released loop" if "metrics" in released else "the released loss and settings on our stored latents"
+    out = {"target": asked.target, "neighbours": hood.neighbours, "ours": ours, "released": released, "release_on_stored_latents": stored}
+    return {**out, "recipe": recipe, "ratio": released["seconds"] / ours["seconds"], "ERB": erb}
+
+
+def import_trainer() -> None:
+    """What the trainer imports only when it begins: neither its speed nor its memory is that of an import."""
+    for name in ("accelerate", "peft"):
+        importlib.import_module(name)
+
+
+def timed(shop: Workshop, hood: Neighborhood) -> dict[str, Any]:
+    """Train in this process (insertion, checkpoints and saving included, imports and loading not), then judge."""
+    from tasks.train import write_job
+
+    job, marks = write_job(shop, hood, {}), [time.perf_counter()]
+    adapter = train(job, shop.base, lambda row: marks.append(time.perf_counter()))
+    seconds = time.perf_counter() - marks[0]
+    steps = [b - a for a, b in itertools.pairwise(marks)]
+    return {"seconds": seconds, "median_step_seconds": median(steps), "n": len(steps), **judged(shop, hood, adapter)}
+
+
+def judged(shop: Workshop, hood: Neighborhood, adapter: Path) -> dict[str, Any]:
+    """The project's own evaluation."""
+    from tasks.evaluate import evaluate
+
+    numbers = evaluate(shop, hood, adapter).numbers
+    return {key: numbers[key] for key in ("metrics", "base_metrics", "intervals")}
+
+
+def literal(shop: Workshop, hood: Neighborhood, iterations: int) -> dict[str, Any]:
+    """Iterations of the released loop: latents by the pipeline's loop with the adapter on, the released loss, a step of AdamW."""
+    from tasks.train import write_job
+
+    job, method, base = write_job(shop, hood, {}), get_method("fade", "release"), shop.base
+    config, whole = job.train, iterations == job.train.steps
+    mesh = Mesh.insert(base.unet, job.mesh, seed=config.seed)
+    optimizer = torch.optim.AdamW(mesh.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    predictor = Denoiser(base.unet, mesh)
+    seconds: list[float] = []
+    regenerate(base, job, -1)  # not counted
+    rows, hook = watch_calls(base)
+    try:
+        for step in range(iterations):
+            start = time.perf_counter()
+            batch = regenerate(base, job, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step, config, ramp=method.ramp)
+            loss, _ = method.loss(predictor, batch, job.method)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            seconds.append(time.perf_counter() - start)
+        if whole:
+            mesh.save(job.out / ADAPTER, job.provenance)
+    finally:
+        hook.remove()
+        mesh.remove()
+    return {
+        "seconds": sum(seconds) / iterations * config.steps, "extrapolated": not whole, "steps": config.steps, "n": iterations,
+        "median_iteration_seconds": median(seconds), "mean_iteration_seconds": mean(seconds),
+        "unet_calls_an_iteration": len(rows) / iterations,
+        "unet_calls_expected": (1 + len(TEMPLATES) + len(job.neighbours)) * SOLVER.steps / 2 + 2,  # stops average 15; 2 for the loss
+        "note": "stops and sizes are random, so the mean is multiplied. Cheaper than the release (about 151 calls): prompts are encoded "
+        "once, and the templates' latents are made but enter no loss, since our form takes its negatives from the target's.",
+        **(judged(shop, hood, job.out / ADAPTER) if whole else {}),
+    }  # fmt: skip
+
+
+def regenerate(base: Base, job: Job, step: int) -> Batch:
+    """New latents, each prompt's at a random step of its trajectory: the target's, its three templates', its neighbours'."""
+    generator = torch.Generator().manual_seed(named_seed(job.train.seed, "released", step))
+    n, (channels, full, _) = job.train.batch_target, base.latent_shape
+    low, high = (round(share * full) for share in SIDES)
+    side = int(torch.randint(low, high + 1, (1,), generator=generator))
+    names = prompts(job.prompt, job.neighbours)
+    wanted = [fill(job.prompt, job.target), *(fill(template, job.target) for template in TEMPLATES), *names]
+    null = base.encode([job.negative_prompt])
+    made = [trajectory(base, base.encode([prompt] * n), null, (n, channels, side, side), generator) for prompt in wanted]
+    (x, t), kept = made[0], made[1 + len(TEMPLATES) :]
+    x_adj, t_adj = torch.cat([pair[0] for pair in kept]), torch.cat([pair[1] for pair in kept])
+    which = torch.arange(len(names)).repeat_interleave(n)
+    return Batch(x, t, x_adj, t_adj, base.encode(wanted[:1]), null, base.encode(names), which)
+
+
+@torch.no_grad()
+def trajectory(
+    base: Base, e: torch.Tensor, null: torch.Tensor, shape: tuple[int, ...], generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents (n, C, h, w) after 1 to 29 of 30 DDIM steps by the model as it is now, and their timesteps (n,)."""
+    scheduler = make_scheduler(base.scheduler.config, SOLVER)
+    scheduler.set_timesteps(SOLVER.steps)
+    stop = int(torch.randint(1, SOLVER.steps, (1,), generator=generator))
+    x, both = torch.randn(shape, generator=generator), torch.cat([null.expand_as(e), e])
+    for t in scheduler.timesteps[:stop]:
+        u, c = base.predict_noise(torch.cat([x, x]), t.expand(len(both)), both).chunk(2)
+        x = scheduler.step(u + SOLVER.guidance_scale * (c - u), t, x, return_dict=False)[0]
+    return x, scheduler.timesteps[stop].expand(len(x))
+
+
+def watch_calls(base: Base) -> tuple[list[int], Any]:
+    """A list that grows by the batch of each UNet call, and the hook to remove."""
+    rows: list[int] = []
+    return rows, base.unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+
+
+def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Seconds to mine the vocabulary from an empty cache, and to make the same pictures with a pipeline call a concept."""
+    from diffusers import StableDiffusionPipeline
+
+    shop = Workshop(load_params(overrides=asked.set), "", folder)  # the folder is new, hence its cache is empty
+    vocabulary = Vocabulary(shop.vocabulary.concepts[: asked.concepts], shop.vocabulary.styles)
+    base, sampler, config, encoder = shop.base, shop.params.sampler, shop.params.neighborhood, shop.encoder
+    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    wanted = prompts(sampler.prompt, vocabulary.names)
+    parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipe = StableDiffusionPipeline(scheduler=make_scheduler(base.scheduler.config, sampler), **parts, **absent)
+    pipe.set_progress_bar_config(disable=True)
+
+    def plain(prompt: str) -> np.ndarray:
+        how = {"num_inference_steps": sampler.steps, "guidance_scale": sampler.guidance_scale, "negative_prompt": sampler.negative_prompt}
+        noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+        pictures: np.ndarray = pipe(prompt, num_images_per_prompt=len(seeds), generator=noise, output_type="np", **how).images
+        return pictures
+
+    encoder(base.decode(base.sample(wanted[:1] * len(seeds), seeds, sampler)))  # both sides warm
+    plain(wanted[0])
+    start = time.perf_counter()
+    mine(vocabulary.names[0], vocabulary, shop.studio, encoder, config)
+    ours, made = time.perf_counter() - start, shop.studio.generated
+    if made != len(wanted) * len(seeds):
+        raise FadeError(f"{made} pictures were made where {len(wanted) * len(seeds)} were wanted.", stage="mining", action="report this.")
+    each, differences, drawn = [], [], shop.studio.draw(wanted, seeds)
+    for prompt in wanted:
+        start = time.perf_counter()
+        pictures = plain(prompt)
+        each.append(time.perf_counter() - start)
+        differences.append(float(np.abs((255 * pictures).round() - drawn[prompt].pixels).mean()))
+    return {
+        "concepts": len(wanted), "images_per_concept": len(seeds), "batch_size": sampler.batch_size,
+        "ours": {"seconds": ours, "n": 1, "includes": "pictures, cache, CLIP features, similarities"},
+        "pipeline": {"seconds": sum(each), "median_concept_seconds": median(each), "n": len(each), "includes": "pictures"},
+        "ratio": sum(each) / ours, "mean_difference_of_a_pixel": mean(differences),  # of 255: both sides made the same pictures
+        "as_shipped": (shipped := as_shipped(base, wanted, len(seeds))), "ratio_as_shipped": shipped["seconds"] / ours,
+    }  # fmt: skip
+
+
+def as_shipped(base: Base, wanted: list[str], n: int, timed: int = 6) -> dict[str, Any]:
+    """The pipeline as diffusers loads and calls it: the directory's own scheduler, 50 steps, guidance 7.5. A few calls are timed."""
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(base.path, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    each = []
+    for prompt in wanted[: timed + 1]:
+        start = time.perf_counter()
+        pipe(prompt, num_images_per_prompt=n, generator=torch.Generator().manual_seed(0), output_type="np")
+        each.append(time.perf_counter() - start)
+    seconds = median(each[1:])  # the first warms up
+    what = "StableDiffusionPipeline.from_pretrained(base)(prompt, num_images_per_prompt=n)"
+    return {"seconds": seconds * len(wanted), "median_concept_seconds": seconds, "n": timed, "extrapolated": True, "call": what}
+
+
+def memory(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Peak resident memory, MiB: medians over fresh processes. The job is mined in another, so that theirs make no pictures."""
+    job = child(asked, "job", folder)["job"]
+
+    def peaks(latents: int) -> dict[str, Any]:
+        found = [child(asked, "resident", folder, "--job", job, "--latents", str(latents)) for _ in range(asked.repeats)]
+        return {key: median(one[key] for one in found) for key in found[0]} | {"n": len(found)}
+
+    trained = peaks(0)
+    rows = int(trained["largest_unet_call"])
+    same, strict = peaks(rows), peaks((rows + 1) // 2)
+    return {
+        "same_batch": f"{rows} pictures at once, as many as training's largest UNet call has latents; guidance makes calls of "
+        f"{same['largest_unet_call']} rows of them. strict: half as many pictures, calls of {strict['largest_unet_call']} rows",
+        "training_steps": MEMORY_STEPS, "training": trained, "generation": same, "generation_strict": strict,
+        "ratio": trained["peak_mb"] / same["peak_mb"], "ratio_strict": trained["peak_mb"] / strict["peak_mb"],
+    }  # fmt: skip
+
+
+def write_short_job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The job whose training is weighed."""
+    from tasks.train import write_job
+
+    shop = workshop(asked, folder, (f"train.steps={MEMORY_STEPS}", f"train.warmup={MEMORY_STEPS}"))
+    hood = mine(asked.target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood)
+    return {"job": str(write_job(shop, hood, {}).write())}
+
+
+def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Memory of this process before and after making ``asked.latents`` pictures at once; 0: before and after a training."""
+    quiet_libraries()
+    if not asked.latents:
+        import_trainer()
+    job, sampler = Job.read(asked.job), load_params(overrides=asked.set).sampler
+    base = Base.load(job.base)
+    loaded, (rows, _) = peak_mb(), watch_calls(base)
+    if asked.latents:
+        n = asked.latents
+        base.decode(base.sample([fill(job.prompt, job.target)] * n, range(n), sampler.model_copy(update={"batch_size": n})))
+    else:
+        train(job.model_copy(update={"out": Path(tempfile.mkdtemp(dir=folder))}), base)
+    return {"loaded_mb": loaded, "peak_mb": peak_mb(), "largest_unet_call": max(rows)}
+
+
+def peak_mb() -> float:
+    """Linux hands the peak of the process that started this one on to it; that one has the same imports and no model."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts KiB
+
+
+def flops(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """GFLOP/s of the UNet's forward pass and of two kinds of training step, as shares of a matrix product's."""
+    shop = workshop(asked, folder)
+    base, names, generator = shop.base, shop.vocabulary.names, torch.Generator().manual_seed(0)
+    x = torch.randn((FLOPS_BATCH, *base.latent_shape), generator=generator)
+    t = torch.randint(int(base.scheduler.config.num_train_timesteps), (FLOPS_BATCH,), generator=generator)
+    emb = base.encode([fill(shop.params.sampler.prompt, names[i % len(names)]) for i in range(FLOPS_BATCH)])
+
+    @torch.no_grad()
+    def forward() -> None:
+        base.predict_noise(x, t, emb)
+
+    def step() -> None:
+        base.predict_noise(x, t, emb).square().mean().backward()
+        base.unet.zero_grad(set_to_none=True)
+
+    a, b = torch.randn((2, MATMUL, MATMUL), generator=generator)
+    best = 2 * MATMUL**3 / min(seconds_of(lambda: torch.mm(a, b), 20)) / 1e9
+    found = {"forward": gauge(forward, best)}
+    mesh = Mesh.insert(base.unet, shop.params.mesh, seed=0)
+    found["adapter_step"] = gauge(step, best)
+    mesh.remove()
+    base.unet.requires_grad_(True)
+    found["full_step"] = gauge(step, best)
+    return {
+        "batch": FLOPS_BATCH, "matmul": {"size": MATMUL, "gflop_per_s": best, "what": "torch.mm, float32, best of 20"}, **found,
+        "counts": "matrix products and convolutions, forward and, in a step, backward; attention's products are counted on the math "
+        "kernel, the counter having no formula for the CPU's fused one. Missed: elementwise work, norms, softmax, resizing, the optimiser.",
+    }  # fmt: skip
+
+
+def gauge(work: Callable[[], None], best: float) -> dict[str, Any]:
+    """FLOPs of ``work`` and its speed, also as a share of ``best`` (GFLOP/s)."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    gflop, seconds = counter.get_total_flops() / 1e9, seconds_of(work, 15)
+    speed = gflop / median(seconds)
+    return {"gflop": gflop, "median_seconds": median(seconds), "n": len(seconds), "gflop_per_s": speed, "share_of_matmul": speed / best}
+
+
+def seconds_of(work: Callable[[], Any], n: int) -> list[float]:
+    """Seconds of ``n`` calls after two that are not counted."""
+    marks = []
+    for _ in range(n + 3):
+        marks.append(time.perf_counter())
+        work()
+    return [b - a for a, b in itertools.pairwise(marks)][2:]
+
+
+PARTS = {"training": training, "mining": mining, "memory": memory, "flops": flops}
+INNER = {"job": write_short_job, "resident": resident}
+
+
+def child(asked: argparse.Namespace, part: str, folder: Path, *extra: str) -> dict[str, Any]:
+    """A part in a process of its own, this file again. What it complains of stands on stderr."""
+    command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--part", part, "--folder", str(folder), *extra]
+    status = subprocess.run(command, stdout=sys.stderr).returncode
+    if status:
+        raise SystemExit(f"{part} ended with status {status}; its reason stands above.")
+    found: dict[str, Any] = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    """A part as a line or a few of the table."""
+    if name == "flops":
+        for key in ("forward", "adapter_step", "full_step"):
+            print(f"flops     {key:14}{found[key]['gflop_per_s']:8.1f} GFLOP/s, {100 * found[key]['share_of_matmul']:.0f} % of torch.mm")
+        return
+    *sides, unit, goal = COMPARED[name]
+    pair = [f"{side} {found[side][unit]:.1f}{' (extrapolated)' * found[side].get('extrapolated', False)}" for side in sides]
+    print(f"{name:10}{'  '.join(pair)} {unit}, ratio {found['ratio']:.2f} (goal: {goal})", flush=True)
+    for side, part in found.items():
+        if isinstance(part, dict) and "metrics" in part:
+            print(f"  {side:27}" + "  ".join(f"{key} {value:5.1f}" for key, value in part["metrics"].items()), flush=True)
+
+
+def main() -> None:
+    """Measure the parts that were asked for, print a table, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--target", default="panda", help="concept to erase in training and memory")
+    parser.add_argument("--iterations", type=int, default=5, help="released iterations that are timed")
+    parser.add_argument("--full", action="store_true", help="run all released iterations, and judge what they give")
+    parser.add_argument("--concepts", type=int, default=None, help="mine only the first so many concepts")
+    parser.add_argument("--repeats", type=int, default=3, help="processes behind each number of memory")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--out", type=Path, default=None)
+    for inner, kind in (("--part", str), ("--folder", Path), ("--job", Path), ("--latents", int)):
+        parser.add_argument(inner, type=kind, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if min(asked.iterations, asked.repeats, 1 if asked.concepts is None else asked.concepts) < 1:
+        parser.error("--iterations, --repeats and --concepts must be at least 1")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these are the CPU's numbers
+    os.environ.setdefault("PREFECT_HOME", str((asked.runs_dir / "prefect").absolute()))  # not the user's home
+    try:
+        quiet(asked.runs_dir)
+        load_params(overrides=asked.set)  # a wrong override fails before anything is measured
+        if asked.part:
+            write_json(asked.folder / f"{asked.part}.json", (PARTS | INNER)[asked.part](asked, asked.folder))
+            return
+    except FadeError as error:
+        raise SystemExit(str(error)) from None
+    before, found = os.getloadavg()[0], {}
+    for name in asked.only:
+        with tempfile.TemporaryDirectory(prefix="fade-speed-") as folder:
+            found[name] = child(asked, name, Path(folder))
+        show(name, found[name])
+    machine = {"machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+    goals = {name: row[-1] for name, row in COMPARED.items()}
+    facts = {**machine, "torch": torch.__version__, "load": (before, os.getloadavg()[0]), "ratio_goals": goals}
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(asked.out, {"command": shlex.join(["python", "bench/speed.py", *sys.argv[1:]]), **facts, **found})
+
+
+if __name__ == "__main__":
+    main()

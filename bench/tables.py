@@ -1,0 +1,244 @@
+"""Write docs/results.md from the results that lie in bench/results; every table names the command that re-creates it.
+
+python bench/tables.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS, PAGE = Path("bench/results"), Path("docs/results.md")
+GOALS = {"A_er": 97.0, "A_adj": 96.0, "A_heldout": 96.0, "A_rest": 98.0, "ERB": 96.0}
+"""What was asked of every target: A_er and ERB absolute, the others in percent of the original model's."""
+
+
+def load(name: str) -> Any:
+    """A result, or None when it has not been measured."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Markdown; the first column is text, the others numbers."""
+    line = "|".join(["---", *["--:"] * (len(head) - 1)])
+    return [f"| {' | '.join(head)} |", f"|{line}|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def share(row: dict[str, Any], key: str) -> float:
+    """A metric as the goals count it."""
+    value = float(row["metrics"][key])
+    return value if key in ("A_er", "ERB") else 100 * value / row["base_metrics"][key]
+
+
+def targets(found: dict[str, Any]) -> list[str]:
+    """One row a target; what misses its goal is bold."""
+    rows = []
+    for row in found["rows"]:
+        cells = []
+        for key, goal in GOALS.items():
+            value = share(row, key)
+            pair = (
+                f"{value:.1f}" if key in ("A_er", "ERB") else f"{row['base_metrics'][key]:.1f} -> {row['metrics'][key]:.1f} ({value:.1f} %)"
+            )
+            cells.append(pair if value >= goal else f"**{pair}**")
+        rows.append([row["target"], *cells, f"{row['seconds']['train']:.0f}", f"{row['seconds']['total']:.0f}"])
+    met = {key: sum(share(row, key) >= goal for row in found["rows"]) for key, goal in GOALS.items()}
+    n = len(found["rows"])
+    head = ["target", "A_er", "A_adj", "A_heldout", "A_rest", "ERB", "train, s", "all, s"]
+    per = found["rows"][0]["n"]["per_concept"]
+    erb = [row["metrics"]["ERB"] for row in found["rows"]]
+    return [
+        (
+            f"Seed {found['rows'][0]['seed']}, {per} pictures a concept, `params.yaml` unchanged between targets; it was tuned on "
+            f"others (see below). Accuracies: original -> erased (share kept); **bold** misses its goal."
+        ),
+        "",
+        *table(head, rows),
+        f"Goals: A_er >= 97, A_adj and A_heldout >= 96 % and A_rest >= 98 % of the original's, ERB >= 96. Met by (of {n}): "
+        + ", ".join(f"{key} {count}" for key, count in met.items())
+        + f". ERB: mean {np.mean(erb):.1f}, standard deviation {np.std(erb, ddof=1):.1f}, lowest {min(erb):.1f}.",
+        "",
+        "`python bench/targets.py --out bench/results/targets.json`",
+        "",
+    ]
+
+
+def world(found: dict[str, Any]) -> list[str]:
+    """The numbers of the embedded world, each beside what was asked of it."""
+    base, judge, cosines, styles = found["base"], found["judge"], found["text_cosines"], found["styles"]
+    psnr = found["psnr_heldout"]
+    best = sorted(styles["base_top1"].items(), key=lambda item: -item[1])
+    rows = [
+        ["pictures, concepts", ">= 450, >= 64", f"{found['pictures']}, {found['concepts']}"],
+        ["autoencoder, PSNR on held-out drawings", ">= 24 dB", f"{psnr['mean']:.1f} dB (lowest {psnr['min']:.1f}, n {psnr['n']})"],
+        ["judge, top-1 on augmented real drawings", ">= 97 %", f"{judge['augmented_real']:.1f} %"],
+        ["judge, top-1 on the artist held out", "reported", f"{judge['heldout_artist']:.1f} %"],
+        [f"base, judge's top-1 on its own pictures ({base['n_per_concept']} a concept)", ">= 97 %", f"{base['mean_top1']:.1f} %"],
+        ["base, share of concepts with at least 85 %", ">= 90 %", f"{base['share_of_concepts_at_85']:.1f} %"],
+        ["all weights together", "<= 40 MB", f"{found['weights_mb']:.1f} MB"],
+        [
+            "cosine between prompts' token states, within / across families",
+            "reported",
+            f"{cosines['states']['within']:.2f} / {cosines['states']['across']:.2f}",
+        ],
+        [
+            f"judge of styles, top-1 on drawings of unseen concepts (n {styles['unseen_drawings']})",
+            "reported",
+            f"{styles['judge_on_unseen_concepts']:.1f} %",
+        ],
+        [
+            'base, pictures "in the A style" and "in the B style", told apart by the judge of styles (chance 50 %)',
+            ">= 80 %",
+            ", ".join(f"{name} {value:.1f} %" for name, value in styles["best_pair"].items()),
+        ],
+        [
+            f"base, the style named among all {len(best)} (chance {styles['chance']:.0f} %)",
+            "reported",
+            ", ".join(f"{name} {value:.0f}" for name, value in best),
+        ],
+    ]
+    weak = ", ".join(f"{name} {value:.0f}" for name, value in base["weakest"].items())
+    families = ", ".join(f"{name} {value:.2f}" for name, value in sorted(cosines["families"].items(), key=lambda item: -item[1]))
+    return [
+        *table(["number", "wanted", "measured"], rows),
+        f"Weakest concepts (%): {weak}.",
+        "",
+        f"Cosines within the families: {families}.",
+        "",
+        "`python bench/world.py --out bench/results/world.json --pages docs/images`",
+        "",
+    ]
+
+
+def tuning(found: dict[str, Any]) -> list[str]:
+    """One row a setting: means over the tuning targets."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in found["rows"]:
+        groups.setdefault(" ".join(row["overrides"]) or "as they were", []).append(row)
+    rows = [
+        [
+            f"`{name}`",
+            ", ".join(r["target"] for r in some),
+            *(f"{np.mean([share(r, key) for r in some]):.1f}" for key in GOALS),
+            f"{np.mean([r['train_seconds'] for r in some]):.0f}",
+        ]
+        for name, some in groups.items()
+    ]
+    head = ["setting", "tried on", "A_er", "A_adj, % kept", "A_heldout, % kept", "A_rest, % kept", "ERB", "train, s"]
+    return [
+        "Means over the targets that each was tried on.",
+        "",
+        *table(head, rows),
+        "`python bench/tune.py --try ... --out bench/results/tuning.json`",
+        "",
+    ]
+
+
+def esd(found: dict[str, Any]) -> list[str]:
+    """What a literal ESD-x does to the neighbours."""
+    rows = [
+        [r["target"], str(r["steps"]), f"{r['A_er']:.1f}", f"{r['A_adj_base']:.1f}", f"{r['A_adj']:.1f}", f"{r['lost']:.1f}"]
+        for r in found["rows"]
+    ]
+    mean = found["summary"]
+    return [
+        (
+            f"Trained (rate {found['lr']:g}, seed {found['seed']}) until the target is gone. "
+            f"Mean loss of A_adj: **{mean['mean_lost']:.1f} points** "
+            f"(standard deviation {mean['spread']:.1f}, n {mean['n']})."
+        ),
+        "",
+        *table(["target", "steps", "A_er", "A_adj, original", "A_adj, erased", "lost"], rows),
+        "`python bench/esd.py --out bench/results/esd.json`",
+        "",
+    ]
+
+
+def speed(found: dict[str, Any]) -> list[str]:
+    """Ratios, with their goals."""
+    rows = []
+    if "training" in found:
+        part = found["training"]
+        how = (
+            f"released loop, {part['released']['n']} iterations timed, extrapolated"
+            if part["released"]["extrapolated"]
+            else "released loop"
+        )
+        ours = f"{part['ours']['seconds']:.0f} s (ERB {part['ERB']['ours']:.1f})"
+        rows.append(
+            [
+                f"training against the {how}",
+                ours,
+                f"{part['released']['seconds']:.0f} s (ERB {part['ERB']['released']:.1f})",
+                f"{part['ratio']:.0f}",
+                ">= 10",
+            ]
+        )
+    if "mining" in found:
+        part = found["mining"]
+        rows.append(
+            [
+                "mining against a pipeline call a concept, same solver and steps",
+                f"{part['ours']['seconds']:.0f} s",
+                f"{part['pipeline']['seconds']:.0f} s",
+                f"{part['ratio']:.2f}",
+                ">= 4",
+            ]
+        )
+        rows.append(
+            [
+                f"mining against that call as diffusers ships it (50 steps; {part['as_shipped']['n']} timed, extrapolated)",
+                f"{part['ours']['seconds']:.0f} s",
+                f"{part['as_shipped']['seconds']:.0f} s",
+                f"{part['ratio_as_shipped']:.1f}",
+                ">= 4",
+            ]
+        )
+    if "memory" in found:
+        part = found["memory"]
+        rows.append(
+            [
+                "peak memory, training against generation",
+                f"{part['training']['peak_mb']:.0f} MiB",
+                f"{part['generation']['peak_mb']:.0f} MiB",
+                f"{part['ratio']:.2f}",
+                "<= 1.3",
+            ]
+        )
+    out = table(["", "ours", "the other", "ratio", "goal"], rows)
+    if "flops" in found:
+        part = found["flops"]
+        head = ["UNet, batch " + str(part["batch"]), "GFLOP/s", f"share of torch.mm ({part['matmul']['gflop_per_s']:.0f} GFLOP/s)"]
+        names = {"forward": "forward", "adapter_step": "step of an adapter", "full_step": "step of all weights"}
+        out += table(
+            head, [[text, f"{part[key]['gflop_per_s']:.0f}", f"{100 * part[key]['share_of_matmul']:.0f} %"] for key, text in names.items()]
+        )
+    return [*out, f"{found['cores']} cores, {found['machine']}, torch {found['torch']}. `{found['command']}`", ""]
+
+
+PARTS = {
+    "world": ("The embedded world", world),
+    "targets": ("Reported targets, one setting", targets),
+    "tuning": ("How the setting was chosen", tuning),
+    "esd": ("Does this world show the problem? A literal ESD-x on six tight targets", esd),
+    "speed": ("Speed and memory", speed),
+}
+
+
+def main() -> None:
+    """Every part that has been measured."""
+    lines = ["# Results", "", "Written by `python bench/tables.py` from `bench/results/`; the commands below re-create those files.", ""]
+    for name, (title, part) in PARTS.items():
+        found = load(name)
+        if found is not None:
+            lines += [f"## {title}", *part(found)]
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Compare settings on the tuning targets, in one process: the same base, the same mined pictures, the same judged seeds.
+
+Each --try is one setting: overrides of params.yaml, separated by blanks; an empty one is params.yaml itself. The reported
+targets of bench/targets.py are refused.
+
+    python bench/tune.py --try "" --try "train.lr=1e-3 method.adjacency_weight=10" --out bench/results/tuning.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from targets import REPORTED, TUNING
+
+from fade.config import load_params
+from fade.workshop import Workshop
+
+MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
+
+
+def cell(first: Workshop, overrides: list[str], target: str, runs: Path) -> dict[str, Any]:
+    """Mine, train and judge one target with one setting; the models are those of ``first``."""
+    from fade.training import train
+    from tasks.evaluate import evaluate
+    from tasks.mine import mine
+    from tasks.train import write_job
+
+    shop = Workshop(load_params(overrides=overrides), target, runs)
+    for name in ("base", "judge", "encoder"):
+        shop.__dict__[name] = getattr(first, name)
+    hood = mine(shop)
+    start = time.perf_counter()
+    adapter = train(write_job(shop, hood, {}), base=shop.base)
+    seconds = time.perf_counter() - start
+    numbers = evaluate(shop, hood, adapter).numbers
+    kept = {k: 100 * numbers["metrics"][k] / numbers["base_metrics"][k] for k in ("A_adj", "A_heldout", "A_rest")}
+    picked = {k: numbers[k] for k in ("metrics", "base_metrics", "neighbours", "heldout", "confusion")}
+    return {"target": target, "overrides": overrides, "train_seconds": round(seconds, 1), "kept": kept, **picked}
+
+
+def main() -> None:
+    """Every setting on every tuning target; a table as it goes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--try", dest="tries", action="append", default=[], metavar="OVERRIDES")
+    parser.add_argument("--targets", nargs="*", default=list(TUNING))
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=None)
+    asked = parser.parse_args()
+    if reported := sorted(set(asked.targets) & set(REPORTED)):
+        parser.error(f"{', '.join(reported)}: reported targets are never tuned on; choose others.")
+    first = Workshop(load_params(), asked.targets[0], asked.runs_dir)
+    rows = []
+    for text in asked.tries or [""]:
+        some = []
+        for target in asked.targets:
+            row = cell(first, shlex.split(text), target, asked.runs_dir)
+            some.append(row)
+            m, kept = row["metrics"], row["kept"]
+            parts = "  ".join(f"{k[2:]} {m[k]:5.1f} ({kept[k]:5.1f} % kept)" for k in kept)
+            print(f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  {row['train_seconds']:5.1f} s", flush=True)
+        means = "  ".join(f"{k} {np.mean([r['metrics'][k] for r in some]):.1f}" for k in MEASURED)
+        print(f"[{text or 'params.yaml'}]  {means}", flush=True)
+        rows += some
+        if asked.out:
+            asked.out.parent.mkdir(parents=True, exist_ok=True)
+            asked.out.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

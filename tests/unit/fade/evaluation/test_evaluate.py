@@ -1,0 +1,102 @@
+"""The evaluation on pictures whose answer is known by hand: which model, which group, which seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from fade.concepts import Concept, Vocabulary
+from fade.config import EvaluateConfig, SamplerConfig
+from fade.evaluation.evaluate import evaluate, measured
+from fade.studio import Pictures
+
+NAMES = ("panda", "bear", "koala", "rose", "taxi")
+WORLD = Vocabulary(tuple(Concept(name, "all") for name in NAMES))
+CONFIG = EvaluateConfig(images_per_concept=4, rest_concepts=1, seed=50, bootstrap=100)
+
+
+class Switch:
+    """A mesh that only knows whether it is on."""
+
+    on = True
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        self.on = False
+        yield
+        self.on = True
+
+
+class Painter:
+    """Pictures whose grey level is the label that the judge will give; the erased model draws pandas and half the bears as koalas."""
+
+    def __init__(self, mesh: Switch) -> None:
+        self.mesh, self.base, self.sampler, self.asked = mesh, None, SamplerConfig(), []  # type: ignore[var-annotated]
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: Any = None) -> dict[str, Pictures]:
+        assert self.mesh.on == bool(adapter), "the adapter must be off for the base's pictures and on for the erased model's"
+        self.asked.append((adapter, tuple(seeds)))
+        return {prompt: self._paint(prompt, len(seeds), bool(adapter)) for prompt in prompts}
+
+    def _paint(self, prompt: str, n: int, erased: bool) -> Pictures:
+        name = prompt.removeprefix("a ")
+        labels = [NAMES.index(name)] * n
+        if erased and name in ("panda", "bear"):
+            labels[: n if name == "panda" else n // 2] = [NAMES.index("koala")] * (n if name == "panda" else n // 2)
+        pixels = np.ones((n, 8, 8, 3), np.uint8) * np.array(labels, np.uint8)[:, None, None, None]
+        return Pictures(torch.zeros(n, 4, 2, 2), pixels, "")
+
+
+class Reader:
+    """A judge that reads the grey level."""
+
+    labels: ClassVar = list(NAMES)
+
+    def index(self, name: str) -> int:
+        return NAMES.index(name)
+
+    def require(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.index(name)
+
+    def __call__(self, pixels: np.ndarray) -> torch.Tensor:
+        return torch.eye(len(NAMES))[torch.from_numpy(pixels[:, 0, 0, 0].astype(int))]
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Painter]:
+    monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
+    mesh = Switch()
+    painter = Painter(mesh)
+    hood = SimpleNamespace(target="panda", neighbours=["bear", "koala"], heldout=["rose"])
+    found = evaluate(painter, mesh, "a" * 64, hood, WORLD, Reader(), CONFIG)  # type: ignore[arg-type]
+    return found.numbers, painter
+
+
+def test_the_numbers_are_those_counted_by_hand(judged: tuple[dict[str, Any], Painter]) -> None:
+    numbers, _ = judged
+    assert numbers["base_metrics"] == {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
+    assert {k: numbers["metrics"][k] for k in ("A_er", "A_adj", "A_heldout", "A_rest")} == {
+        "A_er": 100.0, "A_adj": 75.0, "A_heldout": 100.0, "A_rest": 100.0,
+    }  # fmt: skip
+    assert numbers["metrics"]["ERB"] == pytest.approx(2 * 100 * 75 / 175)
+    assert numbers["confusion"] == [{"becomes": "koala", "count": 4, "share": 100.0}]
+    assert numbers["n"] == {"per_concept": 4, "target": 4, "adjacent": 8, "heldout": 4, "rest": 4}
+    assert numbers["rest"] == ["taxi"] and numbers["target_probability"] == {"base": 1.0, "erased": 0.0}
+    lo, hi = numbers["intervals"]["A_adj"]
+    assert lo < 75 < hi and numbers["base_intervals"]["A_adj"] == [100.0, 100.0]
+
+
+def test_both_models_are_judged_on_the_same_seeds(judged: tuple[dict[str, Any], Painter]) -> None:
+    assert judged[1].asked == [("", (50, 51, 52, 53)), ("a" * 64, (50, 51, 52, 53))]
+
+
+def test_what_was_not_measured_is_none() -> None:
+    assert measured({"a": [float("nan"), 1.0], "b": {"c": float("nan")}, "d": "x"}) == {"a": [None, 1.0], "b": {"c": None}, "d": "x"}

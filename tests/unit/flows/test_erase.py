@@ -1,0 +1,57 @@
+"""The flow's own small parts; the whole of it is run in tests/e2e."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from fade.config import load_params
+from fade.errors import DataError
+from fade.lineage import Lineage
+from fade.workshop import Workshop
+from flows.erase import Clock, keep_checks, reproduce, settle
+
+
+@pytest.mark.parametrize("params_file", ["params.yaml", "elsewhere/my params.yaml"])
+def test_the_command_of_the_report_asks_for_the_same_run(params_file: str) -> None:
+    from fade.cli import app
+
+    said = reproduce("grinning face", ["train.steps=7", "sampler.prompt=a {concept}"], params_file)
+    tool, command, *words = shlex.split(said)
+    assert (tool, command) == ("fade", "run")
+    asked = typer.main.get_command(app).commands["run"].make_context("run", words).params  # type: ignore[attr-defined]
+    assert (asked["target"], str(asked["params"])) == ("grinning face", params_file)
+    assert list(asked["set_"]) == ["train.steps=7", "sampler.prompt=a {concept}"]
+
+
+def record(**inputs: str) -> Lineage:
+    return Lineage({"inputs": {"before": inputs, "after": None, "unchanged": None}, "outputs": {"adapter_sha256": None}})
+
+
+def test_inputs_that_changed_under_the_run_are_no_evidence() -> None:
+    before = {"base": "a", "images": "b"}
+    assert settle(record(**before), before, dict(before), "c" * 64).content["inputs"]["unchanged"] is True
+    with pytest.raises(DataError, match="images changed while the run went on"):
+        settle(record(**before), before, {"base": "a", "images": "x"}, "c" * 64)
+
+
+def test_the_data_checks_become_evidence_of_the_run(tmp_path: Path, repo: Path) -> None:
+    shop = Workshop(load_params(repo / "params.yaml"), "panda", tmp_path)
+    shop.__dict__["folder"] = tmp_path / "erase" / "panda" / "key"  # its name needs the models
+    (shop.home / "checks").mkdir(parents=True)
+    (shop.home / "checks" / "data.json").write_text("{}")
+    keep_checks(shop)
+    assert json.loads((shop.folder / "checks" / "data.json").read_text()) == {}
+
+
+def test_a_clock_adds_up_and_its_total_counts_from_the_start() -> None:
+    clock = Clock()
+    for _ in range(2):
+        with clock.stage("mine"):
+            pass
+    seconds = clock.total()
+    assert list(seconds) == ["mine", "total"] and 0 <= seconds["mine"] < seconds["total"]
