@@ -210,6 +210,21 @@ def speed(found: dict[str, Any]) -> list[str]:
             ]
         )
     out = table(["", "ours", "the other", "ratio", "goal"], rows)
+    if "job" in found:
+        head = ["whole `fade run`, set-up aside", "total (goal)", "pictures", "training steps", "all else (goal)"]
+        runs = [(name, found["job"][key], goal) for key, name, goal in (("first", "first target", 240), ("next", "next target", 120))]
+        out += table(
+            head,
+            [
+                [
+                    f"{name}, {run['target']}",
+                    f"{run['total']:.0f} s (<= {goal})",
+                    *(f"{run['computing_seconds'][k]:.0f} s" for k in ("pictures", "training")),
+                    f"{run['other']:.1f} s (<= 25)",
+                ]
+                for name, run, goal in runs
+            ],
+        )
     if "flops" in found:
         part = found["flops"]
         head = ["UNet, batch " + str(part["batch"]), "GFLOP/s", f"share of torch.mm ({part['matmul']['gflop_per_s']:.0f} GFLOP/s)"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-TUNING = ("koala", "pear", "kissing cat", "blue heart")
+TUNING = ("koala", "pear", "kissing cat", "blue heart", "purple heart", "oncoming bus", "beaming face with smiling eyes", "waning gibbous moon", "yellow heart")
 REPORTED = (
     "panda", "tulip", "lemon", "octopus", "tractor", "red apple",
     "grinning face", "face with tears of joy", "crying cat", "green heart", "waxing gibbous moon", "oncoming taxi",

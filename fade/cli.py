@@ -163,7 +163,7 @@ def run(
     get_method(settings.method.name, settings.method.variant)
     from flows import runtime
 
-    runtime.import_ahead()
+    runtime.start_ahead()
     from flows.erase import erase
 
     with _bars(as_json):
@@ -198,9 +198,11 @@ def _show_result(result: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", f"{spread['ERB'][0]:.1f} - {spread['ERB'][1]:.1f}", "")
     out.print(table)
-    out.print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}")
+    out.print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}", soft_wrap=True)
     seconds = result["seconds"]
-    out.print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
+    out.print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()), soft_wrap=True)
+    computing = result["computing_seconds"]
+    out.print(f"            {sum(computing.values()):.1f} of them making pictures ({computing['pictures']:.1f}) and training steps")
     if result["warnings"]:
         out.print(f"[yellow]warnings[/]    of the data checks: {', '.join(result['warnings'])}")
     out.print(f"registered  {result['model_name']} version {result['model_version']}\nreport      {result['report']}", soft_wrap=True)

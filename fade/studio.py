@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,11 +28,14 @@ class Pictures:
 
 
 class Studio:
-    """A base, a sampler and a cache. ``generated`` counts the pictures that had to be made (0 = all came from the cache)."""
+    """A base, a sampler and a cache.
+
+    ``generated`` counts the pictures that had to be made (0 = all came from the cache), ``seconds`` the time that this took.
+    """
 
     def __init__(self, base: Base, sampler: SamplerConfig, cache: Cache) -> None:
         self.base, self.sampler, self.cache = base, sampler, cache
-        self.generated = 0
+        self.generated, self.seconds = 0, 0.0
 
     def key(self, prompt: str, seeds: Sequence[int], adapter: str = "") -> str:
         """Content key of one prompt's pictures; ``adapter`` is the sha256 of the active adapter, "" for the base."""
@@ -68,10 +72,11 @@ class Studio:
 
     def _make(self, prompts: Sequence[str], missing: Sequence[str], seeds: Sequence[int], adapter: str) -> dict[str, Pictures]:
         """Draw one batch; keep, and return, what was missing of it."""
-        n = len(seeds)
+        n, start = len(seeds), time.perf_counter()
         latents = self.base.sample([prompt for prompt in prompts for _ in range(n)], list(seeds) * len(prompts), self.sampler)
         pixels = self.base.decode(latents)
         self.generated += len(pixels)
+        self.seconds += time.perf_counter() - start
         out = {}
         for prompt in missing:
             place, key = prompts.index(prompt) * n, self.key(prompt, seeds, adapter)

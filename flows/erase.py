@@ -25,7 +25,8 @@ from tasks.evaluate import Judged, evaluate_task
 from tasks.mine import check_mined_task, mine_task
 from tasks.pull import pull_task
 from tasks.register import register_task
-from tasks.report import write_report
+from tasks.report import make_report
+from tasks.tracking import open_ahead
 from tasks.train import train_task
 from tasks.validate import validate_data_task
 
@@ -54,6 +55,7 @@ def erase(
             mined = check_mined_task(shop, hood)
             keep_checks(shop)
         with clock.stage("train"):
+            open_ahead(shop.runs)
             state = code_state()
             trained = train_task(shop, hood, {"data_md5": pulled.md5, "commit": str(state["commit"] or "unknown")})
         lineage = collect(
@@ -78,14 +80,14 @@ def erase(
             lineage.save(shop.folder / "lineage.json")
         with clock.stage("register"):
             command = reproduce(target, overrides, params_file)
-            evidence = (shop, hood, judged, trained.history, (checked, mined), lineage.content)
-            report = write_report(*evidence, clock.seconds, command)
-            summary = summarise(shop, judged, trained.sha256, pulled.md5, report)
+            report = make_report(shop, hood, judged, trained.history, (checked, mined), lineage.content, clock.seconds, command)
+            summary = summarise(shop, judged, trained.sha256, pulled.md5, report.path)
             summary["warnings"] = [r["name"] for checks in (checked, mined) for r in checks.results if not r["success"]]
             registered = register(shop, settings, judged, lineage)
     version = {"model_name": registered.name, "model_version": registered.version}
-    write_report(*evidence, clock.seconds, command, version)  # again: now it has a name
-    summary |= {**version, "seconds": clock.total()}
+    report.name(version, clock.seconds)
+    computing = {"pictures": round(shop.studio.seconds, 3), "training": 0.0 if trained.reused else trained.run["seconds"]}
+    summary |= {**version, "seconds": clock.total(), "computing_seconds": computing}
     write_json(shop.folder / "result.json", summary)
     return summary
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import importlib
 import os
-import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fade.errors import OrchestrationError
+from fade.errors import FadeError, OrchestrationError
 from fade.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
 from tasks.environment import quiet
 
@@ -29,16 +35,17 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
         os.environ.setdefault(key, value)
 
 
-def import_ahead() -> None:
-    """Import the slow libraries of the later stages while the embedded server starts in a process of its own."""
+def start_ahead() -> None:
+    """Start the embedded server and import the slow libraries of the next stages while it starts.
+
+    Raises OrchestrationError when the named Prefect server does not answer; StorageError when the embedded one has no room.
+    """
+    reach()
+    serve()
 
     def load() -> None:
-        # An import that fails here fails again, with its message, where it is needed.
-        import contextlib
-        import importlib
-
-        for name in ("great_expectations", "mlflow", "torch", "transformers", "diffusers"):
-            with contextlib.suppress(Exception):
+        for name in ("great_expectations", "dvc.repo", "torch", "transformers", "diffusers"):
+            with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
                 importlib.import_module(name)
 
     threading.Thread(target=load, name="import-ahead", daemon=True).start()
@@ -47,10 +54,12 @@ def import_ahead() -> None:
 def run(flow: Callable[..., Any], **arguments: Any) -> Any:
     """Run a flow here and now. Raises OrchestrationError, within a minute, when the named Prefect server does not answer."""
     reach()
+    serve()
     import httpx
 
     try:
-        serve()
+        if _server is not None:
+            _server.wait()
         return flow(**arguments)
     except (httpx.HTTPError, RuntimeError) as error:
         if _interrupted(error):
@@ -74,13 +83,60 @@ def _interrupted(error: BaseException | None) -> bool:
     return False
 
 
-def serve() -> None:
-    """Start the embedded server, unless the settings name another.
+class Server:
+    """The embedded server, a process of ours (``flows.server``)."""
 
-    Ctrl-C is blocked in it: a terminal sends it to the whole group, and the server must hear how the run ended. It goes with
-    our process. Raises StorageError when its folder has no room, OrchestrationError when it does not start.
+    def __init__(self, home: Path, timeout: float) -> None:
+        self._home, self._until, self._answered = home, time.monotonic() + timeout, False
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+            fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+            line = [sys.executable, "-m", "flows.server", str(fd), str(os.getpid())]
+            self._log = tempfile.TemporaryFile()
+            self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[fd])
+        atexit.register(self.stop)
+
+    def wait(self) -> None:
+        """Until it answers. Raises OrchestrationError when it ended instead, or its time is up."""
+        import httpx
+
+        while not self._answered:
+            if self._process.poll() is not None:
+                self._log.seek(0)
+                lines = self._log.read().decode(errors="replace").strip().splitlines()
+                raise self._failed(lines[-1] if lines else f"it ended with status {self._process.returncode}")
+            if time.monotonic() > self._until:
+                raise self._failed("no answer in time")
+            with contextlib.suppress(httpx.HTTPError):
+                self._answered = httpx.get(f"{self.url}/health", timeout=1.0, trust_env=False).status_code == 200
+
+    def _failed(self, why: str) -> FadeError:
+        if free_bytes(self._home) < SCARCE:
+            return disk_full(self._home, "prefect")
+        action = f"see whether {self._home} can be written, or name a server in PREFECT_API_URL."
+        return OrchestrationError(f"the embedded server did not start: {why}.", stage="prefect", action=action)
+
+    def stop(self) -> None:
+        """TERM, and KILL when that was not heard."""
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+        atexit.unregister(self.stop)
+
+
+_server: Server | None = None
+
+
+def serve() -> None:
+    """Start the embedded server, unless it runs or the settings name another. Raises StorageError when its folder has no room.
+
+    Ours and not Prefect's own temporary server: that one would be imported into this process too, and starts only after that.
     """
-    from prefect.server.api.server import SubprocessASGIServer
+    global _server
+    from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
@@ -90,33 +146,15 @@ def serve() -> None:
     make_folder(home)
     if free_bytes(home) < ROOM:
         raise disk_full(home, "prefect")
-    server, failed = SubprocessASGIServer(), []
-
-    def start() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, hence of the process that it starts
-        try:
-            server.start()
-        except Exception as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=start, name="prefect-server", daemon=True)
-    thread.start()
-    until = time.monotonic() + settings.server.ephemeral.startup_timeout_seconds
-    while thread.is_alive():  # it restarts a server that ends at once, for ever
-        thread.join(0.05)
-        if time.monotonic() > until:
-            server.stop()
-            failed.append(TimeoutError(f"no answer after {settings.server.ephemeral.startup_timeout_seconds} s"))
-            break
-    if failed:
-        action = f"see whether {home} can be written, or name a server in PREFECT_API_URL."
-        raise OrchestrationError(f"the embedded server did not start: {failed[0]}.", stage="prefect", action=action) from failed[0]
+    _server = Server(home, settings.server.ephemeral.startup_timeout_seconds)
+    os.environ["PREFECT_API_URL"] = _server.url
+    refresh_global_settings_context()
 
 
 def reach() -> None:
     """Raises OrchestrationError when PREFECT_API_URL names a server that does not answer or refuses us."""
     url = os.environ.get("PREFECT_API_URL")
-    if not url:
+    if not url or (_server is not None and url == _server.url):
         return
     import httpx
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fade.neighborhood import Neighborhood
+    from fade.report import Report
     from tasks.validate import Checks
 
 
-def write_report(
+def make_report(
     shop: Workshop,
     hood: Neighborhood,
     judged: Judged,
@@ -26,9 +30,8 @@ def write_report(
     lineage: Mapping[str, Any],
     seconds: Mapping[str, float],
     command: str,
-    registered: Mapping[str, Any] | None = None,
-) -> Path:
-    """``report.html``, ``card.md`` and ``pictures/*.png`` in the run's folder; returns the page's path."""
+) -> Evidence:
+    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` in the run's folder. Raises StorageError."""
     from fade import report
 
     roles = {row["concept"]: row["role"] for row in judged.numbers["per_concept"]}
@@ -45,9 +48,27 @@ def write_report(
         lineage=lineage,
         seconds=seconds,
         command=command,
-        registered=registered or {},
     )
-    return report.write_report(page, shop.folder, base_model=shop.params.data.base)
+    drawn = report.draw_report(page, shop.folder)
+    path = report.write_report(page, shop.folder, drawn, base_model=shop.params.data.base)
+    return Evidence(path, page, drawn, shop.params.data.base)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A report that was written."""
+
+    path: Path
+    page: Report = field(repr=False)
+    drawn: dict[str, Any] = field(repr=False)
+    base_model: str
+
+    def name(self, registered: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
+        """Write it again, now that its version has a name; the pictures are not drawn again. Raises StorageError."""
+        from fade.report import write_report
+
+        page = dataclasses.replace(self.page, registered=registered, seconds=seconds)
+        write_report(page, self.path.parent, self.drawn, base_model=self.base_model)
 
 
 def _mined(shop: Workshop, hood: Neighborhood) -> dict[str, np.ndarray]:

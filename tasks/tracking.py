@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import re
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -70,6 +72,22 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(timeout / 3))))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return Tracking(uri, client, runs)
+
+
+def open_ahead(runs: Path) -> None:
+    """Import MLflow and what draws the report, and open the embedded store, while the trainer starts in a process of its own.
+
+    Faults are left to `connect`, which meets them again. Not a daemon: a new database is made whole or not at all.
+    """
+
+    def load() -> None:
+        with contextlib.suppress(Exception), hushed():
+            for name in ("mlflow.diffusers", "mlflow.data.pandas_dataset", "matplotlib.figure", "jinja2"):
+                importlib.import_module(name)
+            if urlsplit(_uri(runs)).scheme == "sqlite":  # a server that is out of reach would only be waited for
+                connect(runs)
+
+    threading.Thread(target=load, name="open-ahead").start()
 
 
 def _found(uri: str, timeout: float) -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fade.report.data import NeighborhoodLike, Pictures, Report, Row
 
-__all__ = ["NeighborhoodLike", "Pictures", "Report", "Row", "write_report"]
+__all__ = ["NeighborhoodLike", "Pictures", "Report", "Row", "draw_report", "write_report"]
 
 
-def write_report(report: Report, run_dir: Path, *, base_model: str) -> Path:
-    """Draw everything into ``run_dir``: pictures/*.png, card.md, report.html; returns the page's path.
+def draw_report(report: Report, run_dir: Path) -> dict[str, Any]:
+    """Write ``pictures/*.png`` and return the page's pictures for `write_report`: a page that is written twice is drawn once.
 
-    ``base_model``: directory or hub id as the params name it, for the card. Raises StorageError when the folder cannot be written.
+    Raises StorageError when the folder cannot be written.
     """
     from fade.report.canvas import png, write
-    from fade.report.card import card
     from fade.report.charts import charts
     from fade.report.grids import before_after, strip
-    from fade.report.html import render
+    from fade.report.html import draw
 
     light = charts(report)
     grids = {
@@ -27,6 +27,19 @@ def write_report(report: Report, run_dir: Path, *, base_model: str) -> Path:
     }
     for name, image in {**grids, **light}.items():
         write(png(image), run_dir / "pictures" / f"{name}.png")
+    return draw(report, light)
+
+
+def write_report(report: Report, run_dir: Path, drawn: dict[str, Any], *, base_model: str) -> Path:
+    """Write card.md and report.html into ``run_dir``; returns the page's path.
+
+    ``drawn``: what `draw_report` returned. ``base_model``: directory or hub id as the params name it, for the card. Raises
+    StorageError when the folder cannot be written.
+    """
+    from fade.report.canvas import write
+    from fade.report.card import card
+    from fade.report.html import render
+
     text = card(report.result, report.lineage, base_model=base_model, command=report.command)
     write(text.encode(), run_dir / "card.md")
-    return write(render(report, light).encode(), run_dir / "report.html")
+    return write(render(report, drawn).encode(), run_dir / "report.html")

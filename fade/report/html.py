@@ -92,8 +92,8 @@ def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def render(report: Report, light: Mapping[str, Image.Image] | None = None) -> str:
-    """The page. Same input, same bytes: it holds no clock of its own. ``light``: charts that are drawn already."""
+def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
+    """The page. Same input, same bytes: it holds no clock of its own. ``drawn``: its pictures, see `draw`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -113,13 +113,16 @@ def render(report: Report, light: Mapping[str, Image.Image] | None = None) -> st
         line=line,
         findings=findings(report.result),
         metrics=metric_table(report.result),
-        members=_members(report),
-        rows=_rows(report),
         per_concept=sorted(report.result["per_concept"], key=lambda e: list(ROLES).index(e["role"])),
-        charts=_charts(report, light),
         stages=[{"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)} for s in report.checks],
         facts=lineage_facts(report.lineage),
+        **(drawn or draw(report)),
     )
+
+
+def draw(report: Report, light: Mapping[str, Image.Image] | None = None) -> dict[str, Any]:
+    """The page's pictures as data: URIs. ``light``: charts that are drawn already."""
+    return {"members": _members(report), "rows": _rows(report), "charts": _charts(report, light)}
 
 
 def _members(report: Report) -> list[dict[str, Any]]:

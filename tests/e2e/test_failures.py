@@ -211,7 +211,7 @@ def deep_in(stage: str, runs: Path) -> Callable[[], bool]:
 
 def stop(run: Started, number: signal.Signals, *, group: bool) -> None:
     """Send the signal, and check what every stopped run must do."""
-    assert run.family_runs("uvicorn"), "the embedded server is not where the test looks for it"
+    assert run.family_runs("flows.server"), "the embedded server is not where the test looks for it"
     run.signal(number, group=group)
     code = run.end(STOP_SECONDS)
     left = run.left()

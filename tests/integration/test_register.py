@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -85,6 +86,7 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
 
     client = connect(store).client
     tags = client.get_model_version("fade-panda", "1").tags
+    assert re.fullmatch("[0-9a-f]{64}", tags.pop("evaluation_sha256"))
     assert tags == {
         "target": "panda",
         "method": "fade",
@@ -130,6 +132,14 @@ def test_the_same_adapter_of_the_same_run_is_not_registered_twice_but_another_is
     other = register(*finished_run(tmp_path, seed=1, model_prefix="twice"), runs=store)
     assert (one.version, other.version) == ("1", "2")
     assert [str(v.version) for v in all_versions(connect(store), "twice-panda")] == ["2", "1"]
+
+
+def test_the_same_adapter_judged_otherwise_is_another_version(tmp_path: Path, store: Path) -> None:
+    result, *rest = finished_run(tmp_path, model_prefix="judged")
+    one = register(result, *rest, runs=store)
+    anew = register({**result, "metrics": {**result["metrics"], "A_er": 12.5}}, *rest, runs=store)
+    assert (one.version, anew.version) == ("1", "2")
+    assert connect(store).client.get_run(anew.run_id).data.metrics["A_er"] == 12.5
 
 
 def test_an_unreachable_server_costs_seconds_and_nothing_else_and_later_it_works(

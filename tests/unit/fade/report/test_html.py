@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fade.report import Row, write_report
+from fade.report import Row, draw_report, write_report
 from fade.report.html import checks_of, findings, headline, number, render, seconds
 from tests.unit.fade.report import samples
 
@@ -189,8 +189,17 @@ def test_small_formats() -> None:
 
 
 def test_write_report_leaves_page_card_and_pictures_and_nothing_else(tmp_path: Path) -> None:
-    page = write_report(samples.report(), tmp_path / "run", base_model="data/base")
+    drawn = draw_report(samples.report(), tmp_path / "run")
+    page = write_report(samples.report(), tmp_path / "run", drawn, base_model="data/base")
     files = {p.relative_to(tmp_path / "run").as_posix() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     pictures = {f"pictures/{n}.png" for n in ("before-after", "neighbourhood", "heatmap", "confusion", "losses")}
     assert files == {"report.html", "card.md", *pictures}
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_page_that_is_written_again_shows_the_same_pictures_and_the_new_name(tmp_path: Path) -> None:
+    drawn = draw_report(samples.report(), tmp_path)
+    first = write_report(samples.report(), tmp_path, drawn, base_model="data/base").read_text(encoding="utf-8")
+    named = samples.report(registered={"model_name": "fade-panda", "model_version": "7"})
+    again = write_report(named, tmp_path, drawn, base_model="data/base").read_text(encoding="utf-8")
+    assert again == render(named) != first

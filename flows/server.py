@@ -1,0 +1,49 @@
+"""The embedded Prefect server: uvicorn on a socket of 127.0.0.1 that is already listening; it ends when its starter is gone.
+
+    python -m flows.server FD STARTER
+
+The starter listens first and hands the socket down, so no port can be taken in between, and a client that is early waits in
+the queue instead of being refused.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+GRACE = 5.0
+"""Seconds that a server without a starter gets to end by itself."""
+
+
+def end_with(starter: int) -> None:
+    """Leave when ``starter`` is no longer our parent: a run that is killed -9 leaves no server behind."""
+    while os.getppid() == starter:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+def main(argv: list[str]) -> int:
+    """Serve until SIGTERM."""
+    # A terminal sends Ctrl-C to the whole group, and the server must still hear how the run ended.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    listening, starter = socket.socket(fileno=int(argv[0])), int(argv[1])
+    threading.Thread(target=end_with, args=(starter,), name="end-with-starter", daemon=True).start()
+    os.environ.setdefault("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "false")  # no flow here stores a block
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    app = create_app(ephemeral=True, final=True)
+    # At the end the run's own event stream may still be open: do not wait for it.
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+    server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
