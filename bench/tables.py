@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from targets import DRAWN
 
 RESULTS, PAGE = Path("bench/results"), Path("docs/results.md")
 GOALS = {"A_er": 97.0, "A_adj": 96.0, "A_heldout": 96.0, "A_rest": 98.0, "ERB": 96.0}
@@ -36,8 +37,36 @@ def share(row: dict[str, Any], key: str) -> float:
 
 def targets(found: dict[str, Any]) -> list[str]:
     """One row a target; what misses its goal is bold."""
-    rows = []
-    for row in found["rows"]:
+    drawn = [row for row in found["rows"] if all(row["base_metrics"][key] >= least for key, least in DRAWN.items())]
+    weak = [row for row in found["rows"] if row not in drawn]
+    first, least = found["rows"][0], " and ".join(f"{key} >= {value:g} %" for key, value in DRAWN.items())
+    met = {key: sum(share(row, key) >= goal for row in drawn) for key, goal in GOALS.items()}
+    erb = [row["metrics"]["ERB"] for row in drawn]
+    out = [
+        (
+            f"Seed {first['seed']}, {first['n']['per_concept']} pictures a concept, `params.yaml` unchanged between targets; it was tuned "
+            f"on others (see below). Accuracies: original -> erased (share kept); **bold** misses its goal."
+        ),
+        "",
+        *outcomes(drawn),
+        f"Goals: A_er >= 97, A_adj and A_heldout >= 96 % and A_rest >= 98 % of the original's, ERB >= 96. Met by (of {len(drawn)}): "
+        + ", ".join(f"{key} {count}" for key, count in met.items())
+        + f". ERB: mean {np.mean(erb):.1f}, standard deviation {np.std(erb, ddof=1):.1f}, lowest {min(erb):.1f}.",
+        "",
+    ]
+    if weak:
+        out += [
+            f"The base does not draw these, or their neighbours, well enough to begin with (asked: {least}), and ERB counts A_adj itself:",
+            "",
+            *outcomes(weak),
+        ]
+    return [*out, "`python bench/targets.py --out bench/results/targets.json`", ""]
+
+
+def outcomes(rows: list[dict[str, Any]]) -> list[str]:
+    """The table of some targets."""
+    lines = []
+    for row in rows:
         cells = []
         for key, goal in GOALS.items():
             value = share(row, key)
@@ -45,26 +74,8 @@ def targets(found: dict[str, Any]) -> list[str]:
                 f"{value:.1f}" if key in ("A_er", "ERB") else f"{row['base_metrics'][key]:.1f} -> {row['metrics'][key]:.1f} ({value:.1f} %)"
             )
             cells.append(pair if value >= goal else f"**{pair}**")
-        rows.append([row["target"], *cells, f"{row['seconds']['train']:.0f}", f"{row['seconds']['total']:.0f}"])
-    met = {key: sum(share(row, key) >= goal for row in found["rows"]) for key, goal in GOALS.items()}
-    n = len(found["rows"])
-    head = ["target", "A_er", "A_adj", "A_heldout", "A_rest", "ERB", "train, s", "all, s"]
-    per = found["rows"][0]["n"]["per_concept"]
-    erb = [row["metrics"]["ERB"] for row in found["rows"]]
-    return [
-        (
-            f"Seed {found['rows'][0]['seed']}, {per} pictures a concept, `params.yaml` unchanged between targets; it was tuned on "
-            f"others (see below). Accuracies: original -> erased (share kept); **bold** misses its goal."
-        ),
-        "",
-        *table(head, rows),
-        f"Goals: A_er >= 97, A_adj and A_heldout >= 96 % and A_rest >= 98 % of the original's, ERB >= 96. Met by (of {n}): "
-        + ", ".join(f"{key} {count}" for key, count in met.items())
-        + f". ERB: mean {np.mean(erb):.1f}, standard deviation {np.std(erb, ddof=1):.1f}, lowest {min(erb):.1f}.",
-        "",
-        "`python bench/targets.py --out bench/results/targets.json`",
-        "",
-    ]
+        lines.append([row["target"], *cells, f"{row['seconds']['train']:.0f}", f"{row['seconds']['total']:.0f}"])
+    return table(["target", "A_er", "A_adj", "A_heldout", "A_rest", "ERB", "train, s", "all, s"], lines)
 
 
 def world(found: dict[str, Any]) -> list[str]:

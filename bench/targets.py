@@ -15,11 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-TUNING = ("koala", "pear", "kissing cat", "blue heart", "purple heart", "oncoming bus", "beaming face with smiling eyes", "waning gibbous moon", "yellow heart")
+TUNING = (
+    "koala", "pear", "taxi", "oncoming bus", "kissing cat", "blue heart", "purple heart", "yellow heart", "growing heart",
+    "beaming face with smiling eyes", "waning gibbous moon",
+)  # fmt: skip
 REPORTED = (
     "panda", "tulip", "lemon", "octopus", "tractor", "red apple",
-    "grinning face", "face with tears of joy", "crying cat", "green heart", "waxing gibbous moon", "oncoming taxi",
+    "crying cat", "cat with tears of joy", "green heart", "waxing gibbous moon", "oncoming taxi", "police car",
+    "grinning face", "face with tears of joy",
 )  # fmt: skip
+"""The last two are concepts that the base itself, or whose neighbours it, does not draw recognisably: see DRAWN."""
+DRAWN = {"A_tar": 85.0, "A_adj": 95.0}
+"""What the base must reach (%) on a target and on its neighbours before its erasure is held against the goals: ERB counts A_adj
+itself, so what the base cannot draw no eraser can keep."""
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
             fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
             line = [sys.executable, "-m", "flows.server", str(fd), str(os.getpid())]
-            self._log = tempfile.TemporaryFile()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
             self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[fd])
         atexit.register(self.stop)
 

@@ -71,7 +71,11 @@ def finished_run(tmp_path: Path, seed: int = 0, **register_changes: Any) -> tupl
     row = ["a.png", "panda", "bears", "noto", "noto", "1", "MIT", "0" * 64, "64", "64", "train"]
     (images / "manifest.csv").write_text(",".join(COLUMNS) + "\n" + ",".join(row) + "\n")
     (tmp_path / "base").mkdir(exist_ok=True)
-    sections = {"data": {"images": str(images), "base": str(tmp_path / "base")}, "register": {"experiment": "erase", **register_changes}}
+    sections = {
+        "data": {"images": str(images), "base": str(tmp_path / "base")},
+        "register": {"experiment": "erase", **register_changes},
+        "train": {"steps": 150},
+    }
     params = Params.model_validate(sections)
     lineage = samples.lineage()
     lineage["outputs"] = {"adapter_sha256": hashlib.sha256(data).hexdigest()}
