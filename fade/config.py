@@ -126,7 +126,7 @@ class MethodConfig(Section):
     """A registered method, see `fade methods`."""
     variant: str = "paper"
     """paper: science.md 1.3. release: 1.4, the authors' recipe, for comparison."""
-    erase_weight: Weight = 2.0
+    erase_weight: Weight = 1.0
     """lam_er."""
     adjacency_weight: Weight = 10.0
     """lam_adj."""
@@ -139,7 +139,7 @@ class MethodConfig(Section):
 class TrainConfig(Section):
     """The one training loop."""
 
-    steps: Positive = 200
+    steps: Positive = 250
     """Optimiser steps."""
     batch_target: Positive = 2
     """Target latents a step and process."""
