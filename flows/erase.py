@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,8 @@ def erase(
             mined = check_mined_task(shop, hood)
             keep_checks(shop)
         with clock.stage("train"):
-            open_ahead(shop.runs)
-            state = code_state()
-            trained = train_task(shop, hood, {"data_md5": pulled.md5, "commit": str(state["commit"] or "unknown")})
+            origin = {"data_md5": pulled.md5, "commit": str(code_state()["commit"] or "unknown")}
+            trained = train_task(shop, hood, origin, partial(open_ahead, shop.runs))
         lineage = collect(
             settings,
             overrides=overrides,

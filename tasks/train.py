@@ -50,9 +50,12 @@ class Trained:
     """True when a finished adapter of the same job was found."""
 
 
-def train(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Trained:
-    """Train the target's adapter in the run's folder. ``lineage``: ``data_md5`` and ``commit``, for the adapter's header."""
-    return run_job(write_job(shop, hood, lineage), device=shop.base.device.type)
+def train(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str], meanwhile: Callable[[], None] = lambda: None) -> Trained:
+    """Train the target's adapter in the run's folder. ``lineage``: ``data_md5`` and ``commit``, for the adapter's header.
+
+    meanwhile: called when a trainer is about to start; its imports take seconds in which this process has nothing to do.
+    """
+    return run_job(write_job(shop, hood, lineage), device=shop.base.device.type, meanwhile=meanwhile)
 
 
 def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Job:
@@ -92,10 +95,10 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
     )
 
 
-def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None) -> Trained:
+def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None, meanwhile: Callable[[], None] = lambda: None) -> Trained:
     """Train ``job`` in processes of its own, or take the finished adapter of the same job. Resumes what was interrupted.
 
-    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through ``fade.progress``.
+    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through ``fade.progress``. meanwhile: see `train`.
     Raises whatever the trainer raised (DivergedError, DataError, ...), TrainingError when it died or passed its deadline,
     CacheError when a finished adapter was changed, StorageError; checkpoints are kept in all cases.
     """
@@ -112,6 +115,7 @@ def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None) -> T
     except OSError as error:
         raise storage_error(error, job.out, STAGE) from error
     log = job.out / files.LOG
+    meanwhile()
     status = run_group(
         command(job, path, device),
         deadline=job.train.deadline_seconds,

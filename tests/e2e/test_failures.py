@@ -202,7 +202,12 @@ def stops(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Stops:
 
 def deep_in(stage: str, runs: Path) -> Callable[[], bool]:
     """A test for work that is half done: some pictures are kept and more are to come, a checkpoint was just written."""
-    pattern = {"mine": "cache/pictures/*", "evaluate": "cache/pictures/*", "train": "erase/*/*/checkpoints/*", "register": "mlflow.db"}
+    pattern = {
+        "mine": "cache/pictures/*",
+        "evaluate": "cache/pictures/*",
+        "train": "erase/*/*/checkpoints/*",
+        "register": "mlartifacts/*/*",
+    }
     if stage not in pattern:
         return lambda: True
     before = {p for p in runs.glob(pattern[stage]) if not p.name.startswith(".")}

@@ -204,7 +204,17 @@ def test_a_finished_adapter_of_the_same_job_is_reused(job):
     with progress.listening(lambda *news: heard.append(news)):
         trained = run_job(job)
     assert (trained.adapter, trained.reused, trained.history) == (adapter, True, [{"step": 1, "loss": 0.5}])
-    assert heard == [("train", 150, 150, "trained before")]
+    assert heard == [("train", job.train.steps, job.train.steps, "trained before")]
+
+
+def test_what_else_is_to_do_is_done_while_a_trainer_starts_and_only_then(job, monkeypatch):
+    called = []
+    stand_in(monkeypatch, "raise SystemExit(1)")
+    with pytest.raises(TrainingError):
+        run_job(job, meanwhile=lambda: called.append("trainer"))
+    finish(job)
+    assert run_job(job, meanwhile=lambda: called.append("reused")).reused
+    assert called == ["trainer"]
 
 
 def test_a_changed_adapter_is_not_reused(job):
