@@ -364,7 +364,7 @@ def job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         total = said["seconds"]["total"]
         return {"target": target, **{k: said[k] for k in ("seconds", "computing_seconds")}, "total": total, "other": total - computing}
 
-    return {"first": one(asked.target), "next": one(asked.then), "ours": "pictures and training steps are computing; all else is `other`"}
+    return {"first": one(asked.target), "next": one(asked.then), "computing": "pictures, training steps, judging; all else is `other`"}
 
 
 PARTS = {"training": training, "mining": mining, "memory": memory, "flops": flops, "job": job}

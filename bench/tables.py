@@ -1,4 +1,4 @@
-"""Write docs/results.md from the results that lie in bench/results; every table names the command that re-creates it.
+"""Write docs/results.md from bench/results, every table with its command, and the README's picture from the newest run of panda.
 
 python bench/tables.py
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from targets import DRAWN
 
 RESULTS, PAGE = Path("bench/results"), Path("docs/results.md")
@@ -222,7 +223,7 @@ def speed(found: dict[str, Any]) -> list[str]:
         )
     out = table(["", "ours", "the other", "ratio", "goal"], rows)
     if "job" in found:
-        head = ["whole `fade run`, set-up aside", "total (goal)", "pictures", "training steps", "all else (goal)"]
+        head = ["whole `fade run`, set-up aside", "total (goal)", "pictures", "training steps", "judging", "all else (goal)"]
         runs = [(name, found["job"][key], goal) for key, name, goal in (("first", "first target", 240), ("next", "next target", 120))]
         out += table(
             head,
@@ -230,7 +231,7 @@ def speed(found: dict[str, Any]) -> list[str]:
                 [
                     f"{name}, {run['target']}",
                     f"{run['total']:.0f} s (<= {goal})",
-                    *(f"{run['computing_seconds'][k]:.0f} s" for k in ("pictures", "training")),
+                    *(f"{run['computing_seconds'][k]:.0f} s" for k in ("pictures", "training", "judging")),
                     f"{run['other']:.1f} s (<= 25)",
                 ]
                 for name, run, goal in runs
@@ -255,8 +256,18 @@ PARTS = {
 }
 
 
+def readme_picture() -> None:
+    """The README's grid: the upper part, at half its size, of the newest grid that ``fade run --target panda`` has made here."""
+    grids = sorted(Path("runs/erase/panda").glob("*/pictures/before-after.png"), key=lambda path: path.stat().st_mtime)
+    if grids:
+        with Image.open(grids[-1]) as grid:
+            upper = grid.crop((0, 0, grid.width, min(grid.height, 2216))).reduce(2)
+        upper.convert("RGB").quantize(256).save("docs/images/panda-before-after.png", optimize=True)
+
+
 def main() -> None:
     """Every part that has been measured."""
+    readme_picture()
     lines = ["# Results", "", "Written by `python bench/tables.py` from `bench/results/`; the commands below re-create those files.", ""]
     for name, (title, part) in PARTS.items():
         found = load(name)

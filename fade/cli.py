@@ -201,8 +201,8 @@ def _show_result(result: dict[str, Any]) -> None:
     out.print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}", soft_wrap=True)
     seconds = result["seconds"]
     out.print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()), soft_wrap=True)
-    computing = result["computing_seconds"]
-    out.print(f"            {sum(computing.values()):.1f} of them making pictures ({computing['pictures']:.1f}) and training steps")
+    computing = ", ".join(f"{name} {value:.1f}" for name, value in result["computing_seconds"].items())
+    out.print(f"            {sum(result['computing_seconds'].values()):.1f} of them computing: {computing}", soft_wrap=True)
     if result["warnings"]:
         out.print(f"[yellow]warnings[/]    of the data checks: {', '.join(result['warnings'])}")
     out.print(f"registered  {result['model_name']} version {result['model_version']}\nreport      {result['report']}", soft_wrap=True)

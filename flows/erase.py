@@ -86,7 +86,8 @@ def erase(
             registered = register(shop, settings, judged, lineage)
     version = {"model_name": registered.name, "model_version": registered.version}
     report.name(version, clock.seconds)
-    computing = {"pictures": round(shop.studio.seconds, 3), "training": 0.0 if trained.reused else trained.run["seconds"]}
+    computing = {"pictures": shop.studio.seconds, "training": 0.0 if trained.reused else trained.run["seconds"], "judging": judged.seconds}
+    computing = {name: round(spent, 3) for name, spent in computing.items()}
     summary |= {**version, "seconds": clock.total(), "computing_seconds": computing}
     write_json(shop.folder / "result.json", summary)
     return summary

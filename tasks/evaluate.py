@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ class Judged:
 
     numbers: dict[str, Any]
     pictures: dict[str, tuple[np.ndarray, np.ndarray]]
+    seconds: float
+    """Spent on the judge and the metrics, the making of pictures aside."""
 
 
 def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
@@ -38,13 +41,15 @@ def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
 
     mesh = Mesh.load(shop.base, adapter)
     mesh.merge()  # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
+    start, drawing = time.perf_counter(), shop.studio.seconds
     try:
         found = judge_both(shop.studio, mesh, sha256_of(adapter), hood, shop.vocabulary, shop.judge, shop.params.evaluate, told)
     finally:
         mesh.remove()
     numbers = {**found.numbers, "method": shop.params.method.name, "variant": shop.params.method.variant, "seed": shop.params.train.seed}
     write_json(shop.folder / "evaluation.json", numbers)
-    return Judged(numbers, found.pictures)
+    judging = time.perf_counter() - start - (shop.studio.seconds - drawing)
+    return Judged(numbers, found.pictures, judging)
 
 
 evaluate_task = task(name="evaluate", cache_policy=NO_CACHE)(evaluate)
