@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 TUNING = (
-    "koala", "pear", "green apple", "strawberry", "taxi", "oncoming bus", "kissing cat", "blue heart", "purple heart", "yellow heart", "growing heart",
-    "beaming face with smiling eyes", "waning gibbous moon",
+    "koala", "pear", "green apple", "taxi", "bus", "oncoming bus", "kissing cat", "blue heart", "purple heart", "yellow heart",
+    "growing heart", "beaming face with smiling eyes", "waning gibbous moon",
 )  # fmt: skip
 REPORTED = (
     "panda", "tulip", "lemon", "octopus", "tractor", "red apple",

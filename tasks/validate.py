@@ -105,7 +105,7 @@ def run_rules(batches: Mapping[str, Batch]) -> list[dict[str, Any]]:
     # It announces a docs site that is never built.
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    context.variables.progress_bars = {"globally": False}
     results = []
     for name, batch in batches.items():
         source = context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)

@@ -71,7 +71,8 @@ def teacher_embeddings(names: Sequence[str], package: str) -> Tensor:
 def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     """Token ids (B, max_tokens), padded and truncated as the diffusion pipeline does."""
     out = tokenizer(list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
-    return out["input_ids"]
+    ids: Tensor = out["input_ids"]
+    return ids
 
 
 def train(

@@ -198,7 +198,7 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
 
 
 def _before_last(chain: Chain, x: Tensor) -> Tensor:
-    h = chain.enter(x)
+    h: Tensor = chain.enter(x)
     for i, (down, widen) in enumerate(zip(chain.down, chain.widen, strict=True)):
         h = down(F.pad(h, (0, 1, 0, 1)))
         if i + 1 < len(chain.down):

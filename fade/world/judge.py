@@ -76,7 +76,7 @@ def _recalibrate(model: ResNetForImageClassification, pixels: Tensor, shares: Te
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # type: ignore[assignment]  # cumulative mean
+        norm.momentum = None  # cumulative mean
     model.train()
     generator = torch.Generator().manual_seed(seed + 1)
     for _ in range(50):
