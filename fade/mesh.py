@@ -55,7 +55,7 @@ class Mesh:
             raise AdapterError("this UNet already carries an adapter.", stage=_STAGE, action=action)
         names = find_targets(unet, config.targets)
         trainable = {name for name, parameter in unet.named_parameters() if parameter.requires_grad}
-        lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names, lora_dropout=0.0, bias="none")  # type: ignore[arg-type]
+        lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names, lora_dropout=0.0, bias="none")
         with torch.random.fork_rng(devices=[]):  # peft draws an initialisation that is overwritten below
             unet.add_adapter(lora, adapter_name=ADAPTER)  # type: ignore[operator]
         modules = dict(unet.named_modules())
@@ -260,7 +260,7 @@ def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, st
     """A safetensors file as bytes that depend on the content alone (the library writes metadata in a random order)."""
     from safetensors.torch import save
 
-    plain = save({name: state[name].contiguous() for name in sorted(state)})
+    plain: bytes = save({name: state[name].contiguous() for name in sorted(state)})
     length = int.from_bytes(plain[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(plain[8 : 8 + length])}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()

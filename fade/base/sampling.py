@@ -57,7 +57,7 @@ def sample(
 def _solve(base: Base, embeds: Tensor, null: Tensor, seeds: list[int], sampler: SamplerConfig) -> Tensor:
     scheduler = make_scheduler(base.scheduler.config, sampler)
     scheduler.set_timesteps(sampler.steps, device=base.device)
-    x = initial_noise(seeds, base.latent_shape).to(base.device) * scheduler.init_noise_sigma
+    x: Tensor = initial_noise(seeds, base.latent_shape).to(base.device) * scheduler.init_noise_sigma
     guided = sampler.guidance_scale > 1
     both = torch.cat([null, embeds]) if guided else embeds
     # Ancestral solvers draw noise at each step; one generator a picture keeps it independent of the batch.
