@@ -22,8 +22,8 @@ PRETRAIN_STAMP := $(VENV)/.fade-pretrain-$(KEY)
 # --quiet hides the progress, never an error. Without --upgrade pip leaves a torch that fits alone.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --constraint constraints.txt
 # A new Prefect database goes through all its migrations, about 10 s: part of the set-up, not of the first run.
-PREPARE_PREFECT = PREFECT_HOME="$(abspath $(RUNS))/prefect" DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
-  $(BIN)/prefect server database upgrade --yes >/dev/null
+PREPARE_PREFECT = mkdir -p "$(RUNS)/prefect" && PREFECT_HOME="$(abspath $(RUNS))/prefect" DO_NOT_TRACK=1 \
+  PREFECT_SERVER_ANALYTICS_ENABLED=false $(BIN)/prefect server database upgrade --yes >/dev/null 2>&1
 # The environment must not lend the tools someone else's packages or settings.
 unexport PYTHONPATH PYTHONHOME
 

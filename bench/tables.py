@@ -136,11 +136,10 @@ def tuning(found: dict[str, Any]) -> list[str]:
             f"`{name}`",
             ", ".join(r["target"] for r in some),
             *(f"{np.mean([share(r, key) for r in some]):.1f}" for key in GOALS),
-            f"{np.mean([r['train_seconds'] for r in some]):.0f}",
         ]
         for name, some in groups.items()
     ]
-    head = ["setting", "tried on", "A_er", "A_adj, % kept", "A_heldout, % kept", "A_rest, % kept", "ERB", "train, s"]
+    head = ["setting", "tried on", "A_er", "A_adj, % kept", "A_heldout, % kept", "A_rest, % kept", "ERB"]
     return [
         "Means over the targets that each was tried on.",
         "",
