@@ -7,7 +7,7 @@ training  our default training against FADE's released loop, which makes its lat
 mining    the whole vocabulary in batches, from an empty cache, against one call of diffusers' pipeline a concept
 memory    peak resident memory of a training against that of plain generation
 flops     the UNet's rate as a share of what a plain matrix product reaches here
-job       ``fade run`` as a user starts it: the first target in a new runs folder, then the next; what of it is not computing
+run       ``fade run`` as a user starts it: the first target in a new runs folder, then the next; what of it is not computing
 
 Each part runs in a process of its own. Nothing else should run on the machine: the loads before and after are in the result.
 """
@@ -349,9 +349,10 @@ def seconds_of(work: Callable[[], Any], n: int) -> list[float]:
     return [b - a for a, b in itertools.pairwise(marks)][2:]
 
 
-def job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def whole_run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds of whole runs, each a process of its own, from its start to its answer; the set-up was made before."""
     runs = folder / "runs"
+    (runs / "prefect").mkdir(parents=True)
     prepared = {**os.environ, "PREFECT_HOME": str(runs / "prefect")}
     prepared.pop("OMP_NUM_THREADS", None)
     subprocess.run([sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"], env=prepared, check=True, stdout=sys.stderr)
@@ -367,7 +368,7 @@ def job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"first": one(asked.target), "next": one(asked.then), "computing": "pictures, training steps, judging; all else is `other`"}
 
 
-PARTS = {"training": training, "mining": mining, "memory": memory, "flops": flops, "job": job}
+PARTS = {"training": training, "mining": mining, "memory": memory, "flops": flops, "run": whole_run}
 INNER = {"job": write_short_job, "resident": resident}
 
 
@@ -383,10 +384,10 @@ def child(asked: argparse.Namespace, part: str, folder: Path, *extra: str) -> di
 
 def show(name: str, found: dict[str, Any]) -> None:
     """A part as a line or a few of the table."""
-    if name == "job":
+    if name == "run":
         for key, goal in (("first", 240), ("next", 120)):
             run = found[key]
-            print(f"job       {key}: {run['total']:.1f} s (goal: {goal}), not computing {run['other']:.1f} s (goal: 25)", flush=True)
+            print(f"run       {key}: {run['total']:.1f} s (goal: {goal}), not computing {run['other']:.1f} s (goal: 25)", flush=True)
         return
     if name == "flops":
         for key in ("forward", "adapter_step", "full_step"):
@@ -405,7 +406,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--target", default="panda", help="concept to erase in training and memory")
-    parser.add_argument("--then", default="tulip", help="the next concept to erase in job")
+    parser.add_argument("--then", default="tulip", help="the next concept to erase in run")
     parser.add_argument("--iterations", type=int, default=5, help="released iterations that are timed")
     parser.add_argument("--full", action="store_true", help="run all released iterations, and judge what they give")
     parser.add_argument("--concepts", type=int, default=None, help="mine only the first so many concepts")

@@ -221,9 +221,9 @@ def speed(found: dict[str, Any]) -> list[str]:
             ]
         )
     out = table(["", "ours", "the other", "ratio", "goal"], rows)
-    if "job" in found:
+    if "run" in found:
         head = ["whole `fade run`, set-up aside", "total (goal)", "pictures", "training steps", "judging", "all else (goal)"]
-        runs = [(name, found["job"][key], goal) for key, name, goal in (("first", "first target", 240), ("next", "next target", 120))]
+        runs = [(name, found["run"][key], goal) for key, name, goal in (("first", "first target", 240), ("next", "next target", 120))]
         out += table(
             head,
             [
