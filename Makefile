@@ -21,9 +21,6 @@ STAMP := $(VENV)/.fade-setup-$(KEY)
 PRETRAIN_STAMP := $(VENV)/.fade-pretrain-$(KEY)
 # --quiet hides the progress, never an error. Without --upgrade pip leaves a torch that fits alone.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --constraint constraints.txt
-# A new Prefect database goes through all its migrations, about 10 s: part of the set-up, not of the first run.
-PREPARE_PREFECT = mkdir -p "$(RUNS)/prefect" && PREFECT_HOME="$(abspath $(RUNS))/prefect" DO_NOT_TRACK=1 \
-  PREFECT_SERVER_ANALYTICS_ENABLED=false $(BIN)/prefect server database upgrade --yes >/dev/null 2>&1
 # The environment must not lend the tools someone else's packages or settings.
 unexport PYTHONPATH PYTHONHOME
 
@@ -80,7 +77,7 @@ $(STAMP):
 	    echo "setup: $(VENV) could not be made. Next: install Python's venv module (Debian: python3-venv), or name another folder: VENV=..." >&2; exit 1; }; }
 	@echo "setup: installing into $(VENV) under constraints.txt (the first time takes some minutes)"
 	@$(INSTALL) --editable '.[$(EXTRAS)]'
-	@$(PREPARE_PREFECT) || echo "setup: Prefect's database could not be prepared under $(RUNS); the first run will say why."
+	@$(BIN)/python -m flows.ready "$(RUNS)" 2>/dev/null || echo "setup: $(RUNS) could not be prepared; the first run will say why."
 	@rm -f $(VENV)/.fade-setup-* && touch $@
 
 $(PRETRAIN_STAMP): $(STAMP)

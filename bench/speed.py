@@ -352,15 +352,13 @@ def seconds_of(work: Callable[[], Any], n: int) -> list[float]:
 def whole_run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds of whole runs, each a process of its own, from its start to its answer; the set-up was made before."""
     runs = folder / "runs"
-    (runs / "prefect").mkdir(parents=True)
-    prepared = {**os.environ, "PREFECT_HOME": str(runs / "prefect")}
-    prepared.pop("OMP_NUM_THREADS", None)
-    subprocess.run([sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"], env=prepared, check=True, stdout=sys.stderr)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "OMP_"))}
+    subprocess.run([sys.executable, "-m", "flows.ready", str(runs)], env=clean, check=True, stdout=sys.stderr)
     extra = [part for item in asked.set for part in ("--set", item)]
 
     def one(target: str) -> dict[str, Any]:
         line = [sys.executable, "-m", "fade.cli", "run", "--target", target, "--json", "--runs-dir", str(runs), *extra]
-        said = json.loads(subprocess.run(line, env=prepared, check=True, capture_output=True, text=True).stdout)
+        said = json.loads(subprocess.run(line, env=clean, check=True, capture_output=True, text=True).stdout)
         computing = sum(said["computing_seconds"].values())
         total = said["seconds"]["total"]
         return {"target": target, **{k: said[k] for k in ("seconds", "computing_seconds")}, "total": total, "other": total - computing}
