@@ -184,7 +184,7 @@ def speed(found: dict[str, Any]) -> list[str]:
             [
                 f"training against the {how}",
                 ours,
-                f"{part['released']['seconds']:.0f} s (ERB {part['ERB']['released']:.1f})",
+                f"{part['released']['seconds']:.0f} s (ERB {part['ERB']['released']:.1f}, from {part['ERB']['released_from']})",
                 f"{part['ratio']:.0f}",
                 ">= 10",
             ]
