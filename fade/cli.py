@@ -41,6 +41,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False) or 0
+        if code == 128 + signal.SIGINT:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
     except FadeError as error:
         _say(f"[bold red]error[/] {_escape(str(error))}")
         code = error.exit_code
