@@ -383,9 +383,9 @@ def child(asked: argparse.Namespace, part: str, folder: Path, *extra: str) -> di
 def show(name: str, found: dict[str, Any]) -> None:
     """A part as a line or a few of the table."""
     if name == "run":
-        for key, goal in (("first", 240), ("next", 120)):
+        for key, most in (("first", 240), ("next", 120)):
             run = found[key]
-            print(f"run       {key}: {run['total']:.1f} s (goal: {goal}), not computing {run['other']:.1f} s (goal: 25)", flush=True)
+            print(f"run       {key}: {run['total']:.1f} s (goal: {most}), not computing {run['other']:.1f} s (goal: 25)", flush=True)
         return
     if name == "flops":
         for key in ("forward", "adapter_step", "full_step"):

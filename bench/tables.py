@@ -82,7 +82,7 @@ def outcomes(rows: list[dict[str, Any]]) -> list[str]:
 def world(found: dict[str, Any]) -> list[str]:
     """The numbers of the embedded world, each beside what was asked of it."""
     base, judge, cosines, styles = found["base"], found["judge"], found["text_cosines"], found["styles"]
-    psnr = found["psnr_heldout"]
+    psnr, kin = found["psnr_heldout"], found["neighbours"]
     best = sorted(styles["base_top1"].items(), key=lambda item: -item[1])
     rows = [
         ["pictures, concepts", ">= 450, >= 64", f"{found['pictures']}, {found['concepts']}"],
@@ -96,6 +96,11 @@ def world(found: dict[str, Any]) -> list[str]:
             "cosine between prompts' token states, within / across families",
             "reported",
             f"{cosines['states']['within']:.2f} / {cosines['states']['across']:.2f}",
+        ],
+        [
+            f"mined neighbours: the {kin['k']} nearest that are of the concept's own family",
+            "reported",
+            f"{kin['mean']:.1f} % ({', '.join(f'{name} {value:.0f}' for name, value in kin['families'].items())})",
         ],
         [
             f"judge of styles, top-1 on drawings of unseen concepts (n {styles['unseen_drawings']})",
@@ -129,11 +134,13 @@ def world(found: dict[str, Any]) -> list[str]:
 def tuning(found: dict[str, Any]) -> list[str]:
     """One row a setting: means over the tuning targets."""
     groups: dict[str, list[dict[str, Any]]] = {}
+    newest = found["rows"][-1].get("clip_sha256")
     for row in found["rows"]:
-        groups.setdefault(" ".join(row["overrides"]) or "as they were", []).append(row)
+        name = f"`{' '.join(row['overrides']) or 'params.yaml'}`"
+        groups.setdefault(name if row.get("clip_sha256") == newest else f"{name} *", []).append(row)
     rows = [
         [
-            f"`{name}`",
+            name,
             ", ".join(r["target"] for r in some),
             *(f"{np.mean([share(r, key) for r in some]):.1f}" for key in GOALS),
         ]
@@ -141,7 +148,7 @@ def tuning(found: dict[str, Any]) -> list[str]:
     ]
     head = ["setting", "tried on", "A_er", "A_adj, % kept", "A_heldout, % kept", "A_rest, % kept", "ERB"]
     return [
-        "Means over the targets that each was tried on.",
+        "Means over the targets that each was tried on. *: with neighbours mined by an earlier image tower (by colour first).",
         "",
         *table(head, rows),
         "`python bench/tune.py --try ... --out bench/results/tuning.json`",

@@ -22,6 +22,8 @@ from fade.config import load_params
 from fade.workshop import Workshop
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
+ROLES = ("adjacent", "heldout", "rest")
+"""Whose pictures' likeness (SSIM) to the original model's is kept too: it moves long before an accuracy does."""
 
 
 def cell(first: Workshop, overrides: list[str], target: str, runs: Path) -> dict[str, Any]:
@@ -41,7 +43,9 @@ def cell(first: Workshop, overrides: list[str], target: str, runs: Path) -> dict
     numbers = evaluate(shop, hood, adapter).numbers
     kept = {k: 100 * numbers["metrics"][k] / numbers["base_metrics"][k] for k in ("A_adj", "A_heldout", "A_rest")}
     picked = {k: numbers[k] for k in ("metrics", "base_metrics", "neighbours", "heldout", "confusion")}
-    return {"target": target, "overrides": overrides, "train_seconds": round(seconds, 1), "kept": kept, **picked}
+    ssim = {role: float(np.mean([r["ssim"] for r in numbers["per_concept"] if r["role"] == role])) for role in ROLES}
+    how = {"overrides": overrides, "clip_sha256": shop.encoder.sha256, "train_seconds": round(seconds, 1)}
+    return {"target": target, **how, "kept": kept, "ssim": ssim, **picked}
 
 
 def main() -> None:
@@ -63,7 +67,10 @@ def main() -> None:
             some.append(row)
             m, kept = row["metrics"], row["kept"]
             parts = "  ".join(f"{k[2:]} {m[k]:5.1f} ({kept[k]:5.1f} % kept)" for k in kept)
-            print(f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  {row['train_seconds']:5.1f} s", flush=True)
+            alike = "/".join(f"{row['ssim'][role]:.2f}" for role in ROLES)
+            print(
+                f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  SSIM {alike}  {row['train_seconds']:5.1f} s", flush=True
+            )
         means = "  ".join(f"{k} {np.mean([r['metrics'][k] for r in some]):.1f}" for k in MEASURED)
         print(f"[{text or 'params.yaml'}]  {means}", flush=True)
         rows += some

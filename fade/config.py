@@ -227,6 +227,15 @@ class ClipConfig(FitConfig):
     """Share of each batch drawn from the vocabulary; the rest comes from all other drawings of the packages."""
 
 
+class SightConfig(FitConfig):
+    """The CLIP's image tower, trained on against the frozen text tower: it is what mines the neighbours."""
+
+    geometry_weight: Weight = 60.0
+    """Weight of the squared difference between pictures' cosines and the sentence encoder's."""
+    vocabulary_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of each batch drawn from the vocabulary."""
+
+
 class AutoencoderConfig(FitConfig):
     """AutoencoderKL with a factor of 8. Its steps train the decoder alone: the encoder is the codec's, exactly."""
 
@@ -262,6 +271,7 @@ class PretrainConfig(Section):
     packages: Path | None = None
     """Folder of unpacked npm packages (else they are fetched with npm)."""
     clip: ClipConfig = ClipConfig(steps=2400, batch_size=64, lr=1e-3)
+    sight: SightConfig = SightConfig(steps=1600, batch_size=64, lr=1e-3)
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=1200, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)

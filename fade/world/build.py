@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,14 @@ def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
     corpus = world.stage("corpus", lambda folder: _corpus(recipe, packages, folder, world), (), ["recipe"])
     sets, pictures = Sets.load(drawn, corpus), ["drawings", "corpus"]
     clip_dir = world.stage("clip", lambda folder: _clip(sets, world, folder), ["clip"], pictures)
+    sight_dir = world.stage("sight", lambda folder: _sight(sets, world, clip_dir, folder), ["sight"], ["clip", *pictures])
     codec_dir = world.stage("codec", lambda folder: _codec(sets, world, folder), ["codec", "autoencoder"], pictures)
     vae_dir = world.stage("autoencoder", lambda folder: _autoencoder(sets, world, codec_dir, folder), ["autoencoder"], ["codec"])
     judge_dir = world.stage("judge", lambda folder: _judge(sets, world, folder), ["judge"], ["drawings"])
     styles_dir = world.stage("styles", lambda folder: _styles(sets, world, folder), ["styles"], ["drawings"])
     unet_dir = world.stage("unet", lambda folder: _unet(sets, world, clip_dir, codec_dir, folder), ["unet"], ["clip", "codec"])
-    made = ["drawings", "clip", "autoencoder", "judge", "styles", "unet"]
-    return world.stage("assemble", lambda folder: assemble(drawn, clip_dir, vae_dir, unet_dir, (judge_dir, styles_dir), folder), (), made)
+    made = ["drawings", "sight", "autoencoder", "judge", "styles", "unet"]
+    return world.stage("assemble", lambda folder: assemble(drawn, sight_dir, vae_dir, unet_dir, (judge_dir, styles_dir), folder), (), made)
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,24 @@ def _clip(sets: Sets, world: World, folder: Path) -> None:
     lines += [f"a in the {s} style" for s in sorted(set(styles))] * 400
     captions.build_tokenizer(lines, config.merges, config.max_tokens, folder / "model")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "model")
-    pixels, shares = sets.mixed(config.vocabulary_share)
-    model = clip.train(pixels, names, styles, shares, tokenizer, config, folder, **world.training("clip"))
-    model.save_pretrained(folder / "model")
+    pictures = _captioned(sets, config.vocabulary_share, tokenizer, config.teacher)
+    clip.train(pictures, tokenizer, config, folder, **world.training("clip")).save_pretrained(folder / "model")
+
+
+def _sight(sets: Sets, world: World, clip_dir: Path, folder: Path) -> None:
+    from transformers import CLIPModel, CLIPTokenizer
+
+    config, teacher = world.config.sight, world.config.clip.teacher
+    shutil.copytree(clip_dir / "model", folder / "model", dirs_exist_ok=True)
+    pictures = _captioned(sets, config.vocabulary_share, CLIPTokenizer.from_pretrained(clip_dir / "model"), teacher)
+    model = CLIPModel.from_pretrained(clip_dir / "model")
+    clip.train_sight(model, pictures, config, folder, **world.training("sight", 4)).save_pretrained(folder / "model")
+
+
+def _captioned(sets: Sets, share: float, tokenizer: Any, teacher: str) -> clip.Captioned:
+    pixels, shares = sets.mixed(share)
+    names, styles = [*sets.train_names, *sets.wide_names], [*sets.train_styles, *sets.wide_styles]
+    return clip.Captioned(pixels, names, styles, shares, tokenizer, partial(clip.teacher_embeddings, package=teacher))
 
 
 def _codec(sets: Sets, world: World, folder: Path) -> None:

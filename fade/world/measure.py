@@ -50,7 +50,32 @@ def measure(shop: Workshop, on_batch: Callable[[int, int], None] = lambda done, 
         "base": own,
         "styles": styles(shop, frame, pixels, on_batch),
         "text_cosines": cosines(shop),
+        "neighbours": neighbours(shop),
     }
+
+
+def neighbours(shop: Workshop) -> dict[str, Any]:
+    """Are the mined neighbours those that a person would name? The share of the K nearest that are of the concept's own family.
+
+    A family with fewer than K others counts against as many as it has; percent, over the vocabulary and by family.
+    """
+    from fade.neighborhood import mine
+
+    config, names = shop.params.neighborhood, shop.vocabulary.names
+    matrix = mine(names[0], shop.vocabulary, shop.studio, shop.encoder, config).matrix
+    family = np.array([shop.vocabulary.family(n) for n in names])
+    return {"k": config.k, **family_share(matrix, family, config.k)}
+
+
+def family_share(matrix: np.ndarray, family: np.ndarray, k: int) -> dict[str, Any]:
+    """``mean`` and ``families`` of cosines (N, N) between concepts whose families are given (N,)."""
+    matrix = matrix.copy()
+    np.fill_diagonal(matrix, -np.inf)
+    nearest = np.argsort(-matrix, axis=1, kind="stable")[:, :k]
+    kin = (family[nearest] == family[:, None]).sum(1)
+    others = np.array([(family == f).sum() - 1 for f in family])
+    share = 100 * kin / np.minimum(others, k)
+    return {"mean": float(share.mean()), "families": {str(f): float(share[family == f].mean()) for f in dict.fromkeys(family)}}
 
 
 def own_pictures(shop: Workshop, on_batch: Callable[[int, int], None]) -> dict[str, Any]:

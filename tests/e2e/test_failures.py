@@ -325,10 +325,10 @@ class Disk(NamedTuple):
 
 
 DISKS = {
-    "checks": Disk(("cache", "erase"), 0, 0, 2_000, "validate"),
+    "checks": Disk(("cache", "erase"), 0, 4 << 10, 2_000, "validate"),
     "pictures": Disk(("mined",), 6, 96 << 10, 24 << 10, "mine"),
     "checkpoint": Disk(("mined",), 0, 400 << 10, 300 << 10, "train"),
-    "report": Disk(("cache", "erase"), 0, 160 << 10, 160 << 10, "evaluate"),
+    "report": Disk(("cache", "erase"), 0, 160 << 10, 160 << 10, "register"),
 }
 FULL = r"disk is full|[Nn]o space left|File too large"
 RESULTS = ("erase/*/*/report.html", "erase/*/*/result.json", "erase/*/*/history.json", "erase/*/*/done.json", "erase/*/*/pictures/*")

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
-from fade.config import AutoencoderConfig, FitConfig, PretrainConfig
+from fade.config import AutoencoderConfig, ClipConfig, FitConfig, PretrainConfig, SightConfig
 from fade.errors import DivergedError
-from fade.world import autoencoder, codec, drawings
+from fade.world import autoencoder, captions, clip, codec, drawings
 from fade.world.build import World
 from fade.world.loop import Logs, fit, one_cycle
+from fade.world.measure import family_share
 from fade.world.pictures import augment, soften, to_unit
 
 SMALL = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(16, 20, 24, 64), latent_channels=4)
@@ -134,3 +136,34 @@ def test_a_stage_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
     made: list[Path] = []
     World(tmp_path, PretrainConfig()).stage("clip", made.append, ["clip"])
     assert made == [tmp_path / "clip"]
+
+
+def test_sight_trains_the_image_tower_towards_the_geometry_and_leaves_the_text_tower_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    names = [f"thing {i % 4}" for i in range(16)]
+    embeddings = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+    captions.build_tokenizer([f"a thing {i} in the plain style" for i in range(4)], 20, 16, tmp_path / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
+    pixels = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
+    pictures = clip.Captioned(pixels, names, ["plain"] * 16, torch.ones(16), tokenizer, lambda unique: embeddings)
+    small = ClipConfig(steps=1, batch_size=16, lr=0.1, hidden=16, text_layers=1, image_layers=1, heads=2, patch=16, max_tokens=16)
+    model = clip.build(small, tokenizer)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    drawn = pictures.draw(16, torch.Generator().manual_seed(1))
+
+    def geometry() -> float:
+        with torch.no_grad():
+            return float(drawn.seen(torch.nn.functional.normalize(model.get_image_features(pixel_values=drawn.x).pooler_output, dim=-1)))
+
+    first = geometry()
+    clip.train_sight(model, pictures, SightConfig(steps=30, batch_size=16, lr=3e-3), tmp_path, seed=0, on_step=lambda *_: None)
+    changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {"vision_model", "visual_projection"}
+    assert geometry() < 0.5 * first
+
+
+def test_a_family_share_counts_what_the_family_can_give() -> None:
+    near = np.array([[1, 0.9, 0.1, 0.2], [0.9, 1, 0.1, 0.2], [0.3, 0.2, 1, 0.1], [0.1, 0.2, 0.3, 1]])
+    found = family_share(near, np.array(["a", "a", "b", "b"]), k=1)
+    assert found == {"mean": 75.0, "families": {"a": 100.0, "b": 50.0}}
+    assert family_share(near, np.array(["a", "a", "b", "b"]), k=2)["families"]["a"] == 100.0
