@@ -19,7 +19,7 @@ import numpy as np
 
 TUNING = (
     "koala", "pear", "green apple", "taxi", "bus", "oncoming bus", "kissing cat", "blue heart", "purple heart", "yellow heart",
-    "growing heart", "beaming face with smiling eyes", "waning gibbous moon",
+    "growing heart", "sparkling heart", "beaming face with smiling eyes", "waning gibbous moon", "automobile", "oncoming police car",
 )  # fmt: skip
 REPORTED = (
     "panda", "tulip", "lemon", "octopus", "tractor", "red apple",
