@@ -71,12 +71,12 @@ def main() -> None:
             print(
                 f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  SSIM {alike}  {row['train_seconds']:5.1f} s", flush=True
             )
+            if asked.out:  # after each: a sweep may be interrupted
+                asked.out.parent.mkdir(parents=True, exist_ok=True)
+                asked.out.write_text(json.dumps({"rows": rows + some}, indent=2) + "\n", encoding="utf-8")
         means = "  ".join(f"{k} {np.mean([r['metrics'][k] for r in some]):.1f}" for k in MEASURED)
         print(f"[{text or 'params.yaml'}]  {means}", flush=True)
         rows += some
-        if asked.out:
-            asked.out.parent.mkdir(parents=True, exist_ok=True)
-            asked.out.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -111,9 +111,9 @@ class NeighborhoodConfig(Section):
 class MeshConfig(Section):
     """Mesh Modules: a LoRA on the UNet's transformer blocks."""
 
-    rank: Positive = 4
-    """LoRA rank (release: 1)."""
-    alpha: Annotated[float, Field(gt=0)] = 4.0
+    rank: Positive = 1
+    """LoRA rank (release: 1). A higher one erases sooner and takes more with it that was not mined."""
+    alpha: Annotated[float, Field(gt=0)] = 1.0
     """LoRA alpha; the update is scaled by alpha / rank."""
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
     """Module names below every Transformer2DModel that get an adapter."""
@@ -126,9 +126,9 @@ class MethodConfig(Section):
     """A registered method, see `fade methods`."""
     variant: str = "paper"
     """paper: science.md 1.3. release: 1.4, the authors' recipe, for comparison."""
-    erase_weight: Weight = 1.0
+    erase_weight: Weight = 4.0
     """lam_er."""
-    adjacency_weight: Weight = 10.0
+    adjacency_weight: Weight = 50.0
     """lam_adj."""
     guidance_weight: Weight = 1.0
     """lam_guid."""
@@ -149,8 +149,9 @@ class TrainConfig(Section):
     """Peak learning rate of AdamW, reached after warm-up, then linear decay to 0."""
     warmup: Annotated[int, Field(ge=0)] = 20
     """Warm-up steps."""
-    weight_decay: Weight = 0.0
-    """AdamW weight decay."""
+    weight_decay: Weight = 1.0
+    """AdamW weight decay (a step shrinks the adapter by lr * weight_decay): what no loss term asks for fades, and with it the harm
+    to concepts that no term knows."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradient clipping (global L2 norm)."""
     gradient_accumulation: Positive = 1
