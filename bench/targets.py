@@ -26,7 +26,7 @@ REPORTED = (
     "crying cat", "cat with tears of joy", "green heart", "waxing gibbous moon", "oncoming taxi", "police car",
     "grinning face", "face with tears of joy",
 )  # fmt: skip
-"""The last two are concepts that the base itself, or whose neighbours it, does not draw recognisably: see DRAWN."""
+"""Where the base draws one of them, or its neighbours, too badly to begin with, the table says so: see DRAWN."""
 DRAWN = {"A_tar": 85.0, "A_adj": 95.0}
 """What the base must reach (%) on a target and on its neighbours before its erasure is held against the goals: ERB counts A_adj
 itself, so what the base cannot draw no eraser can keep."""

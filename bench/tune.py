@@ -19,6 +19,7 @@ import numpy as np
 from targets import REPORTED, TUNING
 
 from fade.config import load_params
+from fade.settings import resolve
 from fade.workshop import Workshop
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
@@ -33,7 +34,7 @@ def cell(first: Workshop, overrides: list[str], target: str, runs: Path) -> dict
     from tasks.mine import mine
     from tasks.train import write_job
 
-    shop = Workshop(load_params(overrides=overrides), target, runs)
+    shop = Workshop(resolve(overrides=overrides), target, runs)
     for name in ("base", "judge", "encoder"):
         shop.__dict__[name] = getattr(first, name)
     hood = mine(shop)

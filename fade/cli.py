@@ -93,10 +93,11 @@ def _say(text: str) -> None:
 
 def _params(path: Path, overrides: list[str] | None, **named: Any) -> tuple[Params, list[str]]:
     """The parameters, and every override in the form that the lineage records."""
-    from fade.config import load_params
+    from fade.settings import method_overrides, resolve
 
-    asked = [*(f"{key.replace('__', '.')}={value}" for key, value in named.items() if value is not None), *(overrides or [])]
-    return load_params(path, asked), asked
+    chosen = method_overrides(named.pop("method", None))
+    asked = [*chosen, *(f"{key.replace('__', '.')}={value}" for key, value in named.items() if value is not None), *(overrides or [])]
+    return resolve(path, asked), asked
 
 
 def _prepare(params: Params, runs: Path, root: Path, verbose: bool = False) -> None:
@@ -149,7 +150,9 @@ def _bars(quiet: bool) -> Iterator[None]:
 @app.command(epilog='Example: fade run --target "panda" --set train.steps=200')
 def run(
     target: Target = "panda",
-    method: Annotated[str | None, typer.Option(help="The erasing method, see `fade methods`.")] = None,
+    method: Annotated[str | None, typer.Option(help="NAME or NAME/VARIANT of the erasing method, see `fade methods`.")] = None,
+    replacement: Annotated[str | None, typer.Option(help="The concept that takes the target's place (surgical).")] = None,
+    anchors: Annotated[str | None, typer.Option(help="neighbourhood: give a method without neighbours FADE's.")] = None,
     seed: Annotated[int | None, typer.Option(help="The training's seed.")] = None,
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
@@ -158,11 +161,9 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """The main job: pull, validate, mine, train, evaluate, register."""
-    settings, asked = _params(params, set_, method__name=method, train__seed=seed)
+    named = {"method__replacement": replacement, "method__anchors": anchors, "train__seed": seed}
+    settings, asked = _params(params, set_, method=method, **named)
     _prepare(settings, runs_dir, params.parent, verbose)
-    from fade.methods import get_method
-
-    get_method(settings.method.name, settings.method.variant)
     from flows import runtime
 
     runtime.start_ahead()
@@ -183,7 +184,7 @@ def _show_result(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     out, metrics, base, spread = Console(), result["metrics"], result["base_metrics"], result["intervals"]
-    table = Table(title=f"{result['target']} erased by {result['method']}, seed {result['seed']}")
+    table = Table(title=f"{result['target']} erased by {result['method']}/{result['variant']}, seed {result['seed']}")
     for column, justify in (("", "left"), ("original", "right"), ("erased", "right"), ("95 % interval", "right"), ("pictures", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     rows = (
@@ -304,7 +305,9 @@ def methods() -> None:
     for name, variants in known_methods().items():
         for variant in variants:
             found = get_method(name, variant)
-            print(f"{name} / {variant}: {found.source}")
+            print(f"{name}/{variant}: {found.source}")
+            if found.settings:
+                print(f"  trains by default: {' '.join(f'--set {item}' for item in found.settings)}")
             if found.recipe:
                 print(f"  its own settings: {' '.join(f'--set {item}' for item in found.recipe)}")
 

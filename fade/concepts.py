@@ -40,12 +40,12 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.concepts)
 
-    def index(self, name: str) -> int:
+    def index(self, name: str, stage: str = "target") -> int:
         """Position of ``name``. Raises UnknownNameError with the nearest names."""
         try:
             return self.names.index(name)
         except ValueError:
-            raise UnknownNameError("concept", name, self.names, stage="target") from None
+            raise UnknownNameError("concept", name, self.names, stage=stage) from None
 
     def family(self, name: str) -> str:
         return self.concepts[self.index(name)].family

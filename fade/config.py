@@ -133,7 +133,17 @@ class MethodConfig(Section):
     guidance_weight: Weight = 1.0
     """lam_guid."""
     margin: Weight = 0.5
-    """delta: how much farther from its old self than from its neighbours the target must come."""
+    """delta: how much farther from its old self than from its neighbours the target must come (fade)."""
+    drift_weight: Weight = 1.0
+    """lam of the surgical method: weight of the null prompt's drift."""
+    eta: Weight = 1.0
+    """How far beyond the null prompt ESD's target lies (negative guidance)."""
+    identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    """lam of UCE: how strongly every weight is kept as it was."""
+    replacement: str = ""
+    """The concept that takes the target's place (surgical, uce); empty: the null prompt."""
+    anchors: Literal["none", "neighbourhood"] = "none"
+    """neighbourhood: a method without neighbours gets FADE's adjacency term too, the fair control."""
 
 
 class TrainConfig(Section):

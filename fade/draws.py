@@ -33,6 +33,7 @@ class Draws:
         self._steps = int(base.scheduler.config.num_train_timesteps)
         self._e = base.encode([fill(job.prompt, job.target)])
         self._null = base.encode([job.negative_prompt])
+        self._r = base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
         self._a = base.encode(prompts(job.prompt, job.neighbours)) if job.neighbours else self._e[:0]
 
     def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
@@ -57,7 +58,7 @@ class Draws:
         x = self._base.add_noise(clean, noise, t)
         device, n_t = self._base.device, len(picked)
         x, t, which = x.to(device), t.to(device), which.to(device)
-        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which)
+        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which, self._r)
 
 
 def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:

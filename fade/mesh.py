@@ -102,6 +102,30 @@ class Mesh:
             with torch.no_grad():
                 parameter.copy_(state[name])
 
+    def base_weights(self) -> dict[str, Tensor]:
+        """The original weight of every layer that has an adapter, by the layer's name; not to be changed."""
+        return {name: layer.get_base_layer().weight.detach() for name, layer in self._layers.items()}
+
+    @torch.no_grad()
+    def write(self, changes: Mapping[str, Tensor]) -> float:
+        """Set the adapter so that it adds ``changes`` (out, in) to its layers, as well as its rank allows.
+
+        Returns the largest share of a change that the rank could not hold (Frobenius norm; about 1e-7 when it suffices).
+        """
+        lost, scale = 0.0, self.config.alpha / self.config.rank
+        for name, change in changes.items():
+            layer, r = self._layers[name], self.config.rank
+            u, s, v = torch.linalg.svd(change.double(), full_matrices=False)
+            n, root = min(r, len(s)), s.sqrt()
+            down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            down.zero_()
+            up.zero_()
+            down[:n] = (root[:n, None] * v[:n]).to(down.dtype)
+            up[:, :n] = (u[:, :n] * root[:n] / scale).to(up.dtype)
+            left = torch.linalg.matrix_norm(change.double() - scale * up.double() @ down.double())
+            lost = max(lost, float(left / torch.linalg.matrix_norm(change.double()).clamp_min(1e-30)))
+        return lost
+
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
         """Within it the UNet is the original model, bit for bit, merged or not."""

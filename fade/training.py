@@ -27,7 +27,7 @@ from fade.draws import Draws, rate, read_latents
 from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
 from fade.job import Job, write_json
 from fade.mesh import Mesh
-from fade.methods import Method, get_method
+from fade.methods import Method, Solve, get_method, with_anchors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 STAGE = "train"
 DIVERGED_FACTOR = 1e4
 """A loss this many times above the first (or above 1) will not come back; stop before hours are lost."""
+MOST_LOST = 1e-3
+"""Share of a closed form's change that an adapter may fail to hold."""
 MAX_SKIPPED = 20
 """fp16: steps in a row that the loss scaler may drop before that counts as divergence."""
 _PROGRESS_EVERY = 0.2  # seconds
@@ -90,7 +92,7 @@ def train(job: Job, base: Base | None = None, on_step: Callable[[dict[str, float
     Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError, BaseModelError, BusyError.
     """
     method = get_method(job.method.name, job.method.variant)
-    if method.needs_neighbours and not job.neighbours:
+    if (method.needs_neighbours or job.method.anchors == "neighbourhood") and not job.neighbours:
         raise TrainingError(f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more.")
     accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
     with guard.only_one(job.out) if accelerator.is_main_process else nullcontext():
@@ -121,6 +123,8 @@ class _Run:
 
     def __init__(self, job: Job, method: Method, accelerator: Accelerator, mesh: Mesh, draws: Draws) -> None:
         self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, mesh, draws
+        anchored = method.loss is not None and job.method.anchors == "neighbourhood"
+        self.loss = with_anchors(method.loss) if method.loss is not None and anchored else method.loss
         self.config = job.train
         adamw = torch.optim.AdamW(mesh.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         model, self.optimizer = accelerator.prepare(mesh.unet, adamw)
@@ -133,6 +137,8 @@ class _Run:
 
     def loop(self, on_step: Callable[[dict[str, float]], None]) -> Path:
         self._progress({}, force=True)
+        if self.method.solve is not None:
+            self._solve(self.method.solve)
         while self.state.step < self.config.steps:
             guard.parent_lives()
             row = self._step(self.state.step)
@@ -144,6 +150,15 @@ class _Run:
                 self._checkpoint()
         return self._finish()
 
+    def _solve(self, solve: Solve) -> None:
+        """A closed form takes the place of all steps; there is no history. Raises TrainingError when the adapter's rank is too low."""
+        changes = solve(self.mesh.base_weights(), self.draws.batch(0), self.job.method)
+        lost = self.mesh.write(changes)
+        if lost > MOST_LOST:
+            what = f"an adapter of rank {self.job.mesh.rank} holds the closed form only up to {100 * lost:.1f} %."
+            raise TrainingError(what, stage=STAGE, action="raise mesh.rank (and mesh.alpha) to the number of the prompt's tokens.")
+        self.state.step = self.config.steps
+
     def _step(self, step: int) -> dict[str, float]:
         """One optimiser step; its row of the history, losses averaged over micro-batches and processes."""
         lr = rate(step, self.config, ramp=self.method.ramp)
@@ -154,7 +169,8 @@ class _Run:
         for micro in range(n):
             batch = self.draws.batch(step, micro, self.accelerator.process_index, self.accelerator.num_processes)
             with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
-                loss, terms = self.method.loss(self.predictor, batch, self.job.method)
+                assert self.loss is not None
+                loss, terms = self.loss(self.predictor, batch, self.job.method)
                 self.accelerator.backward(loss / n)
             names = list(terms)
             values = torch.stack([loss.detach(), *terms.values()]) / n
@@ -199,7 +215,7 @@ class _Run:
         if self.accelerator.is_main_process:
             digest = self.mesh.save(path, self.job.provenance)
             write_json(self.job.out / files.HISTORY, self.state.history)
-            self._progress(self.state.history[-1], force=True)
+            self._progress(self.state.history[-1] if self.state.history else {}, force=True)
             write_json(self.job.out / files.DONE, {"key": self.job.key(), "adapter_sha256": digest, "run": self._facts()})
         self.accelerator.wait_for_everyone()
         return path

@@ -133,7 +133,7 @@ def register(shop: Workshop, settings: Params, judged: Judged, lineage: Lineage)
 def summarise(shop: Workshop, judged: Judged, adapter_sha256: str, data_md5: str, report: Path) -> dict[str, Any]:
     """The one object of ``fade run --json``, before the registry has answered."""
     numbers = judged.numbers
-    picked = ("target", "method", "seed", "neighbours", "heldout", "metrics", "base_metrics", "intervals", "base_intervals", "n")
+    picked = ("target", "method", "variant", "seed", "neighbours", "heldout", "metrics", "base_metrics", "intervals", "base_intervals", "n")
     return {
         **{key: numbers[key] for key in picked},
         "confusion": numbers["confusion"],

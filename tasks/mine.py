@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fade import progress
 from fade.concepts import fill
+from fade.settings import check_target
 from fade.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def mine(shop: Workshop) -> Neighborhood:
     """The target's neighbourhood over the whole vocabulary; pictures come from the cache when they were made before."""
     from fade.neighborhood import mine as mine_neighbourhood
 
-    shop.vocabulary.index(shop.target)  # an unknown name fails before a model is loaded
+    check_target(shop.params, shop.target, shop.vocabulary)  # an unknown name fails before a model is loaded
 
     def told(done: int, total: int) -> None:
         progress.report("mine", done, total, "pictures of the vocabulary")

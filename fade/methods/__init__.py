@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,10 +51,14 @@ class Batch:
     """(K, T, D) the neighbours' prompts, a_i."""
     which: Tensor
     """(n_a,) the neighbour that each latent of x_adj shows."""
+    replacement: Tensor
+    """(1, T, D) the prompt of what takes the target's place; the null prompt when nothing does."""
 
 
 Loss = Callable[[Predictor, Batch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
 """The loss, a scalar that carries gradients, and its unweighted terms by name (detached scalars)."""
+Solve = Callable[["Mapping[str, Tensor]", Batch, "MethodConfig"], "dict[str, Tensor]"]
+"""The change (out, in) of each weight (out, in), by layer."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +71,30 @@ class Method:
     """Where the objective comes from, and what of it is ours."""
     needs_neighbours: bool
     """Whether the loss is undefined without neighbours (K = 0)."""
-    loss: Loss
+    loss: Loss | None = None
+    """What the training loop minimises."""
+    solve: Solve | None = None
+    """Instead of a loss: the change of every weight in closed form."""
     ramp: bool = False
     """The learning rate is one linear ramp over all steps, whatever train.warmup says."""
     recipe: tuple[str, ...] = ()
     """``--set`` overrides under which its authors ran it; for comparisons."""
+    settings: tuple[str, ...] = ()
+    """``--set`` overrides that define the method (what it trains): they hold unless the user sets the same key."""
+    takes_replacement: bool = False
+    """Whether method.replacement means anything to it."""
+    takes_anchors: bool = False
+    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of a method that has none."""
 
 
 _METHODS: dict[tuple[str, str], Method] = {}
 
 
 def register(method: Method) -> Method:
-    """Add a method. Raises UsageError when its name and variant are taken by another."""
+    """Add a method. Raises UsageError when its name and variant are taken by another, or it has not just one of loss and solve."""
     key = (method.name, method.variant)
+    if (method.loss is None) == (method.solve is None):
+        raise UsageError(f"method {method.name} needs a loss or a closed form.", stage="methods", action="give it one of the two.")
     if _METHODS.get(key, method) != method:
         raise UsageError(f"method {method.name} ({method.variant}) is registered twice.", stage="methods", action="rename one.")
     _METHODS[key] = method
@@ -87,13 +102,33 @@ def register(method: Method) -> Method:
 
 
 def known_methods() -> dict[str, list[str]]:
-    """Registered names and their variants, sorted."""
+    """Registered names, sorted, and their variants, the one that a bare name means first."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     out: dict[str, list[str]] = {}
-    for name, variant in sorted(_METHODS):
+    for name, variant in _METHODS:
         out.setdefault(name, []).append(variant)
-    return out
+    return dict(sorted(out.items()))
+
+
+def with_anchors(loss: Loss) -> Loss:
+    """``loss`` plus FADE's adjacency term, adjacency_weight * mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2: the fair control."""
+
+    def anchored(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+        total, terms = loss(eps, batch, config)
+        emb = batch.neighbours[batch.which]
+        l_adj = ((eps.student(batch.x_adj, batch.t_adj, emb) - eps.teacher(batch.x_adj, batch.t_adj, emb)) ** 2).mean()
+        return total + config.adjacency_weight * l_adj, {**terms, "adjacency": l_adj.detach()}
+
+    return anchored
+
+
+def default_variant(name: str) -> str:
+    """What a bare name means. Raises UnknownNameError that offers the nearest name."""
+    known = known_methods()
+    if name not in known:
+        raise UnknownNameError("method", name, known, stage="method.name")
+    return known[name][0]
 
 
 def get_method(name: str, variant: str) -> Method:

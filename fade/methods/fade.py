@@ -137,6 +137,7 @@ RELEASE = register(
             "train.steps=500",
             "train.warmup=500",
             "train.batch_target=4",
+            "train.weight_decay=0.01",  # AdamW's own default: the release names none
             "train.max_grad_norm=1000000",
         ),
     )

@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from fade import checkpoint
 from fade import job as files
 from fade.base import Base
+from fade.config import MeshConfig
 from fade.draws import Draws, read_latents
 from fade.errors import DivergedError, TrainingError
 from fade.job import Job
 from fade.manifest import sha256_of
-from fade.mesh import Mesh, read_provenance
-from fade.methods import get_method
+from fade.mesh import Mesh, find_targets, read_provenance
+from fade.methods import get_method, known_methods
 from fade.training import Denoiser, train
 from tasks.train import run_job
 from tests.support import make_latents, make_tiny_base
@@ -117,6 +118,34 @@ def same_in_plain_diffusers(base, adapter):
     plain = pipe.unet(x, t, encoder_hidden_states=e).sample
     assert torch.equal(plain, erased)
     assert not torch.equal(plain, original)
+
+
+METHODS = [
+    (name, variant, anchors)
+    for name, variants in known_methods().items()
+    for variant in variants
+    for anchors in ("none", "neighbourhood")
+    if anchors == "none" or get_method(name, variant).takes_anchors
+]
+
+
+@pytest.mark.parametrize(("name", "variant", "anchors"), METHODS)
+def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effect(base, tmp_path, name, variant, anchors):
+    method = get_method(name, variant)
+    mesh = next((item.partition("=")[2].strip("[]").split(",") for item in method.settings if item.startswith("mesh.targets")), None)
+    changed = {"method": {"name": name, "variant": variant, "anchors": anchors}, "mesh": {"rank": 16, "alpha": 16.0}}
+    changed["mesh"] |= {"targets": mesh} if mesh else {}
+
+    def made(out, seed=0):
+        plain = make_job(base, tmp_path / out, steps=3, warmup=1, seed=seed)
+        return train(Job.model_validate({**plain.model_dump(), **changed}), base)
+
+    one, two, other = made("one"), made("two"), made("other", seed=1)
+    assert one.read_bytes() == two.read_bytes()
+    assert (one.read_bytes() == other.read_bytes()) == (method.solve is not None)  # a closed form draws nothing
+    Mesh.load(base, one).remove()  # fails for an adapter without an effect
+    layers = {key.removeprefix("unet.").rsplit(".lora_", 1)[0] for key in load_file(one)}
+    assert layers == set(find_targets(base.unet, tuple(mesh or MeshConfig().targets)))
 
 
 def test_two_processes_are_two(base, tmp_path):

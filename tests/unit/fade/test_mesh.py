@@ -261,3 +261,22 @@ def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
     with pytest.raises(AdapterError, match="not finite"):
         mesh.save(Path(tmp_path) / "a.safetensors", PROVENANCE)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_change_that_the_rank_holds_is_written_exactly_and_one_that_it_does_not_is_told():
+    unet = tiny_unet()
+    mesh = Mesh.insert(unet, MeshConfig(rank=3, alpha=6.0, targets=("attn2.to_k", "attn2.to_v")), seed=0)
+    generator = torch.Generator().manual_seed(2)
+    changes = {
+        name: torch.randn(weight.shape[0], 3, generator=generator) @ torch.randn(3, weight.shape[1], generator=generator)
+        for name, weight in mesh.base_weights().items()
+    }
+    before = {name: weight.clone() for name, weight in mesh.base_weights().items()}
+    assert len(changes) >= 4 and mesh.write(changes) < 1e-6
+    mesh.merge()
+    merged = mesh.base_weights()
+    assert all(torch.allclose(merged[name], before[name] + changes[name], atol=1e-5) for name in changes)
+    mesh.unmerge()
+    assert all(torch.equal(mesh.base_weights()[name], before[name]) for name in changes)
+    full = {name: torch.randn(weight.shape, generator=generator) for name, weight in mesh.base_weights().items()}
+    assert mesh.write(full) > 0.1

@@ -43,7 +43,7 @@ def make_batch(seed=0, n_t=N_T, which=(0, 1, 2, 0, 1, 2, 0)):
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
     t, t_adj = torch.randint(1000, (n_t,), generator=g), torch.randint(1000, (len(which),), generator=g)
-    return Batch(r(n_t, *SHAPE), t, r(len(which), *SHAPE), t_adj, r(1, 4, 5), r(1, 4, 5), r(K, 4, 5), torch.tensor(which))
+    return Batch(r(n_t, *SHAPE), t, r(len(which), *SHAPE), t_adj, r(1, 4, 5), r(1, 4, 5), r(K, 4, 5), torch.tensor(which), r(1, 4, 5))
 
 
 def at(eps, who, x, t, emb):
@@ -191,6 +191,7 @@ def test_all_neighbours_pull():
         batch.null,
         batch.neighbours * torch.tensor([1, 1, 2]).view(3, 1, 1),
         batch.which,
+        batch.replacement,
     )
     before, after = (Free(b, 0.0).gradient(b, erase_weight=1, margin=50)[:N_T] for b in (batch, one))
     assert not torch.allclose(before, after)
