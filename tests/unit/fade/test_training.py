@@ -238,7 +238,7 @@ def test_accumulated_micro_batches_are_one_step_over_their_mean(base, make_job):
     row = json.loads((job.out / files.HISTORY).read_text())[0]
     mesh = Mesh.insert(base.unet, job.mesh, seed=0)
     try:
-        optimizer = torch.optim.AdamW(mesh.parameters(), lr=0.01, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(mesh.parameters(), lr=0.01, weight_decay=job.train.weight_decay)
         draws, predictor = draws_of(job, base), Denoiser(base.unet, mesh)
         loss = sum(methods.get_method("fade", "paper").loss(predictor, draws.batch(0, m), job.method)[0] for m in (0, 1)) / 2
         loss.backward()
@@ -272,7 +272,9 @@ def broken_method():
 
 @pytest.mark.parametrize(("factor", "reason"), [(1e38, "loss is|grad_norm is"), (1e6, "the loss rose")])
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(base, make_job, broken_method, factor, reason):
-    job = make_job(method={"name": "broken", "variant": "test", "margin": factor}, train={"steps": 20, "checkpoint_every": 2})
+    job = make_job(
+        method={"name": "broken", "variant": "test", "margin": factor, "erase_weight": 1.0}, train={"steps": 20, "checkpoint_every": 2}
+    )
     with pytest.raises(DivergedError, match=reason) as error:
         train(job, base)
     assert "step 6" in str(error.value)

@@ -156,7 +156,7 @@ def test_sight_trains_the_image_tower_towards_the_geometry_and_leaves_the_text_t
             return float(drawn.seen(torch.nn.functional.normalize(model.get_image_features(pixel_values=drawn.x).pooler_output, dim=-1)))
 
     first = geometry()
-    clip.train_sight(model, pictures, SightConfig(steps=30, batch_size=16, lr=3e-3), tmp_path, seed=0, on_step=lambda *_: None)
+    clip.train_sight(model, pictures, SightConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5), tmp_path, seed=0, on_step=lambda *_: None)
     changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {"vision_model", "visual_projection"}
     assert geometry() < 0.5 * first
