@@ -35,6 +35,7 @@ def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
     from fade.evaluation import evaluate as judge_both
     from fade.manifest import sha256_of
     from fade.mesh import Mesh
+    from fade.methods import get_method
 
     def told(done: int, total: int) -> None:
         progress.report("evaluate", done, total, "pictures before and after")
@@ -46,7 +47,10 @@ def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
         found = judge_both(shop.studio, mesh, sha256_of(adapter), hood, shop.vocabulary, shop.judge, shop.params.evaluate, told)
     finally:
         mesh.remove()
-    numbers = {**found.numbers, "method": shop.params.method.name, "variant": shop.params.method.variant, "seed": shop.params.train.seed}
+    method = shop.params.method
+    trained_on = not get_method(method.name, method.variant).takes_anchors or method.anchors == "neighbourhood"
+    chosen = {"method": method.name, "variant": method.variant, "neighbours_trained": trained_on, "seed": shop.params.train.seed}
+    numbers = {**found.numbers, **chosen}
     write_json(shop.folder / "evaluation.json", numbers)
     judging = time.perf_counter() - start - (shop.studio.seconds - drawing)
     return Judged(numbers, found.pictures, judging)

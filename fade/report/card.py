@@ -101,7 +101,7 @@ def _provenance(result: Mapping[str, Any], lineage: Mapping[str, Any]) -> Sequen
         ("code commit", f"{code.get('commit') or 'not known'}{dirty}"),
         ("method", str(result["method"])),
         ("seed", str(result["seed"])),
-        ("neighbours, trained on", ", ".join(result["neighbours"])),
+        (f"neighbours, {'trained on' if result.get('neighbours_trained', True) else 'only measured'}", ", ".join(result["neighbours"])),
         ("neighbours, held out", ", ".join(result["heldout"]) or "none"),
     )
 

@@ -17,7 +17,7 @@ ROLES = {"target": "target", "adjacent": "neighbour", "heldout": "held-out", "re
 
 METRICS = (
     ("A_er", "A_tar", "target", "Target erased", "share of the target's pictures that the judge calls something else"),
-    ("A_adj", "A_adj", "adjacent", "Neighbours", "accuracy on the neighbours that were trained on"),
+    ("A_adj", "A_adj", "adjacent", "Neighbours", "accuracy on the nearest neighbours, which FADE is trained on"),
     ("A_heldout", "A_heldout", "heldout", "Held-out neighbours", "accuracy on the next neighbours, never trained on"),
     ("A_rest", "A_rest", "rest", "Unrelated", "accuracy on a fixed sample of all other concepts"),
 )

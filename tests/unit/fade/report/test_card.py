@@ -34,6 +34,11 @@ def test_the_tables_hold_the_numbers_and_the_lineage() -> None:
     assert 'load_lora_weights(".", weight_name="adapter.safetensors")' in body
 
 
+def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_them() -> None:
+    _, body = parts(neighbours_trained=False)
+    assert "| neighbours, only measured | koala, bear |" in body and "neighbours, trained on" not in body
+
+
 def test_a_hostile_name_stays_text() -> None:
     head, body = parts(target='a|b` <img src=x>\n# no: "heading"')
     assert head["library_name"] == "diffusers"

@@ -203,3 +203,9 @@ def test_a_page_that_is_written_again_shows_the_same_pictures_and_the_new_name(t
     named = samples.report(registered={"model_name": "fade-panda", "model_version": "7"})
     again = write_report(named, tmp_path, drawn, base_model="data/base").read_text(encoding="utf-8")
     assert again == render(named) != first
+
+
+def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_them() -> None:
+    for kept, says in ((True, "are trained on"), (False, "has no term that keeps the first")):
+        text = " ".join(Page(render(samples.report(result=samples.result(neighbours_trained=kept)))).text.split())
+        assert (says in text) and (("are trained on" in text) is kept)
