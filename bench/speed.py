@@ -324,7 +324,7 @@ def flops(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "batch": FLOPS_BATCH, "matmul": {"size": MATMUL, "gflop_per_s": best, "what": "torch.mm, float32, best of 20"}, **found,
         "counts": "matrix products and convolutions, forward and, in a step, backward; attention's products are counted on the math "
-        "kernel, the counter having no formula for the CPU's fused one. Missed: elementwise work, norms, softmax, resizing, the optimiser.",
+        "kernel, the counter having no formula for the CPU's fused one. Missed: elementwise work, norms, softmax, resizing, AdamW's step.",
     }  # fmt: skip
 
 

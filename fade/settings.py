@@ -8,7 +8,7 @@ from pathlib import Path
 from fade.concepts import Vocabulary
 from fade.config import Params, load_params
 from fade.errors import ConfigError
-from fade.methods import default_variant, get_method
+from fade.methods import get_method, variants_of
 
 
 def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
@@ -16,9 +16,10 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
 
     Raises ConfigError, and UnknownNameError for a method or variant that is not registered.
     """
-    asked = load_params(path, overrides).method
-    method = get_method(asked.name, asked.variant)
-    params = load_params(path, [*method.settings, *overrides])
+    params = load_params(path, overrides)
+    method = get_method(params.method.name, params.method.variant)
+    if method.settings:
+        params = load_params(path, [*method.settings, *overrides])
     label = f"{method.name}/{method.variant}"
     if params.method.anchors != "none" and not method.takes_anchors:
         why = "has its neighbours already" if method.needs_neighbours else "takes none"
@@ -45,4 +46,4 @@ def method_overrides(text: str | None) -> list[str]:
     if text is None:
         return []
     name, slash, variant = text.partition("/")
-    return [f"method.name={name}", f"method.variant={variant if slash else default_variant(name)}"]
+    return [f"method.name={name}", f"method.variant={variant if slash else variants_of(name)[0]}"]

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from fade.draws import Draws, rate, read_latents
 from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
 from fade.job import Job, write_json
 from fade.mesh import Mesh
-from fade.methods import Method, Solve, get_method, with_anchors
+from fade.methods import Loss, Method, Solve, get_method, with_anchors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -123,8 +124,6 @@ class _Run:
 
     def __init__(self, job: Job, method: Method, accelerator: Accelerator, mesh: Mesh, draws: Draws) -> None:
         self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, mesh, draws
-        anchored = method.loss is not None and job.method.anchors == "neighbourhood"
-        self.loss = with_anchors(method.loss) if method.loss is not None and anchored else method.loss
         self.config = job.train
         adamw = torch.optim.AdamW(mesh.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         model, self.optimizer = accelerator.prepare(mesh.unet, adamw)
@@ -159,6 +158,12 @@ class _Run:
             raise TrainingError(what, stage=STAGE, action="raise mesh.rank (and mesh.alpha) to the number of the prompt's tokens.")
         self.state.step = self.config.steps
 
+    @cached_property
+    def _loss(self) -> Loss:
+        """The method's own, with FADE's anchors when they are asked for."""
+        assert self.method.loss is not None  # a closed form takes no steps
+        return with_anchors(self.method.loss) if self.job.method.anchors == "neighbourhood" else self.method.loss
+
     def _step(self, step: int) -> dict[str, float]:
         """One optimiser step; its row of the history, losses averaged over micro-batches and processes."""
         lr = rate(step, self.config, ramp=self.method.ramp)
@@ -169,8 +174,7 @@ class _Run:
         for micro in range(n):
             batch = self.draws.batch(step, micro, self.accelerator.process_index, self.accelerator.num_processes)
             with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
-                assert self.loss is not None
-                loss, terms = self.loss(self.predictor, batch, self.job.method)
+                loss, terms = self._loss(self.predictor, batch, self.job.method)
                 self.accelerator.backward(loss / n)
             names = list(terms)
             values = torch.stack([loss.detach(), *terms.values()]) / n

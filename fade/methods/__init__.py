@@ -123,19 +123,16 @@ def with_anchors(loss: Loss) -> Loss:
     return anchored
 
 
-def default_variant(name: str) -> str:
-    """What a bare name means. Raises UnknownNameError that offers the nearest name."""
+def variants_of(name: str) -> list[str]:
+    """Its variants, the one that the bare name means first. Raises UnknownNameError that offers the nearest name."""
     known = known_methods()
     if name not in known:
         raise UnknownNameError("method", name, known, stage="method.name")
-    return known[name][0]
+    return known[name]
 
 
 def get_method(name: str, variant: str) -> Method:
     """The registered method. Raises UnknownNameError that offers the nearest name or variant."""
-    known = known_methods()
-    if name not in known:
-        raise UnknownNameError("method", name, known, stage="method.name")
-    if variant not in known[name]:
-        raise UnknownNameError("variant", variant, known[name], stage=f"method.variant of {name}")
+    if variant not in (known := variants_of(name)):
+        raise UnknownNameError("variant", variant, known, stage=f"method.variant of {name}")
     return _METHODS[(name, variant)]

@@ -3,8 +3,8 @@
     L = ||eps(x_a,e) - sg[eps(x_a,a)]||^2
 
 x_a are noised pictures of the anchor, sg stops the gradient: the model under training is its own teacher. Ours: the anchor is
-the alternative that the user names among the neighbours, else the nearest neighbour (the authors take the broader concept);
-an adapter on the cross-attention's keys and values takes the place of these weights; no mask.
+the nearest neighbour (the authors take the broader concept); an adapter on the cross-attention's keys and values takes the
+place of these weights; no mask.
 """
 
 from __future__ import annotations

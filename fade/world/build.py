@@ -117,6 +117,16 @@ class Sets:
             list(dict.fromkeys(frame["concept"])),
         )
 
+    @property
+    def names(self) -> list[str]:
+        """Of the pictures of ``mixed``."""
+        return [*self.train_names, *self.wide_names]
+
+    @property
+    def styles(self) -> list[str]:
+        """Of the pictures of ``mixed``."""
+        return [*self.train_styles, *self.wide_styles]
+
     def mixed(self, vocabulary_share: float) -> tuple[Tensor, Tensor]:
         """All training pictures and the probability of each, with the given share for the vocabulary's."""
         n, m = len(self.train), len(self.wide)
@@ -141,9 +151,8 @@ def _clip(sets: Sets, world: World, folder: Path) -> None:
     from transformers import CLIPTokenizer
 
     config = world.config.clip
-    names, styles = [*sets.train_names, *sets.wide_names], [*sets.train_styles, *sets.wide_styles]
-    lines = [t.format(concept=n) for n in sorted(set(names)) for t in sorted(set(captions.TEMPLATES))]
-    lines += [f"a in the {s} style" for s in sorted(set(styles))] * 400
+    lines = [t.format(concept=n) for n in sorted(set(sets.names)) for t in sorted(set(captions.TEMPLATES))]
+    lines += [f"a in the {s} style" for s in sorted(set(sets.styles))] * 400
     captions.build_tokenizer(lines, config.merges, config.max_tokens, folder / "model")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "model")
     pictures = _captioned(sets, config.vocabulary_share, tokenizer, config.teacher)
@@ -162,8 +171,7 @@ def _sight(sets: Sets, world: World, clip_dir: Path, folder: Path) -> None:
 
 def _captioned(sets: Sets, share: float, tokenizer: Any, teacher: str) -> clip.Captioned:
     pixels, shares = sets.mixed(share)
-    names, styles = [*sets.train_names, *sets.wide_names], [*sets.train_styles, *sets.wide_styles]
-    return clip.Captioned(pixels, names, styles, shares, tokenizer, partial(clip.teacher_embeddings, package=teacher))
+    return clip.Captioned(pixels, sets.names, sets.styles, shares, tokenizer, partial(clip.teacher_embeddings, package=teacher))
 
 
 def _codec(sets: Sets, world: World, folder: Path) -> None:

@@ -238,11 +238,11 @@ def test_accumulated_micro_batches_are_one_step_over_their_mean(base, make_job):
     row = json.loads((job.out / files.HISTORY).read_text())[0]
     mesh = Mesh.insert(base.unet, job.mesh, seed=0)
     try:
-        optimizer = torch.optim.AdamW(mesh.parameters(), lr=0.01, weight_decay=job.train.weight_decay)
+        adamw = torch.optim.AdamW(mesh.parameters(), lr=0.01, weight_decay=job.train.weight_decay)
         draws, predictor = draws_of(job, base), Denoiser(base.unet, mesh)
         loss = sum(methods.get_method("fade", "paper").loss(predictor, draws.batch(0, m), job.method)[0] for m in (0, 1)) / 2
         loss.backward()
-        optimizer.step()
+        adamw.step()
         assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
         trained = Mesh.load(Base.load(base.path, device="cpu"), job.out / files.ADAPTER).state_dict()
         for name, value in mesh.state_dict().items():
