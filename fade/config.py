@@ -136,6 +136,8 @@ class MethodConfig(Section):
     """delta: how much farther from its old self than from its neighbours the target must come (fade)."""
     drift_weight: Weight = 1.0
     """lam of the surgical method: weight of the null prompt's drift."""
+    locality_weight: Weight = 50.0
+    """Weight of the drift under prompts that share the target's words (locality)."""
     eta: Weight = 1.0
     """How far beyond the null prompt ESD's target lies (negative guidance)."""
     identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
@@ -155,6 +157,8 @@ class TrainConfig(Section):
     """Target latents a step and process."""
     batch_neighbours: Positive = 10
     """Neighbour latents a step and process."""
+    batch_context: Positive = 4
+    """Latents a step and process under prompts that share the target's words; for methods that use them (locality)."""
     lr: Rate = 2e-3
     """Peak learning rate of AdamW, reached after warm-up, then linear decay to 0."""
     warmup: Annotated[int, Field(ge=0)] = 20

@@ -35,6 +35,8 @@ class Draws:
         self._null = base.encode([job.negative_prompt])
         self._r = base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
         self._a = base.encode(prompts(job.prompt, job.neighbours)) if job.neighbours else self._e[:0]
+        self._phrased = base.encode(list(job.phrasings)) if job.phrasings else self._e
+        self._context = farther(base.encode(list(job.context)), self._e, self._a) if job.context else self._e[:0]
 
     def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
         """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
@@ -57,8 +59,36 @@ class Draws:
         noise = torch.randn(clean.shape, generator=generator)
         x = self._base.add_noise(clean, noise, t)
         device, n_t = self._base.device, len(picked)
+        x_c, t_c, context = self._draw_context(generator)  # after all other draws, which stay what they are without it
+        phrased = self._phrased[torch.randint(len(self._phrased), (n_t,), generator=generator)]
         x, t, which = x.to(device), t.to(device), which.to(device)
-        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which, self._r)
+        plain = (x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which, self._r)
+        return Batch(*plain, phrased, x_c.to(device), t_c.to(device), context)
+
+    def _draw_context(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """(n_c, C, h, w) noisy latents, half of the target and half of its neighbours, (n_c,) timesteps, (n_c, T, D) prompts."""
+        n = self._train.batch_context if len(self._context) else 0
+        own = torch.randint(len(self._target), (n,), generator=generator)
+        flat = self._neighbours.flatten(0, 1) if len(self._neighbours) else self._target
+        other = torch.randint(len(flat), (n,), generator=generator)
+        even = (torch.arange(n) % 2 == 0)[:, None, None, None]
+        clean = torch.where(even, self._target[own], flat[other])
+        t = torch.randint(self._steps, (n,), generator=generator)
+        x = self._base.add_noise(clean, torch.randn(clean.shape, generator=generator), t)
+        said = torch.randint(max(1, len(self._context)), (n,), generator=generator)
+        return x, t, self._context[said]
+
+
+def farther(context: Tensor, target: Tensor, neighbours: Tensor) -> Tensor:
+    """Of the prompts ``context`` (N, T, D) those that lie no closer to the target's (1, T, D) than its nearest neighbour's do.
+
+    Cosine of all token states; what lies closer says the target in other words ("face tears red") and must not be kept.
+    """
+    if not len(neighbours):
+        return context
+    e = target.flatten(1)
+    most = torch.cosine_similarity(neighbours.flatten(1), e).max()
+    return context[torch.cosine_similarity(context.flatten(1), e) <= most]
 
 
 def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:

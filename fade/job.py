@@ -48,6 +48,10 @@ class Job(Section):
     """Template with the slot {concept}."""
     negative_prompt: str = ""
     """Prompt of the unconditional branch: the null prompt of the losses."""
+    phrasings: tuple[str, ...] = ()
+    """Prompts that name the target in other ways; only for methods that ask for them."""
+    context: tuple[str, ...] = ()
+    """Prompts that share words with names and name no concept; only for methods that ask for them."""
     latents: Path
     """safetensors with ``target`` (m, C, h, w) and ``neighbours`` (K, m, C, h, w): clean, scaled latents by the original model."""
     latents_sha256: str

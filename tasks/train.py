@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 STAGE = "train"
 LATENTS = "latents.safetensors"
 CONFIG = "accelerate.json"
+CONTEXTS = 64
+"""Phrases that a method may draw its contexts from."""
 Watcher = Callable[[int, int, str], None]
 """Called with the steps done, the steps in all, and losses and speed as text."""
 
@@ -85,6 +87,7 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
         neighbours=tuple(hood.neighbours),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
+        **_words(shop, hood),
         latents=path,
         latents_sha256=sha256_of(path),
         mesh=params.mesh,
@@ -93,6 +96,19 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
         provenance=provenance,
         out=shop.folder,
     )
+
+
+def _words(shop: Workshop, hood: Neighborhood) -> dict[str, tuple[str, ...]]:
+    """The target said in other ways, and phrases that share its words: for the methods that ask for them."""
+    from fade.concepts import prompts
+    from fade.methods import get_method
+    from fade.phrases import contexts, phrasings
+
+    params = shop.params
+    if not get_method(params.method.name, params.method.variant).needs_context:
+        return {}
+    shared = contexts(hood.target, hood.neighbours, shop.vocabulary.names, size=CONTEXTS, seed=params.train.seed)
+    return {"phrasings": tuple(phrasings(params.sampler.prompt, hood.target)), "context": tuple(prompts(params.sampler.prompt, shared))}
 
 
 def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None, meanwhile: Callable[[], None] = lambda: None) -> Trained:

@@ -53,6 +53,14 @@ class Batch:
     """(n_a,) the neighbour that each latent of x_adj shows."""
     replacement: Tensor
     """(1, T, D) the prompt of what takes the target's place; the null prompt when nothing does."""
+    phrased: Tensor
+    """(n_t, T, D) the target said in several ways, one for each latent of x; its plain prompt when the method asks for one only."""
+    x_context: Tensor
+    """(n_c, C, h, w) noisy latents of pictures of the target and its neighbours."""
+    t_context: Tensor
+    """(n_c,) their timesteps."""
+    context: Tensor
+    """(n_c, T, D) prompts that share words with names but name no concept; none unless the method asks for them."""
 
 
 Loss = Callable[[Predictor, Batch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
@@ -83,6 +91,8 @@ class Method:
     """``--set`` overrides that define the method (what it trains): they hold unless the user sets the same key."""
     takes_replacement: bool = False
     """Whether method.replacement means anything to it."""
+    needs_context: bool = False
+    """Whether its loss uses other phrasings of the target and prompts that share its words (Batch.phrased, Batch.context)."""
     takes_anchors: bool = False
     """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of a method that has none."""
 
