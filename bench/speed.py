@@ -119,6 +119,7 @@ def literal(shop: Workshop, hood: Neighborhood, iterations: int) -> dict[str, An
     from tasks.train import write_job
 
     job, method, base = write_job(shop, hood, {}), get_method("fade", "release"), shop.base
+    k = len(job.subjects[0].neighbours)
     config, whole = job.train, iterations == job.train.steps
     mesh = Mesh.insert(base.unet, job.mesh, seed=config.seed)
     optimizer = torch.optim.AdamW(mesh.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -146,7 +147,7 @@ def literal(shop: Workshop, hood: Neighborhood, iterations: int) -> dict[str, An
         "seconds": sum(seconds) / iterations * config.steps, "extrapolated": not whole, "steps": config.steps, "n": iterations,
         "median_iteration_seconds": median(seconds), "mean_iteration_seconds": mean(seconds),
         "unet_calls_an_iteration": len(rows) / iterations,
-        "unet_calls_expected": (1 + len(TEMPLATES) + len(job.neighbours)) * SOLVER.steps / 2 + 2,  # stops average 15; 2 for the loss
+        "unet_calls_expected": (1 + len(TEMPLATES) + k) * SOLVER.steps / 2 + 2,  # stops average 15; 2: the loss
         "note": "stops and sizes are random, so the mean is multiplied. Cheaper than the release (about 151 calls): prompts are encoded "
         "once, and the templates' latents are made but enter no loss, since our form takes its negatives from the target's.",
         **(judged(shop, hood, job.out / ADAPTER) if whole else {}),
@@ -159,8 +160,8 @@ def regenerate(base: Base, job: Job, step: int) -> Batch:
     n, (channels, full, _) = job.train.batch_target, base.latent_shape
     low, high = (round(share * full) for share in SIDES)
     side = int(torch.randint(low, high + 1, (1,), generator=generator))
-    names = prompts(job.prompt, job.neighbours)
-    wanted = [fill(job.prompt, job.target), *(fill(template, job.target) for template in TEMPLATES), *names]
+    names = prompts(job.prompt, job.subjects[0].neighbours)
+    wanted = [fill(job.prompt, job.subjects[0].target), *(fill(template, job.subjects[0].target) for template in TEMPLATES), *names]
     null = base.encode([job.negative_prompt])
     made = [trajectory(base, base.encode([prompt] * n), null, (n, channels, side, side), generator) for prompt in wanted]
     (x, t), kept = made[0], made[1 + len(TEMPLATES) :]
@@ -286,7 +287,7 @@ def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     loaded, (rows, _) = peak_mb(), watch_calls(base)
     if asked.latents:
         n = asked.latents
-        base.decode(base.sample([fill(job.prompt, job.target)] * n, range(n), sampler.model_copy(update={"batch_size": n})))
+        base.decode(base.sample([fill(job.prompt, job.subjects[0].target)] * n, range(n), sampler.model_copy(update={"batch_size": n})))
     else:
         train(job.model_copy(update={"out": Path(tempfile.mkdtemp(dir=folder))}), base)
     return {"loaded_mb": loaded, "peak_mb": peak_mb(), "largest_unet_call": max(rows)}

@@ -24,6 +24,9 @@ app = typer.Typer(
 )
 
 Target = Annotated[str, typer.Option("--target", "-t", help="The concept to erase, a name of the data set's vocabulary.")]
+Targets = Annotated[
+    list[str] | None, typer.Option("--target", "-t", help="The concept to erase (panda); several times: erased together, in one training.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a parameter: train.steps=200. Recorded in the lineage.")]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.")]
 Runs = Annotated[Path, typer.Option("--runs-dir", envvar="FADE_RUNS_DIR", help="Everything that a run writes lies below it.")]
@@ -147,9 +150,9 @@ def _bars(quiet: bool) -> Iterator[None]:
             yield
 
 
-@app.command(epilog='Example: fade run --target "panda" --set train.steps=200')
+@app.command(epilog='Example: fade run --target "panda" --target "lemon" --set train.steps=200')
 def run(
-    target: Target = "panda",
+    target: Targets = None,
     method: Annotated[str | None, typer.Option(help="NAME or NAME/VARIANT of the erasing method, see `fade methods`.")] = None,
     replacement: Annotated[str | None, typer.Option(help="The concept that takes the target's place (surgical).")] = None,
     anchors: Annotated[str | None, typer.Option(help="neighbourhood: give a method without neighbours FADE's.")] = None,
@@ -172,19 +175,19 @@ def run(
     with _bars(as_json):
         values = settings.model_dump(mode="json", by_alias=True)
         where = {"runs": str(runs_dir), "root": str(params.parent), "params_file": str(params)}
-        result = runtime.run(erase, target=target, params=values, overrides=asked, **where)
+        result = runtime.run(erase, target=target or ["panda"], params=values, overrides=asked, **where)
     if as_json:
         print(json.dumps(result, indent=2))
     else:
         _show_result(result)
 
 
-def _show_result(result: dict[str, Any]) -> None:
+def _show_metrics(result: dict[str, Any], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    out, metrics, base, spread = Console(), result["metrics"], result["base_metrics"], result["intervals"]
-    table = Table(title=f"{result['target']} erased by {result['method']}/{result['variant']}, seed {result['seed']}")
+    metrics, base, spread = result["metrics"], result["base_metrics"], result["intervals"]
+    table = Table(title=title)
     for column, justify in (("", "left"), ("original", "right"), ("erased", "right"), ("95 % interval", "right"), ("pictures", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     rows = (
@@ -200,14 +203,21 @@ def _show_result(result: dict[str, Any]) -> None:
         table.add_row(name, f"{before:.1f} %", f"{after:.1f} %", f"{interval[0]:.1f} - {interval[1]:.1f}", str(result["n"][role]))
     table.add_section()
     table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", f"{spread['ERB'][0]:.1f} - {spread['ERB'][1]:.1f}", "")
-    out.print(table)
+    Console().print(table)
+
+
+def _show_result(result: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    out = Console()
+    _show_metrics(result, f"{result['target']} erased by {result['method']}/{result['variant']}, seed {result['seed']}")
     out.print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}", soft_wrap=True)
     seconds = result["seconds"]
     out.print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()), soft_wrap=True)
     computing = ", ".join(f"{name} {value:.1f}" for name, value in result["computing_seconds"].items())
     out.print(f"            {sum(result['computing_seconds'].values()):.1f} of them computing: {computing}", soft_wrap=True)
     if result["warnings"]:
-        out.print(f"[yellow]warnings[/]    of the data checks: {', '.join(result['warnings'])}")
+        out.print(f"[yellow]warnings[/]    {', '.join(result['warnings'])}")
     out.print(f"registered  {result['model_name']} version {result['model_version']}\nreport      {result['report']}", soft_wrap=True)
 
 
@@ -262,6 +272,29 @@ def generate(
     with _bars(False):
         path = draw(Workshop(settings, "", runs_dir, params.parent), prompt, model, n, seed, out)
     print(path)
+
+
+@app.command(epilog="Example: fade compose fade-panda/1 fade-lemon/1 --out both.safetensors")
+def compose(
+    models: Annotated[list[str], typer.Argument(help="Registered versions, adapter files or folders of runs; two or more.")],
+    out: Annotated[Path, typer.Option(help="The composed adapter; its evaluation lies beside it.")] = Path("composed.safetensors"),
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Add up adapters that were trained apart, and judge the sum: each concept gone, each neighbour still there."""
+    settings, _ = _params(params, set_)
+    _prepare(settings, runs_dir, params.parent)
+    from tasks.compose import compose as add_up
+
+    with _bars(as_json):
+        result = add_up(settings, models, out, runs_dir, params.parent)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    _show_metrics(result, f"{result['target']}: {len(models)} adapters composed")
+    print(result["adapter"])
 
 
 @app.command(epilog="Example: fade pull")

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from fade.errors import DataError, UnknownNameError
 
+TOGETHER = " + "
+"""Between the names of targets that are erased together."""
+
 
 @dataclass(frozen=True)
 class Concept:

@@ -152,7 +152,7 @@ class TrainConfig(Section):
     """The one training loop."""
 
     steps: Positive = 250
-    """Optimiser steps."""
+    """Optimiser steps, for each target."""
     batch_target: Positive = 2
     """Target latents a step and process."""
     batch_neighbours: Positive = 10

@@ -5,6 +5,7 @@ No generator lives longer than a step, so a resumed training draws what an unint
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from fade.concepts import fill, prompts
 from fade.config import TrainConfig
 from fade.errors import DataError
-from fade.job import Job
+from fade.job import Job, Subject
 from fade.manifest import sha256_of
 from fade.methods import Batch
 from fade.seeds import named_seed
@@ -25,35 +26,66 @@ STAGE = "train"
 
 
 class Draws:
-    """Batches by number: the clean latents and prompts of a job, and the noise that a step puts on them."""
+    """Batches by number: the clean latents and prompts of a job, and the noise that a step puts on them.
 
-    def __init__(self, job: Job, base: Base, target: Tensor, neighbours: Tensor) -> None:
+    A batch is all of one subject: with several, they take turns, each with its own neighbours.
+    """
+
+    def __init__(self, job: Job, base: Base, latents: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self._micro = job.train.gradient_accumulation
+        self._subjects = [_SubjectDraws(job, subject, base, *pair) for subject, pair in zip(job.subjects, latents, strict=True)]
+
+    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of one micro-step on one process, on the base's device."""
+        subject, own = self._turn(step, micro)
+        return subject.batch(step, micro, rank, world, own)
+
+    def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+        """What the batch shows: see ``_SubjectDraws.indices``."""
+        subject, own = self._turn(step, micro)
+        return subject.indices(step, micro, rank, world, own)
+
+    def _turn(self, step: int, micro: int) -> tuple[_SubjectDraws, int]:
+        """Whose micro-step it is, and how many it has had before."""
+        turn = step * self._micro + micro
+        return self._subjects[turn % len(self._subjects)], turn // len(self._subjects)
+
+    def one_each(self) -> list[Batch]:
+        """A batch of every subject, for a closed form that takes no steps."""
+        return [subject.batch(0, 0, 0, 1, 0) for subject in self._subjects]
+
+
+class _SubjectDraws:
+    """The draws of one subject."""
+
+    def __init__(self, job: Job, subject: Subject, base: Base, target: Tensor, neighbours: Tensor) -> None:
         self._train, self._base = job.train, base
         self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
         self._steps = int(base.scheduler.config.num_train_timesteps)
-        self._e = base.encode([fill(job.prompt, job.target)])
+        self._e = base.encode([fill(job.prompt, subject.target)])
         self._null = base.encode([job.negative_prompt])
         self._r = base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
-        self._a = base.encode(prompts(job.prompt, job.neighbours)) if job.neighbours else self._e[:0]
-        self._phrased = base.encode(list(job.phrasings)) if job.phrasings else self._e
-        self._context = farther(base.encode(list(job.context)), self._e, self._a) if job.context else self._e[:0]
+        self._a = base.encode(prompts(job.prompt, subject.neighbours)) if subject.neighbours else self._e[:0]
+        self._phrased = base.encode(list(subject.phrasings)) if subject.phrasings else self._e
+        self._context = farther(base.encode(list(subject.context)), self._e, self._a) if subject.context else self._e[:0]
 
-    def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+    def indices(self, step: int, micro: int, rank: int, world: int, own: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
         """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
 
-        Neighbours take turns, so that over the steps each is seen equally often also when n_a is no multiple of K.
+        Neighbours take turns, so that over the steps each is seen equally often also when n_a is no multiple of K. ``own``:
+        how many micro-steps this subject has had before.
         """
         generator = torch.Generator().manual_seed(named_seed(self._train.seed, step, micro, rank))
         n_t, n_a, k = self._train.batch_target, self._train.batch_neighbours, len(self._neighbours)
-        turn = ((step * self._train.gradient_accumulation + micro) * world + rank) * n_a
+        turn = (own * world + rank) * n_a
         picked = torch.randint(len(self._target), (n_t,), generator=generator)
         which = (turn + torch.arange(n_a)) % k if k else torch.empty(0, dtype=torch.long)
         shown = torch.randint(self._neighbours.shape[1], (len(which),), generator=generator)
         return picked, which, shown, generator
 
-    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> Batch:
-        """The batch of one micro-step on one process, on the base's device."""
-        picked, which, shown, generator = self.indices(step, micro, rank, world)
+    def batch(self, step: int, micro: int, rank: int, world: int, own: int) -> Batch:
+        """See ``Draws.batch`` and ``indices``."""
+        picked, which, shown, generator = self.indices(step, micro, rank, world, own)
         clean = torch.cat([self._target[picked], self._neighbours[which, shown]])  # (n_t + n_a, C, h, w)
         t = torch.randint(self._steps, (len(clean),), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
@@ -102,8 +134,16 @@ def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:
     return config.lr * (config.steps - step) / (config.steps - warmup)
 
 
-def read_latents(job: Job) -> tuple[Tensor, Tensor]:
-    """``target`` (m, C, h, w) and ``neighbours`` (K, m, C, h, w), float32. Raises DataError when they are not what the job says."""
+def latent_names(index: int) -> tuple[str, str]:
+    """The names of a subject's two tensors in the file of clean latents."""
+    return f"{index}.target", f"{index}.neighbours"
+
+
+def read_latents(job: Job) -> list[tuple[Tensor, Tensor]]:
+    """Of each subject its pictures (m, C, h, w) and its neighbours' (K, m, C, h, w), float32.
+
+    Raises DataError when the file is not what the job says.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -112,13 +152,19 @@ def read_latents(job: Job) -> tuple[Tensor, Tensor]:
         if sha256_of(job.latents) != job.latents_sha256:
             raise DataError(f"{job.latents} is not the file that the job names (its sha256 differs).", stage=STAGE, action=action)
         tensors = load_file(str(job.latents))
-        target, neighbours = tensors["target"].float(), tensors["neighbours"].float()
+        pairs = [(tensors[t].float(), tensors[n].float()) for t, n in map(latent_names, range(len(job.subjects)))]
     except (OSError, SafetensorError, KeyError) as error:
         raise DataError(f"{job.latents} cannot be read: {error}.", stage=STAGE, action=action) from error
-    k = len(job.neighbours)
+    for subject, pair in zip(job.subjects, pairs, strict=True):
+        _check(job, subject, *pair, action)
+    return pairs
+
+
+def _check(job: Job, subject: Subject, target: Tensor, neighbours: Tensor, action: str) -> None:
+    """Raises DataError for latents of another shape than the job's, or that are not finite."""
+    k = len(subject.neighbours)
     if target.ndim != 4 or neighbours.ndim != 5 or len(neighbours) != k or neighbours.shape[2:] != target.shape[1:] or not len(target):
         shapes = f"target {tuple(target.shape)}, neighbours {tuple(neighbours.shape)} for {k} neighbours"
         raise DataError(f"{job.latents} has the wrong shapes: {shapes}.", stage=STAGE, action=action)
     if not bool(torch.isfinite(target).all() and torch.isfinite(neighbours).all()):
         raise DataError(f"{job.latents} holds values that are not finite.", stage=STAGE, action=action)
-    return target, neighbours

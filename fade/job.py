@@ -33,6 +33,19 @@ _NOT_IN_KEY = {"base", "latents", "out"}
 _NOT_IN_KEY_TRAIN = {"deadline_seconds", "checkpoint_every"}
 
 
+class Subject(Section):
+    """One concept to erase, with what its steps need."""
+
+    target: str
+    """The concept."""
+    neighbours: tuple[str, ...] = ()
+    """Its K neighbours, nearest first."""
+    phrasings: tuple[str, ...] = ()
+    """Prompts that name the target in other ways; only for methods that ask for them."""
+    context: tuple[str, ...] = ()
+    """Prompts that share words with names and name no concept; only for methods that ask for them."""
+
+
 class Job(Section):
     """One training. Paths are left out of the key, the hashes of what they name are in it."""
 
@@ -40,20 +53,15 @@ class Job(Section):
     """Directory (or hub id) of the original model."""
     base_sha256: str
     """What ``Base.load(base).sha256`` must be."""
-    target: str
-    """The concept to erase."""
-    neighbours: tuple[str, ...]
-    """Its K neighbours, nearest first."""
+    subjects: tuple[Subject, ...] = Field(min_length=1)
+    """The concepts to erase; with several, the steps take turns."""
     prompt: str
     """Template with the slot {concept}."""
     negative_prompt: str = ""
     """Prompt of the unconditional branch: the null prompt of the losses."""
-    phrasings: tuple[str, ...] = ()
-    """Prompts that name the target in other ways; only for methods that ask for them."""
-    context: tuple[str, ...] = ()
-    """Prompts that share words with names and name no concept; only for methods that ask for them."""
     latents: Path
-    """safetensors with ``target`` (m, C, h, w) and ``neighbours`` (K, m, C, h, w): clean, scaled latents by the original model."""
+    """safetensors with ``I.target`` (m, C, h, w) and ``I.neighbours`` (K, m, C, h, w) of subject I, from 0: clean, scaled latents
+    by the original model."""
     latents_sha256: str
     """Hash of that file."""
     mesh: MeshConfig = MeshConfig()

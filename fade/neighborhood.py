@@ -6,6 +6,8 @@ mean; the top K. The pictures of the whole vocabulary are made once per (base, s
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from fade.base.directory import directory_sha256, refuse_pickles, resolve
 from fade.cache import Cache
-from fade.concepts import Vocabulary, fill
+from fade.concepts import TOGETHER, Vocabulary, fill
 from fade.config import NeighborhoodConfig
 from fade.errors import BaseModelError, ConfigError
 from fade.imaging import Preprocessor
@@ -26,7 +28,10 @@ from fade.studio import OnBatch, Studio
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """A target, its K neighbours (trained on) and the next ones (held out), with the cosines of the whole vocabulary."""
+    """A target, its K neighbours (trained on) and the next ones (held out), with the cosines of the whole vocabulary.
+
+    Of several targets that are erased together it is the union (``joint``); ``parts`` are then the single ones.
+    """
 
     target: str
     neighbours: list[str]
@@ -37,17 +42,30 @@ class Neighborhood:
     seed: int
     images_per_concept: int
     picture_keys: dict[str, str] = field(default_factory=dict)  # concept -> cache key of its mined pictures
+    left_out: tuple[str, ...] = ()  # targets that would have been neighbours of one another
+    joined: tuple[Neighborhood, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Neighborhood, ...]:
+        """The neighbourhood of each target."""
+        return self.joined or (self,)
+
+    @property
+    def targets(self) -> list[str]:
+        return [part.target for part in self.parts]
 
     @property
     def similarities(self) -> dict[str, float]:
-        """Cosine of every other concept to the target, descending."""
-        row = self.matrix[self.names.index(self.target)]
+        """Cosine of every other concept to the target (to the nearest of several), descending."""
+        row = self.matrix[[self.names.index(target) for target in self.targets]].max(axis=0)
         order = np.argsort(-row, kind="stable")
-        return {self.names[i]: float(row[i]) for i in order if self.names[i] != self.target}
+        return {self.names[i]: float(row[i]) for i in order if self.names[i] not in self.targets}
 
     def to_json(self) -> dict[str, Any]:
         return {
             "target": self.target,
+            "targets": self.targets,
+            "left_out": list(self.left_out),
             "neighbours": self.neighbours,
             "heldout": self.heldout,
             "similarities": {k: round(v, 6) for k, v in self.similarities.items()},
@@ -96,13 +114,16 @@ def mine(
     encoder: ImageEncoder,
     config: NeighborhoodConfig,
     on_batch: OnBatch = lambda done, total: None,
+    also: Sequence[str] = (),
 ) -> Neighborhood:
-    """Mine the neighbourhood of ``target``.
+    """Mine the neighbourhood of ``target``. ``also``: what else is erased, and hence is nobody's neighbour.
 
     Raises UnknownNameError for a target outside the vocabulary and ConfigError when K and k_heldout exceed it.
     """
-    vocabulary.index(target)
-    wanted, others = config.k + config.k_heldout, len(vocabulary) - 1
+    erased = {target, *also}
+    for name in (target, *also):
+        vocabulary.index(name)
+    wanted, others = config.k + config.k_heldout, len(vocabulary) - len(erased)
     if wanted > others:
         what = f"neighborhood.k + neighborhood.k_heldout = {wanted}, but {target!r} has only {others} candidates."
         raise ConfigError(what, stage="mine", action="lower neighborhood.k or neighborhood.k_heldout.")
@@ -120,7 +141,8 @@ def mine(
     row = matrix[vocabulary.index(target)].copy()
     row[vocabulary.index(target)] = -np.inf
     # A stable order, so that equal cosines fall in vocabulary order on every machine.
-    ranked = [vocabulary.names[i] for i in np.argsort(-row, kind="stable")]
+    order = [vocabulary.names[i] for i in np.argsort(-row, kind="stable")]
+    ranked = [name for name in order if name not in erased]
     return Neighborhood(
         target=target,
         neighbours=ranked[: config.k],
@@ -131,6 +153,24 @@ def mine(
         seed=config.seed,
         images_per_concept=config.images_per_concept,
         picture_keys=keys,
+        left_out=tuple(name for name in order[: config.k] if name in also),
+    )
+
+
+def joint(hoods: Sequence[Neighborhood]) -> Neighborhood:
+    """The neighbourhoods of several targets as one: the union of the neighbours, and of the held-out ones that are no neighbour."""
+    if len(hoods) == 1:
+        return hoods[0]
+    first = hoods[0]
+    neighbours = list(dict.fromkeys(name for hood in hoods for name in hood.neighbours))
+    heldout = [name for name in dict.fromkeys(n for hood in hoods for n in hood.heldout) if name not in neighbours]
+    return dataclasses.replace(
+        first,
+        target=TOGETHER.join(hood.target for hood in hoods),
+        neighbours=neighbours,
+        heldout=heldout,
+        left_out=tuple(dict.fromkeys(name for hood in hoods for name in hood.left_out)),
+        joined=tuple(hoods),
     )
 
 
@@ -140,10 +180,13 @@ def similarity_matrix(features: Tensor, concepts: int) -> Tensor:
     return means @ means.T
 
 
-def training_latents(hood: Neighborhood, studio: Studio) -> dict[str, Tensor]:
-    """The mined clean latents as training data: "target" (m, C, h, w) and "neighbours" (K, m, C, h, w)."""
+def training_latents(hood: Neighborhood, studio: Studio) -> list[tuple[Tensor, Tensor]]:
+    """The mined clean latents as training data: of each target its own (m, C, h, w) and its neighbours' (K, m, C, h, w)."""
     seeds = [hood.seed + i for i in range(hood.images_per_concept)]
-    names = [hood.target, *hood.neighbours]
-    drawn = studio.draw([fill(studio.sampler.prompt, n) for n in names], seeds)
-    latents = [drawn[fill(studio.sampler.prompt, n)].latents for n in names]
-    return {"target": latents[0], "neighbours": torch.stack(latents[1:])}
+    out = []
+    for part in hood.parts:
+        prompts = [fill(studio.sampler.prompt, name) for name in (part.target, *part.neighbours)]
+        drawn = studio.draw(prompts, seeds)
+        own, *others = (drawn[prompt].latents for prompt in prompts)
+        out.append((own, torch.stack(others) if others else own.new_empty((0, *own.shape))))
+    return out

@@ -93,18 +93,19 @@ def train(job: Job, base: Base | None = None, on_step: Callable[[dict[str, float
     Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError, BaseModelError, BusyError.
     """
     method = get_method(job.method.name, job.method.variant)
-    if (method.needs_neighbours or job.method.anchors == "neighbourhood") and not job.neighbours:
+    alone = [subject.target for subject in job.subjects if not subject.neighbours]
+    if (method.needs_neighbours or job.method.anchors == "neighbourhood") and alone:
         raise TrainingError(f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more.")
     accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
     with guard.only_one(job.out) if accelerator.is_main_process else nullcontext():
-        target, neighbours = read_latents(job)
+        latents = read_latents(job)
         base = base or _load_base(job, accelerator)
         if base.sha256 != job.base_sha256:
             what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
             raise BaseModelError(what, stage=STAGE, action="mine again with this base, or restore the other.")
         mesh = Mesh.insert(base.unet, job.mesh, seed=job.train.seed)
         try:
-            return _Run(job, method, accelerator, mesh, Draws(job, base, target, neighbours)).loop(on_step)
+            return _Run(job, method, accelerator, mesh, Draws(job, base, latents)).loop(on_step)
         finally:
             accelerator.free_memory()
             accelerator.unwrap_model(base.unet, keep_fp32_wrapper=False)
@@ -151,7 +152,7 @@ class _Run:
 
     def _solve(self, solve: Solve) -> None:
         """A closed form takes the place of all steps; there is no history. Raises TrainingError when the adapter's rank is too low."""
-        changes = solve(self.mesh.base_weights(), self.draws.batch(0), self.job.method)
+        changes = solve(self.mesh.base_weights(), self.draws.one_each(), self.job.method)
         lost = self.mesh.write(changes)
         if lost > MOST_LOST:
             what = f"an adapter of rank {self.job.mesh.rank} holds the closed form only up to {100 * lost:.1f} %."

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fade.concepts import Vocabulary, slug
+from fade.concepts import TOGETHER, Vocabulary, slug
 from fade.config import Params, fingerprint
 from fade.errors import BusyError
 from fade.files import make_folder, storage_error
@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 
 
 class Workshop:
-    """One target, one set of parameters, one runs folder. Not a dataclass: it is handed around, never compared or copied."""
+    """One target (or several, erased together), one set of parameters, one runs folder.
 
-    def __init__(self, params: Params, target: str, runs: Path, root: Path = Path()) -> None:
-        self.params, self.target, self.runs, self.root = params, target, runs, root
+    Not a dataclass: it is handed around, never compared or copied.
+    """
+
+    def __init__(self, params: Params, target: str | Sequence[str], runs: Path, root: Path = Path()) -> None:
+        self.params, self.runs, self.root = params, runs, root
+        self.targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target))
+        self.target = TOGETHER.join(self.targets)
 
     def local(self, where: str) -> str:
         """A model directory relative to the project's root; a hub id stays as it is."""

@@ -34,14 +34,14 @@ from tasks.validate import validate_data_task
 
 @flow(name="erase", validate_parameters=False)
 def erase(
-    target: str,
+    target: str | Sequence[str],
     params: dict[str, Any],
     runs: str = "runs",
     root: str = ".",
     overrides: Sequence[str] = (),
     params_file: str = "params.yaml",
 ) -> dict[str, Any]:
-    """Erase one concept and prove that its neighbours survived. Returns the summary that ``fade run --json`` prints."""
+    """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that ``fade run --json`` prints."""
     settings = parse_params(params)
     shop = Workshop(settings, target, Path(runs), Path(root))
     clock = Clock()
@@ -79,10 +79,11 @@ def erase(
             lineage = settle(lineage, before, inputs(shop), trained.sha256)
             lineage.save(shop.folder / "lineage.json")
         with clock.stage("register"):
-            command = reproduce(target, overrides, params_file)
+            command = reproduce(shop.targets, overrides, params_file)
             report = make_report(shop, hood, judged, trained.history, (checked, mined), lineage.content, clock.seconds, command)
             summary = summarise(shop, judged, trained.sha256, pulled.md5, report.path)
             summary["warnings"] = [r["name"] for checks in (checked, mined) for r in checks.results if not r["success"]]
+            summary["warnings"] += [f"{name}: a target, hence no neighbour" for name in hood.left_out]
             registered = register(shop, settings, judged, lineage)
     version = {"model_name": registered.name, "model_version": registered.version}
     report.name(version, clock.seconds)
@@ -133,7 +134,20 @@ def register(shop: Workshop, settings: Params, judged: Judged, lineage: Lineage)
 def summarise(shop: Workshop, judged: Judged, adapter_sha256: str, data_md5: str, report: Path) -> dict[str, Any]:
     """The one object of ``fade run --json``, before the registry has answered."""
     numbers = judged.numbers
-    picked = ("target", "method", "variant", "seed", "neighbours", "heldout", "metrics", "base_metrics", "intervals", "base_intervals", "n")
+    picked = (
+        "target",
+        "targets",
+        "method",
+        "variant",
+        "seed",
+        "neighbours",
+        "heldout",
+        "metrics",
+        "base_metrics",
+        "intervals",
+        "base_intervals",
+        "n",
+    )
     return {
         **{key: numbers[key] for key in picked},
         "confusion": numbers["confusion"],
@@ -148,10 +162,11 @@ def summarise(shop: Workshop, judged: Judged, adapter_sha256: str, data_md5: str
     }
 
 
-def reproduce(target: str, overrides: Sequence[str], params_file: str = "params.yaml") -> str:
+def reproduce(targets: Sequence[str], overrides: Sequence[str], params_file: str = "params.yaml") -> str:
     """The command that makes the run again."""
     elsewhere = [] if params_file == "params.yaml" else ["--params", params_file]
-    return shlex.join(["fade", "run", "--target", target, *elsewhere, *(part for item in overrides for part in ("--set", item))])
+    named = [part for target in targets for part in ("--target", target)]
+    return shlex.join(["fade", "run", *named, *elsewhere, *(part for item in overrides for part in ("--set", item))])
 
 
 class Clock:

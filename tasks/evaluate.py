@@ -31,11 +31,23 @@ class Judged:
 
 
 def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
-    """Load the adapter into the one UNet, judge both models, write ``evaluation.json``; the UNet is left as it was."""
+    """Judge the run's adapter and write ``evaluation.json``."""
+    from fade.methods import get_method
+
+    found = judge(shop, hood, adapter)
+    method = shop.params.method
+    trained_on = not get_method(method.name, method.variant).takes_anchors or method.anchors == "neighbourhood"
+    chosen = {"method": method.name, "variant": method.variant, "neighbours_trained": trained_on, "seed": shop.params.train.seed}
+    numbers = {**found.numbers, **chosen}
+    write_json(shop.folder / "evaluation.json", numbers)
+    return Judged(numbers, found.pictures, found.seconds)
+
+
+def judge(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
+    """Load an adapter into the one UNet and judge both models; the UNet is left as it was."""
     from fade.evaluation import evaluate as judge_both
     from fade.manifest import sha256_of
     from fade.mesh import Mesh
-    from fade.methods import get_method
 
     def told(done: int, total: int) -> None:
         progress.report("evaluate", done, total, "pictures before and after")
@@ -47,13 +59,8 @@ def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
         found = judge_both(shop.studio, mesh, sha256_of(adapter), hood, shop.vocabulary, shop.judge, shop.params.evaluate, told)
     finally:
         mesh.remove()
-    method = shop.params.method
-    trained_on = not get_method(method.name, method.variant).takes_anchors or method.anchors == "neighbourhood"
-    chosen = {"method": method.name, "variant": method.variant, "neighbours_trained": trained_on, "seed": shop.params.train.seed}
-    numbers = {**found.numbers, **chosen}
-    write_json(shop.folder / "evaluation.json", numbers)
     judging = time.perf_counter() - start - (shop.studio.seconds - drawing)
-    return Judged(numbers, found.pictures, judging)
+    return Judged(found.numbers, found.pictures, judging)
 
 
 evaluate_task = task(name="evaluate", cache_policy=NO_CACHE)(evaluate)

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 def mine(shop: Workshop) -> Neighborhood:
     """The target's neighbourhood over the whole vocabulary; pictures come from the cache when they were made before."""
+    from fade.neighborhood import joint
     from fade.neighborhood import mine as mine_neighbourhood
 
-    check_target(shop.params, shop.target, shop.vocabulary)  # an unknown name fails before a model is loaded
+    for target in shop.targets:
+        check_target(shop.params, target, shop.vocabulary)  # an unknown name fails before a model is loaded
 
     def told(done: int, total: int) -> None:
         progress.report("mine", done, total, "pictures of the vocabulary")
 
-    return mine_neighbourhood(shop.target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood, told)
+    what = (shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood, told)
+    return joint([mine_neighbourhood(target, *what, also=[t for t in shop.targets if t != target]) for target in shop.targets])
 
 
 def check_mined(shop: Workshop, hood: Neighborhood) -> Checks:
@@ -35,7 +38,7 @@ def check_mined(shop: Workshop, hood: Neighborhood) -> Checks:
 
     from tasks.validate import validate_mined
 
-    names = [hood.target, *hood.neighbours]
+    names = [*hood.targets, *hood.neighbours]
     seeds = [hood.seed + i for i in range(hood.images_per_concept)]
     drawn = shop.studio.draw([fill(shop.studio.sampler.prompt, n) for n in names], seeds)
     sets = [drawn[fill(shop.studio.sampler.prompt, n)] for n in names]

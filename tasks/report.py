@@ -71,7 +71,7 @@ class Evidence:
 
 
 def _mined(shop: Workshop, hood: Neighborhood) -> dict[str, np.ndarray]:
-    names = [hood.target, *hood.neighbours, *hood.heldout]
+    names = [*hood.targets, *hood.neighbours, *hood.heldout]
     seeds = [hood.seed + i for i in range(hood.images_per_concept)]
     prompts = {n: fill(shop.studio.sampler.prompt, n) for n in names}
     drawn = shop.studio.draw(list(prompts.values()), seeds)

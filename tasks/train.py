@@ -21,7 +21,7 @@ from fade import progress
 from fade.errors import CacheError, TrainingError, revive
 from fade.files import SCARCE, disk_full, free_bytes, storage_error, write_whole
 from fade.guard import PARENT
-from fade.job import Job, read_json, write_json
+from fade.job import Job, Subject, read_json, write_json
 from fade.manifest import sha256_of
 from tasks.group import run_group
 
@@ -62,11 +62,13 @@ def train(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str], meanwh
 
 def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Job:
     """Put the mined latents and the job into the run's folder. The mined pictures come from the cache."""
+    from fade.draws import latent_names
     from fade.mesh import canonical_safetensors
     from fade.neighborhood import training_latents
 
     params = shop.params
-    body = canonical_safetensors(training_latents(hood, shop.studio), {})
+    latents = enumerate(training_latents(hood, shop.studio))
+    body = canonical_safetensors({name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {})
     path = shop.folder / LATENTS
     write_whole(path, body, stage=STAGE)
     provenance = {
@@ -83,32 +85,35 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
     return Job(
         base=shop.base.path,
         base_sha256=shop.base.sha256,
-        target=hood.target,
-        neighbours=tuple(hood.neighbours),
+        subjects=tuple(_subject(shop, part) for part in hood.parts),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
-        **_words(shop, hood),
         latents=path,
         latents_sha256=sha256_of(path),
         mesh=params.mesh,
         method=params.method,
-        train=params.train,
+        train=params.train.model_copy(update={"steps": params.train.steps * len(hood.parts)}),
         provenance=provenance,
         out=shop.folder,
     )
 
 
-def _words(shop: Workshop, hood: Neighborhood) -> dict[str, tuple[str, ...]]:
-    """The target said in other ways, and phrases that share its words: for the methods that ask for them."""
+def _subject(shop: Workshop, hood: Neighborhood) -> Subject:
+    """One target; said in other ways, and with phrases that share its words, for the methods that ask for them."""
     from fade.concepts import prompts
     from fade.methods import get_method
     from fade.phrases import contexts, phrasings
 
     params = shop.params
     if not get_method(params.method.name, params.method.variant).needs_context:
-        return {}
+        return Subject(target=hood.target, neighbours=tuple(hood.neighbours))
     shared = contexts(hood.target, hood.neighbours, shop.vocabulary.names, size=CONTEXTS, seed=params.train.seed)
-    return {"phrasings": tuple(phrasings(params.sampler.prompt, hood.target)), "context": tuple(prompts(params.sampler.prompt, shared))}
+    return Subject(
+        target=hood.target,
+        neighbours=tuple(hood.neighbours),
+        phrasings=tuple(phrasings(params.sampler.prompt, hood.target)),
+        context=tuple(prompts(params.sampler.prompt, shared)),
+    )
 
 
 def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None, meanwhile: Callable[[], None] = lambda: None) -> Trained:

@@ -105,13 +105,15 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16) -> Path
 
 
 def make_latents(path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, int] = (4, 8, 8), seed: int = 0) -> Path:
-    """Write random clean latents as the mining step does: ``target`` (m, C, h, w) and ``neighbours`` (K, m, C, h, w)."""
+    """Write random clean latents of one target as the mining step does: its own (m, C, h, w), its neighbours' (K, m, C, h, w)."""
     import torch
     from safetensors.torch import save_file
+
+    from fade.draws import latent_names
 
     generator = torch.Generator().manual_seed(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     target = torch.randn(m, *shape, generator=generator)
     neighbours = torch.randn(k, m, *shape, generator=generator)
-    save_file({"target": target, "neighbours": neighbours}, str(path))
+    save_file(dict(zip(latent_names(0), (target, neighbours), strict=True)), str(path))
     return path

@@ -53,8 +53,8 @@ def evaluate(
 
     Raises EvaluationError when the judge lacks a label.
     """
-    rest = rest_sample(vocabulary, [hood.target, *hood.neighbours, *hood.heldout], config.rest_concepts, config.seed)
-    groups = {"target": [hood.target], "adjacent": hood.neighbours, "heldout": hood.heldout, "rest": rest}
+    rest = rest_sample(vocabulary, [*hood.targets, *hood.neighbours, *hood.heldout], config.rest_concepts, config.seed)
+    groups = {"target": hood.targets, "adjacent": hood.neighbours, "heldout": hood.heldout, "rest": rest}
     role = {name: group for group in GROUPS for name in groups[group]}
     judge.require(list(role))
     seeds = [config.seed + i for i in range(config.images_per_concept)]
@@ -72,15 +72,16 @@ def evaluate(
     numbers = _numbers(groups, hits, config)
     numbers |= {
         "target": hood.target,
+        "targets": hood.targets,
         "neighbours": hood.neighbours,
         "heldout": hood.heldout,
         "rest": rest,
         "evaluation_seed": config.seed,
         "per_concept": [_row(name, role[name], hits, similar[name]) for name in role],
-        "confusion": confusion(erased_odds[hood.target], judge.labels),
-        "base_confusion": confusion(base_odds[hood.target], judge.labels),
+        "confusion": confusion(_together(erased_odds, hood.targets), judge.labels),
+        "base_confusion": confusion(_together(base_odds, hood.targets), judge.labels),
         "spatial_consistency": _consistency(np.concatenate([similar[n] for n in rest]) if rest else np.array([]), config),
-        "target_probability": {"base": _own(base_odds, judge, hood.target), "erased": _own(erased_odds, judge, hood.target)},
+        "target_probability": {"base": _own(base_odds, judge, hood.targets), "erased": _own(erased_odds, judge, hood.targets)},
         "null_drift": null_drift(
             studio.base, mesh, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=studio.sampler.negative_prompt
         ),
@@ -141,8 +142,13 @@ def _consistency(values: np.ndarray, config: EvaluateConfig) -> dict[str, Any]:
     return {"mean": float(values.mean()), "lo": lo, "hi": hi, "n": len(values), "role": "rest"}
 
 
-def _own(odds: dict[str, np.ndarray], judge: Judge, name: str) -> float:
-    return float(odds[name][:, judge.index(name)].mean())
+def _together(odds: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
+    return np.concatenate([odds[name] for name in names])
+
+
+def _own(odds: dict[str, np.ndarray], judge: Judge, names: Sequence[str]) -> float:
+    """Mean probability of its own name that a picture gets."""
+    return float(np.mean([odds[name][:, judge.index(name)].mean() for name in names]))
 
 
 def _mixed_latents(drawn: dict[str, Any], prompts: dict[str, str], each: int = 4) -> torch.Tensor:

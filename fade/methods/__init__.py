@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,8 +65,8 @@ class Batch:
 
 Loss = Callable[[Predictor, Batch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
 """The loss, a scalar that carries gradients, and its unweighted terms by name (detached scalars)."""
-Solve = Callable[["Mapping[str, Tensor]", Batch, "MethodConfig"], "dict[str, Tensor]"]
-"""The change (out, in) of each weight (out, in), by layer."""
+Solve = Callable[["Mapping[str, Tensor]", "Sequence[Batch]", "MethodConfig"], "dict[str, Tensor]"]
+"""The change (out, in) of each weight (out, in), by layer; one batch a target."""
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,7 @@ def locality(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor
     l_adj = ((adjacent - adjacent_0) ** 2).mean()
     l_loc = ((context - context_0) ** 2).mean() if len(context) else l_adj.new_zeros(())
     l_null = ((u - u_0) ** 2).mean()
-    loss = (
-        config.guidance_weight * l_guid
-        + config.adjacency_weight * l_adj
-        + config.locality_weight * l_loc
-        + config.drift_weight * l_null
-    )
+    loss = config.guidance_weight * l_guid + config.adjacency_weight * l_adj + config.locality_weight * l_loc + config.drift_weight * l_null
     terms = {"guidance": l_guid, "adjacency": l_adj, "locality": l_loc, "drift": l_null}
     return loss, {name: value.detach() for name, value in terms.items()}
 

@@ -10,7 +10,7 @@ method.anchors gives it the neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fade.methods import Batch, Method, register
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def uce(weights: Mapping[str, Tensor], batch: Batch, config: MethodConfig) -> dict[str, Tensor]:
+def uce(weights: Mapping[str, Tensor], batches: Sequence[Batch], config: MethodConfig) -> dict[str, Tensor]:
     """W* - W (out, in) of each weight (out, in), in the weights' dtype; solved in float64."""
     import torch
 
-    e, a = batch.target[0].double(), batch.replacement[0].double()  # (T, D)
-    kept = batch.neighbours.double().flatten(0, 1) if config.anchors == "neighbourhood" else e[:0]  # (K T, D)
+    e = torch.cat([batch.target[0] for batch in batches]).double()  # (G T, D)
+    a = torch.cat([batch.replacement[0] for batch in batches]).double()
+    neighbours = torch.cat([batch.neighbours for batch in batches]).double().flatten(0, 1)  # (G K T, D)
+    kept = neighbours if config.anchors == "neighbourhood" else e[:0]
     size = e.shape[-1]
     m = config.identity_weight * torch.eye(size, dtype=e.dtype, device=e.device) + e.T @ e + kept.T @ kept
     change = torch.linalg.solve(m, e.T @ (a - e)).T  # (D, D): sum (c_a - c_e) c_e^T M^-1, M symmetric

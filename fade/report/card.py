@@ -35,7 +35,7 @@ def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: s
         "",
         "## Use",
         "",
-        *_usage(base_model, target),
+        *_usage(base_model, str(result.get("targets", [target])[0])),
         "",
         "## Evidence",
         "",

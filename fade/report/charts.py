@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from fade.concepts import TOGETHER
 from fade.errors import EvaluationError
 from fade.report.canvas import LIGHT, Theme, percent
 from fade.report.data import NeighborhoodLike, Report
@@ -26,7 +27,9 @@ def charts(report: Report, theme: Theme = LIGHT) -> dict[str, Image.Image]:
     result = report.result
     drawn = {
         "heatmap": heatmap(report.neighborhood, theme=theme),
-        "confusion": confusion_bar(result["confusion"], result.get("base_confusion", []), report.target, report.roles, theme=theme),
+        "confusion": confusion_bar(
+            result["confusion"], result.get("base_confusion", []), report.neighborhood.targets, report.roles, theme=theme
+        ),
     }
     if report.history:
         drawn["losses"] = losses(report.history, theme=theme)
@@ -67,8 +70,12 @@ def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6, theme: Theme = L
 
 def heatmap_names(neighborhood: NeighborhoodLike, others: int) -> tuple[list[str], list[str]]:
     """The concepts of the heat map in order, and their roles."""
-    near = [neighborhood.target, *neighborhood.neighbours, *neighborhood.heldout]
-    roles = ["target", *["adjacent"] * len(neighborhood.neighbours), *["heldout"] * len(neighborhood.heldout)]
+    near = [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout]
+    roles = [
+        *["target"] * len(neighborhood.targets),
+        *["adjacent"] * len(neighborhood.neighbours),
+        *["heldout"] * len(neighborhood.heldout),
+    ]
     rest = sorted((n for n in neighborhood.names if n not in near), key=lambda n: -neighborhood.similarities[n])
     shown = min(others, len(rest))
     far = [rest[i] for i in sorted({round(at) for at in np.linspace(0, len(rest) - 1, shown)})]
@@ -131,7 +138,7 @@ def smoothed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def confusion_bar(
     erased: Sequence[Mapping[str, Any]],
     base: Sequence[Mapping[str, Any]],
-    target: str,
+    targets: Sequence[str],
     roles: Mapping[str, str],
     *,
     top: int = 8,
@@ -140,13 +147,17 @@ def confusion_bar(
     """What the target's pictures are judged to be: filled bars by the erased model, outlines by the original one (% of them)."""
     after = {str(e["becomes"]): float(e["share"]) for e in erased}
     before = {str(e["becomes"]): float(e["share"]) for e in base}
-    ranked = sorted({*after, *before, target}, key=lambda n: (n != target, -after.get(n, 0.0), -before.get(n, 0.0), n))
+    ranked = sorted({*after, *before, *targets}, key=lambda n: (n not in targets, -after.get(n, 0.0), -before.get(n, 0.0), n))
     names, hidden = ranked[:top], ranked[top:]
+
+    def _role(name: str) -> str:
+        return "target" if name in targets else roles.get(name, "rest")
+
     figure = _figure(7.6, 0.42 * len(names) + 1.15, theme)
     axes = _axes(figure, theme)
     _style(axes, theme, grid="x")
     at = np.arange(len(names))
-    axes.barh(at, [after.get(n, 0.0) for n in names], height=0.52, color=[theme.role(_role(n, target, roles)) for n in names])
+    axes.barh(at, [after.get(n, 0.0) for n in names], height=0.52, color=[theme.role(_role(n)) for n in names])
     old = [i for i in at if before.get(names[i])]
     axes.barh(old, [before[names[i]] for i in old], height=0.74, fill=False, edgecolor=theme.muted, linewidth=1, linestyle=(0, (3, 2)))
     for i, name in enumerate(names):
@@ -158,12 +169,10 @@ def confusion_bar(
     axes.set_xticks([0, 25, 50, 75, 100])
     axes.spines["left"].set_color(theme.line)
     note = f", {len(hidden)} more, {percent(max(after.get(n, 0.0) for n in hidden))} or less each" if hidden else ""
-    axes.set_xlabel(f"% of the pictures of “{target}”; filled: erased, dashed: original{note}", fontsize=8, color=theme.muted)
+    axes.set_xlabel(
+        f"% of the pictures of “{TOGETHER.join(targets)}”; filled: erased, dashed: original{note}", fontsize=8, color=theme.muted
+    )
     return _image(figure)
-
-
-def _role(name: str, target: str, roles: Mapping[str, str]) -> str:
-    return "target" if name == target else roles.get(name, "rest")
 
 
 def _figure(width: float, height: float, theme: Theme) -> Figure:

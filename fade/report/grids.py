@@ -89,7 +89,7 @@ def strip(
     neighborhood: NeighborhoodLike, mined: Mapping[str, Pictures], *, side: float = 92, columns: int = 11, theme: Theme = LIGHT
 ) -> Image.Image:
     """The target, its neighbours and the held-out ones, one mined picture (H, W, 3) each, with the cosine to the target."""
-    members = [(neighborhood.target, "target"), *((n, "adjacent") for n in neighborhood.neighbours)]
+    members = [*((n, "target") for n in neighborhood.targets), *((n, "adjacent") for n in neighborhood.neighbours)]
     members += [(n, "heldout") for n in neighborhood.heldout]
     members = [(name, role) for name, role in members if name in mined]
     if not members:

@@ -127,7 +127,7 @@ def draw(report: Report, light: Mapping[str, Image.Image] | None = None) -> dict
 
 def _members(report: Report) -> list[dict[str, Any]]:
     near = report.neighborhood
-    roles = [(near.target, "target"), *((n, "adjacent") for n in near.neighbours), *((n, "heldout") for n in near.heldout)]
+    roles = [*((n, "target") for n in near.targets), *((n, "adjacent") for n in near.neighbours), *((n, "heldout") for n in near.heldout)]
     return [
         {
             "name": name,

@@ -48,8 +48,7 @@ def make_job(base, out, latents=None, **train):
         {
             "base": base.path,
             "base_sha256": base.sha256,
-            "target": "panda",
-            "neighbours": NEIGHBOURS,
+            "subjects": [{"target": "panda", "neighbours": NEIGHBOURS}],
             "prompt": "a {concept}",
             "latents": latents,
             "latents_sha256": sha256_of(latents),
@@ -157,7 +156,7 @@ def test_two_processes_are_two(base, tmp_path):
     # The first row's loss is the mean over both ranks' batches, which rank 0 alone would not give.
     mesh = Mesh.insert(base.unet, job.mesh, seed=job.train.seed)
     try:
-        draws, predictor = Draws(job, base, *read_latents(job)), Denoiser(base.unet, mesh)
+        draws, predictor = Draws(job, base, read_latents(job)), Denoiser(base.unet, mesh)
         loss = get_method("fade", "paper").loss
         losses = [loss(predictor, draws.batch(0, 0, rank, 2), job.method)[0].item() for rank in (0, 1)]
     finally:
@@ -170,12 +169,12 @@ def test_divergence_stops_with_its_own_error_and_keeps_the_last_good_checkpoint(
     """One of the target's latents is finite but so large that the UNet overflows; it is first drawn after a checkpoint."""
     latents = make_latents(tmp_path / "latents.safetensors", m=64)
     job = make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200)
-    draws = Draws(job, base, *read_latents(job))
+    draws = Draws(job, base, read_latents(job))
     order = [int(draws.indices(step, 0, 0, 1)[0]) for step in range(200)]
     step = next(s for s in range(6, 200) if order[s] not in order[:s])
     tensors = load_file(str(latents))
-    tensors["target"][order[step]] = 1e30
-    assert bool(torch.isfinite(tensors["target"]).all())
+    tensors["0.target"][order[step]] = 1e30
+    assert bool(torch.isfinite(tensors["0.target"]).all())
     save_file(tensors, str(latents))
     with pytest.raises(DivergedError, match=f"diverged at step {step + 1}:.*checkpoint of step {step // 4 * 4} is kept"):
         run_job(make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200))

@@ -14,7 +14,7 @@ from fade.cache import Cache
 from fade.concepts import Concept, Vocabulary
 from fade.config import NeighborhoodConfig, SamplerConfig
 from fade.errors import ConfigError, UnknownNameError
-from fade.neighborhood import mine, similarity_matrix, training_latents
+from fade.neighborhood import joint, mine, similarity_matrix, training_latents
 from fade.studio import Studio
 
 WORLD = Vocabulary(tuple(Concept(n, "") for n in ("panda", "koala", "bear", "tulip", "rose")))
@@ -51,9 +51,29 @@ def test_a_second_target_generates_nothing(studio: Studio) -> None:
     assert studio.generated == 10
     hood = mine("tulip", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
     assert studio.generated == 10 and hood.neighbours[0] == "rose"
-    latents = training_latents(hood, studio)
+    ((target, neighbours),) = training_latents(hood, studio)
     assert studio.generated == 10
-    assert latents["target"].shape == (2, 4, 8, 8) and latents["neighbours"].shape == (2, 2, 4, 8, 8)
+    assert target.shape == (2, 4, 8, 8) and neighbours.shape == (2, 2, 4, 8, 8)
+
+
+def test_targets_that_are_erased_together_are_nobodys_neighbours(studio: Studio) -> None:
+    first = mine("panda", WORLD, studio, Angles(), CONFIG, also=["bear"])  # type: ignore[arg-type]
+    second = mine("bear", WORLD, studio, Angles(), CONFIG, also=["panda"])  # type: ignore[arg-type]
+    assert first.neighbours == ["koala", "rose"] and first.heldout == ["tulip"] and first.left_out == ("bear",)
+    both = joint([first, second])
+    assert both.target == "panda + bear" and both.targets == ["panda", "bear"] and both.parts == (first, second)
+    assert both.neighbours == ["koala", "rose"] and both.heldout == ["tulip"] and both.left_out == ("bear", "panda")
+    assert set(both.similarities) == {"koala", "tulip", "rose"}
+    assert both.similarities["rose"] == pytest.approx(np.cos(50 * np.pi / 180), abs=1e-5)  # to the bear, which is nearer
+    assert joint([first]) is first
+    (one, two), (three, _) = training_latents(both, studio)
+    assert one.shape == three.shape == (2, 4, 8, 8) and two.shape == (2, 2, 4, 8, 8) and not torch.equal(one, three)
+
+
+def test_a_concept_is_held_out_only_where_no_target_trains_on_it(studio: Studio) -> None:
+    hoods = [mine(target, WORLD, studio, Angles(), CONFIG.model_copy(update={"k": 1})) for target in ("koala", "rose")]  # type: ignore[arg-type]
+    assert [hood.neighbours for hood in hoods] == [["bear"], ["tulip"]] and [hood.heldout for hood in hoods] == [["panda"], ["koala"]]
+    assert joint(hoods).heldout == ["panda", "koala"]
 
 
 def test_a_gap_in_the_cache_is_filled_with_the_same_bytes(studio: Studio) -> None:
@@ -64,7 +84,7 @@ def test_a_gap_in_the_cache_is_filled_with_the_same_bytes(studio: Studio) -> Non
     again = mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
     after = training_latents(again, studio)
     assert 10 < studio.generated < 20  # its batch was made again, and no other
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(torch.equal(a, b) for a, b in zip(before[0], after[0], strict=True))
 
 
 def test_an_interrupted_draw_goes_on_where_it_was(studio: Studio) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fade import checkpoint, guard, methods
 from fade import job as files
 from fade.base import Base
 from fade.config import TrainConfig
-from fade.draws import Draws, rate, read_latents
+from fade.draws import Draws, farther, latent_names, rate, read_latents
 from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
 from fade.job import Job
 from fade.manifest import sha256_of
@@ -41,8 +41,9 @@ def make_job(base, tmp_path):
         fields = {
             "base": base.path,
             "base_sha256": base.sha256,
-            "target": "panda",
-            "neighbours": NEIGHBOURS,
+            "subjects": changes.pop(
+                "subjects", [{"target": changes.pop("target", "panda"), "neighbours": changes.pop("neighbours", NEIGHBOURS)}]
+            ),
             "prompt": "a {concept}",
             "latents": latents,
             "latents_sha256": sha256_of(latents),
@@ -57,7 +58,7 @@ def make_job(base, tmp_path):
 
 
 def draws_of(job, base):
-    return Draws(job, base, *read_latents(job))
+    return Draws(job, base, read_latents(job))
 
 
 def test_warmup_then_decay_to_zero():
@@ -93,7 +94,7 @@ def test_a_batch_is_the_noised_latents_of_what_it_says(base, make_job):
     """With noise known, x_t = sqrt(abar) x_0 + sqrt(1 - abar) n is checked against the stored latents."""
     job = make_job(train={"batch_neighbours": 7})
     draws = draws_of(job, base)
-    target, neighbours = read_latents(job)
+    ((target, neighbours),) = read_latents(job)
     batch = draws.batch(2)
     picked, which, shown, generator = draws.indices(2, 0, 0, 1)
     t = torch.randint(1000, (9,), generator=generator)
@@ -117,6 +118,43 @@ def test_neighbours_take_turns(base, make_job, n_a, world, accumulation):
             for rank in range(world):
                 counts += draws.indices(step, micro, rank, world)[1].bincount(minlength=5)
     assert len(set(counts.tolist())) == 1, counts
+
+
+def test_several_targets_take_turns_each_with_its_own_neighbours(base, make_job, tmp_path):
+    """The second target's batches are those that it would have had alone, under the numbers of the steps that it gets."""
+    path = tmp_path / "two.safetensors"
+    one, two = (load_file(make_latents(tmp_path / f"{i}.safetensors", k=k, seed=i)) for i, k in enumerate((5, 2)))
+    save_file({**one, **{name.replace("0.", "1."): value for name, value in two.items()}}, path)
+    subjects = [{"target": "panda", "neighbours": NEIGHBOURS}, {"target": "tulip", "neighbours": ["rose", "cat"]}]
+    draws = draws_of(make_job(latents=path, subjects=subjects), base)
+    alone = draws_of(make_job(latents=tmp_path / "0.safetensors"), base)
+    for step in range(4):
+        name, others = ("panda", 5) if step % 2 == 0 else ("tulip", 2)
+        assert torch.equal(draws.batch(step).target, base.encode([f"a {name}"])) and len(draws.batch(step).neighbours) == others
+    assert torch.equal(draws.batch(0).x, alone.batch(0).x) and not torch.equal(draws.batch(1).x, alone.batch(1).x)
+    assert [int(i) for step in (1, 3) for i in draws.batch(step).which] == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]  # 5 a step, in turn over both
+    assert [len(batch.neighbours) for batch in draws.one_each()] == [5, 2]
+    assert train(make_job(latents=path, subjects=subjects), base).exists()
+
+
+def test_prompts_of_context_and_other_phrasings_are_drawn_only_where_the_job_has_them(base, make_job):
+    plain, extra = make_job(), {"phrasings": ["a panda", "the panda"], "context": ["a rose", "a dog", "a panda"]}
+    asked = make_job(subjects=[{"target": "panda", "neighbours": NEIGHBOURS, **extra}])
+    batches = [draws_of(job, base).batch(step) for job in (plain, asked) for step in range(8)]
+    assert all(torch.equal(a.x, b.x) and torch.equal(a.t_adj, b.t_adj) for a, b in zip(batches[:8], batches[8:], strict=True))
+    assert all(len(b.context) == len(b.x_context) == 0 and torch.equal(b.phrased, b.target.expand(2, -1, -1)) for b in batches[:8])
+    assert all(b.context.shape[0] == len(b.x_context) == len(b.t_context) == 4 for b in batches[8:])
+    said = {tuple(row.flatten().tolist()) for b in batches[8:] for row in b.phrased}
+    assert said == {tuple(row.flatten().tolist()) for row in base.encode(extra["phrasings"])}
+    kept = {tuple(row.flatten().tolist()) for b in batches[8:] for row in b.context}
+    assert tuple(base.encode(["a panda"]).flatten().tolist()) not in kept  # the target itself is no context
+
+
+def test_what_lies_closer_than_the_nearest_neighbour_is_no_context():
+    e, near = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.8, 0.6]], [[0.0, 1.0]]])
+    context = torch.tensor([[[0.9, 0.1]], [[0.8, 0.6]], [[0.1, 0.9]], [[1.0, 0.0]]])
+    assert torch.equal(farther(context, e, near), context[1:3])
+    assert torch.equal(farther(context, e, near[:0]), context)
 
 
 def test_timesteps_cover_the_whole_schedule(base, make_job):
@@ -301,7 +339,7 @@ def test_another_base_is_refused(base, make_job):
 
 def bad(tmp_path, target, neighbours, name):
     path = tmp_path / name
-    save_file({"target": target, "neighbours": neighbours}, path)
+    save_file(dict(zip(latent_names(0), (target, neighbours), strict=True)), path)
     return path
 
 

@@ -28,8 +28,7 @@ def job(tmp_path):
     return Job(
         base="base",
         base_sha256="b" * 64,
-        target="panda",
-        neighbours=("koala", "bear"),
+        subjects=({"target": "panda", "neighbours": ("koala", "bear")},),
         prompt="a {concept}",
         latents=tmp_path / "latents.safetensors",
         latents_sha256="0" * 64,

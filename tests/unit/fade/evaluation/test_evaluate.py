@@ -75,7 +75,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Painter]:
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
     mesh = Switch()
     painter = Painter(mesh)
-    hood = SimpleNamespace(target="panda", neighbours=["bear", "koala"], heldout=["rose"])
+    hood = SimpleNamespace(target="panda", targets=["panda"], neighbours=["bear", "koala"], heldout=["rose"])
     found = evaluate(painter, mesh, "a" * 64, hood, WORLD, Reader(), CONFIG)  # type: ignore[arg-type]
     return found.numbers, painter
 
@@ -92,6 +92,17 @@ def test_the_numbers_are_those_counted_by_hand(judged: tuple[dict[str, Any], Pai
     assert numbers["rest"] == ["taxi"] and numbers["target_probability"] == {"base": 1.0, "erased": 0.0}
     lo, hi = numbers["intervals"]["A_adj"]
     assert lo < 75 < hi and numbers["base_intervals"]["A_adj"] == [100.0, 100.0]
+
+
+def test_several_targets_are_judged_as_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
+    mesh, targets = Switch(), ["panda", "bear"]
+    hood = SimpleNamespace(target="panda + bear", targets=targets, neighbours=["koala"], heldout=[])
+    numbers = evaluate(Painter(mesh), mesh, "a" * 64, hood, WORLD, Reader(), CONFIG).numbers  # type: ignore[arg-type]
+    assert numbers["target"] == "panda + bear" and numbers["targets"] == targets and numbers["n"]["target"] == 8
+    assert numbers["metrics"]["A_er"] == pytest.approx(75.0) and numbers["base_metrics"]["A_tar"] == 100.0  # half of the bears are left
+    assert [(e["becomes"], e["count"]) for e in numbers["confusion"]] == [("koala", 6), ("bear", 2)]
+    assert numbers["target_probability"] == {"base": 1.0, "erased": 0.25}
 
 
 def test_both_models_are_judged_on_the_same_seeds(judged: tuple[dict[str, Any], Painter]) -> None:

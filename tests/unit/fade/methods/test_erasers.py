@@ -31,6 +31,32 @@ def literal_surgical(eps, b):
     return mean(guidance), mean(drift)
 
 
+def literal_locality(eps, b, eta):
+    null, guidance = b.null[0], []
+    for x, t, said in zip(b.x, b.t, b.phrased, strict=True):
+        new = minus(at(eps, "student", x, t, said), at(eps, "student", x, t, null))
+        old = minus(at(eps, "teacher", x, t, b.target[0]), at(eps, "teacher", x, t, null))
+        guidance.append(squared(new, [[[-eta * v for v in row] for row in plane] for plane in old]))
+
+    def drift(xs, ts, prompts):
+        trios = zip(xs, ts, prompts, strict=True)
+        return mean(squared(at(eps, "student", x, t, c), at(eps, "teacher", x, t, c)) for x, t, c in trios)
+
+    n = len(b.x)
+    nulls = drift(torch.cat([b.x, b.x_adj[:n]]), torch.cat([b.t, b.t_adj[:n]]), [null] * 2 * n)
+    return mean(guidance), drift(b.x_adj, b.t_adj, b.neighbours[b.which]), drift(b.x_context, b.t_context, b.context), nulls
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_locality_equals_the_literal_one(seed):
+    eps, batch = Toy(), make_batch(seed)
+    loss, terms = get_method("locality", "guidance").loss(eps, batch, MethodConfig(**WEIGHTS, locality_weight=0.9))
+    parts = literal_locality(eps, batch, 1.4)
+    assert [terms[k].item() for k in ("guidance", "adjacency", "locality", "drift")] == pytest.approx(parts, rel=1e-12)
+    weights = (2.3, 0.6, 0.9, 1.9)
+    assert loss.item() == pytest.approx(sum(w * p for w, p in zip(weights, parts, strict=True)), rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("variant", ["guidance", "stop_grad"])
 def test_surgical_equals_the_literal_one(variant, seed):
@@ -134,16 +160,19 @@ def test_every_method_wants_the_student_changed_and_says_its_terms(name, variant
     assert len(batch.x) == N_T
 
 
+@pytest.mark.parametrize("targets", [1, 2])
 @pytest.mark.parametrize("anchors", ["none", "neighbourhood"])
-def test_uce_solves_the_published_equation(anchors):
-    batch, config = make_batch(8), MethodConfig(anchors=anchors, identity_weight=0.5)
+def test_uce_solves_the_published_equation(anchors, targets):
+    batches, config = [make_batch(8 + i) for i in range(targets)], MethodConfig(anchors=anchors, identity_weight=0.5)
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    change = get_method("uce", "keys-values").solve({"k": weight}, batch, config)["k"]
+    change = get_method("uce", "keys-values").solve({"k": weight}, batches, config)["k"]
     numerator, denominator = 0.5 * weight, 0.5 * torch.eye(5, dtype=torch.float64)
-    for c_e, c_a in zip(batch.target[0], batch.replacement[0], strict=True):
+    pairs = [pair for batch in batches for pair in zip(batch.target[0], batch.replacement[0], strict=True)]
+    for c_e, c_a in pairs:
         numerator = numerator + torch.outer(weight @ c_a, c_e)
         denominator = denominator + torch.outer(c_e, c_e)
-    for c_p in batch.neighbours.flatten(0, 1) if anchors == "neighbourhood" else []:
+    kept = [c_p for batch in batches for c_p in batch.neighbours.flatten(0, 1)]
+    for c_p in kept if anchors == "neighbourhood" else []:
         numerator = numerator + torch.outer(weight @ c_p, c_p)
         denominator = denominator + torch.outer(c_p, c_p)
     assert torch.allclose(weight + change, numerator @ torch.linalg.inv(denominator), rtol=1e-9, atol=1e-12)
@@ -154,7 +183,7 @@ def test_uce_keeps_its_anchors_better_than_without_them():
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def moved(anchors):
-        change = get_method("uce", "keys-values").solve({"k": weight}, batch, MethodConfig(anchors=anchors))["k"]
+        change = get_method("uce", "keys-values").solve({"k": weight}, [batch], MethodConfig(anchors=anchors))["k"]
         return float((batch.neighbours.flatten(0, 1) @ change.T).norm())
 
     assert moved("neighbourhood") < moved("none")

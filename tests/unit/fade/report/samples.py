@@ -25,6 +25,7 @@ class Neighborhood:
     similarities: dict[str, float] = field(
         default_factory=lambda: {"koala": 0.91, "bear": 0.83, "hamster": 0.77, "tulip": 0.21, "taxi": 0.12}
     )
+    targets: list[str] = field(default_factory=lambda: [TARGET])
     names: list[str] = field(default_factory=lambda: list(NAMES))
     cache_key: str = "c" * 64
 
