@@ -89,11 +89,13 @@ class ImageEncoder:
         """Read when the first text comes: mining needs none. Raises BaseModelError when the directory has none that loads."""
         from transformers import CLIPTokenizer
 
+        action = "see data.clip; it needs the CLIP's tokenizer.json."
+        if not any((self._home / name).is_file() for name in ("tokenizer.json", "vocab.json")):  # transformers makes an empty one then
+            raise BaseModelError(f"{self._where} has no tokenizer.", stage="clip", action=action)
         try:
             return CLIPTokenizer.from_pretrained(self._home, local_files_only=True)
         except Exception as error:  # transformers raises many kinds
-            what = f"{self._where} has no tokenizer that loads: {error}."
-            raise BaseModelError(what, stage="clip", action="see data.clip; it needs the CLIP's tokenizer.json.") from error
+            raise BaseModelError(f"{self._where} has no tokenizer that loads: {error}.", stage="clip", action=action) from error
 
     @torch.inference_mode()
     def text(self, prompts: Sequence[str]) -> Tensor:
