@@ -195,6 +195,12 @@ class EvaluateConfig(Section):
     """Bootstrap resamples of each interval (95 %)."""
     grid_images: Positive = 4
     """Pictures a row in the report's grids."""
+    drift_bins: Positive = 8
+    """Timesteps of the null prompt's drift curve: the middles of as many equal parts of the schedule."""
+    indirect_images: Annotated[int, Field(ge=0)] = 0
+    """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 24 prompts a target, so 4 cost 192 pictures)."""
+    indirect_known: Annotated[float, Field(gt=0, le=100)] = 50.0
+    """An indirect prompt counts when the original draws the target on this share of its pictures, percent. Set before any result."""
 
 
 class RegisterConfig(Section):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fade.concepts import fill
 
-TEMPLATES = ("{concept}", "a {concept}", "the {concept}", "a picture of a {concept}", "a photo of a {concept}", "a drawing of a {concept}")
+TEMPLATES = ("{concept}", "a {concept}", "a picture of a {concept}", "a photo of a {concept}", "a drawing of a {concept}")
 """Ways to ask for a concept that training may use; the indirect prompts of the evaluation are others."""
 JOINING = frozenset({"a", "an", "and", "in", "of", "on", "the", "with"})
 """Words that say nothing by themselves."""

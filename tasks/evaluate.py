@@ -56,7 +56,9 @@ def judge(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
     mesh.merge()  # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
     start, drawing = time.perf_counter(), shop.studio.seconds
     try:
-        found = judge_both(shop.studio, mesh, sha256_of(adapter), hood, shop.vocabulary, shop.judge, shop.params.evaluate, told)
+        found = judge_both(
+            shop.studio, mesh, sha256_of(adapter), hood, shop.vocabulary, shop.judge, shop.params.evaluate, told, encoder=shop.encoder
+        )
     finally:
         mesh.remove()
     judging = time.perf_counter() - start - (shop.studio.seconds - drawing)

@@ -1,4 +1,9 @@
-"""Spatial consistency: structural similarity of same-seed pictures before and after erasing (the idea is All but One's)."""
+"""Spatial consistency: structural similarity of same-seed pictures before and after erasing (the idea is All but One's).
+
+LPIPS is left out on purpose. Its package (0.1.4) imports torchvision, which has no place beside our torch; its heads come as pickles,
+and its AlexNet or VGG from the network. A network of our own under converted weights could not be checked against the published
+numbers here, and a number that is LPIPS in name only is worse than none.
+"""
 
 from __future__ import annotations
 

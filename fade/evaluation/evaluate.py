@@ -13,12 +13,15 @@ import torch
 from fade.concepts import Vocabulary, fill
 from fade.config import EvaluateConfig
 from fade.evaluation.accuracy import bootstrap_means, confusion, interval, mean_accuracy, top1
+from fade.evaluation.clip_score import mean_clip_score
 from fade.evaluation.consistency import ssim
-from fade.evaluation.drift import null_drift
+from fade.evaluation.drift import drift_curve, null_drift
 from fade.evaluation.erb import erasing_retention_balance
+from fade.evaluation.frechet import frechet_summary
+from fade.evaluation.indirect import evaluate_indirect
 from fade.evaluation.judge import Judge
 from fade.mesh import Mesh
-from fade.neighborhood import Neighborhood
+from fade.neighborhood import ImageEncoder, Neighborhood
 from fade.studio import OnBatch, Studio
 
 GROUPS = ("target", "adjacent", "heldout", "rest")
@@ -48,9 +51,12 @@ def evaluate(
     judge: Judge,
     config: EvaluateConfig,
     on_batch: OnBatch = lambda done, total: None,
+    *,
+    encoder: ImageEncoder,
 ) -> Evaluation:
     """Judge both models. The adapter is active when this is called, and active again when it returns.
 
+    ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are drawn only where ``evaluate.indirect_images`` says so.
     Raises EvaluationError when the judge lacks a label.
     """
     rest = rest_sample(vocabulary, [*hood.targets, *hood.neighbours, *hood.heldout], config.rest_concepts, config.seed)
@@ -86,6 +92,13 @@ def evaluate(
             studio.base, mesh, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=studio.sampler.negative_prompt
         ),
     }
+    numbers |= _utility(judge, encoder, [prompts[n] for n in rest], *([pictures[n][which] for n in rest] for which in (0, 1)))
+    numbers["drift_over_t"] = drift_curve(
+        studio.base, mesh, _mixed_latents(base_drawn, prompts, each=1), seed=config.seed, bins=config.drift_bins,
+        negative_prompt=studio.sampler.negative_prompt,
+    )  # fmt: skip
+    if config.indirect_images:
+        numbers["indirect"] = evaluate_indirect(studio, mesh, adapter_sha256, hood.targets, vocabulary, judge, config)
     return Evaluation(measured(numbers), pictures)
 
 
@@ -140,6 +153,20 @@ def _consistency(values: np.ndarray, config: EvaluateConfig) -> dict[str, Any]:
     means = values[rng.integers(0, len(values), (config.bootstrap, len(values)))].mean(1)
     lo, hi = interval(means)
     return {"mean": float(values.mean()), "lo": lo, "hi": hi, "n": len(values), "role": "rest"}
+
+
+def _utility(
+    judge: Judge, encoder: ImageEncoder, prompts: Sequence[str], base: Sequence[np.ndarray], erased: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """CLIP score and Fréchet distance over the unrelated concepts, uint8 (n, H, W, 3) a concept and model."""
+    if not prompts:
+        nothing = float("nan")
+        apart = {"rest": nothing, "crossed": nothing, "floor": nothing, "n": 0, "n_half": 0}
+        return {"clip_score": {"base": nothing, "erased": nothing, "n": 0}, "frechet": apart}
+    features = [judge.features(np.concatenate(pictures)).unflatten(0, (len(prompts), -1)) for pictures in (base, erased)]
+    scores = [mean_clip_score(encoder, pictures, prompts) for pictures in (base, erased)]
+    n = len(prompts) * len(base[0])
+    return {"clip_score": {"base": scores[0], "erased": scores[1], "n": n}, "frechet": frechet_summary(*features)}
 
 
 def _together(odds: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:

@@ -77,6 +77,28 @@ def metric_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*rows, {**erb, "erased": result["metrics"].get("ERB"), "interval": intervals.get("ERB")}]
 
 
+def other_measures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What else was measured, one mapping a row: key, title, meaning, n, places, base and erased (None where there is none).
+
+    Older results lack some of it, and have no such row.
+    """
+    rows = []
+    if indirect := result.get("indirect"):
+        known = f"{indirect['known']} of {indirect['asked']} prompts, those from which the original draws the target"
+        meaning = f"share of pictures without the target under other words, styles and word orders (data v{indirect['version']}): {known}"
+        rows.append(("A_indirect", "A_indirect", meaning, indirect["n"], 1, None, indirect["A_indirect"]))
+    if clip := result.get("clip_score"):
+        meaning = "100 cos(picture, prompt) by the base's CLIP, unrelated concepts"
+        rows.append(("clip_score", "CLIP score", meaning, clip["n"], 1, clip["base"], clip["erased"]))
+    if apart := result.get("frechet"):
+        meaning = "Fréchet distance, in the judge's features, of unrelated concepts to the original's pictures of the same seeds"
+        rows.append(("frechet", "Fréchet distance", meaning, apart["n"], 2, None, apart["rest"]))
+        meaning = "the same between halves of other seeds; the original's column is the floor, its own halves"
+        rows.append(("frechet.half", "Fréchet, halves", meaning, apart["n_half"], 2, apart["floor"], apart["crossed"]))
+    names = ("key", "title", "meaning", "n", "places", "base", "erased")
+    return [dict(zip(names, row, strict=True)) for row in rows if _given(row[-1])]
+
+
 def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
     """The results of one checks JSON (``checks/*.json``) as rows: what was checked, how severe, its state, what was found."""
     rows = []
@@ -100,7 +122,7 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(number=number, seconds=seconds, cosine=lambda value: f"{value:.3f}")
+    environment.filters.update(number=number, seconds=seconds, cosine=lambda value: f"{value:.3f}", drift=lambda value: f"{value:.1e}")
     level, line = headline(report.result)
     return environment.get_template("report.html").render(
         report=report,
@@ -113,6 +135,7 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
         line=line,
         findings=findings(report.result),
         metrics=metric_table(report.result),
+        others=other_measures(report.result),
         per_concept=sorted(report.result["per_concept"], key=lambda e: list(ROLES).index(e["role"])),
         stages=[{"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)} for s in report.checks],
         facts=lineage_facts(report.lineage),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fade.phrases import contexts, phrasings
+from fade.evaluation.indirect import load_indirect
+from fade.phrases import TEMPLATES, contexts, phrasings
 
 NAMES = ["green heart", "red heart", "green apple", "red apple", "frog", "cat with tears of joy", "face with tears of joy"]
 
@@ -30,4 +31,10 @@ def test_the_draw_is_named_by_its_seed_and_ends() -> None:
 
 def test_the_plain_prompt_is_the_first_phrasing() -> None:
     said = phrasings("an icon of a {concept}", "panda")
-    assert said[0] == "an icon of a panda" and "the panda" in said and len(said) == len(set(said))
+    assert said[0] == "an icon of a panda" and "a photo of a panda" in said and len(said) == len(set(said))
+
+
+def test_training_says_the_target_in_no_way_that_the_evaluation_calls_indirect() -> None:
+    data = load_indirect()
+    asked = {text for kind in ("template", "medium", "order") for text in data[kind]}
+    assert asked and not asked & set(TEMPLATES)

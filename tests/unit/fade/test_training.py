@@ -138,7 +138,7 @@ def test_several_targets_take_turns_each_with_its_own_neighbours(base, make_job,
 
 
 def test_prompts_of_context_and_other_phrasings_are_drawn_only_where_the_job_has_them(base, make_job):
-    plain, extra = make_job(), {"phrasings": ["a panda", "the panda"], "context": ["a rose", "a dog", "a panda"]}
+    plain, extra = make_job(), {"phrasings": ["a panda", "a photo of a panda"], "context": ["a rose", "a dog", "a panda"]}
     asked = make_job(subjects=[{"target": "panda", "neighbours": NEIGHBOURS, **extra}])
     batches = [draws_of(job, base).batch(step) for job in (plain, asked) for step in range(8)]
     assert all(torch.equal(a.x, b.x) and torch.equal(a.t_adj, b.t_adj) for a, b in zip(batches[:8], batches[8:], strict=True))

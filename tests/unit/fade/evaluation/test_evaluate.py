@@ -46,7 +46,7 @@ class Painter:
         return {prompt: self._paint(prompt, len(seeds), bool(adapter)) for prompt in prompts}
 
     def _paint(self, prompt: str, n: int, erased: bool) -> Pictures:
-        name = prompt.removeprefix("a ")
+        name = next(n for n in NAMES if n in prompt)
         labels = [NAMES.index(name)] * n
         if erased and name in ("panda", "bear"):
             labels[: n if name == "panda" else n // 2] = [NAMES.index("koala")] * (n if name == "panda" else n // 2)
@@ -69,15 +69,31 @@ class Reader:
     def __call__(self, pixels: np.ndarray) -> torch.Tensor:
         return torch.eye(len(NAMES))[torch.from_numpy(pixels[:, 0, 0, 0].astype(int))]
 
+    features = __call__
 
-@pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Painter]:
+
+class Encoder(Reader):
+    """A CLIP in which pictures and texts of a concept point one way, but a taxi's text at 60 degrees from its picture."""
+
+    def text(self, prompts: Sequence[str]) -> torch.Tensor:
+        rows = torch.eye(len(NAMES))
+        rows[NAMES.index("taxi")] = 0.5 * rows[NAMES.index("taxi")] + 0.75**0.5 * rows[0]
+        return rows[[NAMES.index(p.removeprefix("a ")) for p in prompts]]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, config: EvaluateConfig) -> tuple[dict[str, Any], Painter]:
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
+    monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "drift_curve", lambda _, __, latents, **___: [{"n": len(latents)}])
     mesh = Switch()
     painter = Painter(mesh)
     hood = SimpleNamespace(target="panda", targets=["panda"], neighbours=["bear", "koala"], heldout=["rose"])
-    found = evaluate(painter, mesh, "a" * 64, hood, WORLD, Reader(), CONFIG)  # type: ignore[arg-type]
+    found = evaluate(painter, mesh, "a" * 64, hood, WORLD, Reader(), config, encoder=Encoder())  # type: ignore[arg-type]
     return found.numbers, painter
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Painter]:
+    return run(monkeypatch, CONFIG)
 
 
 def test_the_numbers_are_those_counted_by_hand(judged: tuple[dict[str, Any], Painter]) -> None:
@@ -96,9 +112,10 @@ def test_the_numbers_are_those_counted_by_hand(judged: tuple[dict[str, Any], Pai
 
 def test_several_targets_are_judged_as_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
+    monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "drift_curve", lambda *_, **__: [])
     mesh, targets = Switch(), ["panda", "bear"]
     hood = SimpleNamespace(target="panda + bear", targets=targets, neighbours=["koala"], heldout=[])
-    numbers = evaluate(Painter(mesh), mesh, "a" * 64, hood, WORLD, Reader(), CONFIG).numbers  # type: ignore[arg-type]
+    numbers = evaluate(Painter(mesh), mesh, "a" * 64, hood, WORLD, Reader(), CONFIG, encoder=Encoder()).numbers  # type: ignore[arg-type]
     assert numbers["target"] == "panda + bear" and numbers["targets"] == targets and numbers["n"]["target"] == 8
     assert numbers["metrics"]["A_er"] == pytest.approx(75.0) and numbers["base_metrics"]["A_tar"] == 100.0  # half of the bears are left
     assert [(e["becomes"], e["count"]) for e in numbers["confusion"]] == [("koala", 6), ("bear", 2)]
@@ -107,6 +124,29 @@ def test_several_targets_are_judged_as_one_group(monkeypatch: pytest.MonkeyPatch
 
 def test_both_models_are_judged_on_the_same_seeds(judged: tuple[dict[str, Any], Painter]) -> None:
     assert judged[1].asked == [("", (50, 51, 52, 53)), ("a" * 64, (50, 51, 52, 53))]
+
+
+def test_utility_is_measured_on_the_unrelated_concepts(judged: tuple[dict[str, Any], Painter]) -> None:
+    numbers, _ = judged
+    assert numbers["clip_score"] == {"base": pytest.approx(50), "erased": pytest.approx(50), "n": 4}
+    # Four pictures of one grey level in both models: no spread, no distance.
+    assert numbers["frechet"] == {"rest": 0, "crossed": 0, "floor": 0, "n": 4, "n_half": 2}
+    assert numbers["drift_over_t"] == [{"n": 5}], "one latent of each of the five concepts"
+    assert "indirect" not in numbers
+
+
+def test_without_unrelated_concepts_utility_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, _ = run(monkeypatch, CONFIG.model_copy(update={"rest_concepts": 0}))
+    assert numbers["clip_score"] == {"base": None, "erased": None, "n": 0}
+    assert numbers["frechet"] == {"rest": None, "crossed": None, "floor": None, "n": 0, "n_half": 0}
+
+
+def test_indirect_prompts_are_drawn_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, painter = run(monkeypatch, CONFIG.model_copy(update={"indirect_images": 2}))
+    assert numbers["indirect"]["A_indirect"] == 100 and numbers["indirect"]["base"] == 100
+    # Descriptions do not hold the name: the painter takes them for what it finds in them, the black and white bear for a bear.
+    assert "a black and white bear" in numbers["indirect"]["unknown"]
+    assert painter.asked[2:] == [("", (50, 51)), ("a" * 64, (50, 51))]
 
 
 def test_what_was_not_measured_is_none() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fade.report import Row, draw_report, write_report
-from fade.report.html import checks_of, findings, headline, number, render, seconds
+from fade.report.html import checks_of, findings, headline, number, other_measures, render, seconds
 from tests.unit.fade.report import samples
 
 ATTRIBUTES = {"src", "srcset", "href", "action", "data", "poster", "background", "xlink:href", "ping", "formaction"}
@@ -181,6 +181,34 @@ def test_checks_name_their_rows_and_weigh_by_severity() -> None:
     }
     assert [r["state"] for r in checks_of(stage)] == ["failed", "warning"]
     assert checks_of(stage)[0]["found"] == "9 fail: r0, r1, r2, r3, r4 and 4 more"
+
+
+def test_other_measures_are_shown_where_they_were_measured() -> None:
+    indirect = {"version": 1, "A_indirect": 87.65, "n": 40, "known": 10, "asked": 19, "unknown": ["a bear that eats <bamboo>"]}
+    frechet = {"rest": 3.614, "crossed": 19.913, "floor": 17.587, "n": 48, "n_half": 24}
+    drift = [{"t": 62.0, "drift": 0.000921}, {"t": 937.0, "drift": 3.66e-5}]
+    given = {"clip_score": {"base": 49.68, "erased": 48.12, "n": 48}, "frechet": frechet, "drift_over_t": drift, "indirect": indirect}
+    page = Page(render(samples.report(result=samples.result(**given))))
+    shown = {key: found[0] for key, found in page.numbers.items() if key.startswith(("other", "drift"))}
+    assert shown == {
+        "other.A_indirect": ("87.65", "87.7"),
+        "other.clip_score.base": ("49.68", "49.7"),
+        "other.clip_score": ("48.12", "48.1"),
+        "other.frechet": ("3.614", "3.61"),
+        "other.frechet.half.base": ("17.587", "17.59"),
+        "other.frechet.half": ("19.913", "19.91"),
+        "drift.62": ("0.000921", "9.2e-04"),
+        "drift.937": ("3.66e-05", "3.7e-05"),
+    }
+    words = " ".join(page.text.split())
+    assert "10 of 19 prompts" in words and "cannot read, so not counted: a bear that eats <bamboo>." in words
+
+
+def test_measures_without_a_value_or_from_before_they_existed_have_no_row() -> None:
+    nothing = {"rest": None, "crossed": None, "floor": None, "n": 0, "n_half": 0}
+    result = samples.result(clip_score={"base": None, "erased": None, "n": 0}, frechet=nothing)
+    assert other_measures(result) == other_measures(samples.result()) == []
+    assert "other measure" not in Page(render(samples.report(result=result))).text
 
 
 def test_small_formats() -> None:
