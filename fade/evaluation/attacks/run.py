@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -46,10 +48,14 @@ def run_attacks(
     if base_arm is not None and set(base_arm) != set(names):
         what = f"the base's arm given is of {sorted(base_arm)}, not of {sorted(names)}."
         raise EvaluationError(what, stage="attack", action="run attack_base with the same parameters.")
-    jobs = (1 + (base_arm is None) + 1) * len(names)
-    arms = {"erased": _arm(replace(subject, concept=target), lambda i: on_attack(i, jobs))}
-    arms["control"] = _arm(replace(subject, concept=subject.material.control), lambda i: on_attack(len(names) + i, jobs))
-    arms["base"] = base_arm if base_arm is not None else attack_base(subject, mesh, on_attack=lambda i, _: on_attack(jobs - len(names) + i, jobs))
+    total, count = len(names) * (3 if base_arm is None else 2), itertools.count(1)
+
+    def done() -> None:
+        on_attack(next(count), total)
+
+    arms = {"erased": _arm(replace(subject, concept=target), done)}
+    arms["control"] = _arm(replace(subject, concept=subject.material.control), done)
+    arms["base"] = base_arm if base_arm is not None else attack_base(subject, mesh, on_attack=lambda *_: done())
     return summary(subject, arms)
 
 
@@ -66,7 +72,8 @@ def attack_base(
     if isinstance(held, dict) and set(held) == set(names):
         return held
     with mesh.off() if mesh is not None else nullcontext():
-        arm = _arm(replace(subject, concept=subject.material.target), lambda i: on_attack(i, len(names)))
+        count = itertools.count(1)
+        arm = _arm(replace(subject, concept=subject.material.target), lambda: on_attack(next(count), len(names)))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, arm)
@@ -76,7 +83,8 @@ def attack_base(
 def ceiling_key(subject: Subject) -> str:
     """Hash of all that decides the base's arm."""
     material = subject.material
-    pictures = {name: part.numpy().tobytes().hex() for name, part in {**material.unrelated, **material.pictures}.items()}
+    latents = {**material.unrelated, material.target: material.pictures[material.target]}
+    pictures = {name: hashlib.sha256(part.numpy().tobytes()).hexdigest() for name, part in latents.items()}
     facts = {"base": subject.base.sha256, "judge": subject.judge.sha256, "target": material.target, "names": material.names}
     settings = {"sampler": subject.sampler.model_dump(mode="json"), "attack": subject.config.model_dump(mode="json")}
     return fingerprint({**facts, **settings, "pictures": pictures, "code": source_sha256(*_CODE), "libraries": versions(_LIBRARIES)})[:32]
@@ -107,9 +115,9 @@ def summary(subject: Subject, arms: Mapping[str, Arm]) -> dict[str, Any]:
     }
 
 
-def _arm(subject: Subject, done: Callable[[int], None]) -> Arm:
+def _arm(subject: Subject, done: Callable[[], None]) -> Arm:
     out: Arm = {}
-    for i, name in enumerate(subject.config.names):
+    for name in subject.config.names:
         with Meter(subject.base) as meter:
             found = get_attack(name).run(subject)
         out[name] = {
@@ -118,5 +126,5 @@ def _arm(subject: Subject, done: Callable[[int], None]) -> Arm:
             "unet_calls": meter.calls,
             "facts": found.facts,
         }
-        done(i + 1)
+        done()
     return out
