@@ -136,3 +136,11 @@ def test_revival_changes_what_is_drawn(subject: Subject) -> None:
     get_attack("revival").run(subject)
     plain = subject.base.sample(["a panda"] * 3, subject.seeds, subject.sampler)
     assert not torch.equal(seen[0], plain)
+
+
+def test_embeddings_first_used_for_sampling_still_carry_gradients(subject: Subject) -> None:
+    """Sampling encodes its prompts in inference mode, and the base keeps them; the attacks come after it."""
+    fresh = {name: get_attack(name).run(subject).facts for name in ("inversion", "revival")}
+    subject.base._encoded.clear()
+    subject.base.sample([f"a {name}" for name in subject.material.names], [0] * 4, subject.sampler)
+    assert {name: get_attack(name).run(subject).facts for name in fresh} == fresh
