@@ -213,7 +213,7 @@ class AttackConfig(Section):
     the judged pictures cost comes on top and is the same for every attack that draws them whole."""
     inversion_lr: Rate = 0.05
     """Adam's learning rate on the prompt's embedding at the first step; linear decay to 0."""
-    revival_lr: Rate = 3e-4
+    revival_lr: Rate = 1e-3
     """Adam's learning rate on the attention weights at the first step; linear decay to 0."""
     unrelated: Positive = 12
     """Concepts of other families whose pictures revival trains on."""
