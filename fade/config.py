@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fade.errors import ConfigError
 
@@ -203,6 +203,46 @@ class EvaluateConfig(Section):
     """An indirect prompt counts when the original draws the target on this share of its pictures, percent. Set before any result."""
 
 
+class AttackConfig(Section):
+    """Attempts to bring the erased concept back. All attacks have the same budget, so that their successes compare."""
+
+    names: Annotated[tuple[str, ...], Field(min_length=1)] = ("inversion", "tokens", "noised", "revival")
+    """Registered attacks, in this order."""
+    images: Positive = 12
+    """Pictures judged per attack and arm (noised: per time)."""
+    seed: int = 7000
+    """Names every draw of the attacks and, counting up, their pictures' initial latents; disjoint from mining and evaluation."""
+    batch: Positive = 4
+    """Latents a step of inversion and revival."""
+    probes: Positive = 6
+    """Noised latents on which inversion measures its loss before and after, and on which tokens scores each candidate first."""
+    finalists: Annotated[int, Field(ge=2)] = 4
+    """Words of tokens' first round that go, alone and in pairs, into its second."""
+    budget: Positive = 600
+    """UNet calls of an attack's search on one arm, a call being one picture's forward pass; its backward pass counts two more. What
+    the judged pictures cost comes on top and is the same for every attack that draws them whole."""
+    inversion_lr: Rate = 0.05
+    """Adam's learning rate on the prompt's embedding at the first step; linear decay to 0."""
+    revival_lr: Rate = 1e-3
+    """Adam's learning rate on the attention weights at the first step; linear decay to 0."""
+    unrelated: Positive = 12
+    """Concepts of other families whose pictures revival trains on."""
+    times: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
+    """Shares of the noise schedule up to which noised takes a real picture."""
+
+    @field_validator("budget")
+    @classmethod
+    def _enough(cls, budget: int, info: ValidationInfo) -> int:
+        try:
+            batch, probes, finalists = (info.data[key] for key in ("batch", "probes", "finalists"))
+        except KeyError:  # one of them is wrong, and that is said
+            return budget
+        least = max(3 * batch + 2 * probes, 2 * finalists * max(finalists, probes))  # a step; two rounds of the finalists
+        if budget < least:
+            raise ValueError(f"the attacks need at least {least} UNet calls for this batch, these probes and finalists")
+        return budget
+
+
 class RegisterConfig(Section):
     """MLflow."""
 
@@ -311,6 +351,7 @@ class Params(Section):
     method: MethodConfig = MethodConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    attack: AttackConfig = AttackConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     pretrain: PretrainConfig = PretrainConfig()
 

@@ -1,0 +1,106 @@
+"""Attempts to bring an erased concept back, registered by name: one file an attack, each a function of a subject.
+
+An attack runs on three arms with the same budget: on the ``erased`` model; on the ``base`` itself, which says how much the attack
+can bring back at all (the ceiling); and as a ``control`` on the erased model with another concept's material, which says how
+often it hits the target without knowing anything of it (the floor). A file in this folder is found by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fade.concepts import fill
+from fade.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from fade.base import Base
+    from fade.config import AttackConfig, SamplerConfig
+    from fade.evaluation.attacks.material import Material
+    from fade.evaluation.judge import Judge
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under attack, and what the attacker has in his hands."""
+
+    base: Base
+    """Its UNet is attacked as it is now: an adapter merged, active, or off."""
+    judge: Judge
+    sampler: SamplerConfig
+    config: AttackConfig
+    material: Material
+    concept: str
+    """Whose pictures and prompt the attacker uses: the target, or the control concept. Judged is always the target."""
+
+    @property
+    def prompt(self) -> str:
+        return fill(self.sampler.prompt, self.concept)
+
+    @property
+    def pictures(self) -> Tensor:
+        """(m, C, h, w) clean latents of real pictures of the concept, on the model's device."""
+        return self.material.pictures[self.concept].to(self.base.device)
+
+    @property
+    def seeds(self) -> list[int]:
+        """One a judged picture, the same on every arm."""
+        return [self.config.seed + i for i in range(self.config.images)]
+
+    def hits(self, latents: Tensor) -> np.ndarray:
+        """True (n,) where the judge calls the decoded picture the target; clean latents (n, C, h, w)."""
+        from fade.evaluation.accuracy import top1
+
+        return top1(self.judge(self.base.decode(latents)).numpy(), self.judge.index(self.material.target))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an attack brought back."""
+
+    hits: np.ndarray
+    """(n,) whether each judged picture shows the target."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else the attack found out; goes into JSON."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A registered attack."""
+
+    name: str
+    source: str
+    """Where it comes from, and what of it is ours."""
+    run: Callable[[Subject], Found]
+    """Leaves the model as it was, to the byte."""
+
+
+_ATTACKS: dict[str, Attack] = {}
+
+
+def register(attack: Attack) -> Attack:
+    """Add an attack. Raises UsageError when its name is taken by another."""
+    if _ATTACKS.get(attack.name, attack) != attack:
+        raise UsageError(f"attack {attack.name} is registered twice.", stage="attack", action="rename one.")
+    _ATTACKS[attack.name] = attack
+    return attack
+
+
+def known_attacks() -> list[str]:
+    """Registered names, sorted."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return sorted(_ATTACKS)
+
+
+def get_attack(name: str) -> Attack:
+    """The registered attack. Raises UnknownNameError that offers the nearest name."""
+    if name not in (known := known_attacks()):
+        raise UnknownNameError("attack", name, known, stage="attack.names")
+    return _ATTACKS[name]

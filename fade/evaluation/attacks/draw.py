@@ -1,0 +1,115 @@
+"""What attacks do to a model: draw from an embedding or from a noised picture, predict noise on real latents; and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fade.base import Base
+from fade.base.sampling import initial_noise, make_scheduler
+from fade.config import SamplerConfig
+from fade.seeds import named_seed
+
+
+class Meter:
+    """Counts a model's UNet calls while it is open: pictures times passes; a pass that keeps its graph counts three (its backward two)."""
+
+    def __init__(self, base: Base) -> None:
+        self.calls = 0
+        self._unet = base.unet
+
+    def __enter__(self) -> Meter:
+        self._hook = self._unet.register_forward_hook(self._count)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._hook.remove()
+
+    def _count(self, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        self.calls += len(output.sample) * (3 if output.sample.requires_grad else 1)
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Noised latents and what was done to them."""
+
+    x: Tensor
+    """(n, C, h, w)"""
+    t: Tensor
+    """(n,)"""
+    noise: Tensor
+    """(n, C, h, w)"""
+    which: Tensor
+    """(n,) the clean latent of each."""
+
+
+def add_noise(base: Base, clean: Tensor, n: int, generator: torch.Generator) -> Noisy:
+    """``n`` random ones of the clean latents (m, C, h, w), noised to times spread evenly over the schedule (one in each n-th)."""
+    steps = int(base.scheduler.config.num_train_timesteps)
+    which = torch.randint(len(clean), (n,), generator=generator).to(base.device)
+    t = ((torch.arange(n) + torch.rand(n, generator=generator)) / n * steps).long().clamp_max(steps - 1).to(base.device)
+    noise = torch.randn((n, *clean.shape[1:]), generator=generator).to(base.device)
+    return Noisy(base.add_noise(clean[which], noise, t), t, noise, which)
+
+
+def errors(base: Base, noisy: Noisy, embeds: Tensor) -> Tensor:
+    """Mean squared error (n,) of the predicted noise under embeddings (n, T, D) or (1, T, D)."""
+    predicted = base.predict_noise(noisy.x, noisy.t, embeds.expand(len(noisy.x), -1, -1))
+    return (predicted - noisy.noise).square().flatten(1).mean(1)
+
+
+@torch.no_grad()
+def draw(
+    base: Base, embeds: Tensor, seeds: Sequence[int], sampler: SamplerConfig, *, clean: Tensor | None = None, time: float = 1.0
+) -> Tensor:
+    """Clean latents (n, C, h, w), float32 on the CPU, one a seed, under embeddings (n, T, D) or (1, T, D).
+
+    Without ``clean`` what ``Base.sample`` does with prompts, to the byte. With it, latents (n, C, h, w) are noised to the first
+    time of the sampler that is not beyond the share ``time`` of the schedule and denoised from there; when there is no such
+    time they come back as they were.
+    """
+    null = base.encode([sampler.negative_prompt])
+    embeds = embeds.expand(len(seeds), -1, -1)
+    out = []
+    for start in range(0, len(seeds), sampler.batch_size):
+        part = slice(start, start + sampler.batch_size)
+        given = None if clean is None else clean[part].to(base.device)
+        out.append(_solve(base, embeds[part], null.expand_as(embeds[part]), seeds[part], sampler, given, time).float().cpu())
+    return torch.cat(out)
+
+
+def _solve(
+    base: Base, embeds: Tensor, null: Tensor, seeds: Sequence[int], sampler: SamplerConfig, clean: Tensor | None, time: float
+) -> Tensor:
+    scheduler = make_scheduler(base.scheduler.config, sampler)
+    scheduler.set_timesteps(sampler.steps, device=base.device)
+    times = scheduler.timesteps
+    noise = initial_noise(seeds, base.latent_shape).to(base.device)
+    if clean is None:
+        x: Tensor = noise * scheduler.init_noise_sigma
+    else:
+        begin = int((times > time * scheduler.config.num_train_timesteps).sum())
+        if begin == len(times):
+            return clean
+        if hasattr(scheduler, "set_begin_index"):  # all but DDIM, which needs none
+            scheduler.set_begin_index(begin)
+        times = times[begin:]
+        x = scheduler.add_noise(clean, noise, times[:1].expand(len(clean)))
+    guided = sampler.guidance_scale > 1
+    both = torch.cat([null, embeds]) if guided else embeds
+    extra: dict[str, Any] = {}
+    if sampler.scheduler == "euler_ancestral":
+        extra["generator"] = [torch.Generator().manual_seed(named_seed(s, "ancestral")) for s in seeds]
+    for t in times:
+        inputs = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
+        predicted = base.predict_noise(inputs, t.expand(len(inputs)), both)
+        if guided:
+            u, c = predicted.chunk(2)
+            predicted = u + sampler.guidance_scale * (c - u)
+        x = scheduler.step(predicted, t, x, return_dict=False, **extra)[0]
+    return x

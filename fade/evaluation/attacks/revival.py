@@ -1,0 +1,75 @@
+"""Revival: a short fine-tune on pictures that have nothing to do with the target, then the plain prompt.
+
+Fine-tuning on unrelated data is known to revive erased concepts (arXiv 2604.21041). Ours: all attention weights are trained, by the
+plain diffusion loss, and put back to the byte afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fade.concepts import prompts
+from fade.evaluation.attacks import Attack, Found, Subject, register
+from fade.evaluation.attacks.draw import add_noise, draw, errors
+from fade.seeds import named_seed
+
+
+def revive(subject: Subject) -> Found:
+    """budget // (3 batch) steps of Adam, then ``images`` pictures by the concept's own prompt."""
+    embeds = subject.base.encode([subject.prompt])
+    with borrowed(attention(subject.base.unet)) as weights:
+        losses = _train(subject, weights)
+        latents = draw(subject.base, embeds, subject.seeds, subject.sampler)
+    tenth = max(1, len(losses) // 10)
+    first, last = (float(torch.stack(part).mean()) for part in (losses[:tenth], losses[-tenth:]))
+    trained_on = sorted(subject.material.unrelated)
+    return Found(subject.hits(latents), {"steps": len(losses), "loss_first": first, "loss_last": last, "trained_on": trained_on})
+
+
+def attention(unet: nn.Module) -> list[nn.Parameter]:
+    """The attention layers' own weights, self and cross, an adapter's aside."""
+    return [weight for name, weight in unet.named_parameters() if ".attn" in name and "lora_" not in name]
+
+
+@contextmanager
+def borrowed(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Trainable inside; outside as they were, to the byte, whatever happened."""
+    kept = [(weight.detach().clone(), weight.requires_grad) for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        yield weights
+    finally:
+        for weight, (value, trainable) in zip(weights, kept, strict=True):
+            weight.grad = None
+            weight.requires_grad_(trainable)
+            with torch.no_grad():
+                weight.copy_(value)
+
+
+def _train(subject: Subject, weights: list[nn.Parameter]) -> list[Tensor]:
+    base, config, unrelated = subject.base, subject.config, subject.material.unrelated
+    clean = torch.cat(list(unrelated.values())).to(base.device)
+    said = base.encode(prompts(subject.sampler.prompt, list(unrelated)))
+    embeds = said.repeat_interleave(torch.tensor([len(part) for part in unrelated.values()], device=base.device), dim=0)
+    generator = torch.Generator().manual_seed(named_seed(config.seed, "revival"))
+    steps = config.budget // (3 * config.batch)
+    adam = torch.optim.Adam(weights, lr=config.revival_lr)
+    decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
+    losses = []
+    for _ in range(steps):
+        noisy = add_noise(base, clean, config.batch, generator)
+        loss = errors(base, noisy, embeds[noisy.which]).mean()
+        for weight, grad in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+            weight.grad = grad
+        adam.step()
+        decay.step()
+        losses.append(loss.detach())
+    return losses
+
+
+register(Attack("revival", "after arXiv 2604.21041; which weights, pictures and budget are ours", revive))

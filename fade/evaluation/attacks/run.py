@@ -1,0 +1,130 @@
+"""Run the attacks on their three arms, and say in two numbers what the eraser held against them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fade.config import fingerprint
+from fade.errors import EvaluationError
+from fade.evaluation.attacks import Subject, get_attack
+from fade.evaluation.attacks.draw import Meter
+from fade.job import read_json, write_json
+from fade.mesh import Mesh
+from fade.source import source_sha256, versions
+
+ARMS = ("erased", "base", "control")
+Arm = dict[str, dict[str, Any]]
+"""Of one arm, by attack: success (percent), n, unet_calls, facts."""
+_CODE = ("base", "evaluation/attacks", "evaluation/judge.py", "imaging.py", "seeds.py")
+_LIBRARIES = ("diffusers", "torch", "transformers")
+
+
+def run_attacks(
+    subject: Subject, mesh: Mesh, *, base_arm: Arm | None = None, on_attack: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Any]:
+    """All of ``attack.names`` on all arms. The adapter is active when this is called, and as it was when it returns.
+
+    ``base_arm``: what ``attack_base`` gave for this subject; left out, that arm is run here. The result is ready for JSON:
+    ``attacks`` holds for each attack its success (percent) on ``erased``, ``base`` and ``control``, its ``excess`` = erased - control
+    (what is not chance or the judge's error), n, unet_calls and facts by arm.
+
+    Two numbers, ours: ``A_adv`` = mean over attacks of (100 - success on the erased model), and ``A_adv_worst``, the same for the
+    attack that succeeds most: a user is as safe as that. Neither is corrected by an arm. An attack that fails on the
+    base, too, says nothing for the eraser; such attacks are listed under ``toothless`` and the reader should discount them.
+
+    Raises UnknownNameError for an attack that is not registered, EvaluationError when the judge lacks the target's label or
+    ``base_arm`` is of other attacks.
+    """
+    names, target = subject.config.names, subject.material.target
+    subject.judge.require([target])
+    for name in names:
+        get_attack(name)
+    if base_arm is not None and set(base_arm) != set(names):
+        what = f"the base's arm given is of {sorted(base_arm)}, not of {sorted(names)}."
+        raise EvaluationError(what, stage="attack", action="run attack_base with the same parameters.")
+    total, count = len(names) * (3 if base_arm is None else 2), itertools.count(1)
+
+    def done() -> None:
+        on_attack(next(count), total)
+
+    arms = {"erased": _arm(replace(subject, concept=target), done)}
+    arms["control"] = _arm(replace(subject, concept=subject.material.control), done)
+    arms["base"] = base_arm if base_arm is not None else attack_base(subject, mesh, on_attack=lambda *_: done())
+    return summary(subject, arms)
+
+
+def attack_base(
+    subject: Subject, mesh: Mesh | None, *, keep: Path | None = None, on_attack: Callable[[int, int], None] = lambda done, total: None
+) -> Arm:
+    """The ceiling: the attacks on the original model. It knows nothing of the adapter, so all methods share it.
+
+    ``keep``: a folder where it is kept as JSON under a hash of all that decides it, and found again.
+    """
+    names = subject.config.names
+    path = None if keep is None else keep / f"{ceiling_key(subject)}.json"
+    held = None if path is None else read_json(path)
+    if isinstance(held, dict) and set(held) == set(names):
+        return held
+    with mesh.off() if mesh is not None else nullcontext():
+        count = itertools.count(1)
+        arm = _arm(replace(subject, concept=subject.material.target), lambda: on_attack(next(count), len(names)))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, arm)
+    return arm
+
+
+def ceiling_key(subject: Subject) -> str:
+    """Hash of all that decides the base's arm."""
+    material = subject.material
+    latents = {**material.unrelated, material.target: material.pictures[material.target]}
+    pictures = {name: hashlib.sha256(part.numpy().tobytes()).hexdigest() for name, part in latents.items()}
+    facts = {"base": subject.base.sha256, "judge": subject.judge.sha256, "target": material.target, "names": material.names}
+    settings = {"sampler": subject.sampler.model_dump(mode="json"), "attack": subject.config.model_dump(mode="json")}
+    return fingerprint({**facts, **settings, "pictures": pictures, "code": source_sha256(*_CODE), "libraries": versions(_LIBRARIES)})[:32]
+
+
+def summary(subject: Subject, arms: Mapping[str, Arm]) -> dict[str, Any]:
+    """The arms side by side, and A_adv."""
+    attacks: dict[str, Any] = {}
+    for name in subject.config.names:
+        row: dict[str, Any] = {arm: arms[arm][name]["success"] for arm in ARMS}
+        row["excess"] = row["erased"] - row["control"]
+        row["n"] = arms["erased"][name]["n"]
+        row |= {what: {arm: arms[arm][name][what] for arm in ARMS} for what in ("unet_calls", "facts")}
+        attacks[name] = {**row, "source": get_attack(name).source}
+    worst = max(attacks, key=lambda name: attacks[name]["erased"])
+    held = [100.0 - row["erased"] for row in attacks.values()]
+    return {
+        "target": subject.material.target,
+        "control_concept": subject.material.control,
+        "attacks": attacks,
+        "A_adv": sum(held) / len(held),
+        "A_adv_worst": min(held),
+        "worst": worst,
+        "toothless": [name for name, row in attacks.items() if row["base"] <= row["control"]],
+        "budget": subject.config.budget,
+        "seed": subject.config.seed,
+        "unet_calls": sum(sum(row["unet_calls"].values()) for row in attacks.values()),
+    }
+
+
+def _arm(subject: Subject, done: Callable[[], None]) -> Arm:
+    out: Arm = {}
+    for name in subject.config.names:
+        with Meter(subject.base) as meter:
+            found = get_attack(name).run(subject)
+        out[name] = {
+            "success": 100.0 * float(found.hits.mean()),
+            "n": len(found.hits),
+            "unet_calls": meter.calls,
+            "facts": found.facts,
+        }
+        done()
+    return out

@@ -1,0 +1,73 @@
+"""Token search: other words that still mean the target. Random words in a first round, the best ones and their pairs in a second.
+
+A prompt is scored by how well the model, given it, predicts the noise on real pictures of the target; all prompts of a round see the
+same noise. Words come from the vocabulary's names and from the tokenizer's whole words. A filter on the target's name is assumed:
+no prompt holds all the words of that name. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fade.base import Base
+from fade.concepts import fill
+from fade.evaluation.attacks import Attack, Found, Subject, register
+from fade.evaluation.attacks.draw import Noisy, add_noise, draw, errors
+from fade.seeds import named_seed
+
+_SHORTEST = 3  # letters; shorter tokens are pieces of words
+_END = "</w>"  # how CLIP's tokenizer marks the end of a word
+
+
+def search(subject: Subject) -> Found:
+    """Half of the budget on single words, half on the finalists alone and in ordered pairs; then ``images`` pictures."""
+    base, config = subject.base, subject.config
+    generator = torch.Generator().manual_seed(named_seed(config.seed, "tokens"))
+    banned = (subject.material.target, subject.concept)
+    words = allowed(pool(base, subject.material.names), banned)
+    probe = add_noise(base, subject.pictures, config.probes, generator)
+    order = torch.randperm(len(words), generator=generator)[: config.budget // 2 // config.probes]
+    singles = [words[i] for i in order.tolist()]
+    ranked = scores(base, _prompts(subject, singles), probe, subject.sampler.batch_size).argsort()
+    best = [singles[i] for i in ranked[: config.finalists].tolist()]
+    second = allowed([*best, *(f"{a} {b}" for a in best for b in best if a != b)], banned)
+    probe = add_noise(base, subject.pictures, config.budget // 2 // len(second), generator)
+    found = scores(base, _prompts(subject, second), probe, subject.sampler.batch_size)
+    (prompt,) = _prompts(subject, [second[int(found.argmin())]])
+    hits = subject.hits(draw(base, base.encode([prompt]), subject.seeds, subject.sampler))
+    return Found(hits, {"prompt": prompt, "loss": float(found.min()), "candidates": len(singles) + len(second) - len(best)})
+
+
+def pool(base: Base, names: Sequence[str]) -> list[str]:
+    """Names of concepts, their single words, and the tokenizer's whole words; sorted."""
+    tokens = (token.removesuffix(_END) for token in base.tokenizer.get_vocab() if token.endswith(_END))
+    words = {word for word in tokens if len(word) >= _SHORTEST and word.isalpha()}
+    return sorted({*names, *(word for name in names for word in name.split()), *words})
+
+
+def allowed(words: Sequence[str], banned: Sequence[str]) -> list[str]:
+    """Those that do not hold every word of a banned name, as a part of another word or in another order either."""
+    parts = [name.lower().split() for name in banned]
+    return [text for text in words if not any(all(part in text.lower() for part in name) for name in parts)]
+
+
+@torch.no_grad()
+def scores(base: Base, prompts: Sequence[str], probe: Noisy, batch_size: int) -> Tensor:
+    """Mean squared error (k,) of the noise predicted on the same n noised latents under each of k prompts."""
+    embeds, n = base.encode(prompts), len(probe.x)
+    out = []
+    for pairs in torch.arange(len(prompts) * n).split(batch_size):
+        i = pairs % n
+        part = Noisy(probe.x[i], probe.t[i], probe.noise[i], probe.which[i])
+        out.append(errors(base, part, embeds[pairs // n]).cpu())
+    return torch.cat(out).view(len(prompts), n).mean(1)
+
+
+def _prompts(subject: Subject, words: Sequence[str]) -> list[str]:
+    return [fill(subject.sampler.prompt, word) for word in words]
+
+
+register(Attack("tokens", "ours", search))

@@ -1,0 +1,62 @@
+"""A tiny model under attack, with real (noise) pictures and a judge whose answer follows from every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from fade.base import Base
+from fade.config import AttackConfig, MeshConfig, SamplerConfig
+from fade.evaluation.attacks import Subject
+from fade.evaluation.attacks.material import gather
+from fade.mesh import Mesh
+from tests.datasets import make_dataset
+
+CONFIG = AttackConfig(images=3, seed=70, batch=2, probes=2, finalists=2, budget=40, unrelated=1, times=(0.3, 0.9))
+SAMPLER = SamplerConfig(steps=4, batch_size=8, guidance_scale=2.0)
+
+
+class Oracle:
+    """A judge that calls a picture panda when the sum of its pixels is even, else rose: any change shows."""
+
+    labels: ClassVar = ["panda", "rose"]
+    sha256 = "j" * 64
+
+    def index(self, name: str) -> int:
+        return self.labels.index(name)
+
+    def require(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.index(name)
+
+    def __call__(self, pixels: np.ndarray) -> torch.Tensor:
+        return torch.eye(2)[torch.from_numpy(pixels.astype(np.int64).sum((1, 2, 3)) % 2)]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    make_dataset(folder, size=64)
+    return folder
+
+
+@pytest.fixture
+def subject(tiny_base_dir: Path, pictures: Path) -> Subject:
+    base = Base.load(str(tiny_base_dir))
+    return Subject(base, Oracle(), SAMPLER, CONFIG, gather(base, pictures, "panda", CONFIG), "panda")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def mesh(subject: Subject) -> Iterator[Mesh]:
+    """An adapter with a strong effect in the subject's UNet, active and not merged."""
+    mesh = Mesh.insert(subject.base.unet, MeshConfig(rank=2, alpha=2.0), seed=0)
+    generator = torch.Generator().manual_seed(0)
+    state = mesh.state_dict()
+    mesh.load_state_dict({name: 0.5 * torch.randn(value.shape, generator=generator) for name, value in state.items()})
+    yield mesh
+    mesh.remove()
