@@ -26,7 +26,8 @@ JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
 """The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
 
 CODE = ("base", "checkpoint.py", "concepts.py", "draws.py", "mesh.py", "seeds.py", "training.py")
-"""The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed loss is never answered from an old result."""
+"""The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed loss is never answered
+from an old result."""
 LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
 """So are the versions of these."""
 _NOT_IN_KEY = {"base", "latents", "out"}
