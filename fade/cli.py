@@ -355,7 +355,7 @@ def _show_bench(summary: dict[str, Any], where: Path) -> None:
 
     if summary["arms"]:
         table = main_table(summary)
-        _show_rows(table.title, table.head, table.rows, table.note.replace("Bold", "`**`"))
+        _show_rows(table.title, table.head, table.rows, table.note.replace("Bold", "In **"))
     missing = summary["cells"]["missing"]
     for cell in missing[:20]:
         _say(f"missing     {_escape(cell['arm'])}, {_escape(cell['target'])}, seed {cell['seed']}: {_escape(cell['why'])}")
@@ -370,7 +370,7 @@ def _show_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], n
 
     table = Table(title=title, caption=note and _escape(note))
     for i, name in enumerate(head):
-        table.add_column(name, justify="right" if i else "left")
+        table.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=not i)  # names stay whole, heads give way
     for row in rows:
         table.add_row(*map(_escape, row))
     Console().print(table)

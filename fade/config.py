@@ -270,14 +270,14 @@ class BenchConfig(Section):
         "crying cat",
         "cat with tears of joy",
         "green heart",
-        "waxing gibbous moon",
+        "red heart",
         "oncoming taxi",
         "police car",
         "panda",
         "tulip",
         "lemon",
     )
-    """What is reported: six of tight families, three of loose ones."""
+    """What is reported: two of each of three tight families, three of loose ones."""
     tuning: tuple[str, ...] = ("kissing cat", "blue heart", "pear")
     """What the settings of every method are chosen on."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)

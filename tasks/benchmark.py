@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fade import progress
 from fade.benchmark.plan import Cell, settings_of
-from fade.benchmark.record import find_record, inputs_of, path_of, read_record, write_record
+from fade.benchmark.record import find_record, inputs_of, path_of, write_record
 from fade.config import Params, fingerprint
 from fade.errors import CacheError, DataError
 from fade.files import write_whole
@@ -65,33 +65,45 @@ def sources_of(shop: Workshop) -> dict[str, str]:
     return {**hashes, "vocabulary": fingerprint(shop.vocabulary.names)}
 
 
-def measure(bench: Bench, cell: Cell, params: Params, sources: dict[str, str]) -> dict[str, Any]:
-    """The cell's record: the kept one when there is one, else measured and kept. Raises what training or judging raises."""
+def measure(
+    bench: Bench, cell: Cell, params: Params, sources: dict[str, str], work: Callable[..., dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The cell's record: the kept one when there is one, else measured and kept. Raises what training or judging raises.
+
+    work: what measures it, see `work_on`.
+    """
     inputs = bench.inputs(cell, params, sources)
     if (kept := find_record(bench.folder, inputs)) is not None:
         return kept
+    write_record(bench.folder, inputs, (work or work_on)(bench, cell, params, inputs))
+    written = find_record(bench.folder, inputs)
+    if written is None:
+        raise CacheError(f"{path_of(bench.folder, inputs)} was changed under the benchmark.", stage="bench", action="run it again.")
+    return written
+
+
+def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Mine, train, judge, probe: the record but for its key. Raises DataError when the base is no longer the one of ``inputs``."""
     from fade.benchmark.cost import Meter
     from tasks.evaluate import evaluate
     from tasks.mine import mine
 
     shop = _shop(bench.first, params, cell.target)
-    if shop.base.sha256 != sources["base"]:
+    if shop.base.sha256 != inputs["sources"]["base"]:
         raise DataError("the base changed while the benchmark went on.", stage="bench", action="leave the data alone; run it again.")
     hood = mine(shop)
     adapter, cost = _train(bench, shop, hood)
     with Meter(shop.base.unet, shop.base.device) as judge:
         judged = evaluate(shop, hood, adapter)
-    blocks, spent = {}, {"train": cost, "judge": judge.facts()}
-    if bench.probing:
-        with Meter(shop.base.unet, shop.base.device) as probing:
-            blocks = further.probe(shop, hood, adapter, judged.numbers)
-        spent["probe"] = probing.facts()
-    grid = _keep_grid(bench, inputs, hood, judged.pictures) if bench.probing and cell.seed == bench.first.params.bench.seeds[0] else None
-    measured = {"numbers": judged.numbers, **blocks, "cost": spent, "made": made(bench, shop), "grid": grid}
-    written = read_record(write_record(bench.folder, inputs, measured))
-    if written is None:
-        raise CacheError(f"{path_of(bench.folder, inputs)} was changed under the benchmark.", stage="bench", action="run it again.")
-    return written
+    out = {"numbers": judged.numbers, "cost": {"train": cost, "judge": judge.facts()}, "made": made(bench, shop), "grid": None}
+    if not bench.probing:
+        return out
+    with Meter(shop.base.unet, shop.base.device) as probing:
+        blocks = further.probe(shop, hood, adapter, judged.numbers)
+    out["cost"]["probe"] = probing.facts()
+    if cell.seed == bench.first.params.bench.seeds[0]:
+        out["grid"] = _keep_grid(bench, inputs, hood, judged.pictures)
+    return {**blocks, **out}
 
 
 def _shop(first: Workshop, params: Params, target: str) -> Workshop:

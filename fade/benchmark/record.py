@@ -24,8 +24,8 @@ SHARED = (*CODE, "evaluation", "imaging.py", "neighborhood.py")
 """The source behind every cell, beside its method's own."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
 """What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
-_ELSEWHERE = {"bench", "checks", "data", "pretrain", "register"}
-_WITHOUT_EFFECT = {"checkpoint_every", "deadline_seconds"}
+_ELSEWHERE = {"bench", "checks", "data", "pretrain"}
+_WITHOUT_EFFECT = {"evaluate": {"grid_images"}, "train": {"checkpoint_every", "deadline_seconds"}}
 
 
 def inputs_of(cell: Cell, params: Params, sources: Mapping[str, str], data_md5: str, probed_by: str | None) -> dict[str, Any]:
@@ -33,8 +33,9 @@ def inputs_of(cell: Cell, params: Params, sources: Mapping[str, str], data_md5: 
 
     sources: see SOURCES. probed_by: hash of the code of the further measurements (attacks, ERR); None where they are left out.
     """
-    settings = params.model_dump(mode="json", by_alias=True, exclude=_ELSEWHERE | {"register_"})
-    settings["train"] = {key: value for key, value in settings["train"].items() if key not in _WITHOUT_EFFECT}
+    settings = params.model_dump(mode="json", by_alias=True, exclude={"register_", *_ELSEWHERE})
+    for section, without in _WITHOUT_EFFECT.items():
+        settings[section] = {key: value for key, value in settings[section].items() if key not in without}
     files = (*CODE, *method_files(cell.arm.name))
     settings["method"] = {key: value for key, value in settings["method"].items() if key in ("name", "variant") or _named(key, files)}
     return {
