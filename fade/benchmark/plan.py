@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fade.concepts import Vocabulary, slug
@@ -131,7 +132,14 @@ def settings_of(cell: Cell, chosen: Sequence[str], path: Path, overrides: Sequen
 
     The cell's seed is the training's; what is judged starts from the same noise in every cell.
     """
-    return resolve(path, [*cell.arm.overrides(), *chosen, *overrides, f"train.seed={cell.seed}"])
+    params = _settings(path, (*cell.arm.overrides(), *chosen, *overrides))
+    return params.model_copy(update={"train": params.train.model_copy(update={"seed": cell.seed})})
+
+
+@cache
+def _settings(path: Path, overrides: tuple[str, ...]) -> Params:
+    """Read once: hundreds of cells differ in target and seed alone."""
+    return resolve(path, overrides)
 
 
 def tries_of(arm: Arm, sweep: Mapping[str, Sequence[str]]) -> list[list[str]]:

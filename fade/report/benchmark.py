@@ -73,7 +73,8 @@ def grids_of(folders: Mapping[str, Path], records: Sequence[Mapping[str, Any]]) 
         page = out.setdefault(target, {"target": target, "rows": grid["rows"], "figures": []})
         if not page["figures"] and (original := _picture(folders[target], grid["original"])):
             page["figures"].append({"name": "original", "uri": original})
-        if erased := _picture(folders[target], grid["erased"]):
+        shown = {figure["name"] for figure in page["figures"]}  # of an arm one seed: another may have been the first one once
+        if record["inputs"]["arm"] not in shown and (erased := _picture(folders[target], grid["erased"])):
             page["figures"].append({"name": record["inputs"]["arm"], "uri": erased})
     return list(out.values())
 

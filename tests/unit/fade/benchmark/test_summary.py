@@ -172,7 +172,7 @@ def test_pictures_are_shown_only_as_they_were_kept(tmp_path: Path) -> None:
     for key in ("original", "erased"):
         (tmp_path / f"{key}.png").write_bytes(body)
         kept[key] = {"file": f"{key}.png", "sha256": hashlib.sha256(body).hexdigest()}
-    cells = [record(Cell(arm, "panda", 0), 1, 1, 1) | {"grid": {"rows": ["panda", "koala"], **kept}} for arm in (FADE, ESD)]
+    cells = [record(Cell(arm, "panda", 0), 1, 1, 1) | {"grid": {"rows": ["panda", "koala"], **kept}} for arm in (FADE, ESD, ESD)]
     (grid,) = grids_of({"panda": tmp_path}, cells)
     assert [f["name"] for f in grid["figures"]] == ["original", "fade/paper", "esd/x"] and grid["rows"] == ["panda", "koala"]
     (tmp_path / "erased.png").write_bytes(body + b"x")
