@@ -369,8 +369,9 @@ def _show_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], n
     from rich.table import Table
 
     table = Table(title=title, caption=note and _escape(note))
-    for i, name in enumerate(head):
-        table.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=not i)  # names stay whole, heads give way
+    for i, name in enumerate(head):  # in 80 columns the heads give way, not the numbers
+        widest = max((len(word) for row in rows for word in row[i].split()), default=0)
+        table.add_column(name, justify="right" if i else "left", overflow="fold", min_width=widest)
     for row in rows:
         table.add_row(*map(_escape, row))
     Console().print(table)

@@ -65,7 +65,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
     ),
     "uce": (
         "method.identity_weight=0.5",
-        "method.identity_weight=0.05",
+        "method.identity_weight=4",
         "method.identity_weight=0.1",
         "method.identity_weight=0.25",
         "method.identity_weight=1",
@@ -81,7 +81,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
     ),
     "uce + neighbours": (
         "method.identity_weight=0.5",
-        "method.identity_weight=0.05",
+        "method.identity_weight=4",
         "method.identity_weight=0.1",
         "method.identity_weight=0.25",
         "method.identity_weight=1",

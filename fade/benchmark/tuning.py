@@ -45,7 +45,7 @@ def trial_of(overrides: Sequence[str], records: Mapping[str, Mapping[str, Any] |
 def choose(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The best of a method's trials, and all of them."""
     best = max(trials, key=lambda trial: float(trial["score"]))  # max takes the first of equals
-    return {"overrides": best["overrides"], "score": best["score"], "trials": list(trials)}
+    return {"overrides": list(best["overrides"]), "score": best["score"], "trials": list(trials)}
 
 
 def write_tuned(path: Path, methods: Mapping[str, Mapping[str, Any]], bench: BenchConfig, made: Mapping[str, Any]) -> Path:
