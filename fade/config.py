@@ -14,11 +14,81 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from fade.concepts import slug
 from fade.errors import ConfigError
 
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+SWEEP: dict[str, tuple[str, ...]] = {
+    "default": (
+        "train.lr=1e-3",
+        "train.lr=2e-3",
+        "train.lr=4e-3",
+        "train.lr=1e-3 train.steps=125",
+        "train.lr=2e-3 train.steps=125",
+        "train.lr=4e-3 train.steps=125",
+    ),
+    "fade/paper": (
+        "train.lr=2e-3",
+        "train.lr=1e-3",
+        "train.lr=2e-3 method.erase_weight=2",
+        "train.lr=2e-3 method.erase_weight=8",
+        "train.lr=2e-3 method.adjacency_weight=20",
+        "train.lr=2e-3 train.steps=125",
+    ),
+    "fade/release": (
+        "train.steps=500",
+        "train.lr=5e-4",
+        "train.lr=2e-3",
+        "train.lr=5e-4 train.steps=250 train.warmup=250",
+        "train.lr=2e-3 train.steps=250 train.warmup=250",
+        "train.lr=2e-3 method.guidance_weight=1 train.steps=250 train.warmup=250",
+    ),
+    "surgical": (
+        "train.lr=2e-3",
+        "train.lr=1e-3",
+        "train.lr=5e-4",
+        "train.lr=2e-3 method.drift_weight=10",
+        "train.lr=1e-3 method.drift_weight=10",
+        "train.lr=5e-4 method.drift_weight=10",
+    ),
+    "esd": (
+        "train.lr=2e-3",
+        "train.lr=1e-3",
+        "train.lr=5e-4",
+        "train.lr=2e-3 method.eta=3",
+        "train.lr=1e-3 method.eta=3",
+        "train.lr=5e-4 method.eta=3",
+    ),
+    "uce": (
+        "method.identity_weight=0.5",
+        "method.identity_weight=4",
+        "method.identity_weight=0.1",
+        "method.identity_weight=0.25",
+        "method.identity_weight=1",
+        "method.identity_weight=2",
+    ),
+    "neighbours": (
+        "train.lr=2e-3 method.adjacency_weight=50",
+        "train.lr=2e-3 method.adjacency_weight=10",
+        "train.lr=2e-3 method.adjacency_weight=1",
+        "train.lr=1e-3 method.adjacency_weight=50",
+        "train.lr=1e-3 method.adjacency_weight=10",
+        "train.lr=1e-3 method.adjacency_weight=1",
+    ),
+    "uce + neighbours": (
+        "method.identity_weight=0.5",
+        "method.identity_weight=4",
+        "method.identity_weight=0.1",
+        "method.identity_weight=0.25",
+        "method.identity_weight=1",
+        "method.identity_weight=2",
+    ),
+}
+"""As many settings for every method; see BenchConfig.sweep."""
 
 
 class Section(BaseModel):
@@ -243,6 +313,53 @@ class AttackConfig(Section):
         return budget
 
 
+class BenchConfig(Section):
+    """`fade bench`: methods x targets x seeds. The reported targets and the tuning targets are disjoint."""
+
+    targets: tuple[str, ...] = (
+        "crying cat",
+        "cat with tears of joy",
+        "green heart",
+        "red heart",
+        "oncoming taxi",
+        "police car",
+        "panda",
+        "tulip",
+        "lemon",
+    )
+    """What is reported: two of each of three tight families, three of loose ones."""
+    tuning: tuple[str, ...] = ("kissing cat", "blue heart", "pear")
+    """What the settings of every method are chosen on."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    """Seeds of the training; the first one is tuned with."""
+    methods: tuple[str, ...] = ()
+    """NAME (its first variant) or NAME/VARIANT, either with `+ neighbours`; empty: every registered one and the fair controls."""
+    reference: str = "fade/paper"
+    """The method that the others are tested against."""
+    resamples: Positive = 10000
+    """Resamples of the paired bootstrap."""
+    grid_images: Positive = 3
+    """Pictures a row of the page's grids."""
+    sweep: dict[str, tuple[str, ...]] = SWEEP
+    """Settings (overrides, separated by blanks) that tuning tries: NAME/VARIANT, else NAME, else `default`; a fair control:
+    NAME + neighbours, else `neighbours`."""
+
+    @model_validator(mode="after")
+    def _honest(self) -> BenchConfig:
+        for key, names in (("targets", self.targets), ("tuning", self.tuning)):
+            if not names or len({slug(name) for name in names}) != len(names):
+                raise ValueError(f"{key} is empty or names a concept twice")
+        if both := {slug(name) for name in self.targets} & {slug(name) for name in self.tuning}:
+            raise ValueError(f"{', '.join(sorted(both))} is tuned on: such a target is never reported")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds names a seed twice")
+        if missing := {"default", "neighbours"} - set(self.sweep):
+            raise ValueError(f"sweep lacks {', '.join(sorted(missing))}")
+        if len({len(tries) for tries in self.sweep.values()}) != 1 or any(len(set(tries)) != len(tries) for tries in self.sweep.values()):
+            raise ValueError("sweep must give every method equally many different settings")
+        return self
+
+
 class RegisterConfig(Section):
     """MLflow."""
 
@@ -352,12 +469,13 @@ class Params(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     attack: AttackConfig = AttackConfig()
+    bench: BenchConfig = BenchConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     pretrain: PretrainConfig = PretrainConfig()
 
     def sha256(self) -> str:
-        """Hash of everything but the embedded world's recipe (which is recorded with the base)."""
-        return fingerprint(self.model_dump(mode="json", by_alias=True, exclude={"pretrain"}))
+        """Hash of everything but the embedded world's recipe (which is recorded with the base) and the benchmark's plan."""
+        return fingerprint(self.model_dump(mode="json", by_alias=True, exclude={"bench", "pretrain"}))
 
 
 def fingerprint(value: Any) -> str:

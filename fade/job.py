@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from fade.config import MeshConfig, MethodConfig, Section, TrainConfig, fingerprint
 from fade.errors import TrainingError
 from fade.files import write_whole
-from fade.source import source_sha256, versions
+from fade.source import method_files, source_sha256, versions
 
 JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
     "job.json",
@@ -25,8 +25,9 @@ JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
 )
 """The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
 
-CODE = ("base", "checkpoint.py", "concepts.py", "draws.py", "mesh.py", "methods", "seeds.py", "training.py")
-"""The source that decides an adapter's bytes: part of the key, so that a changed loss is never answered from an old result."""
+CODE = ("base", "checkpoint.py", "concepts.py", "draws.py", "mesh.py", "seeds.py", "training.py")
+"""The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed loss is never answered
+from an old result."""
 LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
 """So are the versions of these."""
 _NOT_IN_KEY = {"base", "latents", "out"}
@@ -79,7 +80,7 @@ class Job(Section):
         """
         out: Any = {**dict.fromkeys(_NOT_IN_KEY, True), "train": _NOT_IN_KEY_TRAIN, "provenance": {"commit", "params_sha256"}}
         job = self.model_dump(mode="json", exclude=out)
-        return fingerprint({"job": job, "code": source_sha256(*CODE), "libraries": versions(LIBRARIES)})
+        return fingerprint({"job": job, "code": source_sha256(*CODE, *method_files(self.method.name)), "libraries": versions(LIBRARIES)})
 
     def write(self) -> Path:
         """Write ``out/job.json``, its key included, and return its path."""

@@ -118,7 +118,7 @@ def collect(
             "base": {"sha256": base_sha256},
             "judge": {"sha256": judge_sha256},
             "params": {
-                "values": params.model_dump(mode="json", by_alias=True, exclude={"pretrain"}),
+                "values": params.model_dump(mode="json", by_alias=True, exclude={"bench", "pretrain"}),
                 "sha256": params.sha256(),
                 "overrides": list(overrides),
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
@@ -16,8 +17,37 @@ HOME = Path(__file__).parent
 @cache
 def source_sha256(*names: str) -> str:
     """Hash of the named source files of this package; a folder stands for its modules."""
-    files = [file for name in names for file in (sorted((HOME / name).glob("*.py")) if (HOME / name).is_dir() else [HOME / name])]
+    files = [file for name in names for file in (sorted((HOME / name).rglob("*.py")) if (HOME / name).is_dir() else [HOME / name])]
     return fingerprint({file.relative_to(HOME).as_posix(): sha256_of(file) for file in files})
+
+
+@cache
+def method_files(name: str) -> tuple[str, ...]:
+    """The source of one method: what all share, its own module, and the modules of the folder that this one imports.
+
+    A method whose module is not called by its name gets the whole folder. So a further method leaves the others' keys alone.
+    """
+    found, todo = {"methods/__init__.py"}, [name]
+    while todo:
+        file = f"methods/{todo.pop()}.py"
+        if not (HOME / file).is_file():
+            return ("methods",)
+        if file not in found:
+            found.add(file)
+            todo += _siblings(HOME / file)
+    return tuple(sorted(found))
+
+
+def _siblings(file: Path) -> list[str]:
+    """Modules of fade.methods that a file of it imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fade.methods"):
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    stems = {name.split(".")[2] for name in names if name.startswith("fade.methods.")}
+    return sorted(stem for stem in stems if (file.parent / f"{stem}.py").is_file())
 
 
 def versions(names: Sequence[str]) -> dict[str, str | None]:

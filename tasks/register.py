@@ -123,7 +123,7 @@ def _register(
     if existing is not None:
         return Registered(name, str(existing.version), str(existing.run_id), f"models:/{name}/{existing.version}")
     with open_run(tracking, params.register_.experiment, f"{tags['target']} {tags['run_key']}", tags) as run:
-        run.log_params(flat(params.model_dump(mode="json", by_alias=True, exclude={"pretrain"})))
+        run.log_params(flat(params.model_dump(mode="json", by_alias=True, exclude={"bench", "pretrain"})))
         for entry in _history(run_dir):
             step = int(entry["step"])
             run.log_metrics(step, {f"train.{k}": v for k, v in entry.items() if k != "step" and _is_number(v)})

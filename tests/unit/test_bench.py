@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fade.config import load_params
+
 
 @pytest.fixture(scope="module")
 def lists(repo: Path) -> tuple[set[str], set[str], set[str]]:
@@ -38,3 +40,14 @@ def test_reported_targets_are_known_and_half_of_them_hard(lists: tuple[set[str],
     assert tuned | reported | esd <= set(tight)
     assert {"panda", "tulip", "lemon"} <= reported and len(reported) >= 12
     assert sum(tight[name] for name in reported) >= 6 and len(esd) == 6 and all(tight[name] for name in esd)
+
+
+def test_the_benchmark_tunes_and_reports_on_others(lists: tuple[set[str], set[str], set[str]], repo: Path) -> None:
+    tuned, reported, _ = lists
+    bench = load_params(repo / "params.yaml").bench
+    assert set(bench.tuning) <= tuned and not set(bench.targets) & tuned
+    assert set(bench.targets) - reported == {"red heart"}  # the hearts' second: no list had two of them
+    recipe = yaml.safe_load((repo / "fade" / "world" / "vocabulary.yaml").read_text(encoding="utf-8"))["families"]
+    counts = {name: sum(target in family["concepts"] for target in bench.targets) for name, family in recipe.items()}
+    assert {name: n for name, n in counts.items() if recipe[name]["kind"] == "tight" and n} == {"cat faces": 2, "hearts": 2, "cars": 2}
+    assert sum(counts.values()) == 9 and len(bench.seeds) == 3

@@ -1,0 +1,148 @@
+"""What is compared: arms (a method as it is run) x targets x seeds. The registry and params.yaml decide, nothing else."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fade.concepts import Vocabulary, slug
+from fade.config import BenchConfig, Params
+from fade.errors import UsageError
+from fade.methods import Method, get_method, known_methods, variants_of
+from fade.settings import resolve
+
+CONTROL = " + neighbours"
+"""What a fair control is called after: FADE's neighbours as anchors of a method that has none."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method as it is run."""
+
+    name: str
+    variant: str
+    neighbours: bool = False
+    """Whether FADE's neighbours are added as anchors."""
+
+    @property
+    def label(self) -> str:
+        """``esd/x`` or ``esd/x + neighbours``."""
+        return f"{self.name}/{self.variant}{CONTROL if self.neighbours else ''}"
+
+    @property
+    def slug(self) -> str:
+        return slug(self.label)
+
+    @property
+    def method(self) -> Method:
+        return get_method(self.name, self.variant)
+
+    def overrides(self) -> list[str]:
+        """What makes it this arm, its authors' recipe included where the registry knows one."""
+        anchors = ["method.anchors=neighbourhood"] if self.neighbours else []
+        return [f"method.name={self.name}", f"method.variant={self.variant}", *anchors, *self.method.recipe]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm on one target with one seed."""
+
+    arm: Arm
+    target: str
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.arm.label}, {self.target}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole benchmark. Cells come seed by seed and target by target, so that a half-finished one compares all arms."""
+
+    arms: tuple[Arm, ...]
+    targets: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def cells(self) -> Iterator[Cell]:
+        return (Cell(arm, target, seed) for seed in self.seeds for target in self.targets for arm in self.arms)
+
+    def __len__(self) -> int:
+        return len(self.arms) * len(self.targets) * len(self.seeds)
+
+
+def parse_arm(text: str) -> Arm:
+    """``esd``, ``esd/x`` or ``esd/x + neighbours``. Raises UnknownNameError, UsageError for a control that cannot be."""
+    plain, plus, added = text.partition("+")
+    name, slash, variant = plain.strip().partition("/")
+    arm = Arm(name, variant if slash else variants_of(name)[0], bool(plus))
+    takes = arm.method.takes_anchors  # an unknown variant ends here
+    if plus and added.strip() != "neighbours":
+        raise UsageError(f"{text!r} is no arm of the benchmark.", stage="bench", action="write NAME/VARIANT or NAME/VARIANT + neighbours.")
+    if plus and not takes:
+        raise UsageError(f"{plain.strip()} takes no neighbours as anchors.", stage="bench", action=f"leave {added.strip()!r} out.")
+    return arm
+
+
+def every_arm() -> tuple[Arm, ...]:
+    """Every registered variant, then the fair control of each method that can have one, by its first variant."""
+    known = known_methods()
+    plain = [Arm(name, variant) for name, variants in known.items() for variant in variants]
+    firsts = [Arm(name, variants[0], neighbours=True) for name, variants in known.items()]
+    return (*plain, *(arm for arm in firsts if arm.method.takes_anchors))
+
+
+def plan_of(bench: BenchConfig, vocabulary: Vocabulary | None) -> Plan:
+    """The plan that params.yaml asks for. Raises UnknownNameError for a concept or method that is not there.
+
+    vocabulary: None where the data are not at hand; then concepts are not looked up.
+    """
+    if vocabulary is not None:
+        for name in (*bench.targets, *bench.tuning):
+            vocabulary.index(name, stage="bench")
+    arms = tuple(dict.fromkeys(map(parse_arm, bench.methods))) or every_arm()
+    parse_arm(bench.reference)
+    return Plan(arms, bench.targets, bench.seeds)
+
+
+def narrowed(*, quick: bool = False, bench: BenchConfig, methods: str = "", targets: str = "", seeds: str = "") -> list[str]:
+    """The command line's choices (names by comma) as overrides of params.yaml.
+
+    quick: the first target, the first seed, and the variant that each method's bare name means.
+    """
+    chosen: dict[str, Sequence[object]] = {}
+    if quick:
+        chosen = {"targets": bench.targets[:1], "seeds": bench.seeds[:1], "methods": list(known_methods())}
+    named = {"methods": methods, "targets": targets, "seeds": seeds}
+    chosen |= {key: [part.strip() for part in text.split(",") if part.strip()] for key, text in named.items() if text}
+    chosen = {key: [_number(v) for v in values] if key == "seeds" else values for key, values in chosen.items()}
+    return [f"bench.{key}={json.dumps(list(values))}" for key, values in chosen.items()]
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
+
+
+def settings_of(cell: Cell, chosen: Sequence[str], path: Path, overrides: Sequence[str]) -> Params:
+    """params.yaml, then the method's own settings, its recipe, what was tuned (``chosen``), and at last what the user set.
+
+    The cell's seed is the training's; what is judged starts from the same noise in every cell.
+    """
+    params = _settings(path, (*cell.arm.overrides(), *chosen, *overrides))
+    return params.model_copy(update={"train": params.train.model_copy(update={"seed": cell.seed})})
+
+
+@cache
+def _settings(path: Path, overrides: tuple[str, ...]) -> Params:
+    """Read once: hundreds of cells differ in target and seed alone."""
+    return resolve(path, overrides)
+
+
+def tries_of(arm: Arm, sweep: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The settings that tuning tries for an arm, each a list of overrides."""
+    names = [arm.label, f"{arm.name}{CONTROL}", "neighbours"] if arm.neighbours else [arm.label, arm.name, "default"]
+    return [shlex.split(text) for text in next(sweep[name] for name in names if name in sweep)]

@@ -1,0 +1,99 @@
+"""A measured cell as a small JSON file, kept under the key of all that decided it: code, data and settings.
+
+A file that is damaged, or of other data, code or settings, is as good as none: it is measured again, never used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fade.benchmark.plan import Cell
+from fade.concepts import slug
+from fade.config import Params, fingerprint
+from fade.files import make_folder, write_whole
+from fade.job import CODE
+from fade.source import HOME, method_files, source_sha256
+
+SCHEMA = 1
+SHARED = (*CODE, "evaluation", "imaging.py", "neighborhood.py")
+"""The source behind every cell, beside its method's own."""
+SOURCES = ("base", "judge", "clip", "vocabulary")
+"""What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
+_ELSEWHERE = {"bench", "checks", "data", "pretrain"}
+_WITHOUT_EFFECT = {"evaluate": {"grid_images"}, "train": {"checkpoint_every", "deadline_seconds"}}
+
+
+def inputs_of(cell: Cell, params: Params, sources: Mapping[str, str], data_md5: str, probed_by: str | None) -> dict[str, Any]:
+    """All that decides a cell's numbers, as JSON.
+
+    sources: see SOURCES. probed_by: hash of the code of the further measurements (attacks, ERR); None where they are left out.
+    """
+    settings = params.model_dump(mode="json", by_alias=True, exclude={"register_", *_ELSEWHERE})
+    for section, without in _WITHOUT_EFFECT.items():
+        settings[section] = {key: value for key, value in settings[section].items() if key not in without}
+    files = (*CODE, *method_files(cell.arm.name))
+    settings["method"] = {key: value for key, value in settings["method"].items() if key in ("name", "variant") or _named(key, files)}
+    return {
+        "arm": cell.arm.label,
+        "target": cell.target,
+        "seed": cell.seed,
+        "settings": settings,
+        "sources": {name: sources[name] for name in SOURCES},
+        "data_md5": data_md5,
+        "code": source_sha256(*SHARED, *method_files(cell.arm.name)),
+        "probe": probed_by,
+    }
+
+
+def _named(key: str, files: tuple[str, ...]) -> bool:
+    """Whether the source says the word: a setting that it never names is another method's, and must not spoil this one's cells."""
+    return re.search(rf"\b{re.escape(key)}\b", _text(files)) is not None
+
+
+@cache
+def _text(files: tuple[str, ...]) -> str:
+    paths = [path for name in files for path in (sorted((HOME / name).rglob("*.py")) if (HOME / name).is_dir() else [HOME / name])]
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+def path_of(folder: Path, inputs: Mapping[str, Any]) -> Path:
+    """``folder/TARGET/ARM-SEED-KEY.json``."""
+    return folder / slug(inputs["target"]) / f"{slug(inputs['arm'])}-{inputs['seed']}-{fingerprint(inputs)[:12]}.json"
+
+
+def write_record(folder: Path, inputs: Mapping[str, Any], measured: Mapping[str, Any]) -> Path:
+    """Keep a measured cell. measured: ``numbers``, ``cost``, ``made`` and whatever else was measured. Raises StorageError."""
+    content = json.loads(json.dumps({"schema": SCHEMA, "key": fingerprint(inputs), "inputs": dict(inputs), **measured}, allow_nan=False))
+    content["sha256"] = fingerprint(content)
+    path = path_of(folder, inputs)
+    make_folder(path.parent)
+    return write_whole(path, json.dumps(content, indent=1, allow_nan=False, sort_keys=True) + "\n", stage="bench", sync=True)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A kept cell; None when the file is missing, damaged, changed since, or of another schema."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        body = {name: value for name, value in content.items() if name != "sha256"}
+        whole = content["sha256"] == fingerprint(body) and content["key"] == fingerprint(content["inputs"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return content if whole and content["schema"] == SCHEMA else None
+
+
+def find_record(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The kept cell of exactly these inputs, or None."""
+    found = read_record(path_of(folder, inputs))
+    return found if found is not None and found["inputs"] == inputs else None
+
+
+def find_anywhere(folder: Path, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Kept cells of these inputs whatever their ``sources``: for a report where the models are not at hand."""
+    pattern = f"{slug(inputs['arm'])}-{inputs['seed']}-*.json"
+    found = [read_record(path) for path in sorted((folder / slug(inputs["target"])).glob(pattern))]
+    return [r for r in found if r is not None and {**r["inputs"], "sources": None} == {**inputs, "sources": None}]

@@ -1,0 +1,192 @@
+"""The benchmark: every cell that is not kept yet is measured, then all of them are compared. Stopped, it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from fade import progress
+from fade.benchmark.plan import Cell, Plan, plan_of, tries_of
+from fade.benchmark.record import SOURCES, find_anywhere, find_record
+from fade.benchmark.summary import Origin, summarise
+from fade.benchmark.tables import markdown
+from fade.benchmark.tuning import choose, read_tuned, trial_of, write_tuned
+from fade.concepts import slug
+from fade.errors import CacheError, EvaluationError, TrainingError
+from fade.files import make_folder, write_whole
+from fade.lineage import code_state
+from fade.settings import resolve
+from fade.tracked import read_dvc_file
+from fade.workshop import Workshop, hold
+from tasks.benchmark import Bench, measure_task, sources_of
+from tasks.pull import pull_task
+
+RECORD = Path("bench/record")
+"""Where the run of record lies."""
+FIGURE = "frontier.svg"
+
+Setting = tuple[str, ...]
+Found = dict[tuple[Cell, Setting], dict[str, Any]]
+Failures = dict[Cell, str]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line's wishes."""
+
+    params_file: Path = Path("params.yaml")
+    runs: Path = Path("runs")
+    home: Path = Path("bench")
+    """Where cells, trials and tuned settings are kept."""
+    overrides: Setting = ()
+    """What the user set: wins over what was tuned."""
+    narrow: Setting = ()
+    """The choice of methods, targets and seeds, as overrides."""
+    out: Path = RECORD
+    command: str = "fade bench"
+
+    @property
+    def tuned(self) -> Path:
+        return self.home / "tuned.yaml"
+
+
+@flow(name="benchmark", validate_parameters=False)
+def benchmark(asked: Asked) -> dict[str, Any]:
+    """Measure what is missing and write ``out/benchmark.{json,md,html}``. Returns the summary."""
+    with _opened(asked, "cells") as (bench, plan):
+        tuned = read_tuned(asked.tuned, plan.targets)
+        wanted = [(cell, chosen(tuned, cell)) for cell in plan.cells()]
+        found, failures = measure_all(bench, wanted, "bench")
+    return publish(asked, bench, plan, {cell: record for (cell, _), record in found.items()}, tuned, failures)
+
+
+@flow(name="tune", validate_parameters=False)
+def tune(asked: Asked) -> dict[str, Any]:
+    """Try every method's settings on the tuning targets, keep the best in ``home/tuned.yaml``. Returns arm -> what was chosen."""
+    out = {}
+    with _opened(asked, "trials") as (bench, plan):
+        bench = replace(bench, probing=False)
+        settings = bench.first.params.bench
+        made, seed = {"data_md5": bench.data_md5, "commit": bench.commit}, settings.seeds[0]
+        for arm in plan.arms:
+            tries = [tuple(setting) for setting in tries_of(arm, settings.sweep)]
+            found, _ = measure_all(
+                bench, [(Cell(arm, t, seed), setting) for setting in tries for t in settings.tuning], f"tune {arm.label}"
+            )
+            trials = [trial_of(setting, {t: found.get((Cell(arm, t, seed), setting)) for t in settings.tuning}) for setting in tries]
+            out[arm.label] = choose(trials)
+            write_tuned(asked.tuned, {arm.label: out[arm.label]}, settings, made)  # after each: a sweep may be interrupted
+    return out
+
+
+def report(asked: Asked) -> dict[str, Any]:
+    """The outputs from the kept cells alone; nothing is measured, no model is loaded. Missing cells are listed.
+
+    Where the models are not at hand, the cells of whatever models are taken: they are of this data set by its md5.
+    Raises CacheError when those are of several.
+    """
+    first = _workshop(asked)
+    data = first.params.data
+    bench = _bench(asked, first, read_dvc_file(first.root / data.dvc_file).md5, "cells")
+    plan = plan_of(first.params.bench, None)
+    tuned = read_tuned(asked.tuned, plan.targets)
+    here = all(Path(first.local(where)).is_dir() for where in (data.base, data.judge, data.clip, str(data.images)))
+    sources = sources_of(first) if here else dict.fromkeys(SOURCES, "")
+    found = {}
+    for cell in plan.cells():
+        inputs = bench.inputs(cell, bench.settings(cell, chosen(tuned, cell)), sources)
+        kept = find_record(bench.folder, inputs) if here else next(iter(find_anywhere(bench.folder, inputs)), None)
+        if kept is not None:
+            found[cell] = kept
+    if len({json.dumps(record["inputs"]["sources"], sort_keys=True) for record in found.values()}) > 1:
+        what = f"the cells of {bench.folder} are of several bases."
+        raise CacheError(what, stage="bench", action="pull the data (`fade pull`), so that its own can be told from the others.")
+    return publish(asked, bench, plan, found, tuned, {})
+
+
+def measure_all(
+    bench: Bench,
+    wanted: Sequence[tuple[Cell, Setting]],
+    stage: str,
+    measure: Callable[..., dict[str, Any]] = measure_task,
+) -> tuple[Found, Failures]:
+    """Every wanted cell's record, and what those said that could not be trained or judged: one failure does not stop the others."""
+    found: Found = {}
+    failures: Failures = {}
+    sources = sources_of(bench.first)
+    for done, (cell, setting) in enumerate(wanted):
+        progress.report(stage, done, len(wanted), cell.label)
+        try:
+            found[cell, setting] = measure(bench, cell, bench.settings(cell, setting), sources)
+        except (EvaluationError, TrainingError) as error:
+            failures[cell] = str(error)
+    progress.report(stage, len(wanted), len(wanted), f"{len(failures)} failed" if failures else "")
+    return found, failures
+
+
+def publish(
+    asked: Asked, bench: Bench, plan: Plan, found: Mapping[Cell, dict[str, Any]], tuned: Mapping[str, Any], failures: Failures
+) -> dict[str, Any]:
+    """Write the outputs. Raises StorageError."""
+    from fade.report.benchmark import figure, grids_of, render_benchmark
+
+    origin = Origin(asked.command, bench.commit, bench.data_md5)
+    summary = summarise(plan, found, bench.first.params.bench, tuned, origin, failures)
+    make_folder(asked.out)
+    grids = grids_of({target: bench.folder / slug(target) for target in plan.targets}, list(found.values()))
+    outputs = {
+        "benchmark.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
+        "benchmark.md": markdown(summary, FIGURE),
+        "benchmark.html": render_benchmark(summary, grids),
+        **({FIGURE: figure(summary)} if found else {}),
+    }
+    for name, body in outputs.items():
+        write_whole(asked.out / name, body, stage="bench")
+    return summary
+
+
+def reproduce(
+    *, quick: bool, tune: bool, methods: str, targets: str, seeds: str, overrides: Sequence[str], params: Path, home: Path
+) -> str:
+    """The command that makes the outputs again; without --out, which changes nothing in them."""
+    flags = [name for name, on in (("--quick", quick), ("--tune", tune)) if on]
+    named = {"--methods": methods, "--targets": targets, "--seeds": seeds}
+    elsewhere = {"--params": (params, "params.yaml"), "--home": (home, "bench")}
+    words = [part for name, text in named.items() if text for part in (name, text)]
+    words += [part for name, (path, usual) in elsewhere.items() if str(path) != usual for part in (name, str(path))]
+    return shlex.join(["fade", "bench", *flags, *words, *(part for item in overrides for part in ("--set", item))])
+
+
+def chosen_rows(tuned: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Arm, score and setting, for the terminal."""
+    return [[label, f"{found['score']:.1f}", " ".join(found["overrides"])] for label, found in tuned.items()]
+
+
+def chosen(tuned: Mapping[str, Mapping[str, Any]], cell: Cell) -> Setting:
+    """What was tuned for the cell's arm; nothing where nothing was."""
+    return tuple(tuned.get(cell.arm.label, {}).get("overrides", ()))
+
+
+def _workshop(asked: Asked) -> Workshop:
+    settings = resolve(asked.params_file, [*asked.overrides, *asked.narrow])
+    return Workshop(settings, settings.bench.targets[0], asked.runs, asked.params_file.parent)
+
+
+def _bench(asked: Asked, first: Workshop, md5: str, kind: str) -> Bench:
+    return Bench(first, asked.home / kind, md5, code_state()["commit"], asked.params_file, asked.overrides)
+
+
+@contextmanager
+def _opened(asked: Asked, kind: str) -> Iterator[tuple[Bench, Plan]]:
+    """The data pulled and the plan checked, alone on the runs folder."""
+    first = _workshop(asked)
+    with hold(asked.runs / "bench", "a benchmark is being run", "bench"):
+        pulled = pull_task(first.params.data, first.root, asked.runs)
+        yield _bench(asked, first, pulled.md5, kind), plan_of(first.params.bench, first.vocabulary)

@@ -1,0 +1,147 @@
+"""The plan comes from the registry and params.yaml; tuned and reported targets never meet; the budget of tuning is the same for all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fade.benchmark.plan import Arm, Cell, every_arm, narrowed, parse_arm, plan_of, settings_of, tries_of
+from fade.concepts import Concept, Vocabulary, slug
+from fade.config import BenchConfig, load_params
+from fade.errors import ConfigError, FadeError, UnknownNameError, UsageError
+from fade.methods import known_methods
+
+
+@pytest.fixture
+def params_file(repo: Path) -> Path:
+    return repo / "params.yaml"
+
+
+def vocabulary(*names: str) -> Vocabulary:
+    return Vocabulary(tuple(Concept(name, "") for name in names))
+
+
+def test_every_registered_variant_is_an_arm_and_each_that_can_has_its_control() -> None:
+    arms = every_arm()
+    assert {(a.name, a.variant) for a in arms if not a.neighbours} == {(n, v) for n, some in known_methods().items() for v in some}
+    controls = [arm for arm in arms if arm.neighbours]
+    assert {arm.name for arm in controls} >= {"esd", "surgical", "uce", "ablation"} and "fade" not in {arm.name for arm in controls}
+    assert len({arm.slug for arm in arms}) == len(arms), "two arms would share their files"
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("esd", "esd/x"), ("esd/u", "esd/u"), ("esd+neighbours", "esd/x + neighbours"), (" uce + neighbours", "uce/keys-values + neighbours")],
+)
+def test_an_arm_is_read_as_it_is_written(text: str, label: str) -> None:
+    assert parse_arm(text).label == label and parse_arm(parse_arm(text).label) == parse_arm(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("edx", UnknownNameError, "unknown method 'edx'"),
+        ("esd/y", UnknownNameError, "unknown variant 'y'"),
+        ("fade + neighbours", UsageError, "takes no neighbours"),
+        ("esd + friends", UsageError, "is no arm"),
+    ],
+)
+def test_an_arm_that_is_none_is_named(text: str, error: type[FadeError], said: str) -> None:
+    with pytest.raises(error, match=said):
+        parse_arm(text)
+
+
+def test_cells_compare_all_arms_before_the_next_target_and_seed(params_file: Path) -> None:
+    bench = load_params(params_file).bench
+    plan = plan_of(bench, None)
+    cells = list(plan.cells())
+    assert len(cells) == len(plan) == len(set(cells)) == len(plan.arms) * 9 * 3
+    assert {cell.arm for cell in cells[: len(plan.arms)]} == set(plan.arms)
+    assert {cell.seed for cell in cells[: len(cells) // 3]} == {bench.seeds[0]}
+
+
+def test_a_concept_that_is_not_there_is_refused(params_file: Path) -> None:
+    bench = load_params(params_file).bench
+    plan_of(bench, vocabulary(*bench.targets, *bench.tuning))
+    with pytest.raises(UnknownNameError, match="unknown concept 'lemon'"):
+        plan_of(bench, vocabulary(*(n for n in bench.targets if n != "lemon"), *bench.tuning))
+    with pytest.raises(UnknownNameError, match="unknown concept 'pear'"):
+        plan_of(bench, vocabulary(*bench.targets, "kissing cat", "blue heart"))
+
+
+OVERLAPS = {
+    "the same name": "bench.tuning=[panda]",
+    "written otherwise": "bench.tuning=[PANDA]",
+    "with other blanks": "bench.tuning=['police  car']",
+    "reported twice": "bench.targets=[panda, Panda]",
+    "tuned on twice": "bench.tuning=[pear, pear]",
+    "nothing reported": "bench.targets=[]",
+    "a seed twice": "bench.seeds=[1, 1]",
+    "no seed": "bench.seeds=[]",
+    "an unequal budget": "bench.sweep.esd=[train.lr=1e-3]",
+    "a setting twice": "bench.sweep={default: [a=1, a=1], neighbours: [a=1, a=2]}",
+    "no default": "bench.sweep={neighbours: [a=1]}",
+}
+
+
+@pytest.mark.parametrize("case", OVERLAPS)
+def test_a_dishonest_plan_is_refused(params_file: Path, case: str) -> None:
+    with pytest.raises(ConfigError, match="bench"):
+        load_params(params_file, [OVERLAPS[case]])
+
+
+def test_control_an_honest_change_of_it_is_not(params_file: Path) -> None:
+    assert load_params(params_file, ["bench.tuning=[koala]"]).bench.tuning == ("koala",)
+
+
+def test_no_reported_target_is_tuned_on() -> None:
+    bench = BenchConfig()
+    assert not {slug(n) for n in bench.targets} & {slug(n) for n in bench.tuning}
+
+
+def test_every_arm_is_tuned_with_the_same_number_of_settings(params_file: Path) -> None:
+    sweep = load_params(params_file).bench.sweep
+    assert {len(tries_of(arm, sweep)) for arm in every_arm()} == {6}
+
+
+@pytest.mark.parametrize("name", sorted(BenchConfig().sweep))
+def test_every_setting_of_the_sweep_loads_and_is_another(params_file: Path, name: str) -> None:
+    tries = [text.split() for text in BenchConfig().sweep[name]]
+    recipe = parse_arm(name).overrides() if "/" in name else []
+    seen = {load_params(params_file, [*recipe, *setting]).model_dump_json(exclude={"bench", "pretrain"}) for setting in tries}
+    assert len(seen) == len(tries)
+
+
+def test_the_sweep_of_an_arm_is_the_nearest_there_is() -> None:
+    sweep = {"default": ("a=1",), "esd": ("b=1",), "esd/u": ("c=1",), "neighbours": ("d=1",), "uce + neighbours": ("e=1 f=2",)}
+    found = [tries_of(parse_arm(text), sweep) for text in ("fade", "esd/x", "esd/u", "esd/u + neighbours", "uce + neighbours")]
+    assert found == [[["a=1"]], [["b=1"]], [["c=1"]], [["d=1"]], [["e=1", "f=2"]]]
+
+
+def test_what_the_user_sets_wins_over_what_was_tuned_and_that_over_the_recipe(params_file: Path) -> None:
+    cell = Cell(Arm("fade", "release"), "panda", 7)
+    assert (s := settings_of(cell, (), params_file, ())).train.steps == 500 and s.train.seed == 7 and s.method.variant == "release"
+    assert settings_of(cell, ("train.steps=9",), params_file, ()).train.steps == 9
+    assert settings_of(cell, ("train.steps=9",), params_file, ("train.steps=3",)).train.steps == 3
+    anchored = settings_of(Cell(Arm("esd", "x", True), "panda", 0), (), params_file, ())
+    assert anchored.method.anchors == "neighbourhood" and anchored.mesh.targets == (
+        "attn2.to_q",
+        "attn2.to_k",
+        "attn2.to_v",
+        "attn2.to_out.0",
+    )
+
+
+def test_the_command_lines_choice_is_an_override(params_file: Path) -> None:
+    bench = load_params(params_file).bench
+    quick = load_params(params_file, narrowed(quick=True, bench=bench)).bench
+    assert (quick.targets, quick.seeds) == (bench.targets[:1], bench.seeds[:1])
+    assert [arm.variant for arm in plan_of(quick, None).arms] == [variants[0] for variants in known_methods().values()]
+    some = load_params(params_file, narrowed(bench=bench, methods="esd/x + neighbours, uce", targets="lemon", seeds="0, 4")).bench
+    assert (some.methods, some.targets, some.seeds) == (("esd/x + neighbours", "uce"), ("lemon",), (0, 4))
+    with pytest.raises(ConfigError, match=r"pear is tuned on"):
+        load_params(params_file, narrowed(bench=bench, targets="pear"))
+    with pytest.raises(ConfigError, match=r"bench.seeds"):
+        load_params(params_file, narrowed(bench=bench, seeds="one"))
+    assert narrowed(bench=bench) == []

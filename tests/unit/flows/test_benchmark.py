@@ -1,0 +1,189 @@
+"""A benchmark that was stopped goes on: what is finished is never computed twice, and nothing foreign is taken for finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from fade.benchmark.plan import plan_of
+from fade.benchmark.tuning import choose, trial_of, write_tuned
+from fade.errors import CacheError, DivergedError
+from fade.workshop import Workshop
+from flows.benchmark import Asked, Bench, chosen, measure_all, report, reproduce
+from tasks.benchmark import measure
+from tests.datasets import make_dataset
+from tests.unit.fade.benchmark.cells import measured
+
+TINY = ("bench.targets=[panda, tulip]", "bench.tuning=[rose]", "bench.seeds=[0]", "bench.methods=[esd/x, uce]", "bench.resamples=50")
+PLACES = {"data.base": "base", "data.judge": "judge", "data.clip": "clip", "data.images": "images"}
+
+
+def place(root: Path) -> None:
+    """A data set, and folders that stand for models: they are hashed, not loaded."""
+    make_dataset(root / "images")
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        (root / "base" / part).mkdir(parents=True)
+        (root / "base" / part / "config.json").write_text(part)
+    for name in ("judge", "clip"):
+        (root / name).mkdir()
+        (root / name / "config.json").write_text(name)
+    (root / "data.dvc").write_text("outs:\n- md5: " + "0" * 32 + ".dir\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: data\n")
+
+
+def asked(root: Path, repo: Path, *more: str) -> Asked:
+    where = tuple(f"{key}={root / name}" for key, name in PLACES.items())
+    overrides = (f"data.dvc_file={root / 'data.dvc'}", *where, *TINY, *more)
+    return Asked(repo / "params.yaml", root / "runs", root / "bench", overrides, (), root / "out", "fade bench --quick")
+
+
+def opened(wish: Asked, md5: str = "0" * 32 + ".dir") -> Bench:
+    from fade.settings import resolve
+
+    first = Workshop(resolve(wish.params_file, wish.overrides), "panda", wish.runs, wish.params_file.parent)
+    return Bench(first, wish.home / "cells", md5, "abc", wish.params_file, wish.overrides)
+
+
+def run(bench: Bench, log: Path, die_at: int = -1) -> dict[Any, Any]:
+    """All cells, by a measurement that writes down that it was made; the ``die_at``-th kills its process as it begins."""
+    made = 0
+
+    def work(bench: Bench, cell: Any, *_: Any) -> dict[str, Any]:
+        nonlocal made
+        if made == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        made += 1
+        with log.open("a", encoding="utf-8") as stream:
+            print(cell.label, file=stream)
+        return measured(90, 80, 70)
+
+    wanted = [(cell, ()) for cell in plan_of(bench.first.params.bench, bench.first.vocabulary).cells()]
+    found, failures = measure_all(bench, wanted, "bench", partial(measure, work=work))
+    assert not failures
+    return found
+
+
+def labels(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8").splitlines()
+
+
+ALL = ["esd/x, panda, seed 0", "uce/keys-values, panda, seed 0", "esd/x, tulip, seed 0", "uce/keys-values, tulip, seed 0"]
+
+
+def test_a_killed_benchmark_goes_on_after_the_last_finished_cell(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    log = tmp_path / "log"
+    code = f"""
+from pathlib import Path
+from tests.unit.flows.test_benchmark import asked, opened, run
+run(opened(asked(Path({str(tmp_path)!r}), Path({str(repo)!r}))), Path({str(log)!r}), die_at=1)
+"""
+    env = {**os.environ, "PYTHONPATH": str(repo)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == -signal.SIGKILL and labels(log) == ALL[:1], done.stderr
+    found = run(opened(asked(tmp_path, repo)), log)
+    assert labels(log) == ALL and len(found) == 4, "the first was computed again"
+    run(opened(asked(tmp_path, repo)), log)
+    assert labels(log) == ALL
+
+
+@pytest.mark.parametrize("other", ["train.lr=1e-4", "sampler.steps=3"])
+def test_control_a_changed_setting_is_measured_anew(tmp_path: Path, repo: Path, other: str) -> None:
+    place(tmp_path)
+    run(opened(asked(tmp_path, repo)), tmp_path / "log")
+    run(opened(asked(tmp_path, repo, other)), tmp_path / "log")
+    assert labels(tmp_path / "log") == ALL * 2
+
+
+@pytest.mark.parametrize("where", ["base/unet/config.json", "judge/config.json", "clip/config.json"])
+def test_control_changed_models_are_measured_anew(tmp_path: Path, repo: Path, where: str) -> None:
+    place(tmp_path)
+    run(opened(asked(tmp_path, repo)), tmp_path / "log")
+    (tmp_path / where).write_text("another")
+    run(opened(asked(tmp_path, repo)), tmp_path / "log")
+    assert labels(tmp_path / "log") == ALL * 2
+
+
+def test_control_changed_data_are_measured_anew(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    run(opened(asked(tmp_path, repo)), tmp_path / "log")
+    run(opened(asked(tmp_path, repo), md5="1" * 32 + ".dir"), tmp_path / "log")
+    assert labels(tmp_path / "log") == ALL * 2
+
+
+def test_one_cell_that_diverges_does_not_stop_the_others(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    bench = opened(asked(tmp_path, repo))
+
+    def work(bench: Bench, cell: Any, *_: Any) -> dict[str, Any]:
+        if cell.label == ALL[1]:
+            raise DivergedError("training diverged.", stage="train")
+        return measured(90, 80, 70)
+
+    cells = list(plan_of(bench.first.params.bench, bench.first.vocabulary).cells())
+    found, failures = measure_all(bench, [(cell, ()) for cell in cells], "bench", partial(measure, work=work))
+    assert len(found) == 3 and {cell.label: said for cell, said in failures.items()} == {ALL[1]: "train: training diverged."}
+
+
+def test_a_report_is_made_of_the_kept_cells_and_names_the_missing(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    wish = asked(tmp_path, repo)
+    found = run(opened(wish), tmp_path / "log")
+    victim = next((wish.home / "cells" / "tulip").glob("esd*.json"))
+    victim.write_text(victim.read_text().replace('"A_er": 90', '"A_er": 99'))
+    summary = report(wish)
+    assert summary["cells"]["done"] == len(found) - 1 and [m["arm"] for m in summary["cells"]["missing"]] == ["esd/x"]
+    assert {p.name for p in wish.out.iterdir()} == {"benchmark.json", "benchmark.md", "benchmark.html", "frontier.svg"}
+    assert json.loads((wish.out / "benchmark.json").read_text()) == summary and summary["command"] == "fade bench --quick"
+    assert report(asked(tmp_path, repo, "train.lr=1e-4"))["cells"]["done"] == 0, "cells of other settings were reported"
+
+
+def test_a_report_without_the_models_at_hand_takes_the_cells_of_one_base_only(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    wish = asked(tmp_path, repo)
+    run(opened(wish), tmp_path / "log")
+    (tmp_path / "base").rename(tmp_path / "gone")
+    assert report(wish)["cells"]["done"] == 4
+    (tmp_path / "gone").rename(tmp_path / "base")
+    (tmp_path / "base" / "unet" / "config.json").write_text("another")
+    run(opened(asked(tmp_path, repo, "bench.methods=[surgical]")), tmp_path / "log")
+    (tmp_path / "base").rename(tmp_path / "gone")
+    with pytest.raises(CacheError, match="are of several bases"):
+        report(asked(tmp_path, repo, "bench.methods=[esd/x, surgical]"))
+
+
+def test_what_was_tuned_is_what_is_run_and_is_in_the_key(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    wish = asked(tmp_path, repo)
+    run(opened(wish), tmp_path / "log")
+    best = choose([trial_of(["train.lr=3e-4"], {"rose": None})])
+    write_tuned(wish.tuned, {"esd/x": best}, opened(wish).first.params.bench, {"data_md5": "0", "commit": None})
+    summary = report(wish)
+    assert [m["arm"] for m in summary["cells"]["missing"]] == ["esd/x", "esd/x"], "untuned cells were taken for tuned ones"
+    cells = list(plan_of(opened(wish).first.params.bench, None).cells())
+    assert [chosen({"esd/x": best}, cell) for cell in cells[:2]] == [("train.lr=3e-4",), ()]
+
+
+def test_the_command_of_the_page_asks_for_the_same(tmp_path: Path) -> None:
+    from fade.cli import app
+
+    said = reproduce(
+        quick=True, tune=False, methods="esd/x, uce + neighbours", targets="police car", seeds="0,1",
+        overrides=["train.steps=7", "sampler.prompt=a {concept}"], params=Path("my params.yaml"), home=Path("bench"),
+    )  # fmt: skip
+    tool, command, *words = shlex.split(said)
+    assert (tool, command) == ("fade", "bench")
+    got = typer.main.get_command(app).commands["bench"].make_context("bench", words).params  # type: ignore[attr-defined]
+    assert (got["quick"], got["methods"], got["targets"], got["seeds"]) == (True, "esd/x, uce + neighbours", "police car", "0,1")
+    assert list(got["set_"]) == ["train.steps=7", "sampler.prompt=a {concept}"] and str(got["params"]) == "my params.yaml"
+    plain = {"methods": "", "targets": "", "seeds": "", "overrides": [], "params": Path("params.yaml"), "home": Path("bench")}
+    assert reproduce(quick=False, tune=False, **plain) == "fade bench"  # type: ignore[arg-type]
