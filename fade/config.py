@@ -137,7 +137,9 @@ class MethodConfig(Section):
     drift_weight: Weight = 1.0
     """lam of the surgical method: weight of the null prompt's drift."""
     eta: Weight = 1.0
-    """How far beyond the null prompt ESD's target lies (negative guidance)."""
+    """How far beyond the null prompt the target of ESD and SPM lies (negative guidance)."""
+    anchoring_weight: Weight = 1000.0
+    """lam of SPM's latent anchoring: how strongly the prediction under random embeddings is kept as it was."""
     identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """lam of UCE: how strongly every weight is kept as it was."""
     replacement: str = ""
@@ -191,6 +193,19 @@ class EvaluateConfig(Section):
     """Bootstrap resamples of each interval (95 %)."""
     grid_images: Positive = 4
     """Pictures a row in the report's grids."""
+
+
+class PurifyConfig(Section):
+    """`fade purify`: a real picture inverted by the original model and drawn again by the erased one (All but One, Figure 1)."""
+
+    steps: Positive = 20
+    """DDIM steps of a whole trajectory, the same for the inversion and for the way back."""
+    refinements: Positive = 3
+    """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation hold better (ours)."""
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of the trajectory that is inverted: 1 ends at pure noise, less keeps more of the picture."""
+    guidance: Annotated[float, Field(ge=1)] = 4.0
+    """Classifier-free guidance of the way back by the erased model; the inversion and the control have none."""
 
 
 class RegisterConfig(Section):
@@ -301,6 +316,7 @@ class Params(Section):
     method: MethodConfig = MethodConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    purify: PurifyConfig = PurifyConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     pretrain: PretrainConfig = PretrainConfig()
 

@@ -15,13 +15,15 @@ from fade.config import TrainConfig
 from fade.errors import DataError
 from fade.job import Job
 from fade.manifest import sha256_of
-from fade.methods import Batch
+from fade.methods import Batch, get_method
 from fade.seeds import named_seed
 
 if TYPE_CHECKING:
     from fade.base import Base
 
 STAGE = "train"
+LENGTHS = (0.8, 1.2)
+"""Shortest and longest random embedding, in lengths of the target's."""
 
 
 class Draws:
@@ -35,6 +37,7 @@ class Draws:
         self._null = base.encode([job.negative_prompt])
         self._r = base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
         self._a = base.encode(prompts(job.prompt, job.neighbours)) if job.neighbours else self._e[:0]
+        self._randoms = job.train.batch_target if get_method(job.method.name, job.method.variant).needs_random else 0
 
     def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
         """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
@@ -56,9 +59,23 @@ class Draws:
         t = torch.randint(self._steps, (len(clean),), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
         x = self._base.add_noise(clean, noise, t)
+        random = random_embeddings(self._e, self._randoms, generator)  # last: what other methods draw stays what it was
         device, n_t = self._base.device, len(picked)
         x, t, which = x.to(device), t.to(device), which.to(device)
-        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which, self._r)
+        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which, self._r, random)
+
+
+def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """(n, T, D) embeddings of a random direction and about the length of ``like`` (1, T, D), on its device.
+
+    Each is a standard normal draw scaled, as one vector of T D numbers, to a length between 0.8 and 1.2 times that of
+    ``like``: r of SPM's latent anchoring. Nothing is encoded: they lie where no prompt does, on purpose, so that what is held
+    there is held by the adapter as a whole and not by the words that someone thought of.
+    """
+    noise = torch.randn(n, *like.shape[1:], generator=generator)
+    length = LENGTHS[0] + (LENGTHS[1] - LENGTHS[0]) * torch.rand(n, 1, 1, generator=generator)
+    scale = length * torch.linalg.vector_norm(like.cpu()) / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
+    return (noise * scale).to(like.device)
 
 
 def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:

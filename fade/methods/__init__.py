@@ -53,6 +53,8 @@ class Batch:
     """(n_a,) the neighbour that each latent of x_adj shows."""
     replacement: Tensor
     """(1, T, D) the prompt of what takes the target's place; the null prompt when nothing does."""
+    random: Tensor
+    """(n_t, T, D) random embeddings of the prompts' scale, one a latent of x; (0, T, D) for a method that asks for none."""
 
 
 Loss = Callable[[Predictor, Batch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
@@ -85,6 +87,8 @@ class Method:
     """Whether method.replacement means anything to it."""
     takes_anchors: bool = False
     """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of a method that has none."""
+    needs_random: bool = False
+    """Whether the loss reads Batch.random."""
 
 
 _METHODS: dict[tuple[str, str], Method] = {}

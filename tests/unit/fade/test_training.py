@@ -16,7 +16,7 @@ from fade import checkpoint, guard, methods
 from fade import job as files
 from fade.base import Base
 from fade.config import TrainConfig
-from fade.draws import Draws, rate, read_latents
+from fade.draws import Draws, random_embeddings, rate, read_latents
 from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
 from fade.job import Job
 from fade.manifest import sha256_of
@@ -106,6 +106,24 @@ def test_a_batch_is_the_noised_latents_of_what_it_says(base, make_job):
     assert torch.equal(batch.target, base.encode(["a panda"]))
     assert torch.equal(batch.null, base.encode([""]))
     assert torch.equal(batch.neighbours, base.encode([f"a {n}" for n in NEIGHBOURS]))
+
+
+def test_random_embeddings_are_drawn_last_and_only_for_a_method_that_asks(base, make_job):
+    plain = draws_of(make_job(), base).batch(2)
+    batch = draws_of(make_job(method={"name": "spm", "variant": "latent-anchoring"}), base).batch(2)
+    assert plain.random.shape == (0, *batch.target.shape[1:]) and batch.random.shape == (2, *batch.target.shape[1:])
+    assert all(torch.equal(getattr(plain, name), getattr(batch, name)) for name in ("x", "t", "x_adj", "t_adj", "which"))
+    again = draws_of(make_job("again", method={"name": "spm", "variant": "latent-anchoring"}), base)
+    assert torch.equal(again.batch(2).random, batch.random)
+    assert not torch.equal(again.batch(3).random, batch.random) and not torch.equal(batch.random[0], batch.random[1])
+
+
+def test_random_embeddings_have_about_the_prompts_length_and_no_direction_of_their_own(base):
+    e = base.encode(["a panda"])
+    drawn = random_embeddings(e, 400, torch.Generator().manual_seed(0))
+    length = torch.linalg.vector_norm(drawn, dim=(1, 2)) / torch.linalg.vector_norm(e)
+    assert 0.8 <= length.min() < 0.81 and 1.19 < length.max() <= 1.2
+    assert torch.cosine_similarity(drawn.flatten(1), e.flatten(1)).mean().abs() < 0.01  # 1 / sqrt(400 * 512) = 0.002 a deviation
 
 
 @pytest.mark.parametrize(("n_a", "world", "accumulation"), [(10, 1, 1), (7, 1, 1), (3, 2, 1), (4, 2, 3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -43,7 +44,8 @@ def make_batch(seed=0, n_t=N_T, which=(0, 1, 2, 0, 1, 2, 0)):
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
     t, t_adj = torch.randint(1000, (n_t,), generator=g), torch.randint(1000, (len(which),), generator=g)
-    return Batch(r(n_t, *SHAPE), t, r(len(which), *SHAPE), t_adj, r(1, 4, 5), r(1, 4, 5), r(K, 4, 5), torch.tensor(which), r(1, 4, 5))
+    x, x_adj, e, null, a, swap = (r(*s) for s in ((n_t, *SHAPE), (len(which), *SHAPE), (1, 4, 5), (1, 4, 5), (K, 4, 5), (1, 4, 5)))
+    return Batch(x, t, x_adj, t_adj, e, null, a, torch.tensor(which), swap, r(n_t, 4, 5))
 
 
 def at(eps, who, x, t, emb):
@@ -182,17 +184,7 @@ def test_erasing_pulls_the_target_to_its_neighbours_and_pushes_it_from_its_old_s
 
 def test_all_neighbours_pull():
     batch = make_batch(2)
-    one = Batch(
-        batch.x,
-        batch.t,
-        batch.x_adj,
-        batch.t_adj,
-        batch.target,
-        batch.null,
-        batch.neighbours * torch.tensor([1, 1, 2]).view(3, 1, 1),
-        batch.which,
-        batch.replacement,
-    )
+    one = dataclasses.replace(batch, neighbours=batch.neighbours * torch.tensor([1, 1, 2]).view(3, 1, 1))
     before, after = (Free(b, 0.0).gradient(b, erase_weight=1, margin=50)[:N_T] for b in (batch, one))
     assert not torch.allclose(before, after)
 
