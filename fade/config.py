@@ -202,7 +202,7 @@ class PurifyConfig(Section):
     """DDIM steps of a whole trajectory, the same for the inversion and for the way back."""
     refinements: Positive = 3
     """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation hold better (ours)."""
-    strength: Annotated[float, Field(gt=0, le=1)] = 0.6
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Share of the trajectory that is inverted: 1 ends at pure noise, less keeps more of the picture."""
     guidance: Annotated[float, Field(ge=1)] = 4.0
     """Classifier-free guidance of the way back by the erased model; the inversion and the control have none."""

@@ -75,7 +75,8 @@ def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tenso
     noise = torch.randn(n, *like.shape[1:], generator=generator)
     length = LENGTHS[0] + (LENGTHS[1] - LENGTHS[0]) * torch.rand(n, 1, 1, generator=generator)
     scale = length * torch.linalg.vector_norm(like.cpu()) / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
-    return (noise * scale).to(like.device)
+    out: Tensor = (noise * scale).to(like.device)
+    return out
 
 
 def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:

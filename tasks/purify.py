@@ -109,7 +109,7 @@ def fitted(picture: Any, size: int) -> np.ndarray:
     import numpy as np
     from PIL import Image, ImageOps
 
-    return np.asarray(ImageOps.pad(picture, (size, size), method=Image.Resampling.LANCZOS, color="white"))[None]
+    return np.array(ImageOps.pad(picture, (size, size), method=Image.Resampling.LANCZOS, color="white"))[None]
 
 
 def save_panels(shown: np.ndarray, out: Path, zoom: int = 3, gap: int = 4) -> Path:
