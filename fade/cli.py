@@ -259,6 +259,7 @@ def generate(
     n: Annotated[int, typer.Option("-n", min=1, max=1024, help="Pictures.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the first picture.")] = 0,
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("grid.png"),
+    gate: Annotated[bool, typer.Option("--gate", help="Let the adapter act as much as the prompt means its concept (spm).")] = False,
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
@@ -270,8 +271,45 @@ def generate(
     from tasks.generate import generate as draw
 
     with _bars(False):
-        path = draw(Workshop(settings, "", runs_dir, params.parent), prompt, model, n, seed, out)
-    print(path)
+        drawn = draw(Workshop(settings, "", runs_dir, params.parent), prompt, model, n, seed, out, gate=gate)
+    if gate:
+        _say(f"gated: the adapter acts at {drawn.gate:.2f} of its strength; who has the weights can leave the gate out.")
+    print(drawn.path)
+
+
+@app.command(epilog="Example: fade purify data/emoji/noto/panda.png --model fade-panda/1")
+def purify(
+    picture: Annotated[Path, typer.Argument(help="The picture to purify: PNG, JPEG or WebP.")],
+    model: Annotated[str, typer.Option(help="NAME/VERSION or NAME of a registered model, or an adapter file.")],
+    concept: Annotated[str | None, typer.Option(help="What to take out; without it, what the adapter erased.")] = None,
+    out: Annotated[Path, typer.Option(help="The PNG file: input, control and purified side by side.")] = Path("purified.png"),
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Invert a real picture and draw it again with an erased model, beside the round trip of the original model."""
+    settings, _ = _params(params, set_)
+    _prepare(settings, runs_dir, params.parent)
+    from fade.workshop import Workshop
+    from tasks.purify import purify as wash
+
+    with _bars(as_json):
+        found = wash(Workshop(settings, "", runs_dir, params.parent), picture, model, concept, out)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{found['concept']} in {picture.name}")
+    for column in ("", f"probability of {found['concept']}", "judged to be", "SSIM to the input"):
+        table.add_column(column)
+    for name in ("input", "control", "purified"):
+        row = found[name]
+        table.add_row(name, f"{row['probability']:.3f}", row["top1"], f"{row['ssim']:.3f}")
+    Console().print(table)
+    print(found["out"])
 
 
 @app.command(epilog="Example: fade compose fade-panda/1 fade-lemon/1 --out both.safetensors")

@@ -206,10 +206,10 @@ class MethodConfig(Section):
     """delta: how much farther from its old self than from its neighbours the target must come (fade)."""
     drift_weight: Weight = 1.0
     """lam of the surgical method: weight of the null prompt's drift."""
-    locality_weight: Weight = 50.0
-    """Weight of the drift under prompts that share the target's words (locality)."""
     eta: Weight = 1.0
-    """How far beyond the null prompt ESD's target lies (negative guidance)."""
+    """How far beyond the null prompt the target of ESD and SPM lies (negative guidance)."""
+    anchoring_weight: Weight = 1000.0
+    """lam of SPM's latent anchoring: how strongly the prediction under random embeddings is kept as it was."""
     identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """lam of UCE: how strongly every weight is kept as it was."""
     replacement: str = ""
@@ -227,8 +227,6 @@ class TrainConfig(Section):
     """Target latents a step and process."""
     batch_neighbours: Positive = 10
     """Neighbour latents a step and process."""
-    batch_context: Positive = 4
-    """Latents a step and process under prompts that share the target's words; for methods that use them (locality)."""
     lr: Rate = 2e-3
     """Peak learning rate of AdamW, reached after warm-up, then linear decay to 0."""
     warmup: Annotated[int, Field(ge=0)] = 20
@@ -299,6 +297,8 @@ class AttackConfig(Section):
     """Concepts of other families whose pictures revival trains on."""
     times: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
     """Shares of the noise schedule up to which noised takes a real picture."""
+    indirect_images: Positive = 4
+    """Pictures per indirect prompt and model in the benchmark, where evaluate.indirect_images does not ask for more."""
 
     @field_validator("budget")
     @classmethod
@@ -358,6 +358,19 @@ class BenchConfig(Section):
         if len({len(tries) for tries in self.sweep.values()}) != 1 or any(len(set(tries)) != len(tries) for tries in self.sweep.values()):
             raise ValueError("sweep must give every method equally many different settings")
         return self
+
+
+class PurifyConfig(Section):
+    """`fade purify`: a real picture inverted by the original model and drawn again by the erased one (All but One, Figure 1)."""
+
+    steps: Positive = 20
+    """DDIM steps of a whole trajectory, the same for the inversion and for the way back."""
+    refinements: Positive = 3
+    """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation hold better (ours)."""
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the trajectory that is inverted: 1 ends at pure noise, less keeps more of the picture."""
+    guidance: Annotated[float, Field(ge=1)] = 4.0
+    """Classifier-free guidance of the way back by the erased model; the inversion and the control have none."""
 
 
 class RegisterConfig(Section):
@@ -470,6 +483,7 @@ class Params(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     attack: AttackConfig = AttackConfig()
     bench: BenchConfig = BenchConfig()
+    purify: PurifyConfig = PurifyConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     pretrain: PretrainConfig = PretrainConfig()
 

@@ -16,13 +16,15 @@ from fade.config import TrainConfig
 from fade.errors import DataError
 from fade.job import Job, Subject
 from fade.manifest import sha256_of
-from fade.methods import Batch
+from fade.methods import Batch, get_method
 from fade.seeds import named_seed
 
 if TYPE_CHECKING:
     from fade.base import Base
 
 STAGE = "train"
+LENGTHS = (0.8, 1.2)
+"""Shortest and longest random embedding, in lengths of the target's."""
 
 
 class Draws:
@@ -66,8 +68,7 @@ class _SubjectDraws:
         self._null = base.encode([job.negative_prompt])
         self._r = base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
         self._a = base.encode(prompts(job.prompt, subject.neighbours)) if subject.neighbours else self._e[:0]
-        self._phrased = base.encode(list(subject.phrasings)) if subject.phrasings else self._e
-        self._context = farther(base.encode(list(subject.context)), self._e, self._a) if subject.context else self._e[:0]
+        self._randoms = job.train.batch_target if get_method(job.method.name, job.method.variant).needs_random else 0
 
     def indices(self, step: int, micro: int, rank: int, world: int, own: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
         """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
@@ -90,37 +91,24 @@ class _SubjectDraws:
         t = torch.randint(self._steps, (len(clean),), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
         x = self._base.add_noise(clean, noise, t)
+        random = random_embeddings(self._e, self._randoms, generator)  # last: what other methods draw stays what it was
         device, n_t = self._base.device, len(picked)
-        x_c, t_c, context = self._draw_context(generator)  # after all other draws, which stay what they are without it
-        phrased = self._phrased[torch.randint(len(self._phrased), (n_t,), generator=generator)]
         x, t, which = x.to(device), t.to(device), which.to(device)
-        plain = (x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which, self._r)
-        return Batch(*plain, phrased, x_c.to(device), t_c.to(device), context)
-
-    def _draw_context(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """(n_c, C, h, w) noisy latents, half of the target and half of its neighbours, (n_c,) timesteps, (n_c, T, D) prompts."""
-        n = self._train.batch_context if len(self._context) else 0
-        own = torch.randint(len(self._target), (n,), generator=generator)
-        flat = self._neighbours.flatten(0, 1) if len(self._neighbours) else self._target
-        other = torch.randint(len(flat), (n,), generator=generator)
-        even = (torch.arange(n) % 2 == 0)[:, None, None, None]
-        clean = torch.where(even, self._target[own], flat[other])
-        t = torch.randint(self._steps, (n,), generator=generator)
-        x = self._base.add_noise(clean, torch.randn(clean.shape, generator=generator), t)
-        said = torch.randint(max(1, len(self._context)), (n,), generator=generator)
-        return x, t, self._context[said]
+        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which, self._r, random)
 
 
-def farther(context: Tensor, target: Tensor, neighbours: Tensor) -> Tensor:
-    """Of the prompts ``context`` (N, T, D) those that lie no closer to the target's (1, T, D) than its nearest neighbour's do.
+def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """(n, T, D) embeddings of a random direction and about the length of ``like`` (1, T, D), on its device.
 
-    Cosine of all token states; what lies closer says the target in other words ("face tears red") and must not be kept.
+    Each is a standard normal draw scaled, as one vector of T D numbers, to a length between 0.8 and 1.2 times that of
+    ``like``: r of SPM's latent anchoring. Nothing is encoded: they lie where no prompt does, on purpose, so that what is held
+    there is held by the adapter as a whole and not by the words that someone thought of.
     """
-    if not len(neighbours):
-        return context
-    e = target.flatten(1)
-    most = torch.cosine_similarity(neighbours.flatten(1), e).max()
-    return context[torch.cosine_similarity(context.flatten(1), e) <= most]
+    noise = torch.randn(n, *like.shape[1:], generator=generator)
+    length = LENGTHS[0] + (LENGTHS[1] - LENGTHS[0]) * torch.rand(n, 1, 1, generator=generator)
+    scale = length * torch.linalg.vector_norm(like.cpu()) / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
+    out: Tensor = (noise * scale).to(like.device)
+    return out
 
 
 def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:

@@ -41,10 +41,6 @@ class Subject(Section):
     """The concept."""
     neighbours: tuple[str, ...] = ()
     """Its K neighbours, nearest first."""
-    phrasings: tuple[str, ...] = ()
-    """Prompts that name the target in other ways; only for methods that ask for them."""
-    context: tuple[str, ...] = ()
-    """Prompts that share words with names and name no concept; only for methods that ask for them."""
 
 
 class Job(Section):

@@ -144,6 +144,11 @@ class Mesh:
             if was_merged:
                 self.merge()
 
+    @property
+    def merged(self) -> bool:
+        """Whether the adapter is in the UNet's weights."""
+        return bool(self._originals)
+
     def merge(self) -> None:
         """Add the adapter to the UNet's weights. All or nothing; raises AdapterError when a merged weight is not finite."""
         if self._originals:

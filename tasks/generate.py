@@ -3,42 +3,69 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fade import progress
-from fade.errors import StorageError
+from fade.errors import AdapterError, StorageError, UsageError
 from fade.workshop import Workshop
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def generate(shop: Workshop, prompt: str, model: str, n: int, seed: int, out: Path) -> Path:
-    """``n`` pictures of ``prompt`` as one PNG grid; picture i starts from the noise of seed + i. Returns ``out``.
+@dataclass(frozen=True)
+class Drawn:
+    """The PNG grid, and how strongly the adapter acted (1 without a gate)."""
 
-    model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter.
+    path: Path
+    gate: float
+
+
+def generate(shop: Workshop, prompt: str, model: str, n: int, seed: int, out: Path, *, gate: bool = False) -> Drawn:
+    """``n`` pictures of ``prompt`` as one PNG grid; picture i starts from the noise of seed + i.
+
+    model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter. ``gate``: the adapter
+    acts as much as the prompt means its concept (fade/gate.py). Raises UsageError for a gate without an adapter.
     """
-    adapter = _adapter(model, shop.runs)
+    adapter = adapter_file(model, shop.runs)
+    if gate and adapter is None:
+        raise UsageError("the original model has no adapter to gate.", stage="generate", action="name an erased one with --model.")
 
     def told(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
 
-    base, mesh = shop.base, None
-    if adapter is not None:
-        from fade.mesh import Mesh
+    base, mesh, strength = shop.base, None, 1.0
+    with ExitStack() as stack:
+        if adapter is not None:
+            from fade.mesh import Mesh
 
-        mesh = Mesh.load(base, adapter)
-        mesh.merge()  # as in the evaluation, whose pictures the cache may hold
-    try:
+            mesh = Mesh.load(base, adapter)
+            stack.callback(mesh.remove)
+            mesh.merge()  # as in the evaluation, whose pictures the cache may hold
+            if gate:
+                from fade.gate import gated, gates
+
+                (strength,) = gates(base, [prompt], concept_of(adapter), shop.params.sampler.prompt)
+                stack.enter_context(gated(mesh, strength))
         pixels = base.decode(base.sample([prompt] * n, [seed + i for i in range(n)], shop.params.sampler, told))
-    finally:
-        if mesh is not None:
-            mesh.remove()
-    return save_grid(pixels, out)
+    return Drawn(save_grid(pixels, out), strength)
 
 
-def _adapter(model: str, runs: Path) -> Path | None:
+def concept_of(adapter: Path) -> str:
+    """The erased concept that an adapter's header names. Raises AdapterError when it names none."""
+    from fade.mesh import read_provenance
+
+    concept = read_provenance(adapter).get("concept", "")
+    if not concept:
+        raise AdapterError(f"{adapter}: its header names no concept.", stage="load adapter", action="use an adapter that `fade run` made.")
+    return concept
+
+
+def adapter_file(model: str, runs: Path) -> Path | None:
+    """The adapter of ``NAME/VERSION`` or of a path; None for ``base``."""
     if model == "base":
         return None
     if model.endswith(".safetensors"):

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 STAGE = "train"
 LATENTS = "latents.safetensors"
 CONFIG = "accelerate.json"
-CONTEXTS = 64
-"""Phrases that a method may draw its contexts from."""
 Watcher = Callable[[int, int, str], None]
 """Called with the steps done, the steps in all, and losses and speed as text."""
 
@@ -85,7 +83,7 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
     return Job(
         base=shop.base.path,
         base_sha256=shop.base.sha256,
-        subjects=tuple(_subject(shop, part) for part in hood.parts),
+        subjects=tuple(Subject(target=part.target, neighbours=tuple(part.neighbours)) for part in hood.parts),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
         latents=path,
@@ -95,24 +93,6 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
         train=params.train.model_copy(update={"steps": params.train.steps * len(hood.parts)}),
         provenance=provenance,
         out=shop.folder,
-    )
-
-
-def _subject(shop: Workshop, hood: Neighborhood) -> Subject:
-    """One target; said in other ways, and with phrases that share its words, for the methods that ask for them."""
-    from fade.concepts import prompts
-    from fade.methods import get_method
-    from fade.phrases import contexts, phrasings
-
-    params = shop.params
-    if not get_method(params.method.name, params.method.variant).needs_context:
-        return Subject(target=hood.target, neighbours=tuple(hood.neighbours))
-    shared = contexts(hood.target, hood.neighbours, shop.vocabulary.names, size=CONTEXTS, seed=params.train.seed)
-    return Subject(
-        target=hood.target,
-        neighbours=tuple(hood.neighbours),
-        phrasings=tuple(phrasings(params.sampler.prompt, hood.target)),
-        context=tuple(prompts(params.sampler.prompt, shared)),
     )
 
 

@@ -40,6 +40,14 @@ METRICS = (
     Metric("ssim_adj", "likeness, neighbours", "ssim.adjacent", "higher", "SSIM", "to the original's pictures of the same seed", 3),
     Metric("ssim_heldout", "likeness, held-out", "ssim.heldout", "higher", "SSIM", "to the original's pictures of the same seed", 3),
     Metric("ssim_rest", "likeness, rest", "ssim.rest", "higher", "SSIM", "to the original's pictures of the same seed", 3, main=True),
+    Metric("A_indirect", "A_indirect", "indirect.A_indirect", "higher", "%", "erased under other words, styles, word orders"),
+    Metric("A_adv", "A_adv", "attacks.A_adv", "higher", "%", "mean over the attacks of what each fails to bring back"),
+    Metric("A_adv_worst", "A_adv, worst", "attacks.A_adv_worst", "higher", "%", "the same for the attack that succeeds most"),
+    *(
+        Metric(f"attack_{name}", f"{name} succeeds", f"attacks.attacks.{name}.erased", "lower", "%", "pictures that show the target again")
+        for name in ("inversion", "tokens", "noised", "revival")
+    ),
+    Metric("ERR", "ERR", "err.ERR", "higher", "", "harmonic mean of forget, retain, adjacent, indirect, adversarial", 3, main=True),
     Metric("drift", "null drift", "numbers.null_drift", "lower", "", "squared change of the null prompt's prediction", 4, main=True),
 )
 COSTS = (

@@ -24,7 +24,7 @@ SHARED = (*CODE, "evaluation", "imaging.py", "neighborhood.py")
 """The source behind every cell, beside its method's own."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
 """What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
-_ELSEWHERE = {"bench", "checks", "data", "pretrain"}
+_ELSEWHERE = {"bench", "checks", "data", "pretrain", "purify"}
 _WITHOUT_EFFECT = {"evaluate": {"grid_images"}, "train": {"checkpoint_every", "deadline_seconds"}}
 
 

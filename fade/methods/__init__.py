@@ -53,14 +53,8 @@ class Batch:
     """(n_a,) the neighbour that each latent of x_adj shows."""
     replacement: Tensor
     """(1, T, D) the prompt of what takes the target's place; the null prompt when nothing does."""
-    phrased: Tensor
-    """(n_t, T, D) the target said in several ways, one for each latent of x; its plain prompt when the method asks for one only."""
-    x_context: Tensor
-    """(n_c, C, h, w) noisy latents of pictures of the target and its neighbours."""
-    t_context: Tensor
-    """(n_c,) their timesteps."""
-    context: Tensor
-    """(n_c, T, D) prompts that share words with names but name no concept; none unless the method asks for them."""
+    random: Tensor
+    """(n_t, T, D) random embeddings of the prompts' scale, one a latent of x; (0, T, D) for a method that asks for none."""
 
 
 Loss = Callable[[Predictor, Batch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
@@ -91,10 +85,10 @@ class Method:
     """``--set`` overrides that define the method (what it trains): they hold unless the user sets the same key."""
     takes_replacement: bool = False
     """Whether method.replacement means anything to it."""
-    needs_context: bool = False
-    """Whether its loss uses other phrasings of the target and prompts that share its words (Batch.phrased, Batch.context)."""
     takes_anchors: bool = False
     """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of a method that has none."""
+    needs_random: bool = False
+    """Whether the loss reads Batch.random."""
 
 
 _METHODS: dict[tuple[str, str], Method] = {}

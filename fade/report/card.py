@@ -60,7 +60,7 @@ def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: s
         "",
         "## Limits",
         "",
-        "- Measured on the prompts, seeds and judge of this run only. Paraphrases, other languages and attacks were not part of it.",
+        "- Measured on the prompts, seeds and judge of this run only. Other languages and attacks were not part of it.",
         "- The adapter is a file beside the base: whoever has the base can leave it out.",
         "- A target that turned into a neighbour counts as erased; see what it is judged to be, above.",
         "",

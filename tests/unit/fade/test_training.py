@@ -16,7 +16,7 @@ from fade import checkpoint, guard, methods
 from fade import job as files
 from fade.base import Base
 from fade.config import TrainConfig
-from fade.draws import Draws, farther, latent_names, rate, read_latents
+from fade.draws import Draws, latent_names, random_embeddings, rate, read_latents
 from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
 from fade.job import Job
 from fade.manifest import sha256_of
@@ -109,6 +109,24 @@ def test_a_batch_is_the_noised_latents_of_what_it_says(base, make_job):
     assert torch.equal(batch.neighbours, base.encode([f"a {n}" for n in NEIGHBOURS]))
 
 
+def test_random_embeddings_are_drawn_last_and_only_for_a_method_that_asks(base, make_job):
+    plain = draws_of(make_job(), base).batch(2)
+    batch = draws_of(make_job(method={"name": "spm", "variant": "latent-anchoring"}), base).batch(2)
+    assert plain.random.shape == (0, *batch.target.shape[1:]) and batch.random.shape == (2, *batch.target.shape[1:])
+    assert all(torch.equal(getattr(plain, name), getattr(batch, name)) for name in ("x", "t", "x_adj", "t_adj", "which"))
+    again = draws_of(make_job("again", method={"name": "spm", "variant": "latent-anchoring"}), base)
+    assert torch.equal(again.batch(2).random, batch.random)
+    assert not torch.equal(again.batch(3).random, batch.random) and not torch.equal(batch.random[0], batch.random[1])
+
+
+def test_random_embeddings_have_about_the_prompts_length_and_no_direction_of_their_own(base):
+    e = base.encode(["a panda"])
+    drawn = random_embeddings(e, 400, torch.Generator().manual_seed(0))
+    length = torch.linalg.vector_norm(drawn, dim=(1, 2)) / torch.linalg.vector_norm(e)
+    assert 0.8 <= length.min() < 0.81 and 1.19 < length.max() <= 1.2
+    assert torch.cosine_similarity(drawn.flatten(1), e.flatten(1)).mean().abs() < 0.01  # 1 / sqrt(400 * 512) = 0.002 a deviation
+
+
 @pytest.mark.parametrize(("n_a", "world", "accumulation"), [(10, 1, 1), (7, 1, 1), (3, 2, 1), (4, 2, 3)])
 def test_neighbours_take_turns(base, make_job, n_a, world, accumulation):
     draws = draws_of(make_job(train={"batch_neighbours": n_a, "gradient_accumulation": accumulation, "processes": world}), base)
@@ -135,26 +153,6 @@ def test_several_targets_take_turns_each_with_its_own_neighbours(base, make_job,
     assert [int(i) for step in (1, 3) for i in draws.batch(step).which] == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]  # 5 a step, in turn over both
     assert [len(batch.neighbours) for batch in draws.one_each()] == [5, 2]
     assert train(make_job(latents=path, subjects=subjects), base).exists()
-
-
-def test_prompts_of_context_and_other_phrasings_are_drawn_only_where_the_job_has_them(base, make_job):
-    plain, extra = make_job(), {"phrasings": ["a panda", "a photo of a panda"], "context": ["a rose", "a dog", "a panda"]}
-    asked = make_job(subjects=[{"target": "panda", "neighbours": NEIGHBOURS, **extra}])
-    batches = [draws_of(job, base).batch(step) for job in (plain, asked) for step in range(8)]
-    assert all(torch.equal(a.x, b.x) and torch.equal(a.t_adj, b.t_adj) for a, b in zip(batches[:8], batches[8:], strict=True))
-    assert all(len(b.context) == len(b.x_context) == 0 and torch.equal(b.phrased, b.target.expand(2, -1, -1)) for b in batches[:8])
-    assert all(b.context.shape[0] == len(b.x_context) == len(b.t_context) == 4 for b in batches[8:])
-    said = {tuple(row.flatten().tolist()) for b in batches[8:] for row in b.phrased}
-    assert said == {tuple(row.flatten().tolist()) for row in base.encode(extra["phrasings"])}
-    kept = {tuple(row.flatten().tolist()) for b in batches[8:] for row in b.context}
-    assert tuple(base.encode(["a panda"]).flatten().tolist()) not in kept  # the target itself is no context
-
-
-def test_what_lies_closer_than_the_nearest_neighbour_is_no_context():
-    e, near = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.8, 0.6]], [[0.0, 1.0]]])
-    context = torch.tensor([[[0.9, 0.1]], [[0.8, 0.6]], [[0.1, 0.9]], [[1.0, 0.0]]])
-    assert torch.equal(farther(context, e, near), context[1:3])
-    assert torch.equal(farther(context, e, near[:0]), context)
 
 
 def test_timesteps_cover_the_whole_schedule(base, make_job):

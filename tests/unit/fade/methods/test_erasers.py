@@ -12,7 +12,7 @@ from fade.errors import UsageError
 from fade.methods import get_method, known_methods, with_anchors
 from tests.unit.fade.methods.test_fade import N_A, N_T, Toy, at, make_batch, mean, squared
 
-WEIGHTS = {"erase_weight": 1.7, "adjacency_weight": 0.6, "guidance_weight": 2.3, "drift_weight": 1.9, "eta": 1.4}
+WEIGHTS = {"erase_weight": 1.7, "adjacency_weight": 0.6, "guidance_weight": 2.3, "drift_weight": 1.9, "eta": 1.4, "anchoring_weight": 3.1}
 
 
 def minus(a, b):
@@ -29,32 +29,6 @@ def literal_surgical(eps, b):
     everywhere = [*zip(b.x, b.t, strict=True), *zip(b.x_adj, b.t_adj, strict=True)]
     drift = [squared(at(eps, "student", x, t, null), at(eps, "teacher", x, t, null)) for x, t in everywhere]
     return mean(guidance), mean(drift)
-
-
-def literal_locality(eps, b, eta):
-    null, guidance = b.null[0], []
-    for x, t, said in zip(b.x, b.t, b.phrased, strict=True):
-        new = minus(at(eps, "student", x, t, said), at(eps, "student", x, t, null))
-        old = minus(at(eps, "teacher", x, t, b.target[0]), at(eps, "teacher", x, t, null))
-        guidance.append(squared(new, [[[-eta * v for v in row] for row in plane] for plane in old]))
-
-    def drift(xs, ts, prompts):
-        trios = zip(xs, ts, prompts, strict=True)
-        return mean(squared(at(eps, "student", x, t, c), at(eps, "teacher", x, t, c)) for x, t, c in trios)
-
-    n = len(b.x)
-    nulls = drift(torch.cat([b.x, b.x_adj[:n]]), torch.cat([b.t, b.t_adj[:n]]), [null] * 2 * n)
-    return mean(guidance), drift(b.x_adj, b.t_adj, b.neighbours[b.which]), drift(b.x_context, b.t_context, b.context), nulls
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_locality_equals_the_literal_one(seed):
-    eps, batch = Toy(), make_batch(seed)
-    loss, terms = get_method("locality", "guidance").loss(eps, batch, MethodConfig(**WEIGHTS, locality_weight=0.9))
-    parts = literal_locality(eps, batch, 1.4)
-    assert [terms[k].item() for k in ("guidance", "adjacency", "locality", "drift")] == pytest.approx(parts, rel=1e-12)
-    weights = (2.3, 0.6, 0.9, 1.9)
-    assert loss.item() == pytest.approx(sum(w * p for w, p in zip(weights, parts, strict=True)), rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -114,6 +88,24 @@ def test_esd_equals_the_literal_one(variant):
         each.append(squared(at(eps, "student", x, t, e), (empty - 1.4 * (old - empty)).tolist()))
     assert terms["erase"].item() == pytest.approx(mean(each), rel=1e-12)
     assert loss.item() == pytest.approx(1.7 * mean(each), rel=1e-12)
+
+
+def test_spm_equals_the_literal_one():
+    eps, batch = Toy(), make_batch(3)
+    loss, terms = get_method("spm", "latent-anchoring").loss(eps, batch, MethodConfig(**WEIGHTS))
+    e, null, erase, anchoring = batch.target[0], batch.null[0], [], []
+    for x, t, r in zip(batch.x, batch.t, batch.random, strict=True):
+        old, empty = (torch.tensor(at(eps, "teacher", x, t, c), dtype=torch.float64) for c in (e, null))
+        erase.append(squared(at(eps, "student", x, t, e), (empty - 1.4 * (old - empty)).tolist()))
+        anchoring.append(squared(at(eps, "student", x, t, r), at(eps, "teacher", x, t, r)))
+    assert terms["erase"].item() == pytest.approx(mean(erase), rel=1e-12)
+    assert terms["anchoring"].item() == pytest.approx(mean(anchoring), rel=1e-12)
+    assert loss.item() == pytest.approx(1.7 * mean(erase) + 3.1 * mean(anchoring), rel=1e-12)
+
+
+def test_spm_anchors_nothing_where_nothing_moved():
+    _, terms = get_method("spm", "latent-anchoring").loss(Toy(0.0), make_batch(3), MethodConfig())
+    assert terms["anchoring"].item() == 0
 
 
 def test_ablation_equals_the_literal_one_and_its_teacher_carries_no_gradient():
