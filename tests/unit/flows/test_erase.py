@@ -20,11 +20,11 @@ from flows.erase import Clock, keep_checks, reproduce, settle
 def test_the_command_of_the_report_asks_for_the_same_run(params_file: str) -> None:
     from fade.cli import app
 
-    said = reproduce("grinning face", ["train.steps=7", "sampler.prompt=a {concept}"], params_file)
+    said = reproduce(["grinning face", "panda"], ["train.steps=7", "sampler.prompt=a {concept}"], params_file)
     tool, command, *words = shlex.split(said)
     assert (tool, command) == ("fade", "run")
     asked = typer.main.get_command(app).commands["run"].make_context("run", words).params  # type: ignore[attr-defined]
-    assert (asked["target"], str(asked["params"])) == ("grinning face", params_file)
+    assert (list(asked["target"]), str(asked["params"])) == (["grinning face", "panda"], params_file)
     assert list(asked["set_"]) == ["train.steps=7", "sampler.prompt=a {concept}"]
 
 

@@ -16,7 +16,7 @@ import pytest
 from fade import job as files
 from fade import progress
 from fade.errors import CacheError, DivergedError, StorageError, TrainingError
-from fade.job import Job, write_json
+from fade.job import Job, Subject, write_json
 from fade.manifest import sha256_of
 from tasks.group import run_group, stop_group
 from tasks.train import CONFIG, command, environment, find_finished, launcher_config, run_job, threads, write_job
@@ -243,7 +243,7 @@ def test_what_another_job_left_is_put_aside(job, monkeypatch):
     finish(job)
     (job.out / files.CHECKPOINTS).mkdir()
     (job.out / "report.html").write_text("not ours")
-    other = job.model_copy(update={"target": "bear"})
+    other = job.model_copy(update={"subjects": (Subject(target="bear"),)})
     stand_in(monkeypatch, "raise SystemExit(1)")
     with pytest.raises(TrainingError):
         run_job(other)
@@ -251,7 +251,7 @@ def test_what_another_job_left_is_put_aside(job, monkeypatch):
     assert (aside / files.ADAPTER).read_bytes() == b"adapter"
     assert (aside / files.CHECKPOINTS).is_dir()
     assert (job.out / "report.html").exists()
-    assert json.loads((job.out / files.JOB).read_text())["target"] == "bear"
+    assert json.loads((job.out / files.JOB).read_text())["subjects"][0]["target"] == "bear"
 
 
 def test_the_trainers_own_error_is_raised(job, monkeypatch):
@@ -327,13 +327,14 @@ def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     shop = SimpleNamespace(params=params, base=base, studio=studio, folder=folder)
-    hood = SimpleNamespace(target="panda", neighbours=["koala", "bear"], heldout=["cat"], seed=10, images_per_concept=2)
+    part = SimpleNamespace(target="panda", neighbours=["koala", "bear"])
+    hood = SimpleNamespace(**vars(part), parts=(part,), heldout=["cat"], seed=10, images_per_concept=2)
     job = write_job(shop, hood, {"data_md5": "d.dir", "commit": "abc"})
     latents = load_file(str(job.latents))
-    assert latents["target"].shape == (2, 4, 8, 8)
-    assert latents["neighbours"].shape == (2, 2, 4, 8, 8)
+    assert latents["0.target"].shape == (2, 4, 8, 8)
+    assert latents["0.neighbours"].shape == (2, 2, 4, 8, 8)
     drawn = studio.draw(["a bear"], [10, 11])["a bear"].latents
-    assert (latents["neighbours"][1] == drawn).all()
+    assert (latents["0.neighbours"][1] == drawn).all()
     wanted = {"concept", "method", "variant", "neighbours", "heldout", "base_sha256", "params_sha256", "seed", "data_md5", "commit"}
     assert set(job.provenance) == wanted
     assert json.loads(job.provenance["heldout"]) == ["cat"]

@@ -106,8 +106,8 @@ def test_changed_code_is_another_cell(inputs: Inputs, code: Path, file: str) -> 
 
 def test_a_new_file_below_the_evaluation_is_another_cell(inputs: Inputs, code: Path) -> None:
     before = inputs()
-    (code / "evaluation" / "attacks").mkdir()
-    (code / "evaluation" / "attacks" / "prompt.py").write_text("x = 1\n")
+    (code / "evaluation" / "attacks" / "more").mkdir()
+    (code / "evaluation" / "attacks" / "more" / "prompt.py").write_text("x = 1\n")
     source_sha256.cache_clear()
     assert inputs()["code"] != before["code"]
 
