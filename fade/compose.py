@@ -20,7 +20,7 @@ from fade.manifest import sha256_of
 from fade.mesh import Mesh, read_adapter
 
 _STAGE = "compose"
-DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+DOWN = ".lora_A.weight"
 
 
 def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:

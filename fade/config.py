@@ -22,6 +22,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
+_IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 0.1, 0.25, 1, 2))
 SWEEP: dict[str, tuple[str, ...]] = {
     "default": (
         "train.lr=1e-3",
@@ -63,14 +64,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=1e-3 method.eta=3",
         "train.lr=5e-4 method.eta=3",
     ),
-    "uce": (
-        "method.identity_weight=0.5",
-        "method.identity_weight=4",
-        "method.identity_weight=0.1",
-        "method.identity_weight=0.25",
-        "method.identity_weight=1",
-        "method.identity_weight=2",
-    ),
+    "uce": _IDENTITY_WEIGHTS,
     "neighbours": (
         "train.lr=2e-3 method.adjacency_weight=50",
         "train.lr=2e-3 method.adjacency_weight=10",
@@ -79,14 +73,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=1e-3 method.adjacency_weight=10",
         "train.lr=1e-3 method.adjacency_weight=1",
     ),
-    "uce + neighbours": (
-        "method.identity_weight=0.5",
-        "method.identity_weight=4",
-        "method.identity_weight=0.1",
-        "method.identity_weight=0.25",
-        "method.identity_weight=1",
-        "method.identity_weight=2",
-    ),
+    "uce + neighbours": _IDENTITY_WEIGHTS,
 }
 """As many settings for every method; see BenchConfig.sweep."""
 

@@ -129,7 +129,7 @@ class Mesh:
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
         """Within it the UNet is the original model, bit for bit, merged or not."""
-        was_merged = bool(self._originals)
+        was_merged = self.merged
         if was_merged:
             self.unmerge()
         # peft's enable_adapters() also flips requires_grad, which must not happen between a forward and its backward.
@@ -151,7 +151,7 @@ class Mesh:
 
     def merge(self) -> None:
         """Add the adapter to the UNet's weights. All or nothing; raises AdapterError when a merged weight is not finite."""
-        if self._originals:
+        if self.merged:
             raise AdapterError("the adapter is merged already.", stage=_STAGE, action="call unmerge() first.")
         for name, layer in self._layers.items():
             self._originals[name] = layer.get_base_layer().weight.detach().clone()

@@ -17,18 +17,7 @@ from torch import Tensor
 from fade.config import PurifyConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from fade.base import Base
-
-
-@torch.no_grad()
-def to_latents(base: Base, pixels: np.ndarray) -> Tensor:
-    """Scaled latents (B, C, h, w) of pictures (B, H, W, 3), uint8: the mode of the autoencoder's posterior."""
-    x = torch.as_tensor(pixels).permute(0, 3, 1, 2).float().to(base.device) / 127.5 - 1
-    shift = getattr(base.vae.config, "shift_factor", None) or 0.0
-    latents: Tensor = (base.vae.encode(x).latent_dist.mode() - shift) * base.vae.config.scaling_factor
-    return latents
 
 
 @torch.no_grad()

@@ -17,8 +17,12 @@ HOME = Path(__file__).parent
 @cache
 def source_sha256(*names: str) -> str:
     """Hash of the named source files of this package; a folder stands for its modules."""
-    files = [file for name in names for file in (sorted((HOME / name).rglob("*.py")) if (HOME / name).is_dir() else [HOME / name])]
-    return fingerprint({file.relative_to(HOME).as_posix(): sha256_of(file) for file in files})
+    return fingerprint({file.relative_to(HOME).as_posix(): sha256_of(file) for file in source_files(*names)})
+
+
+def source_files(*names: str) -> list[Path]:
+    """The named source files of this package; a folder stands for its modules, those of its subfolders too."""
+    return [file for name in names for file in (sorted((HOME / name).rglob("*.py")) if (HOME / name).is_dir() else [HOME / name])]
 
 
 @cache

@@ -95,7 +95,12 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
     adapter, cost = _train(bench, shop, hood)
     with Meter(shop.base.unet, shop.base.device) as judge:
         judged = evaluate(shop, hood, adapter)
-    out = {"numbers": judged.numbers, "cost": {"train": cost, "judge": judge.facts()}, "made": made(bench, shop), "grid": None}
+    out: dict[str, Any] = {
+        "numbers": judged.numbers,
+        "cost": {"train": cost, "judge": judge.facts()},
+        "made": made(bench, shop),
+        "grid": None,
+    }
     if not bench.probing:
         return out
     with Meter(shop.base.unet, shop.base.device) as probing:

@@ -14,6 +14,7 @@ from fade.workshop import Workshop
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,16 @@ def save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> 
     for i, picture in enumerate(pixels):
         y, x = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
         sheet[y : y + height, x : x + width] = picture
+    return save_png(Image.fromarray(sheet), out, "generate")
+
+
+def save_png(picture: Image.Image, out: Path, stage: str) -> Path:
+    """Write a picture under a temporary name, then rename. Raises StorageError when it cannot be written."""
     part = out.with_name(f".{out.name}.{os.getpid()}.png")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sheet).save(part, format="PNG")
+        picture.save(part, format="PNG")
         os.replace(part, out)
     except OSError as error:
-        raise StorageError(
-            f"{out} cannot be written: {error.strerror}.", stage="generate", action="name another file with --out."
-        ) from error
+        raise StorageError(f"{out} cannot be written: {error.strerror}.", stage=stage, action="name another file with --out.") from error
     return out

@@ -5,7 +5,6 @@ This file's hash is part of every cell's key.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +49,7 @@ def _indirect(shop: Workshop, hood: Neighborhood, mesh: Mesh, sha256: str) -> di
     from fade.evaluation.indirect import evaluate_indirect
 
     config = shop.params.evaluate.model_copy(update={"indirect_images": shop.params.attack.indirect_images})
-    found = evaluate_indirect(shop.studio, mesh, sha256, hood.targets, shop.vocabulary, shop.judge, config)
-    return {**found, "A_indirect": None if math.isnan(found["A_indirect"]) else found["A_indirect"]}
+    return evaluate_indirect(shop.studio, mesh, sha256, hood.targets, shop.vocabulary, shop.judge, config)
 
 
 def _attack(shop: Workshop, target: str, mesh: Mesh) -> dict[str, Any]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade import progress
-from fade.errors import StorageError, UnknownNameError, UsageError
+from fade.errors import UnknownNameError, UsageError
 from fade.workshop import Workshop
-from tasks.generate import adapter_file, concept_of
+from tasks.generate import adapter_file, concept_of, save_png
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fade.base import Base
 
 STAGE = "purify"
 MOST_PIXELS = 40_000_000
@@ -40,7 +38,7 @@ def purify(shop: Workshop, picture: Path, model: str, concept: str | None, out: 
     concept = concept or concept_of(adapter)
     if concept not in shop.judge.labels:
         raise UnknownNameError("concept", concept, shop.judge.labels, stage=STAGE)
-    shown = _three(shop, fitted(pixels, side(shop.base)), adapter, concept)
+    shown = _three(shop, fitted(pixels, shop.base.picture_size), adapter, concept)
     odds, index = shop.judge(shown).numpy(), shop.judge.index(concept)
     from fade.evaluation.consistency import ssim
 
@@ -59,11 +57,11 @@ def _three(shop: Workshop, pixels: np.ndarray, adapter: Path, concept: str) -> n
 
     from fade.concepts import fill
     from fade.mesh import Mesh
-    from fade.purify import invert, regenerate, to_latents
+    from fade.purify import invert, regenerate
 
     base, sampler, config = shop.base, shop.params.sampler, shop.params.purify
     null, wanted = base.encode([sampler.negative_prompt]), base.encode([fill(sampler.prompt, concept)])
-    noisy = invert(base, to_latents(base, pixels), null, config)
+    noisy = invert(base, base.encode_pictures(pixels).to(base.device), null, config)
     progress.report(STAGE, 1, 3, "inverted")
     control = regenerate(base, noisy, null, config)
     progress.report(STAGE, 2, 3, "round trip of the original model")
@@ -74,11 +72,6 @@ def _three(shop: Workshop, pixels: np.ndarray, adapter: Path, concept: str) -> n
         mesh.remove()
     progress.report(STAGE, 3, 3, "drawn by the erased model")
     return np.concatenate([pixels, base.decode(control), base.decode(purified)])
-
-
-def side(base: Base) -> int:
-    """Width and height of the base's pictures, pixels."""
-    return int(base.latent_shape[-1] * 2 ** (len(base.vae.config.block_out_channels) - 1))
 
 
 def read_picture(path: Path) -> Any:
@@ -123,11 +116,4 @@ def save_panels(shown: np.ndarray, out: Path, zoom: int = 3, gap: int = 4) -> Pa
         left = gap + i * (wide + gap)
         pen.text((left, gap), name, fill="black")
         sheet.paste(Image.fromarray(panel).resize((wide, high), Image.Resampling.NEAREST), (left, gap + _CAPTION))
-    part = out.with_name(f".{out.name}.{os.getpid()}.png")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(part, format="PNG")
-        os.replace(part, out)
-    except OSError as error:
-        raise StorageError(f"{out} cannot be written: {error.strerror}.", stage=STAGE, action="name another file with --out.") from error
-    return out
+    return save_png(sheet, out, STAGE)

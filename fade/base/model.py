@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fade.base.directory import PIPELINE_PARTS, check_pipeline, directory_sha256, resolve
@@ -92,6 +93,28 @@ class Base:
     ) -> Tensor:
         """Clean latents (B, C, h, w), float32 on the CPU, one a prompt; the seed alone names a picture's initial noise."""
         return sample(self, prompts, seeds, sampler, on_batch)
+
+    @property
+    def picture_size(self) -> int:
+        """Width and height of one picture, pixels."""
+        return int(self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @torch.no_grad()
+    def encode_pictures(self, pixels: np.ndarray, batch_size: int = 64) -> Tensor:
+        """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on the CPU.
+
+        The mean of the autoencoder's posterior, hence without a draw; a picture of another size is resized to the model's own.
+        """
+        scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
+        size = (self.picture_size, self.picture_size)
+        out = []
+        for part in torch.from_numpy(pixels).split(batch_size):
+            x = part.permute(0, 3, 1, 2).float() / 127.5 - 1
+            if x.shape[-2:] != size:
+                x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+            mean = self.vae.encode(x.to(self.device)).latent_dist.mode()
+            out.append(((mean - shift) * scale).float().cpu())
+        return torch.cat(out)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch_size: int = 64) -> np.ndarray:

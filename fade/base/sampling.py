@@ -49,22 +49,40 @@ def sample(
         part = slice(start, start + sampler.batch_size)
         embeds = base.encode(prompts[part])
         null = base.encode([sampler.negative_prompt]).expand_as(embeds)
-        out.append(_solve(base, embeds, null, list(seeds[part]), sampler).float().cpu())
+        out.append(solve(base, embeds, null, list(seeds[part]), sampler).float().cpu())
         on_batch(min(start + sampler.batch_size, len(prompts)), len(prompts))
     return torch.cat(out)
 
 
-def _solve(base: Base, embeds: Tensor, null: Tensor, seeds: list[int], sampler: SamplerConfig) -> Tensor:
+def solve(
+    base: Base, embeds: Tensor, null: Tensor, seeds: Sequence[int], sampler: SamplerConfig, clean: Tensor | None = None, time: float = 1.0
+) -> Tensor:
+    """Clean latents (B, C, h, w) on the device, one a seed, under embeddings and null embeddings (B, T, D).
+
+    With ``clean``, latents (B, C, h, w) on the device, these are noised to the first time of the sampler that is not beyond the
+    share ``time`` of the schedule and denoised from there; when there is no such time they come back as they were.
+    """
     scheduler = make_scheduler(base.scheduler.config, sampler)
     scheduler.set_timesteps(sampler.steps, device=base.device)
-    x: Tensor = initial_noise(seeds, base.latent_shape).to(base.device) * scheduler.init_noise_sigma
+    times = scheduler.timesteps
+    start = initial_noise(seeds, base.latent_shape).to(base.device)
+    if clean is None:
+        x: Tensor = start * scheduler.init_noise_sigma
+    else:
+        begin = int((times > time * scheduler.config.num_train_timesteps).sum())
+        if begin == len(times):
+            return clean
+        if hasattr(scheduler, "set_begin_index"):  # all but DDIM, which needs none
+            scheduler.set_begin_index(begin)
+        times = times[begin:]
+        x = scheduler.add_noise(clean, start, times[:1].expand(len(clean)))
     guided = sampler.guidance_scale > 1
     both = torch.cat([null, embeds]) if guided else embeds
     # Ancestral solvers draw noise at each step; one generator a picture keeps it independent of the batch.
     extra: dict[str, Any] = {}
     if sampler.scheduler == "euler_ancestral":
         extra["generator"] = [torch.Generator().manual_seed(named_seed(s, "ancestral")) for s in seeds]
-    for t in scheduler.timesteps:
+    for t in times:
         inputs = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
         noise = base.predict_noise(inputs, t.expand(len(inputs)), both)
         if guided:

@@ -17,7 +17,7 @@ from fade.concepts import slug
 from fade.config import Params, fingerprint
 from fade.files import make_folder, write_whole
 from fade.job import CODE
-from fade.source import HOME, method_files, source_sha256
+from fade.source import method_files, source_files, source_sha256
 
 SCHEMA = 1
 SHARED = (*CODE, "evaluation", "imaging.py", "neighborhood.py")
@@ -57,8 +57,7 @@ def _named(key: str, files: tuple[str, ...]) -> bool:
 
 @cache
 def _text(files: tuple[str, ...]) -> str:
-    paths = [path for name in files for path in (sorted((HOME / name).rglob("*.py")) if (HOME / name).is_dir() else [HOME / name])]
-    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    return "\n".join(path.read_text(encoding="utf-8") for path in source_files(*files))
 
 
 def path_of(folder: Path, inputs: Mapping[str, Any]) -> Path:

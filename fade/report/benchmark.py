@@ -11,7 +11,7 @@ from fade.benchmark import tables
 from fade.benchmark.frontier import efficient
 from fade.report.canvas import DARK, LIGHT
 from fade.report.frontier import frontier_svg
-from fade.report.html import data_uri
+from fade.report.html import data_uri, templates
 
 AXES = ("erased, % (A_er)", "retained, % of the original")
 
@@ -38,25 +38,24 @@ def trade_offs(summary: Mapping[str, Any]) -> list[str]:
 
 def render_benchmark(summary: Mapping[str, Any], grids: Sequence[Mapping[str, Any]]) -> str:
     """The page. grids: see `grids_of`. Same input, same bytes."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     any_cell = bool(summary["arms"])
-    return environment.get_template("benchmark.html").render(
-        summary=summary,
-        light=LIGHT,
-        dark=DARK,
-        first=tables.main_table(summary) if any_cell else None,
-        rest=[tables.significance(summary), tables.cost_table(summary), tables.settings_table(summary)] if any_cell else [],
-        details=tables.metric_tables(summary) if any_cell else [],
-        by_target=[tables.target_table(summary, m["name"]) for m in summary["metrics"] if m["main"]] if any_cell else [],
-        figure=Markup(figure(summary)) if any_cell else "",
-        trade_offs=[Markup(svg) for svg in trade_offs(summary)],
-        grids=grids,
+    return (
+        templates()
+        .get_template("benchmark.html")
+        .render(
+            summary=summary,
+            light=LIGHT,
+            dark=DARK,
+            first=tables.main_table(summary) if any_cell else None,
+            rest=[tables.significance(summary), tables.cost_table(summary), tables.settings_table(summary)] if any_cell else [],
+            details=tables.metric_tables(summary) if any_cell else [],
+            by_target=[tables.target_table(summary, m["name"]) for m in summary["metrics"] if m["main"]] if any_cell else [],
+            figure=Markup(figure(summary)) if any_cell else "",
+            trade_offs=[Markup(svg) for svg in trade_offs(summary)],
+            grids=grids,
+        )
     )
 
 

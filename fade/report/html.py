@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,9 @@ from PIL import Image
 from fade.report.canvas import DARK, LIGHT, png
 from fade.report.charts import charts
 from fade.report.data import METRICS, ROLES, Pictures, Report
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
@@ -116,12 +119,7 @@ def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
     """The page. Same input, same bytes: it holds no clock of its own. ``drawn``: its pictures, see `draw`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = templates()
     environment.filters.update(number=number, seconds=seconds, cosine=lambda value: f"{value:.3f}", drift=lambda value: f"{value:.1e}")
     level, line = headline(report.result)
     return environment.get_template("report.html").render(
@@ -141,6 +139,14 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
         facts=lineage_facts(report.lineage),
         **(drawn or draw(report)),
     )
+
+
+def templates() -> Environment:
+    """The pages' templates; whatever is put into them is escaped, and a name that is not there is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def draw(report: Report, light: Mapping[str, Image.Image] | None = None) -> dict[str, Any]:

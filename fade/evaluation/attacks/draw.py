@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from fade.base import Base
-from fade.base.sampling import initial_noise, make_scheduler
+from fade.base.sampling import solve
 from fade.config import SamplerConfig
-from fade.seeds import named_seed
 
 
 class Meter:
@@ -79,37 +78,5 @@ def draw(
     for start in range(0, len(seeds), sampler.batch_size):
         part = slice(start, start + sampler.batch_size)
         given = None if clean is None else clean[part].to(base.device)
-        out.append(_solve(base, embeds[part], null.expand_as(embeds[part]), seeds[part], sampler, given, time).float().cpu())
+        out.append(solve(base, embeds[part], null.expand_as(embeds[part]), seeds[part], sampler, given, time).float().cpu())
     return torch.cat(out)
-
-
-def _solve(
-    base: Base, embeds: Tensor, null: Tensor, seeds: Sequence[int], sampler: SamplerConfig, clean: Tensor | None, time: float
-) -> Tensor:
-    scheduler = make_scheduler(base.scheduler.config, sampler)
-    scheduler.set_timesteps(sampler.steps, device=base.device)
-    times = scheduler.timesteps
-    noise = initial_noise(seeds, base.latent_shape).to(base.device)
-    if clean is None:
-        x: Tensor = noise * scheduler.init_noise_sigma
-    else:
-        begin = int((times > time * scheduler.config.num_train_timesteps).sum())
-        if begin == len(times):
-            return clean
-        if hasattr(scheduler, "set_begin_index"):  # all but DDIM, which needs none
-            scheduler.set_begin_index(begin)
-        times = times[begin:]
-        x = scheduler.add_noise(clean, noise, times[:1].expand(len(clean)))
-    guided = sampler.guidance_scale > 1
-    both = torch.cat([null, embeds]) if guided else embeds
-    extra: dict[str, Any] = {}
-    if sampler.scheduler == "euler_ancestral":
-        extra["generator"] = [torch.Generator().manual_seed(named_seed(s, "ancestral")) for s in seeds]
-    for t in times:
-        inputs = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
-        predicted = base.predict_noise(inputs, t.expand(len(inputs)), both)
-        if guided:
-            u, c = predicted.chunk(2)
-            predicted = u + sampler.guidance_scale * (c - u)
-        x = scheduler.step(predicted, t, x, return_dict=False, **extra)[0]
-    return x

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fade.base import Base
@@ -66,24 +65,6 @@ def real_latents(base: Base, folder: Path, concepts: Sequence[str]) -> dict[str,
     if missing := [name for name in concepts if name not in set(frame["concept"])]:
         what = f"{folder / MANIFEST} has no training picture of {missing[0]!r}."
         raise DataError(what, stage="attack", action="add one, or attack another concept.")
-    latents = encode(base, read_pictures([folder / name for name in frame["path"]]))
+    latents = base.encode_pictures(read_pictures([folder / name for name in frame["path"]]))
     owner = frame["concept"].to_numpy()
     return {name: latents[torch.from_numpy(np.flatnonzero(owner == name))] for name in concepts}
-
-
-@torch.no_grad()
-def encode(base: Base, pixels: np.ndarray, batch_size: int = 64) -> Tensor:
-    """The inverse of ``Base.decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on the CPU.
-
-    A picture of another size is resized to the model's own.
-    """
-    scale, shift = base.vae.config.scaling_factor, getattr(base.vae.config, "shift_factor", None) or 0.0
-    side = base.latent_shape[-1] * 2 ** (len(base.vae.config.block_out_channels) - 1)
-    out = []
-    for part in torch.from_numpy(pixels).split(batch_size):
-        x = part.permute(0, 3, 1, 2).float() / 127.5 - 1
-        if x.shape[-2:] != (side, side):
-            x = F.interpolate(x, size=(side, side), mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
-        mean = base.vae.encode(x.to(base.device)).latent_dist.mode()
-        out.append(((mean - shift) * scale).float().cpu())
-    return torch.cat(out)

@@ -7,7 +7,7 @@ import torch
 
 from fade.base import Base
 from fade.config import PurifyConfig
-from fade.purify import invert, reached, regenerate, to_latents
+from fade.purify import invert, reached, regenerate
 from tests.support import tiny_unet
 
 
@@ -54,4 +54,4 @@ def test_strength_is_a_share_of_the_way(base, latents):
 def test_a_picture_becomes_latents_of_the_base(base):
     import numpy as np
 
-    assert to_latents(base, np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, *base.latent_shape)
+    assert base.encode_pictures(np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, *base.latent_shape)

@@ -41,8 +41,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         for function in (source_sha256, method_files, record._text):
             function.cache_clear()
 
-    for module in (fade.source, record):
-        monkeypatch.setattr(module, "HOME", home)
+    monkeypatch.setattr(fade.source, "HOME", home)
     forget()
     yield home
     monkeypatch.undo()

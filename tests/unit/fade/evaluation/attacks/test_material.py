@@ -9,7 +9,7 @@ import torch
 
 from fade.errors import DataError, UnknownNameError
 from fade.evaluation.attacks import Subject
-from fade.evaluation.attacks.material import encode, gather, real_latents
+from fade.evaluation.attacks.material import gather, real_latents
 from fade.imaging import read_pictures
 from tests.datasets import make_dataset, write_manifest
 
@@ -34,7 +34,7 @@ def test_latents_are_those_of_the_training_pictures_in_order(subject: Subject, p
 
 def test_a_picture_of_another_size_is_resized(subject: Subject, pictures: Path) -> None:
     small = read_pictures([pictures / "noto/rose.png"])[:, :48, :32]
-    assert encode(subject.base, small).shape == (1, 4, 8, 8)
+    assert subject.base.encode_pictures(small).shape == (1, 4, 8, 8)
 
 
 def test_what_is_missing_is_named(subject: Subject, tmp_path: Path) -> None:
