@@ -26,11 +26,12 @@ DOWN = ".lora_A.weight"
 def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
     """Write the sum of the adapters to ``out``; its header names the parts. Returns its sha256. The UNet is left as it was.
 
-    Raises AdapterError for fewer than two adapters, one twice, or adapters of different bases.
+    Raises AdapterError for fewer than two adapters, a concept twice, or adapters of different bases.
     """
     read = [read_adapter(path) for path in paths]
     headers = [header for header, _ in read]
-    if len(paths) < 2 or len({header["concept"] for header in headers}) < len(paths):
+    concepts = [name for header in headers for name in header["concept"].split(TOGETHER)]
+    if len(paths) < 2 or len(set(concepts)) < len(concepts):
         what = f"{len(paths)} adapter(s) for {', '.join(repr(header['concept']) for header in headers)}."
         raise AdapterError(what, stage=_STAGE, action="name two or more adapters, each of another concept.")
     bases = {header["base_sha256"] for header in headers}

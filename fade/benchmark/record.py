@@ -20,8 +20,8 @@ from fade.job import CODE
 from fade.source import method_files, source_files, source_sha256
 
 SCHEMA = 1
-SHARED = (*CODE, "evaluation", "imaging.py", "neighborhood.py")
-"""The source behind every cell, beside its method's own."""
+SHARED = (*CODE, "evaluation", "evaluation/indirect.yaml", "imaging.py", "neighborhood.py")
+"""The source behind every cell, the indirect prompts with it, beside its method's own."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
 """What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
 _ELSEWHERE = {"bench", "checks", "data", "pretrain", "purify"}

@@ -20,6 +20,7 @@ def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: s
         "base_model": base_model,
         "tags": ["concept-erasure", "lora", "text-to-image", f"method:{result['method']}"],
     }
+    missing = "Other languages and attacks" if result.get("indirect") else "Paraphrases, other languages and attacks"
     parts = [
         "---",
         *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()),  # JSON is YAML
@@ -60,7 +61,7 @@ def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: s
         "",
         "## Limits",
         "",
-        "- Measured on the prompts, seeds and judge of this run only. Other languages and attacks were not part of it.",
+        f"- Measured on the prompts, seeds and judge of this run only. {missing} were not part of it.",
         "- The adapter is a file beside the base: whoever has the base can leave it out.",
         "- A target that turned into a neighbour counts as erased; see what it is judged to be, above.",
         "",

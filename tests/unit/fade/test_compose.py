@@ -62,7 +62,9 @@ def test_what_cannot_be_composed_is_said(tmp_path):
     one, _ = saved(tmp_path / "1.safetensors", "panda", config=MeshConfig(), seed=1)
     again, _ = saved(tmp_path / "2.safetensors", "panda", config=MeshConfig(), seed=2)
     foreign, _ = saved(tmp_path / "3.safetensors", "lemon", config=MeshConfig(), seed=3, base="c" * 64)
-    for parts, match in (([one], "two or more"), ([one, again], "each of another concept"), ([one, foreign], "different bases")):
+    both, _ = saved(tmp_path / "4.safetensors", "lemon + panda", config=MeshConfig(), seed=4)
+    twice = "each of another concept"
+    for parts, match in (([one], "two or more"), ([one, again], twice), ([one, both], twice), ([one, foreign], "different bases")):
         with pytest.raises(AdapterError, match=match):
             compose(tiny_unet(), parts, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()

@@ -95,7 +95,16 @@ def test_control_the_same_setting_is_in_the_key_of_the_method_that_reads_it(inpu
 
 
 @pytest.mark.parametrize(
-    "file", ["methods/esd.py", "methods/__init__.py", "training.py", "mesh.py", "evaluation/judge.py", "base/sampling.py"]
+    "file",
+    [
+        "methods/esd.py",
+        "methods/__init__.py",
+        "training.py",
+        "mesh.py",
+        "evaluation/judge.py",
+        "evaluation/indirect.yaml",
+        "base/sampling.py",
+    ],
 )
 def test_changed_code_is_another_cell(inputs: Inputs, code: Path, file: str) -> None:
     before = inputs()

@@ -39,6 +39,12 @@ def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_t
     assert "| neighbours, only measured | koala, bear |" in body and "neighbours, trained on" not in body
 
 
+def test_the_limits_say_whether_paraphrases_were_tried() -> None:
+    (_, without), (_, with_them) = parts(), parts(indirect={"A_indirect": 90.0})
+    assert "Paraphrases, other languages and attacks were not part of it" in without
+    assert "Other languages and attacks were not part of it" in with_them and "Paraphrases" not in with_them
+
+
 def test_a_hostile_name_stays_text() -> None:
     head, body = parts(target='a|b` <img src=x>\n# no: "heading"')
     assert head["library_name"] == "diffusers"
