@@ -65,6 +65,14 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=5e-4 method.eta=3",
     ),
     "uce": _IDENTITY_WEIGHTS,
+    "nullspace": (
+        "train.lr=0.05",
+        "train.lr=0.03",
+        "train.lr=0.1",
+        "train.lr=0.05 method.eta=0",
+        "train.lr=0.05 method.ridge=0.03",
+        "train.lr=0.05 mesh.rank=2 mesh.alpha=2",
+    ),
     "neighbours": (
         "train.lr=2e-3 method.adjacency_weight=50",
         "train.lr=2e-3 method.adjacency_weight=10",
@@ -194,11 +202,15 @@ class MethodConfig(Section):
     drift_weight: Weight = 1.0
     """lam of the surgical method: weight of the null prompt's drift."""
     eta: Weight = 1.0
-    """How far beyond the null prompt the target of ESD and SPM lies (negative guidance)."""
+    """How far beyond the null prompt the target of ESD, SPM and nullspace lies (negative guidance)."""
     anchoring_weight: Weight = 1000.0
     """lam of SPM's latent anchoring: how strongly the prediction under random embeddings is kept as it was."""
     identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """lam of UCE: how strongly every weight is kept as it was."""
+    words: Annotated[int, Field(ge=0)] = 400
+    """nullspace: how many words of the tokenizer's vocabulary, and as many pairs of them, are kept."""
+    ridge: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.003
+    """nullspace: how far the space may be from the very null space, in shares of the kept moment's mean eigenvalue."""
     replacement: str = ""
     """The concept that takes the target's place (surgical, uce); empty: the null prompt."""
     anchors: Literal["none", "neighbourhood"] = "none"

@@ -15,6 +15,7 @@ from fade.concepts import fill, prompts
 from fade.config import TrainConfig
 from fade.errors import DataError
 from fade.job import Job, Subject
+from fade.language import PHRASINGS, language
 from fade.manifest import sha256_of
 from fade.methods import Batch, get_method
 from fade.seeds import named_seed
@@ -68,7 +69,14 @@ class _SubjectDraws:
         self._null = base.encode([job.negative_prompt])
         self._r = base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
         self._a = base.encode(prompts(job.prompt, subject.neighbours)) if subject.neighbours else self._e[:0]
-        self._randoms = job.train.batch_target if get_method(job.method.name, job.method.variant).needs_random else 0
+        method = get_method(job.method.name, job.method.variant)
+        self._randoms = job.train.batch_target if method.needs_random else 0
+        self._language, self._phrasings = self._e[:0], self._e
+        if method.needs_language:
+            generator = torch.Generator().manual_seed(named_seed(job.train.seed, "language"))
+            spoken = language(base.tokenizer, job.prompt, job.method.words, {*job.unseen, subject.target}, generator)
+            self._language = base.encode(spoken) if spoken else self._language
+            self._phrasings = torch.cat([self._e, base.encode([fill(phrasing, subject.target) for phrasing in PHRASINGS])])
 
     def indices(self, step: int, micro: int, rank: int, world: int, own: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
         """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
@@ -94,7 +102,8 @@ class _SubjectDraws:
         random = random_embeddings(self._e, self._randoms, generator)  # last: what other methods draw stays what it was
         device, n_t = self._base.device, len(picked)
         x, t, which = x.to(device), t.to(device), which.to(device)
-        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], self._e, self._null, self._a, which, self._r, random)
+        said = (self._e, self._null, self._a, which, self._r, random, self._language, self._phrasings)
+        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], *said)
 
 
 def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -25,7 +25,7 @@ JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
 )
 """The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
 
-CODE = ("base", "checkpoint.py", "concepts.py", "draws.py", "mesh.py", "seeds.py", "training.py")
+CODE = ("base", "checkpoint.py", "concepts.py", "draws.py", "language.py", "mesh.py", "seeds.py", "training.py")
 """The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed loss is never answered
 from an old result."""
 LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
@@ -52,6 +52,8 @@ class Job(Section):
     """What ``Base.load(base).sha256`` must be."""
     subjects: tuple[Subject, ...] = Field(min_length=1)
     """The concepts to erase; with several, the steps take turns."""
+    unseen: tuple[str, ...] = ()
+    """Concepts by which the model will be judged and which no prompt of the training may name (methods that draw words)."""
     prompt: str
     """Template with the slot {concept}."""
     negative_prompt: str = ""

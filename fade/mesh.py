@@ -83,7 +83,21 @@ class Mesh:
 
     def parameters(self) -> list[nn.Parameter]:
         """The only weights that are trained, in a fixed order."""
-        return list(self.named_parameters().values())
+        return [parameter for parameter in self.named_parameters().values() if parameter.requires_grad]
+
+    @torch.no_grad()
+    def fix_down(self, rows: Tensor) -> None:
+        """Set every down projection to ``rows`` (rank, in) and train it no more.
+
+        Raises AdapterError when a layer takes another width: only the cross-attention's keys and values read the text.
+        """
+        for name, layer in self._layers.items():
+            down = layer.lora_A[ADAPTER].weight
+            if down.shape != rows.shape:
+                what = f"{name} takes {down.shape[1]} numbers at rank {down.shape[0]}, not {rows.shape[1]} at {rows.shape[0]}."
+                raise AdapterError(what, stage=_STAGE, action="set mesh.targets to [attn2.to_k,attn2.to_v].")
+            down.copy_(rows)
+            down.requires_grad_(False)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the adapter's weights on the CPU, float32, under their names in the file."""

@@ -126,6 +126,8 @@ class _Run:
     def __init__(self, job: Job, method: Method, accelerator: Accelerator, mesh: Mesh, draws: Draws) -> None:
         self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, mesh, draws
         self.config = job.train
+        if method.space is not None:  # before the optimiser: what is fixed is none of its business
+            mesh.fix_down(method.space(draws.one_each(), job.mesh.rank, job.method))
         adamw = torch.optim.AdamW(mesh.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         model, self.optimizer = accelerator.prepare(mesh.unet, adamw)
         self.model, self.predictor = model, Denoiser(model, mesh)

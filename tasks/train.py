@@ -84,6 +84,7 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
         base=shop.base.path,
         base_sha256=shop.base.sha256,
         subjects=tuple(Subject(target=part.target, neighbours=tuple(part.neighbours)) for part in hood.parts),
+        unseen=_unseen(shop, hood),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
         latents=path,
@@ -94,6 +95,15 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
         provenance=provenance,
         out=shop.folder,
     )
+
+
+def _unseen(shop: Workshop, hood: Neighborhood) -> tuple[str, ...]:
+    """All other concepts, for a method that draws words: none of them may come to its ears before it is judged by them."""
+    from fade.methods import get_method
+
+    if not get_method(shop.params.method.name, shop.params.method.variant).needs_language:
+        return ()
+    return tuple(name for name in shop.vocabulary.names if name not in {*hood.targets, *hood.neighbours})
 
 
 def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None, meanwhile: Callable[[], None] = lambda: None) -> Trained:

@@ -55,12 +55,18 @@ class Batch:
     """(1, T, D) the prompt of what takes the target's place; the null prompt when nothing does."""
     random: Tensor
     """(n_t, T, D) random embeddings of the prompts' scale, one a latent of x; (0, T, D) for a method that asks for none."""
+    language: Tensor
+    """(W, T, D) prompts of random words, for language at large; (0, T, D) for a method that asks for none."""
+    phrasings: Tensor
+    """(P, T, D) several ways to say the target; the target's prompt is the first, and the only one for a method that asks for none."""
 
 
 Loss = Callable[[Predictor, Batch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
 """The loss, a scalar that carries gradients, and its unweighted terms by name (detached scalars)."""
 Solve = Callable[["Mapping[str, Tensor]", "Sequence[Batch]", "MethodConfig"], "dict[str, Tensor]"]
 """The change (out, in) of each weight (out, in), by layer; one batch a target."""
+Space = Callable[["Sequence[Batch]", int, "MethodConfig"], "Tensor"]
+"""The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a target."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,10 @@ class Method:
     """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of a method that has none."""
     needs_random: bool = False
     """Whether the loss reads Batch.random."""
+    needs_language: bool = False
+    """Whether the space reads Batch.language and Batch.phrasings."""
+    space: Space | None = None
+    """Beside a loss: fixes the down projections, so that only the up projections are trained."""
 
 
 _METHODS: dict[tuple[str, str], Method] = {}

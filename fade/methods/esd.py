@@ -39,8 +39,6 @@ _TRAINED = {
     "u": ",".join([*(f"attn1.{name}" for name in _ATTENTION.split(",")), "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]),
     "x-strict": "attn2.to_k,attn2.to_v",
 }
-FREE = ("mesh.rank=16", "mesh.alpha=16", "train.weight_decay=0")
-"""Baselines change whole weights and shrink nothing: a rank of 16 takes the place of a full one, without decay."""
 _FREE = ("mesh.rank=16", "mesh.alpha=16", "train.weight_decay=0")  # the authors train whole weights and shrink nothing
 VARIANTS = [
     register(

@@ -280,3 +280,19 @@ def test_a_change_that_the_rank_holds_is_written_exactly_and_one_that_it_does_no
     assert all(torch.equal(mesh.base_weights()[name], before[name]) for name in changes)
     full = {name: torch.randn(weight.shape, generator=generator) for name, weight in mesh.base_weights().items()}
     assert mesh.write(full) > 0.1
+
+
+def test_a_fixed_down_projection_is_set_in_every_layer_and_trained_no_more():
+    unet = tiny_unet()
+    mesh = Mesh.insert(unet, MeshConfig(rank=2, alpha=2.0, targets=("attn2.to_k", "attn2.to_v")), seed=0)
+    rows = torch.randn(2, unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
+    mesh.fix_down(rows)
+    downs = {name: value for name, value in mesh.named_parameters().items() if ".lora_A." in name}
+    assert downs and all(torch.equal(value, rows) and not value.requires_grad for value in downs.values())
+    assert mesh.parameters() == [value for name, value in mesh.named_parameters().items() if ".lora_B." in name]
+
+
+def test_a_fixed_down_projection_needs_layers_that_read_the_text():
+    mesh = Mesh.insert(unet := tiny_unet(), MeshConfig(rank=1), seed=0)
+    with pytest.raises(AdapterError, match=r"to_q.*set mesh.targets to \[attn2.to_k,attn2.to_v\]"):
+        mesh.fix_down(torch.zeros(1, unet.config.cross_attention_dim + 1))

@@ -432,3 +432,35 @@ def test_the_command_writes_its_error_for_the_one_who_waits(tmp_path, capsys):
     error = revive(told["type"], told["what"], told["stage"], told["action"])
     assert type(error) is TrainingError
     assert str(error) in capsys.readouterr().err
+
+
+NULLSPACE = {"method": {"name": "nullspace", "variant": "guidance"}, "mesh": {"rank": 1, "targets": ["attn2.to_k", "attn2.to_v"]}}
+
+
+def test_a_method_with_a_space_trains_the_up_projections_alone(base, make_job):
+    job = make_job(**NULLSPACE, unseen=("tiger",))
+    state = load_file(train(job, base))
+    wanted = methods.get_method("nullspace", "guidance").space(draws_of(job, base).one_each(), 1, job.method)
+    for name, value in state.items():
+        assert torch.equal(value, wanted) if ".lora_A." in name else value.abs().max() > 0, name
+
+
+def test_words_are_drawn_without_what_is_judged_and_only_for_who_asks(base, make_job):
+    """The tiny tokenizer knows the names of animals: the target, and those that the job calls unseen, are never said."""
+    encoded = []
+
+    class Listening:
+        def __getattr__(self, name):
+            return getattr(base, name)
+
+        def encode(self, prompts):
+            encoded.extend(prompts)
+            return base.encode(prompts)
+
+    job = make_job(**NULLSPACE, unseen=("tiger", "lion"))
+    batch = draws_of(job, Listening()).one_each()[0]
+    assert len(batch.language) > 2 and len(batch.phrasings) == 4 and torch.equal(batch.phrasings[:1], batch.target)
+    spoken = encoded[-len(batch.language) - 3 : -3]
+    assert not {"a panda", "a tiger", "a lion"} & set(spoken) and "a koala" in spoken
+    plain = draws_of(make_job("plain"), base).one_each()[0]
+    assert len(plain.language) == 0 and torch.equal(plain.phrasings, plain.target)

@@ -1,0 +1,91 @@
+"""The space of the null-space method on states whose answer is known by hand, and what each variant leaves out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from fade.config import MethodConfig
+from fade.errors import TrainingError
+from fade.methods import get_method, known_methods
+from fade.methods.nullspace import space
+from tests.unit.fade.methods.test_fade import Toy, make_batch
+
+TINY = MethodConfig(ridge=1e-9)
+
+
+def states(*rows):
+    """One prompt of as many tokens as rows."""
+    return torch.tensor([rows], dtype=torch.float64)
+
+
+def batch(target, null, neighbours, language):
+    return dataclasses.replace(make_batch(), phrasings=target, null=null, neighbours=neighbours, language=language)
+
+
+HAND = batch(
+    states([3.0, 0, 0, 0], [3.0, 2.0, 0, 0], [3.0, 2.0, 5.0, 0]),  # shares its first axis with the neighbour, its third with a word
+    states([0, 0, 0, 1.0]),
+    states([4.0, 0, 0, 0]),
+    states([0, 0, 1.0, 0]),
+)
+
+
+def test_it_answers_to_what_only_the_target_has():
+    row = space([HAND], 1, TINY)
+    assert row.shape == (1, 4) and row.dtype == torch.float32
+    # (0, s, 0, 0), s such that the root mean square over (0, 2 s, 2 s) is 1
+    assert row[0].tolist() == pytest.approx([0, (3 / 8) ** 0.5, 0, 0], abs=1e-3)
+
+
+def test_a_side_that_is_left_out_is_not_kept():
+    """Without words the third axis is nobody's but the target's, without neighbours the first; the longer one wins each time."""
+    without_words = space([HAND], 2, TINY, words=False)
+    assert (without_words @ HAND.language[0, 0].float()).abs().max() > 0.1
+    assert (without_words @ HAND.neighbours[0, 0].float()).abs().max() < 1e-3
+    without_neighbours = space([HAND], 2, TINY, neighbours=False)
+    assert (without_neighbours @ HAND.neighbours[0, 0].float()).abs().max() > 0.1
+    assert (without_neighbours @ HAND.language[0, 0].float()).abs().max() < 1e-3
+    for rows in (without_words, without_neighbours):
+        assert (rows @ HAND.null[0, 0].float()).abs().max() < 1e-3  # the unconditional score, in every variant
+
+
+def test_a_large_ridge_gives_up_the_null_space_for_the_target():
+    """At the limit it is the target's own leading direction, whatever else answers to it."""
+    row = space([HAND], 1, MethodConfig(ridge=1e9))[0]
+    flat = HAND.phrasings[0]
+    leading = torch.linalg.eigh(flat.T @ flat)[1][:, -1]
+    assert abs(float(torch.nn.functional.cosine_similarity(row.double(), leading, dim=0))) == pytest.approx(1, abs=1e-5)
+
+
+def test_several_targets_share_the_rank_and_each_has_a_row():
+    other = dataclasses.replace(HAND, phrasings=states([0, 7.0, 0, 0]), neighbours=states([4.0, 0, 0, 0]))
+    rows = space([HAND, other], 3, TINY)
+    assert rows.shape == (3, 4)
+    assert torch.equal(rows[:2], space([HAND], 2, TINY)) and torch.equal(rows[2:], space([other], 1, TINY))
+    with pytest.raises(TrainingError, match=r"mesh.rank 1 is too low for 2 targets.*set mesh.rank and mesh.alpha to 2"):
+        space([HAND, other], 1, TINY)
+
+
+def test_a_vocabulary_without_words_leaves_the_neighbours():
+    alone = dataclasses.replace(HAND, language=HAND.language[:0])
+    assert torch.equal(space([alone], 1, TINY), space([HAND], 1, TINY, words=False))
+
+
+def test_the_sign_is_fixed():
+    row = space([HAND], 1, TINY)[0]
+    assert row[row.abs().argmax()] > 0
+
+
+def test_every_variant_leaves_out_just_what_it_says():
+    assert known_methods()["nullspace"] == ["guidance", "hinge", "words", "neighbours", "free"]
+    full, free, hinge = (get_method("nullspace", variant) for variant in ("guidance", "free", "hinge"))
+    assert free.space is None and full.space is hinge.space is space
+    eps, b = Toy(), make_batch(3)
+    assert full.loss(eps, b, MethodConfig())[0] == get_method("esd", "x").loss(eps, b, MethodConfig())[0] == free.loss(eps, b, MethodConfig())[0]
+    assert hinge.loss(eps, b, MethodConfig())[0] == get_method("fade", "paper").loss(eps, b, MethodConfig())[0] != full.loss(eps, b, MethodConfig())[0]
+    words, neighbours = get_method("nullspace", "words").space, get_method("nullspace", "neighbours").space
+    assert torch.equal(words([HAND], 1, TINY), space([HAND], 1, TINY, neighbours=False))
+    assert torch.equal(neighbours([HAND], 1, TINY), space([HAND], 1, TINY, words=False))
