@@ -167,7 +167,9 @@ def regenerate(base: Base, job: Job, step: int) -> Batch:
     (x, t), kept = made[0], made[1 + len(TEMPLATES) :]
     x_adj, t_adj = torch.cat([pair[0] for pair in kept]), torch.cat([pair[1] for pair in kept])
     which = torch.arange(len(names)).repeat_interleave(n)
-    return Batch(x, t, x_adj, t_adj, base.encode(wanted[:1]), null, base.encode(names), which, null, null[:0], null[:0], base.encode(wanted[:1]))
+    return Batch(
+        x, t, x_adj, t_adj, base.encode(wanted[:1]), null, base.encode(names), which, null, null[:0], null[:0], base.encode(wanted[:1])
+    )
 
 
 @torch.no_grad()

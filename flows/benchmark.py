@@ -72,8 +72,8 @@ def tune(asked: Asked) -> dict[str, Any]:
     """Try every method's settings on the tuning targets, keep the best in ``home/tuned.yaml``. Returns arm -> what was chosen."""
     out = {}
     with _opened(asked, "trials") as (bench, plan):
-        bench = replace(bench, probing=False)
         settings = bench.first.params.bench
+        bench = replace(bench, probing=False, overrides=(*settings.trial, *bench.overrides))
         made, seed = {"data_md5": bench.data_md5, "commit": bench.commit}, settings.seeds[0]
         for arm in plan.arms:
             tries = [tuple(setting) for setting in tries_of(arm, settings.sweep)]

@@ -25,7 +25,10 @@ def draw(seed=0, n=50, left_out=(), tokens=WORDS):
 
 
 def test_words_are_whole_plain_and_long_enough():
-    assert words_of(["red</w>", "re", "a</w>", "of</w>", "don't</w>", "7up</w>", "über</w>", "<|endoftext|>", "apple</w>"]) == ["apple", "red"]
+    assert words_of(["red</w>", "re", "a</w>", "of</w>", "don't</w>", "7up</w>", "über</w>", "<|endoftext|>", "apple</w>"]) == [
+        "apple",
+        "red",
+    ]
 
 
 def test_single_words_once_each_and_pairs():

@@ -84,8 +84,16 @@ def test_every_variant_leaves_out_just_what_it_says():
     full, free, hinge = (get_method("nullspace", variant) for variant in ("guidance", "free", "hinge"))
     assert free.space is None and full.space is hinge.space is space
     eps, b = Toy(), make_batch(3)
-    assert full.loss(eps, b, MethodConfig())[0] == get_method("esd", "x").loss(eps, b, MethodConfig())[0] == free.loss(eps, b, MethodConfig())[0]
-    assert hinge.loss(eps, b, MethodConfig())[0] == get_method("fade", "paper").loss(eps, b, MethodConfig())[0] != full.loss(eps, b, MethodConfig())[0]
+    assert (
+        full.loss(eps, b, MethodConfig())[0]
+        == get_method("esd", "x").loss(eps, b, MethodConfig())[0]
+        == free.loss(eps, b, MethodConfig())[0]
+    )
+    assert (
+        hinge.loss(eps, b, MethodConfig())[0]
+        == get_method("fade", "paper").loss(eps, b, MethodConfig())[0]
+        != full.loss(eps, b, MethodConfig())[0]
+    )
     words, neighbours = get_method("nullspace", "words").space, get_method("nullspace", "neighbours").space
     assert torch.equal(words([HAND], 1, TINY), space([HAND], 1, TINY, neighbours=False))
     assert torch.equal(neighbours([HAND], 1, TINY), space([HAND], 1, TINY, words=False))
