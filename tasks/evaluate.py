@@ -36,7 +36,8 @@ def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
 
     found = judge(shop, hood, adapter)
     method = shop.params.method
-    trained_on = not get_method(method.name, method.variant).takes_anchors or method.anchors == "neighbourhood"
+    known = get_method(method.name, method.variant)
+    trained_on = (known.needs_neighbours and not known.takes_anchors) or method.anchors == "neighbourhood"
     chosen = {"method": method.name, "variant": method.variant, "neighbours_trained": trained_on, "seed": shop.params.train.seed}
     numbers = {**found.numbers, **chosen}
     write_json(shop.folder / "evaluation.json", numbers)

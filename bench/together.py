@@ -1,0 +1,82 @@
+"""Do erasures of several concepts disturb one another? The same judged seeds under adapters made apart, in one training, and added up.
+
+Each target of a pair is judged, with its own neighbours, under four adapters: its own, one that was trained on both, the sum of
+the two that were trained apart, and, as the control, the other target's alone. Neither is a neighbour of the other.
+
+    python bench/together.py --pair "kissing cat + pear" --try "" --try "method.name=nullspace method.variant=guidance" \
+        --out bench/results/together.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fade.compose import compose
+from fade.concepts import TOGETHER
+from fade.config import load_params
+from fade.neighborhood import Neighborhood
+from fade.settings import resolve
+from fade.workshop import Workshop
+
+MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest")
+
+
+def made(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> tuple[Workshop, Neighborhood, Path]:
+    """An adapter that was trained on all ``targets`` in one run; a rank of one for each where a rank of one is the setting."""
+    from fade.training import train
+    from tasks.mine import mine
+    from tasks.train import write_job
+
+    room = [f"mesh.rank={len(targets)}", f"mesh.alpha={len(targets)}"] if "nullspace" in " ".join(overrides) else []
+    shop = Workshop(resolve(overrides=[*overrides, *room]), targets, first.runs)
+    for name in ("base", "judge", "encoder"):
+        shop.__dict__[name] = getattr(first, name)
+    hood = mine(shop)
+    return shop, hood, train(write_job(shop, hood, {}), base=shop.base)
+
+
+def pair(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for every target and adapter."""
+    from tasks.evaluate import judge
+
+    alone = {target: made(first, overrides, [target])[2] for target in targets}
+    shop, both, joint = made(first, overrides, targets)
+    summed = shop.folder / "summed.safetensors"
+    compose(shop.base.unet, list(alone.values()), summed)
+    rows = []
+    for part in both.parts:
+        other = next(path for target, path in alone.items() if target != part.target)
+        for how, adapter in {"alone": alone[part.target], "joint": joint, "summed": summed, "control": other}.items():
+            metrics = judge(shop, part, adapter).numbers["metrics"]
+            rows.append({"targets": list(targets), "overrides": list(overrides), "target": part.target, "adapter": how, "metrics": metrics})
+            print(f"{part.target:20} {how:8}", "  ".join(f"{k} {metrics[k]:5.1f}" for k in MEASURED), flush=True)
+    return rows
+
+
+def main() -> None:
+    """Every setting on every pair; a table as it goes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", dest="pairs", action="append", required=True, metavar="'A + B'")
+    parser.add_argument("--try", dest="tries", action="append", default=[], metavar="OVERRIDES")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=None)
+    asked = parser.parse_args()
+    pairs = [text.split(TOGETHER) for text in asked.pairs]
+    first = Workshop(load_params(), pairs[0][0], asked.runs_dir)
+    rows: list[dict[str, Any]] = []
+    for text in asked.tries or [""]:
+        for targets in pairs:
+            print(f"[{text or 'params.yaml'}] {TOGETHER.join(targets)}", flush=True)
+            rows += pair(first, shlex.split(text), targets)
+            if asked.out:  # after each: it may be interrupted
+                asked.out.parent.mkdir(parents=True, exist_ok=True)
+                asked.out.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
