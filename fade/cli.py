@@ -99,8 +99,19 @@ def _params(path: Path, overrides: list[str] | None, **named: Any) -> tuple[Para
     from fade.settings import method_overrides, resolve
 
     chosen = method_overrides(named.pop("method", None))
+    if named.pop("style", False):
+        chosen = [*resolve(path).styles.settings, *chosen]
     asked = [*chosen, *(f"{key.replace('__', '.')}={value}" for key, value in named.items() if value is not None), *(overrides or [])]
     return resolve(path, asked), asked
+
+
+def _styled(style: str | None, target: list[str] | None) -> bool:
+    """Whether a style is to be erased. Raises UsageError when a concept is named, too."""
+    from fade.errors import UsageError
+
+    if style is not None and target:
+        raise UsageError("--style and --target are both given.", stage="config", action="erase one of them, then compose the two.")
+    return style is not None
 
 
 def _prepare(params: Params, runs: Path, root: Path, verbose: bool = False) -> None:
@@ -153,6 +164,7 @@ def _bars(quiet: bool) -> Iterator[None]:
 @app.command(epilog='Example: fade run --target "panda" --target "lemon" --set train.steps=200')
 def run(
     target: Targets = None,
+    style: Annotated[str | None, typer.Option(help="Erase a style (noto) instead; --replacement then names another.")] = None,
     method: Annotated[str | None, typer.Option(help="NAME or NAME/VARIANT of the erasing method, see `fade methods`.")] = None,
     replacement: Annotated[str | None, typer.Option(help="The concept that takes the target's place (surgical).")] = None,
     anchors: Annotated[str | None, typer.Option(help="neighbourhood: give a method without neighbours FADE's.")] = None,
@@ -165,7 +177,7 @@ def run(
 ) -> None:
     """The main job: pull, validate, mine, train, evaluate, register."""
     named = {"method__replacement": replacement, "method__anchors": anchors, "train__seed": seed}
-    settings, asked = _params(params, set_, method=method, **named)
+    settings, asked = _params(params, set_, method=method, style=_styled(style, target), **named)
     _prepare(settings, runs_dir, params.parent, verbose)
     from flows import runtime
 
@@ -175,7 +187,7 @@ def run(
     with _bars(as_json):
         values = settings.model_dump(mode="json", by_alias=True)
         where = {"runs": str(runs_dir), "root": str(params.parent), "params_file": str(params)}
-        result = runtime.run(erase, target=target or ["panda"], params=values, overrides=asked, **where)
+        result = runtime.run(erase, target=[style] if style else target or ["panda"], params=values, overrides=asked, **where)
     if as_json:
         print(json.dumps(result, indent=2))
     else:

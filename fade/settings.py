@@ -21,6 +21,9 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
     if method.settings:
         params = load_params(path, [*method.settings, *overrides])
     label = f"{method.name}/{method.variant}"
+    if params.data.erase == "styles" and params.evaluate.indirect_images:
+        action = "set evaluate.indirect_images to 0."
+        raise ConfigError("indirect prompts are written for concepts; a style has none.", stage="config", action=action)
     if params.method.anchors != "none" and not method.takes_anchors:
         why = "has its neighbours already" if method.needs_neighbours else "takes none"
         raise ConfigError(f"method.anchors is set, but {label} {why}.", stage="config", action="leave method.anchors at none.")

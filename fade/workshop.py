@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fade.concepts import TOGETHER, Vocabulary, slug
+from fade.concepts import TOGETHER, Concept, Vocabulary, slug
 from fade.config import Params, fingerprint
 from fade.errors import BusyError
 from fade.files import make_folder, storage_error
@@ -49,7 +49,11 @@ class Workshop:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary.from_file(self.root / self.params.data.images / MANIFEST)
+        """What can be erased: the manifest's concepts, or its styles."""
+        whole = Vocabulary.from_file(self.root / self.params.data.images / MANIFEST)
+        if self.params.data.erase == "concepts":
+            return whole
+        return Vocabulary(tuple(Concept(style, family="") for style in whole.styles))
 
     @cached_property
     def base(self) -> Base:
@@ -72,7 +76,12 @@ class Workshop:
         return Judge(self.local(self.params.data.judge), self.base.device)
 
     def labels(self) -> list[str] | None:
-        """The judge's labels, without loading it; None when it is no local directory (it will say so itself)."""
+        """The concepts that the judge knows, without loading it.
+
+        None when it is no local directory (it will say so itself), and for a judge of styles, which knows none.
+        """
+        if self.params.data.erase == "styles":
+            return None
         config = Path(self.local(self.params.data.judge)) / "config.json"
         if not config.is_file():
             return None
@@ -93,7 +102,7 @@ class Workshop:
         names: Sequence[str] = self.vocabulary.names
         models = [self.base.sha256, self.judge.sha256, self.encoder.sha256]
         params = self.params.model_dump(
-            mode="json", by_alias=True, exclude={"attack", "bench", "checks", "pretrain", "purify", "register_"}
+            mode="json", by_alias=True, exclude={"attack", "bench", "checks", "pretrain", "purify", "register_", "styles"}
         )
         return fingerprint({"target": self.target, "params": params, "models": models, "names": names})
 

@@ -9,6 +9,8 @@ import pytest
 from fade.concepts import Concept, Vocabulary
 from fade.errors import ConfigError, UnknownNameError
 from fade.settings import check_target, method_overrides, resolve
+from fade.workshop import Workshop
+from tests.datasets import make_dataset
 
 PARAMS = Path(__file__).resolve().parents[3] / "params.yaml"
 VOCABULARY = Vocabulary(tuple(Concept(n, "animals") for n in ("panda", "bear", "koala")))
@@ -61,3 +63,27 @@ def test_a_replacement_is_another_concept_of_the_vocabulary():
         check_target(asked("surgical", "method.replacement=baer"), "panda", VOCABULARY)
     with pytest.raises(UnknownNameError, match="target"):
         check_target(asked("surgical"), "pandda", VOCABULARY)
+
+
+def test_a_style_has_its_own_judge_prompt_and_neighbourhood_and_the_user_wins():
+    settings = resolve(PARAMS).styles.settings
+    styled = asked("surgical", *settings, "neighborhood.k=2")
+    assert (styled.data.erase, styled.data.judge, styled.neighborhood.k) == ("styles", "data/judge/styles", 2)
+    assert styled.sampler.prompt == "a panda in the {concept} style"
+
+
+def test_indirect_prompts_are_refused_for_a_style():
+    with pytest.raises(ConfigError, match="a style has none.*evaluate.indirect_images to 0"):
+        asked("surgical", *resolve(PARAMS).styles.settings, "evaluate.indirect_images=4")
+
+
+def test_a_style_is_looked_up_among_the_styles(tmp_path):
+    make_dataset(tmp_path / "images")
+    params = resolve(PARAMS, [*resolve(PARAMS).styles.settings, f"data.images={tmp_path / 'images'}"])
+    shop = Workshop(params, "noto", tmp_path)
+    concepts = Workshop(resolve(PARAMS, [f"data.images={tmp_path / 'images'}"]), "panda", tmp_path).vocabulary
+    assert shop.vocabulary.names == concepts.styles and len(concepts.styles) > 1
+    assert shop.labels() is None
+    check_target(params, concepts.styles[0], shop.vocabulary)
+    with pytest.raises(UnknownNameError):
+        check_target(params, concepts.names[0], shop.vocabulary)
