@@ -212,6 +212,9 @@ def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
                 values |= {f"{prefix}{key}.lo": interval[0], f"{prefix}{key}.hi": interval[1]}
     consistency = result.get("spatial_consistency") or {}
     values |= {f"spatial_consistency.{k}": v for k, v in consistency.items() if k in {"mean", "lo", "hi"}}
+    for block in ("target_probability", "clip_score", "frechet"):
+        values |= {f"{block}.{k}": v for k, v in (result.get(block) or {}).items() if not k.startswith("n")}
+    values |= {"null_drift": result.get("null_drift"), "A_indirect": (result.get("indirect") or {}).get("A_indirect")}
     return {k: float(v) for k, v in values.items() if _is_number(v)}
 
 

@@ -19,7 +19,7 @@ import pytest
 from fade.config import Params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError, UnknownNameError, UsageError
 from fade.manifest import COLUMNS
-from tasks.register import register, register_pending, register_task
+from tasks.register import _final_metrics, register, register_pending, register_task
 from tasks.tracking import connect, flat, open_run, redacted
 from tasks.versions import all_versions, load_version, model_name
 from tests.unit.fade.report import samples
@@ -300,3 +300,28 @@ def test_small_parts() -> None:
     assert flat({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "d": [1]}
     assert model_name("fade", "Grinning cat") == "fade-grinning-cat"
     assert model_name("fade", "犬") != model_name("fade", "猫")
+
+
+def test_what_the_evaluation_measures_beside_accuracy_is_logged_and_what_it_did_not_is_left_out() -> None:
+    result = {
+        "metrics": {"A_er": 100.0, "A_heldout": None},
+        "base_metrics": {"A_tar": 90.0},
+        "target_probability": {"base": 0.9, "erased": 0.1},
+        "clip_score": {"base": 30.0, "erased": 29.0, "n": 8},
+        "frechet": {"rest": 1.5, "crossed": None, "floor": 1.0, "n": 8, "n_half": 4},
+        "null_drift": 0.0001,
+        "indirect": {"A_indirect": 75.0},
+    }
+    assert _final_metrics(result) == {
+        "A_er": 100.0,
+        "base.A_tar": 90.0,
+        "target_probability.base": 0.9,
+        "target_probability.erased": 0.1,
+        "clip_score.base": 30.0,
+        "clip_score.erased": 29.0,
+        "frechet.rest": 1.5,
+        "frechet.floor": 1.0,
+        "null_drift": 0.0001,
+        "A_indirect": 75.0,
+    }
+    assert "A_indirect" not in _final_metrics({"metrics": {}, "base_metrics": {}})
