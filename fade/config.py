@@ -34,6 +34,12 @@ SWEEP: dict[str, tuple[str, ...]] = {
     "surgical": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=5e-4", "train.lr=1e-3 method.drift_weight=10"),
     "esd": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=5e-4", "train.lr=1e-3 method.eta=3"),
     "ablation": ("train.lr=5e-4", "train.lr=2e-4", "train.lr=1e-4", "train.lr=2e-4 train.steps=125"),
+    "spm": (
+        "train.lr=1e-3 train.steps=500",
+        "train.lr=3e-3 train.steps=500",
+        "train.lr=3e-3 train.steps=500 method.anchoring_weight=100",
+        "train.lr=3e-3 train.steps=500 method.eta=3",
+    ),
     "uce": ("method.identity_weight=0.5", "method.identity_weight=4", "method.identity_weight=0.1", "method.identity_weight=1"),
     "nullspace": ("train.lr=0.05", "train.lr=0.03", "train.lr=0.1", "train.lr=0.05 method.eta=0"),
     "neighbours": (
