@@ -60,7 +60,7 @@ def main() -> None:
     if reported := sorted(set(asked.targets) & set(REPORTED)):
         parser.error(f"{', '.join(reported)}: reported targets are never tuned on; choose others.")
     first = Workshop(load_params(), asked.targets[0], asked.runs_dir)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for text in asked.tries or [""]:
         some = []
         for target in asked.targets:
