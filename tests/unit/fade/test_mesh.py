@@ -294,5 +294,5 @@ def test_a_fixed_down_projection_is_set_in_every_layer_and_trained_no_more():
 
 def test_a_fixed_down_projection_needs_layers_that_read_the_text():
     mesh = Mesh.insert(unet := tiny_unet(), MeshConfig(rank=1), seed=0)
-    with pytest.raises(AdapterError, match=r"to_q.*set mesh.targets to \[attn2.to_k,attn2.to_v\]"):
+    with pytest.raises(AdapterError, match=r"proj_in.*set mesh.targets to \[attn2.to_k,attn2.to_v\]"):
         mesh.fix_down(torch.zeros(1, unet.config.cross_attention_dim + 1))
