@@ -19,6 +19,7 @@ from typing import Any
 from fade.compose import compose
 from fade.concepts import TOGETHER
 from fade.config import load_params
+from fade.methods import get_method
 from fade.neighborhood import Neighborhood
 from fade.settings import resolve
 from fade.workshop import Workshop
@@ -27,15 +28,15 @@ MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest")
 
 
 def made(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> tuple[Workshop, Neighborhood, Path]:
-    """An adapter that was trained on all ``targets`` in one run; a rank of one for each where a rank of one is the setting."""
+    """An adapter that was trained on all ``targets`` in one run, at a rank of one for each where a method's space needs it."""
     from fade.training import train
     from tasks.mine import mine
     from tasks.train import write_job
 
-    room = [f"mesh.rank={len(targets)}", f"mesh.alpha={len(targets)}"] if "nullspace" in " ".join(overrides) else []
-    shop = Workshop(resolve(overrides=[*overrides, *room]), targets, first.runs)
-    for name in ("base", "judge", "encoder"):
-        shop.__dict__[name] = getattr(first, name)
+    params = resolve(overrides=overrides)
+    if get_method(params.method.name, params.method.variant).space is not None:
+        params = resolve(overrides=[*overrides, f"mesh.rank={len(targets)}", f"mesh.alpha={len(targets)}"])
+    shop = first.beside(params, targets)
     hood = mine(shop)
     return shop, hood, train(write_job(shop, hood, {}), base=shop.base)
 

@@ -27,16 +27,14 @@ ROLES = ("adjacent", "heldout", "rest")
 """Whose pictures' likeness (SSIM) to the original model's is kept too: it moves long before an accuracy does."""
 
 
-def cell(first: Workshop, overrides: list[str], target: str, runs: Path) -> dict[str, Any]:
+def cell(first: Workshop, overrides: list[str], target: str) -> dict[str, Any]:
     """Mine, train and judge one target with one setting; the models are those of ``first``."""
     from fade.training import train
     from tasks.evaluate import evaluate
     from tasks.mine import mine
     from tasks.train import write_job
 
-    shop = Workshop(resolve(overrides=overrides), target, runs)
-    for name in ("base", "judge", "encoder"):
-        shop.__dict__[name] = getattr(first, name)
+    shop = first.beside(resolve(overrides=overrides), target)
     hood = mine(shop)
     start = time.perf_counter()
     adapter = train(write_job(shop, hood, {}), base=shop.base)
@@ -64,7 +62,7 @@ def main() -> None:
     for text in asked.tries or [""]:
         some = []
         for target in asked.targets:
-            row = cell(first, shlex.split(text), target, asked.runs_dir)
+            row = cell(first, shlex.split(text), target)
             some.append(row)
             m, kept = row["metrics"], row["kept"]
             parts = "  ".join(f"{k[2:]} {m[k]:5.1f} ({kept[k]:5.1f} % kept)" for k in kept)

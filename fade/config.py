@@ -22,6 +22,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
+_IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 0.1, 1))
 SWEEP: dict[str, tuple[str, ...]] = {
     "default": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=4e-3", "train.lr=2e-3 train.steps=125"),
     "fade/paper": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=2e-3 method.erase_weight=8", "train.lr=2e-3 method.adjacency_weight=20"),
@@ -40,7 +41,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=3e-3 train.steps=500 method.anchoring_weight=100",
         "train.lr=3e-3 train.steps=500 method.eta=3",
     ),
-    "uce": ("method.identity_weight=0.5", "method.identity_weight=4", "method.identity_weight=0.1", "method.identity_weight=1"),
+    "uce": _IDENTITY_WEIGHTS,
     "nullspace": ("train.lr=0.05", "train.lr=0.03", "train.lr=0.1", "train.lr=0.05 method.eta=0"),
     "neighbours": (
         "train.lr=2e-3 method.adjacency_weight=50",
@@ -48,12 +49,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=1e-3 method.adjacency_weight=50",
         "train.lr=1e-3 method.adjacency_weight=10",
     ),
-    "uce + neighbours": (
-        "method.identity_weight=0.5",
-        "method.identity_weight=4",
-        "method.identity_weight=0.1",
-        "method.identity_weight=1",
-    ),
+    "uce + neighbours": _IDENTITY_WEIGHTS,
 }
 """As many settings for every method; see BenchConfig.sweep."""
 

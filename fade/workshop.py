@@ -36,6 +36,13 @@ class Workshop:
         self.targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target))
         self.target = TOGETHER.join(self.targets)
 
+    def beside(self, params: Params, target: str | Sequence[str]) -> Workshop:
+        """A workshop of other parameters and targets around the models that are loaded here; they must name the same models and data."""
+        shop = Workshop(params, target, self.runs, self.root)
+        for name in ("base", "judge", "encoder", "vocabulary"):
+            shop.__dict__[name] = getattr(self, name)
+        return shop
+
     def local(self, where: str) -> str:
         """A model directory relative to the project's root; a hub id stays as it is."""
         inside = self.root / where

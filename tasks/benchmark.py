@@ -88,7 +88,7 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
     from tasks.evaluate import evaluate
     from tasks.mine import mine
 
-    shop = _shop(bench.first, params, cell.target)
+    shop = bench.first.beside(params, cell.target)
     if shop.base.sha256 != inputs["sources"]["base"]:
         raise DataError("the base changed while the benchmark went on.", stage="bench", action="leave the data alone; run it again.")
     hood = mine(shop)
@@ -109,14 +109,6 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
     if cell.seed == bench.first.params.bench.seeds[0]:
         out["grid"] = _keep_grid(bench, inputs, hood, judged.pictures)
     return {**blocks, **out}
-
-
-def _shop(first: Workshop, params: Params, target: str) -> Workshop:
-    """A workshop of its own settings around the models that are loaded already."""
-    shop = Workshop(params, target, first.runs, first.root)
-    for name in ("base", "judge", "encoder", "vocabulary"):
-        shop.__dict__[name] = getattr(first, name)
-    return shop
 
 
 def _train(bench: Bench, shop: Workshop, hood: Neighborhood) -> tuple[Path, dict[str, Any]]:

@@ -103,7 +103,8 @@ def _unseen(shop: Workshop, hood: Neighborhood) -> tuple[str, ...]:
 
     if not get_method(shop.params.method.name, shop.params.method.variant).needs_language:
         return ()
-    return tuple(name for name in shop.vocabulary.names if name not in {*hood.targets, *hood.neighbours})
+    known = {*hood.targets, *hood.neighbours}
+    return tuple(name for name in shop.vocabulary.names if name not in known)
 
 
 def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None, meanwhile: Callable[[], None] = lambda: None) -> Trained:

@@ -60,3 +60,9 @@ def test_bad_usage_exits_with_2_and_a_sentence(repo: Path, args: list[str]) -> N
     done = fade(repo, *args)
     assert done.returncode == 2 and done.stderr.startswith("error ") and "Traceback" not in done.stderr, done.stderr
     assert done.stdout == ""
+
+
+def test_a_style_and_a_concept_are_not_erased_in_one_run(repo: Path) -> None:
+    done = fade(repo, "run", "--style", "noto", "--target", "panda")
+    assert done.returncode == 2
+    assert "--style and --target are both given" in done.stderr and "compose" in done.stderr
