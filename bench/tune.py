@@ -4,6 +4,8 @@ Each --try is one setting: overrides of params.yaml, separated by blanks; an emp
 targets of bench/targets.py are refused.
 
     python bench/tune.py --try "" --try "train.lr=1e-3 method.adjacency_weight=10" --out bench/results/tuning.json
+
+--probe attacks every model too, and asks it by indirect prompts: A_adv, each attack's success, A_indirect and ERR.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ ROLES = ("adjacent", "heldout", "rest")
 """Whose pictures' likeness (SSIM) to the original model's is kept too: it moves long before an accuracy does."""
 
 
-def cell(first: Workshop, overrides: list[str], target: str) -> dict[str, Any]:
-    """Mine, train and judge one target with one setting; the models are those of ``first``."""
+def cell(first: Workshop, overrides: list[str], target: str, attacked: bool) -> dict[str, Any]:
+    """Mine, train, judge and, if asked, attack one target with one setting; the models are those of ``first``."""
     from fade.training import train
     from tasks.evaluate import evaluate
     from tasks.mine import mine
+    from tasks.probe import probe
     from tasks.train import write_job
 
     shop = first.beside(resolve(overrides=overrides), target)
@@ -44,13 +47,19 @@ def cell(first: Workshop, overrides: list[str], target: str) -> dict[str, Any]:
     picked = {k: numbers[k] for k in ("metrics", "base_metrics", "neighbours", "heldout", "confusion")}
     ssim = {role: float(np.mean([r["ssim"] for r in numbers["per_concept"] if r["role"] == role])) for role in ROLES}
     how = {"overrides": overrides, "clip_sha256": shop.encoder.sha256, "train_seconds": round(seconds, 1)}
-    return {"target": target, **how, "kept": kept, "ssim": ssim, **picked}
+    row = {"target": target, **how, "kept": kept, "ssim": ssim, **picked}
+    if attacked:
+        blocks = probe(shop, hood, adapter, numbers)
+        row["attacks"] = {name: arm["erased"] for name, arm in blocks["attacks"]["attacks"].items()}
+        row["robust"] = {"A_adv": blocks["attacks"]["A_adv"], "A_indirect": blocks["indirect"]["A_indirect"], "ERR": blocks["err"]["ERR"]}
+    return row
 
 
 def main() -> None:
     """Every setting on every tuning target; a table as it goes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="OVERRIDES")
+    parser.add_argument("--probe", action="store_true", help="attack every model too")
     parser.add_argument("--targets", nargs="*", default=list(TUNING))
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=None)
@@ -62,7 +71,7 @@ def main() -> None:
     for text in asked.tries or [""]:
         some = []
         for target in asked.targets:
-            row = cell(first, shlex.split(text), target)
+            row = cell(first, shlex.split(text), target, asked.probe)
             some.append(row)
             m, kept = row["metrics"], row["kept"]
             parts = "  ".join(f"{k[2:]} {m[k]:5.1f} ({kept[k]:5.1f} % kept)" for k in kept)
@@ -70,6 +79,10 @@ def main() -> None:
             print(
                 f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  SSIM {alike}  {row['train_seconds']:5.1f} s", flush=True
             )
+            if asked.probe:
+                said = "  ".join(f"{name} {value:.0f}" for name, value in row["attacks"].items())
+                robust = row["robust"]
+                print(f"{'':16} A_adv {robust['A_adv']:.1f} ({said})  A_indirect {robust['A_indirect']:.1f}  ERR {robust['ERR']:.3f}", flush=True)
             if asked.out:  # after each: a sweep may be interrupted
                 asked.out.parent.mkdir(parents=True, exist_ok=True)
                 asked.out.write_text(json.dumps({"rows": rows + some}, indent=2) + "\n", encoding="utf-8")
