@@ -22,7 +22,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
-_IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 0.1, 1))
+_IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 16, 64))
 SWEEP: dict[str, tuple[str, ...]] = {
     "default": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=4e-3", "train.lr=2e-3 train.steps=125"),
     "fade/paper": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=2e-3 method.erase_weight=8", "train.lr=2e-3 method.adjacency_weight=20"),
@@ -32,17 +32,17 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=5e-4 train.steps=250 train.warmup=250",
         "train.lr=2e-3 train.steps=250 train.warmup=250",
     ),
-    "surgical": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=5e-4", "train.lr=1e-3 method.drift_weight=10"),
-    "esd": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=5e-4", "train.lr=1e-3 method.eta=3"),
+    "surgical": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=4e-3", "train.lr=2e-3 train.steps=500"),
+    "esd": ("train.lr=1e-3", "train.lr=5e-4", "train.lr=2e-4", "train.lr=5e-4 train.steps=125"),
     "ablation": ("train.lr=5e-4", "train.lr=2e-4", "train.lr=1e-4", "train.lr=2e-4 train.steps=125"),
     "spm": (
-        "train.lr=1e-3 train.steps=500",
-        "train.lr=3e-3 train.steps=500",
         "train.lr=3e-3 train.steps=500 method.anchoring_weight=100",
-        "train.lr=3e-3 train.steps=500 method.eta=3",
+        "train.lr=3e-3 train.steps=500 method.anchoring_weight=10",
+        "train.lr=3e-3 train.steps=500 method.anchoring_weight=100 method.eta=3",
+        "train.lr=1e-3 train.steps=500 method.anchoring_weight=10",
     ),
     "uce": _IDENTITY_WEIGHTS,
-    "nullspace": ("train.lr=0.05", "train.lr=0.03", "train.lr=0.1", "train.lr=0.05 method.eta=0"),
+    "nullspace": ("train.lr=0.05", "train.lr=0.03", "train.lr=0.1", "train.lr=0.05 mesh.rank=1 mesh.alpha=1"),
     "neighbours": (
         "train.lr=2e-3 method.adjacency_weight=50",
         "train.lr=2e-3 method.adjacency_weight=10",

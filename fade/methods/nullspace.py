@@ -9,14 +9,15 @@ the target's token states c answer and those of what must stay do not:
 
 the leading generalised eigenvectors of the two second moments. Kept are the null prompt and the neighbours' prompts on one
 side, random words and pairs of words of the tokenizer's vocabulary on the other, for all that nobody thought of. Since the
-update is up (a.c), a prompt with a.c = 0 gets the original model's values, whatever is trained; only up is, on
+update is up (a.c), a prompt with a.c = 0 gets the original model's values, whatever is trained; only up is, on FADE's own
 
-    L = ||eps(x,e) - (eps0(x,"") - eta (eps0(x,e) - eps0(x,"")))||^2
+    L = lam_er max(0, mean_i ||eps(x,e) - eps0(x,a_i)||^2 - ||eps(x,e) - eps0(x,e)||^2 + delta) + lam_guid ||eps(x,e) - eps0(x,"")||^2
 
-the negative guidance of ESD; eta = 0 asks for the null prompt's score. No step needs a neighbour's picture.
+without its L_adj: the space holds what that penalty would. No step needs a neighbour's picture, and only the target's latents
+go through the student.
 
 Variants leave one part out each: ``words`` and ``neighbours`` one of the two sides of what is kept, ``free`` the space (the down
-projection is trained), and ``hinge`` puts FADE's loss in the place of the negative guidance.
+projection is trained), and ``guidance`` puts ESD's negative guidance in the place of FADE's loss.
 """
 
 from __future__ import annotations
@@ -26,14 +27,28 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fade.errors import TrainingError
-from fade.methods import Batch, Method, Space, register
+from fade.methods import Batch, Loss, Method, Predictor, Space, register
 from fade.methods.esd import esd
-from fade.methods.fade import paper
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fade.config import MethodConfig
+
+
+def attenuation(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """FADE's L_er and L_guid. One student call (n_t latents) and one teacher call (n_t (K + 2))."""
+    import torch
+
+    n_t, said = len(batch.x), torch.cat([batch.target, batch.null, batch.neighbours])  # (K + 2, T, D)
+    x, t = batch.x.repeat(len(said), 1, 1, 1), batch.t.repeat(len(said))
+    old, null, *positives = eps.teacher(x, t, said.repeat_interleave(n_t, dim=0)).split(n_t)
+    anchor = eps.student(batch.x, batch.t, batch.target.expand(n_t, -1, -1))
+    pull = ((anchor[None] - torch.stack(positives)) ** 2).mean()  # mean over neighbours, latents and elements
+    push = ((anchor - old) ** 2).mean()
+    l_er = (pull - push + config.margin).clamp_min(0)
+    l_guid = ((anchor - null) ** 2).mean()
+    return config.erase_weight * l_er + config.guidance_weight * l_guid, {"erase": l_er.detach(), "guidance": l_guid.detach()}
 
 
 def space(batches: Sequence[Batch], rank: int, config: MethodConfig, *, words: bool = True, neighbours: bool = True) -> Tensor:
@@ -70,22 +85,22 @@ def _moment(states: Tensor) -> Tensor:
     return flat.T @ flat / len(flat)
 
 
-_SOURCE = "ours, from FADE's neighbourhood (2503.19783) and All but One's untouched unconditional score (2312.12807); the loss is ESD's"
+_SOURCE = "ours, from FADE's neighbourhood and loss (2503.19783) and All but One's untouched unconditional score (2312.12807)"
 _SETTINGS = (
     "mesh.targets=[attn2.to_v]",
-    "mesh.rank=1",
-    "mesh.alpha=1",
+    "mesh.rank=2",
+    "mesh.alpha=2",
     "train.lr=0.05",
     "train.steps=100",
     "train.weight_decay=0.2",
-    "train.batch_target=8",
+    "train.batch_target=4",
 )
-_SPACES: dict[str, Space | None] = {
-    "guidance": space,
-    "hinge": space,
-    "words": partial(space, neighbours=False),
-    "neighbours": partial(space, words=False),
-    "free": None,
+_PARTS: dict[str, tuple[Loss, Space | None]] = {
+    "hinge": (attenuation, space),
+    "guidance": (esd, space),
+    "words": (attenuation, partial(space, neighbours=False)),
+    "neighbours": (attenuation, partial(space, words=False)),
+    "free": (attenuation, None),
 }
 VARIANTS = [
     register(
@@ -93,12 +108,12 @@ VARIANTS = [
             "nullspace",
             variant,
             _SOURCE,
-            needs_neighbours=variant not in ("words", "free"),
-            loss=paper if variant == "hinge" else esd,
+            needs_neighbours=True,
+            loss=loss,
             space=found,
             settings=_SETTINGS,
             needs_language=found is not None,
         )
     )
-    for variant, found in _SPACES.items()
+    for variant, (loss, found) in _PARTS.items()
 ]

@@ -15,8 +15,7 @@ from tasks import evaluate
     ("method", "trained"),
     [
         ("method.name=fade method.variant=paper", True),
-        ("method.name=nullspace method.variant=guidance", True),  # by their prompts
-        ("method.name=nullspace method.variant=words", False),
+        ("method.name=nullspace method.variant=hinge", True),  # by their prompts
         ("method.name=esd method.variant=x", False),
         ("method.name=esd method.variant=x method.anchors=neighbourhood", True),
         ("method.name=uce method.variant=keys-values", False),

@@ -10,7 +10,7 @@ import torch
 from fade.config import MethodConfig
 from fade.errors import TrainingError
 from fade.methods import get_method, known_methods
-from fade.methods.nullspace import space
+from fade.methods.nullspace import attenuation, space
 from tests.unit.fade.methods.test_fade import Toy, make_batch
 
 TINY = MethodConfig(ridge=1e-9)
@@ -79,21 +79,24 @@ def test_the_sign_is_fixed():
     assert row[row.abs().argmax()] > 0
 
 
+def test_the_loss_is_fades_without_what_the_space_holds():
+    eps, b, config = Toy(), make_batch(3), MethodConfig(adjacency_weight=0.0)
+    loss, terms = attenuation(eps, b, config)
+    assert eps.calls == [("teacher", len(b.x) * (len(b.neighbours) + 2)), ("student", len(b.x))]
+    wanted, fades = get_method("fade", "paper").loss(Toy(), b, config)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-12)
+    assert terms.keys() == fades.keys() - {"adjacency"}
+    assert all(terms[name].item() == pytest.approx(fades[name].item(), rel=1e-12) for name in terms)
+    loss.backward()
+    assert eps.shift.grad.abs() > 0 and not any(term.requires_grad for term in terms.values())
+
+
 def test_every_variant_leaves_out_just_what_it_says():
-    assert known_methods()["nullspace"] == ["guidance", "hinge", "words", "neighbours", "free"]
-    full, free, hinge = (get_method("nullspace", variant) for variant in ("guidance", "free", "hinge"))
-    assert free.space is None and full.space is hinge.space is space
-    eps, b = Toy(), make_batch(3)
-    assert (
-        full.loss(eps, b, MethodConfig())[0]
-        == get_method("esd", "x").loss(eps, b, MethodConfig())[0]
-        == free.loss(eps, b, MethodConfig())[0]
-    )
-    assert (
-        hinge.loss(eps, b, MethodConfig())[0]
-        == get_method("fade", "paper").loss(eps, b, MethodConfig())[0]
-        != full.loss(eps, b, MethodConfig())[0]
-    )
+    assert known_methods()["nullspace"] == ["hinge", "guidance", "words", "neighbours", "free"]
+    of = {variant: get_method("nullspace", variant) for variant in known_methods()["nullspace"]}
+    assert {v: m.loss for v, m in of.items() if v != "guidance"} == dict.fromkeys(["hinge", "words", "neighbours", "free"], attenuation)
+    assert of["guidance"].loss is get_method("esd", "x").loss
+    assert of["free"].space is None and of["hinge"].space is of["guidance"].space is space
     words, neighbours = get_method("nullspace", "words").space, get_method("nullspace", "neighbours").space
     assert torch.equal(words([HAND], 1, TINY), space([HAND], 1, TINY, neighbours=False))
     assert torch.equal(neighbours([HAND], 1, TINY), space([HAND], 1, TINY, words=False))
