@@ -11,6 +11,7 @@ from fade.concepts import Concept, Vocabulary, slug
 from fade.config import BenchConfig, load_params
 from fade.errors import ConfigError, FadeError, UnknownNameError, UsageError
 from fade.methods import known_methods
+from fade.settings import resolve
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def test_every_arm_is_tuned_with_the_same_number_of_settings(params_file: Path) 
 @pytest.mark.parametrize("name", sorted(BenchConfig().sweep))
 def test_every_setting_of_the_sweep_loads_and_is_another(params_file: Path, name: str) -> None:
     tries = [text.split() for text in BenchConfig().sweep[name]]
-    recipe = parse_arm(name).overrides() if "/" in name else []
-    seen = {load_params(params_file, [*recipe, *setting]).model_dump_json(exclude={"bench", "pretrain"}) for setting in tries}
+    own = [] if name in ("default", "neighbours") else parse_arm(name).overrides()
+    seen = {resolve(params_file, [*own, *setting]).model_dump_json(exclude={"bench", "pretrain"}) for setting in tries}
     assert len(seen) == len(tries)
 
 
