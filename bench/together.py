@@ -3,7 +3,7 @@
 Each target of a pair is judged, with its own neighbours, under four adapters: its own, one that was trained on both, the sum of
 the two that were trained apart, and, as the control, the other target's alone. Neither is a neighbour of the other.
 
-    python bench/together.py --pair "kissing cat + pear" --try "" --try "method.name=nullspace method.variant=guidance" \
+    python bench/together.py --pair "kissing cat + pear" --try "" --try "method.name=nullspace method.variant=hinge" \
         --out bench/results/together.json
 """
 
@@ -19,7 +19,6 @@ from typing import Any
 from fade.compose import compose
 from fade.concepts import TOGETHER
 from fade.config import load_params
-from fade.methods import get_method
 from fade.neighborhood import Neighborhood
 from fade.settings import resolve
 from fade.workshop import Workshop
@@ -28,15 +27,12 @@ MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest")
 
 
 def made(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> tuple[Workshop, Neighborhood, Path]:
-    """An adapter that was trained on all ``targets`` in one run, at a rank of one for each where a method's space needs it."""
+    """An adapter that was trained on all ``targets`` in one run."""
     from fade.training import train
     from tasks.mine import mine
     from tasks.train import write_job
 
-    params = resolve(overrides=overrides)
-    if get_method(params.method.name, params.method.variant).space is not None:
-        params = resolve(overrides=[*overrides, f"mesh.rank={len(targets)}", f"mesh.alpha={len(targets)}"])
-    shop = first.beside(params, targets)
+    shop = first.beside(resolve(overrides=overrides), targets)
     hood = mine(shop)
     return shop, hood, train(write_job(shop, hood, {}), base=shop.base)
 

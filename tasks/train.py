@@ -59,12 +59,17 @@ def train(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str], meanwh
 
 
 def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Job:
-    """Put the mined latents and the job into the run's folder. The mined pictures come from the cache."""
+    """Put the mined latents and the job into the run's folder. The mined pictures come from the cache.
+
+    Steps, and the rank where the method fixes a space to the target, are those of one target: several get as many each.
+    """
     from fade.draws import latent_names
     from fade.mesh import canonical_safetensors
+    from fade.methods import get_method
     from fade.neighborhood import training_latents
 
-    params = shop.params
+    params, n = shop.params, len(hood.parts)
+    ranks = n if get_method(params.method.name, params.method.variant).space is not None else 1
     latents = enumerate(training_latents(hood, shop.studio))
     body = canonical_safetensors({name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {})
     path = shop.folder / LATENTS
@@ -89,9 +94,9 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
         negative_prompt=params.sampler.negative_prompt,
         latents=path,
         latents_sha256=sha256_of(path),
-        mesh=params.mesh,
+        mesh=params.mesh.model_copy(update={"rank": params.mesh.rank * ranks, "alpha": params.mesh.alpha * ranks}),
         method=params.method,
-        train=params.train.model_copy(update={"steps": params.train.steps * len(hood.parts)}),
+        train=params.train.model_copy(update={"steps": params.train.steps * n}),
         provenance=provenance,
         out=shop.folder,
     )

@@ -313,33 +313,53 @@ def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
 # --- the job
 
 
-def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
-    from safetensors.torch import load_file
-
+def mined(tmp_path, params):
+    """A workshop of tiny models, and what was mined for each target of ``parts``."""
     from fade.base import Base
     from fade.cache import Cache
     from fade.config import parse_params
     from fade.studio import Studio
 
-    params = parse_params({"sampler": {"steps": 2}, "train": {"seed": 3}})
+    params = parse_params({"sampler": {"steps": 2}, **params})
     base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
     studio = Studio(base, params.sampler, Cache(tmp_path / "cache"))
     folder = tmp_path / "run"
     folder.mkdir()
-    shop = SimpleNamespace(params=params, base=base, studio=studio, folder=folder)
-    part = SimpleNamespace(target="panda", neighbours=["koala", "bear"])
-    hood = SimpleNamespace(**vars(part), parts=(part,), heldout=["cat"], seed=10, images_per_concept=2)
-    job = write_job(shop, hood, {"data_md5": "d.dir", "commit": "abc"})
+    return SimpleNamespace(params=params, base=base, studio=studio, folder=folder, vocabulary=SimpleNamespace(names=["panda", "cat"]))
+
+
+def hood(*parts):
+    pairs = [SimpleNamespace(target=target, neighbours=neighbours) for target, neighbours in parts]
+    said = {"target": " + ".join(part.target for part in pairs), "targets": [part.target for part in pairs], "parts": pairs}
+    neighbours = [name for part in pairs for name in part.neighbours]
+    return SimpleNamespace(**said, neighbours=neighbours, heldout=["cat"], seed=10, images_per_concept=2)
+
+
+def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
+    from safetensors.torch import load_file
+
+    shop = mined(tmp_path, {"train": {"seed": 3}})
+    around = hood(("panda", ["koala", "bear"]))
+    job = write_job(shop, around, {"data_md5": "d.dir", "commit": "abc"})
     latents = load_file(str(job.latents))
     assert latents["0.target"].shape == (2, 4, 8, 8)
     assert latents["0.neighbours"].shape == (2, 2, 4, 8, 8)
-    drawn = studio.draw(["a bear"], [10, 11])["a bear"].latents
+    drawn = shop.studio.draw(["a bear"], [10, 11])["a bear"].latents
     assert (latents["0.neighbours"][1] == drawn).all()
     wanted = {"concept", "method", "variant", "neighbours", "heldout", "base_sha256", "params_sha256", "seed", "data_md5", "commit"}
     assert set(job.provenance) == wanted
     assert json.loads(job.provenance["heldout"]) == ["cat"]
-    assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (base.sha256, "3", sha256_of(job.latents))
-    assert write_job(shop, hood, {"data_md5": "d.dir", "commit": "abc"}).key() == job.key()
+    assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (shop.base.sha256, "3", sha256_of(job.latents))
+    assert write_job(shop, around, {"data_md5": "d.dir", "commit": "abc"}).key() == job.key()
+
+
+@pytest.mark.parametrize(("method", "ranks"), [({"name": "nullspace", "variant": "hinge"}, 2), ({"name": "fade", "variant": "paper"}, 1)])
+def test_several_targets_get_as_many_steps_each_and_as_many_directions_where_these_are_fixed(tmp_path, method, ranks):
+    shop = mined(tmp_path, {"method": method, "mesh": {"rank": 3, "alpha": 6.0}, "train": {"steps": 7, "warmup": 1}})
+    one = write_job(shop, hood(("panda", ["koala"])), {})
+    two = write_job(shop, hood(("panda", ["koala"]), ("tiger", ["lion"])), {})
+    assert (one.train.steps, one.mesh.rank, one.mesh.alpha) == (7, 3, 6.0)
+    assert (two.train.steps, two.mesh.rank, two.mesh.alpha) == (14, 3 * ranks, 6.0 * ranks)
 
 
 def test_latents_written_twice_are_the_same_bytes(tmp_path):
