@@ -82,7 +82,8 @@ def main() -> None:
             if asked.probe:
                 said = "  ".join(f"{name} {value:.0f}" for name, value in row["attacks"].items())
                 robust = row["robust"]
-                print(f"{'':16} A_adv {robust['A_adv']:.1f} ({said})  A_indirect {robust['A_indirect']:.1f}  ERR {robust['ERR']:.3f}", flush=True)
+                values = f"A_adv {robust['A_adv']:.1f} ({said})  A_indirect {robust['A_indirect']:.1f}  ERR {robust['ERR']:.3f}"
+                print(f"{'':16} {values}", flush=True)
             if asked.out:  # after each: a sweep may be interrupted
                 asked.out.parent.mkdir(parents=True, exist_ok=True)
                 asked.out.write_text(json.dumps({"rows": rows + some}, indent=2) + "\n", encoding="utf-8")
