@@ -52,9 +52,10 @@ def attenuation(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Ten
 
 
 def space(batches: Sequence[Batch], rank: int, config: MethodConfig, *, words: bool = True, neighbours: bool = True) -> Tensor:
-    """The down projections' rows (rank, D), float32, each answering to its target's token states with a root mean square of 1.
+    """The down projections' rows (rank, D), float32; the first of a target answers to its token states with a root mean square of 1.
 
-    Several targets share the rank. ``words``, ``neighbours``: whether that side is kept; the null prompt always is. The
+    The others are as long as lets them answer to what is kept no more than it does: the less a direction tells the target
+    apart, the less it says. Several targets share the rank. ``words``, ``neighbours``: whether that side is kept; the null prompt always is. The
     larger ``method.ridge`` (in shares of the kept moment's mean eigenvalue), the shorter the rows, and the worse they are kept
     apart. Solved in float64. Raises TrainingError when the rank is lower than the number of targets.
     """
@@ -73,7 +74,7 @@ def space(batches: Sequence[Batch], rank: int, config: MethodConfig, *, words: b
         half = torch.linalg.inv(torch.linalg.cholesky(kept + floor))
         _, vectors = torch.linalg.eigh(half @ _moment(batch.phrasings) @ half.T)  # ascending
         found = vectors.flip(1)[:, :share].T @ half  # (share, D)
-        found = found / (batch.phrasings.double().flatten(0, 1) @ found.T).square().mean(0).sqrt()[:, None]
+        found = found / (batch.phrasings.double().flatten(0, 1) @ found[0]).square().mean().sqrt()
         largest = found.gather(1, found.abs().argmax(1, keepdim=True))
         rows.append(found * largest.sign())  # an eigenvector's sign is free: fixed, so that the same job gives the same bytes
     return torch.cat(rows).float()

@@ -74,6 +74,16 @@ def test_a_vocabulary_without_words_leaves_the_neighbours():
     assert torch.equal(space([alone], 1, TINY), space([HAND], 1, TINY, words=False))
 
 
+def test_a_direction_that_tells_less_says_less():
+    """Two axes that are the target's and the kept ones' alike: 9 against 1, and 4 against 4, of four equally long ones."""
+    kept = states([1.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 3.0])
+    b = batch(states([3.0, 0, 0, 0], [0, 2.0, 0, 0]), kept, kept, kept)
+    rows = space([b], 2, TINY).double()
+    assert rows[0].abs().tolist() == pytest.approx([2**0.5 / 3, 0, 0, 0], abs=1e-6)  # answers 2 ** 0.5 and 0: a root mean square of 1
+    assert rows[1].abs().tolist() == pytest.approx([0, 2**0.5 / 6, 0, 0], abs=1e-6)
+    assert (kept[0] @ rows.T).square().mean(0).tolist() == pytest.approx([1 / 18, 1 / 18], rel=1e-5)  # what is kept hears both alike
+
+
 def test_the_sign_is_fixed():
     row = space([HAND], 1, TINY)[0]
     assert row[row.abs().argmax()] > 0
