@@ -119,6 +119,7 @@ def literal(shop: Workshop, hood: Neighborhood, iterations: int) -> dict[str, An
     from tasks.train import write_job
 
     job, method, base = write_job(shop, hood, {}), get_method("fade", "release"), shop.base
+    assert method.loss is not None  # what mypy cannot know: the release has no closed form
     k = len(job.subjects[0].neighbours)
     config, whole = job.train, iterations == job.train.steps
     mesh = Mesh.insert(base.unet, job.mesh, seed=config.seed)
