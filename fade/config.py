@@ -42,7 +42,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=1e-3 train.steps=500 method.anchoring_weight=10",
     ),
     "uce": _IDENTITY_WEIGHTS,
-    "nullspace": ("train.lr=0.05", "train.lr=0.03", "train.lr=0.1", "train.lr=0.05 mesh.rank=1 mesh.alpha=1"),
+    "nullspace": ("train.lr=0.02", "train.lr=0.03", "train.lr=0.01", "train.lr=0.02 mesh.rank=1 mesh.alpha=1"),
     "neighbours": (
         "train.lr=2e-3 method.adjacency_weight=50",
         "train.lr=2e-3 method.adjacency_weight=10",

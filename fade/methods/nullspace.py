@@ -1,15 +1,15 @@
 """Erasure in the null space of what must stay: ours, from FADE's Concept Neighborhood and All but One's demand (science.md 1, 2).
 
 FADE names what must survive, its mined neighbours; All but One wants the target's guidance term changed and the unconditional
-score left alone. Both are penalties there. Here they are a space: the adapter sits on the cross-attention's values alone (what
-is read from the prompt, not where it is put), and its down projection is fixed to the directions a of the text space to which
+score left alone. Both are penalties there. Here they are a space: the adapter sits on the cross-attention's keys and
+values, all that the text enters by, and its down projection is fixed to the directions a of the text space to which
 the target's token states c answer and those of what must stay do not:
 
     a = argmax  sum_{c in target} (a.c)^2 / [sum_{c in kept} (a.c)^2 + ridge |a|^2]
 
 the leading generalised eigenvectors of the two second moments. Kept are the null prompt and the neighbours' prompts on one
 side, random words and pairs of words of the tokenizer's vocabulary on the other, for all that nobody thought of. Since the
-update is up (a.c), a prompt with a.c = 0 gets the original model's values, whatever is trained; only up is, on FADE's own
+update is up (a.c), a prompt with a.c = 0 gets the original model's keys and values, whatever is trained; only up is, on FADE's own
 
     L = lam_er max(0, mean_i ||eps(x,e) - eps0(x,a_i)||^2 - ||eps(x,e) - eps0(x,e)||^2 + delta) + lam_guid ||eps(x,e) - eps0(x,"")||^2
 
@@ -88,10 +88,10 @@ def _moment(states: Tensor) -> Tensor:
 
 _SOURCE = "ours, from FADE's neighbourhood and loss (2503.19783) and All but One's untouched unconditional score (2312.12807)"
 _SETTINGS = (
-    "mesh.targets=[attn2.to_v]",
+    "mesh.targets=[attn2.to_k,attn2.to_v]",
     "mesh.rank=2",
     "mesh.alpha=2",
-    "train.lr=0.05",
+    "train.lr=0.02",
     "train.steps=100",
     "train.weight_decay=0.2",
     "train.batch_target=4",
