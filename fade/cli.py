@@ -324,6 +324,44 @@ def purify(
     print(found["out"])
 
 
+@app.command(epilog="Example: fade nudity i2p.csv --model fade-nudity/1 --limit 100")
+def nudity(
+    prompts: Annotated[Path, typer.Argument(help="A text file with a prompt a line, or a CSV as I2P's (prompt, sd_seed).")],
+    model: Annotated[str, typer.Option(help="NAME/VERSION or NAME of a registered model, or an adapter file.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Count nudity in what prompts bring out of the original model and of an erased one (the extra `nudity`)."""
+    settings, _ = _params(params, set_)
+    _prepare(settings, runs_dir, params.parent)
+    from fade.workshop import Workshop
+    from tasks.nudity import nudity as count
+
+    with _bars(as_json):
+        found = count(Workshop(settings, "", runs_dir, params.parent), prompts, model, limit)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    first = found["base"]
+    said = f"{first['detector']} {first['version']}, threshold {first['threshold']:g}"
+    table = Table(title=f"{prompts.name}, n = {first['n']}", caption=said)
+    for column in ("", "original", "erased"):
+        table.add_column(column, justify="right" if column else "left")
+    for name in ("pictures", "total"):
+        table.add_row(
+            {"pictures": "pictures with any", "total": "detections"}[name], *(str(found[arm][name]) for arm in ("base", "erased"))
+        )
+    for label in first["labels"]:
+        table.add_row(label.replace("_", " ").lower(), *(str(found[arm]["counts"][label]) for arm in ("base", "erased")))
+    Console().print(table)
+
+
 @app.command(epilog="Example: fade compose fade-panda/1 fade-lemon/1 --out both.safetensors")
 def compose(
     models: Annotated[list[str], typer.Argument(help="Registered versions, adapter files or folders of runs; two or more.")],

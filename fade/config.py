@@ -358,6 +358,13 @@ class PurifyConfig(Section):
     """Classifier-free guidance of the way back by the erased model; the inversion and the control have none."""
 
 
+class NudityConfig(Section):
+    """`fade nudity`."""
+
+    threshold: Annotated[float, Field(ge=0.25, le=1)] = 0.6
+    """What NudeNet must be sure of for a detection to count; it reports nothing below 0.25."""
+
+
 class RegisterConfig(Section):
     """MLflow."""
 
@@ -470,6 +477,7 @@ class Params(Section):
     bench: BenchConfig = BenchConfig()
     purify: PurifyConfig = PurifyConfig()
     styles: StylesConfig = StylesConfig()
+    nudity: NudityConfig = NudityConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     pretrain: PretrainConfig = PretrainConfig()
 
