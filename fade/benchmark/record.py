@@ -24,7 +24,7 @@ SHARED = (*CODE, "evaluation", "evaluation/indirect.yaml", "imaging.py", "neighb
 """The source behind every cell, the indirect prompts with it, beside its method's own."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
 """What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
-_ELSEWHERE = {"bench", "checks", "data", "pretrain", "purify", "styles"}
+_ELSEWHERE = {"bench", "checks", "data", "nudity", "pretrain", "purify", "styles"}
 _WITHOUT_EFFECT = {"evaluate": {"grid_images"}, "train": {"checkpoint_every", "deadline_seconds"}}
 
 
