@@ -108,9 +108,8 @@ class Workshop:
         """What decides the outcome: the parameters, the target, the base, the judge, the encoder, the vocabulary."""
         names: Sequence[str] = self.vocabulary.names
         models = [self.base.sha256, self.judge.sha256, self.encoder.sha256]
-        params = self.params.model_dump(
-            mode="json", by_alias=True, exclude={"attack", "bench", "checks", "pretrain", "purify", "register_", "styles"}
-        )
+        beside = {"attack", "bench", "checks", "nudity", "pretrain", "purify", "register_", "styles"}
+        params = self.params.model_dump(mode="json", by_alias=True, exclude=beside)
         return fingerprint({"target": self.target, "params": params, "models": models, "names": names})
 
     @cached_property

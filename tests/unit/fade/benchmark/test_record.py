@@ -83,7 +83,14 @@ def test_what_was_measured_on_other_data_or_settings_is_not_found(tmp_path: Path
 
 @pytest.mark.parametrize(
     "override",
-    ["train.checkpoint_every=7", "evaluate.grid_images=2", "register.experiment=x", "bench.resamples=9", "method.drift_weight=3"],
+    [
+        "train.checkpoint_every=7",
+        "evaluate.grid_images=2",
+        "register.experiment=x",
+        "bench.resamples=9",
+        "method.drift_weight=3",
+        "nudity.threshold=0.3",
+    ],
 )
 def test_what_has_no_effect_on_a_cell_is_not_in_its_key(inputs: Inputs, override: str) -> None:
     assert inputs(CELL, override) == inputs()
