@@ -40,7 +40,7 @@ def main_table(summary: Mapping[str, Any]) -> Table:
     """One row an arm: mean and standard deviation over its cells of each main metric."""
     metrics = [m for m in summary["metrics"] if m["main"]]
     done, of = summary["cells"]["done"], summary["cells"]["of"]
-    note = f"Mean ± standard deviation over targets and seeds; {done} of {of} cells. `*`: differs from {summary['reference']} "
+    note = f"Mean ± standard deviation over targets and seeds; {done} of {of} cells. An asterisk: differs from {summary['reference']} "
     note += f"(Holm's p < {SURE:g}). Bold: on the frontier of erasure against retention."
     rows = []
     for label, arm in summary["arms"].items():
