@@ -9,7 +9,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -480,6 +480,9 @@ class Params(Section):
     nudity: NudityConfig = NudityConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     pretrain: PretrainConfig = PretrainConfig()
+
+    NO_PART_OF_A_RUN: ClassVar[frozenset[str]] = frozenset({"bench", "checks", "nudity", "pretrain", "purify", "register_", "styles"})
+    """Sections that change nothing about what a run trains or judges: they are in no key. (``styles`` acts through what it sets.)"""
 
     def sha256(self) -> str:
         """Hash of everything but the embedded world's recipe (which is recorded with the base) and the benchmark's plan."""

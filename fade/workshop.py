@@ -108,7 +108,7 @@ class Workshop:
         """What decides the outcome: the parameters, the target, the base, the judge, the encoder, the vocabulary."""
         names: Sequence[str] = self.vocabulary.names
         models = [self.base.sha256, self.judge.sha256, self.encoder.sha256]
-        beside = {"attack", "bench", "checks", "nudity", "pretrain", "purify", "register_", "styles"}
+        beside = {"attack", *self.params.NO_PART_OF_A_RUN}
         params = self.params.model_dump(mode="json", by_alias=True, exclude=beside)
         return fingerprint({"target": self.target, "params": params, "models": models, "names": names})
 

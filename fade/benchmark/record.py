@@ -24,7 +24,6 @@ SHARED = (*CODE, "evaluation", "evaluation/indirect.yaml", "imaging.py", "neighb
 """The source behind every cell, the indirect prompts with it, beside its method's own."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
 """What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
-_ELSEWHERE = {"bench", "checks", "data", "nudity", "pretrain", "purify", "styles"}
 _WITHOUT_EFFECT = {"evaluate": {"grid_images"}, "train": {"checkpoint_every", "deadline_seconds"}}
 
 
@@ -33,7 +32,7 @@ def inputs_of(cell: Cell, params: Params, sources: Mapping[str, str], data_md5: 
 
     sources: see SOURCES. probed_by: hash of the code of the further measurements (attacks, ERR); None where they are left out.
     """
-    settings = params.model_dump(mode="json", by_alias=True, exclude={"register_", *_ELSEWHERE})
+    settings = params.model_dump(mode="json", by_alias=True, exclude={"data", *params.NO_PART_OF_A_RUN})
     for section, without in _WITHOUT_EFFECT.items():
         settings[section] = {key: value for key, value in settings[section].items() if key not in without}
     files = (*CODE, *method_files(cell.arm.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,7 +58,7 @@ def test_batches_add_up_to_what_all_at_once_would_be() -> None:
 
 
 def test_without_the_extra_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "nudenet", None)
+    monkeypatch.setitem(sys.modules, "nudenet", None)
     (tmp_path / "p.txt").write_text("a panda")
     shop = SimpleNamespace(params=Params(), base=SimpleNamespace(picture_size=64), runs=tmp_path)  # it could not draw
     with pytest.raises(EvaluationError, match="NudeNet is not installed"):
