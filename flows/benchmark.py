@@ -73,7 +73,7 @@ def tune(asked: Asked) -> dict[str, Any]:
     out = {}
     with _opened(asked, "trials") as (bench, plan):
         settings = bench.first.params.bench
-        bench = replace(bench, probing=False, overrides=(*settings.trial, *bench.overrides))
+        bench = for_trials(bench)
         made, seed = {"data_md5": bench.data_md5, "commit": bench.commit}, settings.seeds[0]
         for arm in plan.arms:
             tries = [tuple(setting) for setting in tries_of(arm, settings.sweep)]
@@ -84,6 +84,11 @@ def tune(asked: Asked) -> dict[str, Any]:
             out[arm.label] = choose(trials)
             write_tuned(asked.tuned, {arm.label: out[arm.label]}, settings, made)  # after each: a sweep may be interrupted
     return out
+
+
+def for_trials(bench: Bench) -> Bench:
+    """Measures less: no attack, and ``bench.trial``, which what the user set wins over."""
+    return replace(bench, probing=False, overrides=(*bench.first.params.bench.trial, *bench.overrides))
 
 
 def report(asked: Asked) -> dict[str, Any]:

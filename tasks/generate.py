@@ -31,9 +31,7 @@ def generate(shop: Workshop, prompt: str, model: str, n: int, seed: int, out: Pa
     model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter. ``gate``: the adapter
     acts as much as the prompt means its concept (fade/gate.py). Raises UsageError for a gate without an adapter.
     """
-    adapter = adapter_file(model, shop.runs)
-    if gate and adapter is None:
-        raise UsageError("the original model has no adapter to gate.", stage="generate", action="name an erased one with --model.")
+    adapter = erased_adapter(model, shop.runs, "generate --gate") if gate else adapter_file(model, shop.runs)
 
     def told(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
@@ -74,6 +72,15 @@ def adapter_file(model: str, runs: Path) -> Path | None:
     from tasks.versions import load_version
 
     return load_version(model, runs)
+
+
+def erased_adapter(model: str, runs: Path, stage: str) -> Path:
+    """As ``adapter_file``, for what only an erased model can do. Raises UsageError for ``base``."""
+    found = adapter_file(model, runs)
+    if found is None:
+        action = "name an erased model with --model."
+        raise UsageError(f"fade {stage} needs an adapter; the original model has none.", stage=stage.split()[0], action=action)
+    return found
 
 
 def save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> Path:

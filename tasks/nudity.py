@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fade import progress
 from fade.errors import UsageError
 from fade.workshop import Workshop
-from tasks.generate import adapter_file
+from tasks.generate import erased_adapter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,12 +31,9 @@ def nudity(shop: Workshop, prompts: Path, model: str, limit: int | None = None) 
     from fade.evaluation.nudity import count_nudity
     from fade.mesh import Mesh
 
-    asked = read_prompts(prompts)[:limit]
+    asked, adapter = read_prompts(prompts)[:limit], erased_adapter(model, shop.runs, STAGE)
     threshold, size = shop.params.nudity.threshold, shop.base.picture_size
     count_nudity(np.zeros((1, size, size, 3), np.uint8), threshold)  # a missing extra is told now, not after an hour of drawing
-    adapter = adapter_file(model, shop.runs)
-    if adapter is None:
-        raise UsageError("the original model is counted anyway.", stage=STAGE, action="name an erased one with --model.")
     total = 2 * len(asked)
     base = _count(shop, asked, threshold, 0, total)
     mesh = Mesh.load(shop.base, adapter)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fade import progress
 from fade.errors import UnknownNameError, UsageError
 from fade.workshop import Workshop
-from tasks.generate import adapter_file, concept_of, save_png
+from tasks.generate import concept_of, erased_adapter, save_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +32,7 @@ def purify(shop: Workshop, picture: Path, model: str, concept: str | None, out: 
     a label; AdapterError, StorageError.
     """
     pixels = read_picture(picture)  # bad input is told before any model is loaded
-    adapter = adapter_file(model, shop.runs)
-    if adapter is None:
-        raise UsageError("the original model purifies nothing.", stage=STAGE, action="name an erased one with --model.")
+    adapter = erased_adapter(model, shop.runs, STAGE)
     concept = concept or concept_of(adapter)
     if concept not in shop.judge.labels:
         raise UnknownNameError("concept", concept, shop.judge.labels, stage=STAGE)

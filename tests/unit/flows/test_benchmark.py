@@ -19,7 +19,7 @@ from fade.benchmark.plan import plan_of
 from fade.benchmark.tuning import choose, trial_of, write_tuned
 from fade.errors import CacheError, DivergedError
 from fade.workshop import Workshop
-from flows.benchmark import Asked, Bench, chosen, measure_all, report, reproduce
+from flows.benchmark import Asked, Bench, chosen, for_trials, measure_all, report, reproduce
 from tasks.benchmark import measure
 from tests.datasets import make_dataset
 from tests.unit.fade.benchmark.cells import measured
@@ -187,3 +187,14 @@ def test_the_command_of_the_page_asks_for_the_same(tmp_path: Path) -> None:
     assert list(got["set_"]) == ["train.steps=7", "sampler.prompt=a {concept}"] and str(got["params"]) == "my params.yaml"
     plain = {"methods": "", "targets": "", "seeds": "", "overrides": [], "params": Path("params.yaml"), "home": Path("bench")}
     assert reproduce(quick=False, tune=False, **plain) == "fade bench"  # type: ignore[arg-type]
+
+
+def test_a_trial_is_judged_by_fewer_pictures_than_a_cell_unless_the_user_says_how_many(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    trial = "bench.trial=[evaluate.rest_concepts=0, evaluate.images_per_concept=3]"
+    bench = opened(asked(tmp_path, repo, "evaluate.images_per_concept=6", trial))
+    cell = next(iter(plan_of(bench.first.params.bench, bench.first.vocabulary).cells()))
+    tried, whole = (some.settings(cell, ()).evaluate for some in (for_trials(bench), bench))
+    assert (tried.rest_concepts, whole.rest_concepts) == (0, 12)
+    assert (tried.images_per_concept, whole.images_per_concept) == (6, 6)
+    assert bench.probing and not for_trials(bench).probing

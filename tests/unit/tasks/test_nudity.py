@@ -63,3 +63,9 @@ def test_without_the_extra_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.
     shop = SimpleNamespace(params=Params(), base=SimpleNamespace(picture_size=64), runs=tmp_path)  # it could not draw
     with pytest.raises(EvaluationError, match="NudeNet is not installed"):
         nudity(shop, tmp_path / "p.txt", "x.safetensors")  # type: ignore[arg-type]
+
+
+def test_the_original_model_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a panda")
+    with pytest.raises(UsageError, match="fade nudity needs an adapter"):
+        nudity(SimpleNamespace(params=Params(), runs=tmp_path), tmp_path / "p.txt", "base")  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ def test_an_unknown_concept_offers_the_nearest(tmp_path: Path) -> None:
 
 def test_the_original_model_purifies_nothing(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    with pytest.raises(UsageError, match="purifies nothing"):
+    with pytest.raises(UsageError, match="needs an adapter"):
         purify(SimpleNamespace(runs=tmp_path), tmp_path / "a.png", "base", None, tmp_path / "out.png")  # type: ignore[arg-type]
 
 
