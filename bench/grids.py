@@ -1,8 +1,10 @@
-"""The kept cells' pictures of one target side by side, the original first: docs/images/methods-TARGET.png.
+"""The benchmark's kept pictures side by side, the original's first, three pictures of the same seeds each.
 
-Rows are the target, two of its neighbours and a held-out one; columns are the methods, three pictures of the same seeds each.
+Rows are the target, two of its neighbours and a held-out one. Of one target all methods: docs/images/methods-TARGET.png; of one
+method several targets: docs/images/method-NAME.png.
 
     python bench/grids.py --target "green heart"
+    python bench/grids.py --method fade/paper --method "esd/x + neighbours"
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -23,41 +27,72 @@ from fade.report.benchmark import grids_of
 
 ACROSS = 5
 """Methods side by side."""
+TARGETS = ("green heart", "oncoming taxi", "panda")
+"""What a method's own figure shows: two tight families and a loose one."""
 
 
-def draw(page: dict[str, Any], out: Path) -> None:
-    """One figure of a target's pictures, ``page`` as `grids_of` gives it. Every picture keeps its own pixels."""
-    down = -(-len(page["figures"]) // ACROSS)
-    figure = Figure(figsize=(2.5 * ACROSS, 3.6 * down), layout="constrained")
-    axes = figure.subplots(down, ACROSS, squeeze=False).flatten()
+def page_of(cells: Path, target: str) -> dict[str, Any] | None:
+    """What is kept of one target, as `grids_of` gives it."""
+    folder = cells / slug(target)
+    pages = grids_of({target: folder}, [cell for path in sorted(folder.glob("*.json")) if (cell := read_record(path))])
+    return pages[0] if pages else None
+
+
+def of_method(page: dict[str, Any], arm: str) -> dict[str, Any] | None:
+    """The page's original and the one method."""
+    shown = {figure["name"]: figure for figure in page["figures"]}
+    return {**page, "figures": [shown["original"], shown[arm]]} if {"original", arm} <= shown.keys() else None
+
+
+def draw(pages: Sequence[dict[str, Any]], across: int, out: Path) -> None:
+    """The pages' figures row by row, each page's rows named before its first. Every picture keeps its own pixels."""
+    panels = [(i, page, shown) for page in pages for i, shown in enumerate(page["figures"])]
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(2.5 * across, 3.6 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).flatten()
     for axis in axes:
         axis.set_axis_off()
-    for axis, shown in zip(axes, page["figures"], strict=False):
+    for axis, (i, page, shown) in zip(axes, panels, strict=False):
         body = base64.b64decode(shown["uri"].partition(",")[2])
         axis.imshow(Image.open(io.BytesIO(body)).convert("RGB"), interpolation="nearest")
         axis.set_title(shown["name"], fontsize=10)
-    for i, row in enumerate(page["rows"]):
-        height = 1 - (i + 0.5) / len(page["rows"])
-        axes[0].text(-0.02, height, row, rotation=90, ha="right", va="center", fontsize=7, transform=axes[0].transAxes)
+        if i == 0:
+            _name_rows(axis, page["rows"])
     sheet = io.BytesIO()
     figure.savefig(sheet, format="png", dpi=110, metadata={"Software": None})
     write_whole(out, sheet.getvalue())
 
 
+def _name_rows(axis: Axes, rows: Sequence[str]) -> None:
+    for i, row in enumerate(rows):
+        height = 1 - (i + 0.5) / len(rows)
+        name = row.replace(" ", "\n", 1) if len(row) > len("first quarter") else row
+        axis.text(-0.02, height, name, rotation=90, ha="right", va="center", fontsize=7, transform=axis.transAxes)
+
+
 def main() -> None:
-    """Draw one target's methods."""
+    """Draw one target's methods, or some methods' targets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", required=True)
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--target")
+    wanted.add_argument("--method", action="append", metavar="NAME/VARIANT")
     parser.add_argument("--cells", type=Path, default=Path("bench/cells"))
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder")
     asked = parser.parse_args()
-    folder = asked.cells / slug(asked.target)
-    pages = grids_of({asked.target: folder}, [cell for path in sorted(folder.glob("*.json")) if (cell := read_record(path))])
-    if not pages:
-        parser.error(f"{folder} holds no cell with pictures; `fade bench --targets {asked.target!r} --seeds 0` makes them.")
-    out = asked.out or Path(f"docs/images/methods-{slug(asked.target)}.png")
-    draw(pages[0], out)
-    print(f"{out}: {', '.join(shown['name'] for shown in pages[0]['figures'])}")
+    for arm in asked.method or []:
+        pages = [page for target in TARGETS if (kept := page_of(asked.cells, target)) and (page := of_method(kept, arm))]
+        if not pages:
+            parser.error(f"{asked.cells} holds no picture of {arm}; `fade bench --methods {arm!r} --seeds 0` makes them.")
+        out = asked.out / f"method-{slug(arm)}.png"
+        draw(pages, 2 * len(pages), out)
+        print(f"{out}: {', '.join(page['target'] for page in pages)}")
+    if asked.target:
+        page = page_of(asked.cells, asked.target)
+        if page is None:
+            parser.error(f"{asked.cells} holds no picture of {asked.target}; `fade bench --targets {asked.target!r} --seeds 0` makes them.")
+        out = asked.out / f"methods-{slug(asked.target)}.png"
+        draw([page], ACROSS, out)
+        print(f"{out}: {', '.join(shown['name'] for shown in page['figures'])}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,5 @@
+"""``python -m fade.cli``."""
+
+from fade.cli import main
+
+main()

@@ -1,0 +1,48 @@
+"""params.yaml as frozen, typed models. An unknown key is an error that names the key and its nearest valid name."""
+
+from fade.config.bench import BenchConfig
+from fade.config.commands import NudityConfig, PurifyConfig, RegisterConfig, StylesConfig
+from fade.config.params import Params, as_yaml, fingerprint, load_params, parse_params
+from fade.config.pretrain import AutoencoderConfig, ClipConfig, FitConfig, JudgeConfig, PretrainConfig, SightConfig, UnetConfig
+from fade.config.run import (
+    AttackConfig,
+    ChecksConfig,
+    DataConfig,
+    EvaluateConfig,
+    MeshConfig,
+    MethodConfig,
+    NeighborhoodConfig,
+    SamplerConfig,
+    TrainConfig,
+)
+from fade.config.section import Section
+
+__all__ = [
+    "AttackConfig",
+    "AutoencoderConfig",
+    "BenchConfig",
+    "ChecksConfig",
+    "ClipConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "FitConfig",
+    "JudgeConfig",
+    "MeshConfig",
+    "MethodConfig",
+    "NeighborhoodConfig",
+    "NudityConfig",
+    "Params",
+    "PretrainConfig",
+    "PurifyConfig",
+    "RegisterConfig",
+    "SamplerConfig",
+    "Section",
+    "SightConfig",
+    "StylesConfig",
+    "TrainConfig",
+    "UnetConfig",
+    "as_yaml",
+    "fingerprint",
+    "load_params",
+    "parse_params",
+]

@@ -1,0 +1,90 @@
+"""The benchmark's plan and the settings that its tuning tries."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from fade.concepts import slug
+from fade.config.section import Positive, Section
+
+_IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 16, 64))
+SWEEP: dict[str, tuple[str, ...]] = {
+    "default": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=4e-3", "train.lr=2e-3 train.steps=125"),
+    "fade/paper": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=2e-3 method.erase_weight=8", "train.lr=2e-3 method.adjacency_weight=20"),
+    "fade/release": (
+        "train.steps=500",
+        "train.lr=2e-3",
+        "train.lr=5e-4 train.steps=250 train.warmup=250",
+        "train.lr=2e-3 train.steps=250 train.warmup=250",
+    ),
+    "surgical": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=4e-3", "train.lr=2e-3 train.steps=500"),
+    "esd": ("train.lr=1e-3", "train.lr=5e-4", "train.lr=2e-4", "train.lr=5e-4 train.steps=125"),
+    "ablation": ("train.lr=5e-4", "train.lr=2e-4", "train.lr=1e-4", "train.lr=2e-4 train.steps=125"),
+    "spm": (
+        "train.lr=3e-3 train.steps=500 method.anchoring_weight=100",
+        "train.lr=3e-3 train.steps=500 method.anchoring_weight=10",
+        "train.lr=3e-3 train.steps=500 method.anchoring_weight=100 method.eta=3",
+        "train.lr=1e-3 train.steps=500 method.anchoring_weight=10",
+    ),
+    "uce": _IDENTITY_WEIGHTS,
+    "nullspace": ("train.lr=0.02", "train.lr=0.03", "train.lr=0.01", "train.lr=0.02 mesh.rank=1 mesh.alpha=1"),
+    "neighbours": (
+        "train.lr=2e-3 method.adjacency_weight=50",
+        "train.lr=2e-3 method.adjacency_weight=10",
+        "train.lr=1e-3 method.adjacency_weight=50",
+        "train.lr=1e-3 method.adjacency_weight=10",
+    ),
+    "uce + neighbours": _IDENTITY_WEIGHTS,
+}
+"""As many settings for every method; see BenchConfig.sweep."""
+
+
+class BenchConfig(Section):
+    """`fade bench`: methods x targets x seeds. The reported targets and the tuning targets are disjoint."""
+
+    targets: tuple[str, ...] = (
+        "crying cat",
+        "cat with tears of joy",
+        "green heart",
+        "red heart",
+        "oncoming taxi",
+        "police car",
+        "panda",
+        "tulip",
+        "lemon",
+    )
+    """What is reported: two of each of three tight families, three of loose ones."""
+    tuning: tuple[str, ...] = ("kissing cat", "blue heart")
+    """What the settings of every method are chosen on."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    """Seeds of the training; the first one is tuned with."""
+    methods: tuple[str, ...] = ()
+    """NAME (its first variant) or NAME/VARIANT, either with `+ neighbours`; empty: every registered one and the fair controls."""
+    reference: str = "fade/paper"
+    """The method that the others are tested against."""
+    resamples: Positive = 10000
+    """Resamples of the paired bootstrap."""
+    grid_images: Positive = 3
+    """Pictures a row of the page's grids."""
+    trial: tuple[str, ...] = ("evaluate.rest_concepts=0", "evaluate.images_per_concept=12")
+    """Overrides of a tuning trial, which is judged by fewer pictures than a cell: the rule needs no unrelated concept."""
+    sweep: dict[str, tuple[str, ...]] = SWEEP
+    """Settings (overrides, separated by blanks) that tuning tries: NAME/VARIANT, else NAME, else `default`; a fair control:
+    NAME + neighbours, else `neighbours`."""
+
+    @model_validator(mode="after")
+    def _honest(self) -> BenchConfig:
+        for key, names in (("targets", self.targets), ("tuning", self.tuning)):
+            if not names or len({slug(name) for name in names}) != len(names):
+                raise ValueError(f"{key} is empty or names a concept twice")
+        if both := {slug(name) for name in self.targets} & {slug(name) for name in self.tuning}:
+            raise ValueError(f"{', '.join(sorted(both))} is tuned on: such a target is never reported")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds names a seed twice")
+        if missing := {"default", "neighbours"} - set(self.sweep):
+            raise ValueError(f"sweep lacks {', '.join(sorted(missing))}")
+        if len({len(tries) for tries in self.sweep.values()}) != 1 or any(len(set(tries)) != len(tries) for tries in self.sweep.values()):
+            raise ValueError("sweep must give every method equally many different settings")
+        return self

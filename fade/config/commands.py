@@ -1,0 +1,54 @@
+"""Sections of single commands, and of the registry."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fade.config.section import Positive, Section
+
+
+class StylesConfig(Section):
+    """`fade run --style`: the same job, where a style is what is erased and the other styles are its neighbours."""
+
+    settings: tuple[str, ...] = (
+        "data.erase=styles",
+        "data.judge=data/judge/styles",
+        "sampler.prompt=a panda in the {concept} style",
+        "neighborhood.k=3",
+        "neighborhood.k_heldout=2",
+        "evaluate.rest_concepts=1",
+    )
+    """Overrides of such a run; `--set` wins over them."""
+
+
+class PurifyConfig(Section):
+    """`fade purify`: a real picture inverted by the original model and drawn again by the erased one (All but One, Figure 1)."""
+
+    steps: Positive = 20
+    """DDIM steps of a whole trajectory, the same for the inversion and for the way back."""
+    refinements: Positive = 3
+    """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation hold better (ours)."""
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the trajectory that is inverted: 1 ends at pure noise, less keeps more of the picture."""
+    guidance: Annotated[float, Field(ge=1)] = 4.0
+    """Classifier-free guidance of the way back by the erased model; the inversion and the control have none."""
+
+
+class NudityConfig(Section):
+    """`fade nudity`."""
+
+    threshold: Annotated[float, Field(ge=0.25, le=1)] = 0.6
+    """What NudeNet must be sure of for a detection to count; it reports nothing below 0.25."""
+
+
+class RegisterConfig(Section):
+    """MLflow."""
+
+    experiment: str = "fade-erase"
+    """Experiment of the runs."""
+    model_prefix: str = "fade"
+    """Registered model name is <prefix>-<concept>."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """An unreachable tracking server is given up after this."""

@@ -1,0 +1,226 @@
+"""The sections that decide what a run mines, trains, judges and attacks."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from fade.config.section import Positive, Rate, Section, Weight
+
+
+class DataConfig(Section):
+    """Where the data set, the base and the judge lie, and how they get there."""
+
+    dvc_file: Path = Path("data.dvc")
+    """What is pulled. None of its outputs is trusted before it was rehashed."""
+    remote: str = "embedded"
+    """Name of the DVC remote; teams add their own S3 remote beside the embedded folder."""
+    images: Path = Path("data/emoji")
+    """Folder of pictures with its manifest.csv."""
+    base: str = "data/base"
+    """Local directory in diffusers' Stable Diffusion layout, or a hub id (then the network is used)."""
+    clip: str = "data/base/clip"
+    """CLIPModel (both towers) whose image features mine the neighbourhood; directory or hub id."""
+    judge: str = "data/judge"
+    """Image classifier that transformers loads; directory or hub id."""
+    erase: Literal["concepts", "styles"] = "concepts"
+    """What a target names: a concept of the manifest, or one of its styles (artists)."""
+
+
+class ChecksConfig(Section):
+    """Thresholds of the data checks (Great Expectations)."""
+
+    min_per_concept: Positive = 5
+    """Training drawings that each concept must have."""
+    size: Positive = 64
+    """Width and height of every picture, pixels."""
+    licences: tuple[str, ...] = ("Apache-2.0", "MIT", "CC-BY-4.0")
+    """SPDX ids that may be in the data set."""
+    min_std: Weight = 4.0
+    """A picture whose grey levels (0-255) spread less than this is blank."""
+    min_judge_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Mean probability that the judge gives a mined concept's own name; below it the neighbour is doubtful (a warning)."""
+
+
+class SamplerConfig(Section):
+    """How pictures are made: for mining, evaluation and `fade generate`."""
+
+    scheduler: Literal["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"] = "dpmpp_2m"
+    """Solver; all but euler_ancestral are deterministic given the initial latents."""
+    steps: Positive = 10
+    """Solver steps."""
+    spacing: Literal["leading", "trailing", "linspace"] = "trailing"
+    """Which timesteps a few-step solver visits; trailing starts at pure noise."""
+    guidance_scale: Annotated[float, Field(ge=1)] = 4.0
+    """Classifier-free guidance; 1 = off (no null-prompt pass)."""
+    batch_size: Positive = 32
+    """Pictures a UNet call, across concepts."""
+    prompt: str = "a {concept}"
+    """Template of mining and evaluation prompts."""
+    negative_prompt: str = ""
+    """Prompt of the unconditional branch."""
+
+    @model_validator(mode="after")
+    def _has_slot(self) -> SamplerConfig:
+        try:
+            slots = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"prompt has a stray brace: {error}") from None
+        if not slots or set(slots) != {"concept"}:
+            raise ValueError("prompt needs the slot {concept} and no other")
+        return self
+
+
+class NeighborhoodConfig(Section):
+    """Concept Neighborhood (FADE; science.md 1.2)."""
+
+    k: Positive = 5
+    """Neighbours that are trained on (paper: 5)."""
+    k_heldout: Annotated[int, Field(ge=0)] = 5
+    """The next neighbours: never trained on, only measured (ours)."""
+    images_per_concept: Positive = 8
+    """m: pictures a candidate, made by the original model. Not published; ours."""
+    seed: int = 1000
+    """Seed of the mined pictures' initial latents."""
+
+
+class MeshConfig(Section):
+    """Mesh Modules: a LoRA on the UNet's transformer blocks."""
+
+    rank: Positive = 1
+    """LoRA rank (release: 1). A higher one erases sooner and takes more with it that was not mined."""
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    """LoRA alpha; the update is scaled by alpha / rank."""
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
+    """Module names below every Transformer2DModel that get an adapter."""
+
+
+class MethodConfig(Section):
+    """The erasing objective and its weights."""
+
+    name: str = "fade"
+    """A registered method, see `fade methods`."""
+    variant: str = "paper"
+    """paper: science.md 1.3. release: 1.4, the authors' recipe, for comparison."""
+    erase_weight: Weight = 4.0
+    """lam_er."""
+    adjacency_weight: Weight = 50.0
+    """lam_adj."""
+    guidance_weight: Weight = 1.0
+    """lam_guid."""
+    margin: Weight = 0.5
+    """delta: how much farther from its old self than from its neighbours the target must come (fade)."""
+    drift_weight: Weight = 1.0
+    """lam of the surgical method: weight of the null prompt's drift."""
+    eta: Weight = 1.0
+    """How far beyond the null prompt the target of ESD, SPM and nullspace lies (negative guidance)."""
+    anchoring_weight: Weight = 1000.0
+    """lam of SPM's latent anchoring: how strongly the prediction under random embeddings is kept as it was."""
+    identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    """lam of UCE: how strongly every weight is kept as it was."""
+    words: Annotated[int, Field(ge=0)] = 400
+    """nullspace: how many words of the tokenizer's vocabulary, and as many pairs of them, are kept."""
+    ridge: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.003
+    """nullspace: how far the space may be from the very null space, in shares of the kept moment's mean eigenvalue."""
+    replacement: str = ""
+    """The concept that takes the target's place (surgical, uce); empty: the null prompt."""
+    anchors: Literal["none", "neighbourhood"] = "none"
+    """neighbourhood: a method without neighbours gets FADE's adjacency term too, the fair control."""
+
+
+class TrainConfig(Section):
+    """The one training loop."""
+
+    steps: Positive = 250
+    """Optimiser steps, for each target."""
+    batch_target: Positive = 2
+    """Target latents a step and process."""
+    batch_neighbours: Positive = 10
+    """Neighbour latents a step and process."""
+    lr: Rate = 2e-3
+    """Peak learning rate of AdamW, reached after warm-up, then linear decay to 0."""
+    warmup: Annotated[int, Field(ge=0)] = 20
+    """Warm-up steps."""
+    weight_decay: Weight = 1.0
+    """AdamW weight decay (a step shrinks the adapter by lr * weight_decay): what no loss term asks for fades, and with it the harm
+    to concepts that no term knows."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradient clipping (global L2 norm)."""
+    gradient_accumulation: Positive = 1
+    """Micro-batches an optimiser step."""
+    seed: int = 0
+    """Names every draw of the training: LoRA init, noise, timesteps, batch order."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 on a GPU that has it, else fp32."""
+    processes: Positive = 1
+    """Processes that accelerate starts on this machine; asserted by the trainer."""
+    checkpoint_every: Positive = 50
+    """Steps between checkpoints; the last two are kept."""
+    deadline_seconds: Annotated[float, Field(gt=0)] = 7200.0
+    """The whole process group is stopped after this."""
+
+
+class EvaluateConfig(Section):
+    """What is judged."""
+
+    images_per_concept: Positive = 24
+    """Pictures per concept and model; base and erased share initial latents."""
+    rest_concepts: Annotated[int, Field(ge=0)] = 12
+    """Size of the fixed sample of all other concepts (A_rest)."""
+    seed: int = 5000
+    """Seed of the evaluation's initial latents and of the rest sample; disjoint from the mining seed."""
+    bootstrap: Positive = 2000
+    """Bootstrap resamples of each interval (95 %)."""
+    grid_images: Positive = 4
+    """Pictures a row in the report's grids."""
+    drift_bins: Positive = 8
+    """Timesteps of the null prompt's drift curve: the middles of as many equal parts of the schedule."""
+    indirect_images: Annotated[int, Field(ge=0)] = 0
+    """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 24 prompts a target, so 4 cost 192 pictures)."""
+    indirect_known: Annotated[float, Field(gt=0, le=100)] = 50.0
+    """An indirect prompt counts when the original draws the target on this share of its pictures, percent. Set before any result."""
+
+
+class AttackConfig(Section):
+    """Attempts to bring the erased concept back. All attacks have the same budget, so that their successes compare."""
+
+    names: Annotated[tuple[str, ...], Field(min_length=1)] = ("inversion", "tokens", "noised", "revival")
+    """Registered attacks, in this order."""
+    images: Positive = 12
+    """Pictures judged per attack and arm (noised: per time)."""
+    seed: int = 7000
+    """Names every draw of the attacks and, counting up, their pictures' initial latents; disjoint from mining and evaluation."""
+    batch: Positive = 4
+    """Latents a step of inversion and revival."""
+    probes: Positive = 6
+    """Noised latents on which inversion measures its loss before and after, and on which tokens scores each candidate first."""
+    finalists: Annotated[int, Field(ge=2)] = 4
+    """Words of tokens' first round that go, alone and in pairs, into its second."""
+    budget: Positive = 600
+    """UNet calls of an attack's search on one arm, a call being one picture's forward pass; its backward pass counts two more. What
+    the judged pictures cost comes on top and is the same for every attack that draws them whole."""
+    inversion_lr: Rate = 0.05
+    """Adam's learning rate on the prompt's embedding at the first step; linear decay to 0."""
+    revival_lr: Rate = 1e-3
+    """Adam's learning rate on the attention weights at the first step; linear decay to 0."""
+    unrelated: Positive = 12
+    """Concepts of other families whose pictures revival trains on."""
+    times: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
+    """Shares of the noise schedule up to which noised takes a real picture."""
+    indirect_images: Positive = 4
+    """Pictures per indirect prompt and model in the benchmark, where evaluate.indirect_images does not ask for more."""
+
+    @field_validator("budget")
+    @classmethod
+    def _enough(cls, budget: int, info: ValidationInfo) -> int:
+        try:
+            batch, probes, finalists = (info.data[key] for key in ("batch", "probes", "finalists"))
+        except KeyError:  # one of them is wrong, and that is said
+            return budget
+        least = max(3 * batch + 2 * probes, 2 * finalists * max(finalists, probes))  # a step; two rounds of the finalists
+        if budget < least:
+            raise ValueError(f"the attacks need at least {least} UNet calls for this batch, these probes and finalists")
+        return budget
