@@ -15,9 +15,12 @@ from fade.config import Params
 from fade.errors import FadeError
 from fade.files import write_whole
 from fade.manifest import sha256_of
-from fade.source import versions
+from fade.source import installed, versions
 
-SCHEMA = 1
+SCHEMA = 2
+CHECK = ("name", "severity", "success")
+READABLE = (1, 2)
+"""Schema 2 added environment.packages, outputs.metrics and checks."""
 FILE = "lineage.json"
 STACK = (
     "accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas", "peft", "pillow",
@@ -46,11 +49,23 @@ class Lineage:
 
     content: Mapping[str, Any]
 
-    def finish(self, inputs_after: Mapping[str, str], adapter_sha256: str) -> Lineage:
-        """The record closed after the run: the inputs hashed again, and what came out."""
+    def finish(
+        self,
+        inputs_after: Mapping[str, str],
+        adapter_sha256: str,
+        *,
+        metrics: Mapping[str, float | None] | None = None,
+        checks: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    ) -> Lineage:
+        """The record closed after the run: the inputs hashed again, and what came out.
+
+        ``checks``: stage -> its data checks, of which name, severity and success are kept; ``metrics``: the evaluation's, in percent.
+        """
         before = self.content["inputs"]["before"]
         inputs = {"before": before, "after": dict(inputs_after), "unchanged": dict(inputs_after) == before}
-        return Lineage({**self.content, "inputs": inputs, "outputs": {"adapter_sha256": adapter_sha256}})
+        kept = {stage: [{key: one[key] for key in CHECK} for one in some] for stage, some in (checks or {}).items()}
+        outputs = {"adapter_sha256": adapter_sha256, "metrics": dict(metrics or {})}
+        return Lineage({**self.content, "inputs": inputs, "checks": kept, "outputs": outputs})
 
     def changed_inputs(self) -> list[str]:
         """Names of inputs whose bytes are not the same after the run as before it (empty while the run is open)."""
@@ -80,8 +95,9 @@ class Lineage:
         except (OSError, ValueError) as error:
             raise FadeError(f"{path} cannot be read: {error}.", stage="lineage", action=action) from error
         found = content.get("schema") if isinstance(content, dict) else None
-        if found != SCHEMA:
-            raise FadeError(f"{path}: schema {found!r}, this version reads {SCHEMA}.", stage="lineage", action=action)
+        if found not in READABLE:
+            readable = " and ".join(map(str, READABLE))
+            raise FadeError(f"{path}: schema {found!r}, this version reads {readable}.", stage="lineage", action=action)
         return cls(content)
 
 
@@ -126,7 +142,8 @@ def collect(
             "neighbourhood": dict(neighbourhood),
             "inputs": {"before": dict(inputs), "after": None, "unchanged": None},
             "training": dict(training or {}),
-            "outputs": {"adapter_sha256": None},
+            "checks": {},
+            "outputs": {"adapter_sha256": None, "metrics": {}},
             "orchestration": {"flow_run_id": flow_run_id},
         }
     )
@@ -138,7 +155,10 @@ def named_seeds(params: Params) -> dict[str, int]:
 
 
 def environment(*, device: str, precision: str, world_size: int) -> dict[str, Any]:
-    """Where it ran: library versions, platform, threads, device, processes, precision. All of them can move the last bits."""
+    """Where it ran: library versions, the lock of all installed packages, platform, threads, device, processes, precision.
+
+    All of them can move the last bits.
+    """
     import torch
 
     return {
@@ -146,6 +166,7 @@ def environment(*, device: str, precision: str, world_size: int) -> dict[str, An
         "platform": platform.platform(),
         "machine": platform.machine(),
         "libraries": versions(STACK),
+        "packages": installed(),
         "torch_threads": torch.get_num_threads(),
         "device": device,
         "device_name": torch.cuda.get_device_name() if device.startswith("cuda") and torch.cuda.is_available() else device,

@@ -54,6 +54,12 @@ def _siblings(file: Path) -> list[str]:
     return sorted(stem for stem in stems if (file.parent / f"{stem}.py").is_file())
 
 
+def installed() -> dict[str, str]:
+    """Every installed distribution and its version, sorted: the lock of this environment."""
+    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
 def versions(names: Sequence[str]) -> dict[str, str | None]:
     """Installed version of each distribution; None when it is not installed."""
     return {name: _version(name) for name in names}

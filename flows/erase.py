@@ -76,7 +76,8 @@ def erase(
         )
         with clock.stage("evaluate"):
             judged = evaluate_task(shop, hood, trained.adapter)
-            lineage = settle(lineage, before, inputs(shop), trained.sha256)
+            checks = {"data": checked.results, "neighbourhood": mined.results}
+            lineage = settle(lineage, before, inputs(shop), trained.sha256, metrics=judged.numbers["metrics"], checks=checks)
             lineage.save(shop.folder / "lineage.json")
         with clock.stage("register"):
             command = reproduce(shop.targets, overrides, params_file)
@@ -109,9 +110,12 @@ def inputs(shop: Workshop) -> dict[str, str]:
     return hash_inputs({name: path for name, path in local.items() if path.exists()})
 
 
-def settle(lineage: Lineage, before: dict[str, str], after: dict[str, str], adapter_sha256: str) -> Lineage:
-    """Close the record. Raises DataError when an input changed while the run went on: the evidence would be of nothing."""
-    closed = lineage.finish(after, adapter_sha256)
+def settle(lineage: Lineage, before: dict[str, str], after: dict[str, str], adapter_sha256: str, **outcome: Any) -> Lineage:
+    """Close the record; ``outcome``: see `Lineage.finish`.
+
+    Raises DataError when an input changed while the run went on: the evidence would be of nothing.
+    """
+    closed = lineage.finish(after, adapter_sha256, **outcome)
     if changed := closed.changed_inputs():
         what = f"{', '.join(changed)} changed while the run went on."
         raise DataError(what, stage="evaluate", action="leave the data alone and run again; nothing was registered.")

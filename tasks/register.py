@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from fade.config import Params, fingerprint, parse_params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
 from fade.files import write_whole
+from fade.lineage import Lineage
 from fade.manifest import MANIFEST, read_manifest, sha256_of
 from tasks.tracking import Run, Tracking, connect, faults, flat, hushed, open_run
 from tasks.versions import ADAPTER, find_version, load_version, model_name
@@ -104,6 +105,7 @@ def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir:
         "adapter_sha256": str(lineage["outputs"]["adapter_sha256"]),
         "params_sha256": str(lineage["params"]["sha256"]),
         "commit": str(lineage["code"]["commit"] or "unknown"),
+        "lineage_sha256": Lineage(lineage).sha256(),
         "run_key": run_dir.resolve().name,
         "evaluation_sha256": fingerprint({key: result.get(key) for key in ("metrics", "base_metrics", "per_concept")}),
     }

@@ -65,11 +65,11 @@ def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.
             raise AdapterError(f"{path} does not exist.", stage="load adapter", action="name a run's folder, a file or a version.")
         return path
     tracking = connect(runs, timeout=timeout)
-    version = _resolve(tracking, wanted)
-    return _fetch(tracking, version, runs)
+    return _fetch(tracking, resolve(tracking, wanted), runs)
 
 
-def _resolve(tracking: Tracking, wanted: str) -> ModelVersion:
+def resolve(tracking: Tracking, wanted: str) -> ModelVersion:
+    """The version that is called so (see `load_version`). Raises UsageError (malformed), UnknownNameError, RegistryError."""
     match = re.fullmatch(r"(?:models:/)?([^/@:'\"]+?)(?:/([0-9]+|latest)|@([\w.-]+))?", wanted)
     if match is None:
         what = f"{wanted!r} is no model version."

@@ -122,20 +122,3 @@ def compose(
         return
     show_metrics(result, f"{result['target']}: {len(models)} adapters composed")
     print(result["adapter"])
-
-
-@app.command(epilog="Example: fade register runs/erase/panda/0123456789ab")
-def register(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run whose registration failed.")],
-    runs_dir: Annotated[
-        Path | None, typer.Option("--runs-dir", envvar="FADE_RUNS_DIR", help="Another runs folder than the run's own.")
-    ] = None,
-) -> None:
-    """Register a run that could not reach the registry when it ended."""
-    from flows.runtime import prepare
-
-    prepare(runs_dir or run_dir.resolve().parents[2])  # RUNS/erase/TARGET/KEY
-    from tasks.register import register_pending
-
-    done = register_pending(run_dir, runs=runs_dir)
-    print(f"{done.name} version {done.version}")

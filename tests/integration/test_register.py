@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fade.config import Params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError, UnknownNameError, UsageError
-from fade.manifest import COLUMNS
+from fade.lineage import Lineage
 from tasks.register import _final_metrics, register, register_pending, register_task
 from tasks.tracking import connect, flat, open_run, redacted
 from tasks.versions import all_versions, load_version, model_name
-from tests.unit.fade.report import samples
+from tests.registered import adapter_bytes, finished_run
 
 CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No address from outside or from the test before, a working directory of its own, nothing left behind."""
-    for key in [k for k in os.environ if k.startswith(("MLFLOW_TRACKING_URI", "MLFLOW_HTTP_REQUEST", "MLFLOW_REGISTRY"))]:
-        monkeypatch.delenv(key)
-    monkeypatch.chdir(tmp_path)
-    yield
-    import mlflow
-
-    mlflow.set_tracking_uri(None)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder whose database has its tables: making them takes seconds, so it is done once."""
-    runs = tmp_path_factory.mktemp("runs")
-    connect(runs)
-    return runs
-
-
-def adapter_bytes(seed: int = 0) -> bytes:
-    import torch
-    from safetensors.torch import save
-
-    generator = torch.Generator().manual_seed(seed)
-    key = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
-    down, up = torch.randn(4, 8, generator=generator), torch.randn(8, 4, generator=generator)
-    return save({f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}, metadata={"fade.concept": "panda"})
-
-
-def finished_run(tmp_path: Path, seed: int = 0, **register_changes: Any) -> tuple[dict[str, Any], Params, dict[str, Any], Path]:
-    """What `fade run` hands over: an evaluation, params, a lineage, and a folder with the adapter and its evidence."""
-    run_dir = tmp_path / "runs" / "erase" / "panda" / f"key{seed}"
-    (run_dir / "pictures").mkdir(parents=True)
-    data = adapter_bytes(seed)
-    (run_dir / "adapter.safetensors").write_bytes(data)
-    (run_dir / "report.html").write_text("<!doctype html>")
-    (run_dir / "pictures" / "before-after.png").write_bytes(b"\x89PNG")
-    (run_dir / "history.json").write_text(json.dumps(samples.history(6)))
-    images = tmp_path / "images"
-    images.mkdir(exist_ok=True)
-    row = ["a.png", "panda", "bears", "noto", "noto", "1", "MIT", "0" * 64, "64", "64", "train"]
-    (images / "manifest.csv").write_text(",".join(COLUMNS) + "\n" + ",".join(row) + "\n")
-    (tmp_path / "base").mkdir(exist_ok=True)
-    sections = {
-        "data": {"images": str(images), "base": str(tmp_path / "base")},
-        "register": {"experiment": "erase", **register_changes},
-        "train": {"steps": 150},
-    }
-    params = Params.model_validate(sections)
-    lineage = samples.lineage()
-    lineage["outputs"] = {"adapter_sha256": hashlib.sha256(data).hexdigest()}
-    lineage["params"] = {"values": {}, "sha256": params.sha256(), "overrides": []}
-    return samples.result(), params, lineage, run_dir
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_byte(tmp_path: Path, store: Path) -> None:
@@ -90,7 +30,7 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
 
     client = connect(store).client
     tags = client.get_model_version("fade-panda", "1").tags
-    assert re.fullmatch("[0-9a-f]{64}", tags.pop("evaluation_sha256"))
+    assert re.fullmatch("[0-9a-f]{64}", tags.pop("evaluation_sha256")) and tags.pop("lineage_sha256") == Lineage(lineage).sha256()
     assert tags == {
         "target": "panda",
         "method": "fade",
@@ -109,7 +49,7 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
     assert run.data.metrics["A_er"] == 97.91 and run.data.metrics["base.A_tar"] == 98.73 and run.data.metrics["ERB.lo"] == 90.59
     history = client.get_metric_history(done.run_id, "train.loss")
     assert [(m.step, m.value) for m in history] == [(s, 1 / s) for s in range(1, 7)]
-    assert {f.path for f in client.list_artifacts(done.run_id)} == {"report.html", "history.json", "pictures"}
+    assert {f.path for f in client.list_artifacts(done.run_id)} == {"report.html", "history.json", "lineage.json", "pictures"}
     (entry,) = run.inputs.dataset_inputs
     assert entry.dataset.digest == "e" * 32 + ".dir" and entry.dataset.name == "images"
     assert {t.key: t.value for t in entry.tags}["dvc.md5"] == "e" * 32 + ".dir"

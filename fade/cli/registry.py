@@ -1,0 +1,136 @@
+"""The registry: where versions come from, and runs that are registered later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fade.cli.app import app
+from fade.cli.options import Json, Runs
+from fade.cli.screen import escape, show_rows
+
+_SHOWN = 8
+"""Members of a section that the tree shows; --json has all."""
+
+
+@app.command(epilog="Example: fade register runs/erase/panda/0123456789ab")
+def register(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run whose registration failed.")],
+    runs_dir: Annotated[
+        Path | None, typer.Option("--runs-dir", envvar="FADE_RUNS_DIR", help="Another runs folder than the run's own.")
+    ] = None,
+) -> None:
+    """Register a run that could not reach the registry when it ended."""
+    from flows.runtime import prepare
+
+    prepare(runs_dir or run_dir.resolve().parents[2])  # RUNS/erase/TARGET/KEY
+    from tasks.register import register_pending
+
+    done = register_pending(run_dir, runs=runs_dir)
+    print(f"{done.name} version {done.version}")
+
+
+@app.command(epilog="Example: fade lineage fade-panda/1    or: fade lineage --data ddb5b6ed --neighbour koala")
+def lineage(
+    version: Annotated[str | None, typer.Argument(help="NAME/VERSION, NAME@ALIAS or NAME of a registered model.")] = None,
+    data: Annotated[str | None, typer.Option(help="Which versions came from this data md5 (or its beginning).")] = None,
+    base: Annotated[str | None, typer.Option(help="... from the base of this sha256.")] = None,
+    commit: Annotated[str | None, typer.Option(help="... from this commit of the code.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="... hold the adapter of this sha256.")] = None,
+    neighbour: Annotated[str | None, typer.Option(help="... had this concept as a neighbour.")] = None,
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Where a version comes from; or which versions came from some data, base, commit or neighbour."""
+    from fade.errors import UsageError
+    from flows.runtime import prepare
+
+    asked = {"data": data, "base": base, "commit": commit, "adapter": adapter}
+    hashes = {key: text for key, text in asked.items() if text is not None}
+    if (version is None) == (not hashes and neighbour is None):
+        what = "a version and what to look for are both named." if version else "nothing is named."
+        raise UsageError(what, stage="lineage", action="name a version, or --data, --base, --commit, --adapter, --neighbour.")
+    prepare(runs_dir)
+    from tasks.lineage import find, trace
+
+    if version is None:
+        found = find(runs_dir, neighbour=neighbour, hashes=hashes)
+        if as_json:
+            print(json.dumps(found, indent=2))
+            return
+        rows = [[f"{v['name']}/{v['version']}", *(v["tags"].get(tag, "")[:12] for tag in _COLUMNS.values())] for v in found]
+        show_rows(f"{len(found)} version(s)", ["version", *_COLUMNS], rows)
+        return
+    traced = trace(version, runs_dir)
+    if as_json:
+        print(json.dumps(traced.to_json(), indent=2))
+        return
+    from rich.console import Console
+    from rich.tree import Tree
+
+    tree = Tree(f"[bold]{traced.name}/{traced.version}[/]  lineage sha256 {traced.lineage.sha256()[:12]}")
+    for section, value in traced.lineage.content.items():
+        if isinstance(value, Mapping):
+            _grow(tree.add(f"[bold]{section}[/]"), _SUMMARY.get(section, dict)(value))
+    Console().print(tree, soft_wrap=True)
+
+
+_COLUMNS = {"method": "method", "seed": "seed", "data": "data_md5", "base": "base_sha256", "commit": "commit", "adapter": "adapter_sha256"}
+
+
+def _data(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {"md5": section["md5"], "files": f"{len(section['files'])} files, {section.get('size', 0) / 1e6:.1f} MB"}
+
+
+def _environment(section: Mapping[str, Any]) -> dict[str, Any]:
+    packages = section.get("packages", {})
+    return {**{k: v for k, v in section.items() if k not in ("libraries", "packages")}, "packages": f"{len(packages)} in the lock"}
+
+
+def _params(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sha256": section["sha256"], "overrides": section["overrides"]}
+
+
+def _neighbourhood(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: section[key] for key in ("target", "neighbours", "heldout", "cache_key", "seed") if key in section}
+
+
+def _inputs(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(section["before"] or {}), "the same after": section["unchanged"]}
+
+
+def _checks(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {stage: f"{sum(one['success'] for one in found)} of {len(found)} hold" for stage, found in section.items()}
+
+
+_SUMMARY = {
+    "data": _data,
+    "environment": _environment,
+    "params": _params,
+    "neighbourhood": _neighbourhood,
+    "inputs": _inputs,
+    "checks": _checks,
+}
+"""What the tree says of a section that has more than a screen holds."""
+
+
+def _grow(branch: Any, values: Mapping[str, Any]) -> None:
+    for label, text in _lines(values):
+        branch.add(f"{escape(label)}  {escape(text)}")
+
+
+def _lines(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, text) of everything in ``values``."""
+    for key, value in values.items():
+        name = f"{at}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _lines(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            more = f" and {len(value) - _SHOWN} more" if len(value) > _SHOWN else ""
+            yield name, (", ".join(map(str, value[:_SHOWN])) + more) or "none"
+        else:
+            yield name, {True: "yes", False: "no", None: "-", "": "-"}.get(value, str(value)) if not isinstance(value, Mapping) else "-"
