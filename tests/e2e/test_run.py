@@ -79,6 +79,26 @@ def test_a_registered_version_draws_other_pictures_than_the_base(first: tuple[Pa
     assert pictures["erased"] == pictures["file"] != pictures["base"]
 
 
+@pytest.mark.timeout(300)
+def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Path, dict[str, object]]) -> None:
+    runs, said = first
+    done = fade("lineage", "fade-panda/1", "--json", runs=runs)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)["lineage"]
+    assert record["outputs"] == {"adapter_sha256": said["adapter_sha256"], "metrics": said["metrics"]}
+    assert record["data"]["md5"] == said["data_md5"] and record["base"]["sha256"] == said["base_sha256"]
+    assert record["neighbourhood"]["neighbours"] == said["neighbours"] and record["inputs"]["unchanged"] is True
+    assert {stage: all(one["success"] for one in some if one["severity"] == "critical") for stage, some in record["checks"].items()} == {
+        "data": True,
+        "neighbourhood": True,
+    }
+    assert record["environment"]["packages"]["torch"] == record["environment"]["libraries"]["torch"]
+    tree = fade("lineage", "fade-panda", runs=runs)
+    assert tree.returncode == 0 and str(said["data_md5"]) in tree.stdout and str(said["adapter_sha256"]) in tree.stdout
+    found = fade("lineage", "--data", str(said["data_md5"])[:8], "--json", runs=runs)
+    assert [f"{v['name']}/{v['version']}" for v in json.loads(found.stdout)] == ["fade-panda/1"], found.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -94,6 +114,9 @@ def test_a_registered_version_draws_other_pictures_than_the_base(first: tuple[Pa
         (["run", "--nonsense"], 2, "--help"),
         (["mine", "--target", "tulipp"], 2, "'tulip'"),
         (["generate", "a panda", "--model", "fade-nobody/1"], 2, "fade-nobody"),
+        (["lineage", "fade-pand"], 2, "'fade-panda'"),
+        (["lineage"], 2, "nothing is named"),
+        (["lineage", "fade-panda", "--data", "abcd"], 2, "both named"),
     ],
 )
 @pytest.mark.timeout(300)
