@@ -62,6 +62,9 @@ def lineage(
         if as_json:
             print(json.dumps(found, indent=2))
             return
+        if not found:
+            print("no version came from that")
+            return
         rows = [[f"{v['name']}/{v['version']}", *(v["tags"].get(tag, "")[:12] for tag in _COLUMNS.values())] for v in found]
         show_rows(f"{len(found)} version(s)", ["version", *_COLUMNS], rows)
         return
