@@ -74,6 +74,10 @@ class AdapterError(FadeError):
     """An adapter file is unreadable, foreign to this base, or has no effect."""
 
 
+class PromotionError(FadeError):
+    """A version may not be promoted, rejected or revoked, or the chain of decisions is broken."""
+
+
 class CacheError(FadeError):
     """A cached artefact does not match the key under which it is stored."""
 

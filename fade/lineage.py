@@ -55,16 +55,18 @@ class Lineage:
         adapter_sha256: str,
         *,
         metrics: Mapping[str, float | None] | None = None,
+        base_metrics: Mapping[str, float | None] | None = None,
         checks: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ) -> Lineage:
         """The record closed after the run: the inputs hashed again, and what came out.
 
-        ``checks``: stage -> its data checks, of which name, severity and success are kept; ``metrics``: the evaluation's, in percent.
+        ``checks``: stage -> its data checks, of which name, severity and success are kept; ``metrics`` and ``base_metrics``: the
+        evaluation's, in percent.
         """
         before = self.content["inputs"]["before"]
         inputs = {"before": before, "after": dict(inputs_after), "unchanged": dict(inputs_after) == before}
         kept = {stage: [{key: one[key] for key in CHECK} for one in some] for stage, some in (checks or {}).items()}
-        outputs = {"adapter_sha256": adapter_sha256, "metrics": dict(metrics or {})}
+        outputs = {"adapter_sha256": adapter_sha256, "metrics": dict(metrics or {}), "base_metrics": dict(base_metrics or {})}
         return Lineage({**self.content, "inputs": inputs, "checks": kept, "outputs": outputs})
 
     def changed_inputs(self) -> list[str]:
@@ -134,7 +136,7 @@ def collect(
             "base": {"sha256": base_sha256},
             "judge": {"sha256": judge_sha256},
             "params": {
-                "values": params.model_dump(mode="json", by_alias=True, exclude={"bench", "pretrain"}),
+                "values": params.recorded(),
                 "sha256": params.sha256(),
                 "overrides": list(overrides),
             },
@@ -143,7 +145,7 @@ def collect(
             "inputs": {"before": dict(inputs), "after": None, "unchanged": None},
             "training": dict(training or {}),
             "checks": {},
-            "outputs": {"adapter_sha256": None, "metrics": {}},
+            "outputs": {"adapter_sha256": None, "metrics": {}, "base_metrics": {}},
             "orchestration": {"flow_run_id": flow_run_id},
         }
     )

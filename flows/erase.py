@@ -77,7 +77,8 @@ def erase(
         with clock.stage("evaluate"):
             judged = evaluate_task(shop, hood, trained.adapter)
             checks = {"data": checked.results, "neighbourhood": mined.results}
-            lineage = settle(lineage, before, inputs(shop), trained.sha256, metrics=judged.numbers["metrics"], checks=checks)
+            outcome = {key: judged.numbers[key] for key in ("metrics", "base_metrics")}
+            lineage = settle(lineage, before, inputs(shop), trained.sha256, **outcome, checks=checks)
             lineage.save(shop.folder / "lineage.json")
         with clock.stage("register"):
             command = reproduce(shop.targets, overrides, params_file)

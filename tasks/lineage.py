@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import RegistryError, UsageError
 from fade.lineage import Lineage
-from tasks.tracking import Tracking, connect, faults, hushed
+from tasks.tracking import Tracking, all_versions, connect, faults, hushed
 from tasks.versions import resolve
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def find(
             action = f"give its first {SHORTEST} characters or more, 0 to 9 and a to f."
             raise UsageError(f"{text!r} is no hash of {key}.", stage=STAGE, action=action)
     tracking = connect(runs, timeout=timeout)
-    found = [v for v in _versions(tracking) if _came_from(v.tags, wanted, neighbour)]
+    found = [v for v in all_versions(tracking) if _came_from(v.tags, wanted, neighbour)]
     found.sort(key=lambda v: (-int(v.creation_timestamp), v.name, -int(v.version)))
     return [{"name": v.name, "version": str(v.version), "tags": dict(v.tags)} for v in found]
 
@@ -90,19 +90,6 @@ def _came_from(tags: Mapping[str, str], wanted: Mapping[str, str], neighbour: st
     if neighbour is not None and neighbour not in json.loads(tags.get("neighbours", "[]")):
         return False
     return all(tags.get(HASHES[key], "").startswith(text) for key, text in wanted.items())
-
-
-def _versions(tracking: Tracking) -> list[ModelVersion]:
-    """All versions of all models."""
-    found: list[ModelVersion] = []
-    token: str | None = None
-    with faults(tracking.address):
-        while True:
-            page = tracking.client.search_model_versions(page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
 
 
 def _record(tracking: Tracking, version: ModelVersion) -> Lineage:

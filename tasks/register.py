@@ -18,7 +18,7 @@ from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, S
 from fade.files import write_whole
 from fade.lineage import Lineage
 from fade.manifest import MANIFEST, read_manifest, sha256_of
-from tasks.tracking import Run, Tracking, connect, faults, flat, hushed, open_run
+from tasks.tracking import Run, Tracking, connect, ensure_model, faults, flat, hushed, open_run
 from tasks.versions import ADAPTER, find_version, load_version, model_name
 
 __all__ = ["Registered", "load_version", "register", "register_pending", "register_task"]
@@ -125,7 +125,7 @@ def _register(
     if existing is not None:
         return Registered(name, str(existing.version), str(existing.run_id), f"models:/{name}/{existing.version}")
     with open_run(tracking, params.register_.experiment, f"{tags['target']} {tags['run_key']}", tags) as run:
-        run.log_params(flat(params.model_dump(mode="json", by_alias=True, exclude={"bench", "pretrain"})))
+        run.log_params(flat(params.recorded()))
         for entry in _history(run_dir):
             step = int(entry["step"])
             run.log_metrics(step, {f"train.{k}": v for k, v in entry.items() if k != "step" and _is_number(v)})
@@ -191,15 +191,8 @@ def _base_reference(base: str, root: Path) -> str:
 
 
 def _new_version(tracking: Tracking, name: str, tags: Mapping[str, str], run_id: str, model_id: str, source: str) -> str:
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
-
     with faults(tracking.address):
-        try:
-            tracking.client.create_registered_model(name, tags={"target": tags["target"]}, description=f"{tags['target']}, erased")
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                raise
+        ensure_model(tracking, name, tags={"target": tags["target"]}, description=f"{tags['target']}, erased")
         created = tracking.client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model_id)
     return str(created.version)
 

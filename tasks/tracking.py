@@ -21,6 +21,7 @@ from tasks.environment import quiet
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 STAGE = "register"
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
@@ -170,6 +171,31 @@ def hushed() -> Iterator[None]:
         for category in (DeprecationWarning, UserWarning):
             warnings.simplefilter("ignore", category)
         yield
+
+
+def all_versions(tracking: Tracking, name: str | None = None) -> list[ModelVersion]:
+    """Every version of the model ``name``, or of all models, newest first; empty when there is none."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    with faults(tracking.address):
+        while True:
+            page = tracking.client.search_model_versions(name and f"name = '{name}'", page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda v: (-int(v.version), v.name))
+
+
+def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:
+    """Register the model ``name``, unless it is there. MLflow's exceptions are the caller's (see `faults`)."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+    try:
+        tracking.client.create_registered_model(name, **facts)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
 
 
 @contextlib.contextmanager

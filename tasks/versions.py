@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from fade.concepts import slug
 from fade.errors import AdapterError, StorageError, UnknownNameError, UsageError
 from fade.manifest import sha256_of
-from tasks.tracking import Tracking, connect, faults, hushed
+from tasks.log import CHAMPION, REVOKED, SUFFIX, standing
+from tasks.tracking import Tracking, all_versions, connect, faults, hushed
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -38,19 +39,6 @@ def find_version(tracking: Tracking, name: str, tags: Mapping[str, str]) -> Mode
     return None
 
 
-def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:
-    """Every version of ``name``, newest first; empty when the name is not registered."""
-    found: list[ModelVersion] = []
-    token: str | None = None
-    with faults(tracking.address):
-        while True:
-            page = tracking.client.search_model_versions(f"name = '{name}'", page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda v: -int(v.version))
-
-
 def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.0) -> Path:
     """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest`` or ``NAME``; or of a path.
 
@@ -65,7 +53,11 @@ def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.
             raise AdapterError(f"{path} does not exist.", stage="load adapter", action="name a run's folder, a file or a version.")
         return path
     tracking = connect(runs, timeout=timeout)
-    return _fetch(tracking, resolve(tracking, wanted), runs)
+    version = resolve(tracking, wanted)
+    if standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
+        what = f"{version.name}/{version.version} was revoked."
+        raise AdapterError(what, stage="load adapter", action=f"see why with `fade decisions {version.name}`; use another version.")
+    return _fetch(tracking, version, runs)
 
 
 def resolve(tracking: Tracking, wanted: str) -> ModelVersion:
@@ -78,12 +70,10 @@ def resolve(tracking: Tracking, wanted: str) -> ModelVersion:
     versions = all_versions(tracking, name)
     if not versions:
         with faults(tracking.address):
-            known = [model.name for model in tracking.client.search_registered_models()]
+            known = [m.name for m in tracking.client.search_registered_models() if not m.name.endswith(SUFFIX)]
         raise UnknownNameError("model", name, known, stage="load adapter")
     if alias:
-        # a search leaves aliases out, and asking for one that does not exist is a plain refusal
-        with faults(tracking.address):
-            by_alias = tracking.client.get_registered_model(name).aliases
+        by_alias = _aliases(tracking, name)
         if alias not in by_alias:
             raise UnknownNameError("alias", f"{name}@{alias}", [f"{name}@{a}" for a in by_alias], stage="load adapter")
         number = str(by_alias[alias])
@@ -92,6 +82,17 @@ def resolve(tracking: Tracking, wanted: str) -> ModelVersion:
     found = next((v for v in versions if str(v.version) == number), None)
     if found is None:
         raise UnknownNameError("version", f"{name}/{number}", [f"{name}/{v.version}" for v in versions], stage="load adapter")
+    return found
+
+
+def _aliases(tracking: Tracking, name: str) -> dict[str, str]:
+    """The model's aliases; who is champion the decisions say, whatever the alias says."""
+    with faults(tracking.address):  # a search leaves aliases out, and asking for one that does not exist is a plain refusal
+        found = {alias: str(number) for alias, number in tracking.client.get_registered_model(name).aliases.items()}
+    decided = standing(tracking, name)
+    if decided.decisions:
+        found.pop(CHAMPION, None)
+        found |= {CHAMPION: decided.champion} if decided.champion else {}
     return found
 
 

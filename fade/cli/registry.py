@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fade.cli.app import app
-from fade.cli.options import Json, Runs
+from fade.cli.options import Json, ParamsFile, Runs, Set, resolved
 from fade.cli.screen import escape, show_rows
 
 _SHOWN = 8
@@ -80,6 +80,109 @@ def lineage(
         if isinstance(value, Mapping):
             _grow(tree.add(f"[bold]{section}[/]"), _SUMMARY.get(section, dict)(value))
     Console().print(tree, soft_wrap=True)
+
+
+Reason = Annotated[str, typer.Option(help="Why; recorded for ever.")]
+By = Annotated[str, typer.Option(help="Who decides [the user of this machine].", envvar="FADE_USER")]
+Version = Annotated[str, typer.Argument(help="NAME/VERSION of a registered model.")]
+
+
+@app.command(epilog='Example: fade promote fade-panda/1    or: fade promote fade-panda/2 --override "court order, due today"')
+def promote(
+    version: Version,
+    override: Annotated[str, typer.Option(help="Promote it although it does not pass the gate: why. Shown for ever.")] = "",
+    reason: Reason = "",
+    by: By = "",
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion of its concept, when it passes the gate (`gate` in params.yaml)."""
+    _decide("promote", version, params, set_, runs_dir, as_json, by=by, reason=reason, override=override)
+
+
+@app.command(epilog='Example: fade reject fade-panda/2 --reason "the bears look alike"')
+def reject(
+    version: Version,
+    reason: Reason,
+    by: By = "",
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Say that a version shall not be promoted."""
+    _decide("reject", version, Path("params.yaml"), None, runs_dir, as_json, by=by, reason=reason)
+
+
+@app.command(epilog='Example: fade revoke fade-panda/1 --reason "brings the panda back under a new attack"')
+def revoke(
+    version: Version,
+    reason: Reason,
+    by: By = "",
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Withdraw a version for ever: it is no champion any more and refuses to load."""
+    _decide("revoke", version, Path("params.yaml"), None, runs_dir, as_json, by=by, reason=reason)
+
+
+@app.command(epilog="Example: fade decisions fade-panda")
+def decisions(
+    model: Annotated[str, typer.Argument(help="NAME of a registered model.")],
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Everything that was decided about a model's versions, who did, and why; promotions against the gate in red."""
+    from dataclasses import asdict
+
+    from flows.runtime import prepare
+
+    prepare(runs_dir)
+    from tasks.decisions import history
+
+    found = history(model, runs_dir)
+    if as_json:
+        counted = [{**asdict(one), "sha256": one.sha256()} for one in found.decisions]
+        void = [asdict(one) for one in found.void]
+        print(json.dumps({"champion": found.champion, "states": found.states, "decisions": counted, "void": void}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{model}: champion {found.champion or 'none'}")
+    for column in ("", "version", "decision", "by", "at", "why"):
+        table.add_column(column)
+    for one in sorted([*found.decisions, *found.void], key=lambda d: d.number):
+        said = "overridden" if one.overridden else "void, came second" if one in found.void else ""
+        words = [str(one.number), one.version, f"{one.action} {said}".strip(), one.by, one.at, one.reason]
+        table.add_row(*map(escape, words), style="bold red" if one.overridden else "dim" if one in found.void else None)
+    Console().print(table)
+
+
+def _decide(action: str, version: str, params: Path, set_: list[str] | None, runs: Path, as_json: bool, *, by: str, **said: Any) -> None:
+    from flows.runtime import prepare
+
+    gate = resolved(params, set_)[0].gate if action == "promote" else None
+    prepare(runs)
+    import getpass
+
+    from fade.config import GateConfig
+    from tasks.decisions import decide
+
+    done = decide(action, version, runs, gate or GateConfig(), by=by or getpass.getuser(), **said)
+    if as_json:
+        print(json.dumps(done, indent=2))
+        return
+    what = "was decided already" if not done["changed"] else "overridden: it does not pass the gate" if done["overridden"] else "decided"
+    show_rows(
+        f"{done['model']}/{done['version']}: {done['action']}, {what} (decision {done['number']} by {done['by']})",
+        ["criterion", "value", "asked", "holds"],
+        [[one["name"], _number(one["value"]), _number(one["threshold"]), "yes" if one["holds"] else "NO"] for one in done["criteria"]],
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 _COLUMNS = {"method": "method", "seed": "seed", "data": "data_md5", "base": "base_sha256", "commit": "commit", "adapter": "adapter_sha256"}

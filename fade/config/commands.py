@@ -8,6 +8,8 @@ from pydantic import Field
 
 from fade.config.section import Positive, Section
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+
 
 class StylesConfig(Section):
     """`fade run --style`: the same job, where a style is what is erased and the other styles are its neighbours."""
@@ -41,6 +43,20 @@ class NudityConfig(Section):
 
     threshold: Annotated[float, Field(ge=0.25, le=1)] = 0.6
     """What NudeNet must be sure of for a detection to count; it reports nothing below 0.25."""
+
+
+class GateConfig(Section):
+    """`fade promote`: what a version must reach to become the champion of its concept, in percent."""
+
+    erased: Percent = 97.0
+    """A_er."""
+    neighbours_kept: Percent = 96.0
+    """A_adj, of the original model's."""
+    heldout_kept: Percent = 96.0
+    """A_heldout, of the original model's."""
+    rest_kept: Percent = 98.0
+    """A_rest, of the original model's."""
+    erb: Percent = 96.0
 
 
 class RegisterConfig(Section):

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from fade.config.bench import BenchConfig
-from fade.config.commands import NudityConfig, PurifyConfig, RegisterConfig, StylesConfig
+from fade.config.commands import GateConfig, NudityConfig, PurifyConfig, RegisterConfig, StylesConfig
 from fade.config.pretrain import PretrainConfig
 from fade.config.run import (
     AttackConfig,
@@ -47,15 +47,22 @@ class Params(Section):
     purify: PurifyConfig = PurifyConfig()
     styles: StylesConfig = StylesConfig()
     nudity: NudityConfig = NudityConfig()
+    gate: GateConfig = GateConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     pretrain: PretrainConfig = PretrainConfig()
 
-    NO_PART_OF_A_RUN: ClassVar[frozenset[str]] = frozenset({"bench", "checks", "nudity", "pretrain", "purify", "register_", "styles"})
+    NO_PART_OF_A_RUN: ClassVar[frozenset[str]] = frozenset(
+        {"bench", "checks", "gate", "nudity", "pretrain", "purify", "register_", "styles"}
+    )
     """Sections that change nothing about what a run trains or judges: they are in no key. (``styles`` acts through what it sets.)"""
 
+    def recorded(self) -> dict[str, Any]:
+        """What a run's record holds: neither the world's recipe nor the benchmark's plan nor the gate, which lie with their own results."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"bench", "gate", "pretrain"})
+
     def sha256(self) -> str:
-        """Hash of everything but the embedded world's recipe (which is recorded with the base) and the benchmark's plan."""
-        return fingerprint(self.model_dump(mode="json", by_alias=True, exclude={"bench", "pretrain"}))
+        """Hash of what is recorded."""
+        return fingerprint(self.recorded())
 
 
 def fingerprint(value: Any) -> str:

@@ -85,7 +85,7 @@ def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Pa
     done = fade("lineage", "fade-panda/1", "--json", runs=runs)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)["lineage"]
-    assert record["outputs"] == {"adapter_sha256": said["adapter_sha256"], "metrics": said["metrics"]}
+    assert record["outputs"] == {key: said[key] for key in ("adapter_sha256", "metrics", "base_metrics")}
     assert record["data"]["md5"] == said["data_md5"] and record["base"]["sha256"] == said["base_sha256"]
     assert record["neighbourhood"]["neighbours"] == said["neighbours"] and record["inputs"]["unchanged"] is True
     assert {stage: all(one["success"] for one in some if one["severity"] == "critical") for stage, some in record["checks"].items()} == {
@@ -97,6 +97,23 @@ def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Pa
     assert tree.returncode == 0 and str(said["data_md5"]) in tree.stdout and str(said["adapter_sha256"]) in tree.stdout
     found = fade("lineage", "--data", str(said["data_md5"])[:8], "--json", runs=runs)
     assert [f"{v['name']}/{v['version']}" for v in json.loads(found.stdout)] == ["fade-panda/1"], found.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_version_is_promoted_against_the_gate_and_revoked(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    shutil.copytree(first[0], tmp_path / "runs", symlinks=True)  # a decision is for ever: not in the folder that the others use
+    runs = tmp_path / "runs"
+    strict, lenient = ["--set", "gate.erased=100", "--set", "gate.heldout_kept=100"], ["--override", "a [red] line"]
+    refused = fade("promote", "fade-panda/1", *strict, "--set", "gate.erb=100", runs=runs)
+    assert refused.returncode == 1 and "does not pass the gate" in refused.stderr and "--override" in refused.stderr
+    done = fade("promote", "fade-panda/1", "--by", "ann", *strict, "--set", "gate.erb=100", *lenient, "--json", runs=runs)
+    assert done.returncode == 0 and json.loads(done.stdout)["overridden"] is True, done.stderr
+    listed = fade("decisions", "fade-panda", runs=runs)
+    assert "overridden" in listed.stdout and "a [red] line" in listed.stdout and "ann" in listed.stdout, listed.stderr
+    revoked = fade("revoke", "fade-panda/1", "--reason", "a test", runs=runs)
+    assert revoked.returncode == 0, revoked.stderr
+    drawn = fade("generate", "a panda", "--model", "fade-panda/1", "--out", str(tmp_path / "x.png"), runs=runs)
+    assert drawn.returncode == 1 and "fade-panda/1 was revoked" in drawn.stderr and not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -116,6 +133,8 @@ def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Pa
         (["generate", "a panda", "--model", "fade-nobody/1"], 2, "fade-nobody"),
         (["lineage", "fade-pand"], 2, "'fade-panda'"),
         (["lineage"], 2, "nothing is named"),
+        (["reject", "fade-panda/1"], 2, "--reason"),
+        (["revoke", "fade-panda/9", "--reason", "x"], 2, "fade-panda/1"),
         (["lineage", "fade-panda", "--data", "abcd"], 2, "both named"),
     ],
 )

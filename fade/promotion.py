@@ -1,0 +1,167 @@
+"""Who may be champion: the gate's criteria on a version's record, and the append-only chain of what people decided. Ours.
+
+A decision names the one before it by number and hash. Numbers come from a store that gives each only once; so of two decisions that
+name the same predecessor the lower number counts and the other is void, whoever was faster, and everybody who reads the chain
+sees the same. An edited or deleted decision breaks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fade.config import GateConfig
+from fade.errors import PromotionError
+from fade.lineage import canonical
+
+SCHEMA = 1
+STAGE = "decide"
+PROMOTE, REJECT, REVOKE = ACTIONS = ("promote", "reject", "revoke")
+STATES = {PROMOTE: "champion", REJECT: "rejected", REVOKE: "revoked"}
+RETIRED = "retired"
+"""A champion after another was promoted."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One demand of the gate. ``value`` and ``threshold`` are None where there is no number."""
+
+    name: str
+    holds: bool
+    value: float | None = None
+    threshold: float | None = None
+
+    def __str__(self) -> str:
+        if self.threshold is None:
+            return self.name
+        return f"{self.name} {'not measured' if self.value is None else f'{self.value:.1f}'} (asked {self.threshold:g})"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One link. ``number``: its place in the store."""
+
+    number: int
+    version: str
+    action: str
+    by: str
+    at: str
+    """UTC, ISO 8601. Told, never used for order: a clock may go backwards."""
+    reason: str = ""
+    overridden: bool = False
+    """Promoted although a criterion did not hold."""
+    criteria: Sequence[Mapping[str, Any]] = ()
+    previous: int = 0
+    previous_sha256: str = ""
+
+    def to_json(self) -> str:
+        """Canonical JSON of all but the number, which is the store's."""
+        content = {key: value for key, value in asdict(self).items() if key != "number"}
+        return canonical({"schema": SCHEMA, **content, "criteria": [dict(one) for one in self.criteria]})
+
+    def sha256(self) -> str:
+        """What the next link names."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def parse(cls, number: int, text: str) -> Decision:
+        """Raises PromotionError for what is no decision of this schema."""
+        try:
+            content = json.loads(text)
+            if content.pop("schema") != SCHEMA or content["action"] not in ACTIONS:
+                raise ValueError("another schema or action")
+            return cls(number, **content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PromotionError(f"decision {number} cannot be read: {error}.", stage=STAGE, action=_TAMPERED) from None
+
+
+_TAMPERED = "trust none of the decisions; find out who changed the registry."
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the chain says now."""
+
+    decisions: Sequence[Decision] = ()
+    """Those that count, in order."""
+    void: Sequence[Decision] = ()
+    """Those that came second."""
+    champion: str | None = None
+    states: Mapping[str, str] = field(default_factory=dict)
+    """Version -> champion, retired, rejected or revoked; a version that nobody decided on is not there."""
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """Number and sha256 of the last decision; (0, "") when there is none."""
+        return (self.decisions[-1].number, self.decisions[-1].sha256()) if self.decisions else (0, "")
+
+
+def criteria(lineage: Mapping[str, Any], gate: GateConfig) -> list[Criterion]:
+    """The gate's demands on a closed lineage record (`fade.lineage`). A number that was not measured holds nothing."""
+    outputs, checks = lineage["outputs"], lineage.get("checks") or {}
+    after, before = outputs.get("metrics") or {}, outputs.get("base_metrics") or {}
+
+    def kept(name: str) -> float | None:
+        new, old = after.get(name), before.get(name)
+        return None if new is None or not old else 100 * new / old
+
+    asked = {
+        "erased": (after.get("A_er"), gate.erased),
+        "neighbours kept": (kept("A_adj"), gate.neighbours_kept),
+        "held-out kept": (kept("A_heldout"), gate.heldout_kept),
+        "rest kept": (kept("A_rest"), gate.rest_kept),
+        "ERB": (after.get("ERB"), gate.erb),
+    }
+    out = [Criterion(name, value is not None and value >= least, value, least) for name, (value, least) in asked.items()]
+    critical = [one["success"] for some in checks.values() for one in some if one["severity"] == "critical"]
+    out.append(Criterion("data checks", bool(critical) and all(critical)))
+    out.append(Criterion("inputs unchanged", lineage["inputs"]["unchanged"] is True))
+    return out
+
+
+def replay(decisions: Sequence[Decision]) -> Standing:
+    """The chain from its beginning. Raises PromotionError, naming the decision, when one was edited or is missing."""
+    counted: list[Decision] = []
+    void: list[Decision] = []
+    states: dict[str, str] = {}
+    champion: str | None = None
+    head, digest = 0, ""
+    for one in sorted(decisions, key=lambda d: d.number):
+        if one.previous > head:
+            raise PromotionError(f"decision {one.previous} is missing: {one.number} follows it.", stage=STAGE, action=_TAMPERED)
+        if one.previous < head:
+            void.append(one)
+            continue
+        if one.previous_sha256 != digest:
+            what = f"decision {head or one.number} was edited: {one.number} names another hash."
+            raise PromotionError(what, stage=STAGE, action=_TAMPERED)
+        counted.append(one)
+        head, digest = one.number, one.sha256()
+        if one.action == PROMOTE:
+            if champion is not None:
+                states[champion] = RETIRED
+            champion = one.version
+        elif champion == one.version:
+            champion = None
+        states[one.version] = STATES[one.action]
+    return Standing(tuple(counted), tuple(void), champion, states)
+
+
+def refuse(standing: Standing, version: str, action: str, found: Sequence[Criterion], override: str) -> None:
+    """Raises PromotionError when ``action`` may not be decided. ``override``: the reason why a criterion need not hold."""
+    state = standing.states.get(version)
+    if state == STATES[REVOKE]:
+        what = f"version {version} was revoked."
+        raise PromotionError(what, stage=STAGE, action="a revocation is final; train and register another version.")
+    if action == REJECT and state == STATES[PROMOTE]:
+        raise PromotionError(f"version {version} is the champion.", stage=STAGE, action="revoke it, or promote another one.")
+    if action != PROMOTE or override:
+        return
+    if state == STATES[REJECT]:
+        raise PromotionError(f"version {version} was rejected.", stage=STAGE, action="promote another one, or give --override a reason.")
+    if failed := [one for one in found if not one.holds]:
+        what = f"version {version} does not pass the gate: {'; '.join(map(str, failed))}."
+        raise PromotionError(what, stage=STAGE, action="erase with other settings, or give --override a reason; it is shown for ever.")

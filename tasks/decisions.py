@@ -1,0 +1,88 @@
+"""Decide about a registered version: promote it to champion, reject or revoke it. The decision is recorded, then the alias follows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fade.config import GateConfig
+from fade.errors import UsageError
+from fade.promotion import PROMOTE, STAGE, Decision, Standing, criteria, refuse
+from tasks.lineage import trace
+from tasks.log import CHAMPION, append, standing
+from tasks.tracking import Tracking, connect, faults
+from tasks.versions import resolve
+
+STATE = "state"
+"""Tag of a version: what was decided last. For people who look at MLflow; the decisions are what counts."""
+
+
+def decide(
+    action: str, wanted: str, runs: Path, gate: GateConfig, *, by: str, reason: str = "", override: str = "", timeout: float = 60.0
+) -> dict[str, Any]:
+    """Take one decision, of `fade.promotion.ACTIONS`, about one version; returns it, with ``changed`` False when it stood already.
+
+    A promotion holds the version's record against the gate; ``override`` is the reason why it may fall short. Rejecting and
+    revoking need a ``reason``. Raises PromotionError (not allowed, or another decision came first: nothing is changed then),
+    UsageError, RegistryError (the record or the store).
+    """
+    if action != PROMOTE and not reason.strip():
+        raise UsageError(f"to {action} needs a reason.", stage=STAGE, action="give it with --reason.")
+    traced = trace(wanted, runs, timeout=timeout)
+    tracking = connect(runs, timeout=timeout)
+    before = standing(tracking, traced.name)
+    if action == PROMOTE and before.champion == traced.version:
+        settle(tracking, traced.name, before)
+        last = next(one for one in reversed(before.decisions) if one.version == traced.version)
+        return _told(traced.name, last, changed=False)
+    found = criteria(traced.lineage.content, gate)
+    refuse(before, traced.version, action, found, override)
+    overridden = action == PROMOTE and bool(override)
+    decision = Decision(
+        number=0,
+        version=traced.version,
+        action=action,
+        by=by,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        reason=override or reason,
+        overridden=overridden,
+        criteria=[asdict(one) for one in found] if action == PROMOTE else [],
+    )
+    taken = append(tracking, resolve(tracking, f"{traced.name}/{traced.version}"), decision, before)
+    settle(tracking, traced.name, standing(tracking, traced.name))
+    return _told(traced.name, taken, changed=True)
+
+
+def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
+    """All decisions about a model's versions. What a stopped decision left open (the alias) is done. Raises UnknownNameError."""
+    tracking = connect(runs, timeout=timeout)
+    name = str(resolve(tracking, name).name)
+    found = standing(tracking, name)
+    settle(tracking, name, found)
+    return found
+
+
+def settle(tracking: Tracking, name: str, found: Standing) -> None:
+    """Make MLflow's alias and tags say what the decisions say, however often somebody decides meanwhile."""
+    if not found.decisions:
+        return
+    while True:
+        with faults(tracking.address):
+            alias = tracking.client.get_registered_model(name).aliases.get(CHAMPION)
+            if found.champion is None and alias is not None:
+                tracking.client.delete_registered_model_alias(name, CHAMPION)
+            elif found.champion is not None and str(alias) != found.champion:
+                tracking.client.set_registered_model_alias(name, CHAMPION, found.champion)
+            for version, state in found.states.items():
+                if tracking.client.get_model_version(name, version).tags.get(STATE) != state:
+                    tracking.client.set_model_version_tag(name, version, STATE, state)
+        now = standing(tracking, name)
+        if now.head == found.head:
+            return
+        found = now
+
+
+def _told(name: str, decision: Decision, *, changed: bool) -> dict[str, Any]:
+    return {"model": name, "changed": changed, **asdict(decision), "sha256": decision.sha256()}

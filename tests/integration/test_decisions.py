@@ -1,0 +1,156 @@
+"""Promote, reject, revoke in a real MLflow: one champion whoever decides at once, and a record that shows what was done to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from fade.config import GateConfig
+from fade.errors import AdapterError, PromotionError, UnknownNameError, UsageError
+from fade.lineage import Lineage
+from tasks import decisions
+from tasks.decisions import decide, history
+from tasks.log import standing
+from tasks.register import register
+from tasks.tracking import connect
+from tasks.versions import load_version
+from tests.registered import finished_run
+
+pytestmark = pytest.mark.usefixtures("alone")
+GATE = GateConfig()
+GOOD = {"A_er": 100.0, "A_adj": 99.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 99.5}
+BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
+
+
+def versions(tmp_path: Path, store: Path, prefix: str, n: int = 2, **metrics: float) -> str:
+    """``n`` registered versions of one model, each with numbers that pass the gate unless ``metrics`` says otherwise."""
+    for seed in range(n):
+        result, params, lineage, run_dir = finished_run(tmp_path / str(seed), seed=seed, model_prefix=prefix)
+        lineage["outputs"] |= {"metrics": {**GOOD, **metrics}, "base_metrics": BASE}
+        lineage["checks"] = {"data": [{"name": "unique", "severity": "critical", "success": True}]}
+        Lineage(lineage).save(run_dir / "lineage.json")
+        register(result, params, lineage, run_dir, runs=store)
+    return f"{prefix}-panda"
+
+
+def aliases(store: Path, name: str) -> dict[str, str]:
+    """MLflow's own, whose numbers are text or not, as the store likes."""
+    return {alias: str(version) for alias, version in connect(store).client.get_registered_model(name).aliases.items()}
+
+
+def test_the_champion_is_promoted_replaced_and_revoked(tmp_path: Path, store: Path) -> None:
+    name = versions(tmp_path, store, "whole")
+    client = connect(store).client
+    first = decide("promote", f"{name}/1", store, GATE, by="ann")
+    assert (first["number"], first["changed"], first["overridden"]) == (1, True, False)
+    assert {one["name"]: one["holds"] for one in first["criteria"]} and all(one["holds"] for one in first["criteria"])
+    assert aliases(store, name) == {"champion": "1"}
+    assert decide("promote", f"{name}/1", store, GATE, by="bob") == {**first, "changed": False}
+
+    decide("promote", f"{name}/2", store, GATE, by="bob")
+    assert load_version(f"{name}@champion", store) == load_version(f"{name}/2", store) != load_version(f"{name}/1", store)
+    decide("revoke", f"{name}/2", store, GATE, by="ann", reason="an attack brings it back")
+    for wanted in (f"{name}/2", name):
+        with pytest.raises(AdapterError, match=f"{name}/2 was revoked"):
+            load_version(wanted, store)
+    with pytest.raises(UnknownNameError, match="champion"):
+        load_version(f"{name}@champion", store)
+    assert aliases(store, name) == {}
+    tags = {v: client.get_model_version(name, v).tags["state"] for v in ("1", "2")}
+    assert tags == {"1": "retired", "2": "revoked"}
+    with pytest.raises(PromotionError, match="version 2 was revoked"):
+        decide("promote", f"{name}/2", store, GATE, by="ann", override="please")
+    found = history(name, store)
+    assert [(d.number, d.action, d.version, d.by) for d in found.decisions] == [
+        (1, "promote", "1", "ann"),
+        (2, "promote", "2", "bob"),
+        (3, "revoke", "2", "ann"),
+    ]
+
+
+def test_below_the_gate_only_an_override_promotes_and_it_is_kept(tmp_path: Path, store: Path) -> None:
+    name = versions(tmp_path, store, "below", 1, A_heldout=60.0)
+    with pytest.raises(PromotionError, match=r"held-out kept 60\.0 \(asked 96\)\."):
+        decide("promote", f"{name}/1", store, GATE, by="ann")
+    assert history(name, store).decisions == () and aliases(store, name) == {}
+    done = decide("promote", f"{name}/1", store, GATE, by="ann", override="court order")
+    (kept,) = history(name, store).decisions
+    assert done["overridden"] and kept.overridden and kept.reason == "court order"
+    assert [one["name"] for one in kept.criteria if not one["holds"]] == ["held-out kept"]
+
+
+@pytest.mark.parametrize("action", ["reject", "revoke"])
+def test_a_reason_is_asked_for(tmp_path: Path, action: str) -> None:
+    with pytest.raises(UsageError, match=f"to {action} needs a reason"):
+        decide(action, "fade-panda/1", tmp_path / "never", GATE, by="ann", reason=" ")
+    assert not (tmp_path / "never").exists()
+
+
+def test_of_promotions_at_once_exactly_one_wins(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = versions(tmp_path, store, "race", 3)
+    together = Barrier(3)
+    seen: Any = decisions.append
+
+    def at_once(*args: Any) -> Any:
+        together.wait(60)  # all three have read the same chain
+        return seen(*args)
+
+    monkeypatch.setattr(decisions, "append", at_once)
+
+    def one(version: int) -> dict[str, Any]:
+        return decide("promote", f"{name}/{version}", store, GATE, by=f"user{version}")
+
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(one, version) for version in (1, 2, 3)]
+    lost = [str(error) for future in asked if (error := future.exception())]
+    won = [str(future.result()["version"]) for future in asked if not future.exception()]
+    assert len(lost) == 2 and all("decided first" in text and "is void" in text for text in lost), lost
+    found = history(name, store)
+    assert len(won) == 1 and found.champion == won[0]
+    assert (len(found.decisions), len(found.void)) == (1, 2)
+    assert aliases(store, name) == {"champion": won[0]}
+
+
+def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_look(tmp_path: Path, store: Path) -> None:
+    name = versions(tmp_path, store, "stopped")
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom fade.config import GateConfig\nfrom tasks import decisions\n"
+        "decisions.settle = lambda *_: os._exit(9)\n"
+        f"decisions.decide('promote', '{name}/2', Path({str(store)!r}), GateConfig(), by='ann')\n"
+    )
+    repo = Path(decisions.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=repo, timeout=120, check=False).returncode == 9
+    assert aliases(store, name) == {}
+    assert load_version(f"{name}@champion", store) == load_version(f"{name}/2", store)  # the decisions say it, not the alias
+    assert history(name, store).champion == "2" and aliases(store, name) == {"champion": "2"}
+
+
+def test_an_alias_that_was_moved_by_hand_leads_nobody_astray(tmp_path: Path, store: Path) -> None:
+    name = versions(tmp_path, store, "moved")
+    decide("promote", f"{name}/1", store, GATE, by="ann")
+    connect(store).client.set_registered_model_alias(name, "champion", "2")
+    assert load_version(f"{name}@champion", store) == load_version(f"{name}/1", store)
+
+
+def test_a_chain_that_was_edited_or_cut_is_refused_by_number(tmp_path: Path, store: Path) -> None:
+    name = versions(tmp_path, store, "cut")
+    for version in (1, 2):
+        decide("promote", f"{name}/{version}", store, GATE, by="ann")
+    tracking = connect(store)
+    log, kept = f"{name}.decisions", tracking.client.get_model_version(f"{name}.decisions", "2").tags["decision"]
+    for version, said in ((2, "decision 2 was edited, or is missing"), (1, "decision 1 was edited: 2 names another hash")):
+        text = tracking.client.get_model_version(log, str(version)).tags["decision"]
+        tracking.client.set_model_version_tag(log, str(version), "decision", text.replace("ann", "eve"))
+        with pytest.raises(PromotionError, match=said):
+            load_version(f"{name}/1", store)
+        tracking.client.set_model_version_tag(log, str(version), "decision", text)
+    assert standing(tracking, name).champion == "2" and kept
+    tracking.client.delete_model_version(log, "2")
+    with pytest.raises(PromotionError, match="decision 2 was edited, or is missing"):
+        standing(tracking, name)
