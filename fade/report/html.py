@@ -15,6 +15,7 @@ from PIL import Image
 from fade.report.canvas import DARK, LIGHT, png
 from fade.report.charts import charts
 from fade.report.data import METRICS, ROLES, Pictures, Report
+from fade.report.graph import HIGH, WIDE, lineage_graph
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -137,6 +138,8 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
         per_concept=sorted(report.result["per_concept"], key=lambda e: list(ROLES).index(e["role"])),
         stages=[{"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)} for s in report.checks],
         facts=lineage_facts(report.lineage),
+        graph=lineage_graph(report.lineage, report.result),
+        box=(WIDE, HIGH),
         **(drawn or draw(report)),
     )
 
