@@ -23,20 +23,34 @@ from tasks.versions import load_version
 from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
+Made = dict[str, Any]
 GATE = GateConfig()
 GOOD = {"A_er": 100.0, "A_adj": 99.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 99.5}
 BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
 
 
-def versions(tmp_path: Path, store: Path, prefix: str, n: int = 2, **metrics: float) -> str:
-    """``n`` registered versions of one model, each with numbers that pass the gate unless ``metrics`` says otherwise."""
-    for seed in range(n):
-        result, params, lineage, run_dir = finished_run(tmp_path / str(seed), seed=seed, model_prefix=prefix)
-        lineage["outputs"] |= {"metrics": {**GOOD, **metrics}, "base_metrics": BASE}
+@pytest.fixture(scope="module")
+def made(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Registered by `register`: three versions that pass the gate, and one that does not."""
+    out = {}
+    for seed, (key, heldout) in enumerate({"1": 98.0, "2": 98.0, "3": 98.0, "poor": 60.0}.items()):
+        result, params, lineage, run_dir = finished_run(tmp_path_factory.mktemp(key), seed=seed, model_prefix="made")
+        lineage["outputs"] |= {"metrics": {**GOOD, "A_heldout": heldout}, "base_metrics": BASE}
         lineage["checks"] = {"data": [{"name": "unique", "severity": "critical", "success": True}]}
         Lineage(lineage).save(run_dir / "lineage.json")
-        register(result, params, lineage, run_dir, runs=store)
-    return f"{prefix}-panda"
+        done = register(result, params, lineage, run_dir, runs=store)
+        out[key] = connect(store).client.get_model_version(done.name, done.version)
+    return out
+
+
+def versions(store: Path, made: Made, name: str, *keys: str) -> str:
+    """A model of its own with those versions, as they are: registering again takes a second each."""
+    client = connect(store).client
+    client.create_registered_model(name)
+    for key in keys or ("1", "2"):
+        one = made[key]
+        client.create_model_version(name, one.source, one.run_id, tags=one.tags, model_id=one.model_id)
+    return name
 
 
 def aliases(store: Path, name: str) -> dict[str, str]:
@@ -44,8 +58,8 @@ def aliases(store: Path, name: str) -> dict[str, str]:
     return {alias: str(version) for alias, version in connect(store).client.get_registered_model(name).aliases.items()}
 
 
-def test_the_champion_is_promoted_replaced_and_revoked(tmp_path: Path, store: Path) -> None:
-    name = versions(tmp_path, store, "whole")
+def test_the_champion_is_promoted_replaced_and_revoked(made: Made, store: Path) -> None:
+    name = versions(store, made, "whole")
     client = connect(store).client
     first = decide("promote", f"{name}/1", store, GATE, by="ann")
     assert (first["number"], first["changed"], first["overridden"]) == (1, True, False)
@@ -74,8 +88,8 @@ def test_the_champion_is_promoted_replaced_and_revoked(tmp_path: Path, store: Pa
     ]
 
 
-def test_below_the_gate_only_an_override_promotes_and_it_is_kept(tmp_path: Path, store: Path) -> None:
-    name = versions(tmp_path, store, "below", 1, A_heldout=60.0)
+def test_below_the_gate_only_an_override_promotes_and_it_is_kept(made: Made, store: Path) -> None:
+    name = versions(store, made, "below", "poor")
     with pytest.raises(PromotionError, match=r"held-out kept 60\.0 \(asked 96\)\."):
         decide("promote", f"{name}/1", store, GATE, by="ann")
     assert history(name, store).decisions == () and aliases(store, name) == {}
@@ -92,8 +106,8 @@ def test_a_reason_is_asked_for(tmp_path: Path, action: str) -> None:
     assert not (tmp_path / "never").exists()
 
 
-def test_of_promotions_at_once_exactly_one_wins(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = versions(tmp_path, store, "race", 3)
+def test_of_promotions_at_once_exactly_one_wins(made: Made, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = versions(store, made, "race", "1", "2", "3")
     together = Barrier(3)
     seen: Any = decisions.append
 
@@ -117,8 +131,8 @@ def test_of_promotions_at_once_exactly_one_wins(tmp_path: Path, store: Path, mon
     assert aliases(store, name) == {"champion": won[0]}
 
 
-def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_look(tmp_path: Path, store: Path) -> None:
-    name = versions(tmp_path, store, "stopped")
+def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_look(made: Made, store: Path) -> None:
+    name = versions(store, made, "stopped")
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom fade.config import GateConfig\nfrom tasks import decisions\n"
         "decisions.settle = lambda *_: os._exit(9)\n"
@@ -131,15 +145,15 @@ def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_lo
     assert history(name, store).champion == "2" and aliases(store, name) == {"champion": "2"}
 
 
-def test_an_alias_that_was_moved_by_hand_leads_nobody_astray(tmp_path: Path, store: Path) -> None:
-    name = versions(tmp_path, store, "moved")
+def test_an_alias_that_was_moved_by_hand_leads_nobody_astray(made: Made, store: Path) -> None:
+    name = versions(store, made, "moved")
     decide("promote", f"{name}/1", store, GATE, by="ann")
     connect(store).client.set_registered_model_alias(name, "champion", "2")
     assert load_version(f"{name}@champion", store) == load_version(f"{name}/1", store)
 
 
-def test_a_chain_that_was_edited_or_cut_is_refused_by_number(tmp_path: Path, store: Path) -> None:
-    name = versions(tmp_path, store, "cut")
+def test_a_chain_that_was_edited_or_cut_is_refused_by_number(made: Made, store: Path) -> None:
+    name = versions(store, made, "cut")
     for version in (1, 2):
         decide("promote", f"{name}/{version}", store, GATE, by="ann")
     tracking = connect(store)
