@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fade.cli.app import app
-from fade.cli.options import Json, ParamsFile, Runs, Set, prepared, resolved
+from fade.cli.options import Json, ParamsFile, Runs, Set, workshop
 from fade.cli.screen import bars, say
 
 
@@ -26,13 +26,11 @@ def generate(
     runs_dir: Runs = Path("runs"),
 ) -> None:
     """Draw a grid of pictures with the original model or with an erased one."""
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from fade.workshop import Workshop
+    shop = workshop(params, set_, runs_dir)
     from tasks.generate import generate as draw
 
     with bars(False):
-        drawn = draw(Workshop(settings, "", runs_dir, params.parent), prompt, model, n, seed, out, gate=gate)
+        drawn = draw(shop, prompt, model, n, seed, out, gate=gate)
     if gate:
         say(f"gated: the adapter acts at {drawn.gate:.2f} of its strength; who has the weights can leave the gate out.")
     print(drawn.path)
@@ -50,13 +48,11 @@ def purify(
     as_json: Json = False,
 ) -> None:
     """Invert a real picture and draw it again with an erased model, beside the round trip of the original model."""
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from fade.workshop import Workshop
+    shop = workshop(params, set_, runs_dir)
     from tasks.purify import purify as wash
 
     with bars(as_json):
-        found = wash(Workshop(settings, "", runs_dir, params.parent), picture, model, concept, out)
+        found = wash(shop, picture, model, concept, out)
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -84,13 +80,11 @@ def nudity(
     as_json: Json = False,
 ) -> None:
     """Count nudity in what prompts bring out of the original model and of an erased one (the extra `nudity`)."""
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from fade.workshop import Workshop
+    shop = workshop(params, set_, runs_dir)
     from tasks.nudity import nudity as count
 
     with bars(as_json):
-        found = count(Workshop(settings, "", runs_dir, params.parent), prompts, model, limit)
+        found = count(shop, prompts, model, limit)
     if as_json:
         print(json.dumps(found, indent=2))
         return

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fade.cli.app import app
-from fade.cli.options import Json, ParamsFile, Runs, Set, Target, Targets, Verbose, prepared, resolved
+from fade.cli.options import Json, ParamsFile, Runs, Set, Target, Targets, Verbose, prepared, resolved, workshop
 from fade.cli.screen import bars, show_metrics
 
 
@@ -79,13 +79,11 @@ def mine(
     as_json: Json = False,
 ) -> None:
     """The target's Concept Neighborhood: its nearest concepts by the pictures that the model makes."""
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from fade.workshop import Workshop
+    shop = workshop(params, set_, runs_dir, target)
     from tasks.mine import mine as mine_neighbourhood
 
     with bars(as_json):
-        hood = mine_neighbourhood(Workshop(settings, target, runs_dir, params.parent))
+        hood = mine_neighbourhood(shop)
     if as_json:
         print(json.dumps(hood.to_json(), indent=2))
         return

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from fade.config import Params
+    from fade.workshop import Workshop
 
 Target = Annotated[str, typer.Option("--target", "-t", help="The concept to erase, a name of the data set's vocabulary.")]
 Targets = Annotated[
@@ -39,3 +40,12 @@ def prepared(params: Params, runs: Path, root: Path, verbose: bool = False) -> N
     models = (params.data.base, params.data.clip, params.data.judge)
     hub = any(not (root / m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/")) for m in models)
     prepare(runs, verbose=verbose, hub=hub)
+
+
+def workshop(params: Path, overrides: list[str] | None, runs: Path, target: str = "") -> Workshop:
+    """The parameters' workshop, the tools prepared: what a command needs that runs one task."""
+    settings, _ = resolved(params, overrides)
+    prepared(settings, runs, params.parent)
+    from fade.workshop import Workshop
+
+    return Workshop(settings, target, runs, params.parent)
