@@ -78,6 +78,10 @@ class PromotionError(FadeError):
     """A version may not be promoted, rejected or revoked, or the chain of decisions is broken."""
 
 
+class SignatureError(FadeError):
+    """A version is not signed, or by another key, or something else was signed; or a key is missing."""
+
+
 class CacheError(FadeError):
     """A cached artefact does not match the key under which it is stored."""
 

@@ -9,22 +9,33 @@ from typing import Any
 
 from fade.config import GateConfig
 from fade.errors import UsageError
-from fade.promotion import PROMOTE, STAGE, Decision, Standing, criteria, refuse
+from fade.promotion import PROMOTE, STAGE, Criterion, Decision, Standing, criteria, refuse
 from tasks.lineage import trace
 from tasks.log import CHAMPION, append, standing
 from tasks.tracking import Tracking, connect, faults
-from tasks.versions import resolve
+from tasks.verify import signed
+from tasks.versions import load_version, resolve
 
 STATE = "state"
 """Tag of a version: what was decided last. For people who look at MLflow; the decisions are what counts."""
 
 
 def decide(
-    action: str, wanted: str, runs: Path, gate: GateConfig, *, by: str, reason: str = "", override: str = "", timeout: float = 60.0
+    action: str,
+    wanted: str,
+    runs: Path,
+    gate: GateConfig,
+    *,
+    by: str,
+    reason: str = "",
+    override: str = "",
+    public_key: str = "",
+    timeout: float = 60.0,
 ) -> dict[str, Any]:
     """Take one decision, of `fade.promotion.ACTIONS`, about one version; returns it, with ``changed`` False when it stood already.
 
-    A promotion holds the version's record against the gate; ``override`` is the reason why it may fall short. Rejecting and
+    A promotion holds the version's record against the gate, and, when there is a ``public_key``, adapter and record against their
+    signature; ``override`` is the reason why the numbers may fall short (a signature that does not hold is never overridden). Rejecting and
     revoking need a ``reason``. Raises PromotionError (not allowed, or another decision came first: nothing is changed then),
     UsageError, RegistryError (the record or the store).
     """
@@ -38,6 +49,9 @@ def decide(
         last = next(one for one in reversed(before.decisions) if one.version == traced.version)
         return _told(traced.name, last, changed=False)
     found = criteria(traced.lineage.content, gate)
+    if action == PROMOTE and public_key:
+        signed(tracking, traced, load_version(f"{traced.name}/{traced.version}", runs, timeout=timeout), public_key)
+        found.append(Criterion("signature", holds=True))
     refuse(before, traced.version, action, found, override)
     overridden = action == PROMOTE and bool(override)
     decision = Decision(

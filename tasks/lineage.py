@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import RegistryError, UsageError
 from fade.lineage import Lineage
-from tasks.tracking import Tracking, all_versions, connect, faults, hushed
+from tasks.tracking import Tracking, all_versions, connect, download
 from tasks.versions import resolve
 
 if TYPE_CHECKING:
@@ -93,14 +93,12 @@ def _came_from(tags: Mapping[str, str], wanted: Mapping[str, str], neighbour: st
 
 
 def _record(tracking: Tracking, version: ModelVersion) -> Lineage:
-    label = f"{version.name}/{version.version}"
-    with faults(tracking.address), hushed(), tempfile.TemporaryDirectory(prefix="fade-lineage-") as scratch:
-        if FILE not in {file.path for file in tracking.client.list_artifacts(str(version.run_id))}:
-            raise RegistryError(f"{label} has no {FILE}.", stage=STAGE, action="only versions that `fade run` registered have one.")
-        import mlflow
-
-        where = f"runs:/{version.run_id}/{FILE}"
-        return Lineage.load(Path(mlflow.artifacts.download_artifacts(where, dst_path=scratch, tracking_uri=tracking.uri)))
+    with tempfile.TemporaryDirectory(prefix="fade-lineage-") as scratch:
+        found = download(tracking, str(version.run_id), FILE, Path(scratch))
+        if found is None:
+            what = f"{version.name}/{version.version} has no {FILE}."
+            raise RegistryError(what, stage=STAGE, action="only versions that `fade run` registered have one.")
+        return Lineage.load(found)
 
 
 def _at(lineage: Lineage, *keys: str) -> Any:

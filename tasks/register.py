@@ -16,8 +16,11 @@ from prefect.cache_policies import NO_CACHE
 from fade.config import Params, fingerprint, parse_params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
 from fade.files import write_whole
+from fade.lineage import FILE as LINEAGE
 from fade.lineage import Lineage
 from fade.manifest import MANIFEST, read_manifest, sha256_of
+from tasks.signing import FILE as SIGNATURE
+from tasks.signing import sign
 from tasks.tracking import Run, Tracking, connect, ensure_model, faults, flat, hushed, open_run
 from tasks.versions import ADAPTER, find_version, load_version, model_name
 
@@ -135,6 +138,9 @@ def _register(
         for part in EVIDENCE:
             if (run_dir / part).exists():
                 run.log_file(run_dir / part, part if (run_dir / part).is_dir() else None)
+        if params.signing.private_key:
+            signed = {name: run_dir / name for name in (ADAPTER, LINEAGE)}
+            run.log_file(sign(signed, root / params.signing.private_key, run_dir / SIGNATURE))
         model_id, source = _log_adapter(run, run_dir / ADAPTER, _base_reference(params.data.base, root), params, lineage, tags)
         version = _new_version(tracking, name, tags, run.run_id, model_id, source)
     return Registered(name, version, run.run_id, f"models:/{name}/{version}")

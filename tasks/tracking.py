@@ -186,6 +186,17 @@ def all_versions(tracking: Tracking, name: str | None = None) -> list[ModelVersi
                 return sorted(found, key=lambda v: (-int(v.version), v.name))
 
 
+def download(tracking: Tracking, run_id: str, name: str, folder: Path) -> Path | None:
+    """The run's artifact ``name``, fetched into ``folder``; None when the run has none. Raises RegistryError."""
+    with faults(tracking.address), hushed():
+        if name not in {file.path for file in tracking.client.list_artifacts(run_id)}:
+            return None
+        import mlflow
+
+        where = f"runs:/{run_id}/{name}"
+        return Path(mlflow.artifacts.download_artifacts(where, dst_path=str(folder), tracking_uri=tracking.uri))
+
+
 def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:
     """Register the model ``name``, unless it is there. MLflow's exceptions are the caller's (see `faults`)."""
     from mlflow.exceptions import MlflowException

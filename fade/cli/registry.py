@@ -11,7 +11,7 @@ import typer
 
 from fade.cli.app import app
 from fade.cli.options import Json, ParamsFile, Runs, Set, resolved
-from fade.cli.screen import escape, show_rows
+from fade.cli.screen import escape, say, show_rows
 
 _SHOWN = 8
 """Members of a section that the tree shows; --json has all."""
@@ -126,6 +126,41 @@ def revoke(
     _decide("revoke", version, Path("params.yaml"), None, runs_dir, as_json, by=by, reason=reason)
 
 
+@app.command(epilog="Example: fade keys team --folder ~/.fade")
+def keys(
+    name: Annotated[str, typer.Argument(help="Name of the two files.")],
+    folder: Annotated[Path, typer.Option(help="Where they are put; not into the repository.")] = Path("keys"),
+) -> None:
+    """Make a key pair that versions are signed with; FADE_SIGNING_PASSWORD locks the private one."""
+    from tasks.signing import make_keys
+
+    private, public = make_keys(folder.expanduser(), name)
+    print(f"private     {private}\npublic      {public}")
+    say("Set signing.private_key where versions are registered and signing.public_key where they are promoted. Keep the private one.")
+
+
+@app.command(epilog="Example: fade verify fade-panda/1 --set signing.public_key=keys/team.pub")
+def verify(
+    version: Version,
+    set_: Set = None,
+    params: ParamsFile = Path("params.yaml"),
+    runs_dir: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Hold a version's registry entry, record, adapter, header, signature and decisions against one another."""
+    from flows.runtime import prepare
+
+    settings, _ = resolved(params, set_)
+    prepare(runs_dir)
+    from tasks.verify import verify as check
+
+    rows = check(version, runs_dir, settings.signing.public_key)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    show_rows(f"{version} verified", ["", "found"], [[row["what"], row["found"]] for row in rows])
+
+
 @app.command(epilog="Example: fade decisions fade-panda")
 def decisions(
     model: Annotated[str, typer.Argument(help="NAME of a registered model.")],
@@ -162,14 +197,15 @@ def decisions(
 def _decide(action: str, version: str, params: Path, set_: list[str] | None, runs: Path, as_json: bool, *, by: str, **said: Any) -> None:
     from flows.runtime import prepare
 
-    gate = resolved(params, set_)[0].gate if action == "promote" else None
+    settings = resolved(params, set_)[0] if action == "promote" else None
     prepare(runs)
     import getpass
 
     from fade.config import GateConfig
     from tasks.decisions import decide
 
-    done = decide(action, version, runs, gate or GateConfig(), by=by or getpass.getuser(), **said)
+    key = settings.signing.public_key if settings else ""
+    done = decide(action, version, runs, settings.gate if settings else GateConfig(), public_key=key, by=by or getpass.getuser(), **said)
     if as_json:
         print(json.dumps(done, indent=2))
         return

@@ -1,7 +1,7 @@
 """params.yaml as frozen, typed models. An unknown key is an error that names the key and its nearest valid name."""
 
 from fade.config.bench import BenchConfig
-from fade.config.commands import GateConfig, NudityConfig, PurifyConfig, RegisterConfig, StylesConfig
+from fade.config.commands import GateConfig, NudityConfig, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
 from fade.config.params import Params, as_yaml, fingerprint, load_params, parse_params
 from fade.config.pretrain import AutoencoderConfig, ClipConfig, FitConfig, JudgeConfig, PretrainConfig, SightConfig, UnetConfig
 from fade.config.run import (
@@ -39,6 +39,7 @@ __all__ = [
     "SamplerConfig",
     "Section",
     "SightConfig",
+    "SigningConfig",
     "StylesConfig",
     "TrainConfig",
     "UnetConfig",

@@ -59,6 +59,15 @@ class GateConfig(Section):
     erb: Percent = 96.0
 
 
+class SigningConfig(Section):
+    """Signatures of registered versions. Empty: versions are not signed, and no signature is asked for."""
+
+    private_key: str = ""
+    """PEM file of the one who registers, as `fade keys` makes it; its password is in FADE_SIGNING_PASSWORD."""
+    public_key: str = ""
+    """PEM file of the team, which promotions and `fade verify` hold versions against."""
+
+
 class RegisterConfig(Section):
     """MLflow."""
 

@@ -156,7 +156,7 @@ def test_a_changed_or_missing_adapter_is_not_registered(tmp_path: Path, store: P
 def test_a_tampered_artifact_is_refused_on_load(tmp_path: Path, store: Path) -> None:
     run = finished_run(tmp_path, model_prefix="tampered")
     register(*run, runs=store)
-    weights = [p for p in (store / "mlartifacts").rglob("*.safetensors") if p.read_bytes() == adapter_bytes()]
+    weights = [p for p in (store / "mlartifacts").rglob("*.safetensors") if p.read_bytes() == (run[3] / "adapter.safetensors").read_bytes()]
     assert weights
     for path in weights:
         path.write_bytes(adapter_bytes(5))

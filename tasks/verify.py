@@ -1,0 +1,72 @@
+"""Verify a registered version: registry, record, adapter, header, signature and decisions held against one another."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fade.errors import AdapterError, SignatureError
+from fade.mesh import read_provenance
+from tasks import signing
+from tasks.lineage import FILE, Traced, trace
+from tasks.log import standing
+from tasks.tracking import Tracking, connect, download
+from tasks.versions import ADAPTER, load_version
+
+STAGE = "verify"
+
+
+def verify(wanted: str, runs: Path, public_key: str, *, timeout: float = 60.0) -> list[dict[str, str]]:
+    """What was compared, each row ``what`` and ``found``. The first thing that differs is raised and named.
+
+    public_key: the team's; empty, and the signature is not asked for (a row says so). Raises RegistryError (tags and record),
+    AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions).
+    """
+    tracking = connect(runs, timeout=timeout)
+    traced = trace(wanted, runs, timeout=timeout)
+    adapter = load_version(f"{traced.name}/{traced.version}", runs, timeout=timeout)
+    header = _header(traced, adapter)
+    rows = [("tags and record", f"agree; record {traced.lineage.sha256()[:12]}")]
+    rows.append(("adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}"))
+    rows.append(("header and record", f"agree in {', '.join(header)}"))
+    rows.append(("signature", signed(tracking, traced, adapter, public_key)))
+    decided = standing(tracking, traced.name)
+    rows.append(("decisions", f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}"))
+    return [{"what": what, "found": found} for what, found in rows]
+
+
+def signed(tracking: Tracking, traced: Traced, adapter: Path, public_key: str) -> str:
+    """What the signature says. Raises SignatureError when there is none, or it is of something else or by another key."""
+    if not public_key:
+        return "not asked for: signing.public_key is empty"
+    label = f"{traced.name}/{traced.version}"
+    with tempfile.TemporaryDirectory(prefix="fade-verify-") as scratch:
+        found = download(tracking, traced.run_id, signing.FILE, Path(scratch))
+        if found is None:
+            action = "register it again with signing.private_key set."
+            raise SignatureError(f"{label} is not signed.", stage=STAGE, action=action)
+        record = traced.lineage.save(Path(scratch) / f"said-{FILE}")
+        signing.verify({ADAPTER: adapter, FILE: record}, found, Path(public_key))
+    return f"by the owner of {public_key}, over adapter and record"
+
+
+def _header(traced: Traced, adapter: Path) -> list[str]:
+    """The header's fields that the record has, too. Raises AdapterError for one that differs."""
+    content: dict[str, Any] = dict(traced.lineage.content)
+    code = content["code"]["commit"] or "unknown"
+    said = {
+        "concept": str(content["neighbourhood"]["target"]),
+        "base_sha256": str(content["base"]["sha256"]),
+        "data_md5": str(content["data"]["md5"]),
+        "params_sha256": str(content["params"]["sha256"]),
+        "seed": str(content["seeds"]["train"]),
+    }
+    if not content.get("training", {}).get("reused"):  # an adapter that another run trained carries that run's commit
+        said["commit"] = str(code)
+    header = read_provenance(adapter)
+    for field, value in said.items():
+        if header.get(field) != value:
+            what = f"{traced.name}/{traced.version}: the adapter's header has {field} {header.get(field)!r}, its record {value!r}."
+            raise AdapterError(what, stage=STAGE, action="do not use it; find out which of the two was changed.")
+    return list(said)

@@ -1,0 +1,137 @@
+"""Signed versions in a real MLflow: what was changed afterwards is found, whoever changed it, and named."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from fade.config import GateConfig
+from fade.errors import AdapterError, FadeError, RegistryError, SignatureError
+from fade.lineage import Lineage
+from fade.manifest import sha256_of
+from tasks import signing
+from tasks.decisions import decide
+from tasks.register import register
+from tasks.tracking import connect
+from tasks.verify import verify
+from tests.registered import finished_run
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return signing.make_keys(tmp_path_factory.mktemp("keys"), "team")
+
+
+@pytest.fixture(scope="module")
+def signed(store: Path, team: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One signed version; tests work on copies of the store."""
+    run = finished_run(tmp_path_factory.mktemp("signed"), private_key=str(team[0]), model_prefix="signed")
+    done = register(*run, runs=store)
+    return f"{done.name}/{done.version}"
+
+
+def test_a_signed_version_verifies(store: Path, team: tuple[Path, Path], signed: str) -> None:
+    rows = {row["what"]: row["found"] for row in verify(signed, store, str(team[1]))}
+    assert list(rows) == ["tags and record", "adapter", "header and record", "signature", "decisions"]
+    assert rows["signature"].startswith(f"by the owner of {team[1]}") and "base_sha256" in rows["header and record"]
+    assert {row["what"]: row["found"] for row in verify(signed, store, "")}["signature"].startswith("not asked for")
+
+
+def test_another_key_and_a_version_without_a_signature_are_refused(
+    tmp_path: Path, store: Path, team: tuple[Path, Path], signed: str
+) -> None:
+    _, other = signing.make_keys(tmp_path, "other")
+    with pytest.raises(SignatureError, match=r"other\.pub does not verify: .*Key mismatch"):
+        verify(signed, store, str(other))
+    plain = register(*finished_run(tmp_path, model_prefix="plain"), runs=store)
+    with pytest.raises(SignatureError, match="plain-panda/1 is not signed"):
+        verify(plain.name, store, str(team[1]))
+    with pytest.raises(SignatureError, match="is not there"):
+        verify(signed, store, str(tmp_path / "none.pub"))
+
+
+def other_weights(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        header, weights = file.metadata(), {key: file.get_tensor(key) * 2 for key in file.keys()}  # noqa: SIM118
+    save_file(weights, path, metadata=header)
+
+
+def other_header(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        header, weights = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    save_file(weights, path, metadata={**header, "fade.seed": "9"})
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "said"),
+    [(other_weights, SignatureError, "Hash mismatch for 'adapter.safetensors'"), (other_header, AdapterError, "header has seed '9'")],
+)
+def test_whoever_changes_the_adapter_and_its_tags_is_found(
+    tmp_path: Path, store: Path, team: tuple[Path, Path], edit: Callable[[Path], None], error: type[FadeError], said: str
+) -> None:
+    """Somebody who may write to the store, and who knows which tags and which record must agree."""
+    seed = 11 if edit is other_weights else 12  # bytes that no other test registers
+    run = finished_run(tmp_path, seed, private_key=str(team[0]), model_prefix=f"forged-{edit.__name__.replace('_', '-')}")
+    done = register(*run, runs=store)
+    verify(done.name, store, str(team[1]))
+    client = connect(store).client
+    registered = (run[3] / "adapter.safetensors").read_bytes()
+    (weights,) = [p for p in store.rglob("pytorch_lora_weights.safetensors") if p.read_bytes() == registered]
+    edit(weights)
+    shutil.rmtree(store / "cache" / "adapters")
+    with pytest.raises(AdapterError, match="has other bytes than were registered"):
+        verify(done.name, store, str(team[1]))
+    digest = sha256_of(weights)
+    (record,) = store.rglob(f"*/{done.run_id}/artifacts/lineage.json")
+    content = dict(Lineage.load(record).content)
+    forged = Lineage({**content, "outputs": {**content["outputs"], "adapter_sha256": digest}})
+    client.set_model_version_tag(done.name, "1", "adapter_sha256", digest)
+    with pytest.raises(RegistryError, match="its tag adapter_sha256 is"):
+        verify(done.name, store, str(team[1]))
+    forged.save(record)
+    client.set_model_version_tag(done.name, "1", "lineage_sha256", forged.sha256())
+    with pytest.raises(error, match=said):
+        verify(done.name, store, str(team[1]))
+
+
+def test_a_gate_with_a_key_promotes_nothing_that_is_not_signed_and_no_override_helps(
+    tmp_path: Path, store: Path, team: tuple[Path, Path], signed: str
+) -> None:
+    plain = register(*finished_run(tmp_path, model_prefix="unsigned"), runs=store)
+    with pytest.raises(SignatureError, match="is not signed"):
+        decide("promote", plain.name, store, GateConfig(), by="ann", override="urgent", public_key=str(team[1]))
+    done = decide("promote", signed, store, GateConfig(), by="ann", override="a sample", public_key=str(team[1]))
+    assert {"name": "signature", "holds": True, "value": None, "threshold": None} in done["criteria"]
+
+
+def test_keys_are_the_owners_alone_are_never_replaced_and_may_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private, public = signing.make_keys(tmp_path, "a")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    before = private.read_bytes(), public.read_bytes()
+    with pytest.raises(SignatureError, match=r"a\.pem exists"):
+        signing.make_keys(tmp_path, "a")
+    assert (private.read_bytes(), public.read_bytes()) == before
+    monkeypatch.setenv(signing.PASSWORD, "correct horse")
+    locked, key = signing.make_keys(tmp_path, "locked")
+    assert b"ENCRYPTED" in locked.read_bytes() and b"ENCRYPTED" not in before[0]
+    (tmp_path / "file").write_text("x")
+    made = signing.sign({"file": tmp_path / "file"}, locked, tmp_path / "out" / "signature.json")
+    signing.verify({"file": tmp_path / "file"}, made, key)
+    for password in ("wrong", ""):
+        monkeypatch.setenv(signing.PASSWORD, password)
+        with pytest.raises(SignatureError, match=r"locked\.pem cannot sign"):
+            signing.sign({"file": tmp_path / "file"}, locked, made)
+    signing.verify({"file": tmp_path / "file"}, made, key)  # the failed attempts left it
+    with pytest.raises(SignatureError, match=r"Missing files .*: file"):
+        signing.verify({"other": tmp_path / "file"}, made, key)
+    made.write_text("{}")
+    with pytest.raises(SignatureError, match="does not verify"):
+        signing.verify({"file": tmp_path / "file"}, made, key)
