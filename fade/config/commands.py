@@ -65,7 +65,7 @@ class SigningConfig(Section):
     private_key: str = ""
     """PEM file of the one who registers, as `fade keys` makes it; its password is in FADE_SIGNING_PASSWORD."""
     public_key: str = ""
-    """PEM file of the team, which promotions and `fade verify` hold versions against."""
+    """PEM file of the team, which promotions and verification hold versions against."""
 
 
 class RegisterConfig(Section):

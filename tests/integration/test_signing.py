@@ -72,7 +72,10 @@ def other_header(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("edit", "error", "said"),
-    [(other_weights, SignatureError, "Hash mismatch for 'adapter.safetensors'"), (other_header, AdapterError, "header has seed '9'")],
+    [
+        (other_weights, SignatureError, "other bytes in adapter.safetensors, lineage.json"),
+        (other_header, AdapterError, "header has seed '9'"),
+    ],
 )
 def test_whoever_changes_the_adapter_and_its_tags_is_found(
     tmp_path: Path, store: Path, team: tuple[Path, Path], edit: Callable[[Path], None], error: type[FadeError], said: str
