@@ -78,7 +78,7 @@ def _said(what: str, action: str) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"{error.filename}: {error.strerror}.", stage=STAGE) from error
     except Exception as error:  # the library has no errors of its own: ValueError, KeyError, TypeError and those of what it calls
-        other = sorted(re.findall(r"Hash mismatch for '([^']+)'", str(error)))  # in any order, each with two digests of bytes
+        other = sorted(re.findall(r"Hash mismatch for \W*([\w.-]+)", str(error)))  # in any order, each with two digests of bytes
         reason = f"other bytes in {', '.join(other)}." if other else " ".join(str(error).split())[:200]
         raise SignatureError(f"{what}: {reason or type(error).__name__}", stage=STAGE, action=action) from error
 

@@ -70,13 +70,13 @@ def other_header(path: Path) -> None:
     save_file(weights, path, metadata={**header, "fade.seed": "9"})
 
 
-@pytest.mark.parametrize(
-    ("edit", "error", "said"),
-    [
-        (other_weights, SignatureError, "other bytes in adapter.safetensors, lineage.json"),
-        (other_header, AdapterError, "header has seed '9'"),
-    ],
-)
+FORGED = [
+    (other_weights, SignatureError, "other bytes in adapter.safetensors, lineage.json"),
+    (other_header, AdapterError, "header has seed '9'"),
+]
+
+
+@pytest.mark.parametrize(("edit", "error", "said"), FORGED)
 def test_whoever_changes_the_adapter_and_its_tags_is_found(
     tmp_path: Path, store: Path, team: tuple[Path, Path], edit: Callable[[Path], None], error: type[FadeError], said: str
 ) -> None:
