@@ -9,7 +9,7 @@ from typing import Any
 
 from fade.config import GateConfig
 from fade.errors import UsageError
-from fade.promotion import PROMOTE, STAGE, Criterion, Decision, Standing, criteria, refuse
+from fade.promotion import PROMOTE, REJECT, STAGE, STATES, Criterion, Decision, Standing, criteria, refuse
 from tasks.lineage import trace
 from tasks.log import CHAMPION, append, standing
 from tasks.tracking import Tracking, connect, faults
@@ -41,32 +41,36 @@ def decide(
     """
     if action != PROMOTE and not reason.strip():
         raise UsageError(f"to {action} needs a reason.", stage=STAGE, action="give it with --reason.")
-    traced = trace(wanted, runs, timeout=timeout)
     tracking = connect(runs, timeout=timeout)
-    before = standing(tracking, traced.name)
-    if action == PROMOTE and before.champion == traced.version:
-        settle(tracking, traced.name, before)
-        last = next(one for one in reversed(before.decisions) if one.version == traced.version)
-        return _told(traced.name, last, changed=False)
-    found = criteria(traced.lineage.content, gate)
-    if action == PROMOTE and public_key:
-        signed(tracking, traced, load_version(f"{traced.name}/{traced.version}", runs, timeout=timeout), public_key)
-        found.append(Criterion("signature", holds=True))
-    refuse(before, traced.version, action, found, override)
-    overridden = action == PROMOTE and bool(override)
+    about = resolve(tracking, wanted)
+    name, version = str(about.name), str(about.version)
+    before = standing(tracking, name)
+    if action == PROMOTE and before.champion == version:
+        settle(tracking, name, before)
+        last = next(one for one in reversed(before.decisions) if one.version == version)
+        return _told(name, last, changed=False)
+    found: list[Criterion] = []
+    if action == PROMOTE:  # a version whose record was tampered with must not be kept from being revoked
+        traced = trace(f"{name}/{version}", runs, timeout=timeout)
+        found = criteria(traced.lineage.content, gate)
+        if public_key:
+            signed(tracking, traced, load_version(f"{name}/{version}", runs, timeout=timeout), public_key)
+            found.append(Criterion("signature", holds=True))
+    refuse(before, version, action, found, override)
+    short = any(not one.holds for one in found) or before.states.get(version) == STATES[REJECT]
     decision = Decision(
         number=0,
-        version=traced.version,
+        version=version,
         action=action,
         by=by,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=override or reason,
-        overridden=overridden,
-        criteria=[asdict(one) for one in found] if action == PROMOTE else [],
+        overridden=bool(override) and short,
+        criteria=[asdict(one) for one in found],
     )
-    taken = append(tracking, resolve(tracking, f"{traced.name}/{traced.version}"), decision, before)
-    settle(tracking, traced.name, standing(tracking, traced.name))
-    return _told(traced.name, taken, changed=True)
+    taken = append(tracking, about, decision, before)
+    settle(tracking, name, standing(tracking, name))
+    return _told(name, taken, changed=True)
 
 
 def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:

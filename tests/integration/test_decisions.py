@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fade.config import GateConfig
-from fade.errors import AdapterError, PromotionError, UnknownNameError, UsageError
+from fade.errors import AdapterError, PromotionError, RegistryError, UnknownNameError, UsageError
 from fade.lineage import Lineage
 from tasks import decisions
 from tasks.decisions import decide, history
@@ -93,10 +93,21 @@ def test_below_the_gate_only_an_override_promotes_and_it_is_kept(made: Made, sto
     with pytest.raises(PromotionError, match=r"held-out kept 60\.0 \(asked 96\)\."):
         decide("promote", f"{name}/1", store, GATE, by="ann")
     assert history(name, store).decisions == () and aliases(store, name) == {}
+    fine = versions(store, made, "fine")
+    assert decide("promote", f"{fine}/1", store, GATE, by="ann", override="to be sure")["overridden"] is False
     done = decide("promote", f"{name}/1", store, GATE, by="ann", override="court order")
     (kept,) = history(name, store).decisions
     assert done["overridden"] and kept.overridden and kept.reason == "court order"
     assert [one["name"] for one in kept.criteria if not one["holds"]] == ["held-out kept"]
+
+
+def test_a_version_whose_record_was_tampered_with_is_not_promoted_and_may_still_be_revoked(made: Made, store: Path) -> None:
+    name = versions(store, made, "tampered")
+    connect(store).client.set_model_version_tag(name, "1", "data_md5", "0" * 32)
+    with pytest.raises(RegistryError, match="its tag data_md5 is"):
+        decide("promote", f"{name}/1", store, GATE, by="ann", override="urgent")
+    decide("revoke", f"{name}/1", store, GATE, by="ann", reason="somebody changed its tags")
+    assert history(name, store).states == {"1": "revoked"}
 
 
 @pytest.mark.parametrize("action", ["reject", "revoke"])
