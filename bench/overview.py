@@ -1,0 +1,75 @@
+"""The short table of the run of record for README.md and docs/benchmark.md, as Markdown on the standard output.
+
+Means over cells; in brackets the lowest target, where it is lower.
+
+    python bench/overview.py
+    python bench/overview.py --record bench/ablation/benchmark.json --columns A_er kept_adj kept_heldout ERR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+TITLES = {
+    "A_er": "A_er",
+    "kept_adj": "neighbours kept",
+    "kept_heldout": "held-out kept",
+    "kept_rest": "rest kept",
+    "ERB": "ERB",
+    "ssim_adj": "likeness of neighbours",
+    "ssim_heldout": "of held-out",
+    "ssim_rest": "of the rest",
+    "A_indirect": "A_indirect",
+    "A_adv": "A_adv",
+    "attack_noised": "noised pictures bring back",
+    "ERR": "ERR",
+    "drift": "null drift",
+    "train_seconds": "training s",
+}
+USUAL = ("A_er", "kept_adj", "kept_heldout", "kept_rest", "ERB", "A_indirect", "A_adv", "ERR", "drift", "train_seconds")
+PLACES = {"A_adv": 0, "attack_noised": 0, "train_seconds": 0, "ERR": 3, "ssim_adj": 3, "ssim_heldout": 3, "ssim_rest": 3, "drift": 5}
+LOWEST = frozenset({"A_er", "kept_adj", "kept_heldout", "ERB"})
+"""Columns with the lowest target in brackets."""
+
+
+def table(record: dict[str, Any], columns: list[str]) -> list[str]:
+    """Lines of Markdown, a row an arm, in the record's order."""
+    out = ["| method | cells | " + " | ".join(TITLES[key] for key in columns) + " |", "|---|--:|" + "--:|" * len(columns)]
+    for arm, found in record["arms"].items():
+        cells = [_cell(record, arm, key) for key in columns]
+        out.append(f"| `{arm}` | {found['spread']['A_er']['n']} | " + " | ".join(cells) + " |")
+    return out
+
+
+def _cell(record: dict[str, Any], arm: str, key: str) -> str:
+    found = record["arms"][arm]["spread"].get(key)
+    if found is None:
+        return ""
+    places = PLACES.get(key, 1)
+    text = f"{found['mean']:.{places}f}"
+    lowest = min(record["per_target"][key][arm].values(), default=None) if key in LOWEST else None
+    return text if lowest is None or round(lowest) == round(found["mean"]) else f"{text} ({lowest:.0f})"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", type=Path, default=Path("bench/record/benchmark.json"))
+    parser.add_argument("--columns", nargs="+", choices=list(TITLES), default=list(USUAL))
+    asked = parser.parse_args()
+    record = json.loads(asked.record.read_text(encoding="utf-8"))
+    print("\n".join(table(record, asked.columns)))
+    print()
+    against = record["against_reference"]
+    for key in asked.columns:
+        for arm, test in against.get(key, {}).items():
+            if test["p"] is not None and test["p"] < 0.05:
+                facts = f"{test['difference']:.3g} lower, p {test['p']:.2g}, by Holm {test['p_holm']:.2g}, n {test['n']}"
+                print(f"- {TITLES[key]}: {arm} against {record['reference']}, {facts}")
+
+
+if __name__ == "__main__":
+    main()
