@@ -1,4 +1,4 @@
-"""The benchmark's kept pictures side by side, the original's first, three pictures of the same seeds each.
+"""The pictures of the record's cells side by side, the original's first, three pictures of the same seeds each.
 
 Rows are the target, two of its neighbours and a held-out one. Of one target all methods: docs/images/methods-TARGET.png; of one
 method several targets: docs/images/method-NAME.png.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ TARGETS = ("green heart", "oncoming taxi", "panda")
 """What a method's own figure shows: two tight families and a loose one."""
 
 
-def page_of(cells: Path, target: str) -> dict[str, Any] | None:
-    """What is kept of one target, as `grids_of` gives it."""
+def page_of(cells: Path, target: str, keys: frozenset[str]) -> dict[str, Any] | None:
+    """What the record (its ``keys``) holds of one target, as `grids_of` gives it; cells of earlier settings lie there, too."""
     folder = cells / slug(target)
-    pages = grids_of({target: folder}, [cell for path in sorted(folder.glob("*.json")) if (cell := read_record(path))])
+    found = [cell for path in sorted(folder.glob("*.json")) if (cell := read_record(path)) and cell["key"] in keys]
+    pages = grids_of({target: folder}, found)
     return pages[0] if pages else None
 
 
@@ -77,17 +79,19 @@ def main() -> None:
     wanted.add_argument("--target")
     wanted.add_argument("--method", action="append", metavar="NAME/VARIANT")
     parser.add_argument("--cells", type=Path, default=Path("bench/cells"))
+    parser.add_argument("--record", type=Path, default=Path("bench/record/benchmark.json"), help="which of the cells")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder")
     asked = parser.parse_args()
+    keys = frozenset(json.loads(asked.record.read_text(encoding="utf-8"))["cells"]["keys"])
     for arm in asked.method or []:
-        pages = [page for target in TARGETS if (kept := page_of(asked.cells, target)) and (page := of_method(kept, arm))]
+        pages = [page for target in TARGETS if (kept := page_of(asked.cells, target, keys)) and (page := of_method(kept, arm))]
         if not pages:
             parser.error(f"{asked.cells} holds no picture of {arm}; `fade bench --methods {arm!r} --seeds 0` makes them.")
         out = asked.out / f"method-{slug(arm)}.png"
         draw(pages, 2 * len(pages), out)
         print(f"{out}: {', '.join(page['target'] for page in pages)}")
     if asked.target:
-        page = page_of(asked.cells, asked.target)
+        page = page_of(asked.cells, asked.target, keys)
         if page is None:
             parser.error(f"{asked.cells} holds no picture of {asked.target}; `fade bench --targets {asked.target!r} --seeds 0` makes them.")
         out = asked.out / f"methods-{slug(asked.target)}.png"

@@ -48,7 +48,12 @@ def summarise(
         "code": {"commits": _distinct(made, "commit"), "torch": _distinct(made, "torch"), "device": _distinct(made, "device")},
         "plan": {"arms": [arm.label for arm in plan.arms], "targets": list(plan.targets), "seeds": list(plan.seeds)},
         "tuning": {"targets": list(bench.tuning), "methods": {name: tuned[name] for name in measured if name in tuned}},
-        "cells": {"done": len(found), "of": len(plan), "missing": [_missing(cell, failures) for cell in plan.cells() if cell not in found]},
+        "cells": {
+            "done": len(found),
+            "of": len(plan),
+            "missing": [_missing(cell, failures) for cell in plan.cells() if cell not in found],
+            "keys": sorted(record["key"] for record in found.values() if "key" in record),
+        },
         "reference": reference,
         "metrics": [asdict(metric) for metric in present],
         "costs": [asdict(metric) for metric in costs],

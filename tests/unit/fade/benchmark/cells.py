@@ -29,4 +29,4 @@ def measured(*values: float, seconds: float = 2.0, **more: Any) -> dict[str, Any
 
 def record(cell: Cell, *values: float, **more: Any) -> dict[str, Any]:
     """A record as it is read, its inputs cut to what the page needs."""
-    return {"inputs": {"arm": cell.arm.label, "target": cell.target, "seed": cell.seed}, **measured(*values, **more)}
+    return {"key": cell.label, "inputs": {"arm": cell.arm.label, "target": cell.target, "seed": cell.seed}, **measured(*values, **more)}

@@ -65,7 +65,13 @@ def test_the_means_are_those_of_the_cells(summary: dict[str, Any]) -> None:
     assert (
         er["mean"] == pytest.approx(98.5) and er["n"] == 10 and er["sd_targets"] == 0 and er["sd_seeds"] == pytest.approx(0.7071, abs=1e-3)
     )
-    assert summary["arms"]["esd/x"]["spread"]["kept_adj"]["mean"] == 50 and summary["cells"] == {"done": 30, "of": 30, "missing": []}
+    assert summary["arms"]["esd/x"]["spread"]["kept_adj"]["mean"] == 50 and {**summary["cells"], "keys": []} == {
+        "done": 30,
+        "of": 30,
+        "missing": [],
+        "keys": [],
+    }
+    assert len(set(summary["cells"]["keys"])) == 30 and "esd/x, panda, seed 0" in summary["cells"]["keys"]
     assert summary["frontier"]["efficient"] == ["fade/paper", "esd/x"]
     assert (
         summary["against_reference"]["kept_adj"]["esd/x"]["difference"] == 50 and "fade/paper" not in summary["against_reference"]["A_er"]
