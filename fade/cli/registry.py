@@ -275,4 +275,10 @@ def _lines(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]
             more = f" and {len(value) - _SHOWN} more" if len(value) > _SHOWN else ""
             yield name, (", ".join(map(str, value[:_SHOWN])) + more) or "none"
         else:
-            yield name, {True: "yes", False: "no", None: "-", "": "-"}.get(value, str(value)) if not isinstance(value, Mapping) else "-"
+            yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):  # before numbers: 1 is not yes
+        return "yes" if value else "no"
+    return "-" if value in (None, "", {}) else str(value)
