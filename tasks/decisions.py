@@ -10,11 +10,11 @@ from typing import Any
 from fade.config import GateConfig
 from fade.errors import UsageError
 from fade.promotion import PROMOTE, REJECT, STAGE, STATES, Criterion, Decision, Standing, criteria, refuse
-from tasks.lineage import trace
+from tasks.lineage import read
 from tasks.log import CHAMPION, append, standing
 from tasks.tracking import Tracking, connect, faults
 from tasks.verify import signed
-from tasks.versions import load_version, resolve
+from tasks.versions import fetch, resolve
 
 STATE = "state"
 """Tag of a version: what was decided last. For people who look at MLflow; the decisions are what counts."""
@@ -51,10 +51,10 @@ def decide(
         return _told(name, last, changed=False)
     found: list[Criterion] = []
     if action == PROMOTE:  # a version whose record was tampered with must not be kept from being revoked
-        traced = trace(f"{name}/{version}", runs, timeout=timeout)
+        traced = read(tracking, about)
         found = criteria(traced.lineage.content, gate)
         if public_key:
-            signed(tracking, traced, load_version(f"{name}/{version}", runs, timeout=timeout), public_key)
+            signed(tracking, traced, fetch(tracking, about, runs), public_key)
             found.append(Criterion("signature", holds=True))
     refuse(before, version, action, found, override)
     short = any(not one.holds for one in found) or before.states.get(version) == STATES[REJECT]

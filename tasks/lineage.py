@@ -53,7 +53,11 @@ def trace(wanted: str, runs: Path, *, timeout: float = 60.0) -> Traced:
     Raises RegistryError when the version has no record, or one that its tags contradict: the sentence names the field.
     """
     tracking = connect(runs, timeout=timeout)
-    version = resolve(tracking, wanted)
+    return read(tracking, resolve(tracking, wanted))
+
+
+def read(tracking: Tracking, version: ModelVersion) -> Traced:
+    """As ``trace``, of a version that is at hand."""
     lineage = _record(tracking, version)
     label, tags = f"{version.name}/{version.version}", dict(version.tags)
     for tag, said in {"lineage_sha256": lineage.sha256(), **{tag: _at(lineage, *where) for tag, where in _HELD.items()}}.items():

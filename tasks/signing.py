@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import SignatureError, StorageError
-from fade.files import make_folder
+from fade.files import make_folder, write_whole
 
 STAGE = "sign"
 FILE = "signature.json"
@@ -53,10 +53,9 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
         part = folder.with_name("part.json")
         signer.sign(folder, part)
-        make_folder(out.parent)
-        shutil.copyfile(part, out.with_name(f".{out.name}.{os.getpid()}"))
-        os.replace(out.with_name(f".{out.name}.{os.getpid()}"), out)
-    return out
+        body = part.read_bytes()
+    make_folder(out.parent)
+    return write_whole(out, body, stage=STAGE)
 
 
 def verify(files: Mapping[str, Path], signature: Path, public_key: Path) -> None:

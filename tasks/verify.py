@@ -9,10 +9,10 @@ from typing import Any
 from fade.errors import AdapterError, SignatureError
 from fade.mesh import read_provenance
 from tasks import signing
-from tasks.lineage import FILE, Traced, trace
+from tasks.lineage import FILE, Traced, read
 from tasks.log import standing
 from tasks.tracking import Tracking, connect, download
-from tasks.versions import ADAPTER, load_version
+from tasks.versions import ADAPTER, fetch, resolve
 
 STAGE = "verify"
 
@@ -24,8 +24,8 @@ def verify(wanted: str, runs: Path, public_key: str, *, timeout: float = 60.0) -
     AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions).
     """
     tracking = connect(runs, timeout=timeout)
-    traced = trace(wanted, runs, timeout=timeout)
-    adapter = load_version(f"{traced.name}/{traced.version}", runs, timeout=timeout)
+    version = resolve(tracking, wanted)
+    traced, adapter = read(tracking, version), fetch(tracking, version, runs)
     header = _header(traced, adapter)
     rows = [("tags and record", f"agree; record {traced.lineage.sha256()[:12]}")]
     rows.append(("adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}"))

@@ -53,7 +53,11 @@ def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.
             raise AdapterError(f"{path} does not exist.", stage="load adapter", action="name a run's folder, a file or a version.")
         return path
     tracking = connect(runs, timeout=timeout)
-    version = resolve(tracking, wanted)
+    return fetch(tracking, resolve(tracking, wanted), runs)
+
+
+def fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
+    """As ``load_version``, of a version that is at hand. Raises AdapterError for one that was revoked, too."""
     if standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
         what = f"{version.name}/{version.version} was revoked."
         raise AdapterError(what, stage="load adapter", action=f"see why with `fade decisions {version.name}`; use another version.")

@@ -52,7 +52,7 @@ def summarise(
             "done": len(found),
             "of": len(plan),
             "missing": [_missing(cell, failures) for cell in plan.cells() if cell not in found],
-            "keys": sorted(record["key"] for record in found.values() if "key" in record),
+            "keys": sorted(record["key"] for record in found.values()),
         },
         "reference": reference,
         "metrics": [asdict(metric) for metric in present],
