@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fade.concepts import slug
 from fade.errors import AdapterError, StorageError, UnknownNameError, UsageError
 from fade.manifest import sha256_of
-from tasks.log import CHAMPION, REVOKED, SUFFIX, standing
+from tasks.log import CHAMPION, REVOKED, is_chain, standing
 from tasks.tracking import Tracking, all_versions, connect, faults, hushed
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def resolve(tracking: Tracking, wanted: str) -> ModelVersion:
     versions = all_versions(tracking, name)
     if not versions:
         with faults(tracking.address):
-            known = [m.name for m in tracking.client.search_registered_models() if not m.name.endswith(SUFFIX)]
+            known = [m.name for m in tracking.client.search_registered_models() if not is_chain(m.name)]
         raise UnknownNameError("model", name, known, stage="load adapter")
     if alias:
         by_alias = _aliases(tracking, name)
