@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from fade.chain import Link
@@ -131,10 +132,23 @@ def other_header(a: Mapping[str, str], b: Mapping[str, str]) -> str:
 
     a, b: their headers, as `fade.mesh.read_adapter` gives them.
     """
-    differing = {key for key in {*a, *b} if a.get(key) != b.get(key)}
-    if differing != {"commit"}:
+    differing = sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
+    if not differing or not set(differing) <= {"commit", "params_sha256"}:  # neither is in the key of a training
         return ""
-    return f"the same weights; the header names commit {a['commit'][:12]}, where it was trained, and not {b['commit'][:12]}"
+    named = ", ".join(f"{key} {a.get(key, '')[:12]}" for key in differing)
+    return f"the same weights, trained by an earlier run of the same job, whose {named} the header names"
+
+
+def same_weights(a: Path, b: Path) -> str:
+    """As `other_header`, of two adapter files; empty when a weight differs. Raises AdapterError for what is no adapter."""
+    import torch
+
+    from fade.mesh import read_adapter
+
+    (header, left), (other, right) = read_adapter(a), read_adapter(b)
+    if left.keys() != right.keys() or not all(torch.equal(value, right[name]) for name, value in left.items()):
+        return ""
+    return other_header(header, other)
 
 
 def control(again: Lineage, changed: Lineage) -> Verdict:

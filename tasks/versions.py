@@ -56,9 +56,9 @@ def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.
     return fetch(tracking, resolve(tracking, wanted), runs)
 
 
-def fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
-    """As ``load_version``, of a version that is at hand. Raises AdapterError for one that was revoked, too."""
-    if standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
+def fetch(tracking: Tracking, version: ModelVersion, runs: Path, *, revoked: bool = False) -> Path:
+    """As ``load_version``, of a version that is at hand. Raises AdapterError for one that was revoked, unless ``revoked`` may come, too."""
+    if not revoked and standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
         what = f"{version.name}/{version.version} was revoked."
         raise AdapterError(what, stage="load adapter", action=f"see why with `fade decisions {version.name}`; use another version.")
     return _fetch(tracking, version, runs)

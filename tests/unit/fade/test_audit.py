@@ -9,8 +9,21 @@ from typing import Any
 import pytest
 
 from fade.audit import (
-    BROKEN, DIFFERENT, EQUIVALENT, HOLDS, IDENTICAL, STAGES, TOLERANCE, Audit, control, judge, other_header, stages, told, tolerance,
-)  # fmt: skip
+    BROKEN,
+    DIFFERENT,
+    EQUIVALENT,
+    HOLDS,
+    IDENTICAL,
+    STAGES,
+    TOLERANCE,
+    Audit,
+    control,
+    judge,
+    other_header,
+    stages,
+    told,
+    tolerance,
+)
 from fade.chain import follow
 from fade.errors import AuditError
 from fade.lineage import SCHEMA, Lineage
@@ -103,7 +116,7 @@ def test_the_control_is_found_out_by_its_adapter_although_it_says_nothing_of_its
 def test_an_adapter_that_was_trained_before_differs_in_its_header_alone() -> None:
     header = {"concept": "panda", "commit": "a" * 40}
     why = other_header(header, {**header, "commit": "b" * 40})
-    assert why and judge(record(), record(**OTHER), header_only=why).name == IDENTICAL
+    assert "commit aaaaaaaaaaaa" in why and judge(record(), record(**OTHER), header_only=why).name == IDENTICAL
     assert other_header(header, header) == "" == other_header(header, {**header, "commit": "b" * 40, "seed": "1"})
 
 
