@@ -70,6 +70,8 @@ class Verdict:
             return f"{self.name}, from stage {self.stage} on: {first}"
         if self.name == EQUIVALENT:
             return f"{self.name}: {first}; {', '.join(one.path.removeprefix('environment.') for one in self.reasons)} differ"
+        if self.name == IDENTICAL:
+            return f"{self.name}: every stage came out the same"
         return f"{self.name}: {self.stage}" if self.stage else self.name
 
 
@@ -139,27 +141,31 @@ def other_header(a: Mapping[str, str], b: Mapping[str, str]) -> str:
     return f"the same weights, trained by an earlier run of the same job, whose {named} the header names"
 
 
-def same_weights(a: Path, b: Path) -> str:
-    """As `other_header`, of two adapter files; empty when a weight differs. Raises AdapterError for what is no adapter."""
+def same_weights(a: Path, b: Path) -> tuple[bool, str]:
+    """Whether every weight of two adapter files is the same, and then why their bytes differ (`other_header`).
+
+    Raises AdapterError for what is no adapter.
+    """
     import torch
 
     from fade.mesh import read_adapter
 
     (header, left), (other, right) = read_adapter(a), read_adapter(b)
-    if left.keys() != right.keys() or not all(torch.equal(value, right[name]) for name, value in left.items()):
-        return ""
-    return other_header(header, other)
+    same = left.keys() == right.keys() and all(torch.equal(value, right[name]) for name, value in left.items())
+    return same, other_header(header, other) if same else ""
 
 
-def control(again: Lineage, changed: Lineage) -> Verdict:
+def control(again: Lineage, changed: Lineage, *, same_weights: bool) -> Verdict:
     """Hold a control run, of another training seed, against the re-run of the same machine, as if it were of the same seed.
 
-    A comparison that cannot tell the two apart is worth nothing. What the control declares is therefore left out: it must be found
-    out by its adapter.
+    A comparison that cannot tell the two apart is worth nothing. Whatever the control declares of itself, in its record or in its
+    adapter's header, is therefore left out: it must be found out by its weights.
     """
-    content = {**changed.content, **{key: again.content[key] for key in ("params", "seeds", "inputs", "checks")}}
-    outputs = {**again.content["outputs"], "adapter_sha256": changed.content["outputs"]["adapter_sha256"]}
-    return judge(again, Lineage({**content, "outputs": outputs}))
+    outputs = dict(again.content["outputs"])
+    if not same_weights:
+        outputs["adapter_sha256"] = changed.content["outputs"]["adapter_sha256"]
+    kept = ("params", "seeds", "inputs", "checks", "data", "neighbourhood")
+    return judge(again, Lineage({**changed.content, **{key: again.content[key] for key in kept}, "outputs": outputs}))
 
 
 def stages(record: Lineage, again: Lineage | None) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fade import progress
 from fade.audit import BROKEN, DIFFERENT, HOLDS, MISSING, STAGE, TRAIN, Audit, Verdict, control, judge, same_weights, stages, told
 from fade.config import Params
-from fade.errors import FadeError, RegistryUnreachableError, StorageError
+from fade.errors import AuditError, FadeError, RegistryUnreachableError, StorageError
 from fade.files import write_whole
 from fade.job import write_json
 from fade.lineage import REPOSITORY
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 ALL, CHAMPIONS = "all", "champions"
 SEED_STEP = 1
 """What the control adds to the training's seed."""
+CONTROL = ("evaluate.images_per_concept=1", "evaluate.rest_concepts=0", "evaluate.bootstrap=1")
+"""A control is known by its weights: nobody reads its metrics."""
 
 
 def audit(
@@ -119,9 +121,14 @@ def _one(tracking: Tracking, version: ModelVersion, asked: _Asked) -> dict[str, 
 
     page = write_whole(report / "audit.html", render_audit(content, report), stage=STAGE)
     link = _link(content, verdict, traced, checked, sha256_of(report / "audit.json"))
-    link = audits.record(tracking, version, link, report, asked.params.audit.experiment, asked.runs, _metrics(again))
+    done = {**content, "good": verdict.good, "report": str(page), "number": None}
+    try:
+        link = audits.record(tracking, version, link, report, asked.params.audit.experiment, asked.runs, _metrics(again))
+        done |= {"number": link.number, "sha256": link.sha256(), "run_id": link.run_id}
+    except AuditError as error:  # a chain that cannot be trusted takes no further link; the report says why, and the others go on
+        done |= {"good": False, "unrecorded": str(error)}
     progress.report(f"audit {label}", 1, 1, verdict.name)
-    return {**content, "good": verdict.good, "number": link.number, "sha256": link.sha256(), "report": str(page), "run_id": link.run_id}
+    return done
 
 
 def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, Repeated | None, str]:
@@ -142,18 +149,20 @@ def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, R
             changed = None
             if asked.with_control:
                 seed = int(record.content["seeds"]["train"]) + SEED_STEP
-                changed = rerun(record, tree, runs, deadline=deadline, seed=seed, told=said("control"))
+                changed = rerun(record, tree, runs, deadline=deadline, asked=[*CONTROL, f"train.seed={seed}"], told=said("control"))
     except (RegistryUnreachableError, StorageError):
         raise
     except FadeError as error:
         return Verdict(MISSING, error.what), None, ""
-    verdict = judge(record, again.lineage, header_only=same_weights(evidence.adapter, again.folder / ADAPTER))
+    _, why = same_weights(evidence.adapter, again.folder / ADAPTER)
+    verdict = judge(record, again.lineage, header_only=why)
     if verdict.name == DIFFERENT and record.content["code"]["dirty"]:
         what = f"the code: the run was made from a tree with uncommitted changes; {verdict}"
         verdict = Verdict(MISSING, what, verdict.differences, verdict.reasons)
     if changed is None:
         return verdict, again, ""
-    checked = control(again.lineage, changed.lineage)
+    same, _ = same_weights(again.folder / ADAPTER, changed.folder / ADAPTER)
+    checked = control(again.lineage, changed.lineage, same_weights=same)
     if (checked.name, checked.stage) != (DIFFERENT, TRAIN):  # then nothing that this audit says is worth anything
         what = f"the control, of another seed, came out {checked.name}: this audit cannot tell two trainings apart"
         return Verdict(MISSING, what, verdict.differences, verdict.reasons), again, checked.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,24 +33,17 @@ class Repeated:
     """Its adapter and its evidence."""
 
 
-def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, seed: int | None = None, told: Callable[[str], None]) -> Repeated:
+def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, told: Callable[[str], None], asked: Sequence[str] = ()) -> Repeated:
     """Run the record's target again with the code in ``tree``; everything lands under ``runs``.
 
-    seed: another training seed (the control). told: hears the run's own words. Raises AuditError with those words when it fails;
-    TrainingError when ``deadline`` (seconds) passes.
+    told: hears the run's own words. asked: what shall be otherwise than recorded (the control's seed). Raises
+    AuditError with those words when it fails; TrainingError when ``deadline`` (seconds) passes.
     """
     make_folder(runs)
-    before, log = set(_results(runs)), runs / ("audit.log" if seed is None else "control.log")
+    before, log = set(_results(runs)), runs / ("control.log" if asked else "audit.log")
     log.unlink(missing_ok=True)
-    status = run_group(
-        command(record, tree, runs, seed),
-        deadline=deadline,
-        log=log,
-        env=environment(record, tree),
-        tick=_listen(log, told),
-        stage=STAGE,
-        cwd=tree,
-    )
+    line, env = command(record, tree, runs, asked), environment(record, tree)
+    status = run_group(line, deadline=deadline, log=log, env=env, tick=_listen(log, told), stage=STAGE, cwd=tree)
     if status != 0:
         raise AuditError(f"the run could not be made again: {last_words(log)}", stage=STAGE, action=f"see {log}.")
     made = [path.parent for path in _results(runs) if path not in before]
@@ -59,13 +52,13 @@ def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, seed: int
     return Repeated(Lineage.load(made[0] / FILE), made[0])
 
 
-def command(record: Lineage, tree: Path, runs: Path, seed: int | None = None) -> list[str]:
+def command(record: Lineage, tree: Path, runs: Path, asked: Sequence[str] = ()) -> list[str]:
     """``fade run`` with everything that the record's parameters have otherwise than the code's own params.yaml."""
     targets = [part for name in str(record.content["neighbourhood"]["target"]).split(TOGETHER) for part in ("--target", name)]
-    asked = changed(record.content["params"]["values"], yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8")) or {})
+    recorded = changed(record.content["params"]["values"], yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8")) or {})
     # The re-run is registered in the audit's own folder; the team's key is neither needed nor there.
-    own = {**asked, "signing.private_key": "", **({} if seed is None else {"train.seed": seed})}
-    settings = [part for key, value in own.items() for part in ("--set", f"{key}={_text(value)}")]
+    own = [f"{key}={_text(value)}" for key, value in {**recorded, "signing.private_key": ""}.items()]
+    settings = [part for item in (*own, *asked) for part in ("--set", item)]
     return [sys.executable, "-m", "fade.cli", "run", *targets, *settings, "--runs-dir", str(runs.absolute())]
 
 

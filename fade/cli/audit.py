@@ -10,7 +10,7 @@ import typer
 
 from fade.cli.app import app
 from fade.cli.options import Json, ParamsFile, Runs, Set, resolved
-from fade.cli.screen import bars, escape, show_rows
+from fade.cli.screen import bars, escape, say, show_rows
 
 
 @app.command(epilog="Example: fade audit fade-panda/1    or: fade audit all --evidence-only")
@@ -67,6 +67,9 @@ def _show(done: list[dict[str, Any]]) -> None:
     from rich.console import Console
 
     out = Console()
+    for one in done:
+        if one["number"] is None:
+            say(f"[bold red]not recorded[/] {escape(one['unrecorded'])}")
     if len(done) != 1:
         rows = [[f"{one['model']}/{one['version']}", one["verdict"]["said"], one["control"] or "-", one["report"]] for one in done]
         show_rows(f"{len(done)} audit(s)", ["version", "verdict", "control", "report"], rows)

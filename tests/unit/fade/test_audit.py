@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from fade.audit import (
     control,
     judge,
     other_header,
+    same_weights,
     stages,
     told,
     tolerance,
@@ -27,6 +29,7 @@ from fade.audit import (
 from fade.chain import follow
 from fade.errors import AuditError
 from fade.lineage import SCHEMA, Lineage
+from tests.registered import adapter_bytes
 from tests.unit.fade.report import samples
 
 METRICS = {"A_er": 100.0, "A_adj": 96.0, "A_heldout": None, "A_rest": 99.0, "ERB": 98.0}
@@ -105,12 +108,24 @@ def test_what_is_named_but_changes_nothing_is_no_difference() -> None:
     assert judge(record(), again).name == IDENTICAL
 
 
-def test_the_control_is_found_out_by_its_adapter_although_it_says_nothing_of_its_seed() -> None:
+def test_the_control_is_found_out_by_its_weights_whatever_it_says_of_its_seed() -> None:
     again = record()
     changed = record(**OTHER, seeds__train=4, params__values={"train": {"steps": 6, "seed": 4}}, outputs__metrics={})
-    assert (control(again, changed).name, control(again, changed).stage) == (DIFFERENT, "train")
-    cheat = record(seeds__train=4, params__values={"train": {"steps": 6, "seed": 4}})
-    assert control(again, cheat).name == IDENTICAL  # an audit with such a control is worth nothing, and says so
+    found = control(again, changed, same_weights=False)
+    assert (found.name, found.stage) == (DIFFERENT, "train")
+    # other bytes, for the header names the other seed, but the weights are the same: such an audit is worth nothing, and says so
+    assert control(again, changed, same_weights=True).name == IDENTICAL
+
+
+def test_weights_are_told_from_headers(tmp_path: Path) -> None:
+    files = {}
+    for name, seed, header in (("a", 0, {"commit": "a" * 40}), ("b", 0, {"commit": "b" * 40}), ("c", 0, {"seed": "1"}), ("d", 1, {})):
+        files[name] = tmp_path / f"{name}.safetensors"
+        files[name].write_bytes(adapter_bytes(seed, header))
+    same, why = same_weights(files["a"], files["b"])
+    assert same and "commit aaaaaaaaaaaa" in why
+    assert same_weights(files["a"], files["c"]) == (True, "")
+    assert same_weights(files["a"], files["d"]) == (False, "")
 
 
 def test_an_adapter_that_was_trained_before_differs_in_its_header_alone() -> None:
