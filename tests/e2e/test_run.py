@@ -116,6 +116,22 @@ def test_a_version_is_promoted_against_the_gate_and_revoked(first: tuple[Path, d
     assert drawn.returncode == 1 and "fade-panda/1 was revoked" in drawn.stderr and not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.timeout(1200)
+def test_an_audit_makes_the_run_again_and_finds_its_control_out(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    runs, said = first
+    done = fade("audit", "fade-panda/1", "--by", "ann", "--json", runs=runs)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (found,) = json.loads(done.stdout)
+    assert (found["verdict"]["name"], found["control"]) == ("identical", "different")
+    assert found["again"]["outputs"]["adapter_sha256"] == said["adapter_sha256"]
+    assert all(row["same"] for row in found["stages"]) and all(row["holds"] is not False for row in found["evidence"])
+    page = Path(found["report"]).read_text(encoding="utf-8")
+    assert "identical" in page and "data:image/png" in page and 'src="http' not in page
+    assert not list(Path(found["report"]).parents[1].glob("code*"))  # the clean copy of the code is gone
+    listed = fade("audits", "fade-panda", runs=runs)
+    assert listed.returncode == 0 and "identical" in listed.stdout and "ann" in listed.stdout, listed.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
