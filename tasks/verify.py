@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fade.errors import AdapterError, SignatureError
+from fade.errors import AdapterError, RegistryError, SignatureError
 from fade.mesh import read_provenance
 from tasks import signing
 from tasks.lineage import FILE, Traced, read
 from tasks.log import standing
 from tasks.tracking import Tracking, connect, download
 from tasks.versions import ADAPTER, fetch, resolve
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 STAGE = "verify"
 
@@ -24,16 +29,29 @@ def verify(wanted: str, runs: Path, public_key: str, *, timeout: float = 60.0) -
     AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions).
     """
     tracking = connect(runs, timeout=timeout)
-    version = resolve(tracking, wanted)
+    traced, _, rows = examine(tracking, resolve(tracking, wanted), runs, public_key)
+    for label, part in (traced.lineage.content.get("parts") or {}).items():
+        found, _, _ = examine(tracking, resolve(tracking, label), runs, public_key)
+        said = {"adapter_sha256": found.tags["adapter_sha256"], "lineage_sha256": found.lineage.sha256()}
+        for field, value in said.items():
+            if part[field] != value:
+                what = f"{traced.name}/{traced.version} was made of {label} with {field} {part[field]}, which now has {value}."
+                raise RegistryError(what, stage=STAGE, action="do not use it; find out who changed the registry or its artifacts.")
+        rows.append((label, f"verified; is what went in, {part['adapter_sha256'][:12]}"))
+    decided = standing(tracking, traced.name)
+    rows.append(("decisions", f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}"))
+    return [{"what": what, "found": found} for what, found in rows]
+
+
+def examine(tracking: Tracking, version: ModelVersion, runs: Path, public_key: str) -> tuple[Traced, Path, list[tuple[str, str]]]:
+    """A version's record, its adapter, and what was compared of them (all but its decisions). Raises as `verify`."""
     traced, adapter = read(tracking, version), fetch(tracking, version, runs)
     header = _header(traced, adapter)
     rows = [("tags and record", f"agree; record {traced.lineage.sha256()[:12]}")]
     rows.append(("adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}"))
     rows.append(("header and record", f"agree in {', '.join(header)}"))
     rows.append(("signature", signed(tracking, traced, adapter, public_key)))
-    decided = standing(tracking, traced.name)
-    rows.append(("decisions", f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}"))
-    return [{"what": what, "found": found} for what, found in rows]
+    return traced, adapter, rows
 
 
 def signed(tracking: Tracking, traced: Traced, adapter: Path, public_key: str) -> str:
@@ -54,6 +72,9 @@ def signed(tracking: Tracking, traced: Traced, adapter: Path, public_key: str) -
 def _header(traced: Traced, adapter: Path) -> list[str]:
     """The header's fields that the record has, too. Raises AdapterError for one that differs."""
     content: dict[str, Any] = dict(traced.lineage.content)
+    header = read_provenance(adapter)
+    if "parts" in content:
+        return _agree(traced, header, _of_release(content, header))
     code = content["code"]["commit"] or "unknown"
     said = {
         "concept": str(content["neighbourhood"]["target"]),
@@ -64,7 +85,21 @@ def _header(traced: Traced, adapter: Path) -> list[str]:
     }
     if not content.get("training", {}).get("reused"):  # an adapter that another run trained carries that run's commit
         said["commit"] = str(code)
-    header = read_provenance(adapter)
+    return _agree(traced, header, said)
+
+
+def _of_release(content: Mapping[str, Any], header: Mapping[str, str]) -> dict[str, str]:
+    """What a release's header must say. One champion alone is its own bytes, so that header is of one part."""
+    said = {"concept": str(content["neighbourhood"]["target"]), "base_sha256": str(content["base"]["sha256"])}
+    parts = content["parts"].values()
+    if len(parts) == 1:
+        return said
+    hashes = [part["adapter_sha256"] for part in parts]
+    named = [part.get("sha256") for part in json.loads(header.get("parts", "[]"))]
+    return {**said, "parts": header.get("parts", "") if sorted(named, key=str) == sorted(hashes) else json.dumps(hashes)}
+
+
+def _agree(traced: Traced, header: Mapping[str, str], said: Mapping[str, str]) -> list[str]:
     for field, value in said.items():
         if header.get(field) != value:
             what = f"{traced.name}/{traced.version}: the adapter's header has {field} {header.get(field)!r}, its record {value!r}."
