@@ -16,7 +16,7 @@ from fade.config import Params
 from fade.errors import PromotionError
 from fade.files import make_folder
 from fade.job import write_json
-from fade.lineage import code_state, collect
+from fade.lineage import collect
 from fade.promotion import PROMOTE
 from fade.release import STAGE, key, release_name, shortfalls, taken_back
 from fade.workshop import Workshop, hold

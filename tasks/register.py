@@ -21,10 +21,10 @@ from fade.lineage import FILE as LINEAGE
 from fade.lineage import Lineage
 from fade.manifest import MANIFEST, read_manifest, sha256_of
 from fade.report.state import describe
+from tasks.card import FILE as CARD
 from tasks.signing import FILE as SIGNATURE
 from tasks.signing import sign
 from tasks.tracking import Run, Tracking, connect, ensure_model, faults, flat, hushed, open_run
-from tasks.card import FILE as CARD
 from tasks.versions import ADAPTER, PARTS, find_version, load_version, model_name
 
 __all__ = ["Registered", "load_version", "register", "register_pending", "register_task"]

@@ -84,13 +84,8 @@ def _allowed(tracking: Tracking, found: Standing, name: str, number: str) -> Non
     state = found.states.get(number, "never promoted")
     if state != RETIRED:
         what = f"{name}/{number} cannot be gone back to: it is {'current' if found.champion == number else state}."
-        raise PromotionError(
-            what, stage=STAGE, action=f"name one of {', '.join(_retired(found)) or 'none'} with --to; see `fade releases`."
-        )
+        known = ", ".join(version for version, state in found.states.items() if state == RETIRED) or "none"
+        raise PromotionError(what, stage=STAGE, action=f"name one of {known} with --to; see `fade releases`.")
     if gone := revoked_parts(tracking, resolve(tracking, f"{name}/{number}")):
         what = f"{name}/{number} holds {', '.join(gone)}, which was revoked."
         raise PromotionError(what, stage=STAGE, action="name another release with --to, or make one with `fade release`.")
-
-
-def _retired(found: Standing) -> list[str]:
-    return [version for version, state in found.states.items() if state == RETIRED]

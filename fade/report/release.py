@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ def trios(rows: Sequence[Trio], *, side: float = 76, theme: Theme = LIGHT) -> Im
     n = max(len(row.base) for row in rows)
     block = n * side + (n - 1) * GAP
     starts = [MARGIN + LABEL + i * (block + _BETWEEN) for i in range(3)]
-    breaks = 15 * sum(a.by != b.by for a, b in zip(rows, rows[1:], strict=False))
+    breaks = 15 * sum(a.by != b.by for a, b in itertools.pairwise(rows))
     pitch, top, width = side + 11, 122.0, starts[-1] + block + MARGIN
     image, draw = sheet(width, top + len(rows) * pitch + breaks + MARGIN - 8, theme)
     text(draw, MARGIN, 44, "What the release keeps of its parts", 20, theme.ink, bold=True)
