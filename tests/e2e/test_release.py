@@ -73,7 +73,7 @@ def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(made: 
         back["adapter_sha256"] == first["adapter_sha256"] == sha256_of(Path(back["adapter"])) == sha256_of(folder / "adapter.safetensors")
     )
     refused = fade("release", "--json", *small(), "--set", "gate.erased=0", "--set", "gate.erb=0", runs=runs)
-    assert refused.returncode == 1 and "ann took it back" in refused.stderr or "tulip" in refused.stderr
+    assert (refused.returncode == 1 and "ann took it back" in refused.stderr) or "tulip" in refused.stderr
 
     drawn = ["generate", "a panda", "-n", "2", "--set", "sampler.steps=4"]
     ok(fade(*drawn, "--model", "fade.release@champion", "--out", str(tmp_path / "now.png"), runs=runs))
