@@ -83,10 +83,10 @@ def make(asked: Asked, chosen: Chosen) -> tuple[str, dict[str, float]]:
     """Add up, evaluate, register. Returns the version's number and the seconds of each stage."""
     params, clock = asked.params, Clock()
     name = release_name(params.register_.model_prefix)
-    folder = asked.runs / "release" / key(chosen.parts, params, signed=bool(params.signing.private_key))
+    folder = asked.runs / "release" / name / key(chosen.parts, params, signed=bool(params.signing.private_key))
     make_folder(folder)
     shop = Workshop(params, chosen.concepts, asked.runs, asked.root)
-    with hold(asked.runs / "release", "a release is being made", STAGE):
+    with hold(folder.parent, "a release is being made", STAGE):
         with clock.stage("pull"):
             pulled = pull_task(params.data, asked.root, asked.runs)
         with clock.stage("mine"):

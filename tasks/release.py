@@ -149,7 +149,7 @@ def weigh(shop: Workshop, hood: Neighborhood, chosen: Chosen, folder: Path) -> W
             concepts[concept] = {**numbers_of(groups, base, erased), "alone": numbers_of(groups, base, own)["metrics"]}
             pictures[concept] = drawn
     progress.report("champions", len(chosen.parts), len(chosen.parts))
-    numbers = {**found.numbers, "parts": concepts, "method": "composition", "variant": "sum", "neighbours_trained": True, "seed": "none"}
+    numbers = {**found.numbers, "parts": concepts, "method": "composition", "variant": "sum", "neighbours_trained": False, "seed": "none"}
     write_json(folder / "evaluation.json", numbers)
     return Weighed(Judged(numbers, found.pictures, found.seconds), concepts, pictures)
 

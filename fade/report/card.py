@@ -144,7 +144,8 @@ def _grids(pictures: Sequence[str]) -> list[str]:
 def _from(lineage: Mapping[str, Any]) -> str:
     """What the command starts from."""
     commit, data = lineage.get("code", {}).get("commit") or "not known", lineage.get("data", {}).get("md5")
-    return f"At commit {commit}, with the data of md5 {data}; the same base and libraries (`lineage.json`) give the same bytes:"
+    parts = ", where the parts above are the champions" if lineage.get("parts") else ""
+    return f"At commit {commit}, with the data of md5 {data}{parts}; the same base and libraries (`lineage.json`) give the same bytes:"
 
 
 def _usage(base_model: str, target: str) -> list[str]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from PIL import Image
 
 from fade.errors import EvaluationError
-from fade.report.canvas import LIGHT, Theme, paste, rule, sheet, text, tile, width_of, wrap
+from fade.report.canvas import LIGHT, Theme, paste, rule, sheet, text, tile, wrap
 from fade.report.data import Pictures
 from fade.report.grids import GAP, LABEL, MARGIN, label
 
 SHOWN = 3
 """Pictures of each concept in each block."""
-_BETWEEN = 26.0
+_BETWEEN, _HEAD = 26.0, 24.0
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Trio:
 
 
 def trios(rows: Sequence[Trio], *, side: float = 76, theme: Theme = LIGHT) -> Image.Image:
-    """One line a concept; a rule where the next champion begins. Raises EvaluationError when there is nothing to draw."""
+    """One line a concept; a rule and its name where the next champion begins. Raises EvaluationError when there is nothing to draw."""
     if not rows:
         raise EvaluationError("there are no pictures to draw.", stage="report", action="give at least one concept's row.")
     n = max(len(row.base) for row in rows)
     block = n * side + (n - 1) * GAP
     starts = [MARGIN + LABEL + i * (block + _BETWEEN) for i in range(3)]
-    breaks = 15 * sum(a.by != b.by for a, b in itertools.pairwise(rows))
-    pitch, top, width = side + 11, 122.0, starts[-1] + block + MARGIN
-    image, draw = sheet(width, top + len(rows) * pitch + breaks + MARGIN - 8, theme)
+    groups = [(by, list(some)) for by, some in itertools.groupby(rows, key=lambda row: row.by)]
+    pitch, top, width = side + 11, 112.0, starts[-1] + block + MARGIN
+    image, draw = sheet(width, top + len(rows) * pitch + len(groups) * _HEAD + MARGIN - 8, theme)
     text(draw, MARGIN, 44, "What the release keeps of its parts", 20, theme.ink, bold=True)
     note = "Erased concepts and their nearest neighbours; the same seeds in the same order."
     for i, line in enumerate(wrap(note, 11, width - 2 * MARGIN)):
@@ -48,16 +48,14 @@ def trios(rows: Sequence[Trio], *, side: float = 76, theme: Theme = LIGHT) -> Im
     for x, title in zip(starts, ("Original model", "Champion alone", "Release"), strict=True):
         text(draw, x, 106, title, 12.5, theme.ink, bold=True)
     y = top
-    for index, row in enumerate(rows):
-        if index and rows[index - 1].by != row.by:
-            rule(draw, MARGIN, y + 2, width - 2 * MARGIN, theme.line)
-            y += 15
-        if not index or rows[index - 1].by != row.by:
-            x = starts[1] + block - width_of(row.by, 9.5)
-            text(draw, x, 106 if not index else y - 1, row.by, 9.5, theme.muted)
-        label(draw, row.concept, row.role, y, side, theme)
-        for x, pictures in zip(starts, (row.base, row.alone, row.release), strict=True):
-            for i, picture in enumerate(pictures):
-                paste(image, tile(picture, side), x + i * (side + GAP), y, theme.line)
-        y += pitch
+    for by, some in groups:
+        rule(draw, MARGIN, y + 2, width - 2 * MARGIN, theme.line)
+        text(draw, starts[1], y + 17, by, 10.5, theme.muted)
+        y += _HEAD
+        for row in some:
+            label(draw, row.concept, row.role, y, side, theme)
+            for x, pictures in zip(starts, (row.base, row.alone, row.release), strict=True):
+                for i, picture in enumerate(pictures):
+                    paste(image, tile(picture, side), x + i * (side + GAP), y, theme.line)
+            y += pitch
     return image

@@ -59,7 +59,7 @@ def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(made: 
     rows = {row["what"]: row["found"] for row in ok(fade("verify", "fade.release/1", "--json", runs=runs))}
     assert rows["header and record"] == "agree in concept, base_sha256, parts" and "verified" in rows["fade-panda/1"]
 
-    (folder,) = [path.parent for path in runs.glob("release/*/adapter.safetensors")]
+    (folder,) = [path.parent for path in runs.glob("release/fade.release/*/adapter.safetensors")]
     card = (folder / "card.md").read_text(encoding="utf-8")
     assert "(pictures/release.png)" in card and (folder / "pictures" / "release.png").stat().st_size > 10_000
     assert "fade release --set neighborhood" in card and "| fade-panda/1 | panda |" in card

@@ -23,7 +23,7 @@ def share(image: object, colour: tuple[int, int, int]) -> float:
 def test_every_model_has_its_block_and_every_champion_its_rule() -> None:
     one = trios([trio("panda", "fade-panda/1"), trio("bear", "fade-panda/1")])
     two = trios([trio("panda", "fade-panda/1"), trio("lemon", "fade-lemon/2")])
-    assert one.width == two.width and two.height == one.height + 15 * SCALE
+    assert one.width == two.width and two.height == one.height + 24 * SCALE
     side = 76 * SCALE
     whole = 2 * 3 * side * side / (one.width * one.height)
     assert 0.85 * whole < share(one, (255, 0, 0)) < whole  # all of the second block but round corners and hairlines
