@@ -56,11 +56,13 @@ def erase(
             mined = check_mined_task(shop, hood)
             keep_checks(shop)
         with clock.stage("train"):
-            origin = {"data_md5": pulled.md5, "commit": str(code_state()["commit"] or "unknown")}
+            code = code_state()  # once: somebody may commit while the run goes on
+            origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
             trained = train_task(shop, hood, origin, partial(open_ahead, shop.runs))
         lineage = collect(
             settings,
             overrides=overrides,
+            code=code,
             data_md5=pulled.md5,
             data_files=pulled.files,
             data_size=pulled.size,

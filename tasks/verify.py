@@ -80,11 +80,10 @@ def _header(traced: Traced, adapter: Path) -> list[str]:
         "concept": str(content["neighbourhood"]["target"]),
         "base_sha256": str(content["base"]["sha256"]),
         "data_md5": str(content["data"]["md5"]),
-        "params_sha256": str(content["params"]["sha256"]),
         "seed": str(content["seeds"]["train"]),
     }
-    if not content.get("training", {}).get("reused"):  # an adapter that another run trained carries that run's commit
-        said["commit"] = str(code)
+    if not content.get("training", {}).get("reused"):  # an adapter that another run trained carries that run's commit and parameters
+        said |= {"params_sha256": str(content["params"]["sha256"]), "commit": str(code)}
     return _agree(traced, header, said)
 
 
