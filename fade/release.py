@@ -85,7 +85,7 @@ def plan(parts: Sequence[Part]) -> list[Part]:
 def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
     """Names the release: the same champions, judged under the same settings, are the same one."""
     made_of = [[part.label, part.adapter_sha256, part.lineage_sha256] for part in parts]
-    values = params.model_dump(mode="json", by_alias=True, include=set(JUDGED_BY))
+    values = params.model_dump(mode="json", by_alias=True, include=set(JUDGED_BY), exclude={"data": {"dvc_file", "remote"}})
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 
 

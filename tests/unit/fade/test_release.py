@@ -40,7 +40,10 @@ def test_what_cannot_be_added_up_is_named(parts: list[Part], error: type[Excepti
 def test_the_same_champions_under_the_same_settings_have_the_same_key_and_others_have_not() -> None:
     parts, params = [part("lemon"), part("panda")], Params()
     asked = key(parts, params, signed=False)
-    assert key(list(parts), Params.model_validate({"train": {"steps": 7}, "gate": {"erb": 1}}), signed=False) == asked
+    assert (
+        key(list(parts), Params.model_validate({"train": {"steps": 7}, "gate": {"erb": 1}, "data": {"remote": "s3"}}), signed=False)
+        == asked
+    )
     others = [
         key(parts[:1], params, signed=False),
         key([parts[0], part("panda", version="2")], params, signed=False),
