@@ -72,7 +72,8 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
         "evaluation": (f"erased {_percent(metrics['A_er'])}", f"ERB {_percent(metrics['ERB'])}"),
     }
     if parts := lineage.get("parts"):  # a release is trained by none
-        said["training"] = (f"{len(parts)} champion(s)", ", ".join(parts)[:_WORDS])
+        names = ", ".join(parts)
+        said["training"] = (f"{len(parts)} champion(s)", names if len(names) <= _WORDS else f"{names[: _WORDS - 1]}…")
     boxes = {
         key: Box(key, "parts" if key == "training" and parts else key, said[key], 1 + column * (WIDE + _ACROSS), 1 + row * (HIGH + _DOWN))
         for key, (column, row) in _PLACES.items()
