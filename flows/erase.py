@@ -114,11 +114,12 @@ def inputs(shop: Workshop) -> dict[str, str]:
 
 
 def settle(lineage: Lineage, before: dict[str, str], after: dict[str, str], adapter_sha256: str, **outcome: Any) -> Lineage:
-    """Close the record; ``outcome``: see `Lineage.finish`.
+    """Close the record; ``outcome``: see `Lineage.finish`. Raises DataError, see `unchanged`."""
+    return unchanged(lineage.finish(after, adapter_sha256, **outcome))
 
-    Raises DataError when an input changed while the run went on: the evidence would be of nothing.
-    """
-    closed = lineage.finish(after, adapter_sha256, **outcome)
+
+def unchanged(closed: Lineage) -> Lineage:
+    """Raises DataError when an input changed while the run went on: the evidence would be of nothing."""
     if changed := closed.changed_inputs():
         what = f"{', '.join(changed)} changed while the run went on."
         raise DataError(what, stage="evaluate", action="leave the data alone and run again; nothing was registered.")

@@ -17,10 +17,10 @@ from fade.errors import PromotionError
 from fade.files import make_folder
 from fade.job import write_json
 from fade.lineage import collect
-from fade.promotion import PROMOTE
+from fade.promotion import PROMOTE, REJECT, STATES
 from fade.release import STAGE, key, release_name, shortfalls, taken_back
 from fade.workshop import Workshop, hold
-from flows.erase import Clock, inputs
+from flows.erase import Clock, inputs, unchanged
 from tasks.decisions import decide
 from tasks.lineage import read
 from tasks.log import REVOKED, standing
@@ -110,7 +110,7 @@ def make(asked: Asked, chosen: Chosen) -> tuple[str, dict[str, float]]:
         )
         with clock.stage("evaluate"):
             weighed = weigh(shop, hood, chosen, folder)
-            lineage = record_of(opened, inputs(shop), sha256, chosen, weighed)
+            lineage = unchanged(record_of(opened, inputs(shop), sha256, chosen, weighed))
             lineage.save(folder / "lineage.json")
         with clock.stage("register"):
             make_release_report(shop, hood, chosen, weighed, lineage.content, clock.seconds, _command(asked), folder)
@@ -154,7 +154,7 @@ def _decided(tracking: Tracking, asked: Asked, version: ModelVersion) -> dict[st
     back = taken_back(found, number)
     if found.states.get(number) == REVOKED:
         raise PromotionError(f"{label} holds just these champions and was revoked.", stage=STAGE, action="promote another champion first.")
-    if not asked.override and (short or back or found.states.get(number) == "rejected"):
+    if not asked.override and (short or back or found.states.get(number) == STATES[REJECT]):
         refused = f"{label} is registered, but not current: "
         if short:
             refused += f"{'; '.join(short)}."
