@@ -20,7 +20,7 @@ from tasks.versions import load_version
 from tests.e2e.support import REPO, SMALL, environment, fade, small
 
 WHY = ["--override", "small numbers, a test"]
-METHODS = {"panda": "uce", "lemon": "fade", "tulip": "uce"}  # in closed form; six steps, which erase nothing; in closed form
+METHODS = {"panda": "uce", "lemon": "fade", "tulip": "uce"}  # uce is in closed form; six steps of fade erase nothing
 ERASE = """
 import sys
 from pathlib import Path
