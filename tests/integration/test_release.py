@@ -191,11 +191,10 @@ def test_a_rollback_is_a_decision_of_the_very_bytes_and_of_two_at_once_one_is_vo
 def test_a_rollback_skips_what_was_revoked_and_refuses_bytes_that_changed(store: Path, tmp_path: Path) -> None:
     champion(store, tmp_path, "skip", "lemon")
     champion(store, tmp_path, "skip", "panda")
-    labels = [release_of(store, tmp_path, "skip", seed=seed) for seed in (5, 6, 7)]
+    labels = [release_of(store, tmp_path, "skip", seed=seed) for seed in (5, 6)]
     for label in labels:
         decide("promote", label, store, GATE, by="ann")
     decide("revoke", labels[1], store, GATE, by="ann", reason="x")
-    decide("revoke", labels[2], store, GATE, by="ann", reason="x")
     first = load_version(labels[0], store)
     registered_bytes = first.read_bytes()
     first.unlink()
@@ -206,7 +205,7 @@ def test_a_rollback_skips_what_was_revoked_and_refuses_bytes_that_changed(store:
     assert history("skip.release", store).champion is None
     stored.write_bytes(registered_bytes)
     done = rollback(params_of("skip"), store, by="ann", reason="x")
-    assert (done["from"], done["to"]) == ("3", "1") and load_version("skip.release@champion", store).read_bytes() == registered_bytes
+    assert (done["from"], done["to"]) == ("2", "1") and load_version("skip.release@champion", store).read_bytes() == registered_bytes
 
 
 def test_a_release_is_found_again_by_its_parts_and_settings(store: Path, tmp_path: Path) -> None:
