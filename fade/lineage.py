@@ -119,18 +119,19 @@ def collect(
     world_size: int = 1,
     flow_run_id: str | None = None,
     training: Mapping[str, Any] | None = None,
+    code: Mapping[str, Any] | None = None,
     repository: Path = REPOSITORY,
 ) -> Lineage:
     """What goes in, recorded before the run; `Lineage.finish` closes the record.
 
     ``data_files`` maps relative paths to md5; ``inputs`` maps names to sha256 (see `hash_inputs`); ``neighbourhood`` holds
     at least target, neighbours, heldout and cache_key; ``training`` says how the adapter was trained, which may have been in an
-    earlier run (`reused`); ``precision`` is the one in use, not "auto".
+    earlier run (`reused`); ``precision`` is the one in use, not "auto"; ``code`` is the state that the adapter's header names.
     """
     return Lineage(
         {
             "schema": SCHEMA,
-            "code": code_state(repository),
+            "code": dict(code or code_state(repository)),
             "environment": environment(device=device, precision=precision, world_size=world_size),
             "data": {"md5": data_md5, "size": data_size, "files": dict(data_files)},
             "base": {"sha256": base_sha256},

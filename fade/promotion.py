@@ -71,20 +71,27 @@ class Standing:
 
 
 def criteria(lineage: Mapping[str, Any], gate: GateConfig) -> list[Criterion]:
-    """The gate's demands on a closed lineage record (`fade.lineage`). A number that was not measured holds nothing."""
+    """The gate's demands on a closed lineage record (`fade.lineage`). A number that was not measured holds nothing.
+
+    A release's numbers are those of the concept that fares worst in each (`fade.release.worst`): it is named.
+    """
     outputs, checks = lineage["outputs"], lineage.get("checks") or {}
+    worst = outputs.get("worst") or {}
     after, before = outputs.get("metrics") or {}, outputs.get("base_metrics") or {}
 
     def kept(name: str) -> float | None:
         new, old = after.get(name), before.get(name)
         return None if new is None or not old else 100 * new / old
 
+    def named(name: str, metric: str) -> str:
+        return f"{name}, {worst[metric]}" if metric in worst else name
+
     asked = {
-        "erased": (after.get("A_er"), gate.erased),
-        "neighbours kept": (kept("A_adj"), gate.neighbours_kept),
-        "held-out kept": (kept("A_heldout"), gate.heldout_kept),
-        "rest kept": (kept("A_rest"), gate.rest_kept),
-        "ERB": (after.get("ERB"), gate.erb),
+        named("erased", "A_er"): (after.get("A_er"), gate.erased),
+        named("neighbours kept", "A_adj"): (kept("A_adj"), gate.neighbours_kept),
+        named("held-out kept", "A_heldout"): (kept("A_heldout"), gate.heldout_kept),
+        named("rest kept", "A_rest"): (kept("A_rest"), gate.rest_kept),
+        named("ERB", "ERB"): (after.get("ERB"), gate.erb),
     }
     out = [Criterion(name, value is not None and value >= least, value, least) for name, (value, least) in asked.items()]
     critical = [one["success"] for some in checks.values() for one in some if one["severity"] == "critical"]

@@ -56,11 +56,13 @@ def erase(
             mined = check_mined_task(shop, hood)
             keep_checks(shop)
         with clock.stage("train"):
-            origin = {"data_md5": pulled.md5, "commit": str(code_state()["commit"] or "unknown")}
+            code = code_state()  # once: somebody may commit while the run goes on
+            origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
             trained = train_task(shop, hood, origin, partial(open_ahead, shop.runs))
         lineage = collect(
             settings,
             overrides=overrides,
+            code=code,
             data_md5=pulled.md5,
             data_files=pulled.files,
             data_size=pulled.size,
@@ -112,11 +114,12 @@ def inputs(shop: Workshop) -> dict[str, str]:
 
 
 def settle(lineage: Lineage, before: dict[str, str], after: dict[str, str], adapter_sha256: str, **outcome: Any) -> Lineage:
-    """Close the record; ``outcome``: see `Lineage.finish`.
+    """Close the record; ``outcome``: see `Lineage.finish`. Raises DataError, see `unchanged`."""
+    return unchanged(lineage.finish(after, adapter_sha256, **outcome))
 
-    Raises DataError when an input changed while the run went on: the evidence would be of nothing.
-    """
-    closed = lineage.finish(after, adapter_sha256, **outcome)
+
+def unchanged(closed: Lineage) -> Lineage:
+    """Raises DataError when an input changed while the run went on: the evidence would be of nothing."""
     if changed := closed.changed_inputs():
         what = f"{', '.join(changed)} changed while the run went on."
         raise DataError(what, stage="evaluate", action="leave the data alone and run again; nothing was registered.")

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fade.config import GateConfig
-from fade.errors import UsageError
+from fade.errors import FadeError, PromotionError, UsageError
 from fade.promotion import PROMOTE, REJECT, STAGE, STATES, Criterion, Decision, Standing, criteria, refuse
+from tasks.card import refresh
 from tasks.lineage import read
 from tasks.log import CHAMPION, append, standing
 from tasks.tracking import Tracking, connect, faults
 from tasks.verify import signed
-from tasks.versions import fetch, resolve
+from tasks.versions import fetch, resolve, revoked_parts
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 STATE = "state"
 """Tag of a version: what was decided last. For people who look at MLflow; the decisions are what counts."""
@@ -30,13 +34,15 @@ def decide(
     reason: str = "",
     override: str = "",
     public_key: str = "",
+    after: Standing | None = None,
     timeout: float = 60.0,
 ) -> dict[str, Any]:
     """Take one decision, of `fade.promotion.ACTIONS`, about one version; returns it, with ``changed`` False when it stood already.
 
     A promotion holds the version's record against the gate, and, when there is a ``public_key``, adapter and record against their
-    signature; ``override`` is the reason why the numbers may fall short (a signature that does not hold is never overridden). Rejecting and
-    revoking need a ``reason``. Raises PromotionError (not allowed, or another decision came first: nothing is changed then),
+    signature; ``override`` is the reason why the numbers may fall short (a signature that does not hold is never overridden, nor is a
+    release of which a part was revoked). Rejecting and revoking need a ``reason``. ``after``: the decisions on which this one was made up;
+    when another has come since, it is void. Raises PromotionError (not allowed, or another decision came first: nothing is changed then),
     UsageError, RegistryError (the record or the store).
     """
     if action != PROMOTE and not reason.strip():
@@ -44,7 +50,7 @@ def decide(
     tracking = connect(runs, timeout=timeout)
     about = resolve(tracking, wanted)
     name, version = str(about.name), str(about.version)
-    before = standing(tracking, name)
+    before = after or standing(tracking, name)
     if action == PROMOTE and before.champion == version:
         settle(tracking, name, before)
         last = next(one for one in reversed(before.decisions) if one.version == version)
@@ -52,6 +58,9 @@ def decide(
     found: list[Criterion] = []
     if action == PROMOTE:  # a version whose record was tampered with must not be kept from being revoked
         traced = read(tracking, about)
+        if gone := revoked_parts(tracking, about):
+            what = f"{name}/{version} holds {', '.join(gone)}, which was revoked."
+            raise PromotionError(what, stage=STAGE, action="make another with `fade release`.")
         found = criteria(traced.lineage.content, gate)
         if public_key:
             signed(tracking, traced, fetch(tracking, about, runs), public_key)
@@ -69,8 +78,8 @@ def decide(
         criteria=[asdict(one) for one in found],
     )
     taken = append(tracking, about, decision, before)
-    settle(tracking, name, standing(tracking, name))
-    return _told(name, taken, changed=True)
+    unsaid = settle(tracking, name, standing(tracking, name))
+    return {**_told(name, taken, changed=True), **({"cards": unsaid} if unsaid else {})}
 
 
 def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
@@ -82,10 +91,14 @@ def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
     return found
 
 
-def settle(tracking: Tracking, name: str, found: Standing) -> None:
-    """Make MLflow's alias and tags say what the decisions say, however often somebody decides meanwhile."""
+def settle(tracking: Tracking, name: str, found: Standing) -> list[str]:
+    """Make MLflow's alias, tags and descriptions say what the decisions say, however often somebody decides meanwhile.
+
+    Returns what could not be written into a description: a card that is behind undoes no decision.
+    """
+    unsaid: list[str] = []
     if not found.decisions:
-        return
+        return unsaid
     while True:
         with faults(tracking.address):
             alias = tracking.client.get_registered_model(name).aliases.get(CHAMPION)
@@ -94,12 +107,21 @@ def settle(tracking: Tracking, name: str, found: Standing) -> None:
             elif found.champion is not None and str(alias) != found.champion:
                 tracking.client.set_registered_model_alias(name, CHAMPION, found.champion)
             for version, state in found.states.items():
-                if tracking.client.get_model_version(name, version).tags.get(STATE) != state:
+                if (entry := tracking.client.get_model_version(name, version)).tags.get(STATE) != state:
                     tracking.client.set_model_version_tag(name, version, STATE, state)
+                    unsaid += _carded(tracking, entry, found)
         now = standing(tracking, name)
         if now.head == found.head:
-            return
+            return unsaid
         found = now
+
+
+def _carded(tracking: Tracking, version: ModelVersion, found: Standing) -> list[str]:
+    try:
+        refresh(tracking, version, decided=found)
+    except (FadeError, OSError, ValueError) as error:
+        return [f"{version.name}/{version.version}: {error}"]
+    return []
 
 
 def _told(name: str, decision: Decision, *, changed: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fade.errors import RegistryError, UsageError
 from fade.lineage import Lineage
 from tasks.tracking import Tracking, all_versions, connect, download
-from tasks.versions import resolve
+from tasks.versions import PARTS, resolve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -23,6 +23,7 @@ FILE = "lineage.json"
 HASHES = {"data": "data_md5", "base": "base_sha256", "params": "params_sha256", "adapter": "adapter_sha256", "commit": "commit"}
 """What can be asked for by a hash or its beginning, and the tag that holds it."""
 SHORTEST = 4
+_TAMPERED = "do not use it; find out who changed the registry or its artifacts."
 _HELD = {
     "data_md5": ("data", "md5"),
     "base_sha256": ("base", "sha256"),
@@ -63,7 +64,10 @@ def read(tracking: Tracking, version: ModelVersion) -> Traced:
     for tag, said in {"lineage_sha256": lineage.sha256(), **{tag: _at(lineage, *where) for tag, where in _HELD.items()}}.items():
         if tag in tags and tags[tag] != said:  # versions from before schema 2 have no lineage_sha256
             what = f"{label}: its tag {tag} is {tags[tag]}, its record says {said}."
-            raise RegistryError(what, stage=STAGE, action="do not use it; find out who changed the registry or its artifacts.")
+            raise RegistryError(what, stage=STAGE, action=_TAMPERED)
+    if json.loads(tags.get(PARTS, "[]")) != list(lineage.content.get("parts") or ()):
+        what = f"{label}: its tag {PARTS} is {tags.get(PARTS, 'missing')}, its record names others."
+        raise RegistryError(what, stage=STAGE, action=_TAMPERED)
     return Traced(str(version.name), str(version.version), str(version.run_id), tags, lineage)
 
 

@@ -13,16 +13,19 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from fade.concepts import slug
 from fade.config import Params, fingerprint, parse_params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
 from fade.files import write_whole
 from fade.lineage import FILE as LINEAGE
 from fade.lineage import Lineage
 from fade.manifest import MANIFEST, read_manifest, sha256_of
+from fade.report.state import describe
+from tasks.card import FILE as CARD
 from tasks.signing import FILE as SIGNATURE
 from tasks.signing import sign
 from tasks.tracking import Run, Tracking, connect, ensure_model, faults, flat, hushed, open_run
-from tasks.versions import ADAPTER, find_version, load_version, model_name
+from tasks.versions import ADAPTER, PARTS, find_version, load_version, model_name
 
 __all__ = ["Registered", "load_version", "register", "register_pending", "register_task"]
 
@@ -44,12 +47,12 @@ class Registered:
 
 
 def register(
-    result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], run_dir: Path, *, runs: Path, root: Path = Path()
+    result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], run_dir: Path, *, runs: Path, root: Path = Path(), name: str = ""
 ) -> Registered:
     """Record the run that lies in ``run_dir`` and register its adapter; the same adapter of the same run gives the same version.
 
     result: the evaluation's JSON. lineage: `Lineage.content`. runs: holds the embedded store (MLFLOW_TRACKING_URI wins).
-    root: the project's folder, which the data's paths start from.
+    root: the project's folder, which the data's paths start from. name: another registered model than that of the target.
     When the store does not answer or refuses, RegistryError is raised (RegistryUnreachableError: worth a retry), nothing in the
     folder is lost, and ``pending_registration.json`` beside the adapter lets `register_pending` do it later.
     """
@@ -62,9 +65,9 @@ def register(
         raise AdapterError(what, stage="register", action="run it again; a changed adapter is not registered.")
     try:
         tracking = connect(runs, timeout=params.register_.timeout_seconds)
-        done = _register(tracking, result, params, lineage, run_dir, tags, root)
+        done = _register(tracking, result, params, lineage, run_dir, tags, root, name)
     except BaseException as error:  # Ctrl-C, too, must not cost the registration
-        _keep_pending(run_dir, result, params, lineage, (runs, root), error)
+        _keep_pending(run_dir, result, params, lineage, (runs, root), name, error)
         if isinstance(error, RegistryError | StorageError):
             error.action = f"{error.action} The adapter is kept; then `fade register {run_dir}`.".strip()
         raise
@@ -82,7 +85,7 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         result, values, lineage, old_runs = kept["result"], kept["params"], kept["lineage"], kept["runs"]
-        root = Path(kept["root"])
+        root, name = Path(kept["root"]), str(kept.get("name", ""))
     except FileNotFoundError:
         done = run_dir / DONE
         if done.is_file():
@@ -93,12 +96,14 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RegistryError(f"{path} cannot be read: {error}.", stage="register", action="run it again with `fade run`.") from error
-    return register(result, parse_params(values, str(path)), lineage, run_dir, runs=runs or Path(old_runs), root=root)
+    return register(result, parse_params(values, str(path)), lineage, run_dir, runs=runs or Path(old_runs), root=root, name=name)
 
 
 def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
     """The tags of the run and of the version: where the adapter comes from, as text."""
+    parts = {PARTS: json.dumps(list(lineage["parts"]))} if "parts" in lineage else {}
     return {
+        **parts,
         "target": str(result["target"]),
         "method": str(result["method"]),
         "seed": str(result["seed"]),
@@ -122,8 +127,9 @@ def _register(
     run_dir: Path,
     tags: dict[str, str],
     root: Path,
+    name: str,
 ) -> Registered:
-    name = model_name(params.register_.model_prefix, tags["target"])
+    name = name or model_name(params.register_.model_prefix, tags["target"])
     existing = find_version(tracking, name, tags)
     if existing is not None:
         return Registered(name, str(existing.version), str(existing.run_id), f"models:/{name}/{existing.version}")
@@ -142,7 +148,7 @@ def _register(
             signed = {name: run_dir / name for name in (ADAPTER, LINEAGE)}
             run.log_file(sign(signed, root / params.signing.private_key, run_dir / SIGNATURE))
         model_id, source = _log_adapter(run, run_dir / ADAPTER, _base_reference(params.data.base, root), params, lineage, tags)
-        version = _new_version(tracking, name, tags, run.run_id, model_id, source)
+        version = _new_version(tracking, name, tags, run.run_id, model_id, source, _card(run_dir))
     return Registered(name, version, run.run_id, f"models:/{name}/{version}")
 
 
@@ -196,11 +202,22 @@ def _base_reference(base: str, root: Path) -> str:
     return f"./{base}" if Path(base).is_dir() and not Path(base).is_absolute() and not base.startswith(".") else base
 
 
-def _new_version(tracking: Tracking, name: str, tags: Mapping[str, str], run_id: str, model_id: str, source: str) -> str:
+def _new_version(
+    tracking: Tracking, name: str, tags: Mapping[str, str], run_id: str, model_id: str, source: str, description: str | None
+) -> str:
+    about: dict[str, Any] = {"tags": {"target": tags["target"]}, "description": f"{tags['target']}, erased"}
+    if PARTS in tags:  # the next release may be of other concepts
+        about = {"description": "Releases: the champions of all concepts, added up."}
     with faults(tracking.address):
-        ensure_model(tracking, name, tags={"target": tags["target"]}, description=f"{tags['target']}, erased")
-        created = tracking.client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model_id)
+        ensure_model(tracking, name, **about)
+        created = tracking.client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model_id, description=description)
     return str(created.version)
+
+
+def _card(run_dir: Path) -> str | None:
+    """The version's description: the run's card, as far as MLflow has room for it."""
+    file = run_dir / CARD
+    return describe(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
@@ -216,6 +233,9 @@ def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     for block in ("target_probability", "clip_score", "frechet"):
         values |= {f"{block}.{k}": v for k, v in (result.get(block) or {}).items() if not k.startswith("n")}
     values |= {"null_drift": result.get("null_drift"), "A_indirect": (result.get("indirect") or {}).get("A_indirect")}
+    for concept, numbers in (result.get("parts") or {}).items():  # of a release
+        values |= {f"{slug(concept)}.{k}": v for k, v in numbers["metrics"].items()}
+        values |= {f"{slug(concept)}.alone.{k}": v for k, v in numbers["alone"].items()}
     return {k: float(v) for k, v in values.items() if _is_number(v)}
 
 
@@ -247,12 +267,19 @@ def _log_dataset(run: Run, params: Params, lineage: Mapping[str, Any], root: Pat
 
 
 def _keep_pending(
-    run_dir: Path, result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], folders: tuple[Path, Path], error: BaseException
+    run_dir: Path,
+    result: Mapping[str, Any],
+    params: Params,
+    lineage: Mapping[str, Any],
+    folders: tuple[Path, Path],
+    name: str,
+    error: BaseException,
 ) -> None:
     kept = {
         "reason": str(error) or type(error).__name__,
         "runs": str(folders[0].absolute()),
         "root": str(folders[1].absolute()),
+        "name": name,
         "result": result,
         "params": params.model_dump(mode="json", by_alias=True),
         "lineage": lineage,

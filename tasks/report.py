@@ -41,7 +41,7 @@ def make_report(
         result=judged.numbers,
         neighborhood=hood,
         rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
-        mined=_mined(shop, hood),
+        mined=mined_pictures(shop, hood),
         history=history,
         checks=[{"title": t, "success": c.success, "results": c.results} for t, c in zip(titles, checks, strict=True)],
         lineage=lineage,
@@ -70,7 +70,8 @@ class Evidence:
         write_report(page, self.path.parent, self.drawn, base_model=self.base_model)
 
 
-def _mined(shop: Workshop, hood: Neighborhood) -> dict[str, np.ndarray]:
+def mined_pictures(shop: Workshop, hood: Neighborhood) -> dict[str, np.ndarray]:
+    """One mined picture of each concept of the neighbourhood."""
     names = [*hood.targets, *hood.neighbours, *hood.heldout]
     seeds = [hood.seed + i for i in range(hood.images_per_concept)]
     prompts = {n: fill(shop.studio.sampler.prompt, n) for n in names}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import AdapterError, SignatureError
+from fade.errors import AdapterError, RegistryError, SignatureError
 from fade.mesh import read_provenance
 from tasks import signing
 from tasks.lineage import FILE, Traced, read
@@ -39,19 +41,42 @@ def hold(
 
     revoked: a version that was revoked is held, too.
     """
-
-    def told(what: str, found: str) -> None:
-        rows.append({"what": what, "found": found})
-
-    traced = read(tracking, version)
-    told("tags and record", f"agree; record {traced.lineage.sha256()[:12]}")
-    adapter = fetch(tracking, version, runs, revoked=revoked)
-    told("adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}")
-    told("header and record", f"agree in {', '.join(_header(traced, adapter))}")
-    told("signature", signed(tracking, traced, adapter, public_key))
+    traced, adapter = examine(tracking, version, runs, public_key, rows, revoked=revoked)
+    for label, part in (traced.lineage.content.get("parts") or {}).items():
+        found, _ = examine(tracking, resolve(tracking, label), runs, public_key, revoked=revoked)
+        said = {"adapter_sha256": found.tags["adapter_sha256"], "lineage_sha256": found.lineage.sha256()}
+        for field, value in said.items():
+            if part[field] != value:
+                what = f"{traced.name}/{traced.version} was made of {label} with {field} {part[field]}, which now has {value}."
+                raise RegistryError(what, stage=STAGE, action="do not use it; find out who changed the registry or its artifacts.")
+        _told(rows, label, f"verified; is what went in, {part['adapter_sha256'][:12]}")
     decided = standing(tracking, traced.name)
-    told("decisions", f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}")
+    _told(rows, "decisions", f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}")
     return traced, adapter
+
+
+def examine(
+    tracking: Tracking,
+    version: ModelVersion,
+    runs: Path,
+    public_key: str,
+    rows: list[dict[str, str]] | None = None,
+    *,
+    revoked: bool = False,
+) -> tuple[Traced, Path]:
+    """As ``hold``, without its parts and its decisions."""
+    rows = [] if rows is None else rows
+    traced = read(tracking, version)
+    _told(rows, "tags and record", f"agree; record {traced.lineage.sha256()[:12]}")
+    adapter = fetch(tracking, version, runs, revoked=revoked)
+    _told(rows, "adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}")
+    _told(rows, "header and record", f"agree in {', '.join(_header(traced, adapter))}")
+    _told(rows, "signature", signed(tracking, traced, adapter, public_key))
+    return traced, adapter
+
+
+def _told(rows: list[dict[str, str]], what: str, found: str) -> None:
+    rows.append({"what": what, "found": found})
 
 
 def signed(tracking: Tracking, traced: Traced, adapter: Path, public_key: str) -> str:
@@ -72,17 +97,33 @@ def signed(tracking: Tracking, traced: Traced, adapter: Path, public_key: str) -
 def _header(traced: Traced, adapter: Path) -> list[str]:
     """The header's fields that the record has, too. Raises AdapterError for one that differs."""
     content: dict[str, Any] = dict(traced.lineage.content)
+    header = read_provenance(adapter)
+    if "parts" in content:
+        return _agree(traced, header, _of_release(content, header))
     code = content["code"]["commit"] or "unknown"
     said = {
         "concept": str(content["neighbourhood"]["target"]),
         "base_sha256": str(content["base"]["sha256"]),
         "data_md5": str(content["data"]["md5"]),
-        "params_sha256": str(content["params"]["sha256"]),
         "seed": str(content["seeds"]["train"]),
     }
-    if not content.get("training", {}).get("reused"):  # an adapter that another run trained carries that run's commit
-        said["commit"] = str(code)
-    header = read_provenance(adapter)
+    if not content.get("training", {}).get("reused"):  # an adapter that another run trained carries that run's commit and parameters
+        said |= {"params_sha256": str(content["params"]["sha256"]), "commit": str(code)}
+    return _agree(traced, header, said)
+
+
+def _of_release(content: Mapping[str, Any], header: Mapping[str, str]) -> dict[str, str]:
+    """What a release's header must say. One champion alone is its own bytes, so that header is of one part."""
+    said = {"concept": str(content["neighbourhood"]["target"]), "base_sha256": str(content["base"]["sha256"])}
+    parts = content["parts"].values()
+    if len(parts) == 1:
+        return said
+    hashes = [part["adapter_sha256"] for part in parts]
+    named = [part.get("sha256") for part in json.loads(header.get("parts", "[]"))]
+    return {**said, "parts": header.get("parts", "") if sorted(named, key=str) == sorted(hashes) else json.dumps(hashes)}
+
+
+def _agree(traced: Traced, header: Mapping[str, str], said: Mapping[str, str]) -> list[str]:
     for field, value in said.items():
         if header.get(field) != value:
             what = f"{traced.name}/{traced.version}: the adapter's header has {field} {header.get(field)!r}, its record {value!r}."

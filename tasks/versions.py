@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ LOGGED = "adapter_weights/pytorch_lora_weights.safetensors"
 """Where mlflow.diffusers puts the adapter inside a logged model."""
 IDENTITY = ("adapter_sha256", "params_sha256", "run_key", "evaluation_sha256")
 """Tags that make two registrations the same one."""
+PARTS = "parts"
+"""Tag of a release: the versions it is made of, ``NAME/VERSION``, as JSON."""
 
 
 def model_name(prefix: str, concept: str) -> str:
@@ -57,11 +60,30 @@ def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.
 
 
 def fetch(tracking: Tracking, version: ModelVersion, runs: Path, *, revoked: bool = False) -> Path:
-    """As ``load_version``, of a version that is at hand. Raises AdapterError for one that was revoked, unless ``revoked`` may come, too."""
-    if not revoked and standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
+    """As ``load_version``, of a version that is at hand.
+
+    Raises AdapterError for one that was revoked, or of which a part was, too, unless ``revoked`` may come.
+    """
+    if revoked:
+        return _fetch(tracking, version, runs)
+    if standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
         what = f"{version.name}/{version.version} was revoked."
         raise AdapterError(what, stage="load adapter", action=f"see why with `fade decisions {version.name}`; use another version.")
+    if gone := revoked_parts(tracking, version):
+        what = f"{version.name}/{version.version} holds {', '.join(gone)}, which was revoked."
+        raise AdapterError(what, stage="load adapter", action="make another with `fade release`, or go back with `fade rollback`.")
     return _fetch(tracking, version, runs)
+
+
+def parts_of(version: ModelVersion) -> list[str]:
+    """The versions that a release is made of, ``NAME/VERSION``; empty for any other version."""
+    return [str(label) for label in json.loads(version.tags.get(PARTS, "[]"))]
+
+
+def revoked_parts(tracking: Tracking, version: ModelVersion) -> list[str]:
+    """Those parts of a release that were revoked since."""
+    split = [label.rpartition("/") for label in parts_of(version)]
+    return [f"{name}/{number}" for name, _, number in split if standing(tracking, name).states.get(number) == REVOKED]
 
 
 def resolve(tracking: Tracking, wanted: str) -> ModelVersion:

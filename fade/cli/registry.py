@@ -206,6 +206,8 @@ def _decide(action: str, version: str, params: Path, set_: list[str] | None, run
 
     key = settings.signing.public_key if settings else ""
     done = decide(action, version, runs, settings.gate if settings else GateConfig(), public_key=key, by=by or getpass.getuser(), **said)
+    for unsaid in done.get("cards", []):
+        say(f"[yellow]card[/] {escape(unsaid)} The decision stands; its description follows with the next one.")
     if as_json:
         print(json.dumps(done, indent=2))
         return

@@ -40,6 +40,7 @@ def write_report(report: Report, run_dir: Path, drawn: dict[str, Any], *, base_m
     from fade.report.card import card
     from fade.report.html import render
 
-    text = card(report.result, report.lineage, base_model=base_model, command=report.command)
+    pictures = [file.stem for file in sorted((run_dir / "pictures").glob("*.png"))]
+    text = card(report.result, report.lineage, base_model=base_model, command=report.command, pictures=pictures)
     write(text.encode(), run_dir / "card.md")
     return write(render(report, drawn).encode(), run_dir / "report.html")

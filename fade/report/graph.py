@@ -8,6 +8,8 @@ from typing import Any
 
 WIDE, HIGH = 168, 58
 _ACROSS, _DOWN = 40, 16
+_WORDS = 26
+"""Characters that fit on a line of a box."""
 _SHORT = 12
 """Characters of a hash that a box shows."""
 
@@ -69,8 +71,12 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
         "adapter": (_id((lineage.get("outputs") or {}).get("adapter_sha256")), str(result["target"])),
         "evaluation": (f"erased {_percent(metrics['A_er'])}", f"ERB {_percent(metrics['ERB'])}"),
     }
+    if parts := lineage.get("parts"):  # a release is trained by none
+        names = ", ".join(parts)
+        said["training"] = (f"{len(parts)} champion(s)", names if len(names) <= _WORDS else f"{names[: _WORDS - 1]}…")
     boxes = {
-        key: Box(key, key, said[key], 1 + column * (WIDE + _ACROSS), 1 + row * (HIGH + _DOWN)) for key, (column, row) in _PLACES.items()
+        key: Box(key, "parts" if key == "training" and parts else key, said[key], 1 + column * (WIDE + _ACROSS), 1 + row * (HIGH + _DOWN))
+        for key, (column, row) in _PLACES.items()
     }
     paths = [_curve(boxes[start], boxes[end]) for end, starts in _FROM.items() for start in starts]
     width = max(box.x for box in boxes.values()) + WIDE + 1

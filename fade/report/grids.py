@@ -51,7 +51,7 @@ def before_after(
         if index and rows[index - 1].role != row.role:
             rule(draw, MARGIN, y + 2, width - 2 * MARGIN, theme.line)
             y += 15
-        _label(draw, row, y, side, theme)
+        label(draw, row.concept, row.role, y, side, theme)
         base, erased = accuracies.get(row.concept, (None, None))
         for x, pictures, score in ((left, row.base, base), (right, row.erased, erased)):
             for i, picture in enumerate(pictures):
@@ -66,15 +66,16 @@ def _fitting(note: str, width: float, title: str) -> str:
     return note if width_of(title, 12.5, bold=True) + 9 + width_of(note, 11) <= width else ""
 
 
-def _label(draw: ImageDraw.ImageDraw, row: Row, y: float, side: float, theme: Theme) -> None:
-    colour = theme.role(row.role)
-    lines = wrap(row.concept, 12.5, LABEL - 28, bold=True, lines=3)
+def label(draw: ImageDraw.ImageDraw, concept: str, role: str, y: float, side: float, theme: Theme) -> None:
+    """The name of a line's concept and its role, left of its pictures."""
+    colour = theme.role(role)
+    lines = wrap(concept, 12.5, LABEL - 28, bold=True, lines=3)
     height = 17 * len(lines) + 15
     start = y + (side - height) / 2
     bar(draw, MARGIN, y + 2, 3, side - 4, colour, radius=1.5)
     for i, line in enumerate(lines):
         text(draw, MARGIN + 13, start + 13 + 17 * i, line, 12.5, theme.ink, bold=True)
-    text(draw, MARGIN + 13, start + 13 + 17 * len(lines), ROLES.get(row.role, row.role), 10.5, colour)
+    text(draw, MARGIN + 13, start + 13 + 17 * len(lines), ROLES.get(role, role), 10.5, colour)
 
 
 def _score(draw: ImageDraw.ImageDraw, x: float, y: float, side: float, score: float, colour: str, theme: Theme) -> None:

@@ -105,6 +105,20 @@ def test_whoever_changes_the_adapter_and_its_tags_is_found(
         verify(done.name, store, str(team[1]))
 
 
+def test_an_adapter_that_an_earlier_run_trained_carries_that_runs_commit_and_parameters(tmp_path: Path, store: Path) -> None:
+    result, params, lineage, run_dir = finished_run(tmp_path, 13, model_prefix="reused")
+    lineage["code"]["commit"], lineage["params"]["sha256"] = "9" * 40, "8" * 64
+    Lineage(lineage).save(run_dir / "lineage.json")
+    done = register(result, params, lineage, run_dir, runs=store)
+    with pytest.raises(AdapterError, match="header has params_sha256"):
+        verify(done.name, store, "")
+    lineage["training"] = {"reused": True}
+    Lineage(lineage).save(run_dir / "lineage.json")
+    done = register({**result, "metrics": {**result["metrics"], "A_er": 1.0}}, params, lineage, run_dir, runs=store)
+    rows = {row["what"]: row["found"] for row in verify(f"{done.name}/{done.version}", store, "")}
+    assert rows["header and record"] == "agree in concept, base_sha256, data_md5, seed"
+
+
 def test_a_gate_with_a_key_promotes_nothing_that_is_not_signed_and_no_override_helps(
     tmp_path: Path, store: Path, team: tuple[Path, Path], signed: str
 ) -> None:

@@ -14,7 +14,7 @@ from fade.lineage import Lineage, canonical, code_state, collect, compare, hash_
 from fade.source import versions
 
 
-def record(tmp_path: Path, *overrides: str, flow: str | None = None) -> Lineage:
+def record(tmp_path: Path, *overrides: str, flow: str | None = None, code: dict[str, object] | None = None) -> Lineage:
     params_file = tmp_path / "params.yaml"
     params_file.write_text("train: {steps: 5}\n")
     return collect(
@@ -29,6 +29,7 @@ def record(tmp_path: Path, *overrides: str, flow: str | None = None) -> Lineage:
         device="cpu",
         precision="fp32",
         flow_run_id=flow,
+        code=code,
         repository=tmp_path,
     )
 
@@ -123,3 +124,9 @@ def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.M
 def test_the_stack_is_recorded_and_what_is_absent_is_none() -> None:
     found = versions(("torch", "no-such-distribution"))
     assert found["torch"] and found["no-such-distribution"] is None
+
+
+def test_the_commit_is_the_one_that_the_run_began_with_when_it_is_handed_in(tmp_path: Path) -> None:
+    before = {"version": "1", "commit": "a" * 40, "dirty": False}
+    assert record(tmp_path, code=before).content["code"] == before
+    assert record(tmp_path).content["code"]["commit"] is None

@@ -40,6 +40,13 @@ def test_the_boxes_say_what_the_record_says_and_what_it_lacks_is_unknown() -> No
     assert [key for key, line in empty.items() if line != "unknown"] == ["training", "evaluation"]
 
 
+def test_a_release_comes_from_its_parts_not_from_a_training() -> None:
+    parts = {"fade-lemon/1": {}, "fade-panda/2": {}, "fade-tulip/33": {}}
+    boxes = {box.key: box for box in lineage_graph({**samples.lineage(), "parts": parts}, samples.result()).boxes}
+    assert boxes["training"].title == "parts" and boxes["training"].lines == ("3 champion(s)", "fade-lemon/1, fade-panda/…")
+    assert [box.title for box in lineage_graph(samples.lineage(), samples.result()).boxes] == list(boxes)
+
+
 def test_the_page_shows_it_escaped() -> None:
     lineage = samples.lineage()
     lineage["code"]["commit"] = "<b>&"
