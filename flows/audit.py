@@ -14,12 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade import progress
-from fade.audit import BROKEN, DIFFERENT, HOLDS, MISSING, STAGE, TRAIN, Audit, Verdict, control, judge, same_weights, stages, told
+from fade.audit import (
+    BROKEN,
+    DIFFERENT,
+    HOLDS,
+    IDENTICAL,
+    MISSING,
+    STAGE,
+    TRAIN,
+    Audit,
+    Verdict,
+    control,
+    judge,
+    same_weights,
+    stages,
+    told,
+)
 from fade.config import Params
 from fade.errors import AuditError, FadeError, RegistryUnreachableError, StorageError
 from fade.files import write_whole
 from fade.job import write_json
-from fade.lineage import REPOSITORY
+from fade.lineage import REPOSITORY, Difference
 from fade.manifest import sha256_of
 from tasks import audits
 from tasks.checkout import checkout, has_commit
@@ -48,6 +63,7 @@ def audit(
     evidence_only: bool = False,
     with_control: bool = True,
     by: str = "",
+    root: Path = Path(),
     repository: Path = REPOSITORY,
 ) -> list[dict[str, Any]]:
     """Audit a version (NAME/VERSION, NAME@ALIAS, NAME), every version (``all``) or every champion (``champions``).
@@ -57,7 +73,7 @@ def audit(
     """
     tracking = connect(runs, timeout=params.register_.timeout_seconds)
     chosen = versions(tracking, wanted)
-    asked = _Asked(params, runs, repository, by or getpass.getuser(), evidence_only, with_control)
+    asked = _Asked(params, runs, root, repository, by or getpass.getuser(), evidence_only, with_control)
     return [_one(tracking, version, asked) for version in chosen]
 
 
@@ -79,6 +95,7 @@ def versions(tracking: Tracking, wanted: str) -> list[ModelVersion]:
 class _Asked:
     params: Params
     runs: Path
+    root: Path
     repository: Path
     by: str
     evidence_only: bool
@@ -97,6 +114,8 @@ def _one(tracking: Tracking, version: ModelVersion, asked: _Asked) -> dict[str, 
         verdict = Verdict(BROKEN, evidence.broken)
     elif asked.evidence_only:
         verdict = Verdict(HOLDS)
+    elif "parts" in evidence.traced.lineage.content:
+        verdict, checked = _add_again(tracking, evidence, folder, asked)
     else:
         verdict, again, checked = _repeat(evidence, folder, asked)
     traced = evidence.traced
@@ -167,6 +186,37 @@ def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, R
         what = f"the control, of another seed, came out {checked.name}: this audit cannot tell two trainings apart"
         return Verdict(MISSING, what, verdict.differences, verdict.reasons), again, checked.name
     return verdict, again, checked.name
+
+
+def _add_again(tracking: Tracking, evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, str]:
+    """Of a release: (the verdict on its parts added up again, what the control came out as).
+
+    The control is the sum without its last part. A release is not judged again: its parts have audits of their own, and what they are
+    together is a sum that is the same or not.
+    """
+    from fade.workshop import Workshop
+    from tasks.release import added_again
+
+    assert evidence.traced is not None and evidence.adapter is not None
+    record, sums = evidence.traced.lineage.content, {}
+    shop = Workshop(asked.params, "", asked.runs, asked.root)
+    labels = sorted(record["parts"], key=lambda label: label.rpartition("/")[0])  # by name, as they were added up
+    if shop.base.sha256 != record["base"]["sha256"]:
+        return Verdict(MISSING, f"the base: {shop.base.sha256} is here, {record['base']['sha256']} is asked for"), ""
+    for which, some in (("again", labels), ("control", labels[:-1])):
+        progress.report(f"audit {which}", 0, 0, " + ".join(some))
+        if some and (which == "again" or asked.with_control):
+            sums[which] = added_again(tracking, shop, some, audits.make(folder / which), asked.runs)
+    path, said = "outputs.adapter_sha256", str(record["outputs"]["adapter_sha256"])
+    note = f"added up again from {', '.join(labels)}, which have audits of their own; not judged again"
+    verdict = Verdict(IDENTICAL, note=note)
+    if sums["again"] != said:
+        verdict = Verdict(DIFFERENT, TRAIN, [Difference(path, said, sums["again"])])
+    if "control" not in sums:
+        return verdict, ""
+    if sums["control"] == sums["again"]:
+        return Verdict(MISSING, "the control, a sum without one part, came out the same: this audit cannot tell two sums apart"), IDENTICAL
+    return verdict, DIFFERENT
 
 
 def _pictures(tracking: Tracking, traced: Traced | None, again: Repeated | None, report: Path) -> None:

@@ -20,7 +20,7 @@ from fade.workshop import Workshop
 from tasks.log import is_chain, standing
 from tasks.tracking import Tracking, all_versions
 from tasks.verify import examine
-from tasks.versions import ADAPTER, model_name
+from tasks.versions import ADAPTER, fetch, model_name, resolve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,13 +99,21 @@ def find_release(tracking: Tracking, chosen: Chosen, params: Params) -> ModelVer
 
 def add_up(shop: Workshop, chosen: Chosen, folder: Path) -> str:
     """Write the release's adapter; returns its sha256. One champion alone is its own bytes. Raises AdapterError."""
-    from fade.compose import compose
-
     named = chosen.parts[0].base_sha256
     if shop.base.sha256 != named:
         what = f"the champions were trained for the base {named[:12]}, data.base is {shop.base.sha256[:12]}."
         raise AdapterError(what, stage=STAGE, action="set data.base to theirs, or train and promote versions for this one.")
-    paths, out = [chosen.adapters[part.label] for part in chosen.parts], folder / ADAPTER
+    return _sum(shop, [chosen.adapters[part.label] for part in chosen.parts], folder / ADAPTER)
+
+
+def added_again(tracking: Tracking, shop: Workshop, labels: Sequence[str], folder: Path, runs: Path) -> str:
+    """For an audit: the sha256 of the sum of these versions, revoked or not, written into ``folder``."""
+    return _sum(shop, [fetch(tracking, resolve(tracking, label), runs, revoked=True) for label in labels], folder / ADAPTER)
+
+
+def _sum(shop: Workshop, paths: Sequence[Path], out: Path) -> str:
+    from fade.compose import compose
+
     if len(paths) > 1:
         return compose(shop.base.unet, paths, out)
     part = out.with_name(f".{out.name}.part")

@@ -32,7 +32,7 @@ def audit(
     from flows.audit import audit as run
 
     with bars(as_json):
-        done = run(version, settings, runs_dir, evidence_only=evidence_only, with_control=not no_control, by=by)
+        done = run(version, settings, runs_dir, evidence_only=evidence_only, with_control=not no_control, by=by, root=params.parent)
     if as_json:
         print(json.dumps(done, indent=2))
     else:

@@ -108,3 +108,6 @@ def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(made: 
     assert listed.returncode == 0 and "HOLDS REVOKED" in listed.stdout and "refuses to load" in listed.stderr
     with pytest.raises(AdapterError, match="holds fade-panda/1, which was revoked"):
         load_version("fade.release@champion", runs)
+    (audited,) = audit("fade.release/1", load_params(REPO / "params.yaml"), runs, root=REPO)  # withdrawn, and still to be accounted for
+    assert (audited["verdict"]["name"], audited["control"]) == ("identical", "different"), audited["evidence"]
+    assert "added up again from fade-lemon/1, fade-panda/1" in audited["verdict"]["note"]

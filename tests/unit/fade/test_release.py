@@ -112,7 +112,8 @@ def chain(*steps: tuple[str, str, str]) -> Standing:
     links: list[Decision] = []
     for number, (action, version, reason) in enumerate(steps, 1):
         before = (links[-1].number, links[-1].sha256()) if links else (0, "")
-        links.append(Decision(number, version, action, by="ann", at="now", reason=reason, previous=before[0], previous_sha256=before[1]))
+        behind = {"previous": before[0], "previous_sha256": before[1]}
+        links.append(Decision(number=number, version=version, action=action, by="ann", at="now", reason=reason, **behind))
     return replay(links)
 
 
