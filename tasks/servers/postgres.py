@@ -42,7 +42,7 @@ class Postgres(Server):
         self.port, self._password, self._roles = port, password, roles
         self.data = folder / "data"
 
-    def address(self, database: str, *, driver: str = "postgresql") -> str:
+    def address(self, database: str, *, driver: str = "postgresql+psycopg2") -> str:
         """The database's URL, as its owner, with the password: for environments and files of mode 0600 only."""
         role = next(role for role in self._roles if database in role.databases)
         return f"{driver}://{role.name}:{quote(role.password, safe='')}@{HOST}:{self.port}/{database}"
