@@ -41,7 +41,18 @@ MEMBER = "team"
 LOOK = 1.0
 """Seconds between two looks at whether all servers still run."""
 _NAMES = ("postgres", "s3", "s3-master", "s3-volume", "s3-filer", "mlflow", "prefect")
-_SECRETS = ("postgres", "role-mlflow", "role-prefect", "s3-admin", "s3-mlflow", "s3-team", "mlflow-admin", "mlflow-session", MEMBER, "prefect")
+_SECRETS = (
+    "postgres",
+    "role-mlflow",
+    "role-prefect",
+    "s3-admin",
+    "s3-mlflow",
+    "s3-team",
+    "mlflow-admin",
+    "mlflow-session",
+    MEMBER,
+    "prefect",
+)
 
 
 class Team:

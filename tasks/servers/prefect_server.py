@@ -1,6 +1,6 @@
 """Prefect's server with a password, PostgreSQL behind it, and a guard in front (`tasks.servers.guard`).
 
-    python -m tasks.servers.prefect_server HOST PORT [NAME ...]     (NAME: further names that it answers to)
+python -m tasks.servers.prefect_server HOST PORT [NAME ...]     (NAME: further names that it answers to)
 """
 
 from __future__ import annotations

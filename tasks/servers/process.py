@@ -237,10 +237,10 @@ def free_ports(count: int, *, twin: int = 0) -> list[int]:
     """Free ports p, and p + twin free as well (gRPC servers of SeaweedFS listen 10000 above)."""
     found: list[int] = []
     for port in range(20000 + os.getpid() % 2000 * 10, 50000):
+        if len(found) == count:
+            return found
         if is_free(port) and (not twin or is_free(port + twin)):
             found.append(port)
-            if len(found) == count:
-                return found
     raise ServerError("this machine has no free ports.", stage=STAGE, action="end what holds them.")
 
 

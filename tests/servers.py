@@ -1,0 +1,56 @@
+"""A team's servers for tests: started once for a module, on loopback, with passwords of their own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from flows.team import Team
+from tasks.servers.s3 import WEED
+
+needed = pytest.mark.skipif(not WEED.exists(), reason="the extra `team` is not installed")
+CLIENT = ("MLFLOW_", "PREFECT_API", "AWS_")
+
+
+@contextmanager
+def serving(folder: Path, **settings: bool) -> Iterator[Team]:
+    """All servers, from here to the end of the block."""
+    with Team(folder, worker=False, **settings) as team:
+        yield team
+
+
+@contextmanager
+def client(team: Team, **changes: str) -> Iterator[None]:
+    """This process as a member of the team sees the servers: by environment variables alone. Everything is put back."""
+    old = dict(os.environ)
+    for key in [key for key in os.environ if key.startswith(CLIENT)]:
+        del os.environ[key]
+    os.environ.update({**team.environment, **changes})
+    try:
+        yield
+    finally:
+        import mlflow
+
+        mlflow.set_tracking_uri(None)
+        os.environ.clear()
+        os.environ.update(old)
+
+
+def get(url: str, **more: object) -> httpx.Response:
+    """A GET without any proxy."""
+    return httpx.get(url, timeout=30.0, trust_env=False, **more)  # type: ignore[arg-type]
+
+
+def until(true: Callable[[], bool], timeout: float, what: str) -> None:
+    """Wait for a condition; the test fails when it does not come true in time."""
+    end = time.monotonic() + timeout
+    while not true():
+        if time.monotonic() > end:
+            pytest.fail(f"{what}: not within {timeout:g} s")
+        time.sleep(0.05)
