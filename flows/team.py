@@ -28,7 +28,7 @@ from tasks.servers.mlflow_server import Login, Mlflow
 from tasks.servers.postgres import Postgres, Role
 from tasks.servers.prefect_server import Prefect
 from tasks.servers.process import STAGE, Keeper, Server, clean, free_ports, is_free, make_private, write_private
-from tasks.servers.s3 import TWIN, S3, User
+from tasks.servers.s3 import S3, TWIN, User
 from tasks.servers.worker import Worker
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -19,10 +19,16 @@ CLIENT = ("MLFLOW_", "PREFECT_API", "AWS_")
 
 
 @contextmanager
-def serving(folder: Path, **settings: bool) -> Iterator[Team]:
+def serving(folder: Path, *, worker: bool = False) -> Iterator[Team]:
     """All servers, from here to the end of the block."""
-    with Team(folder, worker=False, **settings) as team:
+    team = Team(folder, worker=worker)
+    team.start()
+    try:
         yield team
+    finally:
+        for server in team.servers.values():
+            server.kill()  # their data are thrown away: no need to wait while they put them in order
+        team.stop()
 
 
 @contextmanager

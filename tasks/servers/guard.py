@@ -1,4 +1,7 @@
-"""Which Host and which Origin a server of ours listens to. Prefect's server takes any Host: a page that lets its name point here could use it."""
+"""Which Host and which Origin a server of ours listens to.
+
+Prefect's server takes any Host: a page in a browser that lets its own name point to this machine could use it.
+"""
 
 from __future__ import annotations
 

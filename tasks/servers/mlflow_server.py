@@ -14,6 +14,8 @@ from tasks.servers.process import HOST, STAGE, Keeper, Server, answers, make_pri
 ADMIN = "admin"
 DEFAULT_PERMISSION = "EDIT"
 """What a user may do to what others made: read, add versions and decisions, tag; never delete it or give it away."""
+CACHED = "30"
+"""Seconds that a password that was right is not hashed again (half a second a request); a user who was removed gets in for that long."""
 SOURCES = r"^(models:/m-[0-9a-f]{32}|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
 """Where a version's files may lie: in a logged model of this server, or in its own artifact store. No local path, no other host."""
 
@@ -87,6 +89,7 @@ class Mlflow(Server):
             "admin_username": self._admin.name,
             "admin_password": self._admin.password,
             "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+            "auth_cache_ttl_seconds": CACHED,
         }
         lines = [f"{key} = {value.replace('%', '%%')}" for key, value in settings.items()]
         write_private(self.folder / "auth.ini", "\n".join(["[mlflow]", *lines, ""]))

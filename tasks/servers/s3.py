@@ -50,6 +50,7 @@ class S3(Server):
     def command(self) -> list[str]:
         s3, master, volume, filer = self._ports
         ports = [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
+        ports += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # table catalogs on fixed ports: not ours, and two services would clash
         sizes = ["-master.volumeSizeLimitMB=64", "-volume.max=100", "-volume.minFreeSpace=1MiB", "-volume.preStopSeconds=0"]
         quiet = [f"-ip={HOST}", f"-ip.bind={HOST}", "-master.telemetry=false"]
         return [str(WEED), "server", f"-dir={self.folder / 'data'}", "-s3", f"-s3.config={self.folder / 's3.json'}", *quiet, *ports, *sizes]
