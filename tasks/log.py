@@ -40,9 +40,9 @@ def append(tracking: Tracking, about: ModelVersion, decision: Decision, after: S
     link = replace(decision, previous=number, previous_sha256=digest)
     with faults(tracking.address):
         ensure_model(tracking, name + SUFFIX, description=_DESCRIPTION)
-        made = tracking.client.create_model_version(
-            name + SUFFIX, str(about.source), about.run_id, tags={_LINK: link.to_json()}, model_id=about.model_id
-        )
+        # Named as a version: a server lets no one point at a logged model's folder without its id, which a version does not keep.
+        source = f"models:/{name}/{about.version}"
+        made = tracking.client.create_model_version(name + SUFFIX, source, about.run_id, tags={_LINK: link.to_json()})
     link = replace(link, number=int(made.version))
     now = standing(tracking, name)
     if link not in now.decisions:

@@ -16,8 +16,8 @@ DEFAULT_PERMISSION = "EDIT"
 """What a user may do to what others made: read, add versions and decisions, tag; never delete it or give it away."""
 CACHED = "30"
 """Seconds that a password that was right is not hashed again (half a second a request); a user who was removed gets in for that long."""
-SOURCES = r"^(models:/m-[0-9a-f]{32}|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
-"""Where a version's files may lie: in a logged model of this server, or in its own artifact store. No local path, no other host."""
+SOURCES = r"^(models:/(m-[0-9a-f]{32}|[^/@:]+/\d+)$|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
+"""Where a version's files may lie: in another version, a logged model or the artifact store of this server. No local path, no other host."""
 
 
 @dataclass(frozen=True)
