@@ -15,6 +15,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+NAMES = "FADE_HOST_NAMES"
+"""Environment variable of a server in a container: the names that people reach it by, separated by blanks."""
 
 
 class Guard:

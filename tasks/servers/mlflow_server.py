@@ -1,23 +1,33 @@
-"""MLflow's server with users: PostgreSQL behind it, artifacts handed through to S3, so that only the server holds the bucket's keys."""
+"""MLflow's server with users: PostgreSQL behind it, artifacts handed through to S3, so that only the server holds the bucket's keys.
+
+    python -m tasks.servers.mlflow_server HOST PORT [NAME ...]      (in a container; NAME: further names that it answers to, as FADE_HOST_NAMES)
+
+takes from the environment: FADE_MLFLOW_STORE and FADE_MLFLOW_USERS (URLs of the two databases), FADE_MLFLOW_ADMIN_PASSWORD,
+MLFLOW_FLASK_SERVER_SECRET_KEY, MLFLOW_ARTIFACTS_DESTINATION, and the AWS_ variables of the bucket.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from fade.errors import ServerError
+from tasks.servers.guard import LOOPBACK, NAMES
 from tasks.servers.process import HOST, STAGE, Keeper, Server, answers, make_private, write_private
 
-ADMIN = "admin"
+ADMIN, LOGIN = "admin", "auth.ini"
 DEFAULT_PERMISSION = "EDIT"
 """What a user may do to what others made: read, add versions and decisions, tag; never delete it or give it away."""
 CACHED = "30"
 """Seconds that a password that was right is not hashed again (half a second a request); a user who was removed gets in for that long."""
 SOURCES = r"^(models:/(m-[0-9a-f]{32}|[^/@:]+/\d+)$|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
-"""Where a version's files may lie: in another version, a logged model or the artifact store of this server. No local path, no other host."""
+"""Where a version's files may lie: in another version, a logged model or the artifact store of this server; no local path, no other
+host."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +67,15 @@ class Mlflow(Server):
         self.url = f"http://{HOST}:{port}"
 
     def command(self) -> list[str]:
-        address = ["--host", HOST, "--port", str(self.port), "--workers", str(self._workers)]
-        return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *address]
+        return line(HOST, self.port, self._workers)
 
     def environment(self) -> dict[str, str]:
-        hosts = f"{HOST}:{self.port},localhost:{self.port}"
         return {
             "HOME": str(self.folder),
-            "MLFLOW_BACKEND_STORE_URI": self._stores[0],
-            "MLFLOW_SERVE_ARTIFACTS": "true",
             "MLFLOW_ARTIFACTS_DESTINATION": self._artifacts,
-            "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "auth.ini"),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": self._session_key,
-            "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,
-            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{self.port},http://localhost:{self.port}",
-            "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
-            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluations by language models: nothing of ours
             **self._s3,
-            "MLFLOW_S3_ENDPOINT_URL": self._s3["AWS_ENDPOINT_URL_S3"],
+            **settings(self.folder, self._stores[0], [f"{name}:{self.port}" for name in LOOPBACK], self._s3["AWS_ENDPOINT_URL_S3"]),
         }
 
     def prepare(self) -> None:
@@ -83,16 +83,7 @@ class Mlflow(Server):
             what = "MLflow's users need Flask-WTF, which is not installed."
             raise ServerError(what, stage=STAGE, action="install the extra: `pip install -e .[team]`.")
         make_private(self.folder)
-        settings = {
-            "default_permission": DEFAULT_PERMISSION,
-            "database_uri": self._stores[1],
-            "admin_username": self._admin.name,
-            "admin_password": self._admin.password,
-            "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
-            "auth_cache_ttl_seconds": CACHED,
-        }
-        lines = [f"{key} = {value.replace('%', '%%')}" for key, value in settings.items()]
-        write_private(self.folder / "auth.ini", "\n".join(["[mlflow]", *lines, ""]))
+        write_login(self.folder, self._stores[1], self._admin.password)
 
     def ready(self) -> bool:
         return answers(f"{self.url}/health")
@@ -114,3 +105,60 @@ class Mlflow(Server):
         if made.status_code != 200:
             what = f"MLflow refused to make the user {user.name} ({made.status_code})."
             raise ServerError(what, stage=STAGE, action=f"see {self.log}.")
+
+
+def settings(folder: Path, store: str, hosts: list[str], endpoint: str) -> dict[str, str]:
+    """The server's environment, beside its secrets. ``hosts``: what it answers to, with the port."""
+    return {
+        "MLFLOW_BACKEND_STORE_URI": store,
+        "MLFLOW_SERVE_ARTIFACTS": "true",
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / LOGIN),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")),
+        "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluations by language models: nothing of ours
+        "MLFLOW_S3_ENDPOINT_URL": endpoint,
+    }
+
+
+def write_login(folder: Path, database: str, password: str) -> Path:
+    """MLflow's own file of how users log in, for this user's eyes only."""
+    said = {
+        "default_permission": DEFAULT_PERMISSION,
+        "database_uri": database,
+        "admin_username": ADMIN,
+        "admin_password": password,
+        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+        "auth_cache_ttl_seconds": CACHED,
+    }
+    lines = [f"{key} = {value.replace('%', '%%')}" for key, value in said.items()]
+    return write_private(folder / LOGIN, "\n".join(["[mlflow]", *lines, ""]))
+
+
+def line(host: str, port: int, workers: int) -> list[str]:
+    """The command; every secret goes through the environment or a file."""
+    address = ["--host", host, "--port", str(port), "--workers", str(workers)]
+    return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *address]
+
+
+def main(argv: list[str]) -> int:
+    """Become the server."""
+    host, port, names = argv[0], int(argv[1]), [*argv[2:], *os.environ.get(NAMES, "").split()]
+    given = dict(os.environ)
+    try:
+        store, users, password = (given.pop(f"FADE_MLFLOW_{name}") for name in ("STORE", "USERS", "ADMIN_PASSWORD"))
+        endpoint = given["AWS_ENDPOINT_URL_S3"]
+    except KeyError as error:
+        sys.stderr.write(f"{STAGE}: {error.args[0]} is not set. Next: see docs/team.md.\n")
+        return 2
+    folder = make_private(Path(tempfile.mkdtemp(prefix="fade-mlflow-")))
+    write_login(folder, users, password)
+    known = settings(folder, store, [f"{name}:{port}" for name in (*LOOPBACK, *names)], endpoint)
+    command = line(host, port, int(given.get("MLFLOW_WORKERS", "2")))
+    os.execve(command[0], command, {**given, **known})
+    return 0  # not reached
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

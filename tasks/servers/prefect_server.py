@@ -1,14 +1,16 @@
 """Prefect's server with a password, PostgreSQL behind it, and a guard in front (`tasks.servers.guard`).
 
-python -m tasks.servers.prefect_server HOST PORT [NAME ...]     (NAME: further names that it answers to)
+python -m tasks.servers.prefect_server HOST PORT [NAME ...]     (NAME: further names that it answers to,
+                                                                     as FADE_HOST_NAMES)
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-from tasks.servers.guard import LOOPBACK, Guard
+from tasks.servers.guard import LOOPBACK, NAMES, Guard
 from tasks.servers.process import HOST, Keeper, Server, answers
 
 
@@ -54,7 +56,7 @@ def login(text: str) -> tuple[str, str]:
 
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM."""
-    host, port, names = argv[0], int(argv[1]), argv[2:]
+    host, port, names = argv[0], int(argv[1]), [*argv[2:], *os.environ.get(NAMES, "").split()]
     import uvicorn
     from prefect.server.api.server import create_app
 

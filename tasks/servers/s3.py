@@ -1,8 +1,12 @@
-"""An S3 service (SeaweedFS, from pip): every user has its own buckets and no other's."""
+"""An S3 service (SeaweedFS, from pip): every user has its own buckets and no other's.
+
+python -m tasks.servers.s3 BUCKET ...      (makes them, where AWS_ENDPOINT_URL_S3 and AWS_ACCESS_KEY_ID say)
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,3 +119,24 @@ class _Store:
 
 def _identity(user: User, actions: list[str]) -> dict[str, Any]:
     return {"name": user.key, "credentials": [{"accessKey": user.key, "secretKey": user.secret}], "actions": actions}
+
+
+def main(argv: list[str]) -> int:
+    """Make buckets, when the service is up. For containers that are started together."""
+    given = os.environ
+    try:
+        admin = User(given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], tuple(argv))
+        store = _Store(given["AWS_ENDPOINT_URL_S3"], admin)
+    except KeyError as error:
+        sys.stderr.write(f"{STAGE}: {error.args[0]} is not set. Next: see docs/team.md.\n")
+        return 2
+    try:
+        retried(lambda: store.make(argv), 90.0, OSError)
+    except OSError as error:
+        sys.stderr.write(f"{STAGE}: the buckets could not be made: {error}. Next: see the log of the S3 service.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
