@@ -1,8 +1,10 @@
 #!/bin/sh
 # Run by PostgreSQL's image at its first start: a role for each server, which owns its databases and sees no other's.
 set -eu
-psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres \
-  -v mlflow="$MLFLOW_DB_PASSWORD" -v prefect="$PREFECT_DB_PASSWORD" <<'SQL'
+: "${MLFLOW_DB_PASSWORD:?}" "${PREFECT_DB_PASSWORD:?}"
+psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
+\getenv mlflow MLFLOW_DB_PASSWORD
+\getenv prefect PREFECT_DB_PASSWORD
 CREATE ROLE fade_mlflow LOGIN PASSWORD :'mlflow';
 CREATE ROLE fade_prefect LOGIN PASSWORD :'prefect';
 CREATE DATABASE fade_mlflow OWNER fade_mlflow;

@@ -1,8 +1,9 @@
 """MLflow's server with users: PostgreSQL behind it, artifacts handed through to S3, so that only the server holds the bucket's keys.
 
-    python -m tasks.servers.mlflow_server HOST PORT [NAME ...]      (in a container; NAME: further names that it answers to, as FADE_HOST_NAMES)
+    python -m tasks.servers.mlflow_server HOST PORT [NAME ...]      (in a container)
 
-takes from the environment: FADE_MLFLOW_STORE and FADE_MLFLOW_USERS (URLs of the two databases), FADE_MLFLOW_ADMIN_PASSWORD,
+NAME, FADE_HOST_NAMES: further names that it answers to. It takes from the environment:
+FADE_MLFLOW_STORE and FADE_MLFLOW_USERS (URLs of the two databases), FADE_MLFLOW_ADMIN_PASSWORD,
 MLFLOW_FLASK_SERVER_SECRET_KEY, MLFLOW_ARTIFACTS_DESTINATION, and the AWS_ variables of the bucket.
 """
 

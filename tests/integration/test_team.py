@@ -38,6 +38,38 @@ REPO = Path(__file__).resolve().parents[2]
 GOOD = {"A_er": 100.0, "A_adj": 99.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 99.5}
 BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
 COUNT = 4
+RACE = """
+import os, sys, time
+from pathlib import Path
+import mlflow.store.tracking.rest_store  # imported once: each process below is a fork of this one, which has opened no connection yet
+from fade.config import GateConfig
+from fade.errors import FadeError
+from tasks import decisions, tracking
+name, runs, folder, *versions = sys.argv[1:]
+meeting, append, ids = Path(folder) / "meeting", decisions.append, []
+
+def at_once(*arguments):
+    (meeting / str(os.getpid())).touch()
+    end = time.monotonic() + 120
+    while len(list(meeting.iterdir())) < len(versions):  # all have read the same chain
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    return append(*arguments)
+
+decisions.append = at_once
+for version in versions:
+    if (child := os.fork()) == 0:
+        try:
+            decisions.decide("promote", f"{name}/{version}", Path(runs), GateConfig(), by="user" + version)
+            said = "WON"
+        except BaseException as error:
+            said = f"{type(error).__name__} {error}"
+        (Path(folder) / version).write_text(said)
+        os._exit(0)
+    ids.append(child)
+for child in ids:
+    os.waitpid(child, 0)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,28 +134,15 @@ def test_a_version_is_registered_found_verified_and_lies_in_the_bucket(
 
 def test_of_processes_that_promote_at_once_exactly_one_wins(registered: list[tuple[Registered, Path]], runs: Path, tmp_path: Path) -> None:
     name = registered[0][0].name
-    code = (
-        "import sys, time\nfrom pathlib import Path\n"
-        "from fade.config import GateConfig\nfrom fade.errors import PromotionError\n"
-        "from tasks import decisions\nmeeting, version, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
-        "append = decisions.append\n"
-        "def at_once(*args):\n    (meeting / version).touch()\n    end = time.monotonic() + 120\n"
-        "    while len(list(meeting.iterdir())) < count:\n        assert time.monotonic() < end\n        time.sleep(0.005)\n"
-        "    return append(*args)\ndecisions.append = at_once\n"
-        f"try:\n    decisions.decide('promote', f'{name}/{{version}}', Path({str(runs)!r}), GateConfig(), by='user' + version)\n"
-        "except PromotionError as error:\n    sys.exit(f'LOST {error}')\n"
-    )
-    meeting = tmp_path / "meeting"
-    meeting.mkdir()
     versions = [done.version for done, _ in registered]
-    asked = [
-        subprocess.Popen([sys.executable, "-c", code, str(meeting), version, str(COUNT)], cwd=REPO, stderr=subprocess.PIPE, text=True)
-        for version in versions
-    ]
-    said = [process.communicate(timeout=200)[1] for process in asked]
-    won = [version for version, process in zip(versions, asked, strict=True) if process.returncode == 0]
-    lost = [text for text, process in zip(said, asked, strict=True) if process.returncode]
-    assert len(won) == 1 and all("LOST" in text and "decided first" in text and "is void" in text for text in lost), said
+    (tmp_path / "meeting").mkdir()
+    line = [sys.executable, "-c", RACE, name, str(runs), str(tmp_path), *versions]
+    done = subprocess.run(line, cwd=REPO, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    said = {version: (tmp_path / version).read_text() for version in versions}
+    won = [version for version, text in said.items() if text == "WON"]
+    lost = [text for text in said.values() if text != "WON"]
+    assert len(won) == 1 and all("decided first" in text and "is void" in text for text in lost), said
     found = history(name, runs)
     assert found.champion == won[0] and (len(found.decisions), len(found.void)) == (1, COUNT - 1)
     aliases = connect(runs).client.get_registered_model(name).aliases
