@@ -24,9 +24,10 @@ from fade.lineage import Lineage
 from fade.manifest import sha256_of
 from flows import runtime
 from flows.team import ARTIFACTS, DATA, Team
-from tasks.decisions import history
+from tasks.decisions import decide, history
 from tasks.lineage import trace
 from tasks.register import Registered, register
+from tasks.servers.mlflow_server import Login
 from tasks.tracking import connect
 from tasks.verify import verify
 from tasks.versions import LOGGED, load_version
@@ -171,6 +172,23 @@ def test_a_registration_that_was_cut_off_is_not_counted_twice(
     client.update_run(done.run_id, status="RUNNING")  # as a server leaves it that dies right after the version
     assert register(result, params, lineage, folder, runs=runs) == done
     assert client.get_run(done.run_id).info.status == "FINISHED"
+
+
+def test_a_second_member_decides_about_what_the_first_registered_and_cannot_delete_it(
+    team: Team, registered: list[tuple[Registered, Path]], runs: Path
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    team.mlflow.add(Login("bob", "word-of-bob"))
+    name = registered[0][0].name
+    with servers.client(team, MLFLOW_TRACKING_USERNAME="bob", MLFLOW_TRACKING_PASSWORD="word-of-bob"):
+        version = registered[1][0].version
+        decide("promote", f"{name}/{version}", runs, GateConfig(), by="bob", override="to be sure")
+        decide("revoke", f"{name}/{version}", runs, GateConfig(), by="bob", reason="a test")
+        found = history(name, runs)
+        assert found.champion is None and found.states[version] == "revoked"
+        with pytest.raises(MlflowException, match=r"403|Permission denied"):
+            connect(runs).client.delete_registered_model(name)
 
 
 # Who is let in.
