@@ -78,6 +78,10 @@ class PromotionError(FadeError):
     """A version may not be promoted, rejected or revoked, or the chain of decisions is broken."""
 
 
+class AuditError(FadeError):
+    """An audit could not be made, or the chain of audits is broken."""
+
+
 class SignatureError(FadeError):
     """A version is not signed, or by another key, or something else was signed; or a key is missing."""
 

@@ -18,10 +18,10 @@ from fade.files import write_whole
 from fade.manifest import sha256_of
 from fade.source import installed, versions
 
-SCHEMA = 2
+SCHEMA = 3
 CHECK = ("name", "severity", "success")
-READABLE = (1, 2)
-"""Schema 2 added environment.packages, outputs.metrics and checks."""
+READABLE = (1, 2, 3)
+"""Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance."""
 FILE = "lineage.json"
 STACK = (
     "accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas", "peft", "pillow",
@@ -147,6 +147,7 @@ def collect(
             "training": dict(training or {}),
             "checks": {},
             "outputs": {"adapter_sha256": None, "metrics": {}, "base_metrics": {}},
+            "audit": {"tolerance": params.audit.tolerance},
             "orchestration": {"flow_run_id": flow_run_id},
         }
     )

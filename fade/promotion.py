@@ -1,23 +1,15 @@
-"""Who may be champion: the gate's criteria on a version's record, and the append-only chain of what people decided. Ours.
-
-A decision names the one before it by number and hash. Numbers come from a store that gives each only once; so of two decisions that
-name the same predecessor the lower number counts and the other is void, whoever was faster, and everybody who reads the chain
-sees the same. An edited or deleted decision breaks it.
-"""
+"""Who may be champion: the gate's criteria on a version's record, and the chain (fade/chain.py) of what people decided. Ours."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from fade.chain import Link, follow
 from fade.config import GateConfig
 from fade.errors import PromotionError
-from fade.lineage import canonical
 
-SCHEMA = 1
 STAGE = "decide"
 PROMOTE, REJECT, REVOKE = ACTIONS = ("promote", "reject", "revoke")
 STATES = {PROMOTE: "champion", REJECT: "rejected", REVOKE: "revoked"}
@@ -40,45 +32,24 @@ class Criterion:
         return f"{self.name} {'not measured' if self.value is None else f'{self.value:.1f}'} (asked {self.threshold:g})"
 
 
-@dataclass(frozen=True)
-class Decision:
-    """One link. ``number``: its place in the store."""
+@dataclass(frozen=True, kw_only=True)
+class Decision(Link):
+    """One link of the chain of decisions."""
 
-    number: int
     version: str
     action: str
-    by: str
-    at: str
-    """UTC, ISO 8601. Told, never used for order: a clock may go backwards."""
     reason: str = ""
     overridden: bool = False
     """Promoted although a criterion did not hold."""
     criteria: Sequence[Mapping[str, Any]] = ()
-    previous: int = 0
-    previous_sha256: str = ""
 
-    def to_json(self) -> str:
-        """Canonical JSON of all but the number, which is the store's."""
-        content = {key: value for key, value in asdict(self).items() if key != "number"}
-        return canonical({"schema": SCHEMA, **content, "criteria": [dict(one) for one in self.criteria]})
-
-    def sha256(self) -> str:
-        """What the next link names."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+    KIND, STAGE, ERROR = "decision", STAGE, PromotionError
 
     @classmethod
-    def parse(cls, number: int, text: str) -> Decision:
-        """Raises PromotionError for what is no decision of this schema."""
-        try:
-            content = json.loads(text)
-            if content.pop("schema") != SCHEMA or content["action"] not in ACTIONS:
-                raise ValueError("another schema or action")
-            return cls(number, **content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PromotionError(f"decision {number} cannot be read: {error}.", stage=STAGE, action=_TAMPERED) from None
-
-
-_TAMPERED = "trust none of the decisions; find out who changed the registry."
+    def checked(cls, content: dict[str, Any]) -> dict[str, Any]:
+        if content["action"] not in ACTIONS:
+            raise ValueError("another action")
+        return content
 
 
 @dataclass(frozen=True)
@@ -124,22 +95,10 @@ def criteria(lineage: Mapping[str, Any], gate: GateConfig) -> list[Criterion]:
 
 def replay(decisions: Sequence[Decision]) -> Standing:
     """The chain from its beginning. Raises PromotionError, naming the decision, when one was edited or is missing."""
-    counted: list[Decision] = []
-    void: list[Decision] = []
+    counted, void = follow(decisions)
     states: dict[str, str] = {}
     champion: str | None = None
-    head, digest = 0, ""
-    for one in sorted(decisions, key=lambda d: d.number):
-        if one.previous > head:
-            raise PromotionError(f"decision {one.previous} is missing: {one.number} follows it.", stage=STAGE, action=_TAMPERED)
-        if one.previous < head:
-            void.append(one)
-            continue
-        if one.previous_sha256 != digest:
-            what = f"decision {head or one.number} was edited: {one.number} names another hash."
-            raise PromotionError(what, stage=STAGE, action=_TAMPERED)
-        counted.append(one)
-        head, digest = one.number, one.sha256()
+    for one in counted:
         if one.action == PROMOTE:
             if champion is not None:
                 states[champion] = RETIRED

@@ -31,6 +31,7 @@ def run_group(
     env: Mapping[str, str],
     tick: Callable[[], None] = lambda: None,
     stage: str = "train",
+    cwd: Path | None = None,
 ) -> int:
     """Run ``command`` to its end and return its exit status; stdout and stderr go to ``log``; ``tick`` is called as it runs.
 
@@ -39,7 +40,13 @@ def run_group(
     """
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env=dict(env), start_new_session=True
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
         )
     until = time.monotonic() + deadline
     try:

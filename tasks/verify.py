@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fade.errors import AdapterError, SignatureError
 from fade.mesh import read_provenance
@@ -13,6 +13,9 @@ from tasks.lineage import FILE, Traced, read
 from tasks.log import standing
 from tasks.tracking import Tracking, connect, download
 from tasks.versions import ADAPTER, fetch, resolve
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 STAGE = "verify"
 
@@ -24,16 +27,31 @@ def verify(wanted: str, runs: Path, public_key: str, *, timeout: float = 60.0) -
     AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions).
     """
     tracking = connect(runs, timeout=timeout)
-    version = resolve(tracking, wanted)
-    traced, adapter = read(tracking, version), fetch(tracking, version, runs)
-    header = _header(traced, adapter)
-    rows = [("tags and record", f"agree; record {traced.lineage.sha256()[:12]}")]
-    rows.append(("adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}"))
-    rows.append(("header and record", f"agree in {', '.join(header)}"))
-    rows.append(("signature", signed(tracking, traced, adapter, public_key)))
+    rows: list[dict[str, str]] = []
+    hold(tracking, resolve(tracking, wanted), runs, public_key, rows)
+    return rows
+
+
+def hold(
+    tracking: Tracking, version: ModelVersion, runs: Path, public_key: str, rows: list[dict[str, str]], *, revoked: bool = False
+) -> tuple[Traced, Path]:
+    """As ``verify``, of a version that is at hand: its record and adapter. What was found so far is in ``rows``, whatever is raised.
+
+    revoked: a version that was revoked is held, too.
+    """
+
+    def told(what: str, found: str) -> None:
+        rows.append({"what": what, "found": found})
+
+    traced = read(tracking, version)
+    told("tags and record", f"agree; record {traced.lineage.sha256()[:12]}")
+    adapter = fetch(tracking, version, runs, revoked=revoked)
+    told("adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}")
+    told("header and record", f"agree in {', '.join(_header(traced, adapter))}")
+    told("signature", signed(tracking, traced, adapter, public_key))
     decided = standing(tracking, traced.name)
-    rows.append(("decisions", f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}"))
-    return [{"what": what, "found": found} for what, found in rows]
+    told("decisions", f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}")
+    return traced, adapter
 
 
 def signed(tracking: Tracking, traced: Traced, adapter: Path, public_key: str) -> str:

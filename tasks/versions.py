@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fade.concepts import slug
 from fade.errors import AdapterError, StorageError, UnknownNameError, UsageError
 from fade.manifest import sha256_of
-from tasks.log import CHAMPION, REVOKED, SUFFIX, standing
+from tasks.log import CHAMPION, REVOKED, is_chain, standing
 from tasks.tracking import Tracking, all_versions, connect, faults, hushed
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.
     return fetch(tracking, resolve(tracking, wanted), runs)
 
 
-def fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
-    """As ``load_version``, of a version that is at hand. Raises AdapterError for one that was revoked, too."""
-    if standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
+def fetch(tracking: Tracking, version: ModelVersion, runs: Path, *, revoked: bool = False) -> Path:
+    """As ``load_version``, of a version that is at hand. Raises AdapterError for one that was revoked, unless ``revoked`` may come, too."""
+    if not revoked and standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
         what = f"{version.name}/{version.version} was revoked."
         raise AdapterError(what, stage="load adapter", action=f"see why with `fade decisions {version.name}`; use another version.")
     return _fetch(tracking, version, runs)
@@ -74,7 +74,7 @@ def resolve(tracking: Tracking, wanted: str) -> ModelVersion:
     versions = all_versions(tracking, name)
     if not versions:
         with faults(tracking.address):
-            known = [m.name for m in tracking.client.search_registered_models() if not m.name.endswith(SUFFIX)]
+            known = [m.name for m in tracking.client.search_registered_models() if not is_chain(m.name)]
         raise UnknownNameError("model", name, known, stage="load adapter")
     if alias:
         by_alias = _aliases(tracking, name)

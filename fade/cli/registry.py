@@ -83,7 +83,7 @@ def lineage(
 
 
 Reason = Annotated[str, typer.Option(help="Why; recorded for ever.")]
-By = Annotated[str, typer.Option(help="Who decides [the user of this machine].", envvar="FADE_USER")]
+By = Annotated[str, typer.Option(help="Who decides (default: the user of this machine).", envvar="FADE_USER")]
 Version = Annotated[str, typer.Argument(help="NAME/VERSION of a registered model.")]
 
 

@@ -1,7 +1,7 @@
 """params.yaml as frozen, typed models. An unknown key is an error that names the key and its nearest valid name."""
 
 from fade.config.bench import BenchConfig
-from fade.config.commands import GateConfig, NudityConfig, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
+from fade.config.commands import AuditConfig, GateConfig, NudityConfig, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
 from fade.config.params import Params, as_yaml, fingerprint, load_params, parse_params
 from fade.config.pretrain import AutoencoderConfig, ClipConfig, FitConfig, JudgeConfig, PretrainConfig, SightConfig, UnetConfig
 from fade.config.run import (
@@ -19,6 +19,7 @@ from fade.config.section import Section
 
 __all__ = [
     "AttackConfig",
+    "AuditConfig",
     "AutoencoderConfig",
     "BenchConfig",
     "ChecksConfig",

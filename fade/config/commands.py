@@ -68,6 +68,17 @@ class SigningConfig(Section):
     """PEM file of the team, which promotions and verification hold versions against."""
 
 
+class AuditConfig(Section):
+    """`fade audit`."""
+
+    tolerance: Percent = 2.0
+    """Points that a metric may move where device, world size or libraries are others. Recorded with every run; the record's counts."""
+    deadline_seconds: Annotated[float, Field(gt=0)] = 14400.0
+    """After this a re-run is stopped."""
+    experiment: str = "fade-audit"
+    """MLflow experiment of the audits."""
+
+
 class RegisterConfig(Section):
     """MLflow."""
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from fade.config.bench import BenchConfig
-from fade.config.commands import GateConfig, NudityConfig, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
+from fade.config.commands import AuditConfig, GateConfig, NudityConfig, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
 from fade.config.pretrain import PretrainConfig
 from fade.config.run import (
     AttackConfig,
@@ -50,16 +50,17 @@ class Params(Section):
     gate: GateConfig = GateConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     signing: SigningConfig = SigningConfig()
+    audit: AuditConfig = AuditConfig()
     pretrain: PretrainConfig = PretrainConfig()
 
     NO_PART_OF_A_RUN: ClassVar[frozenset[str]] = frozenset(
-        {"bench", "checks", "gate", "nudity", "pretrain", "purify", "register_", "signing", "styles"}
+        {"audit", "bench", "checks", "gate", "nudity", "pretrain", "purify", "register_", "signing", "styles"}
     )
     """Sections that change nothing about what a run trains or judges: they are in no key. (``styles`` acts through what it sets.)"""
 
     def recorded(self) -> dict[str, Any]:
         """What a run's record holds: neither the world's recipe nor the benchmark's plan nor gate nor keys, which lie elsewhere."""
-        return self.model_dump(mode="json", by_alias=True, exclude={"bench", "gate", "pretrain", "signing"})
+        return self.model_dump(mode="json", by_alias=True, exclude={"audit", "bench", "gate", "pretrain", "signing"})
 
     def sha256(self) -> str:
         """Hash of what is recorded."""

@@ -28,7 +28,7 @@ from tasks.decisions import decide, history
 from tasks.lineage import trace
 from tasks.register import Registered, register
 from tasks.servers.mlflow_server import Login
-from tasks.tracking import connect
+from tasks.tracking import connect, ensure_model
 from tasks.verify import verify
 from tasks.versions import LOGGED, load_version
 from tests import servers
@@ -377,13 +377,17 @@ def test_mlflow_does_not_unpickle_a_model_of_a_colleague(runs: Path, tmp_path: P
 def test_a_version_whose_files_lie_elsewhere_is_refused(runs: Path, source: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    from tasks.tracking import ensure_model
-
     tracking = connect(runs)
     ensure_model(tracking, "fade-elsewhere")
     with pytest.raises(MlflowException):
         tracking.client.create_model_version("fade-elsewhere", source)
     assert tracking.client.search_model_versions("name = 'fade-elsewhere'") == []
+
+
+def test_a_record_without_files_is_let_in(runs: Path) -> None:
+    tracking = connect(runs)
+    ensure_model(tracking, "fade-records")
+    assert tracking.client.create_model_version("fade-records", "fade-request:event").source == "fade-request:event"
 
 
 @pytest.mark.parametrize("path", ["../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd", "1/..%252f..%252fetc"])

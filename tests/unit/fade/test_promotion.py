@@ -63,7 +63,7 @@ def chain(*steps: tuple[str, str]) -> list[Decision]:
     out: list[Decision] = []
     for number, (action, version) in enumerate(steps, 1):
         before = out[-1] if out else None
-        link = Decision(number, version, action, by="a", at="2026-01-01T00:00:00+00:00")
+        link = Decision(number=number, version=version, action=action, by="a", at="2026-01-01T00:00:00+00:00")
         out.append(replace(link, previous=before.number, previous_sha256=before.sha256()) if before else link)
     return out
 
@@ -82,7 +82,7 @@ def test_a_revoked_champion_leaves_the_place_empty() -> None:
 def test_of_two_that_follow_the_same_one_the_lower_number_counts() -> None:
     one, two = chain((PROMOTE, "1"), (PROMOTE, "2"))
     late = replace(two, number=3, version="3", by="b")
-    after = Decision(4, "3", PROMOTE, by="b", at="", previous=2, previous_sha256=two.sha256())
+    after = Decision(number=4, version="3", action=PROMOTE, by="b", at="", previous=2, previous_sha256=two.sha256())
     for order in ([one, two, late, after], [after, late, two, one]):
         found = replay(order)
         assert (found.champion, [d.number for d in found.void]) == ("3", [3])
