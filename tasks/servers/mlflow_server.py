@@ -26,9 +26,9 @@ DEFAULT_PERMISSION = "EDIT"
 """What a user may do to what others made: read, add versions and decisions, tag; never delete it or give it away."""
 CACHED = "30"
 """Seconds that a password that was right is not hashed again (half a second a request); a user who was removed gets in for that long."""
-SOURCES = r"^(fade-[a-z]+:[a-z]+$|models:/(m-[0-9a-f]{32}|[^/@:]+/\d+)$|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
+SOURCES = r"^(fade-[a-z]+:/[a-z]+$|models:/(m-[0-9a-f]{32}|[^/@:]+/\d+)$|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
 """Where a version's files may lie: in another version, a logged model or the artifact store of this server; no local path, no other
-host. Or nowhere: a record of ours that has no files says so (fade-request:event)."""
+host. Or nowhere: a record of ours that has no files says so (fade-request:/event)."""
 
 
 @dataclass(frozen=True)
