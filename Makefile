@@ -24,7 +24,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 # The environment must not lend the tools someone else's packages or settings.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test failures unit lint format ui pretrain startup clean
+.PHONY: help setup run test failures team team-test unit lint format ui pretrain startup clean
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ test: $(STAMP) ## all tests (ARGS="-k mesh")
 
 failures: $(STAMP) ## runs that are stopped, starved of disk, or fed with bad input (long; not part of `make test`)
 	$(BIN)/python -m pytest tests/e2e/test_failures.py -m failures $(ARGS)
+
+team: $(STAMP) ## PostgreSQL, S3, MLflow, Prefect and a worker on this machine, with users; Ctrl-C stops them (docs/team.md)
+	$(BIN)/python -m flows.team --folder "$(RUNS)/team" $(ARGS)
+
+team-test: $(STAMP) ## runs against those servers: killed and started again, a second clone, a worker (long; not part of `make test`)
+	$(BIN)/python -m pytest tests/e2e/test_team.py -m team $(ARGS)
 
 unit: $(STAMP) ## the unit tests alone
 	$(BIN)/python -m pytest tests/unit $(ARGS)

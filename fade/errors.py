@@ -114,6 +114,10 @@ class OrchestrationError(FadeError):
     """Prefect could not be reached or could not run the flow."""
 
 
+class ServerError(FadeError):
+    """A server of a team's set-up on this machine did not start, or ended."""
+
+
 class BusyError(FadeError):
     """Another process works on the same thing."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -180,12 +181,16 @@ def environment(*, device: str, precision: str, world_size: int) -> dict[str, An
 
 
 def code_state(repository: Path = REPOSITORY) -> dict[str, Any]:
-    """``{"version", "commit", "dirty"}`` of the code; commit and dirty are None without git or outside a checkout of it."""
+    """``{"version", "commit", "dirty"}`` of the code; commit and dirty are None without git or outside a checkout of it.
+
+    An image has no checkout: it names the commit that it was built from in FADE_COMMIT.
+    """
     version = versions(("fade-pipeline",))["fade-pipeline"]
     top = _git(repository, "rev-parse", "--show-toplevel")
     # An installed copy may lie inside somebody else's checkout (a virtual environment in a project): its commit says nothing.
     if top is None or Path(top).resolve() != repository.resolve():
-        return {"version": version, "commit": None, "dirty": None}
+        built = os.environ.get("FADE_COMMIT") or None
+        return {"version": version, "commit": built, "dirty": None if built is None else False}
     status = _git(repository, "status", "--porcelain")
     return {"version": version, "commit": _git(repository, "rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 

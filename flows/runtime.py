@@ -19,6 +19,7 @@ from typing import Any
 from fade.errors import FadeError, OrchestrationError
 from fade.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
 from tasks.environment import quiet
+from tasks.tracking import redacted
 
 CONTACT_SECONDS = 20.0
 ROOM = 16 << 20
@@ -164,7 +165,10 @@ def reach() -> None:
     try:
         answer = httpx.get(f"{url.rstrip('/')}/admin/version", auth=credentials, timeout=CONTACT_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        what = f"no Prefect server answers at {url}: {error}."
+        what = f"no Prefect server answers at {redacted(url)}: {error}."
         raise OrchestrationError(what, stage="prefect", action=action) from error
+    if answer.status_code in (401, 403):
+        what = f"the Prefect server at {redacted(url)} refuses us ({answer.status_code})."
+        raise OrchestrationError(what, stage="prefect", action="set PREFECT_API_AUTH_STRING to user:password.")
     if answer.status_code >= 400:
-        raise OrchestrationError(f"the Prefect server at {url} answers {answer.status_code}.", stage="prefect", action=action)
+        raise OrchestrationError(f"the Prefect server at {redacted(url)} answers {answer.status_code}.", stage="prefect", action=action)

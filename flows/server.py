@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 
+from tasks.servers.guard import Guard
+
 GRACE = 5.0
 """Seconds that a server without a starter gets to end by itself."""
 
@@ -38,7 +40,8 @@ def main(argv: list[str]) -> int:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    app = create_app(ephemeral=True, final=True)
+    # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach it.
+    app = Guard(create_app(ephemeral=True, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
     server.run(sockets=[listening])

@@ -47,9 +47,9 @@ class Log(Generic[L]):
         link = replace(link, previous=number, previous_sha256=digest)
         with faults(tracking.address):
             ensure_model(tracking, name + self.suffix, description=self.description)
-            made = tracking.client.create_model_version(
-                name + self.suffix, str(about.source), about.run_id, tags={self.kind.KIND: link.to_json()}, model_id=about.model_id
-            )
+            # Named as a version: a server lets no one point at a logged model's folder without its id, which a version does not keep.
+            source, tags = f"models:/{name}/{about.version}", {self.kind.KIND: link.to_json()}
+            made = tracking.client.create_model_version(name + self.suffix, source, about.run_id, tags=tags)
         link = replace(link, number=int(made.version))
         counted, _ = self.read(tracking, name)
         if link not in counted:

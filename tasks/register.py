@@ -25,7 +25,7 @@ from tasks.card import FILE as CARD
 from tasks.signing import FILE as SIGNATURE
 from tasks.signing import sign
 from tasks.tracking import Run, Tracking, connect, ensure_model, faults, flat, hushed, open_run
-from tasks.versions import ADAPTER, PARTS, find_version, load_version, model_name
+from tasks.versions import ADAPTER, IDENTITY, PARTS, find_version, load_version, model_name
 
 __all__ = ["Registered", "load_version", "register", "register_pending", "register_task"]
 
@@ -131,6 +131,7 @@ def _register(
 ) -> Registered:
     name = name or model_name(params.register_.model_prefix, tags["target"])
     existing = find_version(tracking, name, tags)
+    _close_attempts(tracking, params.register_.experiment, tags, str(existing.run_id) if existing else None)
     if existing is not None:
         return Registered(name, str(existing.version), str(existing.run_id), f"models:/{name}/{existing.version}")
     with open_run(tracking, params.register_.experiment, f"{tags['target']} {tags['run_key']}", tags) as run:
@@ -150,6 +151,21 @@ def _register(
         model_id, source = _log_adapter(run, run_dir / ADAPTER, _base_reference(params.data.base, root), params, lineage, tags)
         version = _new_version(tracking, name, tags, run.run_id, model_id, source, _card(run_dir))
     return Registered(name, version, run.run_id, f"models:/{name}/{version}")
+
+
+def _close_attempts(tracking: Tracking, experiment: str, tags: Mapping[str, str], registered: str | None) -> None:
+    """Close the MLflow runs that registrations of this very run left open when their server went away.
+
+    The one that a version stands on is FINISHED, as it has all its evidence; any other is FAILED, so that nobody counts it twice.
+    """
+    with faults(tracking.address):
+        found = tracking.client.get_experiment_by_name(experiment)
+        if found is None:
+            return
+        asked = [f"tags.{key} = '{tags[key]}'" for key in IDENTITY]
+        for run in tracking.client.search_runs([found.experiment_id], " and ".join(asked)):
+            if run.info.status == "RUNNING":
+                tracking.client.set_terminated(run.info.run_id, "FINISHED" if run.info.run_id == registered else "FAILED")
 
 
 def _log_adapter(

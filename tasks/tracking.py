@@ -224,7 +224,25 @@ def faults(address: str) -> Iterator[None]:
         reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))[:300]  # no password in a message
         if _is_connection_fault(error):
             raise RegistryUnreachableError(f"{address} does not answer ({type(error).__name__}).", stage=STAGE, action=START) from error
+        if (status := _status(error)) in _LOGIN:
+            what, action = _LOGIN[status]
+            raise RegistryError(f"{address} {what} ({status}).", stage=STAGE, action=action) from error
         raise RegistryError(f"{address} refused: {reason}", stage=STAGE, action=RETRY) from error
+
+
+_LOGIN = {
+    401: ("does not know us", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
+    403: ("does not let us do that", "ask whoever runs the server for the permission, or log in as another user."),
+}
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that the server refused with, as far as MLflow tells."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return int(response.status_code)
+    found = re.search(r"failed with error code (\d{3}) ", str(error))
+    return int(found[1]) if found else None
 
 
 def _is_connection_fault(error: BaseException) -> bool:

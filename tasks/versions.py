@@ -47,7 +47,7 @@ def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.
 
     A path is an adapter file or a run's folder. A registered version is fetched once into ``runs/cache/adapters/<sha256>/`` and its
     bytes are compared with the version's tag. Raises UsageError (malformed), UnknownNameError (no such model or version),
-    AdapterError (other bytes than registered), RegistryError (the store).
+    AdapterError (other bytes than registered, or no safetensors file of ours), RegistryError (the store).
     """
     path = Path(wanted)
     if path.suffix == ".safetensors" or path.is_dir():
@@ -123,6 +123,8 @@ def _aliases(tracking: Tracking, name: str) -> dict[str, str]:
 
 
 def _fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
+    from fade.mesh import read_provenance  # torch comes with it
+
     expected = version.tags.get("adapter_sha256", "")
     label = f"{version.name}/{version.version}"
     if not re.fullmatch(r"[0-9a-f]{64}", expected):
@@ -141,6 +143,7 @@ def _fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
         if sha256_of(found) != expected:
             what = f"{label}: the stored adapter has other bytes than were registered."
             raise AdapterError(what, stage="load adapter", action="do not use it; find out who changed the artifact store.")
+        read_provenance(found)  # whatever its tag says: only a safetensors file of ours gets into the cache
         os.replace(found, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

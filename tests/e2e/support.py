@@ -74,7 +74,7 @@ def stages(said: str) -> list[str]:
 class Started:
     """A run under way whose stderr is a file: it can be watched without a thread."""
 
-    def __init__(self, *arguments: str, runs: Path, log: Path, cwd: Path = REPO) -> None:
+    def __init__(self, *arguments: str, runs: Path, log: Path, cwd: Path = REPO, env: Mapping[str, str] | None = None) -> None:
         # A runner in the background hands SIGINT down as ignored; a terminal does not.
         by_terminal = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
         line = [sys.executable, "-c", by_terminal, *command(*arguments, runs=runs)]
@@ -83,7 +83,7 @@ class Started:
             self.process = subprocess.Popen(
                 line,
                 cwd=cwd,
-                env=environment(),
+                env=environment(env),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stream,

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from fade.config import GateConfig
+from fade.config import GateConfig, load_params
 from fade.errors import AdapterError
 from fade.manifest import sha256_of
+from flows.audit import audit
 from tasks.decisions import decide
 from tasks.lineage import find, trace
 from tasks.verify import verify

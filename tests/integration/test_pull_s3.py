@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +12,9 @@ from fade.config import DataConfig
 from fade.errors import RemoteError, UnreachableError
 from tasks.publish import publish
 from tasks.pull import pull
+from tasks.servers.process import free_ports
+from tasks.servers.s3 import PORTS, S3, TWIN, WEED, User
 
-WEED = Path(sys.executable).with_name("weed")
 KEYS = {"AWS_ACCESS_KEY_ID": "fade", "AWS_SECRET_ACCESS_KEY": "fade-secret", "AWS_EC2_METADATA_DISABLED": "true"}
 FILES = {"emoji/panda.png": b"a panda", "emoji/tulip.png": b"a tulip"}
 BUCKET = "fade-data"
@@ -32,59 +26,14 @@ pytestmark = [
 ]
 
 
-def _free_ports(n: int) -> list[int]:
-    """Free ports p whose gRPC twins p + 10000 exist and are free too."""
-    found: list[int] = []
-    for port in range(20000 + os.getpid() % 2000 * 10, 50000):
-        try:
-            for twin in (port, port + 10000):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", twin))
-        except OSError:
-            continue
-        found.append(port)
-        if len(found) == n:
-            return found
-    raise RuntimeError("no free ports")
-
-
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running S3 service that knows one user."""
-    home = tmp_path_factory.mktemp("s3")
-    user = {"name": "fade", "actions": ["Admin", "Read", "Write", "List"]}
-    keys = [{"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}]
-    (home / "s3.json").write_text(json.dumps({"identities": [{**user, "credentials": keys}]}))
-    s3, master, volume, filer = _free_ports(4)
-    ports = [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
-    sizes = ["-master.volumeSizeLimitMB=16", "-volume.max=8", "-volume.minFreeSpace=1MiB"]
-    quiet = ["-ip=127.0.0.1", "-master.telemetry=false"]
-    command = [str(WEED), "server", f"-dir={home}", "-s3", f"-s3.config={home / 's3.json'}", *quiet, *ports, *sizes]
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _make_bucket(f"http://127.0.0.1:{s3}", home / "log")
-        yield f"http://127.0.0.1:{s3}"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def _make_bucket(address: str, log: Path) -> None:
-    import s3fs
-
-    deadline = time.monotonic() + 90
-    while True:
-        store = s3fs.S3FileSystem(key="fade", secret="fade-secret", endpoint_url=address, skip_instance_cache=True)
-        try:
-            if not store.exists(BUCKET):
-                store.mkdir(BUCKET)
-            store.pipe(f"{BUCKET}/probe", b"ready")  # a volume to write to comes up last
-            return
-        except Exception as error:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"no S3 service: {error}\n{log.read_text(errors='replace')[-2000:]}") from error
-            time.sleep(0.5)
+    user = User(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], (BUCKET,))
+    server = S3(tmp_path_factory.mktemp("s3"), free_ports(PORTS, twin=TWIN), user)
+    server.start()
+    yield server.endpoint
+    server.kill()
 
 
 @pytest.fixture
