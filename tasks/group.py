@@ -32,8 +32,10 @@ def run_group(
     tick: Callable[[], None] = lambda: None,
     stage: str = "train",
     cwd: Path | None = None,
+    started: Callable[[int], None] = lambda pid: None,
 ) -> int:
-    """Run ``command`` to its end and return its exit status; stdout and stderr go to ``log``; ``tick`` is called as it runs.
+    """Run ``command`` to its end and return its exit status; stdout and stderr go to ``log``; ``tick`` is called as it runs,
+    ``started`` once, with its process id.
 
     deadline: seconds after which the group is stopped and TrainingError raised. Whatever ends the wait, Ctrl-C included,
     ends the group.
@@ -50,6 +52,7 @@ def run_group(
         )
     until = time.monotonic() + deadline
     try:
+        started(process.pid)
         while process.poll() is None:
             if time.monotonic() > until:
                 what = f"the deadline of {deadline:g} s passed and the processes were stopped."

@@ -17,6 +17,7 @@ from fade.files import make_folder
 from fade.job import read_json
 from fade.lineage import FILE, Lineage
 from tasks.group import run_group
+from tasks.servers.process import Keeper
 from tasks.tracking import flat
 
 STAGE = "audit"
@@ -43,7 +44,11 @@ def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, told: Cal
     before, log = set(_results(runs)), runs / ("control.log" if asked else "audit.log")
     log.unlink(missing_ok=True)
     line, env = command(record, tree, runs, asked), environment(record, tree)
-    status = run_group(line, deadline=deadline, log=log, env=env, tick=_listen(log, told), stage=STAGE, cwd=tree)
+    keeper = Keeper()  # an audit that is killed by -9 takes its re-run with it
+    try:
+        status = run_group(line, deadline=deadline, log=log, env=env, tick=_listen(log, told), stage=STAGE, cwd=tree, started=keeper.watch)
+    finally:
+        keeper.close()
     if status != 0:
         raise AuditError(f"the run could not be made again: {last_words(log)}", stage=STAGE, action=f"see {log}.")
     made = [path.parent for path in _results(runs) if path not in before]
