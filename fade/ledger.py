@@ -6,11 +6,11 @@ hold up everybody's requests. A file that is no YAML, or says a key twice, is re
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,16 +34,16 @@ class Request(Section):
     concept: Name
     reason: Name
     requested_by: Name
-    date: date
+    date: dt.date
     """When it was asked for."""
-    due: date | None = None
+    due: dt.date | None = None
     replacement: str = ""
     """The concept that takes its place, for methods that have one."""
     method: str = ""
     """NAME or NAME/VARIANT; empty: that of params.yaml."""
     set_: tuple[str, ...] = Field(default=(), alias="set")
     """Overrides of params.yaml, as of `fade run --set`."""
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, float] = Field(default_factory=dict)
     """Keys of `gate` in params.yaml that this request asks more, or less, of."""
     withdrawn: str = ""
     """Why it is no longer wanted; it is kept, and not worked off."""
@@ -265,7 +265,7 @@ class _Strict(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
-            name = self.construct_object(key, deep=True)  # type: ignore[no-untyped-call]
+            name = self.construct_object(key, deep=True)
             if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} is said twice", key.start_mark)
             seen.add(name)

@@ -120,7 +120,7 @@ def gone(worker: Mapping[str, Any]) -> bool | None:
 def _where() -> dict[str, str]:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return {"boot": boot, "table": os.readlink("/proc/self/ns/pid")}
+        return {"boot": boot, "table": str(Path("/proc/self/ns/pid").readlink())}
     except OSError:
         return {"boot": "", "table": ""}
 
@@ -147,7 +147,7 @@ def _append(tracking: Tracking, name: str, event: Event) -> int:
         except RegistryError:
             if attempt == _TRIES - 1:
                 raise
-            time.sleep(random.uniform(0.05, 0.4) * (attempt + 1))  # noqa: S311 (spreads retries)
+            time.sleep(random.uniform(0.05, 0.4) * (attempt + 1))
     raise AssertionError("unreachable")
 
 

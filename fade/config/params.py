@@ -60,7 +60,7 @@ class Params(Section):
     """Sections that change nothing about what a run trains or judges: they are in no key. (``styles`` acts through what it sets.)"""
 
     def recorded(self) -> dict[str, Any]:
-        """What a run's record holds: neither the world's recipe nor the benchmark's plan nor gate nor keys nor crons, which lie elsewhere."""
+        """What a run's record holds: no recipe of the world, no benchmark's plan, gate, key or cron: they lie elsewhere."""
         return self.model_dump(mode="json", by_alias=True, exclude={"bench", "gate", "pretrain", "schedule", "signing"})
 
     def sha256(self) -> str:
