@@ -7,6 +7,8 @@ before it would (`tasks.claims.confirm`).
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 import socket
 import time
@@ -17,11 +19,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fade import progress
 from fade.claims import FAILED, RELEASED, Event, Watch
+from fade.concepts import slug
 from fade.config import Params
 from fade.errors import BusyError, FadeError, LedgerError, RequestError
-from fade.ledger import Ledger, Request, load_ledger
+from fade.files import make_folder, write_whole
+from fade.ledger import Ledger, Request, added, load_ledger, parse_ledger
 from fade.manifest import MANIFEST
 from fade.settings import resolve as resolve_file
 from fade.workshop import Workshop
@@ -32,6 +38,7 @@ from tasks.requests import (
     MISSING,
     OPEN,
     RUNNING,
+    Registry,
     State,
     find_done,
     finish,
@@ -40,6 +47,7 @@ from tasks.requests import (
     remember,
     short_of,
     states,
+    today_in,
 )
 from tasks.tracking import connect
 from tasks.versions import resolve as find_version
@@ -219,6 +227,39 @@ class Worker:
     def give_up(self, claim: Claim, kind: str, content: Mapping[str, Any], why: str) -> None:
         with suppress(FadeError):
             report(self.tracking, claim, kind, {**content, "why": why})
+
+
+def add(where: Where, fields: Mapping[str, Any]) -> Request:
+    """Append a request to the ledger, which is made when there is none. An id that is left out is CONCEPT-DATE, and a number if need be.
+
+    Raises LedgerError for what cannot be asked for, StorageError. Two who add at once wait for one another.
+    """
+    params = where.resolve()
+    path = where.root / params.schedule.requests
+    make_folder(where.runs / "requests")
+    with (where.runs / "requests" / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        known = load_ledger(path) if path.exists() else Ledger(path)
+        tracking = connect(where.runs, timeout=params.register_.timeout_seconds)
+        taken = {one.id for one in known.requests} | {one.id for one in known.faults}
+        taken |= set(Registry.look(tracking, params.register_.model_prefix).known())
+        today = today_in(params.schedule.timezone)
+        entry = {"date": today.isoformat(), **{k: v for k, v in fields.items() if v not in (None, "", [], {})}}
+        entry.setdefault("id", _fresh(f"{slug(entry['concept'])[:40]}-{today:%Y%m%d}", taken))
+        if entry["id"] in taken:
+            raise LedgerError(f"{entry['id']!r} is taken.", stage="requests", action="choose another --id; an id is given once, for ever.")
+        at_hand = (where.root / params.data.images / MANIFEST).is_file()
+        vocabulary = Workshop(params, "", where.runs, where.root).vocabulary if at_hand else None
+        checked = parse_ledger(yaml.safe_dump({"requests": [entry]}), path, vocabulary, where.resolve).checked()
+        write_whole(path, added(text, checked.requests[0]), stage="requests")
+        remember(tracking, Ledger(path, checked.requests), params.register_.model_prefix, str(entry["requested_by"]))
+    return checked.requests[0]
+
+
+def _fresh(wanted: str, taken: set[str]) -> str:
+    names = itertools.chain([wanted], (f"{wanted}-{i}" for i in itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def work_off(worker: Worker) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def short_of(state_content: Mapping[str, Any], request: Request, params: Params)
 
 def _state(registry: Registry, request: Request, params: Params, resolve: Resolve, today: date) -> State:
     course = registry.course(request.id)
-    said = {
+    said: dict[str, Any] = {
         "concept": request.concept,
         "requested_by": request.requested_by,
         "reason": request.reason,
@@ -236,7 +236,7 @@ def _missing(registry: Registry, ledger: Ledger, request: str) -> State:
     seen: Mapping[str, Any] = course.seen.content if course.seen else {}
     label = _label(course)
     detail = f"no longer in {ledger.path}" + (f"; done by {label} before" if label else "") + ": put it back, or say why in its `withdrawn`"
-    known = {key: str(seen.get(key, "")) for key in ("concept", "requested_by", "reason", "due")}
+    known: dict[str, Any] = {key: str(seen.get(key, "")) for key in ("concept", "requested_by", "reason", "due")}
     return State(request, MISSING, detail, version=label, course=course, **known)
 
 

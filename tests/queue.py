@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
     proto = json.loads((folder / "prototype.json").read_text(encoding="utf-8"))
     told: list[Outcome] = []
     worker = Worker(where(folder), eraser(folder, proto, seconds), tell=told.append)
-    print(json.dumps([one.to_json() for one in worker.run()]))
+    sys.stdout.write(json.dumps([one.to_json() for one in worker.run()]) + "\n")
     return 0
 
 
