@@ -117,7 +117,7 @@ def limit(params: Params, *, change: bool) -> None:
 def deployments(where: Where, params: Params) -> list[RunnerDeployment]:
     """What is served: a deployment for each flow that has a cron. One run of each at a time; a tick that comes early is dropped."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-        from prefect.schedules import Cron
+    from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
 
     schedule = params.schedule
