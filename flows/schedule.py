@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,26 +70,20 @@ def has_audit() -> bool:
 @contextmanager
 def gpu(params: Params) -> Iterator[None]:
     """A slot of Prefect's global limit, waited for. Strict: raises OrchestrationError when there is no such limit."""
+    from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
     from prefect.concurrency.sync import concurrency
-    from prefect.exceptions import PrefectException
 
     schedule = params.schedule
-    lease = max(SHORTEST_LEASE, schedule.lease_seconds)
-    # A server that was away for a while must not end a training of hours: the claim holds without it.
-    held = concurrency(schedule.gpu_limit_name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False)
-    try:
-        held.__enter__()
-    except (PrefectException, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "concurrency" not in str(error).lower():
-            raise
-        name = schedule.gpu_limit_name
-        what = f"no slot of the concurrency limit {name!r}: {error}."
-        action = f"`fade serve` makes it, or: prefect gcl create {name} --limit {schedule.gpu_limit}"
-        raise OrchestrationError(what, stage=STAGE, action=action) from error
-    try:
+    name, lease = schedule.gpu_limit_name, max(SHORTEST_LEASE, schedule.lease_seconds)
+    with ExitStack() as stack:
+        try:  # a server that was away for a while must not end a training of hours: the claim holds without it
+            held = concurrency(name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False)
+            stack.enter_context(held)
+        except ConcurrencySlotAcquisitionError as error:
+            what = f"no slot of the concurrency limit {name!r}: {error}."
+            action = f"`fade serve` makes it, or: prefect gcl create {name} --limit {schedule.gpu_limit}"
+            raise OrchestrationError(what, stage=STAGE, action=action) from error
         yield
-    finally:
-        held.__exit__(None, None, None)
 
 
 def limit(params: Params, *, change: bool) -> None:

@@ -76,6 +76,7 @@ def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
+LIMIT = "from fade.config import Params; from flows.schedule import limit; limit(Params(), change=True)"
 HOLD = """
 import sys, time
 from pathlib import Path
