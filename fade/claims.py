@@ -94,15 +94,16 @@ def replay(events: Sequence[Event], name: str = "request") -> Course:
     turns: list[Event] = []
     void: list[Event] = []
     seen: Event | None = None
+    numbers = {one.number for one in events}
     for one in sorted(events, key=lambda event: event.number):
         if one.kind == SEEN:
             seen = one
             continue
         head = turns[-1].number if turns else 0
-        if one.after > head:
+        if one.after > head and one.after not in numbers:
             what = f"{name}: event {one.after} is missing, {one.number} follows it."
             raise RegistryError(what, stage=STAGE, action="find out who changed the registry; until then it is not worked off.")
-        (void if one.after < head else turns).append(one)
+        (turns if one.after == head else void).append(one)
     return Course(tuple(turns), tuple(void), seen)
 
 
