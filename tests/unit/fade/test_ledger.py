@@ -116,7 +116,8 @@ LEDGERS = {
     "an empty list": "requests: []  # none yet\n# the end\n",
     "nothing": "requests:\n",
     "without a last line end": "requests: []",
-    "indented": "requests:\n  # first\n  - id: a  # why\n    concept: koala\n    reason: |\n      long\n\n      # no comment\n    requested_by: b\n"
+    "indented": "requests:\n  # first\n  - id: a  # why\n    concept: koala\n"
+    "    reason: |\n      long\n\n      # no comment\n    requested_by: b\n"
     "    date: 2026-01-01\n\n  # tail\n",
     "not indented": "requests:\n- {id: a, concept: koala, reason: r, requested_by: b, date: 2026-01-01}\n",
 }
@@ -124,7 +125,10 @@ LEDGERS = {
 
 @pytest.mark.parametrize("name", LEDGERS)
 def test_adding_keeps_every_other_line_and_the_comments(name: str) -> None:
-    before, one = LEDGERS[name], Request.model_validate({**GOOD, "reason": "ü: 'quoted'", "thresholds": {"erased": 99}, "due": "2026-02-01"})
+    before, one = (
+        LEDGERS[name],
+        Request.model_validate({**GOOD, "reason": "ü: 'quoted'", "thresholds": {"erased": 99}, "due": "2026-02-01"}),
+    )
     after = added(before, one)
     assert parse_ledger(after, PATH).requests == (*parse_ledger(before, PATH).requests, one)
     kept = [" ".join(line.split()) for line in after.splitlines()]
