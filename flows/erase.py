@@ -46,7 +46,7 @@ def erase(
 ) -> dict[str, Any]:
     """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that ``fade run --json`` prints.
 
-    request: ``marks``, tags of the version, and ``claim``, without which nothing is registered (see `flows.requests`).
+    request: ``marks``, tags of the version, and ``claim``, without which nothing is registered (see `flows.workoff`).
     """
     settings = parse_params(params)
     shop = Workshop(settings, target, Path(runs), Path(root))

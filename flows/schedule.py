@@ -16,8 +16,8 @@ from fade.config import Params
 from fade.errors import OrchestrationError, RequestError
 from flows.erase import erase
 from flows.reevaluate import reevaluate
-from flows.requests import DONE, WAITING, Outcome, Where, Worker, work_off
 from flows.train import train
+from flows.workoff import DONE, WAITING, Outcome, Where, Worker, work_off
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment

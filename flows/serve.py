@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fade.config import Params
 from fade.errors import OrchestrationError
 from flows import runtime
-from flows.requests import Where
+from flows.workoff import Where
 
 GRACE = 20.0
 """Seconds that runs get to end after the scheduler was stopped."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from fade.config import Params
 from fade.errors import FadeError, OrchestrationError
-from flows.requests import Where
+from flows.workoff import Where
 from tasks.lineage import read
 from tasks.reevaluate import champions, verdict
-from tasks.requests import REEVALUATED, STALE, states
+from tasks.states import REEVALUATED, STALE, states
 from tasks.tracking import Tracking, connect
 
 LAST = 5

@@ -16,7 +16,7 @@ from fade.promotion import criteria
 from fade.workshop import Workshop
 from tasks.lineage import Traced, read
 from tasks.log import SUFFIX, standing
-from tasks.requests import REEVALUATED, STALE, Registry
+from tasks.states import REEVALUATED, STALE, Registry
 from tasks.tracking import Tracking, faults, open_run
 from tasks.versions import fetch
 

@@ -15,7 +15,7 @@ from fade.cli.screen import bars, escape, say, show_rows
 
 if TYPE_CHECKING:
     from fade.config import Params
-    from flows.requests import Where
+    from flows.workoff import Where
 
 requests = typer.Typer(
     invoke_without_command=True, help="Erasure requests: each one's state, derived from the registry; `add` and `run` them."
@@ -67,7 +67,7 @@ def add(
     import getpass
 
     where, _ = _where(params, None, runs_dir)
-    from flows.requests import add as append
+    from flows.workoff import add as append
 
     fields = {"id": name, "concept": concept, "reason": reason, "requested_by": by or getpass.getuser(), "due": due}
     chosen = {"replacement": replacement, "method": method, "set": set_ or [], "thresholds": _pairs(threshold or [])}
@@ -170,7 +170,7 @@ def status(
 def _where(params: Path, overrides: list[str] | None, runs: Path, verbose: bool = False) -> tuple[Where, Params]:
     settings, _ = resolved(params, overrides)
     prepared(settings, runs, params.parent, verbose)
-    from flows.requests import Where
+    from flows.workoff import Where
 
     return Where(params, runs, tuple(overrides or ())), settings
 

@@ -11,13 +11,13 @@ import pytest
 
 from fade.errors import EvaluationError, RequestError
 from flows.reevaluate import hold_all, told
-from flows.requests import Worker
+from flows.workoff import Worker
 from tasks import reevaluate
 from tasks.decisions import decide
 from tasks.reevaluate import Inputs, champions, neighbourhood
-from tasks.requests import REEVALUATED, STALE, states
+from tasks.states import REEVALUATED, STALE, states
 from tasks.tracking import connect
-from tests.queue import BASE, GOOD, entry, eraser, project, prototype, where
+from tests.requested import BASE, GOOD, entry, eraser, project, prototype, where
 
 pytestmark = pytest.mark.usefixtures("alone")
 THEN = Inputs(base="1" * 64, judge="2" * 64, data="e" * 32 + ".dir")

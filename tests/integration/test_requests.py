@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ import pytest
 
 from fade.claims import CLAIM, DONE, FAILED, RELEASED
 from fade.errors import BusyError, LedgerError, RequestError, TrainingError
-from flows.requests import Worker, work_off
+from flows.workoff import Worker, add, work_off
 from tasks import claims
 from tasks.claims import course, identity, log_name, take
-from tasks.requests import STALE, State, states
+from tasks.states import STALE, State, states
 from tasks.tracking import connect
-from tests.queue import CONCEPTS, entry, eraser, notes, project, prototype, where, write
+from tests.requested import CONCEPTS, entry, eraser, notes, project, prototype, where, write
 
 pytestmark = pytest.mark.usefixtures("alone")
 REPO = Path(__file__).resolve().parents[2]
@@ -60,7 +61,7 @@ class Team:
 
     def start(self, seconds: float = 0.0) -> subprocess.Popen[str]:
         """A worker in a process of its own."""
-        line = [sys.executable, "-m", "tests.queue", str(self.folder), str(seconds)]
+        line = [sys.executable, "-m", "tests.requested", str(self.folder), str(seconds)]
         return subprocess.Popen(line, cwd=REPO, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -212,7 +213,7 @@ def test_of_a_worker_that_is_killed_in_the_middle_the_next_one_takes_over_at_onc
 def test_a_worker_killed_between_registering_and_reporting_costs_no_second_erasure(team: Callable[..., Team]) -> None:
     one = team(entry("p1"))
     code = (
-        "import os, sys\nfrom pathlib import Path\nimport flows.requests as r\nimport tests.queue as q\n"
+        "import os, sys\nfrom pathlib import Path\nimport flows.workoff as r\nimport tests.requested as q\n"
         f"folder = Path({str(one.folder)!r})\nr.finish = lambda *_: os._exit(9)\n"
         f"r.Worker(q.where(folder), q.eraser(folder, {one.proto!r})).run()\n"
     )
@@ -278,3 +279,35 @@ def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_gives_th
     with pytest.raises(KeyboardInterrupt):
         one.worker(stopped).run()
     assert one.kinds("p1") == [CLAIM, RELEASED, CLAIM, RELEASED] and one.states()["p1"].state == "open"
+
+
+def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished(team: Callable[..., Team]) -> None:
+    one = team()
+    (one.folder / "requests.yaml").unlink()
+    place = where(one.folder)
+    fields = {"concept": "panda", "reason": "a test", "requested_by": "ann"}
+    first = add(place, fields)
+    assert one.states()[first.id].state == "open"
+    (one.folder / "requests.yaml").write_text("# emptied by mistake\nrequests: []\n")
+    assert one.states()[first.id].state == "missing"  # remembered although nobody ever took it up
+    second = add(place, fields)
+    assert second.id == f"{first.id}-2" and "# emptied by mistake" in (one.folder / "requests.yaml").read_text()
+    wrongs = [({"id": first.id}, "is taken"), ({"concept": "pandaa"}, "concept: unknown concept"), ({"due": "1999-01-01"}, "due lies")]
+    before = (one.folder / "requests.yaml").read_bytes()
+    for wrong, said in (
+        ({"id": first.id}, "is taken"),
+        ({"concept": "pandaa"}, "concept: unknown concept"),
+        ({"due": "1999-01-01"}, "due lies"),
+    ):
+        with pytest.raises(LedgerError, match=said):
+            add(place, {**fields, **wrong})
+    assert (one.folder / "requests.yaml").read_bytes() == before
+
+
+def test_many_who_add_at_once_all_find_their_request_in_the_ledger(team: Callable[..., Team]) -> None:
+    one = team()
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(lambda by: add(where(one.folder), {"concept": "koala", "reason": "x", "requested_by": by}), "abcdef"))
+    place = where(one.folder)
+    assert sorted((r.id, r.requested_by) for r in place.ledger(place.resolve()).requests) == sorted((r.id, r.requested_by) for r in made)
+    assert len({r.id for r in made}) == 6

@@ -22,9 +22,11 @@ import pytest
 import yaml
 
 from tests.e2e.support import REPO, environment, free_port, served
-from tests.queue import entry, project
+from tests.requested import entry, project
 
 BIN = Path(sys.executable).parent
+CRON = f"0 {(time.gmtime().tm_hour + 12) % 24} * * *"
+"""Not now."""
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -65,7 +67,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
 @pytest.fixture
 def team(tmp_path: Path) -> Path:
     """A project whose one request fails at once: there is no data to pull."""
-    return project(tmp_path / "team", entry("p1"), erase_cron="0 0 1 1 *", reevaluate_cron="", audit_cron="")
+    return project(tmp_path / "team", entry("p1"), erase_cron=CRON, reevaluate_cron="", audit_cron="")
 
 
 def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
@@ -158,7 +160,7 @@ def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stop
         try:
             until(lambda: "serving at" in log.read_text() and prefect.post("/deployments/filter"))
             (deployment,) = [one for one in prefect.post("/deployments/filter") if one["name"] == "erase"]
-            assert [one["schedule"]["cron"] for one in deployment["schedules"]] == ["0 0 1 1 *"]
+            assert [one["schedule"]["cron"] for one in deployment["schedules"]] == [CRON]
             run = prefect.post(f"/deployments/{deployment['id']}/create_flow_run")
             ended = until(lambda: (one := prefect.flow_run(run["id"]))["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and one, 240)
             assert ended["state_type"] == "FAILED", log.read_text()[-3000:]
@@ -169,6 +171,8 @@ def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stop
             until(lambda: heard, 60)
             assert heard[0]["text"].startswith("request p1: pull: "), heard
 
+            scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}, "deployment_id": {"any_": [deployment["id"]]}}}
+            until(lambda: prefect.post("/flow_runs/filter", scheduled))
             told = prefect.run(*fade, "status", "--json", *asked)
             assert told.returncode == 0, told.stderr
             said = json.loads(told.stdout)

@@ -32,7 +32,7 @@ from fade.manifest import MANIFEST
 from fade.settings import resolve as resolve_file
 from fade.workshop import Workshop
 from tasks.claims import Claim, beating, confirm, course, gone, log_name, report, take
-from tasks.requests import (
+from tasks.states import (
     FAULTY,
     FELL_SHORT,
     MISSING,
@@ -251,7 +251,10 @@ def add(where: Where, fields: Mapping[str, Any]) -> Request:
             raise LedgerError(f"{entry['id']!r} is taken.", stage="requests", action="choose another --id; an id is given once, for ever.")
         at_hand = (where.root / params.data.images / MANIFEST).is_file()
         vocabulary = Workshop(params, "", where.runs, where.root).vocabulary if at_hand else None
-        checked = parse_ledger(yaml.safe_dump({"requests": [entry]}), path, vocabulary, where.resolve).checked()
+        checked = parse_ledger(yaml.safe_dump({"requests": [entry]}), path, vocabulary, where.resolve)
+        if checked.faults:
+            said = "; ".join(f"{fault.field}: {fault.text}" for fault in checked.faults)
+            raise LedgerError(f"this cannot be asked for: {said}.", stage="requests", action="correct it and add it again.")
         write_whole(path, added(text, checked.requests[0]), stage="requests")
         remember(tracking, Ledger(path, checked.requests), params.register_.model_prefix, str(entry["requested_by"]))
     return checked.requests[0]

@@ -3,7 +3,7 @@
 The stand-in is of our own function: it registers, under the request's concept, the adapter that was registered once by the real
 `register`, so everything that reads the registry afterwards reads real records. As a program it is a worker of its own:
 
-    python -m tests.queue PROJECT [SECONDS] [hold]
+    python -m tests.requested PROJECT [SECONDS] [hold]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import yaml
 from fade.concepts import slug
 from fade.lineage import Lineage
 from fade.manifest import COLUMNS
-from flows.requests import Outcome, Where, Worker
+from flows.workoff import Outcome, Where, Worker
 from tasks.claims import Claim, confirm
 from tasks.register import register
 from tasks.tracking import connect, ensure_model
