@@ -294,11 +294,7 @@ def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished
     assert second.id == f"{first.id}-2" and "# emptied by mistake" in (one.folder / "requests.yaml").read_text()
     wrongs = [({"id": first.id}, "is taken"), ({"concept": "pandaa"}, "concept: unknown concept"), ({"due": "1999-01-01"}, "due lies")]
     before = (one.folder / "requests.yaml").read_bytes()
-    for wrong, said in (
-        ({"id": first.id}, "is taken"),
-        ({"concept": "pandaa"}, "concept: unknown concept"),
-        ({"due": "1999-01-01"}, "due lies"),
-    ):
+    for wrong, said in wrongs:
         with pytest.raises(LedgerError, match=said):
             add(place, {**fields, **wrong})
     assert (one.folder / "requests.yaml").read_bytes() == before
