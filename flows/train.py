@@ -34,10 +34,14 @@ def train_elsewhere(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, st
 
     Raises TrainingError when that run fails, or has not ended after the job's deadline (it may have waited for a GPU all the time).
     """
+    return by_deployment(write_job(shop, hood, lineage), shop.params.schedule.train_deployment)
+
+
+def by_deployment(job: Job, name: str) -> Trained:
+    """Have the deployment ``name`` train a job, and take its adapter; see `train_elsewhere`."""
     from prefect.deployments import run_deployment
     from prefect.exceptions import ObjectNotFound
 
-    job, name = write_job(shop, hood, lineage), shop.params.schedule.train_deployment
     if finished := find_finished(job):
         return finished
     job = job.model_copy(update={key: Path(getattr(job, key)).resolve() for key in ("base", "latents", "out")})  # paths are in no key

@@ -192,30 +192,72 @@ def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stop
             serving.wait()
 
 
-def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(prefect: Prefect, team: Path) -> None:
-    pools = ["fade-cpu", "fade-gpu"]
-    for pool in pools:
+@pytest.fixture(scope="module")
+def deployed(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """`prefect deploy --all` for a project folder that holds the code and a request that fails at once; name -> deployment."""
+    home = project(tmp_path_factory.mktemp("deployed") / "team", entry("p1"))
+    (home / "flows").symlink_to(REPO / "flows")  # a worker's project folder is a checkout
+    for pool in ("fade-cpu", "fade-gpu"):
         made = prefect.run(str(BIN / "prefect"), "work-pool", "create", pool, "--type", "process")
         assert made.returncode == 0, made.stderr
-    deployed = prefect.run(str(BIN / "prefect"), "--no-prompt", "deploy", "--all", cwd=REPO, FADE_HOME=str(team))
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    found = {f"{prefect.get('/flows/' + one['flow_id'])['name']}/{one['name']}": one for one in prefect.post("/deployments/filter")}
-    assert {"work-off/erase", "re-evaluate/nightly", "audit-registry/weekly", "train/gpu"} <= set(found)
-    assert {found[name]["work_pool_name"] for name in ("work-off/erase", "train/gpu")} == set(pools)
-    erase = found["work-off/erase"]
-    assert erase["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": str(team)}}]
-    assert [one["schedule"]["cron"] for one in erase["schedules"]] == ["*/15 * * * *"]
-
-    made = prefect.run(
-        sys.executable, "-c", "from fade.config import Params\nfrom flows.schedule import limit\nlimit(Params(), change=True)"
-    )
+    done = prefect.run(str(BIN / "prefect"), "--no-prompt", "deploy", "--all", FADE_HOME=str(home))
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = prefect.run(sys.executable, "-c", LIMIT)
     assert made.returncode == 0, made.stderr
-    (team / "flows").symlink_to(REPO / "flows")  # a worker's project folder is a checkout
-    run = prefect.post(f"/deployments/{erase['id']}/create_flow_run", {"parameters": {"params_file": "params.yaml", "runs": "runs"}})
-    worked = prefect.run(str(BIN / "prefect"), "worker", "start", "--pool", "fade-cpu", "--run-once", "--limit", "1", FADE_HOME=str(team))
+    found = {f"{prefect.get('/flows/' + one['flow_id'])['name']}/{one['name']}": one for one in prefect.post("/deployments/filter")}
+    return {"home": home, **found}
+
+
+def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(prefect: Prefect, deployed: dict[str, Any]) -> None:
+    assert {"work-off/erase", "re-evaluate/nightly", "audit-registry/weekly", "train/gpu"} <= set(deployed)
+    assert [deployed[name]["work_pool_name"] for name in ("work-off/erase", "train/gpu")] == ["fade-cpu", "fade-gpu"]
+    erase, home = deployed["work-off/erase"], str(deployed["home"])
+    assert erase["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": home}}]
+    assert [one["schedule"]["cron"] for one in erase["schedules"]] == ["*/15 * * * *"]
+    run = prefect.post(f"/deployments/{erase['id']}/create_flow_run")
+    worked = prefect.run(str(BIN / "prefect"), "worker", "start", "--pool", "fade-cpu", "--run-once", "--limit", "1", FADE_HOME=home)
     assert worked.returncode == 0, worked.stderr
     ended = until(lambda: (one := prefect.flow_run(run["id"]))["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and one)
     assert ended["state_type"] == "FAILED" and "p1: pull: " in ended["state"]["message"], worked.stdout[-3000:] + worked.stderr[-3000:]
+
+
+ELSEWHERE = """
+import json, sys
+from pathlib import Path
+from fade.job import Job
+from flows.train import by_deployment
+found = by_deployment(Job.read(Path(sys.argv[1])), sys.argv[2])
+print(json.dumps([str(found.adapter), found.sha256, found.reused]))
+"""
+
+
+def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(prefect: Prefect, deployed: dict[str, Any], tmp_path: Path) -> None:
+    from fade.base import Base
+    from tests.integration.test_training import make_job
+    from tests.support import make_tiny_base
+
+    base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
+    path = make_job(base, tmp_path / "out", steps=4, checkpoint_every=2, warmup=1).write()
+    lost = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/nowhere")
+    assert lost.returncode != 0 and "no deployment is called 'train/nowhere'" in lost.stderr, lost.stderr
+    line = [str(BIN / "prefect"), "worker", "start", "--pool", "fade-gpu", "--limit", "1"]
+    log = tmp_path / "worker.log"
+    with log.open("wb") as stream:
+        worker = subprocess.Popen(line, cwd=tmp_path, env=prefect.env, stdout=stream, stderr=stream, start_new_session=True)
+    try:
+        done = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/gpu", timeout=400)
+        assert done.returncode == 0, done.stderr + log.read_text()
+    finally:
+        os.killpg(worker.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+    adapter, _, reused = json.loads(done.stdout.splitlines()[-1])
+    assert Path(adapter).is_file() and reused is False
+    again = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/gpu")  # no worker is left: the finished one is found
+    assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1])[2] is True, again.stderr
 
 
 def test_prefect_yaml_has_the_crons_of_params_yaml(repo: Path) -> None:
