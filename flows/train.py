@@ -44,7 +44,9 @@ def by_deployment(job: Job, name: str) -> Trained:
 
     if finished := find_finished(job):
         return finished
-    job = job.model_copy(update={key: Path(getattr(job, key)).resolve() for key in ("base", "latents", "out")})  # paths are in no key
+    here = Path(job.base)  # or a hub id
+    whole = {"base": str(here.resolve()) if here.is_dir() else job.base, "latents": job.latents.resolve(), "out": job.out.resolve()}
+    job = job.model_copy(update=whole)  # paths are in no key
     make_room(job)
     path = job.write()
     action = "see that run in Prefect; running again resumes."
