@@ -18,6 +18,7 @@ GRACE = 20.0
 
 def serve(where: Where, params: Params, say: Callable[[str], None]) -> None:
     """Until TERM or Ctrl-C. Raises OrchestrationError when the server does not answer, LedgerError when there is no ledger."""
+    refuse_sqlalchemy()
     where.ledger(params)  # what is wrong with single requests, the runs say
     runtime.reach()
     runtime.serve(whole=True)
@@ -45,6 +46,16 @@ def serve(where: Where, params: Params, say: Callable[[str], None]) -> None:
         if note is not None:
             note.unlink(missing_ok=True)
         end_children()
+
+
+def refuse_sqlalchemy() -> None:
+    """An embedded server beside SQLAlchemy 2.1 answers, and never starts anything by the clock: raises OrchestrationError."""
+    from importlib.metadata import version
+
+    found = version("sqlalchemy")
+    if "PREFECT_API_URL" not in os.environ and not found.startswith("2.0."):
+        what = f"SQLAlchemy {found}: Prefect's scheduler does not work with it, no cron would ever start anything."
+        raise OrchestrationError(what, stage="serve", action='pip install "sqlalchemy<2.1"')
 
 
 def end_children() -> None:
