@@ -34,7 +34,8 @@ class Prefect:
     """A server, its settings for clients, and questions to it."""
 
     def __init__(self, url: str, home: Path) -> None:
-        self.url, self.env = url, environment({"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PYTHONPATH": str(REPO)})
+        path = os.pathsep.join(part for part in (str(REPO), os.environ.get("PYTHONPATH", "")) if part)
+        self.url, self.env = url, environment({"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PYTHONPATH": path})
         self.env |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def post(self, path: str, body: Any = None) -> Any:
