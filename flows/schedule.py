@@ -54,13 +54,16 @@ def reevaluate_champions(params_file: str = "params.yaml", runs: str = "runs", o
 
 
 @flow(name="audit-registry", validate_parameters=False)
-def audit_registry(params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()) -> Any:
-    """The weekly audit of every version. The one place where flows/audit.py plugs in."""
+def audit_registry(params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The weekly audit of every version's evidence. The one place where flows/audit.py plugs in. Ends as failed when a version did not pass."""
     if not has_audit():
         raise OrchestrationError("there is no flows/audit.py.", stage="audit", action="install a version that has it.")
     where = Where(Path(params_file), Path(runs), tuple(overrides))
-    values = where.resolve().model_dump(mode="json", by_alias=True)
-    return import_module(AUDIT).audit(wanted="all", params=values, runs=str(where.runs), root=str(where.root), evidence_only=True)
+    found: list[dict[str, Any]] = import_module(AUDIT).audit("all", where.resolve(), where.runs, evidence_only=True)
+    if bad := [f"{one['model']}/{one['version']}: {one['verdict']['said']}" for one in found if not one["good"]]:
+        what = f"{len(bad)} of {len(found)} version(s) did not pass: {' | '.join(bad)}."
+        raise RequestError(what, stage="audit", action="see the reports in the audit folder of the runs folder.")
+    return [{"version": f"{one['model']}/{one['version']}", "verdict": one["verdict"]["said"], "report": one["report"]} for one in found]
 
 
 def has_audit() -> bool:

@@ -39,14 +39,21 @@ class Prefect:
         self.env |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def post(self, path: str, body: Any = None) -> Any:
-        answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30, trust_env=False)
-        assert answer.status_code < 300, answer.text
-        return answer.json() if answer.content else None
+        return self._ask("POST", path, json=body or {})
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.url}{path}", timeout=30, trust_env=False)
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        """A server whose SQLite is busy answers 503, which Prefect's own client asks again, too."""
+        end = time.monotonic() + 60
+        while True:
+            answer = httpx.request(method, f"{self.url}{path}", timeout=60, trust_env=False, **more)
+            if answer.status_code != 503 or time.monotonic() > end:
+                break
+            time.sleep(0.5)
         assert answer.status_code < 300, answer.text
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def run(self, *line: str, cwd: Path = REPO, timeout: float = 240, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(line, cwd=cwd, env={**self.env, **more}, capture_output=True, text=True, timeout=timeout, check=False)
