@@ -55,7 +55,7 @@ def reevaluate_champions(params_file: str = "params.yaml", runs: str = "runs", o
 
 @flow(name="audit-registry", validate_parameters=False)
 def audit_registry(params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The weekly audit of every version's evidence. The one place where flows/audit.py plugs in. Ends as failed when a version did not pass."""
+    """The weekly audit of all evidence. The one place where flows/audit.py plugs in. Ends as failed when a version did not pass."""
     if not has_audit():
         raise OrchestrationError("there is no flows/audit.py.", stage="audit", action="install a version that has it.")
     where = Where(Path(params_file), Path(runs), tuple(overrides))
