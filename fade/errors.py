@@ -110,6 +110,14 @@ class RegistryUnreachableError(RegistryError):
     """The tracking server does not answer: the one registry fault that is worth a retry."""
 
 
+class LedgerError(UsageError):
+    """requests.yaml: unreadable, or a request in it cannot be asked for."""
+
+
+class RequestError(FadeError):
+    """Requests failed, or one is no longer this worker's."""
+
+
 class OrchestrationError(FadeError):
     """Prefect could not be reached or could not run the flow."""
 

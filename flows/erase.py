@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,14 @@ from fade.files import make_folder, write_whole
 from fade.job import write_json
 from fade.lineage import Lineage, code_state, collect, hash_inputs
 from fade.workshop import Workshop
+from flows.train import train_elsewhere
+from tasks.claims import Claim, confirm
 from tasks.evaluate import Judged, evaluate_task
 from tasks.mine import check_mined_task, mine_task
 from tasks.pull import pull_task
 from tasks.register import register_task
 from tasks.report import make_report
-from tasks.tracking import open_ahead
+from tasks.tracking import connect, open_ahead
 from tasks.train import train_task
 from tasks.validate import validate_data_task
 
@@ -40,8 +42,12 @@ def erase(
     root: str = ".",
     overrides: Sequence[str] = (),
     params_file: str = "params.yaml",
+    request: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that ``fade run --json`` prints."""
+    """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that ``fade run --json`` prints.
+
+    request: ``marks``, tags of the version, and ``claim``, without which nothing is registered (see `flows.workoff`).
+    """
     settings = parse_params(params)
     shop = Workshop(settings, target, Path(runs), Path(root))
     clock = Clock()
@@ -58,7 +64,10 @@ def erase(
         with clock.stage("train"):
             code = code_state()  # once: somebody may commit while the run goes on
             origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
-            trained = train_task(shop, hood, origin, partial(open_ahead, shop.runs))
+            if settings.schedule.train_deployment:
+                trained = train_elsewhere(shop, hood, origin)
+            else:
+                trained = train_task(shop, hood, origin, partial(open_ahead, shop.runs))
         lineage = collect(
             settings,
             overrides=overrides,
@@ -88,7 +97,7 @@ def erase(
             summary = summarise(shop, judged, trained.sha256, pulled.md5, report.path)
             summary["warnings"] = [r["name"] for checks in (checked, mined) for r in checks.results if not r["success"]]
             summary["warnings"] += [f"{name}: a target, hence no neighbour" for name in hood.left_out]
-            registered = register(shop, settings, judged, lineage)
+            registered = register(shop, settings, judged, lineage, request or {})
     version = {"model_name": registered.name, "model_version": registered.version}
     report.name(version, clock.seconds)
     computing = {"pictures": shop.studio.seconds, "training": 0.0 if trained.reused else trained.run["seconds"], "judging": judged.seconds}
@@ -126,11 +135,17 @@ def unchanged(closed: Lineage) -> Lineage:
     return closed
 
 
-def register(shop: Workshop, settings: Params, judged: Judged, lineage: Lineage) -> Any:
-    """Register; when the registry is out of reach the adapter stays and the message says how to register it later."""
+def register(shop: Workshop, settings: Params, judged: Judged, lineage: Lineage, request: Mapping[str, Any]) -> Any:
+    """Register; when the registry is out of reach the adapter stays and the message says how to register it later.
+
+    Raises RequestError, and registers nothing, when the request that the run is for was taken over by another worker.
+    """
     progress.report("register", 0, 1, "MLflow")
     try:
-        return register_task(judged.numbers, settings, lineage.content, shop.folder, runs=shop.runs, root=shop.root)
+        if claim := request.get("claim"):
+            confirm(connect(shop.runs, timeout=settings.register_.timeout_seconds), Claim(**claim))
+        marks = request.get("marks")
+        return register_task(judged.numbers, settings, lineage.content, shop.folder, runs=shop.runs, root=shop.root, marks=marks)
     except RegistryError as error:
         if not error.action:
             error.action = f"the adapter is kept; register it later with `fade register {shop.folder}`."

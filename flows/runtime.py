@@ -22,6 +22,8 @@ from tasks.environment import quiet
 from tasks.tracking import redacted
 
 CONTACT_SECONDS = 20.0
+SERVING = "serving.json"
+"""In the runs folder: where the embedded server of a `fade serve` answers."""
 ROOM = 16 << 20
 """Bytes that the embedded server's database and a run's records need at least."""
 
@@ -87,11 +89,11 @@ def _interrupted(error: BaseException | None) -> bool:
 class Server:
     """The embedded server, a process of ours (``flows.server``)."""
 
-    def __init__(self, home: Path, timeout: float) -> None:
+    def __init__(self, home: Path, timeout: float, *, whole: bool = False) -> None:
         self._home, self._until, self._answered = home, time.monotonic() + timeout, False
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
             fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-            line = [sys.executable, "-m", "flows.server", str(fd), str(os.getpid())]
+            line = [sys.executable, "-m", "flows.server", str(fd), str(os.getpid()), *(["whole"] if whole else [])]
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
             self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[fd])
         atexit.register(self.stop)
@@ -131,10 +133,11 @@ class Server:
 _server: Server | None = None
 
 
-def serve() -> None:
+def serve(*, whole: bool = False) -> None:
     """Start the embedded server, unless it runs or the settings name another. Raises StorageError when its folder has no room.
 
-    Ours and not Prefect's own temporary server: that one would be imported into this process too, and starts only after that.
+    whole: with a scheduler's services, see `flows.server`. Ours and not Prefect's own temporary server: that one would be imported into
+    this process too, and starts only after that.
     """
     global _server
     from prefect.context import refresh_global_settings_context
@@ -147,9 +150,39 @@ def serve() -> None:
     make_folder(home)
     if free_bytes(home) < ROOM:
         raise disk_full(home, "prefect")
-    _server = Server(home, settings.server.ephemeral.startup_timeout_seconds)
+    _server = Server(home, settings.server.ephemeral.startup_timeout_seconds, whole=whole)
     os.environ["PREFECT_API_URL"] = _server.url
     refresh_global_settings_context()
+
+
+def await_server() -> None:
+    """Until the embedded server answers, where there is one. Raises OrchestrationError."""
+    if _server is not None:
+        _server.wait()
+
+
+def join(runs: Path) -> bool:
+    """Use the embedded server of the `fade serve` that works on this runs folder, if one does; False when none does."""
+    if "PREFECT_API_URL" in os.environ:
+        return True
+    from fade.job import read_json
+    from tasks.claims import gone
+
+    said = read_json(runs / SERVING)
+    if not isinstance(said, dict) or gone(said["worker"]) is not False:
+        return False
+    os.environ["PREFECT_API_URL"] = said["url"]
+    return True
+
+
+def announce(runs: Path) -> Path | None:
+    """Write down where the embedded server is, for `join`; None when the settings name another."""
+    if _server is None:
+        return None
+    from fade.job import write_json
+    from tasks.claims import identity
+
+    return write_json(runs / SERVING, {"url": _server.url, "worker": identity()})
 
 
 def reach() -> None:

@@ -1,6 +1,9 @@
 """The embedded Prefect server: uvicorn on a socket of 127.0.0.1 that is already listening; it ends when its starter is gone.
 
-    python -m flows.server FD STARTER
+    python -m flows.server FD STARTER [whole]
+
+"whole": with the services that a scheduler needs (crons, automations, slots of the dead given back), and leases on disk, which outlive
+the server; a single run does without and starts faster.
 
 The starter listens first and hands the socket down, so no port can be taken in between, and a client that is early waits in
 the queue instead of being refused.
@@ -36,12 +39,17 @@ def main(argv: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     listening, starter = socket.socket(fileno=int(argv[0])), int(argv[1])
     threading.Thread(target=end_with, args=(starter,), name="end-with-starter", daemon=True).start()
-    os.environ.setdefault("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "false")  # no flow here stores a block
+    whole = argv[2:] == ["whole"]
+    if whole:
+        os.environ.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
+        os.environ.setdefault("PREFECT_UI_ENABLED", "false")  # it would be unpacked into the installed package
+    else:
+        os.environ.setdefault("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "false")  # no flow here stores a block
     import uvicorn
     from prefect.server.api.server import create_app
 
     # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach it.
-    app = Guard(create_app(ephemeral=True, final=True))
+    app = Guard(create_app(ephemeral=not whole, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
     server.run(sockets=[listening])

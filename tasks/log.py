@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 SUFFIX = ".decisions"
 AUDITS = ".audits"
+REQUEST = ".request."
+"""Between prefix and id in the names of the models that hold what happened to a request."""
 CHAMPION, REVOKED = STATES[PROMOTE], STATES[REVOKE]
 _LOG = Log(SUFFIX, Decision, "What was decided, in order; written by `fade promote` and its like.")
 
 
 def is_chain(name: str) -> bool:
-    """True for a model that holds a chain about another one, and no versions that anybody loads."""
-    return name.endswith((SUFFIX, AUDITS))
+    """True for a model that holds a chain of decisions, audits or a request's turns, and no versions that anybody loads."""
+    return name.endswith((SUFFIX, AUDITS)) or REQUEST in name
 
 
 def standing(tracking: Tracking, name: str) -> Standing:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -29,6 +29,9 @@ from tasks.versions import ADAPTER, IDENTITY, PARTS, find_version, load_version,
 
 __all__ = ["Registered", "load_version", "register", "register_pending", "register_task"]
 
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
 PENDING = "pending_registration.json"
 DONE = "registration.json"
 EVIDENCE = ("report.html", "card.md", "lineage.json", "history.json", "evaluation.json", "pictures", "checks")
@@ -47,12 +50,21 @@ class Registered:
 
 
 def register(
-    result: Mapping[str, Any], params: Params, lineage: Mapping[str, Any], run_dir: Path, *, runs: Path, root: Path = Path(), name: str = ""
+    result: Mapping[str, Any],
+    params: Params,
+    lineage: Mapping[str, Any],
+    run_dir: Path,
+    *,
+    runs: Path,
+    root: Path = Path(),
+    name: str = "",
+    marks: Mapping[str, str] | None = None,
 ) -> Registered:
     """Record the run that lies in ``run_dir`` and register its adapter; the same adapter of the same run gives the same version.
 
     result: the evaluation's JSON. lineage: `Lineage.content`. runs: holds the embedded store (MLFLOW_TRACKING_URI wins).
-    root: the project's folder, which the data's paths start from. name: another registered model than that of the target.
+    root: the project's folder, which the data's paths start from. name: another registered model than that of the target. marks: further
+    tags of run and version (whose request it was); a version that was there before gets them, too.
     When the store does not answer or refuses, RegistryError is raised (RegistryUnreachableError: worth a retry), nothing in the
     folder is lost, and ``pending_registration.json`` beside the adapter lets `register_pending` do it later.
     """
@@ -65,9 +77,9 @@ def register(
         raise AdapterError(what, stage="register", action="run it again; a changed adapter is not registered.")
     try:
         tracking = connect(runs, timeout=params.register_.timeout_seconds)
-        done = _register(tracking, result, params, lineage, run_dir, tags, root, name)
+        done = _register(tracking, result, params, lineage, run_dir, tags, root, name, marks or {})
     except BaseException as error:  # Ctrl-C, too, must not cost the registration
-        _keep_pending(run_dir, result, params, lineage, (runs, root), name, error)
+        _keep_pending(run_dir, result, params, lineage, (runs, root), {"name": name, "marks": dict(marks or {})}, error)
         if isinstance(error, RegistryError | StorageError):
             error.action = f"{error.action} The adapter is kept; then `fade register {run_dir}`.".strip()
         raise
@@ -85,7 +97,7 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         result, values, lineage, old_runs = kept["result"], kept["params"], kept["lineage"], kept["runs"]
-        root, name = Path(kept["root"]), str(kept.get("name", ""))
+        root, more = Path(kept["root"]), {"name": str(kept.get("name", "")), "marks": kept.get("marks", {})}
     except FileNotFoundError:
         done = run_dir / DONE
         if done.is_file():
@@ -96,7 +108,7 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RegistryError(f"{path} cannot be read: {error}.", stage="register", action="run it again with `fade run`.") from error
-    return register(result, parse_params(values, str(path)), lineage, run_dir, runs=runs or Path(old_runs), root=root, name=name)
+    return register(result, parse_params(values, str(path)), lineage, run_dir, runs=runs or Path(old_runs), root=root, **more)
 
 
 def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
@@ -128,13 +140,15 @@ def _register(
     tags: dict[str, str],
     root: Path,
     name: str,
+    marks: Mapping[str, str],
 ) -> Registered:
     name = name or model_name(params.register_.model_prefix, tags["target"])
     existing = find_version(tracking, name, tags)
     _close_attempts(tracking, params.register_.experiment, tags, str(existing.run_id) if existing else None)
     if existing is not None:
+        mark(tracking, existing, marks)
         return Registered(name, str(existing.version), str(existing.run_id), f"models:/{name}/{existing.version}")
-    with open_run(tracking, params.register_.experiment, f"{tags['target']} {tags['run_key']}", tags) as run:
+    with open_run(tracking, params.register_.experiment, f"{tags['target']} {tags['run_key']}", {**tags, **marks}) as run:
         run.log_params(flat(params.recorded()))
         for entry in _history(run_dir):
             step = int(entry["step"])
@@ -149,8 +163,16 @@ def _register(
             signed = {name: run_dir / name for name in (ADAPTER, LINEAGE)}
             run.log_file(sign(signed, root / params.signing.private_key, run_dir / SIGNATURE))
         model_id, source = _log_adapter(run, run_dir / ADAPTER, _base_reference(params.data.base, root), params, lineage, tags)
-        version = _new_version(tracking, name, tags, run.run_id, model_id, source, _card(run_dir))
+        version = _new_version(tracking, name, {**tags, **marks}, run.run_id, model_id, source, _card(run_dir))
     return Registered(name, version, run.run_id, f"models:/{name}/{version}")
+
+
+def mark(tracking: Tracking, version: ModelVersion, marks: Mapping[str, str]) -> None:
+    """Give a version further tags."""
+    with faults(tracking.address):
+        for key, value in marks.items():
+            if version.tags.get(key) != value:
+                tracking.client.set_model_version_tag(version.name, version.version, key, value)
 
 
 def _close_attempts(tracking: Tracking, experiment: str, tags: Mapping[str, str], registered: str | None) -> None:
@@ -288,14 +310,14 @@ def _keep_pending(
     params: Params,
     lineage: Mapping[str, Any],
     folders: tuple[Path, Path],
-    name: str,
+    more: Mapping[str, Any],
     error: BaseException,
 ) -> None:
     kept = {
         "reason": str(error) or type(error).__name__,
         "runs": str(folders[0].absolute()),
         "root": str(folders[1].absolute()),
-        "name": name,
+        **more,
         "result": result,
         "params": params.model_dump(mode="json", by_alias=True),
         "lineage": lineage,

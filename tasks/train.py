@@ -120,7 +120,7 @@ def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None, mean
     CacheError when a finished adapter was changed, StorageError; checkpoints are kept in all cases.
     """
     follow = watch or (lambda done, total, text: progress.report(STAGE, done, total, text))
-    _make_room(job)
+    make_room(job)
     if finished := find_finished(job):
         follow(job.train.steps, job.train.steps, "trained before")
         return finished
@@ -232,7 +232,7 @@ def _ticker(job: Job, follow: Watcher) -> Callable[[], None]:
     return tick
 
 
-def _make_room(job: Job) -> None:
+def make_room(job: Job) -> None:
     """Put aside what another job left in the folder; nothing is deleted. Raises StorageError."""
     old = read_json(job.out / files.JOB)
     if not isinstance(old, dict):

@@ -15,6 +15,7 @@ from fade.config.run import (
     SamplerConfig,
     TrainConfig,
 )
+from fade.config.schedule import ScheduleConfig
 from fade.config.section import Section
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "PurifyConfig",
     "RegisterConfig",
     "SamplerConfig",
+    "ScheduleConfig",
     "Section",
     "SightConfig",
     "SigningConfig",

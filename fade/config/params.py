@@ -27,6 +27,7 @@ from fade.config.run import (
     SamplerConfig,
     TrainConfig,
 )
+from fade.config.schedule import ScheduleConfig
 from fade.config.section import Section
 from fade.errors import ConfigError
 
@@ -51,16 +52,17 @@ class Params(Section):
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     signing: SigningConfig = SigningConfig()
     audit: AuditConfig = AuditConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     pretrain: PretrainConfig = PretrainConfig()
 
     NO_PART_OF_A_RUN: ClassVar[frozenset[str]] = frozenset(
-        {"audit", "bench", "checks", "gate", "nudity", "pretrain", "purify", "register_", "signing", "styles"}
+        {"audit", "bench", "checks", "gate", "nudity", "pretrain", "purify", "register_", "schedule", "signing", "styles"}
     )
     """Sections that change nothing about what a run trains or judges: they are in no key. (``styles`` acts through what it sets.)"""
 
     def recorded(self) -> dict[str, Any]:
-        """What a run's record holds: neither the world's recipe nor the benchmark's plan nor gate nor keys, which lie elsewhere."""
-        return self.model_dump(mode="json", by_alias=True, exclude={"audit", "bench", "gate", "pretrain", "signing"})
+        """What a run's record holds: no recipe of the world, no benchmark's plan, gate, key or cron: they lie elsewhere."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"audit", "bench", "gate", "pretrain", "schedule", "signing"})
 
     def sha256(self) -> str:
         """Hash of what is recorded."""

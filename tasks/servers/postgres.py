@@ -56,7 +56,7 @@ class Postgres(Server):
         }
         return [_program("postgres"), "-D", str(self.data), "-p", str(self.port), *(f"--{key}={value}" for key, value in settings.items())]
 
-    def identity(self) -> dict[str, int]:
+    def identity(self) -> dict[str, Any]:
         return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}  # type: ignore[dict-item]
 
     def prepare(self) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -141,7 +142,7 @@ class Server:
         if self._keeper is not None:
             self._keeper.watch(self.process.pid)
 
-    def identity(self) -> dict[str, int]:
+    def identity(self) -> dict[str, Any]:
         """``user`` and ``group`` of the process, when they are not ours."""
         return {}
 

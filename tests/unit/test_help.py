@@ -55,6 +55,21 @@ def test_every_command_has_help_with_an_example(repo: Path, name: str) -> None:
     assert done.returncode == 0 and f"Example: fade {name}" in done.stdout, done.stdout + done.stderr
 
 
+def nested() -> list[list[str]]:
+    """Groups and their commands."""
+    from fade.cli import app
+
+    groups = [(group.name or "", group.typer_instance) for group in app.registered_groups if group.typer_instance]
+    named = [[name, one.name or one.callback.__name__] for name, group in groups for one in group.registered_commands if one.callback]
+    return [*([name] for name, _ in groups), *named]
+
+
+@pytest.mark.parametrize("words", nested(), ids=" ".join)
+def test_every_command_of_a_group_has_help_with_an_example(repo: Path, words: list[str]) -> None:
+    done = fade(repo, *words, "--help")
+    assert done.returncode == 0 and f"Example: fade {' '.join(words)}" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("args", [["no-such-command"], ["run", "--no-such-option"], ["generate"]], ids=" ".join)
 def test_bad_usage_exits_with_2_and_a_sentence(repo: Path, args: list[str]) -> None:
     done = fade(repo, *args)
