@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from prefect import flow
 from fade.claims import STAGE
 from fade.config import Params
 from fade.errors import OrchestrationError, RequestError
+from flows.audit import ALL, audit
 from flows.erase import erase
 from flows.reevaluate import reevaluate
 from flows.train import train
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 SHORTEST_LEASE = 60.0
 """Seconds; Prefect's own limit for a slot's lease."""
-AUDIT = "flows.audit"
 
 
 @flow(name="work-off", validate_parameters=False)
@@ -55,19 +53,13 @@ def reevaluate_champions(params_file: str = "params.yaml", runs: str = "runs", o
 
 @flow(name="audit-registry", validate_parameters=False)
 def audit_registry(params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The weekly audit of all evidence. The one place where flows/audit.py plugs in. Ends as failed when a version did not pass."""
-    if not has_audit():
-        raise OrchestrationError("there is no flows/audit.py.", stage="audit", action="install a version that has it.")
+    """The weekly audit of all evidence. Ends as failed when a version did not pass."""
     where = Where(Path(params_file), Path(runs), tuple(overrides))
-    found: list[dict[str, Any]] = import_module(AUDIT).audit("all", where.resolve(), where.runs, evidence_only=True)
+    found = audit(ALL, where.resolve(), where.runs, evidence_only=True, root=where.root)
     if bad := [f"{one['model']}/{one['version']}: {one['verdict']['said']}" for one in found if not one["good"]]:
         what = f"{len(bad)} of {len(found)} version(s) did not pass: {' | '.join(bad)}."
         raise RequestError(what, stage="audit", action="see the reports in the audit folder of the runs folder.")
     return [{"version": f"{one['model']}/{one['version']}", "verdict": one["verdict"]["said"], "report": one["report"]} for one in found]
-
-
-def has_audit() -> bool:
-    return importlib.util.find_spec(AUDIT) is not None
 
 
 @contextmanager
@@ -121,9 +113,8 @@ def deployments(where: Where, params: Params) -> list[RunnerDeployment]:
     jobs: list[tuple[Any, str, str]] = [
         (work_off_requests, "erase", schedule.erase_cron),
         (reevaluate_champions, "nightly", schedule.reevaluate_cron),
+        (audit_registry, "weekly", schedule.audit_cron),
     ]
-    if has_audit():
-        jobs.append((audit_registry, "weekly", schedule.audit_cron))
     arguments = {
         "params_file": str(where.params_file.resolve()),
         "runs": str(where.runs.resolve()),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.claims import CLAIM, SEEN, STAGE, Course, Event, replay
 from fade.errors import FadeError, RegistryError, RegistryUnreachableError, RequestError
-from tasks.log import REQUEST as MARK
+from tasks.log import REQUEST
 from tasks.tracking import Tracking, all_versions, ensure_model, faults
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _DESCRIPTION = "What happened to an erasure request, in order; written by `fade 
 
 def log_name(prefix: str, request: str) -> str:
     """``("fade", "panda-1")`` -> ``"fade.request.panda-1"``."""
-    return f"{prefix}{MARK}{request}"
+    return f"{prefix}{REQUEST}{request}"
 
 
 def course(tracking: Tracking, name: str) -> Course:

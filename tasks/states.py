@@ -13,9 +13,9 @@ from fade.claims import DONE, FAILED, Course, Event, replay
 from fade.config import Params
 from fade.ledger import Ledger, Request, Resolve
 from fade.promotion import criteria
-from tasks.claims import MARK, Claim, events, gone, log_name, report, see
+from tasks.claims import Claim, events, gone, log_name, report, see
 from tasks.lineage import read
-from tasks.log import REVOKED, standing
+from tasks.log import REQUEST, REVOKED, standing
 from tasks.tracking import Tracking, all_versions, open_run
 from tasks.versions import model_name
 
@@ -89,7 +89,7 @@ class Registry:
 
     def known(self) -> list[str]:
         """The ids of all requests that were ever seen."""
-        mark = f"{self.prefix}{MARK}"
+        mark = f"{self.prefix}{REQUEST}"
         return sorted(name.removeprefix(mark) for name in self.versions if name.startswith(mark))
 
     def version(self, label: str) -> ModelVersion | None:
