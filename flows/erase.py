@@ -46,7 +46,8 @@ def erase(
 ) -> dict[str, Any]:
     """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that ``fade run --json`` prints.
 
-    request: ``marks``, tags of the version, and ``claim``, without which nothing is registered (see `flows.workoff`).
+    request: ``about`` (id, reason, by: for the record and the card), ``marks``, tags of the version, and ``claim``, without which nothing is
+    registered (see `flows.workoff`).
     """
     settings = parse_params(params)
     shop = Workshop(settings, target, Path(runs), Path(root))
@@ -89,6 +90,8 @@ def erase(
             judged = evaluate_task(shop, hood, trained.adapter)
             checks = {"data": checked.results, "neighbourhood": mined.results}
             outcome = {key: judged.numbers[key] for key in ("metrics", "base_metrics")}
+            if request and request.get("about"):
+                lineage = Lineage({**lineage.content, "request": request["about"]})
             lineage = settle(lineage, before, inputs(shop), trained.sha256, **outcome, checks=checks)
             lineage.save(shop.folder / "lineage.json")
         with clock.stage("register"):

@@ -194,7 +194,7 @@ class Worker:
                     root=str(self.where.root),
                     overrides=[*self.where.overrides, *request.overrides()],
                     params_file=str(self.where.params_file),
-                    request={"marks": marks(request), "claim": asdict(claim)},
+                    request={"about": _about(request), "marks": marks(request), "claim": asdict(claim)},
                 )
                 version = find_version(self.tracking, f"{summary['model_name']}/{summary['model_version']}")
             label = f"{version.name}/{version.version}"
@@ -288,6 +288,11 @@ def _current(ledger: Ledger, wanted: str) -> Request | None:
     except LedgerError:
         return None
     return None if found.withdrawn else found
+
+
+def _about(request: Request) -> dict[str, str]:
+    """Why it is erased, for the version's record and its card."""
+    return {"id": request.id, "reason": request.reason, "by": request.requested_by}
 
 
 def _key(one: State) -> tuple[str, str]:
