@@ -46,8 +46,8 @@ def erase(
 ) -> dict[str, Any]:
     """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that ``fade run --json`` prints.
 
-    request: ``about`` (id, reason, by: for the record and the card), ``marks``, tags of the version, and ``claim``, without which nothing is
-    registered (see `flows.workoff`).
+    request: ``about`` (id, reason, by: for the record and the card), ``marks``, tags of the version, and ``claim``, without which nothing
+    is registered (see `flows.workoff`).
     """
     settings = parse_params(params)
     shop = Workshop(settings, target, Path(runs), Path(root))
