@@ -65,7 +65,7 @@ def test_a_run_with_all_servers_by_environment_alone(team: Team, ann: tuple[serv
     assert (tmp_path / "x.png").stat().st_size > 1000
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_colleague_on_another_path_reproduces_it(team: Team, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path) -> None:
     _, said = ann
     bob = servers.Colleague(tmp_path, team)
@@ -76,6 +76,11 @@ def test_a_colleague_on_another_path_reproduces_it(team: Team, ann: tuple[server
     same = ("adapter_sha256", "metrics", "data_md5", "base_sha256", "params_sha256", "model_name", "model_version")
     assert {key: mine[key] for key in same} == {key: said[key] for key in same}
     assert record["outputs"]["adapter_sha256"] == mine["adapter_sha256"] and str(bob.clone) != str(ann[0].clone)
+    audited = bob.fade("audit", f"{said['model_name']}/{said['model_version']}", "--by", "bob", "--json")
+    assert audited.returncode == 0, audited.stderr + audited.stdout
+    (found,) = json.loads(audited.stdout)
+    assert (found["verdict"]["name"], found["control"], found["number"]) == ("identical", "different", 1)
+    assert [one["by"] for one in json.loads(ann[0].fade("audits", str(said["model_name"]), "--json").stdout)] == ["bob"]
 
 
 @pytest.mark.timeout(300)

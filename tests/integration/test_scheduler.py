@@ -205,7 +205,7 @@ def deployed(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> dict
     """`prefect deploy --all` for a project folder that holds the code and a request that fails at once; name -> deployment."""
     home = project(tmp_path_factory.mktemp("deployed") / "team", entry("p1"))
     (home / "flows").symlink_to(REPO / "flows")  # a worker's project folder is a checkout
-    for pool in ("fade-cpu", "fade-gpu"):
+    for pool in ("cpu", "gpu"):
         made = prefect.run(str(BIN / "prefect"), "work-pool", "create", pool, "--type", "process")
         assert made.returncode == 0, made.stderr
     done = prefect.run(str(BIN / "prefect"), "--no-prompt", "deploy", "--all", FADE_HOME=str(home))
@@ -218,12 +218,12 @@ def deployed(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(prefect: Prefect, deployed: dict[str, Any]) -> None:
     assert {"work-off/erase", "re-evaluate/nightly", "audit-registry/weekly", "train/gpu"} <= set(deployed)
-    assert [deployed[name]["work_pool_name"] for name in ("work-off/erase", "train/gpu")] == ["fade-cpu", "fade-gpu"]
+    assert [deployed[name]["work_pool_name"] for name in ("work-off/erase", "train/gpu")] == ["cpu", "gpu"]
     erase, home = deployed["work-off/erase"], str(deployed["home"])
     assert erase["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": home}}]
     assert [one["schedule"]["cron"] for one in erase["schedules"]] == ["*/15 * * * *"]
     run = prefect.post(f"/deployments/{erase['id']}/create_flow_run")
-    worked = prefect.run(str(BIN / "prefect"), "worker", "start", "--pool", "fade-cpu", "--run-once", "--limit", "1", FADE_HOME=home)
+    worked = prefect.run(str(BIN / "prefect"), "worker", "start", "--pool", "cpu", "--run-once", "--limit", "1", FADE_HOME=home)
     assert worked.returncode == 0, worked.stderr
     ended = until(lambda: (one := prefect.flow_run(run["id"]))["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and one)
     assert ended["state_type"] == "FAILED" and "p1: pull: " in ended["state"]["message"], worked.stdout[-3000:] + worked.stderr[-3000:]
@@ -248,7 +248,7 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(prefect: Pr
     path = make_job(base, tmp_path / "out", steps=4, checkpoint_every=2, warmup=1).write()
     lost = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/nowhere")
     assert lost.returncode != 0 and "no deployment is called 'train/nowhere'" in lost.stderr, lost.stderr
-    line = [str(BIN / "prefect"), "worker", "start", "--pool", "fade-gpu", "--limit", "1"]
+    line = [str(BIN / "prefect"), "worker", "start", "--pool", "gpu", "--limit", "1"]
     log = tmp_path / "worker.log"
     with log.open("wb") as stream:
         worker = subprocess.Popen(line, cwd=tmp_path, env=prefect.env, stdout=stream, stderr=stream, start_new_session=True)
