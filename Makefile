@@ -24,7 +24,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 # The environment must not lend the tools someone else's packages or settings.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test failures team team-test unit lint format ui pretrain startup clean
+.PHONY: help setup run test long-test failures team team-test unit lint format ui pretrain startup clean
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ run: $(STAMP) ## the main job: erase a concept, show the evidence (ARGS="--targe
 
 test: $(STAMP) ## all tests (ARGS="-k mesh")
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
+
+long-test: $(STAMP) ## whole jobs of minutes each: releases, requests, the scheduler (not part of `make test`)
+	$(BIN)/python -m pytest tests -m long -n $(WORKERS) --dist loadscope $(ARGS)
 
 failures: $(STAMP) ## runs that are stopped, starved of disk, or fed with bad input (long; not part of `make test`)
 	$(BIN)/python -m pytest tests/e2e/test_failures.py -m failures $(ARGS)

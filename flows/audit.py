@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 ALL, CHAMPIONS = "all", "champions"
 SEED_STEP = 1
 """What the control adds to the training's seed."""
-CONTROL = ("evaluate.images_per_concept=1", "evaluate.rest_concepts=0", "evaluate.bootstrap=1")
+CONTROL = ("evaluate.images_per_concept=2", "evaluate.rest_concepts=1", "evaluate.bootstrap=50")
 """A control is known by its weights: nobody reads its metrics."""
 
 

@@ -20,6 +20,7 @@ from tasks.verify import verify
 from tasks.versions import load_version
 from tests.e2e.support import REPO, SMALL, environment, fade, small
 
+pytestmark = pytest.mark.long
 WHY = ["--override", "small numbers, a test"]
 METHODS = {"panda": "uce", "lemon": "fade", "tulip": "uce"}  # uce is in closed form; six steps of fade erase nothing
 ERASE = """

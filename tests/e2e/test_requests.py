@@ -14,7 +14,7 @@ import yaml
 from tests.e2e.support import REPO, Started, command, environment, fade, small
 from tests.requested import entry
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 NOTHING = dict.fromkeys(("erased", "neighbours_kept", "heldout_kept", "rest_kept", "erb"), 0)
 """Thresholds for six steps of training."""
 

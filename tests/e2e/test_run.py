@@ -56,6 +56,7 @@ def test_the_same_run_again_makes_nothing_twice(first: tuple[Path, dict[str, obj
     assert other["metrics"] == said["metrics"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_fresh_runs_folder_gives_the_same_bytes_and_another_seed_does_not(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
     runs, said = first
@@ -173,6 +174,7 @@ def test_a_dead_prefect_server_is_known_at_once(first: tuple[Path, dict[str, obj
     assert done.returncode == 1 and "127.0.0.1:9" in done.stderr and "PREFECT_API_URL" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_dead_mlflow_server_keeps_the_adapter_for_later(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
     runs, _ = first

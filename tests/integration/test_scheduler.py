@@ -27,7 +27,7 @@ from tests.requested import entry, project
 BIN = Path(sys.executable).parent
 CRON = f"0 {(time.gmtime().tm_hour + 12) % 24} * * *"
 """Not now."""
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 class Prefect:

@@ -171,6 +171,13 @@ def test_without_held_out_neighbours_or_history_the_page_still_stands() -> None:
     assert "metrics.A_heldout" not in page.numbers and "No checks were recorded" in page.text
 
 
+def test_without_unrelated_concepts_no_similarity_is_claimed() -> None:
+    result = samples.result(spatial_consistency={"mean": None, "lo": None, "hi": None, "n": 0, "role": "rest"})
+    result["metrics"] = {**result["metrics"], "A_rest": None}
+    page = Page(render(samples.report(result=result)))
+    assert "metrics.A_rest" not in page.numbers and "ssim" not in page.numbers
+
+
 def test_checks_name_their_rows_and_weigh_by_severity() -> None:
     rows = [{"row": f"r{i}", "value": None} for i in range(9)]
     stage = {
