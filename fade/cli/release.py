@@ -50,7 +50,7 @@ def release(
 @app.command(epilog='Example: fade rollback --reason "the lemon comes back in the shop"    or: fade rollback --to 2 --reason "as agreed"')
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; recorded for ever.")],
-    to: Annotated[str | None, typer.Option(help="The number of the release to go back to [the one before the current].")] = None,
+    to: Annotated[str | None, typer.Option(help="The number of the release to go back to (default: the one before the current).")] = None,
     by: By = "",
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
