@@ -37,7 +37,7 @@ def bench(
     targets: Annotated[str, typer.Option(help="Concepts, by comma.")] = "",
     seeds: Annotated[str, typer.Option(help="The training's seeds, by comma.")] = "",
     home: Annotated[Path, typer.Option(help="Where finished cells and tuned settings are kept.")] = Path("bench"),
-    out: Annotated[Path | None, typer.Option(help="Folder of the outputs [bench/record; RUNS/bench/report of a part].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the outputs (default: bench/record; of a part RUNS/bench/report).")] = None,
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),

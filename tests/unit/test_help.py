@@ -81,3 +81,16 @@ def test_a_style_and_a_concept_are_not_erased_in_one_run(repo: Path) -> None:
     done = fade(repo, "run", "--style", "noto", "--target", "panda")
     assert done.returncode == 2
     assert "--style and --target are both given" in done.stderr and "compose" in done.stderr
+
+
+def test_no_word_of_a_help_text_is_taken_for_markup() -> None:
+    """rich reads ``[the user]`` as a style and shows nothing of it."""
+    import typer
+
+    from fade.cli import app
+
+    todo = [typer.main.get_command(app)]
+    while todo:
+        command = todo.pop()
+        todo += getattr(command, "commands", {}).values()
+        assert [option.name for option in command.params if "[" in (getattr(option, "help", None) or "")] == [], command.name
