@@ -1,7 +1,8 @@
 """kill -9 at random moments of a run, and the same command again: does every one end with the same adapter, registered once?
 
 Each round starts in an empty runs folder, kills the command's process (and only that: what it started must end by itself) at a moment
-drawn uniformly over the whole run, waits for its family to go, and runs the same command again to its end.
+drawn uniformly over the whole run, waits for its family to go, and runs the same command again to its end. Rounds that ``--out`` holds
+already, of the same seed and adapter, are not done again: 50 may take several sittings.
 """
 
 from __future__ import annotations
@@ -130,8 +131,11 @@ def main() -> None:
         sys.exit(f"the undisturbed run failed: see {home / 'whole.log'}")
     seconds = time.monotonic() - began
     (sha256,) = outcome(home / "whole")["adapters"]
+    kept = earlier(args, sha256)
+    todo = [number for number in range(args.kills) if number not in kept]
     with ThreadPoolExecutor(args.jobs) as pool:
-        rows = list(pool.map(lambda number: one_round(number, args, sha256, seconds, home), range(args.kills)))
+        done = pool.map(lambda number: one_round(number, args, sha256, seconds, home), todo)
+        rows = [row for _, row in sorted({**kept, **{row["round"]: row for row in done}}.items())]
     good = sum(bool(row.get("good")) for row in rows)
     record = {
         "command": f"python bench/kills.py --kills {args.kills} --jobs {args.jobs} --seed {args.seed}",
@@ -141,6 +145,8 @@ def main() -> None:
         "orphans": sum(row.get("orphans", 0) for row in rows),
         "longest_wait": max(row.get("gone_after", 0.0) for row in rows),
         "whole_seconds": round(seconds, 1),
+        "seed": args.seed,
+        "adapter_sha256": sha256,
         "rounds": rows,
     }
     if args.out:
@@ -149,6 +155,16 @@ def main() -> None:
     if good == args.kills:
         shutil.rmtree(home)
     sys.exit(good != args.kills)
+
+
+def earlier(args: argparse.Namespace, sha256: str) -> dict[int, dict[str, Any]]:
+    """Rounds of the same seed that came to the same adapter in an earlier sitting."""
+    if not args.out or not args.out.is_file():
+        return {}
+    kept = json.loads(args.out.read_text())
+    if (kept["seed"], kept["adapter_sha256"]) != (args.seed, sha256):
+        return {}
+    return {row["round"]: row for row in kept["rounds"] if row.get("good")}
 
 
 def make(folder: Path) -> Path:
