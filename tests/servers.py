@@ -71,14 +71,16 @@ class Colleague:
     The servers' addresses and passwords are all that two of them have in common.
     """
 
-    def __init__(self, at: Path, team: Team) -> None:
+    def __init__(self, at: Path, team: Team, commit: str = "HEAD") -> None:
         self.clone, self.home, self.runs = at / "clone", at / "home", at / "runs"
         self.home.mkdir(parents=True)
         git = ["git", "-C", str(self.clone)]
         subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(REPO), str(self.clone)], check=True, timeout=300)
         # Without the embedded remote: the data must come from the team's. The tree counts as clean all the same.
         subprocess.run([*git, "sparse-checkout", "set", "--no-cone", "/*", "!/remote/"], check=True, timeout=60)
-        subprocess.run([*git, "checkout", "--quiet"], check=True, timeout=300)
+        subprocess.run([*git, "checkout", "--quiet", "--detach", commit], check=True, timeout=300)
+        told = subprocess.run([*git, "rev-parse", "HEAD"], check=True, timeout=60, capture_output=True, text=True)
+        self.commit = told.stdout.strip()
         self._team = team
 
     def fade(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:

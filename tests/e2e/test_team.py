@@ -26,6 +26,8 @@ from tests.e2e.support import REPO, Started, fade, small
 pytestmark = [pytest.mark.team, servers.needed]
 REMOTE = "data.remote=team"
 RUN = ("run", "--target", "panda", "--json", *small(REMOTE))
+TOLD = tuple(word for word in RUN if word != "--json")
+"""The same, and it says on stderr where it is."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_a_run_with_all_servers_by_environment_alone(team: Team, ann: tuple[serv
 @pytest.mark.timeout(1800)
 def test_a_colleague_on_another_path_reproduces_it(team: Team, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path) -> None:
     _, said = ann
-    bob = servers.Colleague(tmp_path, team)
+    bob = servers.Colleague(tmp_path, team, commit=ann[0].commit)
     record = json.loads(bob.fade("lineage", f"{said['model_name']}/{said['model_version']}", "--json").stdout)["lineage"]
     again = bob.fade(*RUN)
     assert again.returncode == 0, again.stderr
@@ -124,7 +126,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_evidence(
     shutil.copytree(calm_runs / "cache", runs / "cache")
     with servers.client(team):
         _forget(runs)
-    started = Started(*RUN, runs=runs, log=tmp_path / "log", env=team.environment)
+    started = Started(*TOLD, runs=runs, log=tmp_path / "log", env=team.environment)
     try:
         started.reach(stage, lambda: True)
         server = team.servers[name]
