@@ -2,12 +2,14 @@
 
 Each round starts in an empty runs folder, kills the command's process (and only that: what it started must end by itself) at a moment
 drawn uniformly over the whole run, waits for its family to go, and runs the same command again to its end. Rounds that ``--out`` holds
-already, of the same seed and adapter, are not done again: 50 may take several sittings.
+already, of the same seed and the same weights, are not done again: 50 may take several sittings. Within a sitting the adapters are compared
+by their bytes, whose header names the commit: commit nothing meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -131,7 +133,8 @@ def main() -> None:
         sys.exit(f"the undisturbed run failed: see {home / 'whole.log'}")
     seconds = time.monotonic() - began
     (sha256,) = outcome(home / "whole")["adapters"]
-    kept = earlier(args, sha256)
+    weights = weights_sha256(home / "whole")
+    kept = earlier(args, weights)
     todo = [number for number in range(args.kills) if number not in kept]
     with ThreadPoolExecutor(args.jobs) as pool:
         done = pool.map(lambda number: one_round(number, args, sha256, seconds, home), todo)
@@ -146,7 +149,7 @@ def main() -> None:
         "longest_wait": max(row.get("gone_after", 0.0) for row in rows),
         "whole_seconds": round(seconds, 1),
         "seed": args.seed,
-        "adapter_sha256": sha256,
+        "weights_sha256": weights,
         "rounds": rows,
     }
     if args.out:
@@ -157,12 +160,23 @@ def main() -> None:
     sys.exit(good != args.kills)
 
 
-def earlier(args: argparse.Namespace, sha256: str) -> dict[int, dict[str, Any]]:
-    """Rounds of the same seed that came to the same adapter in an earlier sitting."""
+def weights_sha256(runs: Path) -> str:
+    """Hash of a run's adapter without its header, which names the commit."""
+    from safetensors.numpy import load_file
+
+    (adapter,) = runs.glob("erase/*/*/adapter.safetensors")
+    digest = hashlib.sha256()
+    for name, value in sorted(load_file(adapter).items()):
+        digest.update(name.encode() + value.tobytes())
+    return digest.hexdigest()
+
+
+def earlier(args: argparse.Namespace, weights: str) -> dict[int, dict[str, Any]]:
+    """Rounds of the same seed that came to the same weights in an earlier sitting."""
     if not args.out or not args.out.is_file():
         return {}
     kept = json.loads(args.out.read_text())
-    if (kept["seed"], kept["adapter_sha256"]) != (args.seed, sha256):
+    if (kept["seed"], kept["weights_sha256"]) != (args.seed, weights):
         return {}
     return {row["round"]: row for row in kept["rounds"] if row.get("good")}
 
