@@ -40,9 +40,9 @@ from tasks import audits
 from tasks.checkout import checkout, has_commit
 from tasks.evidence import Evidence, gather
 from tasks.lineage import Traced
-from tasks.log import is_chain
+from tasks.log import champions, is_chain
 from tasks.rerun import Repeated, rerun
-from tasks.tracking import Tracking, all_versions, connect
+from tasks.tracking import Tracking, all_versions, connect, download
 from tasks.versions import ADAPTER, resolve
 
 if TYPE_CHECKING:
@@ -83,12 +83,7 @@ def versions(tracking: Tracking, wanted: str) -> list[ModelVersion]:
         return [resolve(tracking, wanted)]
     every = [one for one in all_versions(tracking) if not is_chain(str(one.name))]
     every.sort(key=lambda one: (one.name, int(one.version)))
-    if wanted == ALL:
-        return every
-    from tasks.log import standing
-
-    champions = {name: standing(tracking, name).champion for name in {str(one.name) for one in every}}
-    return [one for one in every if champions[str(one.name)] == str(one.version)]
+    return every if wanted == ALL else champions(tracking, every)
 
 
 @dataclass(frozen=True)
@@ -223,8 +218,6 @@ def _pictures(tracking: Tracking, traced: Traced | None, again: Repeated | None,
     """Before and after as it was registered, and as it came out again."""
     if again is None or traced is None:
         return
-    from tasks.tracking import download
-
     source = again.folder / "pictures" / "before-after.png"
     if source.is_file():
         shutil.copyfile(source, report / "again.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fade.errors import PromotionError
@@ -29,6 +30,12 @@ def standing(tracking: Tracking, name: str) -> Standing:
     """What was decided about the versions of ``name``. Raises PromotionError when the chain is broken."""
     counted, void = _LOG.read(tracking, name)
     return replay([*counted, *void])
+
+
+def champions(tracking: Tracking, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+    """Those of ``versions`` that are their model's champion, by the decisions, whatever an alias says. Raises PromotionError."""
+    decided = {name: standing(tracking, name).champion for name in dict.fromkeys(str(one.name) for one in versions)}
+    return [one for one in versions if decided[str(one.name)] == str(one.version)]
 
 
 def append(tracking: Tracking, about: ModelVersion, decision: Decision, after: Standing) -> Decision:

@@ -15,7 +15,8 @@ from fade.errors import FadeError
 from fade.promotion import criteria
 from fade.workshop import Workshop
 from tasks.lineage import Traced, read
-from tasks.log import SUFFIX, standing
+from tasks.log import SUFFIX
+from tasks.log import champions as those_of
 from tasks.states import REEVALUATED, STALE, Registry
 from tasks.tracking import Tracking, faults, open_run
 from tasks.versions import fetch
@@ -60,13 +61,9 @@ def inputs_then(version: ModelVersion, traced: Traced) -> Inputs:
 
 def champions(tracking: Tracking, prefix: str) -> list[ModelVersion]:
     """The champion of every concept, as the decisions say. Raises PromotionError for a broken chain, RegistryError."""
-    registry, out = Registry.look(tracking, prefix), []
-    for name in sorted(registry.versions):
-        if name.startswith(f"{prefix}-") and f"{name}{SUFFIX}" in registry.versions:
-            number = standing(tracking, name).champion
-            found = registry.version(f"{name}/{number}") if number else None
-            out += [found] if found is not None else []
-    return out
+    registry = Registry.look(tracking, prefix)
+    decided_on = [name for name in sorted(registry.versions) if name.startswith(f"{prefix}-") and f"{name}{SUFFIX}" in registry.versions]
+    return those_of(tracking, [version for name in decided_on for version in registry.versions[name]])
 
 
 def hold(tracking: Tracking, version: ModelVersion, params: Params, runs: Path, root: Path, now: Inputs) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,13 @@ from fade import progress
 from fade.concepts import TOGETHER, fill
 from fade.config import Params
 from fade.errors import AdapterError
+from fade.files import write_whole
 from fade.job import write_json
 from fade.lineage import Lineage
 from fade.manifest import sha256_of
 from fade.release import STAGE, Part, key, numbers_of, plan, release_name, worst
 from fade.workshop import Workshop
-from tasks.log import is_chain, standing
+from tasks.log import champions
 from tasks.tracking import Tracking, all_versions
 from tasks.verify import examine
 from tasks.versions import ADAPTER, fetch, model_name, resolve
@@ -66,13 +66,11 @@ def choose(tracking: Tracking, params: Params, runs: Path, public_key: str) -> C
 
 
 def _champions(tracking: Tracking, prefix: str) -> list[ModelVersion]:
-    models: dict[str, list[ModelVersion]] = {}
-    for version in all_versions(tracking):
+    def of_a_concept(version: ModelVersion) -> bool:
         target = version.tags.get("target", "")
-        if target and not is_chain(version.name) and version.name == model_name(prefix, target):  # not another prefix's
-            models.setdefault(str(version.name), []).append(version)
-    decided = {name: standing(tracking, name).champion for name in sorted(models)}
-    return [version for name, champion in decided.items() for version in models[name] if str(version.version) == champion]
+        return bool(target) and version.name == model_name(prefix, target)  # not a chain's, and not another prefix's
+
+    return champions(tracking, sorted(filter(of_a_concept, all_versions(tracking)), key=lambda version: str(version.name)))
 
 
 def _part(name: str, version: str, lineage: Lineage) -> Part:
@@ -116,10 +114,7 @@ def _sum(shop: Workshop, paths: Sequence[Path], out: Path) -> str:
 
     if len(paths) > 1:
         return compose(shop.base.unet, paths, out)
-    part = out.with_name(f".{out.name}.part")
-    shutil.copyfile(paths[0], part)
-    part.replace(out)
-    return sha256_of(out)
+    return sha256_of(write_whole(out, paths[0].read_bytes(), stage=STAGE))
 
 
 @dataclass(frozen=True)
