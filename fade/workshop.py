@@ -66,8 +66,10 @@ class Workshop:
     def base(self) -> Base:
         from fade.base import Base
         from fade.base.model import quiet_libraries
+        from fade.repeatable import hold_still
 
         quiet_libraries()
+        hold_still()
         return Base.load(self.local(self.params.data.base))
 
     @cached_property

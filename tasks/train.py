@@ -23,6 +23,7 @@ from fade.files import SCARCE, disk_full, free_bytes, storage_error, write_whole
 from fade.guard import PARENT
 from fade.job import Job, Subject, read_json, write_json
 from fade.manifest import sha256_of
+from fade.repeatable import FIXED, WORKSPACE
 from tasks.group import run_group
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def command(job: Job, path: Path, device: str) -> list[str]:
     ``accelerate launch --cpu --num_processes 2`` would silently start one process. Every choice is explicit and the config file is
     ours, because a user's default_config.yaml is read otherwise.
     """
-    n, trainer = job.train.processes, ["--module", "fade.training", str(path)]
+    n, trainer = job.train.processes, ["--module", "fade.trainer", str(path)]
     multi = ["--multi_gpu", "--gpu_ids", "all", "--main_process_port", "0"]
     if device == "cpu" and n > 1:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--max-restarts", "0"]
@@ -203,7 +204,7 @@ def environment(job: Job, device: str) -> dict[str, str]:
     home = str(Path(fade.__file__).resolve().parents[1])
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    extra = {"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    extra = {"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {WORKSPACE: FIXED}
     count = str(threads(job.train.processes))
     return {**inherited, **extra, "PYTHONPATH": path, "OMP_NUM_THREADS": count, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
 

@@ -28,6 +28,8 @@ class Metric:
     digits: int = 1
     main: bool = False
     """Whether the main table shows it."""
+    by_machine: bool = False
+    """Whether it is the machine's as much as the method's, so that cells of different devices do not mix."""
 
 
 METRICS = (
@@ -51,12 +53,23 @@ METRICS = (
     Metric("drift", "null drift", "numbers.null_drift", "lower", "", "squared change of the null prompt's prediction", 4, main=True),
 )
 COSTS = (
-    Metric("train_seconds", "training, s", "cost.train.seconds", "lower", "s", "the trainer alone, in this process"),
+    Metric("train_seconds", "training, s", "cost.train.seconds", "lower", "s", "the trainer alone, in this process", by_machine=True),
     Metric("unet_calls", "UNet calls", "cost.train.unet_calls", "lower", "", "while training, student and teacher", 0),
     Metric("unet_samples", "UNet samples", "cost.train.unet_samples", "lower", "", "latents in these calls", 0),
-    Metric("memory", "peak memory, MiB", "cost.train.peak_memory_mb", "lower", "MiB", "while training; see docs/benchmark.md", 0),
-    Metric("judge_seconds", "judging, s", "cost.judge.seconds", "lower", "s", "pictures of the erased model, and the judge"),
-    Metric("probe_seconds", "probing, s", "cost.probe.seconds", "lower", "s", "attacks and further measurements"),
+    Metric(
+        "memory",
+        "peak memory, MiB",
+        "cost.train.peak_memory_mb",
+        "lower",
+        "MiB",
+        "while training; see docs/benchmark.md",
+        0,
+        by_machine=True,
+    ),
+    Metric(
+        "judge_seconds", "judging, s", "cost.judge.seconds", "lower", "s", "pictures of the erased model, and the judge", by_machine=True
+    ),
+    Metric("probe_seconds", "probing, s", "cost.probe.seconds", "lower", "s", "attacks and further measurements", by_machine=True),
 )
 
 

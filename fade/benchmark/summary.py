@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,7 +37,9 @@ def summarise(
     """``benchmark.json``. found: the finished cells' records; failures: what the others said, where they were tried."""
     records = {cell: derived(record) for cell, record in found.items()}
     reference = parse_arm(bench.reference).label
-    values = {metric.name: _by_arm(plan, records, metric) for metric in (*METRICS, *COSTS)}
+    device = usual_device(records.values())
+    timed = {cell: record for cell, record in records.items() if record["made"].get("device") == device}
+    values = {m.name: _by_arm(plan, timed if m.by_machine else records, m) for m in (*METRICS, *COSTS)}
     present = [metric for metric in METRICS if any(values[metric.name].values())]
     costs = [metric for metric in COSTS if any(values[metric.name].values())]
     measured = [arm.label for arm in plan.arms if any(cell.arm == arm for cell in records)]
@@ -46,6 +49,8 @@ def summarise(
         "schema": 1,
         **asdict(origin),
         "code": {"commits": _distinct(made, "commit"), "torch": _distinct(made, "torch"), "device": _distinct(made, "device")},
+        "devices": dict(Counter(str(facts.get("device")) for facts in made).most_common()),
+        "timed_on": device,
         "plan": {"arms": [arm.label for arm in plan.arms], "targets": list(plan.targets), "seeds": list(plan.seeds)},
         "tuning": {"targets": list(bench.tuning), "methods": {name: tuned[name] for name in measured if name in tuned}},
         "cells": {
@@ -69,6 +74,12 @@ def summarise(
         "per_target": {metric.name: _per_target(values[metric.name]) for metric in present},
         "frontier": {"axes": list(AXES), "points": points, "efficient": efficient(points)},
     }
+
+
+def usual_device(records: Iterable[Mapping[str, Any]]) -> str | None:
+    """The device that most cells were made on (of equals the first by name): seconds and memory are of its cells alone. None without a cell."""
+    counted = Counter(str(record["made"].get("device")) for record in records)
+    return min(counted, key=lambda name: (-counted[name], name), default=None)
 
 
 def _by_arm(plan: Plan, records: Mapping[Cell, Mapping[str, Any]], metric: Metric) -> dict[str, Values]:

@@ -93,7 +93,10 @@ def cost_table(summary: Mapping[str, Any]) -> Table:
     """What a cell costs, means."""
     costs = summary["costs"]
     rows = [[label, *(number(_get(arm, m["name"], "mean"), m["digits"]) for m in costs)] for label, arm in summary["arms"].items()]
-    return Table("Cost", "Means a cell.", ["method", *(str(m["title"]) for m in costs)], rows)
+    devices = summary["devices"]
+    other = sum(devices.values()) - devices.get(summary["timed_on"], 0)
+    alone = f" Seconds and memory: of the {devices[summary['timed_on']]} cells made on {summary['timed_on']} alone." if other else ""
+    return Table("Cost", f"Means a cell.{alone}", ["method", *(str(m["title"]) for m in costs)], rows)
 
 
 def settings_table(summary: Mapping[str, Any]) -> Table:

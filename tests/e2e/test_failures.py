@@ -245,7 +245,7 @@ def test_a_signal_stops_a_run_and_all_that_it_started(stops: Stops, stage: str, 
     try:
         run.reach(stage, deep_in(stage, stops.runs))
         if stage == "train":
-            assert run.family_runs("fade.training")
+            assert run.family_runs("fade.trainer")
         # A terminal signals the whole group, a scheduler the process that it started.
         stop(run, number, group=number == signal.SIGINT)
     finally:

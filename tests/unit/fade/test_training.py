@@ -21,7 +21,8 @@ from fade.errors import BaseModelError, BusyError, DataError, DivergedError, Tra
 from fade.job import Job
 from fade.manifest import sha256_of
 from fade.mesh import Mesh, read_provenance
-from fade.training import main, train
+from fade.trainer import main
+from fade.training import train
 from tests.support import make_latents, make_tiny_base
 
 NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")

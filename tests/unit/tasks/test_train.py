@@ -46,7 +46,7 @@ def with_processes(job, n):
 def test_one_process_goes_through_accelerate_with_every_choice_explicit(job):
     argv = command(job, job.out / files.JOB, "cpu")
     assert argv[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
-    assert argv[-3:] == ["--module", "fade.training", str(job.out / files.JOB)]
+    assert argv[-3:] == ["--module", "fade.trainer", str(job.out / files.JOB)]
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
     write_json_config(job, "cpu")
@@ -61,7 +61,7 @@ def test_one_process_goes_through_accelerate_with_every_choice_explicit(job):
     )
     assert args.cpu
     assert args.num_cpu_threads_per_process == threads(1)
-    assert args.training_script == "fade.training"
+    assert args.training_script == "fade.trainer"
     assert args.config_file == str(job.out / CONFIG)
 
 

@@ -106,6 +106,20 @@ def test_missing_cells_are_named_with_why() -> None:
     assert got["arms"]["esd/x"]["spread"]["A_er"]["n"] == 9 and "diverged" in tables.markdown(got, "f.svg")
 
 
+def test_seconds_are_those_of_one_device_and_everything_else_of_all() -> None:
+    whole = plan(FADE, ESD)
+    cells = found(whole)
+    elsewhere = Cell(FADE, "tulip", 1)
+    cells[elsewhere] = cells[elsewhere] | {"made": cells[elsewhere]["made"] | {"device": "a GPU"}, "cost": {"train": {"seconds": 99.0}}}
+    got = summarise(whole, cells, BENCH, {}, ORIGIN, {})
+    spread = got["arms"]["fade/paper"]["spread"]
+    assert (got["timed_on"], got["devices"]) == ("x86_64", {"x86_64": len(whole) - 1, "a GPU": 1})
+    assert spread["train_seconds"]["n"] == spread["A_er"]["n"] - 1 and spread["train_seconds"]["mean"] == 2.0
+    assert f"of the {len(whole) - 1} cells made on x86_64 alone" in tables.markdown(got, "f.svg") and "a GPU (1 cells)" in render_benchmark(
+        got, []
+    )
+
+
 def test_nothing_measured_is_said_and_not_a_crash() -> None:
     got = summarise(plan(FADE), {}, BENCH, {}, ORIGIN, {})
     assert got["arms"] == {} and len(got["cells"]["missing"]) == 10
