@@ -77,7 +77,7 @@ def summarise(
 
 
 def usual_device(records: Iterable[Mapping[str, Any]]) -> str | None:
-    """The device that most cells were made on (of equals the first by name): seconds and memory are of its cells alone. None without a cell."""
+    """The device that most cells were made on, of equals the first by name; seconds and memory are of its cells alone. None without any."""
     counted = Counter(str(record["made"].get("device")) for record in records)
     return min(counted, key=lambda name: (-counted[name], name), default=None)
 

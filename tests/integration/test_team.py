@@ -25,6 +25,7 @@ from fade.lineage import Lineage
 from fade.manifest import sha256_of
 from flows import runtime
 from flows.team import ARTIFACTS, DATA, Team
+from tasks.claims import course, log_name
 from tasks.decisions import decide, history
 from tasks.lineage import trace
 from tasks.register import Registered, register
@@ -67,6 +68,38 @@ for version in versions:
         except BaseException as error:
             said = f"{type(error).__name__} {error}"
         (Path(folder) / version).write_text(said)
+        os._exit(0)
+    ids.append(child)
+for child in ids:
+    os.waitpid(child, 0)
+"""
+
+CLAIMS = """
+import json, os, sys, time
+from pathlib import Path
+import mlflow.store.tracking.rest_store
+from tasks import claims, tracking
+runs, folder, workers, *names = sys.argv[1:]
+folder, ids = Path(folder), []
+for number in range(int(workers)):
+    if (child := os.fork()) == 0:
+        said = {}
+        try:
+            store = tracking.connect(Path(runs))
+            for name in names:
+                before = claims.course(store, name)
+                meeting = folder / name
+                meeting.mkdir(exist_ok=True)
+                (meeting / str(number)).touch()
+                end = time.monotonic() + 120
+                while len(list(meeting.iterdir())) < int(workers):  # all have read the same chain
+                    assert time.monotonic() < end
+                    time.sleep(0.002)
+                claim = claims.take(store, name, before, {}, f"worker{number}")
+                said[name] = claim is not None and claims.report(store, claim, "done", {"version": number})
+        except BaseException as error:
+            said = {"error": f"{type(error).__name__} {error}"}
+        (folder / f"{number}.json").write_text(json.dumps(said))
         os._exit(0)
     ids.append(child)
 for child in ids:
@@ -153,6 +186,20 @@ def test_of_processes_that_promote_at_once_exactly_one_wins(registered: list[tup
     assert found.champion == won[0] and (len(found.decisions), len(found.void)) == (1, COUNT - 1)
     aliases = connect(runs).client.get_registered_model(name).aliases
     assert {alias: str(number) for alias, number in aliases.items()} == {"champion": won[0]}
+
+
+def test_of_workers_that_claim_the_same_requests_at_once_each_request_has_exactly_one(team: Team, runs: Path, tmp_path: Path) -> None:
+    names = [log_name("fade", f"panda-{i}") for i in range(5)]
+    line = [sys.executable, "-c", CLAIMS, str(runs), str(tmp_path), str(COUNT), *names]
+    done = subprocess.run(line, cwd=REPO, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    said = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(COUNT)]
+    won = {name: [number for number, one in enumerate(said) if one.get(name)] for name in names}
+    assert all(len(workers) == 1 for workers in won.values()), said
+    for name, (worker,) in won.items():
+        found = course(connect(runs), name)
+        assert [(turn.kind, turn.by) for turn in found.turns] == [("claim", f"worker{worker}"), ("done", f"worker{worker}")]
+        assert len(found.void) == COUNT - 1 and {event.kind for event in found.void} == {"claim"}
 
 
 def test_a_registration_that_was_cut_off_is_not_counted_twice(

@@ -103,6 +103,17 @@ def test_killed_and_resumed_gives_the_adapter_of_an_uninterrupted_run(base, tmp_
     same_in_plain_diffusers(base, resumed.adapter)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_on_a_gpu_the_same_job_gives_the_same_bytes_and_another_seed_does_not(base, tmp_path, precision):
+    first, again, control = (
+        run_job(make_job(base, tmp_path / name, precision=precision, seed=seed), device="cuda")
+        for name, seed in (("first", 0), ("again", 0), ("control", 1))
+    )
+    assert first.adapter.read_bytes() == again.adapter.read_bytes()
+    assert first.adapter.read_bytes() != control.adapter.read_bytes()
+
+
 def same_in_plain_diffusers(base, adapter):
     """``load_lora_weights`` of a plain pipeline gives the UNet that Mesh.load gives, alpha != rank included."""
     from diffusers import StableDiffusionPipeline

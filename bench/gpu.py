@@ -1,0 +1,112 @@
+"""Does training repeat itself on this machine's GPU? The same jobs twice, once killed in the middle, and a control of another seed.
+
+    python bench/gpu.py --target panda --out bench/results/gpu.json
+
+Weights are compared without the adapter's header; each training is a process of its own, as in the pipeline. ``--device cpu`` tries the
+script where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import signal
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from safetensors.numpy import load_file
+
+from fade.errors import TrainingError
+from fade.job import Job
+from fade.settings import resolve
+from fade.workshop import Workshop
+from tasks.mine import mine
+from tasks.train import Trained, run_job, write_job
+
+OURS = ("method.name=nullspace", "method.variant=hinge")
+BF16, FP32 = "train.precision=bf16", "train.precision=fp32"
+KILLED = "fade/paper, bf16, killed and resumed"
+TRAININGS: dict[str, tuple[str, ...]] = {
+    "fade/paper, bf16": (BF16,),
+    "fade/paper, bf16, again": (BF16,),
+    KILLED: (BF16,),
+    "fade/paper, bf16, seed 1": (BF16, "train.seed=1"),
+    "fade/paper, fp32": (FP32,),
+    "fade/paper, fp32, again": (FP32,),
+    "nullspace/hinge, bf16": (*OURS, BF16),
+    "nullspace/hinge, bf16, again": (*OURS, BF16),
+}
+FACTS = ("precision", "device", "torch", "peak_memory_mb", "seconds", "resumed_at")
+
+
+def killed_midway(job: Job, device: str) -> Trained:
+    """Train, with everything that trains killed once a checkpoint is there, and again to the end."""
+    seen = False
+
+    def watch(done: int, total: int, text: str) -> None:
+        nonlocal seen
+        if done > job.train.checkpoint_every and not seen:
+            seen = True
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    process.send_signal(signal.SIGKILL)
+
+    with suppress(TrainingError):
+        run_job(job, device=device, watch=watch)
+    if not seen:
+        raise SystemExit("the training ended before it could be killed.")
+    return run_job(job, device=device)
+
+
+def weights_sha256(adapter: Path) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(load_file(adapter).items()):
+        digest.update(name.encode() + value.tobytes())
+    return digest.hexdigest()
+
+
+def verdict(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
+    """What must hold, and whether it does."""
+    weights = {label: row["weights_sha256"] for label, row in found.items()}
+    return {
+        "again the same": all(weights[label] == weights[f"{label}, again"] for label in weights if f"{label}, again" in weights),
+        "killed and resumed the same": weights[KILLED] == weights["fade/paper, bf16"] and found[KILLED]["resumed_at"] > 0,
+        "another seed another": weights["fade/paper, bf16, seed 1"] != weights["fade/paper, bf16"],
+        "another precision another": weights["fade/paper, fp32"] != weights["fade/paper, bf16"],
+    }
+
+
+def main() -> None:
+    """Train them all, say what held."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", default="panda")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="fade-gpu-") as home:
+        first = Workshop(resolve(overrides=asked.overrides), asked.target, Path(home) / "mined")
+        hood = mine(first)
+        for number, (label, overrides) in enumerate(TRAININGS.items()):
+            shop = first.beside(resolve(overrides=[*asked.overrides, *overrides]), asked.target)
+            shop.runs = Path(home) / str(number)
+            job = write_job(shop, hood, {})
+            trained = killed_midway(job, asked.device) if label == KILLED else run_job(job, device=asked.device)
+            found[label] = {"weights_sha256": weights_sha256(trained.adapter), **{fact: trained.run[fact] for fact in FACTS}}
+            print(f"{label:40} {found[label]['weights_sha256'][:12]}  {found[label]['seconds']:6.1f} s", flush=True)
+    held = verdict(found)
+    print("\n".join(f"{what}: {'yes' if ok else 'NO'}" for what, ok in held.items()))
+    if asked.out:
+        command = f"python bench/gpu.py --target {asked.target} --device {asked.device}"
+        record = {"command": command, "held": held, "trainings": found}
+        asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    raise SystemExit(not all(held.values()))
+
+
+if __name__ == "__main__":
+    main()
