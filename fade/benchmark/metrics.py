@@ -50,7 +50,7 @@ METRICS = (
         for name in ("inversion", "tokens", "noised", "revival")
     ),
     Metric("ERR", "ERR", "err.ERR", "higher", "", "harmonic mean of forget, retain, adjacent, indirect, adversarial", 3, main=True),
-    Metric("drift", "null drift", "numbers.null_drift", "lower", "", "squared change of the null prompt's prediction", 4, main=True),
+    Metric("drift", "null drift", "numbers.null_drift", "lower", "", "squared change of the null prompt's prediction", 5, main=True),
 )
 COSTS = (
     Metric("train_seconds", "training, s", "cost.train.seconds", "lower", "s", "the trainer alone, in this process", by_machine=True),
