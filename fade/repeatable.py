@@ -25,6 +25,7 @@ def hold_still() -> bool:
         return False
     os.environ.setdefault(WORKSPACE, FIXED)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs of others' kernels, and costs a launch for every tensor
+    # Filling new memory finds bugs of others, at the price of a kernel for every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     return True
