@@ -71,7 +71,7 @@ def nullspace(found: dict[str, Any]) -> list[str]:
     return [
         (
             "The reported targets that are not among the benchmark's ([benchmark](benchmark.md) has the others), by the method that is "
-            "ours, its own settings, seed 0; two runs shared the 2 cores, so the seconds are about twice those above."
+            "ours, its own settings, seed 0; most of the runs shared the 2 cores with another, so the seconds say little."
         ),
         "",
         *outcomes(found["rows"]),
