@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import importlib
 import os
 import socket
@@ -13,8 +14,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fade.errors import FadeError, OrchestrationError
 from fade.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
@@ -91,6 +93,7 @@ class Server:
 
     def __init__(self, home: Path, timeout: float, *, whole: bool = False) -> None:
         self._home, self._until, self._answered = home, time.monotonic() + timeout, False
+        self._making = _make_alone(home, self._until)
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
             fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
             line = [sys.executable, "-m", "flows.server", str(fd), str(os.getpid()), *(["whole"] if whole else [])]
@@ -111,6 +114,11 @@ class Server:
                 raise self._failed("no answer in time")
             with contextlib.suppress(httpx.HTTPError):
                 self._answered = httpx.get(f"{self.url}/health", timeout=1.0, trust_env=False).status_code == 200
+        if self._making is not None:
+            with contextlib.suppress(OSError):  # a full disk: the next server makes sure again
+                _stamp(self._home).touch()
+            self._making.close()
+            self._making = None
 
     def _failed(self, why: str) -> FadeError:
         if free_bytes(self._home) < SCARCE:
@@ -127,7 +135,38 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._log.close()
+        if self._making is not None:
+            self._making.close()
+            self._making = None
         atexit.unregister(self.stop)
+
+
+def _stamp(home: Path) -> Path:
+    """Says that this version's database was whole once."""
+    return home / f"made-{version('prefect')}"
+
+
+def _make_alone(home: Path, until: float) -> IO[str] | None:
+    """The lock under which the database is made, held until the server answers; None when it is made already.
+
+    Of two servers that make it at once one ends with an error. A lock that is not free in time is not waited for any longer.
+    """
+    if _stamp(home).exists():
+        return None
+    try:
+        lock = (home / "making.lock").open("w", encoding="ascii")
+    except OSError:
+        return None  # the server will say what is wrong with its folder
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.1)
+    if _stamp(home).exists():
+        lock.close()
+        return None
+    return lock
 
 
 _server: Server | None = None
