@@ -1,6 +1,6 @@
 """The same cells of the benchmark measured on two devices, side by side: how far may a record mix them?
 
-fade bench --home bench/again --methods "..." --targets "..." --seeds 0        # on the other device; needs bench/tuned.yaml there
+fade bench --home bench/again --methods "..." --targets "..." --seeds 0    # on the other device; needs a copy of bench/tuned.yaml
 python bench/devices.py --other bench/again --out bench/results/devices.json
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fade.benchmark.metrics import value_of
 from fade.benchmark.record import read_record
+from fade.benchmark.tables import number
 
 NUMBERS = {
     "A_er": "numbers.metrics.A_er",
@@ -26,21 +27,14 @@ NUMBERS = {
 DIGITS = {"ERR": 3}
 
 
-def number(record: Mapping[str, Any], path: str) -> float:
-    found: Any = record
-    for part in path.split("."):
-        found = found[part]
-    return float(found)
-
-
 def pairs(ours: Path, other: Path) -> list[dict[str, Any]]:
-    """One row a cell that both folders hold under the same key, differences being other minus ours."""
+    """One row a cell that both folders hold under the same key: each number as ours and as the other's."""
     rows = []
     for path in sorted((other / "cells").glob("*/*.json")):
         here, there = read_record(ours / "cells" / path.relative_to(other / "cells")), read_record(path)
         if here is None or there is None:
             continue
-        values = {name: [number(record, where) for record in (here, there)] for name, where in NUMBERS.items()}
+        values = {name: [value_of(record, where) for record in (here, there)] for name, where in NUMBERS.items()}
         devices = [record["made"]["device"] for record in (here, there)]
         rows.append({"arm": here["inputs"]["arm"], "target": here["inputs"]["target"], "devices": devices, "numbers": values})
     return rows
@@ -52,7 +46,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         cells = []
         for name, values in row["numbers"].items():
-            shown = [f"{value:.{DIGITS.get(name, 1)}f}" for value in values]
+            shown = [number(value, DIGITS.get(name, 1)) for value in values]
             cells.append(shown[0] if shown[0] == shown[1] else f"**{shown[0]} / {shown[1]}**")
         out.append(f"| `{row['arm']}` | {row['target']} | " + " | ".join(cells) + " |")
     return out

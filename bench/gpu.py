@@ -9,7 +9,6 @@ script where there is no GPU.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import signal
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from safetensors.numpy import load_file
+from kills import weights_sha256
 
 from fade.errors import TrainingError
 from fade.job import Job
@@ -60,13 +59,6 @@ def killed_midway(job: Job, device: str) -> Trained:
     if not seen:
         raise SystemExit("the training ended before it could be killed.")
     return run_job(job, device=device)
-
-
-def weights_sha256(adapter: Path) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(load_file(adapter).items()):
-        digest.update(name.encode() + value.tobytes())
-    return digest.hexdigest()
 
 
 def verdict(found: dict[str, dict[str, Any]]) -> dict[str, bool]:

@@ -133,7 +133,8 @@ def main() -> None:
         sys.exit(f"the undisturbed run failed: see {home / 'whole.log'}")
     seconds = time.monotonic() - began
     (sha256,) = outcome(home / "whole")["adapters"]
-    weights = weights_sha256(home / "whole")
+    (adapter,) = (home / "whole").glob("erase/*/*/adapter.safetensors")
+    weights = weights_sha256(adapter)
     kept = earlier(args, weights)
     todo = [number for number in range(args.kills) if number not in kept]
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -160,11 +161,10 @@ def main() -> None:
     sys.exit(good != args.kills)
 
 
-def weights_sha256(runs: Path) -> str:
-    """Hash of a run's adapter without its header, which names the commit."""
+def weights_sha256(adapter: Path) -> str:
+    """Hash of an adapter without its header, which names the commit."""
     from safetensors.numpy import load_file
 
-    (adapter,) = runs.glob("erase/*/*/adapter.safetensors")
     digest = hashlib.sha256()
     for name, value in sorted(load_file(adapter).items()):
         digest.update(name.encode() + value.tobytes())

@@ -117,8 +117,7 @@ class Server:
         if self._making is not None:
             with contextlib.suppress(OSError):  # a full disk: the next server makes sure again
                 _stamp(self._home).touch()
-            self._making.close()
-            self._making = None
+            self._let_go()
 
     def _failed(self, why: str) -> FadeError:
         if free_bytes(self._home) < SCARCE:
@@ -135,10 +134,14 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._log.close()
+        self._let_go()
+        atexit.unregister(self.stop)
+
+    def _let_go(self) -> None:
+        """Of the lock, if it is held: the next server may start."""
         if self._making is not None:
             self._making.close()
             self._making = None
-        atexit.unregister(self.stop)
 
 
 def _stamp(home: Path) -> Path:

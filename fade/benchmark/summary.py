@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,8 +37,9 @@ def summarise(
     """``benchmark.json``. found: the finished cells' records; failures: what the others said, where they were tried."""
     records = {cell: derived(record) for cell, record in found.items()}
     reference = parse_arm(bench.reference).label
-    device = usual_device(records.values())
-    timed = {cell: record for cell, record in records.items() if record["made"].get("device") == device}
+    devices = Counter(str(record["made"].get("device")) for record in found.values())
+    usual = min(devices, key=lambda name: (-devices[name], name), default=None)  # of equals the first by name
+    timed = {cell: record for cell, record in records.items() if str(record["made"].get("device")) == usual}
     values = {m.name: _by_arm(plan, timed if m.by_machine else records, m) for m in (*METRICS, *COSTS)}
     present = [metric for metric in METRICS if any(values[metric.name].values())]
     costs = [metric for metric in COSTS if any(values[metric.name].values())]
@@ -49,8 +50,8 @@ def summarise(
         "schema": 1,
         **asdict(origin),
         "code": {"commits": _distinct(made, "commit"), "torch": _distinct(made, "torch"), "device": _distinct(made, "device")},
-        "devices": dict(Counter(str(facts.get("device")) for facts in made).most_common()),
-        "timed_on": device,
+        "devices": dict(devices.most_common()),
+        "timed_on": usual,
         "plan": {"arms": [arm.label for arm in plan.arms], "targets": list(plan.targets), "seeds": list(plan.seeds)},
         "tuning": {"targets": list(bench.tuning), "methods": {name: tuned[name] for name in measured if name in tuned}},
         "cells": {
@@ -74,12 +75,6 @@ def summarise(
         "per_target": {metric.name: _per_target(values[metric.name]) for metric in present},
         "frontier": {"axes": list(AXES), "points": points, "efficient": efficient(points)},
     }
-
-
-def usual_device(records: Iterable[Mapping[str, Any]]) -> str | None:
-    """The device that most cells were made on, of equals the first by name; seconds and memory are of its cells alone. None without any."""
-    counted = Counter(str(record["made"].get("device")) for record in records)
-    return min(counted, key=lambda name: (-counted[name], name), default=None)
 
 
 def _by_arm(plan: Plan, records: Mapping[Cell, Mapping[str, Any]], metric: Metric) -> dict[str, Values]:
