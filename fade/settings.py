@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fade.concepts import Vocabulary
 from fade.config import Params, load_params
 from fade.errors import ConfigError
-from fade.methods import get_method, variants_of
+from fade.methods import Method, get_method, variants_of
 
 
 def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
-    """The parameters under the chosen method's own settings; an override of the same key wins.
+    """The parameters under the chosen method's own settings, those under params.yaml's ``settings`` for it, those under ``overrides``.
 
     Raises ConfigError, and UnknownNameError for a method or variant that is not registered.
     """
     params = load_params(path, overrides)
     method = get_method(params.method.name, params.method.variant)
-    if method.settings:
-        params = load_params(path, [*method.settings, *overrides])
+    own = [*method.settings, *_settings_for(method, params.settings)]
+    if own:
+        params = load_params(path, [*own, *overrides])
     label = f"{method.name}/{method.variant}"
     if params.data.erase == "styles" and params.evaluate.indirect_images:
         action = "set evaluate.indirect_images to 0."
@@ -31,6 +33,43 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
         what = f"method.replacement is set, but {label} has no alternative to map to."
         raise ConfigError(what, stage="config", action="leave it empty, or use --method surgical.")
     return params
+
+
+def _settings_for(method: Method, settings: Mapping[str, Sequence[str]]) -> list[str]:
+    """What params.yaml's ``settings`` hold for a method, by its name, then by its variant.
+
+    Raises UnknownNameError for a name that is no method's, ConfigError for a key that a method has no say in.
+    """
+    for named, items in settings.items():
+        name, slash, variant = named.partition("/")
+        get_method(name, variant if slash else variants_of(name)[0])
+        for item in items:
+            section, _, key = item.partition("=")[0].strip().partition(".")
+            if section not in ("mesh", "train", "method") or key in ("name", "variant"):
+                action = "keep to mesh, train, and method without its name and variant."
+                raise ConfigError(f"settings.{named}: {item!r} is no setting of a method.", stage="config", action=action)
+    return [item for named in (method.name, f"{method.name}/{method.variant}") for item in settings.get(named, ())]
+
+
+def unheard(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> list[str]:
+    """What params.yaml says otherwise than shipped, and the chosen method's own settings outdo: a sentence each."""
+    there, used = load_params(path), resolve(path, overrides)
+    said, shipped, heard = _flat(there), _flat(Params()), _flat(used)
+    method = get_method(used.method.name, used.method.variant)
+    asked = {item.partition("=")[0].strip() for item in (*_settings_for(method, there.settings), *overrides)}
+    own = [key for key in (item.partition("=")[0] for item in method.settings) if key not in asked]
+    return [
+        f"{path}: {key} = {said[key]} is not heard: {method.name}/{method.variant} has its own, {heard[key]}. "
+        f"Next: write {key}={said[key]} under settings: {method.name}."
+        for key in own
+        if said[key] not in (shipped[key], heard[key])
+    ]
+
+
+def _flat(params: Params) -> dict[str, Any]:
+    """Values of ``mesh``, ``train`` and ``method`` by their dotted names."""
+    sections = params.model_dump(mode="json", include={"mesh", "train", "method"})
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
 
 
 def check_target(params: Params, target: str, vocabulary: Vocabulary) -> None:

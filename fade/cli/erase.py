@@ -10,7 +10,7 @@ import typer
 
 from fade.cli.app import app
 from fade.cli.options import Json, ParamsFile, Runs, Set, Target, Targets, Verbose, prepared, resolved, workshop
-from fade.cli.screen import bars, show_metrics
+from fade.cli.screen import bars, escape, say, show_metrics
 
 
 @app.command(epilog='Example: fade run --target "panda" --target "lemon" --set train.steps=200')
@@ -31,8 +31,11 @@ def run(
     named = {"method__replacement": replacement, "method__anchors": anchors, "train__seed": seed}
     settings, asked = resolved(params, set_, method=method, style=_styled(style, target), **named)
     prepared(settings, runs_dir, params.parent, verbose)
+    from fade.settings import unheard
     from flows import runtime
 
+    for sentence in unheard(params, asked):
+        say(f"[yellow]{escape(sentence)}[/]")
     runtime.start_ahead()
     from flows.erase import erase
 

@@ -42,6 +42,9 @@ class Params(Section):
     mesh: MeshConfig = MeshConfig()
     method: MethodConfig = MethodConfig()
     train: TrainConfig = TrainConfig()
+    settings: dict[str, tuple[str, ...]] = Field(default={})
+    """What a method sets in place of the sections above, under NAME or NAME/VARIANT: as with ``--set``, which wins. It wins over the
+    settings that the method brings itself (`fade methods`), and those over the sections above."""
     evaluate: EvaluateConfig = EvaluateConfig()
     attack: AttackConfig = AttackConfig()
     bench: BenchConfig = BenchConfig()
@@ -56,13 +59,19 @@ class Params(Section):
     pretrain: PretrainConfig = PretrainConfig()
 
     NO_PART_OF_A_RUN: ClassVar[frozenset[str]] = frozenset(
-        {"audit", "bench", "checks", "gate", "nudity", "pretrain", "purify", "register_", "schedule", "signing", "styles"}
+        {"audit", "bench", "checks", "gate", "nudity", "pretrain", "purify", "register_", "schedule", "settings", "signing", "styles"}
     )
-    """Sections that change nothing about what a run trains or judges: they are in no key. (``styles`` acts through what it sets.)"""
+    """Sections that change nothing about what a run trains or judges: they are in no key. (``settings`` and ``styles`` act through
+    what they set.)"""
 
     def recorded(self) -> dict[str, Any]:
-        """What a run's record holds: no recipe of the world, no benchmark's plan, gate, key or cron: they lie elsewhere."""
-        return self.model_dump(mode="json", by_alias=True, exclude={"audit", "bench", "gate", "pretrain", "schedule", "signing"})
+        """What a run's record holds: no recipe of the world, no benchmark's plan, gate, key or cron: they lie elsewhere.
+
+        What ``settings`` sets is in the values.
+        """
+        return self.model_dump(
+            mode="json", by_alias=True, exclude={"audit", "bench", "gate", "pretrain", "schedule", "settings", "signing"}
+        )
 
     def sha256(self) -> str:
         """Hash of what is recorded."""

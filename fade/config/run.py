@@ -101,10 +101,10 @@ class MeshConfig(Section):
 class MethodConfig(Section):
     """The erasing objective and its weights."""
 
-    name: str = "fade"
+    name: str = "nullspace"
     """A registered method, see `fade methods`."""
-    variant: str = "paper"
-    """paper: science.md 1.3. release: 1.4, the authors' recipe, for comparison."""
+    variant: str = "hinge"
+    """One of the method's; of fade: paper is science.md 1.3, release 1.4, the authors' recipe."""
     erase_weight: Weight = 4.0
     """lam_er."""
     adjacency_weight: Weight = 50.0

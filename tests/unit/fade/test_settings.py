@@ -8,7 +8,7 @@ import pytest
 
 from fade.concepts import Concept, Vocabulary
 from fade.errors import ConfigError, UnknownNameError
-from fade.settings import check_target, method_overrides, resolve
+from fade.settings import check_target, method_overrides, resolve, unheard
 from fade.workshop import Workshop
 from tests.datasets import make_dataset
 
@@ -30,6 +30,57 @@ def test_a_bare_name_means_the_first_variant_and_brings_its_settings():
 
 def test_the_users_own_setting_wins():
     assert asked("esd", "mesh.targets=[attn2.to_v]").mesh.targets == ("attn2.to_v",)
+
+
+def file_with(tmp_path: Path, text: str) -> Path:
+    """A params.yaml of a few lines: what it leaves out is as shipped."""
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_default_is_ours_with_its_own_settings():
+    params = resolve(PARAMS)
+    assert (params.method.name, params.method.variant) == ("nullspace", "hinge")
+    assert params == asked("nullspace") and params.mesh.targets == ("attn2.to_k", "attn2.to_v") and params.train.steps == 100
+    assert asked("fade").train.steps == 250
+
+
+def test_the_files_settings_come_between_the_methods_and_the_users(tmp_path: Path):
+    path = file_with(tmp_path, "settings: {nullspace: [train.steps=7, mesh.rank=3], nullspace/hinge: [mesh.rank=4], esd: [train.lr=1e-5]}")
+    params = resolve(path)
+    assert (params.train.steps, params.mesh.rank, params.mesh.alpha, params.train.lr) == (7, 4, 2.0, 0.02)
+    assert resolve(path, ["train.steps=9"]).train.steps == 9
+    assert resolve(path, method_overrides("nullspace/words")).mesh.rank == 3
+    assert resolve(path, method_overrides("esd")).train.lr == 1e-5
+    assert params.sha256() == resolve(PARAMS, ["train.steps=7", "mesh.rank=4"]).sha256(), "a run's key is of the values alone"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ("{nulspace: [train.steps=7]}", UnknownNameError, "nullspace"),
+        ("{nullspace/hing: [train.steps=7]}", UnknownNameError, "hinge"),
+        ("{esd: [sampler.steps=7]}", ConfigError, "settings.esd: 'sampler.steps=7' is no setting of a method.*keep to mesh, train"),
+        ("{nullspace: [method.name=esd]}", ConfigError, "is no setting of a method"),
+        ("{nullspace: [train.stpes=7]}", ConfigError, "did you mean train.steps"),
+        ("{nullspace: train.steps=7}", ConfigError, "correct settings.nullspace"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(tmp_path: Path, settings: str, error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        resolve(file_with(tmp_path, f"settings: {settings}"))
+
+
+def test_what_the_file_says_in_vain_is_said(tmp_path: Path):
+    path = file_with(tmp_path, "train: {steps: 500, seed: 3}\nmesh: {rank: 2}")
+    (sentence,) = unheard(path)  # the rank is what the method has itself, the seed is nobody's own
+    assert (
+        "train.steps = 500 is not heard: nullspace/hinge has its own, 100. Next: write train.steps=500 under settings: nullspace."
+        in sentence
+    )
+    assert unheard(PARAMS) == unheard(path, ["train.steps=9"]) == unheard(path, method_overrides("fade")) == []
+    assert unheard(file_with(tmp_path, "train: {steps: 500}\nsettings: {nullspace: [train.steps=300]}")) == []
 
 
 @pytest.mark.parametrize(
