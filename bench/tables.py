@@ -43,7 +43,8 @@ def targets(found: dict[str, Any]) -> list[str]:
         (
             f"By `{first['method']}/{first['variant']}`, the default ([methods](methods.md#nullspace)), seed {first['seed']}, "
             f"{first['n']['per_concept']} pictures a concept, `params.yaml` unchanged between targets; the settings were chosen on others "
-            "([methods](methods.md#nullspace), [benchmark](benchmark.md)). Accuracies: original -> erased (share kept); **bold** misses its goal."
+            "([methods](methods.md#nullspace), [benchmark](benchmark.md)). Accuracies: original -> erased (share kept); **bold** misses "
+            "its goal."
         ),
         "",
         *against_goals(found["rows"]),

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -56,8 +57,11 @@ def start_ahead() -> None:
     threading.Thread(target=load, name="import-ahead", daemon=True).start()
 
 
-def run(flow: Callable[..., Any], **arguments: Any) -> Any:
-    """Run a flow here and now. Raises OrchestrationError, within a minute, when the named Prefect server does not answer."""
+def run(flow: Callable[..., Any], *, within: Callable[[], AbstractContextManager[Any]] = nullcontext, **arguments: Any) -> Any:
+    """Run a flow here and now. Raises OrchestrationError, within a minute, when the named Prefect server does not answer.
+
+    within: entered around the flow where the server is one that the settings name, not our own.
+    """
     reach()
     serve()
     import httpx
@@ -65,7 +69,9 @@ def run(flow: Callable[..., Any], **arguments: Any) -> Any:
     try:
         if _server is not None:
             _server.wait()
-        return flow(**arguments)
+            return flow(**arguments)
+        with within():
+            return flow(**arguments)
     except (httpx.HTTPError, RuntimeError) as error:
         if _interrupted(error):
             raise KeyboardInterrupt from error

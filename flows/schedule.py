@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from fade.claims import STAGE
 from fade.config import Params
-from fade.errors import OrchestrationError, RequestError
+from fade.errors import RequestError
 from flows.audit import ALL, audit
 from flows.erase import erase
 from flows.reevaluate import reevaluate
+from flows.slot import gpu
 from flows.train import train
 from flows.workoff import DONE, WAITING, Outcome, Where, Worker, work_off
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
-
-SHORTEST_LEASE = 60.0
-"""Seconds; Prefect's own limit for a slot's lease."""
 
 
 @flow(name="work-off", validate_parameters=False)
@@ -60,47 +56,6 @@ def audit_registry(params_file: str = "params.yaml", runs: str = "runs", overrid
         what = f"{len(bad)} of {len(found)} version(s) did not pass: {' | '.join(bad)}."
         raise RequestError(what, stage="audit", action="see the reports in the audit folder of the runs folder.")
     return [{"version": f"{one['model']}/{one['version']}", "verdict": one["verdict"]["said"], "report": one["report"]} for one in found]
-
-
-@contextmanager
-def gpu(params: Params) -> Iterator[None]:
-    """A slot of Prefect's global limit, waited for. Strict: raises OrchestrationError when there is no such limit."""
-    from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
-    from prefect.concurrency.sync import concurrency
-
-    schedule = params.schedule
-    name, lease = schedule.gpu_limit_name, max(SHORTEST_LEASE, schedule.lease_seconds)
-    with ExitStack() as stack:
-        try:  # a server that was away for a while must not end a training of hours: the claim holds without it
-            held = concurrency(name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False)
-            stack.enter_context(held)
-        except ConcurrencySlotAcquisitionError as error:
-            what = f"no slot of the concurrency limit {name!r}: {error}."
-            action = f"`fade serve` makes it, or: prefect gcl create {name} --limit {schedule.gpu_limit}"
-            raise OrchestrationError(what, stage=STAGE, action=action) from error
-        yield
-
-
-def limit(params: Params, *, change: bool) -> None:
-    """Make the global limit; ``change``: and set it to what the parameters say when it is there. Raises OrchestrationError."""
-    import httpx
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound, PrefectException
-
-    schedule = params.schedule
-    try:
-        with get_client(sync_client=True) as client:
-            if not change:
-                try:
-                    client.read_global_concurrency_limit_by_name(schedule.gpu_limit_name)
-                except ObjectNotFound:
-                    pass
-                else:
-                    return
-            client.upsert_global_concurrency_limit_by_name(schedule.gpu_limit_name, schedule.gpu_limit)
-    except (httpx.HTTPError, PrefectException) as error:
-        what = f"the concurrency limit {schedule.gpu_limit_name!r} cannot be made: {error}."
-        raise OrchestrationError(what, stage=STAGE, action="see whether Prefect's server is well.") from error
 
 
 def deployments(where: Where, params: Params) -> list[RunnerDeployment]:
@@ -163,4 +118,4 @@ def show(told: Mapping[str, Any]) -> None:
     create_table_artifact(rows, key="fade-requests", description=f"{len(results)} worked off, {failed} of {len(rows)} need somebody")
 
 
-__all__ = ["audit_registry", "deployments", "emit", "gpu", "limit", "reevaluate_champions", "show", "train", "work_off_requests"]
+__all__ = ["audit_registry", "deployments", "emit", "reevaluate_champions", "show", "train", "work_off_requests"]

@@ -25,7 +25,8 @@ def serve(where: Where, params: Params, say: Callable[[str], None]) -> None:
     runtime.await_server()
     from prefect import serve as keep_serving
 
-    from flows.schedule import deployments, limit
+    from flows.schedule import deployments
+    from flows.slot import limit
 
     limit(params, change=True)
     served = deployments(where, params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +39,13 @@ def run(
         say(f"[yellow]{escape(sentence)}[/]")
     runtime.start_ahead()
     from flows.erase import erase
+    from flows.slot import by_hand
 
     with bars(as_json):
         values = settings.model_dump(mode="json", by_alias=True)
         where = {"runs": str(runs_dir), "root": str(params.parent), "params_file": str(params)}
-        result = runtime.run(erase, target=[style] if style else target or ["panda"], params=values, overrides=asked, **where)
+        wanted = [style] if style else target or ["panda"]
+        result = runtime.run(erase, within=partial(by_hand, settings), target=wanted, params=values, overrides=asked, **where)
     if as_json:
         print(json.dumps(result, indent=2))
     else:

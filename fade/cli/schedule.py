@@ -98,14 +98,16 @@ def run(
     runtime.await_server()
     runtime.reach()
     from fade.errors import RequestError
-    from flows.schedule import limit, work_off_requests
+    from flows.schedule import work_off_requests
+    from flows.slot import limit
 
     limit(settings, change=False)
     failed = None
     with bars(as_json):
-        arguments = {"params_file": str(params), "runs": str(runs_dir), "overrides": list(where.overrides), "only": ids or []}
         try:
-            told = runtime.run(work_off_requests, **arguments)
+            told = runtime.run(
+                work_off_requests, params_file=str(params), runs=str(runs_dir), overrides=list(where.overrides), only=ids or []
+            )
         except RequestError as error:
             told, failed = getattr(error, "told", None), error
             if told is None:

@@ -86,13 +86,13 @@ def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-LIMIT = "from fade.config import Params; from flows.schedule import limit; limit(Params(), change=True)"
+LIMIT = "from fade.config import Params; from flows.slot import limit; limit(Params(), change=True)"
 HOLD = """
 import sys, time
 from pathlib import Path
 from fade.config import Params
-from flows.schedule import gpu
-with gpu(Params()):
+from flows.slot import by_hand, gpu
+with {"gpu": gpu, "by_hand": by_hand}[sys.argv[2]](Params()):
     at = time.monotonic()
     time.sleep(2)
     Path(sys.argv[1]).write_text(f"{at} {time.monotonic()}")
@@ -100,15 +100,15 @@ with gpu(Params()):
 
 
 def test_a_slot_is_strict_and_one_gpu_is_held_by_one_process_at_a_time(prefect: Prefect, tmp_path: Path) -> None:
-    refused = prefect.run(sys.executable, "-c", HOLD, str(tmp_path / "none"))
+    refused = prefect.run(sys.executable, "-c", HOLD, str(tmp_path / "none"), "gpu")
     assert refused.returncode != 0 and "prefect gcl create fade-gpu --limit 1" in refused.stderr, refused.stderr
     assert not (tmp_path / "none").exists()
+    free = prefect.run(sys.executable, "-c", HOLD, str(tmp_path / "none"), "by_hand")  # nobody has asked for one at a time
+    assert free.returncode == 0 and (tmp_path / "none").exists(), free.stderr
 
-    made = prefect.run(
-        sys.executable, "-c", "from fade.config import Params\nfrom flows.schedule import limit\nlimit(Params(), change=True)"
-    )
+    made = prefect.run(sys.executable, "-c", "from fade.config import Params\nfrom flows.slot import limit\nlimit(Params(), change=True)")
     assert made.returncode == 0, made.stderr
-    lines = [[sys.executable, "-c", HOLD, str(tmp_path / name)] for name in "ab"]
+    lines = [[sys.executable, "-c", HOLD, str(tmp_path / name), how] for name, how in (("a", "gpu"), ("b", "by_hand"))]
     both = [subprocess.Popen(line, cwd=REPO, env=prefect.env) for line in lines]
     assert [one.wait(240) for one in both] == [0, 0]
     (first, second) = sorted([float(t) for t in (tmp_path / name).read_text().split()] for name in "ab")
