@@ -51,7 +51,7 @@ team-test: $(STAMP) ## runs against those servers: killed and started again, a s
 	$(BIN)/python -m pytest tests/e2e/test_team.py -m team $(ARGS)
 
 unit: $(STAMP) ## the unit tests alone
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(BIN)/python -m pytest tests/unit -n $(WORKERS) --dist loadscope $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and layout) and mypy --strict on fade/
 	$(BIN)/ruff check .

@@ -11,6 +11,9 @@ from fade.config import Params, load_params
 from fade.errors import ConfigError
 from fade.methods import Method, get_method, variants_of
 
+METHODS_OWN = ("mesh", "train", "method")
+"""Sections of which a method may set keys itself."""
+
 
 def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
     """The parameters under the chosen method's own settings, those under params.yaml's ``settings`` for it, those under ``overrides``.
@@ -45,7 +48,7 @@ def _settings_for(method: Method, settings: Mapping[str, Sequence[str]]) -> list
         get_method(name, variant if slash else variants_of(name)[0])
         for item in items:
             section, _, key = item.partition("=")[0].strip().partition(".")
-            if section not in ("mesh", "train", "method") or key in ("name", "variant"):
+            if section not in METHODS_OWN or key in ("name", "variant"):
                 action = "keep to mesh, train, and method without its name and variant."
                 raise ConfigError(f"settings.{named}: {item!r} is no setting of a method.", stage="config", action=action)
     return [item for named in (method.name, f"{method.name}/{method.variant}") for item in settings.get(named, ())]
@@ -68,7 +71,7 @@ def unheard(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
 
 def _flat(params: Params) -> dict[str, Any]:
     """Values of ``mesh``, ``train`` and ``method`` by their dotted names."""
-    sections = params.model_dump(mode="json", include={"mesh", "train", "method"})
+    sections = params.model_dump(mode="json", include=set(METHODS_OWN))
     return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
 
 

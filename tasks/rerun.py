@@ -16,6 +16,7 @@ from fade.errors import AuditError
 from fade.files import make_folder
 from fade.job import read_json
 from fade.lineage import FILE, Lineage
+from fade.settings import METHODS_OWN
 from tasks.group import run_group
 from tasks.servers.process import Keeper
 from tasks.tracking import flat
@@ -58,7 +59,7 @@ def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, told: Cal
 
 
 def command(record: Lineage, tree: Path, runs: Path, asked: Sequence[str] = ()) -> list[str]:
-    """``fade run`` with everything that the record's parameters have otherwise than the code's own params.yaml."""
+    """``fade run`` with everything that the record's parameters have otherwise than the code's own params.yaml; see `changed`."""
     targets = [part for name in str(record.content["neighbourhood"]["target"]).split(TOGETHER) for part in ("--target", name)]
     recorded = changed(record.content["params"]["values"], yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8")) or {})
     # The re-run is registered in the audit's own folder; the team's key is neither needed nor there.
@@ -68,9 +69,10 @@ def command(record: Lineage, tree: Path, runs: Path, asked: Sequence[str] = ()) 
 
 
 def changed(recorded: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys whose recorded value is not the file's."""
+    """Dotted keys whose recorded value is not the file's, and those that the method may set itself, whatever the file says."""
     there = flat(file)
-    return {key: value for key, value in flat(recorded).items() if key not in there or there[key] != value}
+    own = tuple(f"{section}." for section in METHODS_OWN)
+    return {key: value for key, value in flat(recorded).items() if key not in there or there[key] != value or key.startswith(own)}
 
 
 def environment(record: Lineage, tree: Path) -> dict[str, str]:

@@ -32,11 +32,15 @@ def run(
     named = {"method__replacement": replacement, "method__anchors": anchors, "train__seed": seed}
     settings, asked = resolved(params, set_, method=method, style=_styled(style, target), **named)
     prepared(settings, runs_dir, params.parent, verbose)
+    from fade.foresee import foresee
     from fade.settings import unheard
+    from fade.workshop import Workshop
     from flows import runtime
 
     for sentence in unheard(params, asked):
         say(f"[yellow]{escape(sentence)}[/]")
+    wanted = [style] if style else target or ["panda"]
+    foresee(Workshop(settings, wanted, runs_dir, params.parent))
     runtime.start_ahead()
     from flows.erase import erase
     from flows.slot import by_hand
@@ -44,7 +48,6 @@ def run(
     with bars(as_json):
         values = settings.model_dump(mode="json", by_alias=True)
         where = {"runs": str(runs_dir), "root": str(params.parent), "params_file": str(params)}
-        wanted = [style] if style else target or ["panda"]
         result = runtime.run(erase, within=partial(by_hand, settings), target=wanted, params=values, overrides=asked, **where)
     if as_json:
         print(json.dumps(result, indent=2))

@@ -34,6 +34,30 @@ def fade(*arguments: str, runs: Path, cwd: Path = REPO, env: dict[str, str] | No
     return subprocess.run(line, cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=900)
 
 
+def fade_each(*lines: Sequence[str], runs: Path, cwd: Path = REPO) -> list[subprocess.CompletedProcess[str]]:
+    """Several commands, one after another, in one process of their own: imports, seconds of each, are paid for once."""
+    script = (
+        "import contextlib, io, json, sys\n"
+        "from fade.cli import main\n"
+        "told = []\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    sys.argv, code, out, err = ['fade', *words], 0, io.StringIO(), io.StringIO()\n"
+        "    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):\n"
+        "        try:\n"
+        "            main()\n"
+        "        except SystemExit as ended:\n"
+        "            code = ended.code\n"
+        "    told.append([code, out.getvalue(), err.getvalue()])\n"
+        "print(json.dumps(told))\n"
+    )
+    words = [[*line, "--runs-dir", str(runs)] for line in lines]
+    line = [sys.executable, "-c", script, json.dumps(words)]
+    done = subprocess.run(line, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr + done.stdout
+    told = json.loads(done.stdout.splitlines()[-1])
+    return [subprocess.CompletedProcess(line, *one) for line, one in zip(words, told, strict=True)]
+
+
 def small(*more: str) -> list[str]:
     return [part for item in (*SMALL, *more) for part in ("--set", item)]
 

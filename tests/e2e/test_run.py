@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fade.lineage import code_state
-from tests.e2e.support import REPO, environment, fade, small
+from tests.e2e.support import REPO, environment, fade, fade_each, small
 
 
 @pytest.fixture(scope="module")
@@ -72,19 +72,19 @@ def test_a_fresh_runs_folder_gives_the_same_bytes_and_another_seed_does_not(firs
 @pytest.mark.timeout(600)
 def test_a_registered_version_draws_other_pictures_than_the_base(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
     runs, said = first
-    pictures = {}
-    for name, model in (("base", "base"), ("erased", "fade-panda/1"), ("file", str(said["adapter"]))):
-        out = tmp_path / f"{name}.png"
-        done = fade("generate", "a panda", "--model", model, "-n", "2", "--out", str(out), "--set", "sampler.steps=4", runs=runs)
-        assert done.returncode == 0, done.stderr
-        pictures[name] = out.read_bytes()
+    models = {tmp_path / "base.png": "base", tmp_path / "erased.png": "fade-panda/1", tmp_path / "file.png": str(said["adapter"])}
+    drawn = ["generate", "a panda", "-n", "2", "--set", "sampler.steps=4"]
+    each = fade_each(*([*drawn, "--model", model, "--out", str(out)] for out, model in models.items()), runs=runs)
+    assert [done.returncode for done in each] == [0, 0, 0], [done.stderr for done in each]
+    pictures = {out.stem: out.read_bytes() for out in models}
     assert pictures["erased"] == pictures["file"] != pictures["base"]
 
 
 @pytest.mark.timeout(300)
 def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Path, dict[str, object]]) -> None:
     runs, said = first
-    done = fade("lineage", "fade-panda/1", "--json", runs=runs)
+    asked = (["fade-panda/1", "--json"], ["fade-panda"], ["--data", str(said["data_md5"])[:8], "--json"])
+    done, tree, found = fade_each(*(["lineage", *words] for words in asked), runs=runs)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)["lineage"]
     assert record["outputs"] == {key: said[key] for key in ("adapter_sha256", "metrics", "base_metrics")}
@@ -95,9 +95,7 @@ def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Pa
         "neighbourhood": True,
     }
     assert record["environment"]["packages"]["torch"] == record["environment"]["libraries"]["torch"]
-    tree = fade("lineage", "fade-panda", runs=runs)
     assert tree.returncode == 0 and str(said["data_md5"]) in tree.stdout and str(said["adapter_sha256"]) in tree.stdout
-    found = fade("lineage", "--data", str(said["data_md5"])[:8], "--json", runs=runs)
     assert [f"{v['name']}/{v['version']}" for v in json.loads(found.stdout)] == ["fade-panda/1"], found.stderr
 
 
@@ -105,16 +103,19 @@ def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Pa
 def test_a_version_is_promoted_against_the_gate_and_revoked(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
     shutil.copytree(first[0], tmp_path / "runs", symlinks=True)  # a decision is for ever: not in the folder that the others use
     runs = tmp_path / "runs"
-    strict, lenient = ["--set", "gate.erased=100", "--set", "gate.heldout_kept=100"], ["--override", "a [red] line"]
-    refused = fade("promote", "fade-panda/1", *strict, "--set", "gate.erb=100", runs=runs)
+    strict = [part for key in ("erased", "heldout_kept", "erb") for part in ("--set", f"gate.{key}=100")]
+    refused, done, listed, revoked, drawn = fade_each(
+        ["promote", "fade-panda/1", *strict],
+        ["promote", "fade-panda/1", "--by", "ann", *strict, "--override", "a [red] line", "--json"],
+        ["decisions", "fade-panda"],
+        ["revoke", "fade-panda/1", "--reason", "a test"],
+        ["generate", "a panda", "--model", "fade-panda/1", "--out", str(tmp_path / "x.png")],
+        runs=runs,
+    )
     assert refused.returncode == 1 and "does not pass the gate" in refused.stderr and "--override" in refused.stderr
-    done = fade("promote", "fade-panda/1", "--by", "ann", *strict, "--set", "gate.erb=100", *lenient, "--json", runs=runs)
     assert done.returncode == 0 and json.loads(done.stdout)["overridden"] is True, done.stderr
-    listed = fade("decisions", "fade-panda", runs=runs)
     assert "overridden" in listed.stdout and "a [red] line" in listed.stdout and "ann" in listed.stdout, listed.stderr
-    revoked = fade("revoke", "fade-panda/1", "--reason", "a test", runs=runs)
     assert revoked.returncode == 0, revoked.stderr
-    drawn = fade("generate", "a panda", "--model", "fade-panda/1", "--out", str(tmp_path / "x.png"), runs=runs)
     assert drawn.returncode == 1 and "fade-panda/1 was revoked" in drawn.stderr and not (tmp_path / "x.png").exists()
 
 
@@ -148,13 +149,6 @@ def test_an_audit_makes_the_run_again_and_finds_its_control_out(first: tuple[Pat
         (["run", "--method", "fadde"], 2, "'fade'"),
         (["run", "--set", "data.base=data/nowhere"], 1, "data/nowhere"),
         (["run", "--nonsense"], 2, "--help"),
-        (["mine", "--target", "tulipp"], 2, "'tulip'"),
-        (["generate", "a panda", "--model", "fade-nobody/1"], 2, "fade-nobody"),
-        (["lineage", "fade-pand"], 2, "'fade-panda'"),
-        (["lineage"], 2, "nothing is named"),
-        (["reject", "fade-panda/1"], 2, "--reason"),
-        (["revoke", "fade-panda/9", "--reason", "x"], 2, "fade-panda/1"),
-        (["lineage", "fade-panda", "--data", "abcd"], 2, "both named"),
     ],
 )
 @pytest.mark.timeout(300)
@@ -165,6 +159,22 @@ def test_bad_input_is_answered_with_a_code_and_a_sentence(
     done = fade(*arguments, runs=runs)
     assert done.returncode == code, done.stderr
     assert says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_bad_input_of_what_starts_no_run_is_answered_likewise(first: tuple[Path, dict[str, object]]) -> None:
+    wanted = [
+        (["mine", "--target", "tulipp"], "'tulip'"),
+        (["generate", "a panda", "--model", "fade-nobody/1"], "fade-nobody"),
+        (["lineage", "fade-pand"], "'fade-panda'"),
+        (["lineage"], "nothing is named"),
+        (["reject", "fade-panda/1"], "--reason"),
+        (["revoke", "fade-panda/9", "--reason", "x"], "fade-panda/1"),
+        (["lineage", "fade-panda", "--data", "abcd"], "both named"),
+    ]
+    each = fade_each(*(words for words, _ in wanted), runs=first[0])
+    assert [done.returncode for done in each] == [2] * len(wanted), [done.stderr for done in each]
+    assert [says for (_, says), done in zip(wanted, each, strict=True) if says not in done.stderr] == []
 
 
 @pytest.mark.timeout(300)

@@ -53,6 +53,7 @@ def make_job(base, out, latents=None, **train):
             "latents": latents,
             "latents_sha256": sha256_of(latents),
             "mesh": {"rank": 2, "alpha": 4.0},
+            "method": {"name": "fade", "variant": "paper"},
             "train": settings,
             "provenance": {"base_sha256": base.sha256, "concept": "panda"},
             "out": out,

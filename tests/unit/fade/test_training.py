@@ -49,6 +49,7 @@ def make_job(base, tmp_path):
             "latents": latents,
             "latents_sha256": sha256_of(latents),
             "mesh": {"rank": 2, "alpha": 4.0},
+            "method": {"name": "fade", "variant": "paper"},
             "train": settings,
             "provenance": {"base_sha256": base.sha256, "concept": "panda", "commit": "abc"},
             "out": tmp_path / name,
@@ -187,7 +188,7 @@ def test_training_changes_the_adapter_and_leaves_the_base_alone(base, make_job):
 
 def test_the_loss_falls(base, make_job):
     """Adjacency off and the margin high: what is left is to pull the target to its neighbours, which a LoRA can do."""
-    method = {"margin": 10.0, "adjacency_weight": 0.0, "erase_weight": 10.0}
+    method = {"name": "fade", "variant": "paper", "margin": 10.0, "adjacency_weight": 0.0, "erase_weight": 10.0}
     train(job := make_job(method=method, train={"steps": 40, "lr": 0.01, "checkpoint_every": 100}), base)
     erase = [row["erase"] for row in json.loads((job.out / files.HISTORY).read_text())]
     assert sum(erase[-5:]) < sum(erase[:5])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fade.config import load_params
 from fade.lineage import Lineage
+from fade.settings import method_overrides, resolve
 from tasks.rerun import changed, command, environment, last_words
 from tests.unit.fade.report import samples
 
@@ -18,18 +18,28 @@ REPO = Path(__file__).resolve().parents[3]
 
 def record(*overrides: str, target: str = "panda") -> Lineage:
     content = copy.deepcopy(samples.lineage())
-    content["params"]["values"] = load_params(REPO / "params.yaml", overrides).recorded()
+    content["params"]["values"] = resolve(REPO / "params.yaml", overrides).recorded()
     content["neighbourhood"]["target"] = target
     return Lineage(content)
 
 
-def test_the_overrides_give_the_recorded_parameters_back_and_nothing_else_is_named(tmp_path: Path) -> None:
-    asked = ("train.steps=7", "train.lr=3e-3", "mesh.targets=[to_q]", "method.replacement='a [red] bear: 1'", "data.erase=styles")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("train.steps=7", "train.lr=3e-3", "mesh.targets=[to_q]", "sampler.prompt='a [red] {concept}: 1'", "data.erase=styles"),
+        ("train.steps=250", "mesh.rank=1"),  # as the file has them, and not as the method would
+        (*method_overrides("surgical"), "method.replacement='a [red] bear: 1'"),
+        (),
+    ],
+)  # fmt: skip
+def test_the_overrides_give_the_recorded_parameters_back_and_nothing_else_is_named(tmp_path: Path, asked: tuple[str, ...]) -> None:
     then = record(*asked)
     line = command(then, REPO, tmp_path)
     given = [line[i + 1] for i, word in enumerate(line) if word == "--set"]
-    assert load_params(REPO / "params.yaml", given).recorded() == then.content["params"]["values"]
-    assert {item.partition("=")[0] for item in given} == {item.partition("=")[0] for item in asked} | {"signing.private_key"}
+    assert resolve(REPO / "params.yaml", given).recorded() == then.content["params"]["values"]
+    named = {item.partition("=")[0] for item in given if not item.startswith(("mesh.", "train.", "method."))}
+    wanted = {item.partition("=")[0] for item in asked if not item.startswith(("mesh.", "train.", "method."))}
+    assert named == wanted | {"signing.private_key"}
 
 
 def test_a_file_that_changed_since_gives_the_recorded_values(tmp_path: Path) -> None:

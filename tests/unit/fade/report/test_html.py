@@ -7,6 +7,7 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,8 +60,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def html() -> str:
-    return render(samples.report(registered={"model_name": "fade-panda", "model_version": "7"}))
+def html(drawn: dict[str, Any]) -> str:
+    return render(samples.report(registered={"model_name": "fade-panda", "model_version": "7"}), drawn)
 
 
 @pytest.fixture(scope="module")
@@ -171,10 +172,10 @@ def test_without_held_out_neighbours_or_history_the_page_still_stands() -> None:
     assert "metrics.A_heldout" not in page.numbers and "No checks were recorded" in page.text
 
 
-def test_without_unrelated_concepts_no_similarity_is_claimed() -> None:
+def test_without_unrelated_concepts_no_similarity_is_claimed(drawn: dict[str, Any]) -> None:
     result = samples.result(spatial_consistency={"mean": None, "lo": None, "hi": None, "n": 0, "role": "rest"})
     result["metrics"] = {**result["metrics"], "A_rest": None}
-    page = Page(render(samples.report(result=result)))
+    page = Page(render(samples.report(result=result), drawn))
     assert "metrics.A_rest" not in page.numbers and "ssim" not in page.numbers
 
 
@@ -190,12 +191,12 @@ def test_checks_name_their_rows_and_weigh_by_severity() -> None:
     assert checks_of(stage)[0]["found"] == "9 fail: r0, r1, r2, r3, r4 and 4 more"
 
 
-def test_other_measures_are_shown_where_they_were_measured() -> None:
+def test_other_measures_are_shown_where_they_were_measured(drawn: dict[str, Any]) -> None:
     indirect = {"version": 1, "A_indirect": 87.65, "n": 40, "known": 10, "asked": 19, "unknown": ["a bear that eats <bamboo>"]}
     frechet = {"rest": 3.614, "crossed": 19.913, "floor": 17.587, "n": 48, "n_half": 24}
     drift = [{"t": 62.0, "drift": 0.000921}, {"t": 937.0, "drift": 3.66e-5}]
     given = {"clip_score": {"base": 49.68, "erased": 48.12, "n": 48}, "frechet": frechet, "drift_over_t": drift, "indirect": indirect}
-    page = Page(render(samples.report(result=samples.result(**given))))
+    page = Page(render(samples.report(result=samples.result(**given)), drawn))
     shown = {key: found[0] for key, found in page.numbers.items() if key.startswith(("other", "drift"))}
     assert shown == {
         "other.A_indirect": ("87.65", "87.7"),
@@ -211,11 +212,11 @@ def test_other_measures_are_shown_where_they_were_measured() -> None:
     assert "10 of 19 prompts" in words and "cannot read, so not counted: a bear that eats <bamboo>." in words
 
 
-def test_measures_without_a_value_or_from_before_they_existed_have_no_row() -> None:
+def test_measures_without_a_value_or_from_before_they_existed_have_no_row(drawn: dict[str, Any]) -> None:
     nothing = {"rest": None, "crossed": None, "floor": None, "n": 0, "n_half": 0}
     result = samples.result(clip_score={"base": None, "erased": None, "n": 0}, frechet=nothing)
     assert other_measures(result) == other_measures(samples.result()) == []
-    assert "other measure" not in Page(render(samples.report(result=result))).text
+    assert "other measure" not in Page(render(samples.report(result=result), drawn)).text
 
 
 def test_small_formats() -> None:
@@ -232,15 +233,15 @@ def test_write_report_leaves_page_card_and_pictures_and_nothing_else(tmp_path: P
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_a_page_that_is_written_again_shows_the_same_pictures_and_the_new_name(tmp_path: Path) -> None:
+def test_a_page_that_is_written_again_shows_the_same_pictures_and_the_new_name(tmp_path: Path, html: str) -> None:
     drawn = draw_report(samples.report(), tmp_path)
     first = write_report(samples.report(), tmp_path, drawn, base_model="data/base").read_text(encoding="utf-8")
     named = samples.report(registered={"model_name": "fade-panda", "model_version": "7"})
     again = write_report(named, tmp_path, drawn, base_model="data/base").read_text(encoding="utf-8")
-    assert again == render(named) != first
+    assert again == html != first
 
 
-def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_them() -> None:
+def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_them(drawn: dict[str, Any]) -> None:
     for kept, says in ((True, "are trained on"), (False, "has no term that keeps the first")):
-        text = " ".join(Page(render(samples.report(result=samples.result(neighbours_trained=kept)))).text.split())
+        text = " ".join(Page(render(samples.report(result=samples.result(neighbours_trained=kept)), drawn)).text.split())
         assert (says in text) and (("are trained on" in text) is kept)

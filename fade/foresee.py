@@ -1,0 +1,59 @@
+"""What a run would be refused for only after the pull, said at once where the pull has nothing to bring."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from fade.concepts import Concept, Vocabulary
+from fade.errors import BaseModelError, ConfigError, FadeError, UnknownNameError
+from fade.manifest import MANIFEST
+from fade.settings import check_target
+from fade.tracked import hash_folder, listing_md5, read_dvc_file
+from fade.workshop import Workshop
+
+
+def foresee(shop: Workshop) -> None:
+    """Raises UnknownNameError or ConfigError for a target, BaseModelError for a model directory that is not there.
+
+    Only where the data folder is, byte for byte, what the .dvc file names: otherwise the pull may bring what is missing. What else is
+    wrong with the data is the data checks' to say.
+    """
+    try:
+        _refuse(shop)
+    except (UnknownNameError, ConfigError, BaseModelError):
+        if _nothing_to_pull(shop):
+            raise
+    except FadeError:
+        return
+
+
+def _refuse(shop: Workshop) -> None:
+    data = shop.params.data
+    for stage, where in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
+        local = shop.local(where)
+        if local.startswith((".", "/", "data/")) and not Path(local).is_dir():  # a hub id is fetched when its turn comes
+            from fade.base.directory import resolve
+
+            resolve(local, stage)
+    names = _names(shop.root / data.images / MANIFEST, "concept" if data.erase == "concepts" else "style")
+    if names:
+        for target in shop.targets:
+            check_target(shop.params, target, Vocabulary(tuple(Concept(name, family="") for name in names)))
+
+
+def _names(manifest: Path, column: str) -> list[str]:
+    """What can be erased; nothing where the file is not what it should be. Without pandas, whose import takes longer than all the rest."""
+    try:
+        with manifest.open(encoding="utf-8", newline="") as file:
+            return list(dict.fromkeys(row[column] for row in csv.DictReader(file)))
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
+
+
+def _nothing_to_pull(shop: Workshop) -> bool:
+    try:
+        tracked = read_dvc_file(shop.root / shop.params.data.dvc_file)
+        return listing_md5(hash_folder(tracked.folder)) == tracked.md5
+    except (FadeError, OSError):
+        return False
