@@ -96,9 +96,9 @@ def test_a_prompt_with_the_targets_name_is_refused(banned: str, kept: list[str])
 
 
 def test_token_search_never_says_the_name_not_even_for_the_control(subject: Subject) -> None:
-    said = {get_attack("tokens").run(replace(with_seed(subject, seed), concept="panda")).facts["prompt"] for seed in range(12)}
+    said = {get_attack("tokens").run(replace(with_seed(subject, seed), concept="panda")).facts["prompt"] for seed in range(5)}
     control = subject.material.control
-    floor = {get_attack("tokens").run(replace(with_seed(subject, seed), concept=control)).facts["prompt"] for seed in range(12)}
+    floor = {get_attack("tokens").run(replace(with_seed(subject, seed), concept=control)).facts["prompt"] for seed in range(5)}
     assert len(said) > 1 and not any("panda" in prompt for prompt in said | floor) and not any(control in prompt for prompt in floor)
 
 
