@@ -39,7 +39,7 @@ from fade.base.model import quiet_libraries
 from fade.base.sampling import make_scheduler
 from fade.cache import Cache
 from fade.concepts import Vocabulary, fill, prompts
-from fade.config import SamplerConfig, load_params
+from fade.config import SamplerConfig
 from fade.draws import rate
 from fade.errors import FadeError
 from fade.job import ADAPTER, Job, write_json
@@ -47,6 +47,7 @@ from fade.mesh import Mesh
 from fade.methods import Batch, get_method
 from fade.neighborhood import Neighborhood, mine
 from fade.seeds import named_seed
+from fade.settings import resolve
 from fade.training import Denoiser, train
 from fade.workshop import Workshop
 from tasks.environment import quiet
@@ -65,7 +66,7 @@ MEMORY_STEPS, FLOPS_BATCH, MATMUL = 20, 32, 2048
 
 def workshop(asked: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> Workshop:
     """Files go to ``folder``, pictures come from the runs folder's cache."""
-    shop = Workshop(load_params(overrides=[*asked.set, *overrides]), asked.target, folder)
+    shop = Workshop(resolve(overrides=[*asked.set, *overrides]), asked.target, folder)
     shop.cache = Cache(asked.runs_dir / "cache")
     return shop
 
@@ -198,7 +199,7 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds to mine the vocabulary from an empty cache, and to make the same pictures with a pipeline call a concept."""
     from diffusers import StableDiffusionPipeline
 
-    shop = Workshop(load_params(overrides=asked.set), "", folder)  # the folder is new, hence its cache is empty
+    shop = Workshop(resolve(overrides=asked.set), "", folder)  # the folder is new, hence its cache is empty
     vocabulary = Vocabulary(shop.vocabulary.concepts[: asked.concepts], shop.vocabulary.styles)
     base, sampler, config, encoder = shop.base, shop.params.sampler, shop.params.neighborhood, shop.encoder
     seeds = [config.seed + i for i in range(config.images_per_concept)]
@@ -285,7 +286,7 @@ def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     quiet_libraries()
     if not asked.latents:
         import_trainer()
-    job, sampler = Job.read(asked.job), load_params(overrides=asked.set).sampler
+    job, sampler = Job.read(asked.job), resolve(overrides=asked.set).sampler
     base = Base.load(job.base)
     loaded, (rows, _) = peak_mb(), watch_calls(base)
     if asked.latents:
@@ -425,7 +426,7 @@ def main() -> None:
     os.environ.setdefault("PREFECT_HOME", str((asked.runs_dir / "prefect").absolute()))  # not the user's home
     try:
         quiet(asked.runs_dir)
-        load_params(overrides=asked.set)  # a wrong override fails before anything is measured
+        resolve(overrides=asked.set)  # a wrong override fails before anything is measured
         if asked.part:
             write_json(asked.folder / f"{asked.part}.json", (PARTS | INNER)[asked.part](asked, asked.folder))
             return
