@@ -452,6 +452,8 @@ def project(tmp_path: Path) -> Path:
         (home / IMAGES / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPO / IMAGES / name, home / IMAGES / name)
     write_manifest(home / IMAGES, frame)
+    for model in ("base/clip", "judge"):  # there, and of no use: what is not there at all is said before the data are looked at
+        (home / "data" / model).mkdir(parents=True)
     return home
 
 
@@ -539,5 +541,9 @@ def test_bad_data_stops_the_run_before_anything_is_mined(project: Path, prefect:
 def test_the_same_data_without_a_fault_passes_and_the_run_stops_for_want_of_a_base(project: Path, prefect: str, tmp_path: Path) -> None:
     track(project)
     done = fade(*RUN, runs=tmp_path / "runs", cwd=project, env={"PREFECT_API_URL": prefect})
-    failed(done, "data/base is not there")
+    failed(done, r"data/base/model_index\.json is missing")
     assert stages(done.stderr) == ["pull", "validate", "mine"], done.stderr
+    shutil.rmtree(project / "data" / "base")
+    at_once = fade(*RUN, runs=tmp_path / "runs", cwd=project, env={"PREFECT_API_URL": prefect})
+    failed(at_once, "data/base is not there")
+    assert stages(at_once.stderr) == [], at_once.stderr
