@@ -14,7 +14,7 @@ from fade.workshop import Workshop
 
 
 def foresee(shop: Workshop) -> None:
-    """Raises UnknownNameError or ConfigError for a target, BaseModelError for a model directory that is not there.
+    """Raises UnknownNameError or ConfigError for a target or too many neighbours, BaseModelError for a model directory that is not there.
 
     Only where the data folder is, byte for byte, what the .dvc file names: otherwise the pull may bring what is missing. What else is
     wrong with the data is the data checks' to say.
@@ -40,6 +40,10 @@ def _refuse(shop: Workshop) -> None:
     if names:
         for target in shop.targets:
             check_target(shop.params, target, Vocabulary(tuple(Concept(name, family="") for name in names)))
+        near = shop.params.neighborhood
+        if (wanted := near.k + near.k_heldout) > (others := len(names) - len(shop.targets)):
+            what = f"neighborhood.k and neighborhood.k_heldout ask for {wanted} concepts beside the target, and there are {others}."
+            raise ConfigError(what, stage="config", action="lower one of them.")
 
 
 def _names(manifest: Path, column: str) -> list[str]:

@@ -32,7 +32,8 @@ def named(root: Path) -> None:
 
 def shop(root: Path, target: str = "panda", **data: str) -> Workshop:
     method = {"name": "surgical", "variant": "guidance", "replacement": data.pop("replacement", "")}
-    return Workshop(parse_params({"data": data, "method": method}), target, root / "runs", root)
+    near = {"k": int(data.pop("k", "2")), "k_heldout": 1}  # of four concepts
+    return Workshop(parse_params({"data": data, "method": method, "neighborhood": near}), target, root / "runs", root)
 
 
 def test_what_will_work_is_let_through(root: Path) -> None:
@@ -46,6 +47,7 @@ def test_what_will_work_is_let_through(root: Path) -> None:
         ("pandda", {}, UnknownNameError, "'panda'"),
         ("panda", {"replacement": "rosse"}, UnknownNameError, "method.replacement"),
         ("panda", {"replacement": "panda"}, ConfigError, "cannot be replaced by itself"),
+        ("panda", {"k": "3"}, ConfigError, "ask for 4 concepts beside the target, and there are 3"),
         ("panda", {"base": "data/nowhere"}, BaseModelError, "data/nowhere is not there"),
         ("panda", {"erase": "styles"}, UnknownNameError, "unknown concept 'panda'"),
     ],
