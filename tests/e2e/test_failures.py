@@ -432,6 +432,8 @@ def test_a_base_that_is_not_whole_is_refused(whole: Whole, prefect: str, tmp_pat
 
 IMAGES = Path("data/emoji")
 Plant = Callable[[Path, pd.DataFrame], None]
+OF_THREE = (*RUN, "--set", "neighborhood.k=1", "--set", "neighborhood.k_heldout=1")
+"""The run, of no more neighbours than there are."""
 
 
 def checkout(project: Path) -> None:
@@ -530,7 +532,7 @@ def test_bad_data_stops_the_run_before_anything_is_mined(project: Path, prefect:
     plant(project / IMAGES, frame)
     track(project)
     before, runs = contents(project / "data"), tmp_path / "runs"
-    done = fade(*RUN, runs=runs, cwd=project, env={"PREFECT_API_URL": prefect})
+    done = fade(*OF_THREE, runs=runs, cwd=project, env={"PREFECT_API_URL": prefect})
     failed(done, says.replace(PICTURE, re.escape(_first(frame))))
     assert stages(done.stderr) == ["pull", "validate"], done.stderr
     assert not (runs / "cache").exists() and not list(runs.glob("erase/*/*/job.json"))
@@ -540,10 +542,10 @@ def test_bad_data_stops_the_run_before_anything_is_mined(project: Path, prefect:
 @pytest.mark.timeout(180)
 def test_the_same_data_without_a_fault_passes_and_the_run_stops_for_want_of_a_base(project: Path, prefect: str, tmp_path: Path) -> None:
     track(project)
-    done = fade(*RUN, runs=tmp_path / "runs", cwd=project, env={"PREFECT_API_URL": prefect})
+    done = fade(*OF_THREE, runs=tmp_path / "runs", cwd=project, env={"PREFECT_API_URL": prefect})
     failed(done, r"data/base/model_index\.json is missing")
     assert stages(done.stderr) == ["pull", "validate", "mine"], done.stderr
     shutil.rmtree(project / "data" / "base")
-    at_once = fade(*RUN, runs=tmp_path / "runs", cwd=project, env={"PREFECT_API_URL": prefect})
+    at_once = fade(*OF_THREE, runs=tmp_path / "runs", cwd=project, env={"PREFECT_API_URL": prefect})
     failed(at_once, "data/base is not there")
     assert stages(at_once.stderr) == [], at_once.stderr
