@@ -44,8 +44,7 @@ def _settings_for(method: Method, settings: Mapping[str, Sequence[str]]) -> list
     Raises UnknownNameError for a name that is no method's, ConfigError for a key that a method has no say in.
     """
     for named, items in settings.items():
-        name, slash, variant = named.partition("/")
-        get_method(name, variant if slash else variants_of(name)[0])
+        get_method(*_named(named))
         for item in items:
             section, _, key = item.partition("=")[0].strip().partition(".")
             if section not in METHODS_OWN or key in ("name", "variant"):
@@ -90,5 +89,11 @@ def method_overrides(text: str | None) -> list[str]:
     """``--method``: NAME (its first variant) or NAME/VARIANT, as overrides."""
     if text is None:
         return []
+    name, variant = _named(text)
+    return [f"method.name={name}", f"method.variant={variant}"]
+
+
+def _named(text: str) -> tuple[str, str]:
+    """NAME (its first variant) or NAME/VARIANT. Raises UnknownNameError for a name that is no method's, where the variant is left out."""
     name, slash, variant = text.partition("/")
-    return [f"method.name={name}", f"method.variant={variant if slash else variants_of(name)[0]}"]
+    return name, variant if slash else variants_of(name)[0]
