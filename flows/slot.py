@@ -12,6 +12,7 @@ from fade.config import Params
 from fade.errors import OrchestrationError
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 
 SHORTEST_LEASE = 60.0
@@ -52,33 +53,34 @@ def by_hand(params: Params) -> Iterator[None]:
 
 def find(params: Params) -> GlobalConcurrencyLimitResponse | None:
     """The global limit as the server has it; None when it has none. Raises OrchestrationError."""
-    import httpx
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound, PrefectException
+    from prefect.exceptions import ObjectNotFound
 
     name = params.schedule.gpu_limit_name
-    try:
-        with get_client(sync_client=True) as client:
+    with _server(f"the concurrency limit {name!r} cannot be read") as client:
+        try:
             return client.read_global_concurrency_limit_by_name(name)
-    except ObjectNotFound:
-        return None
-    except (httpx.HTTPError, PrefectException) as error:
-        what = f"the concurrency limit {name!r} cannot be read: {error}."
-        raise OrchestrationError(what, stage=STAGE, action="see whether Prefect's server is well.") from error
+        except ObjectNotFound:
+            return None
 
 
 def limit(params: Params, *, change: bool) -> None:
     """Make the global limit; ``change``: and set it to what the parameters say when it is there. Raises OrchestrationError."""
+    schedule = params.schedule
+    if not change and find(params) is not None:
+        return
+    with _server(f"the concurrency limit {schedule.gpu_limit_name!r} cannot be made") as client:
+        client.upsert_global_concurrency_limit_by_name(schedule.gpu_limit_name, schedule.gpu_limit)
+
+
+@contextmanager
+def _server(otherwise: str) -> Iterator[SyncPrefectClient]:
+    """Prefect's client; what goes wrong with it is an OrchestrationError that begins with ``otherwise``."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectException
 
-    schedule = params.schedule
-    if not change and find(params) is not None:
-        return
     try:
         with get_client(sync_client=True) as client:
-            client.upsert_global_concurrency_limit_by_name(schedule.gpu_limit_name, schedule.gpu_limit)
+            yield client
     except (httpx.HTTPError, PrefectException) as error:
-        what = f"the concurrency limit {schedule.gpu_limit_name!r} cannot be made: {error}."
-        raise OrchestrationError(what, stage=STAGE, action="see whether Prefect's server is well.") from error
+        raise OrchestrationError(f"{otherwise}: {error}.", stage=STAGE, action="see whether Prefect's server is well.") from error
