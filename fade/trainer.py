@@ -1,43 +1,82 @@
 """The trainer's process: ``python -m fade.trainer job.json`` runs one job, repeatably on a GPU too, and says why it ended.
 
-``fade.training`` can be run the same way; that is the same but on a GPU, where it repeats itself only nearly (`fade.repeatable`).
+``python -m fade.trainer --wait NOTE`` does the same with the job whose path a file ``NOTE`` will hold; what is slow to import is imported
+until then. ``fade.training`` can be run the first way, too; that is the same but on a GPU, where it repeats itself only nearly
+(`fade.repeatable`).
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
+from fade import guard
 from fade import job as files
-from fade.errors import StorageError
+from fade.errors import FadeError, StorageError
+from fade.importing import importing
 from fade.job import Job, write_json
 from fade.repeatable import hold_still
-from fade.training import _explain, train
+
+WAIT = "--wait"
+LIBRARIES = (
+    "fade.training",
+    "accelerate",
+    "peft",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "diffusers.models.unets.unet_2d_condition",
+    "diffusers.schedulers.scheduling_ddpm",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.tokenization_clip",
+)
+"""What a training imports, some of it only when it is used."""
+_LOOK_EVERY = 0.02  # seconds
 
 
 def main(argv: list[str]) -> int:
     """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the job."""
-    if len(argv) != 1:
-        sys.stderr.write("usage: python -m fade.trainer job.json\n")
+    if len(argv) != 1 and argv[:-1] != [WAIT]:
+        sys.stderr.write(f"usage: python -m fade.trainer job.json | {WAIT} NOTE\n")
         return 2
-    path = Path(argv[0])
-    if os.environ.get("ACCELERATE_USE_CPU") == "true" or not hold_still():
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    path: Path | None = None
+    load()
+    from fade.training import _explain, train
+
     try:
+        path = Path(argv[0]) if len(argv) == 1 else awaited(Path(argv[1]))
         train(Job.read(path))
     except Exception as error:
-        known = _explain(error)
-        if os.environ.get("RANK", "0") == "0":
+        known = error if isinstance(error, FadeError) else _explain(error)
+        if path is not None and os.environ.get("RANK", "0") == "0":
             fact = {"type": type(known).__name__, "what": known.what, "stage": known.stage, "action": known.action}
             with suppress(StorageError):  # a full disk: the waiting process looks for itself
                 write_json(path.parent / files.ERROR, fact)
         sys.stderr.write(f"{type(known).__name__}: {known}\n")
         return known.exit_code
     return 0
+
+
+def load() -> None:
+    """Import everything that a training uses, and make torch repeat itself."""
+    with importing():
+        import torch
+
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        if os.environ.get("ACCELERATE_USE_CPU") == "true" or not hold_still():
+            torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def awaited(note: Path) -> Path:
+    """The job's path, as soon as ``note`` holds it. Raises TrainingError when nobody is left who could write it."""
+    while True:
+        guard.parent_lives()
+        with suppress(FileNotFoundError):
+            return Path(note.read_text(encoding="utf-8"))
+        time.sleep(_LOOK_EVERY)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ Every stage keeps what it made under the runs folder by content, so a flow that 
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fade.workshop import Workshop
 from flows.train import train_elsewhere
 from tasks.claims import Claim, confirm
 from tasks.evaluate import Judged, evaluate_task
+from tasks.launch import launched_ahead
 from tasks.mine import check_mined_task, mine_task
 from tasks.pull import pull_task
 from tasks.register import register_task
@@ -52,7 +54,8 @@ def erase(
     settings = parse_params(params)
     shop = Workshop(settings, target, Path(runs), Path(root))
     clock = Clock()
-    with shop.alone():
+    elsewhere = settings.schedule.train_deployment
+    with shop.alone(), nullcontext() if elsewhere else launched_ahead(shop) as ahead:
         with clock.stage("pull"):
             pulled = pull_task(settings.data, shop.root, shop.runs)
         with clock.stage("validate"):
@@ -65,10 +68,10 @@ def erase(
         with clock.stage("train"):
             code = code_state()  # once: somebody may commit while the run goes on
             origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
-            if settings.schedule.train_deployment:
+            if elsewhere:
                 trained = train_elsewhere(shop, hood, origin)
             else:
-                trained = train_task(shop, hood, origin, partial(open_ahead, shop.runs))
+                trained = train_task(shop, hood, origin, partial(open_ahead, shop.runs), ahead)
         lineage = collect(
             settings,
             overrides=overrides,
@@ -213,6 +216,20 @@ class Clock:
 
     def total(self) -> dict[str, float]:
         """The stages and "total", which counts from the start of the process: imports and server included."""
-        import psutil
+        return {**self.seconds, "total": round(age(), 3)}
 
-        return {**self.seconds, "total": round(time.time() - psutil.Process().create_time(), 3)}
+
+def age() -> float:
+    """Seconds since this process began.
+
+    psutil adds up to one, as it knows the time of the boot in whole seconds; the kernel's own count is taken where it agrees.
+    """
+    import psutil
+
+    about = time.time() - psutil.Process().create_time()
+    with suppress(OSError, AttributeError, ValueError, IndexError):  # not Linux, or not quite
+        ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+        exact = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        if 0 <= about - exact <= 1.1:
+            return exact
+    return about

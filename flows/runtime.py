@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from fade.errors import FadeError, OrchestrationError
 from fade.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
+from fade.importing import importing
 from tasks.environment import quiet
 from tasks.tracking import redacted
 
@@ -50,9 +51,10 @@ def start_ahead() -> None:
     serve()
 
     def load() -> None:
-        for name in ("great_expectations", "dvc.repo", "torch", "transformers", "diffusers"):
-            with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
-                importlib.import_module(name)
+        with importing():
+            for name in ("torch", "great_expectations", "dvc.repo", "transformers", "diffusers"):
+                with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
+                    importlib.import_module(name)
 
     threading.Thread(target=load, name="import-ahead", daemon=True).start()
 

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 
+from fade.importing import importing
 from tasks.servers.guard import Guard
 
 GRACE = 5.0
@@ -45,11 +46,13 @@ def main(argv: list[str]) -> int:
         os.environ.setdefault("PREFECT_UI_ENABLED", "false")  # it would be unpacked into the installed package
     else:
         os.environ.setdefault("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "false")  # no flow here stores a block
-    import uvicorn
-    from prefect.server.api.server import create_app
+        os.environ.setdefault("PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false")  # it imports every collection, to store none
+    with importing():
+        import uvicorn
+        from prefect.server.api.server import create_app
 
-    # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach it.
-    app = Guard(create_app(ephemeral=not whole, final=True))
+        # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach it.
+        app = Guard(create_app(ephemeral=not whole, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
     server.run(sockets=[listening])

@@ -23,6 +23,54 @@ GRACE = 10.0
 _POLL = 0.1
 
 
+class Group:
+    """A command that runs as a process group of its own; stdout and stderr go to ``log``. Raises OSError when it cannot be started."""
+
+    def __init__(self, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None) -> None:
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def wait(self, deadline: float, tick: Callable[[], None] = lambda: None, stage: str = "train") -> int:
+        """Until it ends; its exit status. ``tick`` is called as it runs.
+
+        deadline: seconds from now after which the group is stopped and TrainingError raised. Whatever ends the wait, Ctrl-C included,
+        ends the group.
+        """
+        until = time.monotonic() + deadline
+        try:
+            while self.runs():
+                if time.monotonic() > until:
+                    what = f"the deadline of {deadline:g} s passed and the processes were stopped."
+                    raise TrainingError(what, stage=stage, action="run it again (it resumes), or raise train.deadline_seconds.")
+                tick()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_POLL)
+        finally:
+            self.stop()
+        tick()
+        return self._process.returncode
+
+    def stop(self) -> None:
+        """See `stop_group`."""
+        stop_group(self._process)
+
+
 def run_group(
     command: Sequence[str],
     *,
@@ -34,36 +82,13 @@ def run_group(
     cwd: Path | None = None,
     started: Callable[[int], None] = lambda pid: None,
 ) -> int:
-    """Run ``command`` to its end and return its exit status; stdout and stderr go to ``log``; ``tick`` is called as it runs,
-    ``started`` once, with its process id.
-
-    deadline: seconds after which the group is stopped and TrainingError raised. Whatever ends the wait, Ctrl-C included,
-    ends the group.
-    """
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=dict(env),
-            cwd=cwd,
-            start_new_session=True,
-        )
-    until = time.monotonic() + deadline
+    """Run ``command`` to its end and return its exit status, see `Group`; ``started`` is called once, with its process id."""
+    group = Group(command, log=log, env=env, cwd=cwd)
     try:
-        started(process.pid)
-        while process.poll() is None:
-            if time.monotonic() > until:
-                what = f"the deadline of {deadline:g} s passed and the processes were stopped."
-                raise TrainingError(what, stage=stage, action="run it again (it resumes), or raise train.deadline_seconds.")
-            tick()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_POLL)
+        started(group.pid)
+        return group.wait(deadline, tick, stage)
     finally:
-        stop_group(process)
-    tick()
-    return process.returncode
+        group.stop()
 
 
 def stop_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:

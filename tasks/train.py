@@ -1,11 +1,9 @@
-"""Train (accelerate): write the job, launch it as a process group of its own, follow it, take the adapter. Never retried."""
+"""Train: write the job, have it trained by a process group of its own, follow it, take the adapter. Never retried."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,16 +13,13 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-import fade
 from fade import job as files
 from fade import progress
 from fade.errors import CacheError, TrainingError, revive
 from fade.files import SCARCE, disk_full, free_bytes, storage_error, write_whole
-from fade.guard import PARENT
-from fade.job import Job, Subject, read_json, write_json
+from fade.job import Job, Subject, read_json
 from fade.manifest import sha256_of
-from fade.repeatable import FIXED, WORKSPACE
-from tasks.group import run_group
+from tasks.launch import Ahead, launch
 
 if TYPE_CHECKING:
     from fade.neighborhood import Neighborhood
@@ -32,7 +27,6 @@ if TYPE_CHECKING:
 
 STAGE = "train"
 LATENTS = "latents.safetensors"
-CONFIG = "accelerate.json"
 Watcher = Callable[[int, int, str], None]
 """Called with the steps done, the steps in all, and losses and speed as text."""
 
@@ -51,12 +45,18 @@ class Trained:
     """True when a finished adapter of the same job was found."""
 
 
-def train(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str], meanwhile: Callable[[], None] = lambda: None) -> Trained:
+def train(
+    shop: Workshop,
+    hood: Neighborhood,
+    lineage: Mapping[str, str],
+    meanwhile: Callable[[], None] = lambda: None,
+    ahead: Ahead | None = None,
+) -> Trained:
     """Train the target's adapter in the run's folder. ``lineage``: ``data_md5`` and ``commit``, for the adapter's header.
 
-    meanwhile: called when a trainer is about to start; its imports take seconds in which this process has nothing to do.
+    meanwhile, ahead: see `run_job`.
     """
-    return run_job(write_job(shop, hood, lineage), device=shop.base.device.type, meanwhile=meanwhile)
+    return run_job(write_job(shop, hood, lineage), device=shop.base.device.type, meanwhile=meanwhile, ahead=ahead)
 
 
 def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Job:
@@ -113,10 +113,18 @@ def _unseen(shop: Workshop, hood: Neighborhood) -> tuple[str, ...]:
     return tuple(name for name in shop.vocabulary.names if name not in known)
 
 
-def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None, meanwhile: Callable[[], None] = lambda: None) -> Trained:
+def run_job(
+    job: Job,
+    *,
+    device: str = "cpu",
+    watch: Watcher | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+    ahead: Ahead | None = None,
+) -> Trained:
     """Train ``job`` in processes of its own, or take the finished adapter of the same job. Resumes what was interrupted.
 
-    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through ``fade.progress``. meanwhile: see `train`.
+    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through ``fade.progress``.
+    meanwhile: called when a trainer begins; it leaves this process nothing to do. ahead: a trainer that waits for its job, used if it fits.
     Raises whatever the trainer raised (DivergedError, DataError, ...), TrainingError when it died or passed its deadline,
     CacheError when a finished adapter was changed, StorageError; checkpoints are kept in all cases.
     """
@@ -127,20 +135,14 @@ def run_job(job: Job, *, device: str = "cpu", watch: Watcher | None = None, mean
         return finished
     try:
         path = job.write()
-        write_json(job.out / CONFIG, launcher_config(job, device))
         for stale in (files.ERROR, files.PROGRESS, files.LOG):
             (job.out / stale).unlink(missing_ok=True)
+        meanwhile()
+        group = (ahead and ahead.begin(job, device)) or launch([str(path)], job.train.processes, device, job.out)
     except OSError as error:
         raise storage_error(error, job.out, STAGE) from error
     log = job.out / files.LOG
-    meanwhile()
-    status = run_group(
-        command(job, path, device),
-        deadline=job.train.deadline_seconds,
-        log=log,
-        env=environment(job, device),
-        tick=_ticker(job, follow),
-    )
+    status = group.wait(job.train.deadline_seconds, _ticker(job, follow))
     if status != 0:
         raise _reason(job, status, log)
     finished = find_finished(job, reused=False)
@@ -160,58 +162,6 @@ def find_finished(job: Job, *, reused: bool = True) -> Trained | None:
         what = f"{path} is not the adapter that was trained (its sha256 differs)."
         raise CacheError(what, stage=STAGE, action=f"delete {job.out / files.DONE} to train it again.")
     return Trained(path, sha256, read_json(job.out / files.HISTORY) or [], done["run"], reused)
-
-
-def command(job: Job, path: Path, device: str) -> list[str]:
-    """The launcher's argument list: ``accelerate launch``, or torchrun for several processes on the CPU.
-
-    ``accelerate launch --cpu --num_processes 2`` would silently start one process. Every choice is explicit and the config file is
-    ours, because a user's default_config.yaml is read otherwise.
-    """
-    n, trainer = job.train.processes, ["--module", "fade.trainer", str(path)]
-    multi = ["--multi_gpu", "--gpu_ids", "all", "--main_process_port", "0"]
-    if device == "cpu" and n > 1:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--max-restarts", "0"]
-        return [*torchrun, "--nproc-per-node", str(n), *trainer]
-    return [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--quiet"),
-        *("--config_file", str(path.with_name(CONFIG))),
-        *("--num_processes", str(n), "--num_machines", "1", "--machine_rank", "0"),
-        *("--mixed_precision", "no", "--dynamo_backend", "no"),  # the trainer chooses its precision itself
-        *("--num_cpu_threads_per_process", str(threads(n))),
-        *(["--cpu"] if device == "cpu" else ["--gpu_ids", "0"] if n == 1 else multi),
-        *trainer,
-    ]
-
-
-def launcher_config(job: Job, device: str) -> dict[str, Any]:
-    """accelerate's own config file, saying the same as the flags."""
-    n = job.train.processes
-    return {
-        "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "MULTI_GPU" if device != "cpu" and n > 1 else "NO",
-        "mixed_precision": "no",
-        "use_cpu": device == "cpu",
-        "num_processes": n,
-        "num_machines": 1,
-        "machine_rank": 0,
-        "debug": False,
-    }
-
-
-def environment(job: Job, device: str) -> dict[str, str]:
-    """The trainer's environment: ours, its thread count, the package's folder, and who waits for it."""
-    home = str(Path(fade.__file__).resolve().parents[1])
-    path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    extra = {"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {WORKSPACE: FIXED}
-    count = str(threads(job.train.processes))
-    return {**inherited, **extra, "PYTHONPATH": path, "OMP_NUM_THREADS": count, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
-
-
-def threads(processes: int) -> int:
-    """CPU threads of each process: OMP_NUM_THREADS when it is set, else the cores that this process may use, shared out."""
-    return int(os.environ.get("OMP_NUM_THREADS") or max(1, len(os.sched_getaffinity(0)) // processes))
 
 
 def _ticker(job: Job, follow: Watcher) -> Callable[[], None]:

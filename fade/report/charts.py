@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +229,7 @@ def _ink_on(theme: Theme, depth: float) -> str:
 def _image(figure: Figure) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(stream)  # type: ignore[no-untyped-call]  # matplotlib has no types here
-    with Image.open(stream) as image:
-        return image.convert("RGB")
+    canvas = FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]  # matplotlib has no types here
+    canvas.draw()
+    pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.asarray(pixels)).convert("RGB")

@@ -20,6 +20,7 @@ from fade.manifest import sha256_of
 from fade.mesh import Mesh, find_targets, read_provenance
 from fade.methods import get_method, known_methods
 from fade.training import Denoiser, train
+from tasks.launch import Ahead
 from tasks.train import run_job
 from tests.support import make_latents, make_tiny_base
 
@@ -80,7 +81,10 @@ def test_killed_and_resumed_gives_the_adapter_of_an_uninterrupted_run(base, tmp_
     hostile = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nmixed_precision: fp16\nnum_processes: 3\nuse_cpu: false\n"
     (home / "accelerate" / "default_config.yaml").write_text(hostile)
     monkeypatch.setenv("HF_HOME", str(home))
-    whole = run_job(make_job(base, tmp_path / "whole"))
+    waiting = Ahead(tmp_path / "ahead", 1, "cpu")
+    whole = run_job(make_job(base, tmp_path / "whole"), ahead=waiting)
+    assert not waiting._group.runs()  # it is this one that trained: launched ahead or not, the bytes are the same
+    waiting.close()
     assert (whole.run["processes"], whole.run["resumed_at"], whole.run["threads"]) == (1, 0, 1)
     assert whole.run["precision"] == "no"
 

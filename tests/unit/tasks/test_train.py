@@ -1,4 +1,4 @@
-"""The launcher: its command line, its process group and deadline, what is reused, what is put aside, what is told on failure."""
+"""Training: its process group and deadline, what is reused, what is put aside, what is told on failure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fade.errors import CacheError, DivergedError, StorageError, TrainingError
 from fade.job import Job, Subject, write_json
 from fade.manifest import sha256_of
 from tasks.group import run_group, stop_group
-from tasks.train import CONFIG, command, environment, find_finished, launcher_config, run_job, threads, write_job
+from tasks.train import find_finished, run_job, write_job
 from tests.support import make_latents, make_tiny_base
 
 
@@ -34,71 +34,6 @@ def job(tmp_path):
         latents_sha256="0" * 64,
         out=tmp_path / "out",
     )
-
-
-def with_processes(job, n):
-    return job.model_copy(update={"train": job.train.model_copy(update={"processes": n})})
-
-
-# --- the command line
-
-
-def test_one_process_goes_through_accelerate_with_every_choice_explicit(job):
-    argv = command(job, job.out / files.JOB, "cpu")
-    assert argv[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
-    assert argv[-3:] == ["--module", "fade.trainer", str(job.out / files.JOB)]
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-
-    write_json_config(job, "cpu")
-    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(argv[3:]))
-    assert (args.num_processes, args.num_machines, args.machine_rank) == (1, 1, 0)
-    assert (args.mixed_precision, args.dynamo_backend, args.multi_gpu, args.use_deepspeed, args.use_fsdp) == (
-        "no",
-        "no",
-        False,
-        False,
-        False,
-    )
-    assert args.cpu
-    assert args.num_cpu_threads_per_process == threads(1)
-    assert args.training_script == "fade.trainer"
-    assert args.config_file == str(job.out / CONFIG)
-
-
-def test_gpus_go_through_accelerate(job):
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-
-    for n, multi, ids in ((1, False, "0"), (4, True, "all")):
-        many = with_processes(job, n)
-        write_json_config(many, "cuda")
-        args, _, _ = _validate_launch_command(launch_command_parser().parse_args(command(many, many.out / files.JOB, "cuda")[3:]))
-        assert (args.num_processes, args.multi_gpu, args.gpu_ids, args.cpu, args.mixed_precision) == (n, multi, ids, False, "no")
-
-
-def write_json_config(job, device):
-    job.out.mkdir(parents=True, exist_ok=True)
-    write_json(job.out / CONFIG, launcher_config(job, device))
-
-
-def test_several_cpu_processes_go_through_torchrun(job):
-    """``accelerate launch --cpu --num_processes 2`` starts one."""
-    argv = command(with_processes(job, 2), job.out / files.JOB, "cpu")
-    assert argv[:3] == [sys.executable, "-m", "torch.distributed.run"]
-    assert argv[argv.index("--nproc-per-node") + 1] == "2"
-    assert argv[argv.index("--max-restarts") + 1] == "0"
-
-
-def test_the_environment_says_who_waits_and_drops_a_users_accelerate_settings(job, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    env = environment(job, "cpu")
-    assert "ACCELERATE_MIXED_PRECISION" not in env
-    assert env["ACCELERATE_USE_CPU"] == "true"
-    assert env["FADE_PARENT_PID"] == str(os.getpid())
-    assert int(env["OMP_NUM_THREADS"]) == len(os.sched_getaffinity(0))
-    assert int(environment(with_processes(job, 1000), "cpu")["OMP_NUM_THREADS"]) == 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert environment(job, "cpu")["OMP_NUM_THREADS"] == "3"
 
 
 # --- the process group
@@ -236,7 +171,7 @@ def test_an_adapter_without_its_witness_is_not_reused(job):
 
 def stand_in(monkeypatch, script):
     """Another trainer in place of ours: what is tested is the launcher's answer to how it ends."""
-    monkeypatch.setattr("tasks.train.command", lambda job, path, device: [sys.executable, "-c", script, str(path)])
+    monkeypatch.setattr("tasks.launch.command", lambda asked, processes, device, config: [sys.executable, "-c", script, *asked])
 
 
 def test_what_another_job_left_is_put_aside(job, monkeypatch):
