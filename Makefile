@@ -21,8 +21,8 @@ STAMP := $(VENV)/.fade-setup-$(KEY)
 PRETRAIN_STAMP := $(VENV)/.fade-pretrain-$(KEY)
 # --quiet hides the progress, never an error. Without --upgrade pip leaves a torch that fits alone.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --constraint constraints.txt
-# The environment must not lend the tools someone else's packages or settings.
-unexport PYTHONPATH PYTHONHOME
+# The environment must not lend the tools someone else's packages or settings, nor have them compile everything at every start.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test long-test failures team team-test unit lint format ui pretrain startup clean
 

@@ -56,7 +56,8 @@ def _siblings(file: Path) -> list[str]:
 
 def installed() -> dict[str, str]:
     """Every installed distribution and its version, sorted: the lock of this environment."""
-    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]}
+    told = (dist.metadata for dist in metadata.distributions())  # each look at it reads the file
+    found = {said["Name"]: said["Version"] for said in told if said["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -36,6 +37,21 @@ os.environ.update(QUIET)
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
+
+# The collector of cycles would walk through everything that the tests import (fade/importing.py says more), and libraries call it by
+# name: what is there when a module's tests begin is left alone.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _leave_imports_alone() -> None:
+    gc.freeze()
 
 
 _HOME = tempfile.TemporaryDirectory(prefix="fade-tests-")

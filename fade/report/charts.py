@@ -229,7 +229,7 @@ def _ink_on(theme: Theme, depth: float) -> str:
 def _image(figure: Figure) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]  # matplotlib has no types here
-    canvas.draw()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib has no types here
     pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
     return Image.fromarray(np.asarray(pixels)).convert("RGB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -45,10 +46,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def subject(tiny_base_dir: Path, pictures: Path) -> Subject:
+@pytest.fixture(scope="session")
+def untouched(tiny_base_dir: Path, pictures: Path) -> Subject:
+    """Loaded once; see `subject`."""
     base = Base.load(str(tiny_base_dir))
     return Subject(base, Oracle(), SAMPLER, CONFIG, gather(base, pictures, "panda", CONFIG), "panda")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def subject(untouched: Subject) -> Subject:
+    """A copy with a model of its own, which a test may change."""
+    return copy.deepcopy(untouched)
 
 
 @pytest.fixture
