@@ -18,7 +18,7 @@ from fade import job as files
 from fade.errors import StorageError
 from fade.files import make_folder, write_whole
 from fade.guard import PARENT
-from fade.job import Job, write_json
+from fade.job import Job, read_json, write_json
 from fade.repeatable import FIXED, WORKSPACE
 from fade.trainer import WAIT
 from tasks.group import Group
@@ -125,8 +125,12 @@ class Ahead:
 def launched_ahead(shop: Workshop) -> Iterator[Ahead | None]:
     """The trainer of ``shop``'s target, while the flow works on what it needs; to be entered when the target is held.
 
-    None where none could be started (a full disk, say): whoever needs it meets the fault again, and says so.
+    None where none could be started (a full disk, say): whoever needs it meets the fault again, and says so. None, too, where these
+    settings have been trained before, as then nobody will need it.
     """
+    if _trained(shop):
+        yield None
+        return
     from fade.base.model import pick_device
 
     try:
@@ -138,3 +142,10 @@ def launched_ahead(shop: Workshop) -> Iterator[Ahead | None]:
         yield waiting
     finally:
         waiting.close()
+
+
+def _trained(shop: Workshop) -> bool:
+    """Whether the target's folder holds a finished training of the same settings. A guess: models and code may have changed."""
+    found = [read_json(done.with_name(files.JOB)) for done in shop.home.glob(f"*/{files.DONE}")]
+    origins = [job.get("provenance", {}) for job in found if isinstance(job, dict)]
+    return any(origin.get("params_sha256") == shop.params.sha256() for origin in origins)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import typer
 
@@ -13,7 +17,7 @@ from fade.config import load_params
 from fade.errors import DataError
 from fade.lineage import Lineage
 from fade.workshop import Workshop
-from flows.erase import Clock, keep_checks, reproduce, settle
+from flows.erase import Clock, age, keep_checks, reproduce, settle
 
 
 @pytest.mark.parametrize("params_file", ["params.yaml", "elsewhere/my params.yaml"])
@@ -55,3 +59,12 @@ def test_a_clock_adds_up_and_its_total_counts_from_the_start() -> None:
             pass
     seconds = clock.total()
     assert list(seconds) == ["mine", "total"] and 0 <= seconds["mine"] < seconds["total"]
+
+
+def test_a_process_knows_its_age_to_a_tenth_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    born = "import time; from flows.erase import age; print(time.time() - age())"
+    before = time.time()
+    said = subprocess.run([sys.executable, "-c", born], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert before - 0.1 < float(said) < before + 0.5
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: time.time() - 1e6)  # the two disagree: psutil is believed
+    assert age() == pytest.approx(1e6, abs=1)

@@ -159,7 +159,7 @@ def test_what_an_earlier_one_left_is_not_taken_for_a_job(job, stand_in, tmp_path
 
 
 def shop(home):
-    return SimpleNamespace(home=home, params=SimpleNamespace(train=SimpleNamespace(processes=1)))
+    return SimpleNamespace(home=home, params=SimpleNamespace(train=SimpleNamespace(processes=1), sha256=lambda: "5" * 64))
 
 
 def test_it_ends_with_the_flow_however_that_ends(stand_in, tmp_path):
@@ -187,6 +187,18 @@ def test_where_none_can_be_started_the_flow_goes_on(stand_in, tmp_path, monkeypa
         assert waiting is None
     with pytest.raises(StorageError), launched_ahead(shop(tmp_path)):  # control: a fault of the flow's own is passed on
         raise StorageError("full.", stage="mine")
+
+
+def test_none_is_started_for_what_was_trained_before(job, stand_in, tmp_path):
+    stand_in()
+    home = tmp_path / "run"  # of which job.out is one run
+    for params, finished, starts in (("5" * 64, False, True), ("6" * 64, True, True), ("5" * 64, True, False)):
+        job.model_copy(update={"provenance": {"params_sha256": params}}).write()
+        (job.out / files.DONE).unlink(missing_ok=True)
+        if finished:
+            write_json(job.out / files.DONE, {})
+        with launched_ahead(shop(home)) as waiting:
+            assert (waiting is not None) is starts
 
 
 def test_nobody_left_who_could_write_the_job_ends_the_wait(tmp_path, monkeypatch):
