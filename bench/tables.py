@@ -293,8 +293,8 @@ def speed_fade(found: dict[str, Any]) -> list[str]:
 def speed_run(found: dict[str, Any]) -> list[str]:
     """After the trainer was launched ahead of its job, on another machine's day."""
     return [
-        "The trainer starts while the data are checked and the neighbours mined. A slower day again, as the matrix product says: on it the run",
-        "as it was before took 213 and 136 s, 48.5 and 44.1 s of them not computing (the same command at commit 68ad124).",
+        "The trainer starts while the data are checked and the neighbours mined. A slower day again, as the matrix product says: the run",
+        "as it had been took 213 and 136 s, 48.5 and 44.1 s of them not computing (the same command at commit 68ad124).",
         "",
         *speed(found),
     ]
