@@ -37,6 +37,7 @@ class Group:
                 cwd=cwd,
                 start_new_session=True,
             )
+        self._stopped = False
 
     @property
     def pid(self) -> int:
@@ -67,8 +68,10 @@ class Group:
         return self._process.returncode
 
     def stop(self) -> None:
-        """See `stop_group`."""
-        stop_group(self._process)
+        """See `stop_group`; once, as later its number may be another group's."""
+        if not self._stopped:
+            stop_group(self._process)
+            self._stopped = True
 
 
 def run_group(

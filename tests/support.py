@@ -104,6 +104,21 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16) -> Path
     return folder
 
 
+def bare_job(out: Path) -> Any:
+    """A `fade.job.Job` of tiny fields for ``out``, not written; nothing that it names is there."""
+    from fade.job import Job, Subject
+
+    return Job(
+        base="base",
+        base_sha256="b" * 64,
+        subjects=(Subject(target="panda", neighbours=("koala", "bear")),),
+        prompt="a {concept}",
+        latents=out.parent / "latents.safetensors",
+        latents_sha256="0" * 64,
+        out=out,
+    )
+
+
 def make_latents(path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, int] = (4, 8, 8), seed: int = 0) -> Path:
     """Write random clean latents of one target as the mining step does: its own (m, C, h, w), its neighbours' (K, m, C, h, w)."""
     import torch

@@ -13,9 +13,10 @@ import pytest
 from fade import job as files
 from fade.errors import StorageError, TrainingError
 from fade.guard import PARENT
-from fade.job import Job, write_json
+from fade.job import write_json
 from fade.trainer import awaited
 from tasks.launch import AHEAD, CONFIG, Ahead, command, environment, launched_ahead, launcher_config, threads
+from tests.support import bare_job
 
 TRAINER = """
 import pathlib, sys, time
@@ -32,15 +33,7 @@ print("trains", note.read_text(), flush=True)
 @pytest.fixture
 def job(tmp_path):
     """A job whose file is written."""
-    job = Job(
-        base="base",
-        base_sha256="b" * 64,
-        subjects=({"target": "panda", "neighbours": ("koala", "bear")},),
-        prompt="a {concept}",
-        latents=tmp_path / "latents.safetensors",
-        latents_sha256="0" * 64,
-        out=tmp_path / "run" / "out",
-    )
+    job = bare_job(tmp_path / "run" / "out")
     job.write()
     return job
 

@@ -16,24 +16,16 @@ import pytest
 from fade import job as files
 from fade import progress
 from fade.errors import CacheError, DivergedError, StorageError, TrainingError
-from fade.job import Job, Subject, write_json
+from fade.job import Subject, write_json
 from fade.manifest import sha256_of
-from tasks.group import run_group, stop_group
+from tasks.group import Group, run_group, stop_group
 from tasks.train import find_finished, run_job, write_job
-from tests.support import make_latents, make_tiny_base
+from tests.support import bare_job, make_latents, make_tiny_base
 
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(
-        base="base",
-        base_sha256="b" * 64,
-        subjects=({"target": "panda", "neighbours": ("koala", "bear")},),
-        prompt="a {concept}",
-        latents=tmp_path / "latents.safetensors",
-        latents_sha256="0" * 64,
-        out=tmp_path / "out",
-    )
+    return bare_job(tmp_path / "out")
 
 
 # --- the process group
@@ -116,6 +108,15 @@ def test_who_ignores_term_is_killed(tmp_path):
     stop_group(process, grace=0.3)
     assert process.returncode is not None
     assert gone(child)
+
+
+def test_a_group_is_signalled_once_as_its_number_may_be_anothers_later(tmp_path, monkeypatch):
+    group = Group([sys.executable, "-c", ""], log=tmp_path / "log", env=os.environ)
+    assert group.wait(60) == 0
+    signalled = []
+    monkeypatch.setattr("os.killpg", lambda pid, number: signalled.append(pid))
+    group.stop()
+    assert not signalled
 
 
 def test_the_parent_is_not_in_the_group(tmp_path):
