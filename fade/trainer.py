@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fade import guard
 from fade import job as files
-from fade.errors import FadeError, StorageError
+from fade.errors import StorageError
 from fade.importing import importing
 from fade.job import Job, write_json
 from fade.repeatable import hold_still
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         path = Path(argv[0]) if len(argv) == 1 else awaited(Path(argv[1]))
         train(Job.read(path))
     except Exception as error:
-        known = error if isinstance(error, FadeError) else _explain(error)
+        known = _explain(error)
         if path is not None and os.environ.get("RANK", "0") == "0":
             fact = {"type": type(known).__name__, "what": known.what, "stage": known.stage, "action": known.action}
             with suppress(StorageError):  # a full disk: the waiting process looks for itself
