@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from fade.concepts import TOGETHER
+from fade.config import read_yaml
 from fade.errors import AuditError
 from fade.files import make_folder
 from fade.job import read_json
@@ -61,7 +62,7 @@ def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, told: Cal
 def command(record: Lineage, tree: Path, runs: Path, asked: Sequence[str] = ()) -> list[str]:
     """``fade run`` with everything that the record's parameters have otherwise than the code's own params.yaml; see `changed`."""
     targets = [part for name in str(record.content["neighbourhood"]["target"]).split(TOGETHER) for part in ("--target", name)]
-    recorded = changed(record.content["params"]["values"], yaml.safe_load((tree / "params.yaml").read_text(encoding="utf-8")) or {})
+    recorded = changed(record.content["params"]["values"], read_yaml((tree / "params.yaml").read_text(encoding="utf-8")) or {})
     # The re-run is registered in the audit's own folder; the team's key is neither needed nor there.
     own = [f"{key}={_text(value)}" for key, value in {**recorded, "signing.private_key": ""}.items()]
     settings = [part for item in (*own, *asked) for part in ("--set", item)]

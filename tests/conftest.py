@@ -44,6 +44,12 @@ os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 gc.disable()
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Without pytest's own capture of log records, which asks thousands of libraries' loggers three times a test."""
+    logs = session.config.pluginmanager.get_plugin("logging-plugin")
+    session.config.pluginmanager.unregister(logs)
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +122,24 @@ def bare_job(out: Path) -> Any:
         latents_sha256="0" * 64,
         out=out,
     )
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Do ``work`` in a copy of this process, which has all imports behind it, and return how that ended (a signal: negative)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of threads, which the copy does not need
+        child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)  # nothing of pytest's must run twice
 
 
 def make_latents(path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, int] = (4, 8, 8), seed: int = 0) -> Path:

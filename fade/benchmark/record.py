@@ -36,7 +36,7 @@ def inputs_of(cell: Cell, params: Params, sources: Mapping[str, str], data_md5: 
     for section, without in _WITHOUT_EFFECT.items():
         settings[section] = {key: value for key, value in settings[section].items() if key not in without}
     files = (*CODE, *method_files(cell.arm.name))
-    settings["method"] = {key: value for key, value in settings["method"].items() if key in ("name", "variant") or _named(key, files)}
+    settings["method"] = {key: value for key, value in settings["method"].items() if key in ("name", "variant") or key in _words(files)}
     return {
         "arm": cell.arm.label,
         "target": cell.target,
@@ -49,14 +49,10 @@ def inputs_of(cell: Cell, params: Params, sources: Mapping[str, str], data_md5: 
     }
 
 
-def _named(key: str, files: tuple[str, ...]) -> bool:
-    """Whether the source says the word: a setting that it never names is another method's, and must not spoil this one's cells."""
-    return re.search(rf"\b{re.escape(key)}\b", _text(files)) is not None
-
-
 @cache
-def _text(files: tuple[str, ...]) -> str:
-    return "\n".join(path.read_text(encoding="utf-8") for path in source_files(*files))
+def _words(files: tuple[str, ...]) -> frozenset[str]:
+    """What the source says: a setting that it never names is another method's, and must not spoil this one's cells."""
+    return frozenset(word for path in source_files(*files) for word in re.findall(r"\w+", path.read_text(encoding="utf-8")))
 
 
 def path_of(folder: Path, inputs: Mapping[str, Any]) -> Path:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
+import click
 import pytest
-from typer.testing import CliRunner
+import typer
+from click.testing import CliRunner
 
 HEAVY = ("torch", "mlflow", "prefect", "pandas", "numpy", "diffusers", "transformers", "dvc", "great_expectations", "matplotlib", "scipy")
 PROBE = "import json, sys; {0}; print(json.dumps([name for name in {1!r} if name in sys.modules]))"
@@ -50,11 +53,17 @@ def test_help_lists_every_command(repo: Path) -> None:
         assert f" {name} " in done.stdout, name
 
 
-def explains_itself(words: list[str]) -> None:
-    """In this process: what a fresh one pulls in is tried above, and each costs half a second."""
+@cache
+def command_line() -> click.Command:
+    """Made once: typer reads the signatures of all commands."""
     from fade.cli import app
 
-    done = CliRunner().invoke(app, [*words, "--help"], prog_name="fade")
+    return typer.main.get_command(app)
+
+
+def explains_itself(words: list[str]) -> None:
+    """In this process: what a fresh one pulls in is tried above, and each costs half a second."""
+    done = CliRunner().invoke(command_line(), [*words, "--help"], prog_name="fade")
     assert done.exit_code == 0 and f"Example: fade {' '.join(words)}" in done.output, done.output
 
 
@@ -92,11 +101,7 @@ def test_a_style_and_a_concept_are_not_erased_in_one_run(repo: Path) -> None:
 
 def test_no_word_of_a_help_text_is_taken_for_markup() -> None:
     """rich reads ``[the user]`` as a style and shows nothing of it."""
-    import typer
-
-    from fade.cli import app
-
-    todo = [typer.main.get_command(app)]
+    todo = [command_line()]
     while todo:
         command = todo.pop()
         todo += getattr(command, "commands", {}).values()

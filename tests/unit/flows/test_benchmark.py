@@ -6,8 +6,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from fade.workshop import Workshop
 from flows.benchmark import Asked, Bench, chosen, for_trials, measure_all, report, reproduce
 from tasks.benchmark import measure
 from tests.datasets import make_dataset
+from tests.support import forked
 from tests.unit.fade.benchmark.cells import measured
 
 TINY = ("bench.targets=[panda, tulip]", "bench.tuning=[rose]", "bench.seeds=[0]", "bench.methods=[esd/x, uce]", "bench.resamples=50")
@@ -82,14 +81,7 @@ ALL = ["esd/x, panda, seed 0", "uce/keys-values, panda, seed 0", "esd/x, tulip, 
 def test_a_killed_benchmark_goes_on_after_the_last_finished_cell(tmp_path: Path, repo: Path) -> None:
     place(tmp_path)
     log = tmp_path / "log"
-    code = f"""
-from pathlib import Path
-from tests.unit.flows.test_benchmark import asked, opened, run
-run(opened(asked(Path({str(tmp_path)!r}), Path({str(repo)!r}))), Path({str(log)!r}), die_at=1)
-"""
-    env = {**os.environ, "PYTHONPATH": str(repo)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=repo, env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == -signal.SIGKILL and labels(log) == ALL[:1], done.stderr
+    assert forked(lambda: run(opened(asked(tmp_path, repo)), log, die_at=1)) == -signal.SIGKILL and labels(log) == ALL[:1]
     found = run(opened(asked(tmp_path, repo)), log)
     assert labels(log) == ALL and len(found) == 4, "the first was computed again"
     run(opened(asked(tmp_path, repo)), log)

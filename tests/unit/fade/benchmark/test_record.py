@@ -38,7 +38,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.copytree(fade.source.HOME, home, ignore=shutil.ignore_patterns("__pycache__"))
 
     def forget() -> None:
-        for function in (source_sha256, method_files, record._text):
+        for function in (source_sha256, method_files, record._words):
             function.cache_clear()
 
     monkeypatch.setattr(fade.source, "HOME", home)
@@ -50,7 +50,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def changed(file: Path) -> None:
     file.write_text(file.read_text(encoding="utf-8") + "\n# another\n", encoding="utf-8")
-    for function in (source_sha256, method_files, record._text):
+    for function in (source_sha256, method_files, record._words):
         function.cache_clear()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -55,8 +56,10 @@ def untouched(tiny_base_dir: Path, pictures: Path) -> Subject:
 
 @pytest.fixture
 def subject(untouched: Subject) -> Subject:
-    """A copy with a model of its own, which a test may change."""
-    return copy.deepcopy(untouched)
+    """With a UNet of its own, which a test may change."""
+    base = copy.copy(untouched.base)
+    base.unet, base._encoded = copy.deepcopy(base.unet), {}
+    return replace(untouched, base=base)
 
 
 @pytest.fixture
