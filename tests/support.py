@@ -7,14 +7,24 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 WORDS = ("a", "in", "the", "style", "panda", "koala", "bear", "tiger", "lion", "cat", "dog", "wolf", "tulip", "rose")
 
 
+DEEP: dict[str, Any] = {
+    "block_out_channels": (8, 16),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+}
+"""A `tiny_unet` with all kinds of blocks of a real one, at twice the time."""
+
+
 def tiny_unet(seed: int = 0, **changes: Any) -> Any:
-    """A UNet2DConditionModel of about 40,000 weights: 4 latent channels, 8x8, two levels, cross-attention 32 wide."""
+    """A UNet2DConditionModel of about 14,000 weights: 4 latent channels, 8x8, cross-attention 32 wide, one level, no middle; see DEEP."""
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -22,10 +32,11 @@ def tiny_unet(seed: int = 0, **changes: Any) -> Any:
         "sample_size": 8,
         "in_channels": 4,
         "out_channels": 4,
-        "block_out_channels": (8, 16),
+        "block_out_channels": (8,),
         "layers_per_block": 1,
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "down_block_types": ("CrossAttnDownBlock2D",),
+        "mid_block_type": None,
+        "up_block_types": ("CrossAttnUpBlock2D",),
         "cross_attention_dim": 32,
         "attention_head_dim": 4,
         "norm_num_groups": 4,
@@ -122,6 +133,16 @@ def bare_job(out: Path) -> Any:
         latents_sha256="0" * 64,
         out=out,
     )
+
+
+@cache
+def command_line() -> Any:
+    """All of `fade` as click's group. Made once: typer reads the signatures of all commands."""
+    import typer
+
+    from fade.cli import app
+
+    return typer.main.get_command(app)
 
 
 def forked(work: Callable[[], object]) -> int:

@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
+
+from tests.support import command_line
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = sorted([REPO / "README.md", *(REPO / "docs").glob("*.md")])
@@ -31,12 +32,9 @@ def commands() -> list[tuple[str, str]]:
 def test_a_command_of_the_documents_is_understood(page: str, command: str) -> None:
     tool, *words = shlex.split(command)
     if tool == "fade":
-        from fade.cli import app
-
-        group = typer.main.get_command(app)
         if not words or words == ["--help"]:
             return
-        group.commands[words[0]].make_context(words[0], [w for w in words[1:] if w != "--help"])  # type: ignore[attr-defined]
+        command_line().commands[words[0]].make_context(words[0], [w for w in words[1:] if w != "--help"])
     elif tool == "make":
         targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
         assert words[0] in targets

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
-import click
 import pytest
-import typer
 from click.testing import CliRunner
+
+from tests.support import command_line
 
 HEAVY = ("torch", "mlflow", "prefect", "pandas", "numpy", "diffusers", "transformers", "dvc", "great_expectations", "matplotlib", "scipy")
 PROBE = "import json, sys; {0}; print(json.dumps([name for name in {1!r} if name in sys.modules]))"
@@ -51,14 +50,6 @@ def test_help_lists_every_command(repo: Path) -> None:
     assert {"run", "mine", "generate", "doctor", "pretrain"} <= set(commands())
     for name in commands():
         assert f" {name} " in done.stdout, name
-
-
-@cache
-def command_line() -> click.Command:
-    """Made once: typer reads the signatures of all commands."""
-    from fade.cli import app
-
-    return typer.main.get_command(app)
 
 
 def explains_itself(words: list[str]) -> None:

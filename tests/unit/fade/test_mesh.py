@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from fade.config import MeshConfig
 from fade.errors import AdapterError
 from fade.mesh import Mesh, find_targets, read_adapter, read_provenance
-from tests.support import tiny_unet
+from tests.support import DEEP, tiny_unet
 
 CONFIG = MeshConfig(rank=2, alpha=3.0)  # alpha != rank: the scale must survive a file
 PROVENANCE = {"base_sha256": "b" * 64, "concept": "grinning cat \U0001f638", "neighbours": '["a", "b"]'}
@@ -51,7 +51,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("linear", [False, True], ids=["conv projections", "linear projections"])
 def test_targets_are_every_linear_and_1x1_conv_of_every_transformer(linear):
-    unet = tiny_unet(use_linear_projection=linear)
+    unet = tiny_unet(**DEEP, use_linear_projection=linear)
     wanted = []
     for block, module in unet.named_modules():
         if type(module).__name__ == "Transformer2DModel":
@@ -66,7 +66,7 @@ def test_targets_are_every_linear_and_1x1_conv_of_every_transformer(linear):
 
 @pytest.mark.parametrize("linear", [False, True])
 def test_every_adapter_has_an_effect_and_a_gradient(linear):
-    unet = tiny_unet(use_linear_projection=linear)
+    unet = tiny_unet(**DEEP, use_linear_projection=linear)
     before = output(unet)
     mesh = filled(unet)
     assert not torch.equal(output(unet), before)
