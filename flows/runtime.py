@@ -28,6 +28,8 @@ from tasks.tracking import redacted
 CONTACT_SECONDS = 20.0
 SERVING = "serving.json"
 """In the runs folder: where the embedded server of a `fade serve` answers."""
+MAKING_SECONDS = 60.0
+"""How long another server's making of the database is waited for."""
 ROOM = 16 << 20
 """Bytes that the embedded server's database and a run's records need at least."""
 
@@ -99,14 +101,18 @@ def _interrupted(error: BaseException | None) -> bool:
 class Server:
     """The embedded server, a process of ours (``flows.server``)."""
 
-    def __init__(self, home: Path, timeout: float, *, whole: bool = False) -> None:
-        self._home, self._until, self._answered = home, time.monotonic() + timeout, False
-        self._making = _make_alone(home, self._until)
+    patience = 20.0
+    """Seconds that it has to answer: Prefect's default, until its settings could be asked."""
+
+    def __init__(self, home: Path, *, whole: bool = False) -> None:
+        self._home, self._answered = home, False
+        self._making = _make_alone(home, time.monotonic() + MAKING_SECONDS)
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
             fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
             line = [sys.executable, "-m", "flows.server", str(fd), str(os.getpid()), *(["whole"] if whole else [])]
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
             self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[fd])
+        self._begun = time.monotonic()
         atexit.register(self.stop)
 
     def wait(self) -> None:
@@ -118,7 +124,7 @@ class Server:
                 self._log.seek(0)
                 lines = self._log.read().decode(errors="replace").strip().splitlines()
                 raise self._failed(lines[-1] if lines else f"it ended with status {self._process.returncode}")
-            if time.monotonic() > self._until:
+            if time.monotonic() > self._begun + self.patience:
                 raise self._failed("no answer in time")
             with contextlib.suppress(httpx.HTTPError):
                 self._answered = httpx.get(f"{self.url}/health", timeout=1.0, trust_env=False).status_code == 200
@@ -190,17 +196,23 @@ def serve(*, whole: bool = False) -> None:
     this process too, and starts only after that.
     """
     global _server
-    from prefect.context import refresh_global_settings_context
-    from prefect.settings import get_current_settings
-
-    settings = get_current_settings()
-    if settings.api.url or not settings.server.ephemeral.enabled:
+    if os.environ.get("PREFECT_API_URL"):
         return
     home = Path(os.environ["PREFECT_HOME"])
     make_folder(home)
     if free_bytes(home) < ROOM:
         raise disk_full(home, "prefect")
-    _server = Server(home, settings.server.ephemeral.startup_timeout_seconds, whole=whole)
+    # It starts while Prefect is imported here, which is what the settings can be asked by: they seldom name another server.
+    begun = Server(home, whole=whole)
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    if settings.api.url or not settings.server.ephemeral.enabled:
+        begun.stop()
+        return
+    begun.patience = settings.server.ephemeral.startup_timeout_seconds
+    _server = begun
     os.environ["PREFECT_API_URL"] = _server.url
     refresh_global_settings_context()
 

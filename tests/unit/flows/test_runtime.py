@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from prefect.context import refresh_global_settings_context
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, get_current_settings, temporary_settings
 
 from flows import runtime
 from flows.runtime import _interrupted
@@ -44,3 +49,44 @@ def test_of_two_servers_the_second_waits_until_the_database_is_made(tmp_path: Pa
     runtime._stamp(tmp_path).touch()
     first.close()
     assert runtime._make_alone(tmp_path, time.monotonic() + 5) is None, "made is made"
+
+
+class Begun:
+    """In the place of the embedded server's process."""
+
+    url, patience, stopped = "http://127.0.0.1:1/api", 0.0, False
+
+    def __init__(self, home: Path, *, whole: bool = False) -> None:
+        self.home, self.whole = home, whole
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Begun]]:
+    """The servers that were begun; the settings are as before afterwards."""
+    made: list[Begun] = []
+    monkeypatch.setattr(runtime, "_server", None)
+    monkeypatch.setattr(runtime, "Server", lambda home, **how: made.append(Begun(home, **how)) or made[-1])
+    with monkeypatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path))
+        patch.setenv("PREFECT_API_URL", "")
+        yield made
+    refresh_global_settings_context()
+
+
+def test_a_server_is_begun_and_named_to_all_who_ask(begun: list[Begun], tmp_path: Path) -> None:
+    runtime.serve(whole=True)
+    assert [(one.home, one.whole, one.stopped) for one in begun] == [(tmp_path, True, False)]
+    assert os.environ["PREFECT_API_URL"] == get_current_settings().api.url == Begun.url
+    assert begun[0].patience == get_current_settings().server.ephemeral.startup_timeout_seconds
+    runtime.serve()
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize("said", [{PREFECT_API_URL: "http://elsewhere/api"}, {PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}])
+def test_one_that_the_settings_do_not_want_is_stopped_again(begun: list[Begun], said: dict[Any, Any]) -> None:
+    with temporary_settings(said):
+        runtime.serve()
+    assert [one.stopped for one in begun] == [True] and runtime._server is None and os.environ["PREFECT_API_URL"] == ""
