@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fade.report.data import NeighborhoodLike, Pictures, Report, Row
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["NeighborhoodLike", "Pictures", "Report", "Row", "draw_report", "write_report"]
 
@@ -15,19 +18,31 @@ def draw_report(report: Report, run_dir: Path) -> dict[str, Any]:
 
     Raises StorageError when the folder cannot be written.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from fade.report.canvas import png, write
     from fade.report.charts import charts
     from fade.report.grids import before_after, strip
-    from fade.report.html import draw
+    from fade.report.html import draw, encoded
 
-    light = charts(report)
+    folder = run_dir / "pictures"
+
+    def keep(name: str, image: Image.Image) -> None:
+        write(png(image), folder / f"{name}.png")
+
     grids = {
         "before-after": before_after(report.rows, report.accuracies(), report.target),
         "neighbourhood": strip(report.neighborhood, report.mined),
     }
-    for name, image in {**grids, **light}.items():
-        write(png(image), run_dir / "pictures" / f"{name}.png")
-    return draw(report, light)
+    with ThreadPoolExecutor(1) as beside:  # Pillow compresses without Python's lock, matplotlib draws with it
+        written = [beside.submit(keep, name, image) for name, image in grids.items()]
+        light = encoded(charts(report))
+        for name, (_, data) in light.items():
+            write(data, folder / f"{name}.png")
+        drawn = draw(report, light)
+        for one in written:
+            one.result()
+    return drawn
 
 
 def write_report(report: Report, run_dir: Path, drawn: dict[str, Any], *, base_model: str) -> Path:

@@ -20,6 +20,8 @@ from fade.report.graph import HIGH, WIDE, lineage_graph
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+Encoded = tuple[Image.Image, bytes]
+"""A picture and its PNG bytes."""
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
 KEPT = {"A_adj": 0.96, "A_heldout": 0.96, "A_rest": 0.98}
@@ -152,7 +154,7 @@ def templates() -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def draw(report: Report, light: Mapping[str, Image.Image] | None = None) -> dict[str, Any]:
+def draw(report: Report, light: Mapping[str, Encoded] | None = None) -> dict[str, Any]:
     """The page's pictures as data: URIs. ``light``: charts that are drawn already."""
     return {"members": _members(report), "rows": _rows(report), "charts": _charts(report, light)}
 
@@ -182,12 +184,17 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _charts(report: Report, light: Mapping[str, Image.Image] | None) -> dict[str, dict[str, str]]:
+def encoded(images: Mapping[str, Image.Image]) -> dict[str, Encoded]:
+    """Each picture and its PNG bytes."""
+    return {name: (image, png(image)) for name, image in images.items()}
+
+
+def _charts(report: Report, light: Mapping[str, Encoded] | None) -> dict[str, dict[str, str]]:
     out: dict[str, dict[str, str]] = {}
     for theme in (LIGHT, DARK):
-        for name, image in (light if light and theme is LIGHT else charts(report, theme)).items():
+        for name, (image, data) in (light if light and theme is LIGHT else encoded(charts(report, theme))).items():
             size = {"width": str(image.width // 2), "height": str(image.height // 2)}
-            out.setdefault(name, size)[theme.name] = data_uri(png(image))
+            out.setdefault(name, size)[theme.name] = data_uri(data)
     return out
 
 
