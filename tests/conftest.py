@@ -46,8 +46,9 @@ gc.disable()
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Without pytest's own capture of log records, which asks thousands of libraries' loggers three times a test."""
-    logs = session.config.pluginmanager.get_plugin("logging-plugin")
-    session.config.pluginmanager.unregister(logs)
+    plugins = session.config.pluginmanager
+    if (logs := plugins.get_plugin("logging-plugin")) is not None:
+        plugins.unregister(logs)
 
 
 def pytest_collection_finish() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from tests.support import command_line
 
@@ -54,8 +55,9 @@ def test_help_lists_every_command(repo: Path) -> None:
 
 def explains_itself(words: list[str]) -> None:
     """In this process: what a fresh one pulls in is tried above, and each costs half a second."""
-    done = CliRunner().invoke(command_line(), [*words, "--help"], prog_name="fade")
-    assert done.exit_code == 0 and f"Example: fade {' '.join(words)}" in done.output, done.output
+    with redirect_stdout(io.StringIO()) as said:
+        status = command_line().main([*words, "--help"], prog_name="fade", standalone_mode=False)
+    assert status == 0 and f"Example: fade {' '.join(words)}" in said.getvalue(), said.getvalue()
 
 
 @pytest.mark.parametrize("name", commands())
