@@ -63,10 +63,10 @@ def tiny_tokenizer(words: tuple[str, ...] = WORDS, max_tokens: int = 16) -> Any:
     return CLIPTokenizer(vocab=vocab, merges=list(merges), model_max_length=max_tokens)
 
 
-def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16) -> Path:
+def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet: Any) -> Path:
     """Write a miniature StableDiffusionPipeline (safetensors only) to ``folder`` and return it. About a second, offline.
 
-    Latents are 4x8x8 (64x64 pictures, factor 8), prompts at most ``max_tokens`` tokens, everything seeded.
+    Latents are 4x8x8 (64x64 pictures, factor 8), prompts at most ``max_tokens`` tokens, everything seeded. ``unet``: see `tiny_unet`.
     """
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
@@ -111,7 +111,7 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16) -> Path
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=tiny_unet(seed),
+        unet=tiny_unet(seed, **unet),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,

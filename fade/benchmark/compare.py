@@ -105,7 +105,7 @@ def _bootstrap(table: np.ndarray, mean: float, resamples: int) -> tuple[float | 
     means = (values.sum(-1) / counts[drawn]).mean(-1)  # (R,)
     moved = (means - mean) * _widening(n)
     tail = 100 * (1 - LEVEL) / 2
-    lo, hi = (mean + float(np.percentile(moved, at)) for at in (tail, 100 - tail))
+    lo, hi = (mean + float(bound) for bound in np.percentile(moved, (tail, 100 - tail)))
     beyond = min(int((mean + moved <= 0).sum()), int((mean + moved >= 0).sum()))
     return lo, hi, min(1.0, 2 * (beyond + 1) / (resamples + 1))
 

@@ -22,14 +22,14 @@ from fade.methods import get_method, known_methods
 from fade.training import Denoiser, train
 from tasks.launch import Ahead
 from tasks.train import run_job
-from tests.support import make_latents, make_tiny_base
+from tests.support import DEEP, make_latents, make_tiny_base
 
 NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return Base.load(str(make_tiny_base(tmp_path_factory.mktemp("base"))), device="cpu")
+    return Base.load(str(make_tiny_base(tmp_path_factory.mktemp("base"), **DEEP)), device="cpu")
 
 
 @pytest.fixture(autouse=True)
