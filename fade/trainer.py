@@ -17,7 +17,7 @@ from pathlib import Path
 from fade import guard
 from fade import job as files
 from fade.errors import StorageError
-from fade.importing import importing
+from fade.importing import importing, without
 from fade.job import Job, write_json
 from fade.repeatable import hold_still
 
@@ -33,6 +33,8 @@ LIBRARIES = (
     "transformers.models.clip.tokenization_clip",
 )
 """What a training imports, some of it only when it is used."""
+UNUSED = ("scipy", "boto3")
+"""What those would import, too, for schedulers of beta sigmas, losses of object detectors, and Amazon's machines: over a second."""
 _LOOK_EVERY = 0.02  # seconds
 
 
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> int:
 
 def load() -> None:
     """Import everything that a training uses, and make torch repeat itself."""
-    with importing():
+    with importing(), without(*UNUSED):
         import torch
 
         for name in LIBRARIES:

@@ -24,6 +24,7 @@ from fade.job import write_json
 from fade.lineage import Lineage, code_state, collect, hash_inputs
 from fade.workshop import Workshop
 from flows.train import train_elsewhere
+from tasks.checked import check_data_task
 from tasks.claims import Claim, confirm
 from tasks.evaluate import Judged, evaluate_task
 from tasks.launch import launched_ahead
@@ -33,7 +34,6 @@ from tasks.register import register_task
 from tasks.report import make_report
 from tasks.tracking import connect, open_ahead
 from tasks.train import train_task
-from tasks.validate import validate_data_task
 
 
 @flow(name="erase", validate_parameters=False)
@@ -59,7 +59,7 @@ def erase(
         with clock.stage("pull"):
             pulled = pull_task(settings.data, shop.root, shop.runs)
         with clock.stage("validate"):
-            checked = validate_data_task(settings.data, settings.checks, out=shop.home / "checks", root=shop.root, names=shop.labels())
+            checked = check_data_task(settings.data, settings.checks, out=shop.home / "checks", root=shop.root, names=shop.labels())
             before = inputs(shop)
         with clock.stage("mine"):
             hood = mine_task(shop)

@@ -19,9 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from fade import trainer
 from fade.errors import FadeError, OrchestrationError
 from fade.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
 from fade.importing import importing
+from tasks import aside
 from tasks.environment import quiet
 from tasks.tracking import redacted
 
@@ -30,6 +32,10 @@ SERVING = "serving.json"
 """In the runs folder: where the embedded server of a `fade serve` answers."""
 MAKING_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
+LIBRARIES = ("dvc.repo", "pandas", *trainer.LIBRARIES, "fade.evaluation")
+"""What a run's first stages import, in their order; it loads the models that its trainer loads, too."""
+BESIDE = ("tasks.validate", "great_expectations.expectations", "tasks.charts", "fade.report.html", "matplotlib.backends.backend_agg")
+"""What its second process imports (`tasks.aside`)."""
 ROOM = 16 << 20
 """Bytes that the embedded server's database and a run's records need at least."""
 
@@ -44,17 +50,20 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
         os.environ.setdefault(key, value)
 
 
-def start_ahead() -> None:
+def start_ahead(*beside: str) -> None:
     """Start the embedded server and import the slow libraries of the next stages while it starts.
 
-    Raises OrchestrationError when the named Prefect server does not answer; StorageError when the embedded one has no room.
+    beside: modules that a second process shall import (`tasks.aside`). Raises OrchestrationError when the named Prefect server does not
+    answer; StorageError when the embedded one has no room.
     """
     reach()
+    if beside:
+        aside.begin(*beside)
     serve()
 
     def load() -> None:
         with importing():
-            for name in ("torch", "great_expectations", "dvc.repo", "transformers", "diffusers"):
+            for name in ("dvc.repo", *LIBRARIES):
                 with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
                     importlib.import_module(name)
 

@@ -52,7 +52,7 @@ def command(asked: Sequence[str], processes: int, device: str, config: Path) -> 
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--max-restarts", "0"]
         return [*torchrun, "--nproc-per-node", str(n), *trainer]
     return [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--quiet"),
+        *(sys.executable, "-m", "tasks.launcher", "--quiet"),
         *("--config_file", str(config)),
         *("--num_processes", str(n), "--num_machines", "1", "--machine_rank", "0"),
         *("--mixed_precision", "no", "--dynamo_backend", "no"),  # the trainer chooses its precision itself

@@ -36,7 +36,7 @@ def check_mined(shop: Workshop, hood: Neighborhood) -> Checks:
     """Great Expectations on the pictures that training will see: those of the target and of its K neighbours."""
     import numpy as np
 
-    from tasks.validate import validate_mined
+    from tasks import checked
 
     names = [*hood.targets, *hood.neighbours]
     seeds = [hood.seed + i for i in range(hood.images_per_concept)]
@@ -49,7 +49,7 @@ def check_mined(shop: Workshop, hood: Neighborhood) -> Checks:
     finite = all(bool(s.latents.isfinite().all()) for s in sets)
     concepts = [n for n in names for _ in seeds]
     counts = dict.fromkeys(names, len(seeds))
-    return validate_mined(pixels, concepts, counts, confidence, finite, shop.params.checks, shop.folder / "checks")
+    return checked.check_mined(pixels, concepts, counts, confidence, finite, shop.params.checks, shop.folder / "checks")
 
 
 mine_task = task(name="mine", cache_policy=NO_CACHE)(mine)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.concepts import fill
 from fade.workshop import Workshop
+from tasks.charts import charts_aside
 from tasks.evaluate import Judged
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def make_report(
 ) -> Evidence:
     """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` in the run's folder. Raises StorageError."""
     from fade import report
+    from fade.report.canvas import DARK
 
     roles = {row["concept"]: row["role"] for row in judged.numbers["per_concept"]}
     shown = shop.params.evaluate.grid_images
@@ -48,7 +50,7 @@ def make_report(
         seconds=seconds,
         command=command,
     )
-    drawn = report.draw_report(page, shop.folder)
+    drawn = report.draw_report(page, shop.folder, dark=charts_aside(page, DARK))
     path = report.write_report(page, shop.folder, drawn, base_model=shop.params.data.base)
     return Evidence(path, page, drawn, shop.params.data.base)
 

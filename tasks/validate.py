@@ -1,4 +1,7 @@
-"""Validate (Great Expectations): run the rules on measured frames, keep JSON and a page, stop on a critical failure."""
+"""Validate (Great Expectations): run the rules on measured frames, keep JSON and a page, stop on a critical failure.
+
+A run has this done by another process (`tasks.checked`), so Prefect is not imported here.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from fade.checks import concept_frame, count_frame, file_frame, mined_frame, picture_frame
 from fade.config import ChecksConfig, DataConfig
 from fade.errors import DataError
 from fade.files import make_folder, write_whole
 from fade.report.checks_page import render_checks
+from tasks.aside import unpacked
 from tasks.environment import quiet
 from tasks.expectations import Rule, concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
 
@@ -96,6 +98,20 @@ def validate_mined(
     return _judge("mined", "Checks of the mined pictures", batches, facts, out)
 
 
+def data_as_json(data: dict[str, Any], checks: dict[str, Any], out: str, root: str, names: list[str] | None) -> dict[str, Any]:
+    """`validate_data` for another process to ask for: JSON in, JSON out."""
+    return _json(validate_data(DataConfig(**data), ChecksConfig(**checks), out=Path(out), root=Path(root), names=names))
+
+
+def mined_as_json(pictures: dict[str, Any], checks: dict[str, Any], out: str, **given: Any) -> dict[str, Any]:
+    """`validate_mined` for another process to ask for; ``pictures``: see `tasks.aside.packed`."""
+    return _json(validate_mined(unpacked(pictures), **given, checks=ChecksConfig(**checks), out=Path(out)))
+
+
+def _json(checks: Checks) -> dict[str, Any]:
+    return {"success": checks.success, "critical": checks.critical, "results": checks.results, "page": str(checks.page)}
+
+
 def run_rules(batches: Mapping[str, Batch]) -> list[dict[str, Any]]:
     """Great Expectations on each frame; one plain result a rule, in the rules' order."""
     quiet()
@@ -172,6 +188,3 @@ def _sentence(result: Mapping[str, Any], limit: int = 5) -> str:
     more = result["unexpected"] - len(told)
     where = f" for {', '.join(told)}{f' and {more} more' if more > 0 else ''}" if told else f": {result['error'] or result['observed']}"
     return f"{result['name']} ({result['title']}) fails{where}"
-
-
-validate_data_task = task(name="validate", cache_policy=NO_CACHE)(validate_data)

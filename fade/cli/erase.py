@@ -41,7 +41,7 @@ def run(
         say(f"[yellow]{escape(sentence)}[/]")
     wanted = [style] if style else target or ["panda"]
     foresee(Workshop(settings, wanted, runs_dir, params.parent))
-    runtime.start_ahead()
+    runtime.start_ahead(*runtime.BESIDE)
     from flows.erase import erase
     from flows.slot import by_hand
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,21 @@ from fade.report.data import NeighborhoodLike, Pictures, Report, Row
 if TYPE_CHECKING:
     from PIL import Image
 
+    from fade.report.html import Encoded
+
 __all__ = ["NeighborhoodLike", "Pictures", "Report", "Row", "draw_report", "write_report"]
 
 
-def draw_report(report: Report, run_dir: Path) -> dict[str, Any]:
+def draw_report(report: Report, run_dir: Path, dark: Callable[[], Mapping[str, Encoded]] | None = None) -> dict[str, Any]:
     """Write ``pictures/*.png`` and return the page's pictures for `write_report`: a page that is written twice is drawn once.
 
-    Raises StorageError when the folder cannot be written.
+    ``dark``: waits for charts in the dark theme that somebody else draws meanwhile. Raises StorageError when the folder cannot be written.
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from fade.report.canvas import png, write
-    from fade.report.charts import charts
+    from fade.report.canvas import LIGHT, png, write
     from fade.report.grids import before_after, strip
-    from fade.report.html import draw, encoded
+    from fade.report.html import draw, encoded_charts
 
     folder = run_dir / "pictures"
 
@@ -36,10 +38,10 @@ def draw_report(report: Report, run_dir: Path) -> dict[str, Any]:
     }
     with ThreadPoolExecutor(1) as beside:  # Pillow compresses without Python's lock, matplotlib draws with it
         written = [beside.submit(keep, name, image) for name, image in grids.items()]
-        light = encoded(charts(report))
+        light = encoded_charts(report, LIGHT)
         for name, (_, data) in light.items():
             write(data, folder / f"{name}.png")
-        drawn = draw(report, light)
+        drawn = draw(report, light, dark)
         for one in written:
             one.result()
     return drawn

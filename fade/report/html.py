@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from fade.report.canvas import DARK, LIGHT, png
+from fade.report.canvas import DARK, LIGHT, Theme, png
 from fade.report.charts import charts
 from fade.report.data import METRICS, ROLES, Pictures, Report
 from fade.report.graph import HIGH, WIDE, lineage_graph
@@ -20,8 +20,8 @@ from fade.report.graph import HIGH, WIDE, lineage_graph
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-Encoded = tuple[Image.Image, bytes]
-"""A picture and its PNG bytes."""
+Encoded = tuple[tuple[int, int], bytes]
+"""A picture's width and height in pixels, and its PNG bytes."""
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
 KEPT = {"A_adj": 0.96, "A_heldout": 0.96, "A_rest": 0.98}
@@ -154,9 +154,13 @@ def templates() -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def draw(report: Report, light: Mapping[str, Encoded] | None = None) -> dict[str, Any]:
-    """The page's pictures as data: URIs. ``light``: charts that are drawn already."""
-    return {"members": _members(report), "rows": _rows(report), "charts": _charts(report, light)}
+def draw(
+    report: Report, light: Mapping[str, Encoded] | None = None, dark: Callable[[], Mapping[str, Encoded]] | None = None
+) -> dict[str, Any]:
+    """The page's pictures as data: URIs. ``light``, ``dark``: charts that are drawn already, or that will be when ``dark`` returns."""
+    members, rows = _members(report), _rows(report)
+    light = light or encoded_charts(report, LIGHT)
+    return {"members": members, "rows": rows, "charts": _charts(light, dark() if dark else encoded_charts(report, DARK))}
 
 
 def _members(report: Report) -> list[dict[str, Any]]:
@@ -184,17 +188,16 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def encoded(images: Mapping[str, Image.Image]) -> dict[str, Encoded]:
-    """Each picture and its PNG bytes."""
-    return {name: (image, png(image)) for name, image in images.items()}
+def encoded_charts(report: Report, theme: Theme) -> dict[str, Encoded]:
+    """The report's charts in one theme."""
+    return {name: (image.size, png(image)) for name, image in charts(report, theme).items()}
 
 
-def _charts(report: Report, light: Mapping[str, Encoded] | None) -> dict[str, dict[str, str]]:
+def _charts(light: Mapping[str, Encoded], dark: Mapping[str, Encoded]) -> dict[str, dict[str, str]]:
     out: dict[str, dict[str, str]] = {}
-    for theme in (LIGHT, DARK):
-        for name, (image, data) in (light if light and theme is LIGHT else encoded(charts(report, theme))).items():
-            size = {"width": str(image.width // 2), "height": str(image.height // 2)}
-            out.setdefault(name, size)[theme.name] = data_uri(data)
+    for theme, drawn in ((LIGHT, light), (DARK, dark)):
+        for name, ((width, height), data) in drawn.items():
+            out.setdefault(name, {"width": str(width // 2), "height": str(height // 2)})[theme.name] = data_uri(data)
     return out
 
 

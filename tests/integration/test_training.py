@@ -68,7 +68,7 @@ def killer(job):
     def watch(done, total, text):
         if checkpoint.steps_in(job.out / files.CHECKPOINTS):
             for process in psutil.Process().children(recursive=True):
-                if "fade.trainer" in process.cmdline() and "accelerate.commands.launch" not in process.cmdline():
+                if "fade.trainer" in process.cmdline() and "tasks.launcher" not in process.cmdline():
                     process.kill()  # SIGKILL
 
     return watch

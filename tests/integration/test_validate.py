@@ -16,6 +16,8 @@ from fade.checks import concept_frame, file_frame, picture_frame
 from fade.config import ChecksConfig, DataConfig
 from fade.errors import DataError
 from fade.manifest import MANIFEST
+from tasks import aside
+from tasks.checked import check_data, check_mined
 from tasks.expectations import concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
 from tasks.validate import Batch, Checks, run_rules, validate_data, validate_mined
 from tests.datasets import make_dataset, rehash, save, write_manifest
@@ -235,15 +237,14 @@ def test_the_page_is_self_contained(tmp_path: Path) -> None:
 NAMES = ["panda"] * 4 + ["koala"] * 4
 
 
+def generated(**changes: object) -> dict[str, object]:
+    counts, confidences = {"panda": 4, "koala": 4}, {"panda": 0.9, "koala": 0.8}
+    given = {"pictures": NOISE[:8], "concepts": NAMES, "counts": counts, "confidences": confidences, "finite": True}
+    return {**given, **changes}
+
+
 def mined(folder: Path, **changes: object) -> Checks:
-    given = {
-        "pictures": NOISE[:8],
-        "concepts": NAMES,
-        "counts": {"panda": 4, "koala": 4},
-        "confidences": {"panda": 0.9, "koala": 0.8},
-        "finite": True,
-    }
-    return validate_mined(**{**given, **changes}, checks=CHECKS, out=folder / "checks")  # type: ignore[arg-type]
+    return validate_mined(**generated(**changes), checks=CHECKS, out=folder / "checks")  # type: ignore[arg-type]
 
 
 def _with(index: int, pixels: np.ndarray) -> np.ndarray:
@@ -304,3 +305,26 @@ def test_frames_are_not_changed_by_the_rules(tmp_path: Path) -> None:
     run_rules({"p": Batch(pictures, "path", picture_rules(CHECKS)), "c": Batch(concept_frame(pictures), "concept", concept_rules(CHECKS)),
                "f": Batch(file_frame(tmp_path, pictures["path"]), "path", file_rules())})  # fmt: skip
     pd.testing.assert_frame_equal(pictures, before)
+
+
+def test_another_process_comes_to_the_same_verdict(tmp_path: Path) -> None:
+    """On data with a warning, on generated pictures, and on data with a fault; the controls are the verdicts of this process."""
+    frame = make_dataset(tmp_path / "data")
+    (tmp_path / "data" / "unlisted.txt").write_text("x")
+    data, torn, there = DataConfig(images=tmp_path / "data"), tmp_path / "data" / frame["path"][3], tmp_path / "there" / "checks"
+    here = [run(tmp_path).results, mined(tmp_path).results]
+    aside.begin("tasks.validate")
+    try:
+        checks = check_data(data, CHECKS, out=there)
+        assert [checks.results, check_mined(**generated(), checks=CHECKS, out=there).results] == here  # type: ignore[arg-type]
+        assert (checks.success, checks.critical, checks.page) == (False, False, there / "data.html")
+        assert checks.page.read_bytes() == (tmp_path / "checks" / "data.html").read_bytes()
+        torn.write_bytes(torn.read_bytes()[:40])
+        with pytest.raises(DataError, match=torn.name) as over_there:
+            check_data(data, CHECKS, out=tmp_path / "checks")
+        assert aside._aside is not None, "none of it was done here"
+    finally:
+        aside.end()
+    with pytest.raises(DataError) as alone:
+        run(tmp_path)
+    assert str(over_there.value) == str(alone.value)
