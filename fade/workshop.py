@@ -20,8 +20,8 @@ from fade.manifest import MANIFEST
 if TYPE_CHECKING:
     from fade.base import Base
     from fade.cache import Cache
+    from fade.encoder import TimedEncoder
     from fade.evaluation import Judge
-    from fade.neighborhood import ImageEncoder
     from fade.studio import Studio
 
 
@@ -73,10 +73,10 @@ class Workshop:
         return Base.load(self.local(self.params.data.base))
 
     @cached_property
-    def encoder(self) -> ImageEncoder:
-        from fade.neighborhood import ImageEncoder
+    def encoder(self) -> TimedEncoder:
+        from fade.encoder import TimedEncoder
 
-        return ImageEncoder(self.local(self.params.data.clip), self.base.device)
+        return TimedEncoder(self.local(self.params.data.clip), self.base.device)
 
     @cached_property
     def judge(self) -> Judge:

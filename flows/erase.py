@@ -62,7 +62,7 @@ def erase(
             checked = check_data_task(settings.data, settings.checks, out=shop.home / "checks", root=shop.root, names=shop.labels())
             before = inputs(shop)
         with clock.stage("mine"):
-            hood = mine_task(shop)
+            hood, looked = mine_task(shop), shop.encoder.seconds
             mined = check_mined_task(shop, hood)
             keep_checks(shop)
         with clock.stage("train"):
@@ -106,7 +106,8 @@ def erase(
             registered = register(shop, settings, judged, lineage, request or {})
     version = {"model_name": registered.name, "model_version": registered.version}
     report.name(version, clock.seconds)
-    computing = {"pictures": shop.studio.seconds, "training": 0.0 if trained.reused else trained.run["seconds"], "judging": judged.seconds}
+    spent = 0.0 if trained.reused else trained.run["seconds"]
+    computing = {"pictures": shop.studio.seconds, "features": looked, "training": spent, "judging": judged.seconds}
     computing = {name: round(spent, 3) for name, spent in computing.items()}
     summary |= {**version, "seconds": clock.total(), "computing_seconds": computing}
     write_json(shop.folder / "result.json", summary)

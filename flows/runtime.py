@@ -59,7 +59,8 @@ def start_ahead(*beside: str) -> None:
     reach()
     if beside:
         aside.begin(*beside)
-    serve()
+    with importing():
+        serve()
 
     def load() -> None:
         with importing():

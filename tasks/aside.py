@@ -27,8 +27,8 @@ import numpy as np
 from fade.errors import FadeError, revive
 from fade.importing import importing, without
 
-UNUSED = ("boto3",)
-"""Great Expectations would import it for data in Amazon's storage, which it is never given here."""
+UNUSED = ("boto3", "botocore", "google", "psycopg2", "sqlalchemy")
+"""Great Expectations would import them for data in databases and clouds, which it is never given here: half a second."""
 Wait = Callable[[], Any]
 """Waits for a result, and returns or raises it."""
 

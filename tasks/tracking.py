@@ -83,12 +83,21 @@ def open_ahead(runs: Path) -> None:
 
     def load() -> None:
         with contextlib.suppress(Exception), hushed():
-            for name in ("mlflow.diffusers", "mlflow.data.pandas_dataset", "matplotlib.figure", "jinja2"):
+            for name in ("mlflow.diffusers", "mlflow.pyfunc", "mlflow.data.pandas_dataset", "matplotlib.figure", "jinja2"):
                 importlib.import_module(name)
+            list_packages()
             if urlsplit(_uri(runs)).scheme == "sqlite":  # a server that is out of reach would only be waited for
                 connect(runs)
 
     threading.Thread(target=load, name="open-ahead").start()
+
+
+def list_packages() -> None:
+    """Have MLflow list what is installed: it does so once a process, when it logs a model, and takes half a second over it."""
+    from mlflow import __version__
+    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+
+    warn_dependency_requirement_mismatches([f"mlflow=={__version__}"])
 
 
 def _found(uri: str, timeout: float) -> None:

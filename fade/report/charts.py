@@ -177,8 +177,8 @@ def confusion_bar(
 def _figure(width: float, height: float, theme: Theme) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.paper, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.14, h_pad=0.14)  # type: ignore[union-attr, call-arg]  # the constrained engine's inches
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.paper, layout="tight")  # "constrained" takes twice as long to lay out
+    figure.get_layout_engine().set(h_pad=2.2, w_pad=1.4)  # type: ignore[union-attr, call-arg]  # the tight engine's font sizes
     return figure
 
 

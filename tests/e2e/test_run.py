@@ -33,7 +33,7 @@ def test_the_summary_has_every_key_and_the_evidence_is_there(first: tuple[Path, 
     assert set(said["base_metrics"]) == {"A_tar", "A_adj", "A_heldout", "A_rest"}  # type: ignore[call-overload]
     assert set(said["seconds"]) == {"pull", "validate", "mine", "train", "evaluate", "register", "total"}  # type: ignore[call-overload]
     spent, seconds = said["computing_seconds"], said["seconds"]
-    assert set(spent) == {"pictures", "training", "judging"}  # type: ignore[call-overload]
+    assert set(spent) == {"pictures", "features", "training", "judging"}  # type: ignore[call-overload]
     assert all(value > 0 for value in spent.values()) and sum(spent.values()) < seconds["total"]  # type: ignore[attr-defined, index]
     assert said["model_name"] == "fade-panda" and said["model_version"] == "1"
     page = Path(str(said["report"])).read_text(encoding="utf-8")
