@@ -368,11 +368,8 @@ def whole_run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         total = said["seconds"]["total"]
         return {"target": target, **{k: said[k] for k in ("seconds", "computing_seconds")}, "total": total, "other": total - computing}
 
-    return {
-        "first": one(asked.target),
-        "next": one(asked.then),
-        "computing": "pictures, their features for the mining, training steps, judging; all else is `other`",
-    }
+    computing = "pictures, their features for the mining, training steps, judging; all else is `other`"
+    return {"first": one(asked.target), "next": one(asked.then), "computing": computing}
 
 
 PARTS = {"training": training, "mining": mining, "memory": memory, "flops": flops, "run": whole_run}

@@ -258,6 +258,8 @@ def speed(found: dict[str, Any]) -> list[str]:
     out = table(["", "ours", "the other", "ratio", "goal"], rows) if rows else []
     if "run" in found:
         head = ["whole `fade run`, set-up aside", "total (goal)", "pictures", "training steps", "judging", "all else (goal)"]
+        if "features" in found["run"]["first"]["computing_seconds"]:
+            head.insert(3, "their features")
         runs = [(name, found["run"][key], goal) for key, name, goal in (("first", "first target", 240), ("next", "next target", 120))]
         out += table(
             head,
@@ -265,7 +267,7 @@ def speed(found: dict[str, Any]) -> list[str]:
                 [
                     f"{name}, {run['target']}",
                     f"{run['total']:.0f} s (<= {goal})",
-                    *(f"{run['computing_seconds'][k]:.0f} s" for k in ("pictures", "training", "judging")),
+                    *(f"{spent:.0f} s" for spent in run["computing_seconds"].values()),
                     f"{run['other']:.1f} s (<= 25)",
                 ]
                 for name, run, goal in runs

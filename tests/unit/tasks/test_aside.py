@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -21,29 +20,7 @@ from fade.errors import DataError
 from tasks import aside
 from tasks.aside import Aside, ask, packed, unpacked
 
-HERE = __name__
-
-
-def add(a: float, b: float) -> dict[str, Any]:
-    sys.stdout.write("no answer may be garbled by it")
-    sys.stdout.flush()
-    return {"sum": a + b, "pid": os.getpid()}
-
-
-def refuse(what: str) -> None:
-    raise DataError(what, stage="validate", action="mend it.")
-
-
-def fault() -> None:
-    raise ZeroDivisionError("by zero")
-
-
-def die() -> None:
-    os._exit(3)
-
-
-def pause(seconds: float) -> None:
-    time.sleep(seconds)
+HERE = "tests.unit.tasks.asked"
 
 
 @pytest.fixture
