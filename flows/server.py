@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     with importing():
         import uvicorn
         from prefect.server.api.server import create_app
-
+    with importing():  # again: what is imported is left alone by now, as Prefect calls the collector by name
         # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach it.
         app = Guard(create_app(ephemeral=not whole, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.

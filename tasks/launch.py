@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,10 @@ def launch(asked: Sequence[str], processes: int, device: str, folder: Path) -> G
     device: ``cpu`` or ``cuda``. Raises OSError.
     """
     write_json(folder / CONFIG, launcher_config(processes, device))
-    argv = command(asked, processes, device, folder / CONFIG)
-    return Group(argv, log=folder / files.LOG, env=environment(processes, device))
+    argv, env = command(asked, processes, device, folder / CONFIG), environment(processes, device)
+    if processes == 1:
+        argv, env = unfolded(argv, env)
+    return Group(argv, log=folder / files.LOG, env=env)
 
 
 def command(asked: Sequence[str], processes: int, device: str, config: Path) -> list[str]:
@@ -52,7 +54,7 @@ def command(asked: Sequence[str], processes: int, device: str, config: Path) -> 
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--max-restarts", "0"]
         return [*torchrun, "--nproc-per-node", str(n), *trainer]
     return [
-        *(sys.executable, "-m", "tasks.launcher", "--quiet"),
+        *(sys.executable, "-m", "accelerate.commands.launch", "--quiet"),
         *("--config_file", str(config)),
         *("--num_processes", str(n), "--num_machines", "1", "--machine_rank", "0"),
         *("--mixed_precision", "no", "--dynamo_backend", "no"),  # the trainer chooses its precision itself
@@ -60,6 +62,26 @@ def command(asked: Sequence[str], processes: int, device: str, config: Path) -> 
         *(["--cpu"] if device == "cpu" else ["--gpu_ids", "0"] if n == 1 else multi),
         *trainer,
     ]
+
+
+def unfolded(argv: Sequence[str], env: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """The one process that ``accelerate launch`` would start, and its environment, by accelerate's own functions.
+
+    As a process of its own the launcher imports torch, two seconds on a busy core, to start this one and wait. It still is one where
+    this accelerate has other functions.
+    """
+    try:
+        from accelerate.commands.launch import _validate_launch_command, launch_command_parser, prepare_simple_launcher_cmd_env
+    except ImportError:
+        return list(argv), dict(env)
+    args, *_ = _validate_launch_command(launch_command_parser().parse_args(argv[3:]))
+    users = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ACCELERATE_")}  # see `environment`
+    try:
+        line, whole = prepare_simple_launcher_cmd_env(args)
+        added = {name: value for name, value in whole.items() if os.environ.get(name) != value}
+    finally:
+        os.environ.update(users)
+    return line, {**env, **added}
 
 
 def launcher_config(processes: int, device: str) -> dict[str, Any]:

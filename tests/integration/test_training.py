@@ -63,12 +63,12 @@ def make_job(base, out, latents=None, **train):
 
 
 def killer(job):
-    """A watcher that kills the trainer, not its launcher, as soon as a checkpoint lies there."""
+    """A watcher that kills the trainer as soon as a checkpoint lies there."""
 
     def watch(done, total, text):
         if checkpoint.steps_in(job.out / files.CHECKPOINTS):
             for process in psutil.Process().children(recursive=True):
-                if "fade.trainer" in process.cmdline() and "tasks.launcher" not in process.cmdline():
+                if "fade.trainer" in process.cmdline():
                     process.kill()  # SIGKILL
 
     return watch

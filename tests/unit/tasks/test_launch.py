@@ -42,6 +42,7 @@ def job(tmp_path):
 def stand_in(monkeypatch):
     def use(script=TRAINER):
         monkeypatch.setattr("tasks.launch.command", lambda asked, *_: [sys.executable, "-c", script, *asked])
+        monkeypatch.setattr("tasks.launch.unfolded", lambda argv, env: (argv, env))
 
     return use
 
@@ -64,7 +65,7 @@ def parsed(tmp_path, n, device):
 
     write_json(tmp_path / CONFIG, launcher_config(n, device))
     argv = command(["job.json"], n, device, tmp_path / CONFIG)
-    assert argv[:3] == [sys.executable, "-m", "tasks.launcher"]
+    assert argv[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     assert argv[-3:] == ["--module", "fade.trainer", "job.json"]
     return _validate_launch_command(launch_command_parser().parse_args(argv[3:]))[0]
 
