@@ -24,6 +24,7 @@ from fade.job import write_json
 from fade.lineage import Lineage, code_state, collect, hash_inputs
 from fade.workshop import Workshop
 from flows.train import train_elsewhere
+from tasks import charts
 from tasks.checked import check_data_task
 from tasks.claims import Claim, confirm
 from tasks.evaluate import Judged, evaluate_task
@@ -68,10 +69,8 @@ def erase(
         with clock.stage("train"):
             code = code_state()  # once: somebody may commit while the run goes on
             origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
-            if elsewhere:
-                trained = train_elsewhere(shop, hood, origin)
-            else:
-                trained = train_task(shop, hood, origin, partial(open_ahead, shop.runs), ahead)
+            here = partial(train_task, meanwhile=partial(get_ready, shop), ahead=ahead)
+            trained = (train_elsewhere if elsewhere else here)(shop, hood, origin)
         lineage = collect(
             settings,
             overrides=overrides,
@@ -112,6 +111,12 @@ def erase(
     summary |= {**version, "seconds": clock.total(), "computing_seconds": computing}
     write_json(shop.folder / "result.json", summary)
     return summary
+
+
+def get_ready(shop: Workshop) -> None:
+    """For what comes after the training, while the trainer loads its model."""
+    charts.get_ready()
+    open_ahead(shop.runs)
 
 
 def keep_checks(shop: Workshop) -> None:

@@ -34,7 +34,7 @@ MAKING_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
 LIBRARIES = ("dvc.repo", "pandas", *trainer.LIBRARIES, "fade.evaluation")
 """What a run's first stages import, in their order; it loads the models that its trainer loads, too."""
-BESIDE = ("tasks.validate", "great_expectations.expectations", "tasks.charts", "fade.report.html", "matplotlib.backends.backend_agg")
+BESIDE = ("tasks.validate", "great_expectations.expectations")
 """What its second process imports (`tasks.aside`)."""
 ROOM = 16 << 20
 """Bytes that the embedded server's database and a run's records need at least."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,17 @@ def charts_aside(report: Report, theme: Theme) -> Callable[[], Mapping[str, Enco
     told = {"result": dict(report.result), "history": list(report.history), "neighbourhood": near}
     wait = ask("tasks.charts:charts_as_json", theme=theme.name, **told)
     return lambda: {name: (tuple(size), base64.b64decode(data)) for name, (size, data) in wait().items()}
+
+
+def get_ready() -> None:
+    """Have what draws imported over there, without waiting for it."""
+    ask("tasks.charts:libraries")
+
+
+def libraries() -> None:
+    """Import what draws."""
+    for name in ("fade.report.html", "matplotlib.backends.backend_agg"):
+        importlib.import_module(name)
 
 
 def charts_as_json(
