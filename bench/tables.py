@@ -6,6 +6,7 @@ python bench/tables.py
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,31 @@ def speed_run(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def spin(found: dict[str, Any]) -> list[str]:
+    """How long threads spin for each other, beside another process and alone."""
+    rows = []
+    for row in found["rows"]:
+        count = "its own" if row["count"] is None else f"{row['count']}, ours"
+        each = [[run[work] for run in row["runs"]] for work in ("drawing", "training")]
+        shown = [f"{statistics.median(one):.1f} s ({min(one):.1f} to {max(one):.1f})" for one in each]
+        rows.append([count, "one" if row["busy"] else "none", *shown])
+    n = len(found["rows"][0]["runs"])
+    head = [
+        f"`{found['variable']}`",
+        "other busy processes",
+        f"drawing {found['pictures']} pictures",
+        f"{found['steps']} steps of {found['batch']}",
+    ]
+    return [
+        "Torch's threads wait for each other by spinning, and take a core from each other as soon as anything else runs on it.",
+        f"Medians of {n} (smallest to largest), {found['cores']} cores:",
+        "",
+        *table(head, rows),
+        f"`{found['command']}`",
+        "",
+    ]
+
+
 PARTS = {
     "world": ("The embedded world", world),
     "targets": ("Reported targets, one setting", targets),
@@ -312,6 +338,7 @@ PARTS = {
     "esd": ("Does this world show the problem? A literal ESD-x on six tight targets", esd),
     "speed": ("Speed and memory", speed),
     "speed-run": ("The run again, its trainer and server started ahead", speed_run),
+    "spin": ("A busy neighbour", spin),
     "speed-fade": ("The same by FADE, on a faster day", speed_fade),
 }
 

@@ -23,10 +23,9 @@ SAFER_DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # a first start with migrations needs more than the default
 }
 
-CALM = {"GOMP_SPINCOUNT": "2000"}
-"""How long torch's threads spin for each other before they sleep. By its own count (300000) they take a core from each other as soon as
-anything else runs on it: with one more busy process on two cores, training then takes twice as long as with this, drawing, too. Alone it
-costs a few per cent at most. For the thread library of torch on Linux; it is read when torch is imported."""
+CALM = {"GOMP_SPINCOUNT": "4000"}
+"""How long torch's threads spin for each other before they sleep. By the library's own count they take a core from each other as soon as
+anything else runs on it (bench/spin.py: both settings, alone and beside a busy process). Read when torch is imported."""
 
 
 def quiet(runs: Path = Path("runs"), *, hub: bool = False) -> None:
