@@ -46,16 +46,17 @@ class Aside:
 
         Raises OSError or EOFError, now or when it is waited for, when the process is gone.
         """
+        questions, answers = self._process.stdin, self._process.stdout
+        assert questions is not None and answers is not None
         self._asked += 1
         number = self._asked
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps({"number": number, "function": function, "arguments": arguments}).encode() + b"\n")
-        self._process.stdin.flush()
+        questions.write(json.dumps({"number": number, "function": function, "arguments": arguments}).encode() + b"\n")
+        questions.flush()
 
-        def wait(answers: Any = self._process.stdout) -> Any:
+        def wait() -> Any:
             while line := answers.readline():
                 answer = json.loads(line)
-                if answer["number"] == number:  # an earlier one's: whoever asked did not wait (Ctrl-C)
+                if answer["number"] == number:  # an earlier one's: whoever asked did not wait
                     return _result(answer)
             raise EOFError
 

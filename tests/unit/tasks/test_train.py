@@ -173,6 +173,7 @@ def test_an_adapter_without_its_witness_is_not_reused(job):
 def stand_in(monkeypatch, script):
     """Another trainer in place of ours: what is tested is the launcher's answer to how it ends."""
     monkeypatch.setattr("tasks.launch.command", lambda asked, processes, device, config: [sys.executable, "-c", script, *asked])
+    monkeypatch.setattr("tasks.launch.unfolded", lambda argv, env: (argv, env))
 
 
 def test_what_another_job_left_is_put_aside(job, monkeypatch):
