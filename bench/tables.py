@@ -309,7 +309,7 @@ def spin(found: dict[str, Any]) -> list[str]:
     """How long threads spin for each other, beside another process and alone."""
     rows = []
     for row in found["rows"]:
-        count = "its own" if row["count"] is None else f"{row['count']}, ours"
+        count = "not set" if row["count"] is None else row["count"]
         each = [[run[work] for run in row["runs"]] for work in ("drawing", "training")]
         shown = [f"{statistics.median(one):.1f} s ({min(one):.1f} to {max(one):.1f})" for one in each]
         rows.append([count, "one" if row["busy"] else "none", *shown])
@@ -321,7 +321,8 @@ def spin(found: dict[str, Any]) -> list[str]:
         f"{found['steps']} steps of {found['batch']}",
     ]
     return [
-        "Torch's threads wait for each other by spinning, and take a core from each other as soon as anything else runs on it.",
+        "Torch's threads wait for each other by spinning, and take a core from each other as soon as anything else runs on it. Where",
+        f"other work shares the cores `{found['variable']}` makes up for most of it; alone it costs a little, so it is not set by default.",
         f"Medians of {n} (smallest to largest), {found['cores']} cores:",
         "",
         *table(head, rows),

@@ -23,18 +23,14 @@ SAFER_DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # a first start with migrations needs more than the default
 }
 
-CALM = {"GOMP_SPINCOUNT": "4000"}
-"""How long torch's threads spin for each other before they sleep. By the library's own count they take a core from each other as soon as
-anything else runs on it (bench/spin.py: both settings, alone and beside a busy process). Read when torch is imported."""
-
 
 def quiet(runs: Path = Path("runs"), *, hub: bool = False) -> None:
-    """Set every no-telemetry, offline and thread variable that the user has not set, and give DVC private folders under ``runs``.
+    """Set every no-telemetry and offline variable that the user has not set, and give DVC private folders under ``runs``.
 
     hub: leave the Hugging Face hub reachable (the base, CLIP or judge is a hub id). Variables that are set already win, always.
     Raises StorageError when the runs folder cannot be made.
     """
-    for key, value in {**NO_TELEMETRY, **({} if hub else OFFLINE), **SAFER_DEFAULTS, **CALM}.items():
+    for key, value in {**NO_TELEMETRY, **({} if hub else OFFLINE), **SAFER_DEFAULTS}.items():
         os.environ.setdefault(key, value)
     # DVC's defaults are the user's and the machine's: another user's remote of the same name, a state database in /var/tmp.
     for key, name in {"DVC_GLOBAL_CONFIG_DIR": "global", "DVC_SYSTEM_CONFIG_DIR": "system", "DVC_SITE_CACHE_DIR": "site"}.items():

@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from fade.errors import StorageError
-from tasks.environment import CALM, NO_TELEMETRY, OFFLINE, SAFER_DEFAULTS, quiet
+from tasks.environment import NO_TELEMETRY, OFFLINE, SAFER_DEFAULTS, quiet
 
 DVC = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
 
 
 @pytest.fixture(autouse=True)
 def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in (*NO_TELEMETRY, *OFFLINE, *SAFER_DEFAULTS, *CALM, *DVC):
+    for key in (*NO_TELEMETRY, *OFFLINE, *SAFER_DEFAULTS, *DVC):
         monkeypatch.setenv(key, "")  # so that what quiet() sets is undone after the test
         monkeypatch.delenv(key)
 
 
 def test_all_is_quiet_and_private(tmp_path: Path) -> None:
     quiet(tmp_path / "runs")
-    for key, value in {**NO_TELEMETRY, **OFFLINE, **SAFER_DEFAULTS, **CALM}.items():
+    for key, value in {**NO_TELEMETRY, **OFFLINE, **SAFER_DEFAULTS}.items():
         assert os.environ[key] == value
     for key in DVC:
         folder = Path(os.environ[key])
