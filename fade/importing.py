@@ -26,16 +26,16 @@ def importing() -> Iterator[None]:
 
 
 @contextmanager
-def without(*optional: str) -> Iterator[None]:
+def without(*names: str) -> Iterator[None]:
     """Libraries that count as not installed inside; one that is imported already stays.
 
     Whoever asks for one inside goes without it for as long as the process lives, so this is for processes that do one thing. For the
     whole process: another thread that imports meanwhile is refused, too.
     """
-    hidden = [name for name in optional if name not in sys.modules]
+    hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's own way to say that there is none
     try:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
