@@ -40,6 +40,12 @@ def only_one(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
         yield
 
 
+def adopted() -> None:
+    """Whoever is this process's parent by now is its launcher: for one that was forked after this module was imported."""
+    global _LAUNCHER
+    _LAUNCHER = os.getppid()
+
+
 def parent_lives() -> None:
     """Raises TrainingError when the waiting process, or the launcher between, is gone (killed -9, say): do not train on."""
     pid = int(os.environ.get(PARENT, "0"))

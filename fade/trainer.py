@@ -17,7 +17,7 @@ from pathlib import Path
 from fade import guard
 from fade import job as files
 from fade.errors import StorageError
-from fade.importing import importing, without
+from fade.importing import importing, lazily, without
 from fade.job import Job, write_json
 from fade.repeatable import hold_still
 
@@ -26,15 +26,19 @@ LIBRARIES = (
     "fade.training",
     "accelerate",
     "peft",
-    "diffusers.models.autoencoders.autoencoder_kl",
-    "diffusers.models.unets.unet_2d_condition",
-    "diffusers.schedulers.scheduling_ddpm",
     "transformers.models.clip.modeling_clip",
     "transformers.models.clip.tokenization_clip",
 )
 """What a training imports, some of it only when it is used."""
 UNUSED = ("scipy", "boto3")
-"""What those would import, too, for schedulers of beta sigmas, losses of object detectors, and Amazon's machines: over a second."""
+"""What those would import, too, for losses of object detectors and Amazon's machines: nearly a second."""
+DRAWING = (
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "diffusers.models.unets.unet_2d_condition",
+    "diffusers.schedulers.scheduling_ddpm",
+)
+SELDOM = ("scipy.integrate", "scipy.stats")
+"""What these use in a few schedulers (LMS, beta sigmas), and would import at once: a second more."""
 _LOOK_EVERY = 0.02  # seconds
 
 
@@ -63,13 +67,22 @@ def main(argv: list[str]) -> int:
 
 def load() -> None:
     """Import everything that a training uses, and make torch repeat itself."""
-    with importing(), without(*UNUSED):
+    with importing():
+        load_libraries()
         import torch
 
-        for name in LIBRARIES:
-            importlib.import_module(name)
         if os.environ.get("ACCELERATE_USE_CPU") == "true" or not hold_still():
             torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def load_libraries() -> None:
+    """Import what a training, or drawing with the same models, uses; before there are other threads that import."""
+    with without(*UNUSED):
+        for name in LIBRARIES:
+            importlib.import_module(name)
+    with lazily(*SELDOM):
+        for name in DRAWING:
+            importlib.import_module(name)
 
 
 def awaited(note: Path) -> Path:

@@ -17,22 +17,25 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fade import trainer
 from fade.errors import FadeError, OrchestrationError
 from fade.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
 from fade.importing import importing
-from tasks import aside
+from tasks import aside, twin
 from tasks.environment import quiet
 from tasks.tracking import redacted
+
+if TYPE_CHECKING:
+    from fade.workshop import Workshop
 
 CONTACT_SECONDS = 20.0
 SERVING = "serving.json"
 """In the runs folder: where the embedded server of a `fade serve` answers."""
 MAKING_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
-LIBRARIES = ("dvc.repo", "pandas", *trainer.LIBRARIES, "fade.evaluation")
+LIBRARIES = ("dvc.repo", "pandas", *trainer.LIBRARIES, *trainer.DRAWING, "fade.evaluation")
 """What a run's first stages import, in their order; it loads the models that its trainer loads, too."""
 BESIDE = ("tasks.validate", "great_expectations.expectations")
 """What its second process imports (`tasks.aside`)."""
@@ -50,22 +53,30 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
         os.environ.setdefault(key, value)
 
 
-def start_ahead(*beside: str) -> None:
+def start_ahead(shop: Workshop | None = None) -> None:
     """Start the embedded server and import the slow libraries of the next stages while it starts.
 
-    beside: modules that a second process shall import (`tasks.aside`). Raises OrchestrationError when the named Prefect server does not
-    answer; StorageError when the embedded one has no room.
+    shop: of the run that follows; then its data are looked at by a second process (`tasks.aside`), and a trainer is made ready
+    (`tasks.twin`). Raises OrchestrationError when the named Prefect server does not answer; StorageError when the embedded one has no room.
     """
     reach()
-    if beside:
-        aside.begin(*beside)
+    if shop:
+        aside.begin(*BESIDE)
     with importing():
         serve()
+        if shop:
+            from tasks.checked import look_ahead
+
+            look_ahead(shop.params.data, shop.params.checks, shop.root, shop.labels())
+            with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
+                trainer.load_libraries()
+    if shop:
+        twin.make()
 
     def load() -> None:
         with importing():
-            for name in ("dvc.repo", *LIBRARIES):
-                with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
+            for name in LIBRARIES:
+                with contextlib.suppress(Exception):
                     importlib.import_module(name)
 
     threading.Thread(target=load, name="import-ahead", daemon=True).start()

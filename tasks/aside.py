@@ -25,10 +25,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fade.errors import FadeError, revive
-from fade.importing import importing, without
+from fade.importing import importing, lazily, without
 
 UNUSED = ("boto3", "botocore", "google", "psycopg2", "sqlalchemy")
 """Great Expectations would import them for data in databases and clouds, which it is never given here: half a second."""
+SELDOM = ("scipy.stats", "altair")
+"""What its renderers and some expectations use that no check here asks for: a second."""
 Wait = Callable[[], Any]
 """Waits for a result, and returns or raises it."""
 
@@ -167,7 +169,7 @@ def main(modules: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with importing(), without(*UNUSED):
+    with importing(), without(*UNUSED), lazily(*SELDOM):
         for name in modules:
             with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
                 importlib.import_module(name)

@@ -15,11 +15,19 @@ from tasks.aside import ask, packed
 from tasks.validate import Checks
 
 
+def look_ahead(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str] | None) -> None:
+    """Have the data looked at before they are asked for, over there or not at all; nobody waits, and no fault is told."""
+    ask("tasks.validate:look_ahead", **_given(data, checks, root, names))
+
+
 def check_data(data: DataConfig, checks: ChecksConfig, *, out: Path, root: Path = Path(), names: Sequence[str] | None = None) -> Checks:
     """`tasks.validate.validate_data`, over there. Raises what it raises."""
-    given = {"data": data.model_dump(mode="json"), "checks": checks.model_dump(mode="json")}
+    return _checks(ask("tasks.validate:data_as_json", **_given(data, checks, root, names), out=str(out))())
+
+
+def _given(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str] | None) -> dict[str, Any]:
     known = None if names is None else list(names)
-    return _checks(ask("tasks.validate:data_as_json", **given, out=str(out), root=str(root), names=known)())
+    return {"data": data.model_dump(mode="json"), "checks": checks.model_dump(mode="json"), "root": str(root), "names": known}
 
 
 def check_mined(

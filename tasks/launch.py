@@ -21,6 +21,7 @@ from fade.guard import PARENT
 from fade.job import Job, read_json, write_json
 from fade.repeatable import FIXED, WORKSPACE
 from fade.trainer import WAIT
+from tasks import twin
 from tasks.group import Group
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def launch(asked: Sequence[str], processes: int, device: str, folder: Path) -> G
     argv, env = command(asked, processes, device, folder / CONFIG), environment(processes, device)
     if processes == 1:
         argv, env = unfolded(argv, env)
-    return Group(argv, log=folder / files.LOG, env=env)
+    log = folder / files.LOG
+    return Group(argv, log=log, env=env, leader=twin.take(argv, env, log) if processes == 1 and device == "cpu" else None)
 
 
 def command(asked: Sequence[str], processes: int, device: str, config: Path) -> list[str]:

@@ -40,8 +40,9 @@ def run(
     for sentence in unheard(params, asked):
         say(f"[yellow]{escape(sentence)}[/]")
     wanted = [style] if style else target or ["panda"]
-    foresee(Workshop(settings, wanted, runs_dir, params.parent))
-    runtime.start_ahead(*runtime.BESIDE)
+    shop = Workshop(settings, wanted, runs_dir, params.parent)
+    foresee(shop)
+    runtime.start_ahead(shop)
     from flows.erase import erase
     from flows.slot import by_hand
 

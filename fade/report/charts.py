@@ -51,7 +51,7 @@ def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6, theme: Theme = L
     low, high = (float(cosines[off].min()), float(cosines[off].max())) if off.any() else (0.0, 1.0)
     shown = np.where(off, cosines, np.nan)
     drawn = axes.imshow(shown, cmap=_colours(theme), vmin=low, vmax=max(high, low + 1e-6))
-    for i, j in zip(*np.nonzero(off), strict=True):
+    for i, j in zip(*np.nonzero(np.tri(len(names), k=-1)), strict=True):  # the other half says the same
         depth = (cosines[i, j] - low) / max(high - low, 1e-6)
         ink = _ink_on(theme, depth)
         axes.text(j, i, f"{cosines[i, j]:.2f}".lstrip("0"), ha="center", va="center", fontsize=6.6, color=ink, in_layout=False)
