@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,8 @@ from fade.checks import concept_frame, file_frame, picture_frame
 from fade.config import ChecksConfig, DataConfig
 from fade.errors import DataError
 from fade.manifest import MANIFEST
-from tasks import aside
-from tasks.checked import check_data, check_mined
+from tasks import aside, validate
+from tasks.checked import check_data, check_mined, look_ahead
 from tasks.expectations import concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
 from tasks.validate import Batch, Checks, run_rules, validate_data, validate_mined
 from tests.datasets import make_dataset, rehash, save, write_manifest
@@ -319,6 +320,7 @@ def test_another_process_comes_to_the_same_verdict(tmp_path: Path) -> None:
         assert [checks.results, check_mined(**generated(), checks=CHECKS, out=there).results] == here  # type: ignore[arg-type]
         assert (checks.success, checks.critical, checks.page) == (False, False, there / "data.html")
         assert checks.page.read_bytes() == (tmp_path / "checks" / "data.html").read_bytes()
+        look_ahead(data, CHECKS, Path(), None)
         torn.write_bytes(torn.read_bytes()[:40])
         with pytest.raises(DataError, match=torn.name) as over_there:
             check_data(data, CHECKS, out=tmp_path / "checks")
@@ -328,3 +330,55 @@ def test_another_process_comes_to_the_same_verdict(tmp_path: Path) -> None:
     with pytest.raises(DataError) as alone:
         run(tmp_path)
     assert str(over_there.value) == str(alone.value)
+
+
+def test_what_was_looked_at_ahead_holds_for_the_same_question_while_nothing_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a second look is counted; the fault that is planted keeps the file's size and its time."""
+    frame = make_dataset(tmp_path / "data")
+    data, names = DataConfig(images=tmp_path / "data"), ["panda", "koala", "tulip", "rose"]
+    once, looks = run(tmp_path, names=names), []
+    page = once.page.read_bytes()
+    monkeypatch.setattr(validate, "_ahead", validate.Ahead())
+    monkeypatch.setattr(validate, "run_rules", lambda batches: looks.append(1) or run_rules(batches))
+    given = {"data": data.model_dump(mode="json"), "checks": CHECKS.model_dump(mode="json"), "root": "."}
+    validate.look_ahead(**given, names=names)
+    assert looks == [1]
+    assert run(tmp_path, names=names).results == once.results and once.page.read_bytes() == page
+    assert looks == [1]
+    run(tmp_path)
+    run(tmp_path, ChecksConfig(min_per_concept=1, size=8), names=names)
+    assert looks == [1, 1, 1]
+
+    one, other = (tmp_path / "data" / name for name in frame["path"][:2])
+    before = one.stat()
+    body = bytearray(one.read_bytes())
+    body[-20] ^= 1
+    one.write_bytes(body)
+    os.utime(one, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match=one.name):
+        run(tmp_path, names=names)
+    validate.look_ahead(**given, names=names)  # a verdict is not kept, only what was seen
+    with pytest.raises(DataError, match=one.name):
+        run(tmp_path, names=names)
+    assert looks == [1, 1, 1, 1, 1]
+    other.unlink()
+    with pytest.raises(DataError, match=other.name):
+        run(tmp_path, names=names)
+
+
+def test_what_was_touched_while_it_was_looked_at_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_dataset(tmp_path / "data")
+    monkeypatch.setattr(validate, "_ahead", validate.Ahead())
+
+    def then_add(batches: dict[str, Batch]) -> list[dict[str, object]]:
+        found = run_rules(batches)
+        (tmp_path / "data" / "unlisted.txt").write_text("x")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(validate, "run_rules", then_add)
+        data = DataConfig(images=tmp_path / "data")
+        validate.look_ahead(data.model_dump(mode="json"), CHECKS.model_dump(mode="json"), ".", None)
+    assert not run(tmp_path).success
