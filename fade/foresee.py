@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from fade.concepts import Concept, Vocabulary
 from fade.errors import BaseModelError, ConfigError, FadeError, UnknownNameError
-from fade.manifest import MANIFEST
+from fade.manifest import MANIFEST, glance
 from fade.settings import check_target
 from fade.tracked import hash_folder, listing_md5, read_dvc_file
 from fade.workshop import Workshop
@@ -36,23 +35,14 @@ def _refuse(shop: Workshop) -> None:
             from fade.base.directory import resolve
 
             resolve(local, stage)
-    names = _names(shop.root / data.images / MANIFEST, "concept" if data.erase == "concepts" else "style")
-    if names:
+    column = "concept" if data.erase == "concepts" else "style"
+    if names := list(dict.fromkeys(row[column] for row in glance(shop.root / data.images / MANIFEST))):
         for target in shop.targets:
             check_target(shop.params, target, Vocabulary(tuple(Concept(name, family="") for name in names)))
         near = shop.params.neighborhood
         if (wanted := near.k + near.k_heldout) > (others := len(names) - len(shop.targets)):
             what = f"neighborhood.k and neighborhood.k_heldout ask for {wanted} concepts beside the target, and there are {others}."
             raise ConfigError(what, stage="config", action="lower one of them.")
-
-
-def _names(manifest: Path, column: str) -> list[str]:
-    """What can be erased; nothing where the file is not what it should be. Without pandas, whose import takes longer than all the rest."""
-    try:
-        with manifest.open(encoding="utf-8", newline="") as file:
-            return list(dict.fromkeys(row[column] for row in csv.DictReader(file)))
-    except (OSError, ValueError, KeyError, csv.Error):
-        return []
 
 
 def _nothing_to_pull(shop: Workshop) -> bool:

@@ -83,6 +83,9 @@ def load_libraries() -> None:
     with lazily(*SELDOM):
         for name in DRAWING:
             importlib.import_module(name)
+    with suppress(ImportError, AttributeError):  # where this transformers has another name for it, the first model has it made
+        mapping = importlib.import_module("transformers.conversion_mapping")
+        mapping.get_checkpoint_conversion_mapping("clip")  # a thousand patterns, compiled once: half a second
 
 
 def awaited(note: Path) -> Path:

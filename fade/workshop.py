@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from fade.concepts import TOGETHER, Concept, Vocabulary, slug
 from fade.config import Params, fingerprint
 from fade.errors import BusyError
 from fade.files import make_folder, storage_error
-from fade.manifest import MANIFEST
+from fade.manifest import MANIFEST, glance
 
 if TYPE_CHECKING:
     from fade.base import Base
@@ -57,7 +57,8 @@ class Workshop:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """What can be erased: the manifest's concepts, or its styles."""
-        whole = Vocabulary.from_file(self.root / self.params.data.images / MANIFEST)
+        manifest = self.root / self.params.data.images / MANIFEST
+        whole = _seen(glance(manifest)) or Vocabulary.from_file(manifest)
         if self.params.data.erase == "concepts":
             return whole
         return Vocabulary(tuple(Concept(style, family="") for style in whole.styles))
@@ -128,6 +129,13 @@ class Workshop:
     def alone(self) -> AbstractContextManager[None]:
         """Hold the target's lock. Raises BusyError, naming the process, when another run of the target holds it."""
         return hold(self.home, f"{self.target!r} is being erased", "run")
+
+
+def _seen(rows: Sequence[Mapping[str, str]]) -> Vocabulary | None:
+    """`Vocabulary.from_file` of a manifest's rows; None where there are none."""
+    pairs = dict.fromkeys((row["concept"], row["family"]) for row in rows)
+    styles = dict.fromkeys(row["style"] for row in rows if row["split"] == "train")
+    return Vocabulary(tuple(Concept(*pair) for pair in pairs), tuple(styles)) if pairs else None
 
 
 @contextmanager

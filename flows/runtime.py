@@ -35,7 +35,7 @@ SERVING = "serving.json"
 """In the runs folder: where the embedded server of a `fade serve` answers."""
 MAKING_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
-LIBRARIES = ("dvc.repo", "pandas", *trainer.LIBRARIES, *trainer.DRAWING, "fade.evaluation")
+LIBRARIES = (*trainer.LIBRARIES, *trainer.DRAWING, "fade.evaluation")
 """What a run's first stages import, in their order; it loads the models that its trainer loads, too."""
 BESIDE = ("tasks.validate", "great_expectations.expectations")
 """What its second process imports (`tasks.aside`)."""
