@@ -74,7 +74,9 @@ def glance(path: Path) -> list[dict[str, str]]:
         return []
     if sorted(head) != sorted(COLUMNS) or any(len(row) != len(head) for row in rows):
         return []
-    return [dict(zip(head, row, strict=True)) for row in rows]
+    told = [dict(zip(head, row, strict=True)) for row in rows]
+    good = (is_inside(row["path"]) and row["width"].isdecimal() and row["height"].isdecimal() for row in told)
+    return told if all(good) else []
 
 
 def is_inside(relpath: str) -> bool:

@@ -31,6 +31,8 @@ UNUSED = ("boto3", "botocore", "google", "psycopg2", "sqlalchemy")
 """Great Expectations would import them for data in databases and clouds, which it is never given here: half a second."""
 SELDOM = ("scipy.stats", "altair")
 """What its renderers and some expectations use that no check here asks for: a second."""
+BEHIND = 5
+"""How much nicer than the run it is: while all import, on few cores, it is the run that is waited for."""
 Wait = Callable[[], Any]
 """Waits for a result, and returns or raises it."""
 
@@ -167,6 +169,7 @@ def main(modules: list[str]) -> None:
     """Import, then answer what stdin asks on stdout, where nothing else may write."""
     # A terminal sends Ctrl-C to the whole group: the run decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(BEHIND)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with importing(), without(*UNUSED), lazily(*SELDOM):

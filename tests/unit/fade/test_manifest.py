@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from fade.concepts import Vocabulary
+from fade.config import parse_params
 from fade.errors import DataError
-from fade.manifest import COLUMNS, is_inside, read_manifest, sha256_of
+from fade.manifest import COLUMNS, glance, is_inside, read_manifest, sha256_of
+from fade.workshop import Workshop
 
 HEAD = ",".join(COLUMNS)
 ROW = f"noto/panda.png,panda,bears,noto,noto-set,1.0,MIT,{'0' * 64},64,64,train"
@@ -59,6 +61,20 @@ def test_a_bad_manifest_is_refused_by_name(tmp_path: Path, case: str) -> None:
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("case", BAD)
+def test_a_glance_sees_nothing_in_a_bad_manifest(tmp_path: Path, case: str) -> None:
+    assert glance(write(tmp_path, BAD[case][0])) == []
+
+
+def test_a_glance_sees_what_is_read(tmp_path: Path) -> None:
+    other = ROW.replace("panda", "NA").replace("noto/", "é/").replace("MIT", '"MIT, or ""other"""')
+    path = write(tmp_path, f"{HEAD}\n{ROW}\n\n{other}\n")
+    assert glance(path) == read_manifest(path).astype(str).to_dict("records")
+    turned = write(tmp_path, "\n".join(",".join(reversed(line.split(","))) for line in (HEAD, ROW)))
+    assert [row["path"] for row in glance(turned)] == read_manifest(turned)["path"].tolist() == ["noto/panda.png"]
+    assert glance(tmp_path / "nowhere.csv") == []
+
+
 def test_a_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist.*pull the data"):
         read_manifest(tmp_path / "manifest.csv")
@@ -70,6 +86,18 @@ def test_a_missing_manifest(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_is_inside(name: str, inside: bool) -> None:
     assert is_inside(name) is inside
+
+
+def test_a_workshop_s_vocabulary_is_that_of_its_manifest(tmp_path: Path) -> None:
+    rows = [ROW, ROW.replace("noto", "twemoji").replace("train", "heldout"), ROW.replace("panda", "rose").replace("bears", "flowers")]
+    rows += [ROW.replace("noto", "fluent")]
+    path = write(tmp_path, "\n".join([HEAD, *rows]))
+    params = parse_params({"data": {"images": "."}, "neighborhood": {"k": 1, "k_heldout": 1}})
+    vocabulary = Workshop(params, "panda", tmp_path / "runs", tmp_path).vocabulary
+    assert vocabulary == Vocabulary.from_file(path) and vocabulary.styles == ("noto", "fluent")
+    path.write_text(f"{HEAD}\n{ROW},more\n")
+    with pytest.raises(DataError, match="is no CSV table"):
+        _ = Workshop(params, "panda", tmp_path / "runs", tmp_path).vocabulary
 
 
 def test_vocabulary_from_a_manifest(tmp_path: Path) -> None:
