@@ -300,7 +300,7 @@ def speed_run(found: dict[str, Any]) -> list[str]:
         "starts ahead of its job 32.6 and 30.6 s (commit 6a52389), with the embedded server started while Prefect is imported 29.5 and",
         "29.4 s (commit 2ccd3fe), with Great Expectations and half of the charts in a process of their own 29.1 and 30.2 s (commit",
         "eb9a317). Now the trainer is forked from the run, whose libraries it shares, the data are looked at while those are imported, the",
-        "server's first request is its own, and nothing imports scipy before it is used. All of it on days as slow as this one or slower.",
+        "server's first request is its own, and nothing imports scipy before it is used. Each pair on another day, none of them fast.",
         "What is left is imports, on two cores that are both busy with them, so it moves with the machine by a few seconds within an hour.",
         "",
         *speed(found),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -176,3 +177,18 @@ def make_latents(path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, i
     neighbours = torch.randn(k, m, *shape, generator=generator)
     save_file(dict(zip(latent_names(0), (target, neighbours), strict=True)), str(path))
     return path
+
+
+def ends(process: Any, patience: float = 10) -> bool:
+    """Whether a psutil.Process of another parent ends before long; one that nobody has waited for yet has ended."""
+    import psutil
+
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False

@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,8 +147,9 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
     )
 
 
+@cache
 def templates() -> Environment:
-    """The pages' templates; whatever is put into them is escaped, and a name that is not there is an error."""
+    """The pages' templates, each compiled once; whatever is put into them is escaped, and a name that is not there is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent / "templates")

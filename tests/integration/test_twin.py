@@ -17,7 +17,7 @@ from fade import job as files
 from fade.base import Base
 from fade.guard import PARENT
 from tests.integration.test_training import make_job
-from tests.support import DEEP, make_tiny_base
+from tests.support import DEEP, ends, make_tiny_base
 
 TELLS = """
 import json, os, pathlib, signal, sys
@@ -150,7 +150,7 @@ sys.stdin.readline()
     assert other.is_running() and other.status() != psutil.STATUS_ZOMBIE
     process.kill()
     process.communicate()
-    other.wait(10)
+    assert ends(other)
 
 
 def test_it_trains_to_the_bytes_of_a_process_of_its_own(tmp_path: Path, repo: Path) -> None:

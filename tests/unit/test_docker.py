@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from fade.config import read_yaml
+
 REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"
 BIN = Path(sys.executable).parent
@@ -34,7 +36,7 @@ def filled(text: str, given: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    return yaml.safe_load(filled(COMPOSE, GIVEN))
+    return read_yaml(filled(COMPOSE, GIVEN))
 
 
 def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -108,7 +110,7 @@ def test_a_service_waits_for_the_health_of_what_it_needs(compose: dict[str, Any]
 
 
 def test_only_mlflow_holds_the_keys_of_its_bucket(compose: dict[str, Any]) -> None:
-    text = {name: json.dumps(one) for name, one in yaml.safe_load(filled(COMPOSE, {key: f"<{key}>" for key in GIVEN}))["services"].items()}
+    text = {name: json.dumps(one) for name, one in read_yaml(filled(COMPOSE, {key: f"<{key}>" for key in GIVEN}))["services"].items()}
     holders = {key: {name for name, said in text.items() if f"<{key}>" in said} for key in GIVEN}
     assert holders["S3_MLFLOW_SECRET"] == {"s3", "mlflow"} and holders["MLFLOW_ADMIN_PASSWORD"] == {"mlflow"}
     assert holders["POSTGRES_PASSWORD"] == {"postgres"} and holders["S3_ADMIN_SECRET"] == {"s3", "s3-buckets"}

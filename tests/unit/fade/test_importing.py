@@ -7,6 +7,7 @@ import importlib.util
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -101,9 +102,11 @@ def test_a_lazy_module_s_fault_is_told_when_it_is_used_and_again(tmp_path: Path,
             _ = inner.value
 
 
-def test_packages_are_listed_once_inside() -> None:
-    real = metadata.packages_distributions
-    with importing():
-        first = metadata.packages_distributions()
-        assert metadata.packages_distributions() is first == real()
-    assert metadata.packages_distributions is real
+def test_packages_are_listed_once_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = metadata.packages_distributions, []
+    monkeypatch.setattr("fade.importing._listed", cache(lambda: asked.append(1) or {"numpy": ["numpy"]}))
+    for _ in range(2):
+        with importing():
+            assert metadata.packages_distributions() == metadata.packages_distributions() == {"numpy": ["numpy"]}
+        assert metadata.packages_distributions is real
+    assert asked == [1]

@@ -19,6 +19,7 @@ import pytest
 from fade.errors import DataError
 from tasks import aside
 from tasks.aside import Aside, ask, packed, unpacked
+from tests.support import ends
 
 HERE = "tests.unit.tasks.asked"
 
@@ -92,7 +93,7 @@ def test_it_ends_with_whoever_began_it(repo: Path) -> None:
     assert other.is_running()
     run.kill()
     run.communicate()
-    other.wait(10)
+    assert ends(other)
 
 
 def test_what_cannot_be_imported_ahead_is_no_reason_to_end() -> None:
