@@ -74,8 +74,8 @@ class _Later(ModuleType):
 
 _loading = threading.RLock()
 _begun: list[ModuleType] = []
-_BEFORE = ("__path__", "__file__", "__cached__")
-"""What Python's own import asks of any module, and gets along without."""
+_BEFORE = ("__path__", "__file__", "__cached__", "__warningregistry__")
+"""What Python itself asks of any module, and gets along without."""
 
 
 class _Finder(MetaPathFinder, Loader):

@@ -61,7 +61,10 @@ class Twin:
 
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            try:
+                self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            except ChildProcessError:  # whoever started this process has it forget its children; subprocess says 0 then, too
+                self.returncode = 0
             os.close(self._end)
         return self.returncode
 
@@ -82,9 +85,8 @@ def harmless() -> bool:
     """Whether this process may be forked: nothing that it holds, a lock or a GPU, would be held by nobody in its twin."""
     if not sys.platform.startswith("linux") or threading.active_count() > 1:
         return False
-    import torch
-
-    return torch.version.cuda is None and torch.version.hip is None and not torch.xpu._is_compiled()
+    torch = sys.modules.get("torch")  # without it there is nothing to share
+    return torch is not None and torch.version.cuda is None and torch.version.hip is None and not torch.xpu.is_available()
 
 
 def make() -> None:

@@ -21,6 +21,7 @@ from tests.support import DEEP, ends, make_tiny_base
 
 TELLS = """
 import json, os, pathlib, signal, sys
+import torch
 from fade import guard, trainer
 from tasks import twin
 from tasks.group import Group
@@ -104,10 +105,11 @@ print(leader.poll(), time.monotonic() - began < 5)
         ("twin.make(); env['OMP_NUM_THREADS'] = '3'", "line"),
         ("twin.make(); os.kill(twin._twin.pid, signal.SIGKILL); twin._twin.wait()", "line"),
         ("import threading; threading.Thread(target=signal.pause, daemon=True).start(); twin.make()", "line"),
-        ("import torch; torch.version.cuda = '13.0'; twin.make()", "line"),
+        ("torch.version.cuda = '13.0'; twin.make()", "line"),
+        ("del sys.modules['torch']; twin.make()", "line"),
         ("twin.make(); twin.end()", "line"),
     ],
-    ids=["another program", "other threads", "killed", "a second thread", "a GPU", "ended"],
+    ids=["another program", "other threads", "killed", "a second thread", "a GPU", "nothing to share", "ended"],
 )
 def test_where_it_does_not_fit_there_is_none(tmp_path: Path, repo: Path, before: str, asked: str) -> None:
     text = f"""
