@@ -36,7 +36,7 @@ run: $(STAMP) ## the main job: erase a concept, show the evidence (ARGS="--targe
 	$(BIN)/fade run $(ARGS)
 
 test: $(STAMP) ## all tests (ARGS="-k mesh")
-	$(BIN)/python -m pytest -p no:hydra_pytest -n $(WORKERS) --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
 
 long-test: $(STAMP) ## whole jobs of minutes each: releases, requests, the scheduler (not part of `make test`)
 	$(BIN)/python -m pytest tests -m long -n $(WORKERS) --dist loadscope $(ARGS)
@@ -51,7 +51,7 @@ team-test: $(STAMP) ## runs against those servers: killed and started again, a s
 	$(BIN)/python -m pytest tests/e2e/test_team.py -m team $(ARGS)
 
 unit: $(STAMP) ## the unit tests alone
-	$(BIN)/python -m pytest tests/unit -p no:hydra_pytest -n $(WORKERS) --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest tests/unit -n $(WORKERS) --dist loadscope $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and layout) and mypy --strict on fade/
 	$(BIN)/ruff check .

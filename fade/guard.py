@@ -40,7 +40,7 @@ def only_one(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
         yield
 
 
-def adopted() -> None:
+def forked() -> None:
     """Whoever is this process's parent by now is its launcher: for one that was forked after this module was imported."""
     global _LAUNCHER
     _LAUNCHER = os.getppid()

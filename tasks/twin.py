@@ -171,5 +171,5 @@ def _train(asked: socket.socket, log: int) -> int:
     os.environ.update(job["env"])
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text(NAME, encoding="ascii")
-    guard.adopted()
+    guard.forked()
     return trainer.main(job["arguments"])
