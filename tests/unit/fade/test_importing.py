@@ -110,3 +110,11 @@ def test_packages_are_listed_once_inside(monkeypatch: pytest.MonkeyPatch) -> Non
             assert metadata.packages_distributions() == metadata.packages_distributions() == {"numpy": ["numpy"]}
         assert metadata.packages_distributions is real
     assert asked == [1]
+
+
+def test_a_module_that_asks_for_its_own_while_it_is_loaded_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "import sys\nloaded.append(1)\nearly = getattr(sys.modules[__name__], 'value', None)\nvalue = 7\n"
+    loaded = slow_one(tmp_path, monkeypatch, text)
+    with lazily("slow_one.inner"):
+        inner = importlib.import_module("slow_one.inner")
+    assert (inner.early, inner.value, loaded) == (None, 7, [1])
