@@ -45,7 +45,7 @@ failures: $(STAMP) ## runs that are stopped, starved of disk, or fed with bad in
 	$(BIN)/python -m pytest tests/e2e/test_failures.py -m failures $(ARGS)
 
 team: $(STAMP) ## PostgreSQL, S3, MLflow, Prefect and a worker on this machine, with users; Ctrl-C stops them (docs/team.md)
-	$(BIN)/python -m flows.team --folder "$(RUNS)/team" $(ARGS)
+	$(BIN)/python -m flows.local_stack.stack --folder "$(RUNS)/team" $(ARGS)
 
 team-test: $(STAMP) ## runs against those servers: killed and started again, a second clone, a worker (long; not part of `make test`)
 	$(BIN)/python -m pytest tests/e2e/test_team.py -m team $(ARGS)
@@ -86,7 +86,7 @@ $(STAMP):
 	    echo "setup: $(VENV) could not be made. Next: install Python's venv module (Debian: python3-venv), or name another folder: VENV=..." >&2; exit 1; }; }
 	@echo "setup: installing into $(VENV) under constraints.txt (the first time takes some minutes)"
 	@$(INSTALL) --editable '.[$(EXTRAS)]'
-	@$(BIN)/python -m flows.ready "$(RUNS)" 2>/dev/null || echo "setup: $(RUNS) could not be prepared; the first run will say why."
+	@$(BIN)/python -m flows.service.setup "$(RUNS)" 2>/dev/null || echo "setup: $(RUNS) could not be prepared; the first run will say why."
 	@rm -f $(VENV)/.fade-setup-* && touch $@
 
 $(PRETRAIN_STAMP): $(STAMP)

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fade.concepts import fill
 from fade.config import load_params
+from fade.data.vocabulary import fill
 from fade.evaluation.accuracy import top1
-from fade.neighborhood import mine
-from fade.workshop import Workshop
+from fade.mining.neighborhood import mine
+from fade.models.sampling import sample
+from fade.run.context import Workshop
 
 TARGETS = ("grinning face", "face with tears of joy", "crying cat", "grinning cat", "green heart", "waxing gibbous moon")
 ETA, GUIDANCE, ROUND, MOST = 1.0, 3.0, 5, 1000
@@ -90,7 +91,7 @@ def accuracy(shop: Workshop, names: list[str]) -> list[float]:
     """The judge's top-1 (percent) of each concept under the UNet as it is now, on the evaluation's seeds."""
     seeds = [shop.params.evaluate.seed + i for i in range(shop.params.evaluate.images_per_concept)]
     prompts = [fill(shop.params.sampler.prompt, n) for n in names for _ in seeds]
-    pixels = shop.base.decode(shop.base.sample(prompts, seeds * len(names), shop.params.sampler))
+    pixels = shop.base.decode(sample(shop.base, prompts, seeds * len(names), shop.params.sampler))
     odds = shop.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
     return [100 * float(top1(odds[i], shop.judge.index(n)).mean()) for i, n in enumerate(names)]
 

@@ -20,11 +20,11 @@ import psutil
 from kills import weights_sha256
 
 from fade.errors import TrainingError
-from fade.job import Job
-from fade.settings import resolve
-from fade.workshop import Workshop
-from tasks.mine import mine
-from tasks.train import Trained, run_job, write_job
+from fade.run.context import Workshop
+from fade.run.resolve_params import resolve
+from fade.training.job import Job
+from tasks.stages.mine import mine
+from tasks.stages.train import Trained, run_job, write_job
 
 OURS = ("method.name=nullspace", "method.variant=hinge")
 BF16, FP32 = "train.precision=bf16", "train.precision=fp32"

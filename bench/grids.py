@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fade.benchmark.record import read_record
-from fade.concepts import slug
-from fade.files import write_whole
-from fade.report.benchmark import grids_of
+from fade.data.vocabulary import slug
+from fade.reporting.benchmark import grids_of
+from fade.utils.files import write_whole
 
 ACROSS = 5
 """Methods side by side."""

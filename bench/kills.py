@@ -40,7 +40,7 @@ PATIENCE = 30.0
 
 def line(target: str, runs: Path) -> list[str]:
     settings = [part for item in SMALL for part in ("--set", item)]
-    return [sys.executable, "-m", "fade.cli", "run", "--target", target, *settings, "--runs-dir", str(runs)]
+    return [sys.executable, "-m", "flows.cli", "run", "--target", target, *settings, "--runs-dir", str(runs)]
 
 
 def environment() -> dict[str, str]:

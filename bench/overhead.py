@@ -39,15 +39,15 @@ def main() -> None:
 
 
 def measure(run: Path, repeats: int, scratch: Path) -> dict[str, list[float]]:
-    from tasks.environment import quiet
+    from tasks.launch.environment import quiet
 
     quiet(scratch / "runs")
     from fade.config import parse_params
-    from fade.lineage import Lineage, collect, hash_inputs
+    from fade.provenance.lineage import Lineage, collect, hash_inputs
     from flows.audit import audit
-    from tasks.register import register
-    from tasks.signing import make_keys
-    from tasks.tracking import connect
+    from tasks.registry.register import register
+    from tasks.registry.signing import make_keys
+    from tasks.registry.tracking import connect
 
     private, public = make_keys(scratch / "keys", "team")
     recorded = json.loads((run / "lineage.json").read_text())

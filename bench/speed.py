@@ -34,23 +34,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from fade.base import Base
-from fade.base.model import quiet_libraries
-from fade.base.sampling import make_scheduler
-from fade.cache import Cache
-from fade.concepts import Vocabulary, fill, prompts
+from fade.adapters.lora import Mesh
 from fade.config import SamplerConfig
-from fade.draws import rate
+from fade.data.vocabulary import Vocabulary, fill, prompts
+from fade.erasers.base import Batch, get_method
 from fade.errors import FadeError
-from fade.job import ADAPTER, Job, write_json
-from fade.mesh import Mesh
-from fade.methods import Batch, get_method
-from fade.neighborhood import Neighborhood, mine
-from fade.seeds import named_seed
-from fade.settings import resolve
-from fade.training import Denoiser, train
-from fade.workshop import Workshop
-from tasks.environment import quiet
+from fade.generation.cache import Cache
+from fade.mining.neighborhood import Neighborhood, mine
+from fade.models import Base
+from fade.models.sampling import make_scheduler, sample
+from fade.models.stable_diffusion import quiet_libraries
+from fade.run.context import Workshop
+from fade.run.resolve_params import resolve
+from fade.training.batches import rate
+from fade.training.job import ADAPTER, Job
+from fade.training.loop import Denoiser, train
+from fade.utils.files import write_json
+from fade.utils.seeds import named_seed
+from tasks.launch.environment import quiet
 
 COMPARED = {
     "training": ("ours", "released", "seconds", "10 or more"),
@@ -98,7 +99,7 @@ def import_trainer() -> None:
 
 def timed(shop: Workshop, hood: Neighborhood) -> dict[str, Any]:
     """Train in this process (insertion, checkpoints and saving included, imports and loading not), then judge."""
-    from tasks.train import write_job
+    from tasks.stages.train import write_job
 
     job, marks = write_job(shop, hood, {}), [time.perf_counter()]
     adapter = train(job, shop.base, lambda row: marks.append(time.perf_counter()))
@@ -109,7 +110,7 @@ def timed(shop: Workshop, hood: Neighborhood) -> dict[str, Any]:
 
 def judged(shop: Workshop, hood: Neighborhood, adapter: Path) -> dict[str, Any]:
     """The project's own evaluation."""
-    from tasks.evaluate import evaluate
+    from tasks.stages.evaluate import evaluate
 
     numbers = evaluate(shop, hood, adapter).numbers
     return {key: numbers[key] for key in ("metrics", "base_metrics", "intervals")}
@@ -117,7 +118,7 @@ def judged(shop: Workshop, hood: Neighborhood, adapter: Path) -> dict[str, Any]:
 
 def literal(shop: Workshop, hood: Neighborhood, iterations: int) -> dict[str, Any]:
     """Iterations of the released loop: latents by the pipeline's loop with the adapter on, the released loss, a step of AdamW."""
-    from tasks.train import write_job
+    from tasks.stages.train import write_job
 
     job, method, base = write_job(shop, hood, {}), get_method("fade", "release"), shop.base
     assert method.loss is not None  # what mypy cannot know: the release has no closed form
@@ -215,7 +216,7 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         pictures: np.ndarray = pipe(prompt, num_images_per_prompt=len(seeds), generator=noise, output_type="np", **how).images
         return pictures
 
-    encoder(base.decode(base.sample(wanted[:1] * len(seeds), seeds, sampler)))  # both sides warm
+    encoder(base.decode(sample(base, wanted[:1] * len(seeds), seeds, sampler)))  # both sides warm
     plain(wanted[0])
     start = time.perf_counter()
     mine(vocabulary.names[0], vocabulary, shop.studio, encoder, config)
@@ -274,7 +275,7 @@ def memory(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def write_short_job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The job whose training is weighed."""
-    from tasks.train import write_job
+    from tasks.stages.train import write_job
 
     shop = workshop(asked, folder, (f"train.steps={MEMORY_STEPS}", f"train.warmup={MEMORY_STEPS}"))
     hood = mine(asked.target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood)
@@ -291,7 +292,7 @@ def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     loaded, (rows, _) = peak_mb(), watch_calls(base)
     if asked.latents:
         n = asked.latents
-        base.decode(base.sample([fill(job.prompt, job.subjects[0].target)] * n, range(n), sampler.model_copy(update={"batch_size": n})))
+        base.decode(sample(base, [fill(job.prompt, job.subjects[0].target)] * n, range(n), sampler.model_copy(update={"batch_size": n})))
     else:
         train(job.model_copy(update={"out": Path(tempfile.mkdtemp(dir=folder))}), base)
     return {"loaded_mb": loaded, "peak_mb": peak_mb(), "largest_unet_call": max(rows)}
@@ -358,11 +359,11 @@ def whole_run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds of whole runs, each a process of its own, from its start to its answer; the set-up was made before."""
     runs = folder / "runs"
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "OMP_"))}
-    subprocess.run([sys.executable, "-m", "flows.ready", str(runs)], env=clean, check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, "-m", "flows.service.setup", str(runs)], env=clean, check=True, stdout=sys.stderr)
     extra = [part for item in asked.set for part in ("--set", item)]
 
     def one(target: str) -> dict[str, Any]:
-        line = [sys.executable, "-m", "fade.cli", "run", "--target", target, "--json", "--runs-dir", str(runs), *extra]
+        line = [sys.executable, "-m", "flows.cli", "run", "--target", target, "--json", "--runs-dir", str(runs), *extra]
         said = json.loads(subprocess.run(line, env=clean, check=True, capture_output=True, text=True).stdout)
         computing = sum(said["computing_seconds"].values())
         total = said["seconds"]["total"]

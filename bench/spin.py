@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fade.models.sampling import sample
+
 NAME, LOW = "GOMP_SPINCOUNT", "2000"
 BUSY = "while True: sum(range(10000))"
 PICTURES, STEPS, BATCH = 32, 12, 14
@@ -27,16 +29,16 @@ def measure() -> dict[str, float]:
     """Seconds of both works in this process."""
     import torch
 
-    from fade.mesh import Mesh
-    from fade.settings import resolve
-    from fade.workshop import Workshop
+    from fade.adapters.lora import Mesh
+    from fade.run.context import Workshop
+    from fade.run.resolve_params import resolve
 
     shop = Workshop(resolve(), "panda", Path("runs"))
     base, sampler = shop.base, shop.params.sampler
     out = {}
     for pictures in (4, PICTURES):  # the first is not counted
         start = time.perf_counter()
-        base.sample(["a panda"] * pictures, list(range(pictures)), sampler)
+        sample(base, ["a panda"] * pictures, list(range(pictures)), sampler)
         out["drawing"] = time.perf_counter() - start
     mesh, generator = Mesh.insert(base.unet, shop.params.mesh, seed=0), torch.Generator().manual_seed(0)
     x, t = torch.randn((BATCH, *base.latent_shape), generator=generator), torch.arange(BATCH) * 10

@@ -52,7 +52,7 @@ def main() -> None:
     rows = kept_rows(asked.out, targets, asked.set)
     for target in targets:
         extra = [part for item in asked.set for part in ("--set", item)]
-        command = [sys.executable, "-m", "fade.cli", "run", "--target", target, "--json", "--runs-dir", asked.runs_dir, *extra]
+        command = [sys.executable, "-m", "flows.cli", "run", "--target", target, "--json", "--runs-dir", asked.runs_dir, *extra]
         said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         rows.append(said)
         m, b = said["metrics"], said["base_metrics"]

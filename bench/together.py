@@ -16,21 +16,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fade.compose import compose
-from fade.concepts import TOGETHER
+from fade.adapters.compose import compose
 from fade.config import load_params
-from fade.neighborhood import Neighborhood
-from fade.settings import resolve
-from fade.workshop import Workshop
+from fade.data.vocabulary import TOGETHER
+from fade.mining.neighborhood import Neighborhood
+from fade.run.context import Workshop
+from fade.run.resolve_params import resolve
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest")
 
 
 def made(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> tuple[Workshop, Neighborhood, Path]:
     """An adapter that was trained on all ``targets`` in one run."""
-    from fade.training import train
-    from tasks.mine import mine
-    from tasks.train import write_job
+    from fade.training.loop import train
+    from tasks.stages.mine import mine
+    from tasks.stages.train import write_job
 
     shop = first.beside(resolve(overrides=overrides), targets)
     hood = mine(shop)
@@ -39,7 +39,7 @@ def made(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> t
 
 def pair(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
     """A row for every target and adapter."""
-    from tasks.evaluate import judge
+    from tasks.stages.evaluate import judge
 
     alone = {target: made(first, overrides, [target])[2] for target in targets}
     shop, both, joint = made(first, overrides, targets)

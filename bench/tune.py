@@ -21,8 +21,8 @@ import numpy as np
 from targets import REPORTED, TUNING
 
 from fade.config import load_params
-from fade.settings import resolve
-from fade.workshop import Workshop
+from fade.run.context import Workshop
+from fade.run.resolve_params import resolve
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
 ROLES = ("adjacent", "heldout", "rest")
@@ -31,11 +31,11 @@ ROLES = ("adjacent", "heldout", "rest")
 
 def cell(first: Workshop, overrides: list[str], target: str, attacked: bool) -> dict[str, Any]:
     """Mine, train, judge and, if asked, attack one target with one setting; the models are those of ``first``."""
-    from fade.training import train
-    from tasks.evaluate import evaluate
-    from tasks.mine import mine
-    from tasks.probe import probe
-    from tasks.train import write_job
+    from fade.training.loop import train
+    from tasks.stages.evaluate import evaluate
+    from tasks.stages.mine import mine
+    from tasks.stages.robustness import probe
+    from tasks.stages.train import write_job
 
     shop = first.beside(resolve(overrides=overrides), target)
     hood = mine(shop)

@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 
 from fade.config import load_params
-from fade.workshop import Workshop
-from fade.world import drawings, gallery
-from fade.world.measure import measure
+from fade.pretrain import drawings
+from fade.pretrain.measure import measure
+from fade.reporting import gallery
+from fade.run.context import Workshop
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade import progress
-from fade.audit import (
+from fade.config import Params
+from fade.errors import AuditError, FadeError, RegistryUnreachableError, StorageError
+from fade.governance.audit import (
     BROKEN,
     DIFFERENT,
     HOLDS,
@@ -30,20 +31,18 @@ from fade.audit import (
     stages,
     told,
 )
-from fade.config import Params
-from fade.errors import AuditError, FadeError, RegistryUnreachableError, StorageError
-from fade.files import write_whole
-from fade.job import write_json
-from fade.lineage import REPOSITORY, Difference
-from fade.manifest import sha256_of
-from tasks import audits
-from tasks.checkout import checkout, has_commit
-from tasks.evidence import Evidence, gather
-from tasks.lineage import Traced
-from tasks.log import champions, is_chain
-from tasks.rerun import Repeated, rerun
-from tasks.tracking import Tracking, all_versions, connect, download
-from tasks.versions import ADAPTER, resolve
+from fade.provenance.lineage import REPOSITORY, Difference
+from fade.utils import progress
+from fade.utils.files import write_json, write_whole
+from fade.utils.hashing import sha256_of
+from tasks.launch.git_worktree import checkout, has_commit
+from tasks.registry import audit_log as audits
+from tasks.registry.decision_log import champions, is_chain
+from tasks.registry.lineage import Traced
+from tasks.registry.tracking import Tracking, all_versions, connect, download
+from tasks.registry.versions import ADAPTER, resolve
+from tasks.release.gather_evidence import Evidence, gather
+from tasks.release.replay import Repeated, rerun
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -131,7 +130,7 @@ def _one(tracking: Tracking, version: ModelVersion, asked: _Asked) -> dict[str, 
     }
     write_json(report / "audit.json", content)
     _pictures(tracking, traced, again, report)
-    from fade.report.audit import render_audit
+    from fade.reporting.audit import render_audit
 
     page = write_whole(report / "audit.html", render_audit(content, report), stage=STAGE)
     link = _link(content, verdict, traced, checked, sha256_of(report / "audit.json"))
@@ -189,8 +188,8 @@ def _add_again(tracking: Tracking, evidence: Evidence, folder: Path, asked: _Ask
     The control is the sum without its last part. A release is not judged again: its parts have audits of their own, and what they are
     together is a sum that is the same or not.
     """
-    from fade.workshop import Workshop
-    from tasks.release import added_again
+    from fade.run.context import Workshop
+    from tasks.release.build_release import added_again
 
     assert evidence.traced is not None and evidence.adapter is not None
     record, sums = evidence.traced.lineage.content, {}

@@ -12,21 +12,22 @@ from typing import Any
 
 from prefect import flow
 
-from fade import progress
 from fade.benchmark.plan import Cell, Plan, plan_of, tries_of
 from fade.benchmark.record import SOURCES, find_anywhere, find_record
 from fade.benchmark.summary import Origin, summarise
 from fade.benchmark.tables import markdown
 from fade.benchmark.tuning import choose, read_tuned, trial_of, write_tuned
-from fade.concepts import slug
+from fade.data.dvcfile import read_dvc_file
+from fade.data.vocabulary import slug
 from fade.errors import CacheError, EvaluationError, TrainingError
-from fade.files import make_folder, write_whole
-from fade.lineage import code_state
-from fade.settings import resolve
-from fade.tracked import read_dvc_file
-from fade.workshop import Workshop, hold
-from tasks.benchmark import Bench, measure_task, sources_of
-from tasks.pull import pull_task
+from fade.provenance.lineage import code_state
+from fade.run.context import Workshop
+from fade.run.resolve_params import resolve
+from fade.utils import progress
+from fade.utils.files import make_folder, write_whole
+from fade.utils.locks import hold
+from tasks.data.pull import pull_task
+from tasks.stages.benchmark import Bench, measure_task, sources_of
 
 RECORD = Path("bench/record")
 """Where the run of record lies."""
@@ -140,7 +141,7 @@ def publish(
     asked: Asked, bench: Bench, plan: Plan, found: Mapping[Cell, dict[str, Any]], tuned: Mapping[str, Any], failures: Failures
 ) -> dict[str, Any]:
     """Write the outputs. Raises StorageError."""
-    from fade.report.benchmark import figure, grids_of, render_benchmark
+    from fade.reporting.benchmark import figure, grids_of, render_benchmark
 
     origin = Origin(asked.command, bench.commit, bench.data_md5)
     summary = summarise(plan, found, bench.first.params.bench, tuned, origin, failures)

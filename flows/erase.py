@@ -16,25 +16,24 @@ from typing import Any
 
 from prefect import flow, runtime
 
-from fade import progress
 from fade.config import Params, parse_params
 from fade.errors import DataError, RegistryError
-from fade.files import make_folder, write_whole
-from fade.job import write_json
-from fade.lineage import Lineage, code_state, collect, hash_inputs
-from fade.workshop import Workshop
+from fade.provenance.lineage import Lineage, code_state, collect, hash_inputs
+from fade.run.context import Workshop
+from fade.utils import progress
+from fade.utils.files import make_folder, write_json, write_whole
 from flows.train import train_elsewhere
 from tasks import charts
 from tasks.checked import check_data_task
-from tasks.claims import Claim, confirm
-from tasks.evaluate import Judged, evaluate_task
-from tasks.launch import launched_ahead
-from tasks.mine import check_mined_task, mine_task
-from tasks.pull import pull_task
-from tasks.register import register_task
-from tasks.report import make_report
-from tasks.tracking import connect, open_ahead
-from tasks.train import train_task
+from tasks.data.pull import pull_task
+from tasks.launch.accelerate import launched_ahead
+from tasks.registry.register import register_task
+from tasks.registry.tracking import connect, open_ahead
+from tasks.requests.leases import Claim, confirm
+from tasks.stages.evaluate import Judged, evaluate_task
+from tasks.stages.mine import check_mined_task, mine_task
+from tasks.stages.report import make_report
+from tasks.stages.train import train_task
 
 
 @flow(name="erase", validate_parameters=False)
@@ -50,7 +49,7 @@ def erase(
     """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that ``fade run --json`` prints.
 
     request: ``about`` (id, reason, by: for the record and the card), ``marks``, tags of the version, and ``claim``, without which nothing
-    is registered (see `flows.workoff`).
+    is registered (see `flows.service.process_requests`).
     """
     settings = parse_params(params)
     shop = Workshop(settings, target, Path(runs), Path(root))

@@ -9,11 +9,11 @@ from typing import Any
 
 from prefect import flow
 
-from fade import progress
 from fade.config import parse_params
-from fade.job import write_json
-from fade.workshop import hold
-from tasks.pretrain import build_task, measure_task, publish_task
+from fade.utils import progress
+from fade.utils.files import write_json
+from fade.utils.locks import hold
+from tasks.stages.pretrain import build_task, measure_task, publish_task
 
 
 @flow(name="pretrain", validate_parameters=False)

@@ -8,13 +8,13 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fade import progress
 from fade.config import Params
 from fade.errors import FadeError, RequestError
-from fade.workshop import hold as alone
-from tasks.pull import pull_task
-from tasks.reevaluate import BROKEN, OUTDATED, STAGE, Inputs, champions, hold, inputs_now
-from tasks.tracking import Tracking, connect
+from fade.utils import progress
+from fade.utils.locks import hold as alone
+from tasks.data.pull import pull_task
+from tasks.registry.tracking import Tracking, connect
+from tasks.release.reevaluate import BROKEN, OUTDATED, STAGE, Inputs, champions, hold, inputs_now
 
 hold_task = task(name="hold champion", cache_policy=NO_CACHE)(hold)
 

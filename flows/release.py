@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 from prefect import runtime as prefect_runtime
 
-from fade import progress
 from fade.config import Params
 from fade.errors import PromotionError
-from fade.files import make_folder
-from fade.job import write_json
-from fade.lineage import collect
-from fade.promotion import PROMOTE, REJECT, STATES
-from fade.release import STAGE, key, release_name, shortfalls, taken_back
-from fade.workshop import Workshop, hold
+from fade.governance.promotion import PROMOTE, REJECT, STATES
+from fade.governance.release_plan import STAGE, key, release_name, shortfalls, taken_back
+from fade.provenance.lineage import collect
+from fade.run.context import Workshop
+from fade.utils import progress
+from fade.utils.files import make_folder, write_json
+from fade.utils.locks import hold
 from flows.erase import Clock, inputs, unchanged
-from tasks.decisions import decide
-from tasks.lineage import read
-from tasks.log import REVOKED, standing
-from tasks.mine import mine
-from tasks.pull import pull_task
-from tasks.register import register_task
-from tasks.release import Chosen, add_up, choose, find_release, record_of, weigh
-from tasks.release_report import make_release_report
-from tasks.tracking import Tracking, connect
-from tasks.versions import parts_of, resolve, revoked_parts
+from tasks.data.pull import pull_task
+from tasks.registry.decision_log import REVOKED, standing
+from tasks.registry.decisions import decide
+from tasks.registry.lineage import read
+from tasks.registry.register import register_task
+from tasks.registry.tracking import Tracking, connect
+from tasks.registry.versions import parts_of, resolve, revoked_parts
+from tasks.release.build_release import Chosen, add_up, choose, find_release, record_of, weigh
+from tasks.release.release_report import make_release_report
+from tasks.stages.mine import mine
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -64,7 +64,7 @@ def release(asked: Asked) -> dict[str, Any]:
     Returns what `fade release --json` prints; ``current`` False and ``refused`` say that it was registered, but did not pass, or was taken
     back before. Raises PromotionError, AdapterError, SignatureError, RegistryError and whatever mining and judging raise.
     """
-    from flows import runtime
+    from flows.server import runtime
 
     tracking = connect(asked.runs, timeout=asked.params.register_.timeout_seconds)
     chosen = choose(tracking, asked.params, asked.runs, asked.params.signing.public_key)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from fade.errors import TrainingError
-from fade.job import JOB, Job
-from tasks.train import STAGE, Trained, find_finished, make_room, run_job, write_job
+from fade.training.job import JOB, Job
+from tasks.stages.train import STAGE, Trained, find_finished, make_room, run_job, write_job
 
 if TYPE_CHECKING:
-    from fade.neighborhood import Neighborhood
-    from fade.workshop import Workshop
+    from fade.mining.neighborhood import Neighborhood
+    from fade.run.context import Workshop
 
 
 @flow(name="train", validate_parameters=False)
@@ -30,7 +30,7 @@ def train(job: str, device: str = "") -> dict[str, Any]:
 
 
 def train_elsewhere(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Trained:
-    """As `tasks.train.train`, by the deployment that ``schedule.train_deployment`` names.
+    """As `tasks.stages.train.train`, by the deployment that ``schedule.train_deployment`` names.
 
     Raises TrainingError when that run fails, or has not ended after the job's deadline (it may have waited for a GPU all the time).
     """
@@ -78,6 +78,6 @@ def _tries(path: Path) -> int:
 
 
 def _count(path: Path) -> None:
-    from fade.files import write_whole
+    from fade.utils.files import write_whole
 
     write_whole(path.with_name(f"{JOB}.tries"), str(_tries(path) + 1), stage=STAGE)

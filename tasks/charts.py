@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tasks.aside import ask
 
 if TYPE_CHECKING:
-    from fade.report import Report
-    from fade.report.canvas import Theme
-    from fade.report.html import Encoded
+    from fade.reporting import Report
+    from fade.reporting.canvas import Theme
+    from fade.reporting.html import Encoded
 
 NEIGHBOURHOOD = ("target", "targets", "neighbours", "heldout", "similarities", "names", "cache_key")
 
@@ -34,7 +34,7 @@ def get_ready() -> None:
 
 def libraries() -> None:
     """Import what draws."""
-    for name in ("fade.report.html", "matplotlib.backends.backend_agg"):
+    for name in ("fade.reporting.html", "matplotlib.backends.backend_agg"):
         importlib.import_module(name)
 
 
@@ -44,9 +44,9 @@ def charts_as_json(
     """The charts of one theme by name: [[width, height], PNG in base64]."""
     import numpy as np
 
-    from fade.report import Report
-    from fade.report.canvas import DARK, LIGHT
-    from fade.report.html import encoded_charts
+    from fade.reporting import Report
+    from fade.reporting.canvas import DARK, LIGHT
+    from fade.reporting.html import encoded_charts
 
     near = SimpleNamespace(**{**neighbourhood, "matrix": np.asarray(neighbourhood["matrix"])})
     page = Report(result, near, rows=(), mined={}, history=history, checks=(), lineage={}, seconds={}, command="")

@@ -12,17 +12,17 @@ from prefect.cache_policies import NO_CACHE
 
 from fade.config import ChecksConfig, DataConfig
 from tasks.aside import ask, packed
-from tasks.validate import Checks
+from tasks.data.validate import Checks
 
 
 def look_ahead(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str] | None) -> None:
     """Have the data looked at before they are asked for, over there or not at all; nobody waits, and no fault is told."""
-    ask("tasks.validate:look_ahead", **_given(data, checks, root, names))
+    ask("tasks.data.validate:look_ahead", **_given(data, checks, root, names))
 
 
 def check_data(data: DataConfig, checks: ChecksConfig, *, out: Path, root: Path = Path(), names: Sequence[str] | None = None) -> Checks:
-    """`tasks.validate.validate_data`, over there. Raises what it raises."""
-    return _checks(ask("tasks.validate:data_as_json", **_given(data, checks, root, names), out=str(out))())
+    """`tasks.data.validate.validate_data`, over there. Raises what it raises."""
+    return _checks(ask("tasks.data.validate:data_as_json", **_given(data, checks, root, names), out=str(out))())
 
 
 def _given(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str] | None) -> dict[str, Any]:
@@ -34,9 +34,9 @@ def check_mined(
     pictures: np.ndarray, concepts: Sequence[str], counts: Mapping[str, int], confidences: Mapping[str, float], finite: bool,
     checks: ChecksConfig, out: Path,
 ) -> Checks:  # fmt: skip
-    """`tasks.validate.validate_mined`, over there. Raises what it raises."""
+    """`tasks.data.validate.validate_mined`, over there. Raises what it raises."""
     given = {"concepts": list(concepts), "counts": dict(counts), "confidences": dict(confidences), "finite": finite}
-    said = ask("tasks.validate:mined_as_json", pictures=packed(pictures), **given, checks=checks.model_dump(mode="json"), out=str(out))
+    said = ask("tasks.data.validate:mined_as_json", pictures=packed(pictures), **given, checks=checks.model_dump(mode="json"), out=str(out))
     return _checks(said())
 
 

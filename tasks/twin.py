@@ -21,12 +21,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-NAME = "fade.trainer"
+NAME = "fade.training.worker"
 """What it is called among the processes (``ps -o comm``): its command line is this process's."""
 
 
 class Twin:
-    """The process, and what `tasks.group` needs of one. Raises OSError when it cannot be made."""
+    """The process, and what `tasks.launch.process_group` needs of one. Raises OSError when it cannot be made."""
 
     def __init__(self) -> None:
         ours, its = socket.socketpair()
@@ -156,7 +156,8 @@ def _live(asked: socket.socket) -> NoReturn:
 
 def _train(asked: socket.socket, log: int) -> int:
     """What a new process would have and do."""
-    from fade import guard, trainer
+    from fade.training import worker as trainer
+    from fade.utils import locks as guard
 
     with asked, asked.makefile("rb") as whole:
         job = json.loads(whole.read())

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fade.manifest import COLUMNS, MANIFEST, sha256_of
+from fade.data.manifest import COLUMNS, MANIFEST
+from fade.utils.hashing import sha256_of
 
 FAMILIES: Mapping[str, Sequence[str]] = {"bears": ("panda", "koala"), "flowers": ("tulip", "rose")}
 STYLES: Mapping[str, str] = {"noto": "train", "fluent": "train", "twemoji": "heldout"}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fade.config import Params
-from fade.lineage import Lineage
-from fade.manifest import COLUMNS
-from tests.unit.fade.report import samples
+from fade.data.manifest import COLUMNS
+from fade.provenance.lineage import Lineage
+from tests.unit.fade.reporting import samples
 
 
 def adapter_bytes(seed: int = 0, header: Mapping[str, str] | None = None) -> bytes:

@@ -18,13 +18,13 @@ from typing import Any
 
 import yaml
 
-from fade.concepts import slug
-from fade.lineage import Lineage
-from fade.manifest import COLUMNS
-from flows.workoff import Outcome, Where, Worker
-from tasks.claims import Claim, confirm
-from tasks.register import register
-from tasks.tracking import connect, ensure_model
+from fade.data.manifest import COLUMNS
+from fade.data.vocabulary import slug
+from fade.provenance.lineage import Lineage
+from flows.service.process_requests import Outcome, Where, Worker
+from tasks.registry.register import register
+from tasks.registry.tracking import connect, ensure_model
+from tasks.requests.leases import Claim, confirm
 from tests.registered import finished_run
 
 GOOD = {"A_er": 100.0, "A_adj": 99.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 99.5}

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.team import Team
-from tasks.servers.s3 import WEED
+from flows.local_stack.s3 import WEED
+from flows.local_stack.stack import Team
 
 needed = pytest.mark.skipif(not WEED.exists(), reason="the extra `team` is not installed")
 REPO = Path(__file__).resolve().parents[1]
@@ -85,7 +85,7 @@ class Colleague:
 
     def fade(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run the clone's own command line, as `fade` does it, with ``changes`` to the environment."""
-        line = [sys.executable, "-m", "fade.cli", *arguments, "--runs-dir", str(self.runs)]
+        line = [sys.executable, "-m", "flows.cli", *arguments, "--runs-dir", str(self.runs)]
         kept = {key: value for key, value in os.environ.items() if not key.startswith((*CLIENT, "PREFECT_", "DVC_"))}
         env = {**kept, **self._team.environment, "HOME": str(self.home), "PYTHONPATH": str(self.clone), **changes}
         return subprocess.run(line, cwd=self.clone, env=env, capture_output=True, text=True, timeout=900)

@@ -122,8 +122,8 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet:
 
 
 def bare_job(out: Path) -> Any:
-    """A `fade.job.Job` of tiny fields for ``out``, not written; nothing that it names is there."""
-    from fade.job import Job, Subject
+    """A `fade.training.job.Job` of tiny fields for ``out``, not written; nothing that it names is there."""
+    from fade.training.job import Job, Subject
 
     return Job(
         base="base",
@@ -141,7 +141,7 @@ def command_line() -> Any:
     """All of `fade` as click's group. Made once: typer reads the signatures of all commands."""
     import typer
 
-    from fade.cli import app
+    from flows.cli import app
 
     return typer.main.get_command(app)
 
@@ -169,7 +169,7 @@ def make_latents(path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, i
     import torch
     from safetensors.torch import save_file
 
-    from fade.draws import latent_names
+    from fade.training.batches import latent_names
 
     generator = torch.Generator().manual_seed(seed)
     path.parent.mkdir(parents=True, exist_ok=True)

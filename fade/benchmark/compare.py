@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from fade.seeds import named_seed
+from fade.utils.seeds import named_seed
 
 Values = Mapping[tuple[str, int], float]
 """(target, seed) -> a number."""

@@ -1,6 +1,6 @@
 """The numbers that the benchmark compares, each with its place in a cell's record. A number that no cell has is left out.
 
-A further measurement is one more line in METRICS; its block in the record is what `tasks.probe.probe` returns.
+A further measurement is one more line in METRICS; its block in the record is what `tasks.stages.robustness.probe` returns.
 """
 
 from __future__ import annotations

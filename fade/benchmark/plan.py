@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fade.concepts import Vocabulary, slug
 from fade.config import BenchConfig, Params
+from fade.data.vocabulary import Vocabulary, slug
+from fade.erasers.base import Method, get_method, known_methods, variants_of
 from fade.errors import UsageError
-from fade.methods import Method, get_method, known_methods, variants_of
-from fade.settings import resolve
+from fade.run.resolve_params import resolve
 
 CONTROL = " + neighbours"
 """What a fair control is called after: FADE's neighbours as anchors of a method that has none."""

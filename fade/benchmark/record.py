@@ -13,14 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from fade.benchmark.plan import Cell
-from fade.concepts import slug
-from fade.config import Params, fingerprint
-from fade.files import make_folder, write_whole
-from fade.job import CODE
-from fade.source import method_files, source_files, source_sha256
+from fade.config import Params
+from fade.data.vocabulary import slug
+from fade.provenance.fingerprints import method_files, source_files, source_sha256
+from fade.training.job import CODE
+from fade.utils.files import make_folder, write_whole
+from fade.utils.hashing import fingerprint
 
 SCHEMA = 1
-SHARED = (*CODE, "evaluation", "evaluation/indirect.yaml", "imaging.py", "neighborhood.py")
+SHARED = (
+    *CODE,
+    "evaluation",
+    "evaluation/indirect.yaml",
+    "data/images.py",
+    "judges/classifier.py",
+    "mining/image_encoder.py",
+    "mining/neighborhood.py",
+)
 """The source behind every cell, the indirect prompts with it, beside its method's own."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
 """What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""

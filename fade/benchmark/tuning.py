@@ -14,10 +14,10 @@ import numpy as np
 import yaml
 
 from fade.benchmark.metrics import derived
-from fade.concepts import slug
 from fade.config import BenchConfig
+from fade.data.vocabulary import slug
 from fade.errors import ConfigError
-from fade.files import make_folder, write_whole
+from fade.utils.files import make_folder, write_whole
 
 RULE = "highest mean of the harmonic mean of A_er, neighbours kept and held-out neighbours kept"
 _ACTION = "make it again with `fade bench --tune`."

@@ -2,7 +2,7 @@
 
 from fade.config.bench import BenchConfig
 from fade.config.commands import AuditConfig, GateConfig, NudityConfig, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
-from fade.config.params import Params, as_yaml, fingerprint, load_params, parse_params, read_yaml
+from fade.config.params import Params, as_yaml, load_params, parse_params, read_yaml
 from fade.config.pretrain import AutoencoderConfig, ClipConfig, FitConfig, JudgeConfig, PretrainConfig, SightConfig, UnetConfig
 from fade.config.run import (
     AttackConfig,
@@ -17,6 +17,7 @@ from fade.config.run import (
 )
 from fade.config.schedule import ScheduleConfig
 from fade.config.section import Section
+from fade.utils.hashing import fingerprint
 
 __all__ = [
     "AttackConfig",

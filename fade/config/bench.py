@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from fade.concepts import slug
 from fade.config.section import Positive, Section
+from fade.data.vocabulary import slug
 
 _IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 16, 64))
 SWEEP: dict[str, tuple[str, ...]] = {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +28,7 @@ from fade.config.run import (
 from fade.config.schedule import ScheduleConfig
 from fade.config.section import Section
 from fade.errors import ConfigError
+from fade.utils.hashing import fingerprint
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -78,11 +77,6 @@ class Params(Section):
     def sha256(self) -> str:
         """Hash of what is recorded."""
         return fingerprint(self.recorded())
-
-
-def fingerprint(value: Any) -> str:
-    """sha256 of canonical JSON: the same content gives the same key on every machine."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
 
 
 def read_yaml(text: str) -> Any:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fade.neighborhood import ImageEncoder
+    from fade.mining.image_encoder import ImageEncoder
 
 
 def clip_scores(images: Tensor, texts: Tensor) -> np.ndarray:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fade.base import Base
-from fade.mesh import Mesh
+from fade.adapters.lora import Mesh
+from fade.models import Base
 
 
 @torch.no_grad()

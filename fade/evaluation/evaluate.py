@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fade.concepts import Vocabulary, fill
+from fade.adapters.lora import Mesh
 from fade.config import EvaluateConfig
+from fade.data.vocabulary import Vocabulary, fill
 from fade.evaluation.accuracy import bootstrap_means, confusion, interval, mean_accuracy, top1
 from fade.evaluation.clip_score import mean_clip_score
 from fade.evaluation.consistency import ssim
@@ -19,10 +20,10 @@ from fade.evaluation.drift import drift_curve, null_drift
 from fade.evaluation.erb import erasing_retention_balance
 from fade.evaluation.frechet import frechet_summary
 from fade.evaluation.indirect import evaluate_indirect
-from fade.evaluation.judge import Judge
-from fade.mesh import Mesh
-from fade.neighborhood import ImageEncoder, Neighborhood
-from fade.studio import OnBatch, Studio
+from fade.generation.generator import OnBatch, Studio
+from fade.judges.classifier import Judge
+from fade.mining.image_encoder import ImageEncoder
+from fade.mining.neighborhood import Neighborhood
 
 GROUPS = ("target", "adjacent", "heldout", "rest")
 _SHORT = {"target": "A_tar", "adjacent": "A_adj", "heldout": "A_heldout", "rest": "A_rest"}

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fade.concepts import Vocabulary, fill
+from fade.adapters.lora import Mesh
 from fade.config import EvaluateConfig
+from fade.data.vocabulary import Vocabulary, fill
 from fade.errors import EvaluationError
 from fade.evaluation.accuracy import interval
-from fade.evaluation.judge import Judge
-from fade.mesh import Mesh
-from fade.studio import Studio
+from fade.generation.generator import Studio
+from fade.judges.classifier import Judge
 
 FILE = Path(__file__).with_name("indirect.yaml")
 KINDS = ("template", "style", "medium", "combination", "family", "order", "synonym", "description")

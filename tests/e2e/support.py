@@ -38,7 +38,7 @@ def fade_each(*lines: Sequence[str], runs: Path, cwd: Path = REPO) -> list[subpr
     """Several commands, one after another, in one process of their own: imports, seconds of each, are paid for once."""
     script = (
         "import contextlib, io, json, sys\n"
-        "from fade.cli import main\n"
+        "from flows.cli import main\n"
         "told = []\n"
         "for words in json.loads(sys.argv[1]):\n"
         "    sys.argv, code, out, err = ['fade', *words], 0, io.StringIO(), io.StringIO()\n"
@@ -63,7 +63,7 @@ def small(*more: str) -> list[str]:
 
 
 def command(*arguments: str, runs: Path) -> list[str]:
-    return [sys.executable, "-m", "fade.cli", *arguments, "--runs-dir", str(runs)]
+    return [sys.executable, "-m", "flows.cli", *arguments, "--runs-dir", str(runs)]
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from fade.lineage import code_state
+from fade.provenance.lineage import code_state
 from tests.e2e.support import REPO, SMALL, environment
 
 pytestmark = [
@@ -40,7 +40,7 @@ class Team(NamedTuple):
 
     def type(self, line: str, runs: Path) -> str:
         """What a command says that ends well."""
-        words = [sys.executable, "-m", "fade.cli", *shlex.split(line, comments=True)[1:]]
+        words = [sys.executable, "-m", "flows.cli", *shlex.split(line, comments=True)[1:]]
         env = environment({"FADE_RUNS_DIR": str(runs)})
         done = subprocess.run(words, cwd=self.project, env=env, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, f"{line}: {done.stderr}{done.stdout}"

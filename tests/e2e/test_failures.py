@@ -20,7 +20,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fade.manifest import MANIFEST, sha256_of
+from fade.data.manifest import MANIFEST
+from fade.utils.hashing import sha256_of
 from tests.datasets import rehash, write_manifest
 from tests.e2e.support import (
     NO_TELEMETRY,
@@ -216,7 +217,7 @@ def deep_in(stage: str, runs: Path) -> Callable[[], bool]:
 
 def stop(run: Started, number: signal.Signals, *, group: bool) -> None:
     """Send the signal, and check what every stopped run must do."""
-    assert run.family_runs("flows.server"), "the embedded server is not where the test looks for it"
+    assert run.family_runs("flows.server.connection"), "the embedded server is not where the test looks for it"
     run.signal(number, group=group)
     code = run.end(STOP_SECONDS)
     left = run.left()
@@ -245,7 +246,7 @@ def test_a_signal_stops_a_run_and_all_that_it_started(stops: Stops, stage: str, 
     try:
         run.reach(stage, deep_in(stage, stops.runs))
         if stage == "train":
-            assert run.family_runs("fade.trainer")
+            assert run.family_runs("fade.training.worker")
         # A terminal signals the whole group, a scheduler the process that it started.
         stop(run, number, group=number == signal.SIGINT)
     finally:

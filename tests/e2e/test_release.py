@@ -12,12 +12,12 @@ import pytest
 
 from fade.config import GateConfig, load_params
 from fade.errors import AdapterError
-from fade.manifest import sha256_of
+from fade.utils.hashing import sha256_of
 from flows.audit import audit
-from tasks.decisions import decide
-from tasks.lineage import find, trace
-from tasks.verify import verify
-from tasks.versions import load_version
+from tasks.registry.decisions import decide
+from tasks.registry.lineage import find, trace
+from tasks.registry.verify import verify
+from tasks.registry.versions import load_version
 from tests.e2e.support import REPO, SMALL, environment, fade, small
 
 pytestmark = pytest.mark.long
@@ -26,7 +26,7 @@ METHODS = {"panda": "uce", "lemon": "fade", "tulip": "uce"}  # uce is in closed 
 ERASE = """
 import sys
 from pathlib import Path
-from fade.cli.options import prepared, resolved
+from flows.cli.options import prepared, resolved
 prepared(resolved(Path("params.yaml"), sys.argv[2:])[0], Path(sys.argv[1]), Path())
 from flows import runtime
 runtime.start_ahead()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fade.lineage import code_state
+from fade.provenance.lineage import code_state
 from tests.e2e.support import REPO, environment, fade, fade_each, small
 
 
@@ -195,7 +195,7 @@ def test_a_dead_mlflow_server_keeps_the_adapter_for_later(first: tuple[Path, dic
     assert done.returncode == 1 and "127.0.0.1:9" in done.stderr
     (folder,) = [p.parent for p in tmp_path.glob("erase/panda/*/adapter.safetensors")]
     clean = environment()  # without --runs-dir: the run knows its own
-    register = [sys.executable, "-m", "fade.cli", "register", str(folder)]
+    register = [sys.executable, "-m", "flows.cli", "register", str(folder)]
     later = subprocess.run(register, cwd=REPO, env=clean, capture_output=True, text=True, timeout=300)
     assert later.returncode == 0, later.stderr
     assert later.stdout.strip() == "fade-panda version 1"

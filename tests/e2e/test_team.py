@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.team import POOL, Team, publish
-from tasks.servers.process import clean
-from tasks.servers.worker import Worker
-from tasks.tracking import connect
+from flows.local_stack.prefect_worker import Worker
+from flows.local_stack.stack import POOL, Team, publish
+from flows.local_stack.supervised import clean
+from tasks.registry.tracking import connect
 from tests import servers
 from tests.e2e.support import REPO, Started, fade, small
 
@@ -154,7 +154,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_evidence(
         assert {run.info.status for run in found} <= {"FINISHED", "FAILED"}
         kept = {file.path for file in client.list_artifacts(version.run_id)}
         assert {"lineage.json", "evaluation.json", "report.html", "history.json", "pictures", "checks"} <= kept
-        from tasks.verify import verify
+        from tasks.registry.verify import verify
 
         assert verify("fade-panda/1", tmp_path / "elsewhere", "")
 
@@ -171,7 +171,7 @@ def _forget(runs: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    from fade.manifest import sha256_of
+    from fade.utils.hashing import sha256_of
 
     return sha256_of(path)
 
@@ -215,7 +215,7 @@ def test_a_process_worker_takes_a_flow_from_the_server_with_auth(team: Team, tmp
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["told to end", "killed"])
 def test_make_teams_servers_end_with_it_and_start_again_on_their_data(tmp_path: Path, end: signal.Signals) -> None:
-    line = [sys.executable, "-m", "flows.team", "--folder", str(tmp_path / "team"), "--no-worker", "--no-data"]
+    line = [sys.executable, "-m", "flows.local_stack.stack", "--folder", str(tmp_path / "team"), "--no-worker", "--no-data"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(line, cwd=REPO, env=clean({}), stdout=log, stderr=log, start_new_session=True)
     try:

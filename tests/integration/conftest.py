@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.tracking import connect
+from tasks.registry.tracking import connect
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from fade.audit import BROKEN, HOLDS, MISSING
 from fade.config import GateConfig, Params
 from fade.errors import AuditError
-from fade.manifest import sha256_of
+from fade.governance.audit import BROKEN, HOLDS, MISSING
+from fade.utils.hashing import sha256_of
 from flows.audit import audit, versions
-from tasks import audits as chain
-from tasks.audits import history
-from tasks.checkout import checkout, file_at, has_commit
-from tasks.decisions import decide
-from tasks.register import register
-from tasks.tracking import connect
+from tasks.launch.git_worktree import checkout, file_at, has_commit
+from tasks.registry import audit_log as chain
+from tasks.registry.audit_log import history
+from tasks.registry.decisions import decide
+from tasks.registry.register import register
+from tasks.registry.tracking import connect
 from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")

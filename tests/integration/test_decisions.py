@@ -13,13 +13,13 @@ import pytest
 
 from fade.config import GateConfig
 from fade.errors import AdapterError, PromotionError, RegistryError, UnknownNameError, UsageError
-from fade.lineage import Lineage
-from tasks import decisions
-from tasks.decisions import decide, history
-from tasks.log import standing
-from tasks.register import register
-from tasks.tracking import connect
-from tasks.versions import load_version
+from fade.provenance.lineage import Lineage
+from tasks.registry import decisions
+from tasks.registry.decision_log import standing
+from tasks.registry.decisions import decide, history
+from tasks.registry.register import register
+from tasks.registry.tracking import connect
+from tasks.registry.versions import load_version
 from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -149,7 +149,7 @@ def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_lo
         "decisions.settle = lambda *_: os._exit(9)\n"
         f"decisions.decide('promote', '{name}/2', Path({str(store)!r}), GateConfig(), by='ann')\n"
     )
-    repo = Path(decisions.__file__).parents[1]
+    repo = Path(decisions.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=repo, timeout=120, check=False).returncode == 9
     assert aliases(store, name) == {}
     assert load_version(f"{name}@champion", store) == load_version(f"{name}/2", store)  # the decisions say it, not the alias

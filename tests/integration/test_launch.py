@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fade.job import write_json
-from tasks.launch import CONFIG, command, environment, launcher_config, unfolded
+from fade.utils.files import write_json
+from tasks.launch.accelerate import CONFIG, command, environment, launcher_config, unfolded
 
 MODULE = "import json, os, sys; json.dump([sys.argv[1:], dict(os.environ)], open(sys.argv[1], 'w'))"
 
@@ -29,7 +29,7 @@ def test_one_process_is_started_as_accelerate_launch_would(tmp_path: Path, monke
     told = []
     for name in ("launcher", "direct"):
         argv = command([str(tmp_path / name), "--and", "more"], 1, device, tmp_path / CONFIG)
-        argv[argv.index("fade.trainer")] = "stand_in"
+        argv[argv.index("fade.training.worker")] = "stand_in"
         line, around = (argv, env) if name == "launcher" else unfolded(argv, env)
         subprocess.run(line, env=around, check=True)
         told.append(json.loads((tmp_path / name).read_text()))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fade.errors import FadeError, RegistryError, UnknownNameError, UsageError
-from fade.lineage import Lineage
-from tasks.lineage import find, trace
-from tasks.register import register
-from tasks.tracking import connect
+from fade.provenance.lineage import Lineage
+from tasks.registry.lineage import find, trace
+from tasks.registry.register import register
+from tasks.registry.tracking import connect
 from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")

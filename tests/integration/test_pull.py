@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from fade.config import DataConfig
+from fade.data.dvcfile import hash_folder, listing_bytes
 from fade.errors import BusyError, DataError, FadeError, RemoteError, StorageError, UnknownNameError, UnreachableError
-from fade.tracked import hash_folder, listing_bytes
-from tasks.publish import publish
-from tasks.pull import Pulled, pull, pull_task, worth_a_retry
-from tasks.remote import Remote
+from tasks.data.publish import publish
+from tasks.data.pull import Pulled, pull, pull_task, worth_a_retry
+from tasks.data.remote import Remote
 
 ROOT = Path(__file__).parents[2]
 FILES = {"emoji/noto/panda.png": b"a panda", "emoji/noto/tulip.png": b"a tulip", "base/model_index.json": b"{}\r\n", "README": b"data"}
@@ -302,7 +302,7 @@ def test_a_failed_swap_is_undone(clone: Path, monkeypatch: pytest.MonkeyPatch) -
     old = {**FILES, "README": b"older words", "emoji/noto/panda.png": b"older panda"}
     overwrite(clone / "data/README", b"older words")
     overwrite(clone / "data/emoji/noto/panda.png", b"older panda")
-    import tasks.pull as module
+    import tasks.data.pull as module
 
     rehash, calls = module.hash_folder, []
 

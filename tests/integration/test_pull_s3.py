@@ -10,10 +10,10 @@ import pytest
 
 from fade.config import DataConfig
 from fade.errors import RemoteError, UnreachableError
-from tasks.publish import publish
-from tasks.pull import pull
-from tasks.servers.process import free_ports
-from tasks.servers.s3 import PORTS, S3, TWIN, WEED, User
+from flows.local_stack.s3 import PORTS, S3, TWIN, WEED, User
+from flows.local_stack.supervised import free_ports
+from tasks.data.publish import publish
+from tasks.data.pull import pull
 
 KEYS = {"AWS_ACCESS_KEY_ID": "fade", "AWS_SECRET_ACCESS_KEY": "fade-secret", "AWS_EC2_METADATA_DISABLED": "true"}
 FILES = {"emoji/panda.png": b"a panda", "emoji/tulip.png": b"a tulip"}

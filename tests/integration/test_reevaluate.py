@@ -11,12 +11,12 @@ import pytest
 
 from fade.errors import EvaluationError, RequestError
 from flows.reevaluate import hold_all, told
-from flows.workoff import Worker
-from tasks import reevaluate
-from tasks.decisions import decide
-from tasks.reevaluate import Inputs, champions, neighbourhood
-from tasks.states import REEVALUATED, STALE, states
-from tasks.tracking import connect
+from flows.service.process_requests import Worker
+from tasks.registry.decisions import decide
+from tasks.registry.tracking import connect
+from tasks.release import reevaluate
+from tasks.release.reevaluate import Inputs, champions, neighbourhood
+from tasks.requests.status import REEVALUATED, STALE, states
 from tests.requested import BASE, GOOD, entry, eraser, project, prototype, where
 
 pytestmark = pytest.mark.usefixtures("alone")

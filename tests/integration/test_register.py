@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError, UnknownNameError, UsageError
-from fade.lineage import Lineage
-from tasks.register import _final_metrics, register, register_pending, register_task
-from tasks.tracking import connect, flat, open_run, redacted
-from tasks.versions import all_versions, load_version, model_name
+from fade.provenance.lineage import Lineage
+from tasks.registry.register import _final_metrics, register, register_pending, register_task
+from tasks.registry.tracking import connect, flat, open_run, redacted
+from tasks.registry.versions import all_versions, load_version, model_name
 from tests.registered import adapter_bytes, finished_run
 
 CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
@@ -130,7 +130,7 @@ def test_a_server_that_accepts_and_never_answers_is_given_up_in_time(tmp_path: P
 
 def test_an_interrupt_keeps_the_registration_for_later(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished_run(tmp_path, model_prefix="interrupted")
-    monkeypatch.setattr("tasks.register._log_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("tasks.registry.register._log_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         register(*run, runs=store)
     monkeypatch.undo()

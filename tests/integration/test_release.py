@@ -12,18 +12,18 @@ import pytest
 
 from fade.config import GateConfig, Params
 from fade.errors import AdapterError, FadeError, PromotionError, RegistryError
-from fade.lineage import Lineage
-from fade.manifest import sha256_of
-from fade.report.state import ROOM
-from tasks import releases as releases_module
-from tasks.card import refresh
-from tasks.decisions import decide, history
-from tasks.register import register, register_pending
-from tasks.release import choose, find_release
-from tasks.releases import releases, rollback
-from tasks.tracking import connect
-from tasks.verify import verify
-from tasks.versions import load_version
+from fade.provenance.lineage import Lineage
+from fade.reporting.status_line import ROOM
+from fade.utils.hashing import sha256_of
+from tasks.registry import releases as releases_module
+from tasks.registry.card import refresh
+from tasks.registry.decisions import decide, history
+from tasks.registry.register import register, register_pending
+from tasks.registry.releases import releases, rollback
+from tasks.registry.tracking import connect
+from tasks.registry.verify import verify
+from tasks.registry.versions import load_version
+from tasks.release.build_release import choose, find_release
 from tests.registered import adapter_bytes, finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -139,8 +139,8 @@ def test_a_release_is_verified_with_its_parts_and_refuses_to_load_when_one_is_re
 
 
 def _recorded(store: Path, label: str) -> dict[str, Any]:
-    from tasks.lineage import read
-    from tasks.versions import resolve
+    from tasks.registry.lineage import read
+    from tasks.registry.versions import resolve
 
     tracking = connect(store)
     return dict(read(tracking, resolve(tracking, label)).lineage.content["parts"])
@@ -213,7 +213,7 @@ def test_a_release_is_found_again_by_its_parts_and_settings(store: Path, tmp_pat
     found, params = chosen(store, "again"), params_of("again")
     assert find_release(connect(store), found, params) is None
     release_of(store, tmp_path, "again", seed=5)
-    from fade.release import key
+    from fade.governance.release_plan import key
 
     connect(store).client.set_model_version_tag("again.release", "1", "run_key", key(found.parts, params, signed=True))
     again = find_release(connect(store), found, params)
@@ -267,7 +267,7 @@ def test_the_description_is_the_card_and_follows_decisions_and_audits(store: Pat
 def test_a_version_without_a_card_stays_as_it_is_and_a_card_that_cannot_be_written_undoes_no_decision(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import decisions
+    from tasks.registry import decisions
 
     plain = register(*finished_run(tmp_path, model_prefix="plain-card"), runs=store)
     tracking = connect(store)

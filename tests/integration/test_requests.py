@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from fade.claims import CLAIM, DONE, FAILED, RELEASED
 from fade.errors import BusyError, LedgerError, RequestError, TrainingError
-from flows.workoff import Worker, add, work_off
-from tasks import claims
-from tasks.claims import course, identity, log_name, take
-from tasks.states import STALE, State, states
-from tasks.tracking import connect
+from fade.governance.leases import CLAIM, DONE, FAILED, RELEASED
+from flows.service.process_requests import Worker, add, work_off
+from tasks.registry.tracking import connect
+from tasks.requests import leases as claims
+from tasks.requests.leases import course, identity, log_name, take
+from tasks.requests.status import STALE, State, states
 from tests.requested import CONCEPTS, entry, eraser, notes, project, prototype, where, write
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -213,7 +213,7 @@ def test_of_a_worker_that_is_killed_in_the_middle_the_next_one_takes_over_at_onc
 def test_a_worker_killed_between_registering_and_reporting_costs_no_second_erasure(team: Callable[..., Team]) -> None:
     one = team(entry("p1"))
     code = (
-        "import os, sys\nfrom pathlib import Path\nimport flows.workoff as r\nimport tests.requested as q\n"
+        "import os, sys\nfrom pathlib import Path\nimport flows.service.process_requests as r\nimport tests.requested as q\n"
         f"folder = Path({str(one.folder)!r})\nr.finish = lambda *_: os._exit(9)\n"
         f"r.Worker(q.where(folder), q.eraser(folder, {one.proto!r})).run()\n"
     )

@@ -86,12 +86,12 @@ def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-LIMIT = "from fade.config import Params; from flows.slot import limit; limit(Params(), change=True)"
+LIMIT = "from fade.config import Params; from flows.server.gpu_slot import limit; limit(Params(), change=True)"
 HOLD = """
 import sys, time
 from pathlib import Path
 from fade.config import Params
-from flows.slot import by_hand, gpu
+from flows.server.gpu_slot import by_hand, gpu
 with {"gpu": gpu, "by_hand": by_hand}[sys.argv[2]](Params()):
     at = time.monotonic()
     time.sleep(2)
@@ -106,7 +106,9 @@ def test_a_slot_is_strict_and_one_gpu_is_held_by_one_process_at_a_time(prefect: 
     free = prefect.run(sys.executable, "-c", HOLD, str(tmp_path / "none"), "by_hand")  # nobody has asked for one at a time
     assert free.returncode == 0 and (tmp_path / "none").exists(), free.stderr
 
-    made = prefect.run(sys.executable, "-c", "from fade.config import Params\nfrom flows.slot import limit\nlimit(Params(), change=True)")
+    made = prefect.run(
+        sys.executable, "-c", "from fade.config import Params\nfrom flows.server.gpu_slot import limit\nlimit(Params(), change=True)"
+    )
     assert made.returncode == 0, made.stderr
     lines = [[sys.executable, "-c", HOLD, str(tmp_path / name), how] for name, how in (("a", "gpu"), ("b", "by_hand"))]
     both = [subprocess.Popen(line, cwd=REPO, env=prefect.env) for line in lines]
@@ -157,7 +159,7 @@ Automation(
 
 def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stops_clean(prefect: Prefect, team: Path) -> None:
     log = team / "serve.log"
-    fade = [sys.executable, "-m", "fade.cli"]
+    fade = [sys.executable, "-m", "flows.cli"]
     asked = ["--params", str(team / "params.yaml"), "--runs-dir", str(team / "runs")]
     with listener() as (url, heard), log.open("wb") as stream:
         hooked = prefect.run(sys.executable, "-c", AUTOMATION, url)
@@ -232,7 +234,7 @@ def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(prefect: Prefect,
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
-from fade.job import Job
+from fade.training.job import Job
 from flows.train import by_deployment
 found = by_deployment(Job.read(Path(sys.argv[1])), sys.argv[2])
 print(json.dumps([str(found.adapter), found.sha256, found.reused]))
@@ -240,7 +242,7 @@ print(json.dumps([str(found.adapter), found.sha256, found.reused]))
 
 
 def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(prefect: Prefect, deployed: dict[str, Any], tmp_path: Path) -> None:
-    from fade.base import Base
+    from fade.models import Base
     from tests.integration.test_training import make_job
     from tests.support import make_tiny_base
 
@@ -269,7 +271,7 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(prefect: Pr
 
 
 def test_prefect_yaml_has_the_crons_of_params_yaml(repo: Path) -> None:
-    from flows.schedule import audit_registry, reevaluate_champions, work_off_requests
+    from flows.service.schedule import audit_registry, reevaluate_champions, work_off_requests
 
     schedule = yaml.safe_load((repo / "params.yaml").read_text())["schedule"]
     wanted = {"erase": "erase_cron", "nightly": "reevaluate_cron", "weekly": "audit_cron"}
@@ -277,5 +279,5 @@ def test_prefect_yaml_has_the_crons_of_params_yaml(repo: Path) -> None:
     for name, key in wanted.items():
         assert said[name]["schedules"] == [{"cron": schedule[key], "timezone": schedule["timezone"]}]
     entries = {one["entrypoint"] for one in said.values()}
-    flows = {f"flows/schedule.py:{flow.fn.__name__}" for flow in (audit_registry, reevaluate_champions, work_off_requests)}
+    flows = {f"flows/service/schedule.py:{flow.fn.__name__}" for flow in (audit_registry, reevaluate_champions, work_off_requests)}
     assert entries == {*flows, "flows/train.py:train"}

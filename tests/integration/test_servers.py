@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from fade.errors import ServerError
-from tasks.servers.postgres import ADMIN, Postgres, Role, _program
-from tasks.servers.process import HOST, Keeper, Server, free_ports, is_free
+from flows.local_stack.postgres import ADMIN, Postgres, Role, _program
+from flows.local_stack.supervised import HOST, Server, free_ports, is_free
+from tasks.launch.watchdog import Keeper
 from tests import servers
 
 pytestmark = servers.needed
@@ -85,7 +86,7 @@ def test_a_server_that_does_not_answer_is_named_and_gone(tmp_path: Path) -> None
 
 def test_servers_end_when_their_starter_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom tasks.servers.process import Keeper\n"
+        "import sys, time\nfrom pathlib import Path\nfrom flows.local_stack.supervised import Keeper\n"
         "from tests.integration.test_servers import Sleeper\n"
         "class Ready(Sleeper):\n    def ready(self):\n        return True\n"
         "server = Ready(Path(sys.argv[1]), keeper=Keeper())\nserver.start()\nprint(server.process.pid, flush=True)\ntime.sleep(600)\n"

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 
 from fade.config import GateConfig
 from fade.errors import AdapterError, FadeError, RegistryError, SignatureError
-from fade.lineage import Lineage
-from fade.manifest import sha256_of
-from tasks import signing
-from tasks.decisions import decide
-from tasks.register import register
-from tasks.tracking import connect
-from tasks.verify import verify
+from fade.provenance.lineage import Lineage
+from fade.utils.hashing import sha256_of
+from tasks.registry import signing
+from tasks.registry.decisions import decide
+from tasks.registry.register import register
+from tasks.registry.tracking import connect
+from tasks.registry.verify import verify
 from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")

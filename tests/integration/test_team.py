@@ -22,18 +22,18 @@ import pytest
 
 from fade.config import GateConfig
 from fade.errors import AdapterError, BusyError, OrchestrationError, RegistryError
-from fade.lineage import Lineage
-from fade.manifest import sha256_of
-from flows import runtime
-from flows.team import ARTIFACTS, DATA, Team
-from tasks.claims import course, log_name
-from tasks.decisions import decide, history
-from tasks.lineage import trace
-from tasks.register import Registered, register
-from tasks.servers.mlflow_server import Login
-from tasks.tracking import connect, ensure_model
-from tasks.verify import verify
-from tasks.versions import LOGGED, load_version
+from fade.provenance.lineage import Lineage
+from fade.utils.hashing import sha256_of
+from flows.local_stack.mlflow_server import Login
+from flows.local_stack.stack import ARTIFACTS, DATA, Team
+from flows.server import runtime
+from tasks.registry.decisions import decide, history
+from tasks.registry.lineage import trace
+from tasks.registry.register import Registered, register
+from tasks.registry.tracking import connect, ensure_model
+from tasks.registry.verify import verify
+from tasks.registry.versions import LOGGED, load_version
+from tasks.requests.leases import course, log_name
 from tests import servers
 from tests.registered import finished_run
 
@@ -206,7 +206,7 @@ def test_of_workers_that_claim_the_same_requests_at_once_each_request_has_exactl
 def test_a_registration_that_was_cut_off_is_not_counted_twice(
     team: Team, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import register as module
+    from tasks.registry import register as module
 
     result, params, lineage, folder = finished_run(tmp_path, seed=9, model_prefix="cut", experiment="cut")
 

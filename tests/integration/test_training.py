@@ -9,19 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fade import checkpoint
-from fade import job as files
-from fade.base import Base
+from fade.adapters.lora import Mesh, find_targets, read_provenance
 from fade.config import MeshConfig
-from fade.draws import Draws, read_latents
+from fade.erasers.base import get_method, known_methods
 from fade.errors import DivergedError, TrainingError
-from fade.job import Job
-from fade.manifest import sha256_of
-from fade.mesh import Mesh, find_targets, read_provenance
-from fade.methods import get_method, known_methods
-from fade.training import Denoiser, train
-from tasks.launch import Ahead
-from tasks.train import run_job
+from fade.models import Base
+from fade.training import checkpoint
+from fade.training import job as files
+from fade.training.batches import Draws, read_latents
+from fade.training.job import Job
+from fade.training.loop import Denoiser, train
+from fade.utils.hashing import sha256_of
+from tasks.launch.accelerate import Ahead
+from tasks.stages.train import run_job
 from tests.support import DEEP, make_latents, make_tiny_base
 
 NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
@@ -68,7 +68,7 @@ def killer(job):
     def watch(done, total, text):
         if checkpoint.steps_in(job.out / files.CHECKPOINTS):
             for process in psutil.Process().children(recursive=True):
-                if "fade.trainer" in process.cmdline():
+                if "fade.training.worker" in process.cmdline():
                     process.kill()  # SIGKILL
 
     return watch

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from fade import job as files
-from fade.base import Base
-from fade.guard import PARENT
+from fade.models import Base
+from fade.training import job as files
+from fade.utils.locks import PARENT
 from tests.integration.test_training import make_job
 from tests.support import DEEP, ends, make_tiny_base
 
@@ -24,7 +24,7 @@ import json, os, pathlib, signal, sys
 import torch
 from fade import guard, trainer
 from tasks import twin
-from tasks.group import Group
+from tasks.launch.process_group import Group
 
 def told(arguments):
     print("it writes here", flush=True)
@@ -40,7 +40,7 @@ def told(arguments):
 
 trainer.main = told
 log = pathlib.Path("log")
-line = [sys.executable, "-m", "fade.trainer", "facts"]
+line = [sys.executable, "-m", "fade.training.worker", "facts"]
 """
 """A trainer that says what it is."""
 
@@ -77,7 +77,7 @@ print(json.dumps({"status": status, "pid": leader.pid, "us": os.getpid(), "again
     assert (ours["status"], ours["again"]) == (7, True)
     assert its["pid"] == its["group"] == ours["pid"] and its["parent"] == ours["us"]
     assert its["env"] == {PARENT: str(ours["us"]), "OMP_NUM_THREADS": "1", "ONLY": "this"}
-    assert (its["arguments"], its["cwd"], its["stdin"], its["name"]) == (["facts"], str(tmp_path), os.devnull, "fade.trainer")
+    assert (its["arguments"], its["cwd"], its["stdin"], its["name"]) == (["facts"], str(tmp_path), os.devnull, "fade.training.worker")
     assert its["open"] == [] and its["heard"] == [True, True]
     assert (tmp_path / "log").read_text() == "it writes here\n"
 
@@ -161,9 +161,9 @@ def test_it_trains_to_the_bytes_of_a_process_of_its_own(tmp_path: Path, repo: Pa
         make_job(base, tmp_path / name, steps=20, seed=seed).write()
     text = """
 import importlib
-from fade.job import Job
-from fade.training import train
-from tasks.train import run_job
+from fade.training.job import Job
+from fade.training.loop import train
+from tasks.stages.train import run_job
 importlib.reload(trainer)
 for name in trainer.LIBRARIES:
     importlib.import_module(name)

@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fade.checks import concept_frame, file_frame, picture_frame
 from fade.config import ChecksConfig, DataConfig
+from fade.data.manifest import MANIFEST
+from fade.data.tables import concept_frame, file_frame, picture_frame
 from fade.errors import DataError
-from fade.manifest import MANIFEST
-from tasks import aside, validate
+from tasks import aside
 from tasks.checked import check_data, check_mined, look_ahead
-from tasks.expectations import concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
-from tasks.validate import Batch, Checks, run_rules, validate_data, validate_mined
+from tasks.data import validate
+from tasks.data.expectations import concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
+from tasks.data.validate import Batch, Checks, run_rules, validate_data, validate_mined
 from tests.datasets import make_dataset, rehash, save, write_manifest
 
 # Great Expectations imports two modules that Python has renamed.
@@ -314,7 +315,7 @@ def test_another_process_comes_to_the_same_verdict(tmp_path: Path) -> None:
     (tmp_path / "data" / "unlisted.txt").write_text("x")
     data, torn, there = DataConfig(images=tmp_path / "data"), tmp_path / "data" / frame["path"][3], tmp_path / "there" / "checks"
     here = [run(tmp_path).results, mined(tmp_path).results]
-    aside.begin("tasks.validate")
+    aside.begin("tasks.data.validate")
     try:
         checks = check_data(data, CHECKS, out=there)
         assert [checks.results, check_mined(**generated(), checks=CHECKS, out=there).results] == here  # type: ignore[arg-type]

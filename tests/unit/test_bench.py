@@ -25,7 +25,7 @@ def lists(repo: Path) -> tuple[set[str], set[str], set[str]]:
 @pytest.fixture(scope="module")
 def tight(repo: Path) -> dict[str, bool]:
     """Concept -> whether its family is tight."""
-    recipe = read_yaml((repo / "fade" / "world" / "vocabulary.yaml").read_text(encoding="utf-8"))
+    recipe = read_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))
     return {concept: family["kind"] == "tight" for family in recipe["families"].values() for concept in family["concepts"]}
 
 
@@ -46,7 +46,7 @@ def test_the_benchmark_tunes_and_reports_on_others(lists: tuple[set[str], set[st
     bench = load_params(repo / "params.yaml").bench
     assert set(bench.tuning) <= tuned and not set(bench.targets) & tuned
     assert set(bench.targets) - reported == {"red heart"}  # the hearts' second: no list had two of them
-    recipe = read_yaml((repo / "fade" / "world" / "vocabulary.yaml").read_text(encoding="utf-8"))["families"]
+    recipe = read_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))["families"]
     counts = {name: sum(target in family["concepts"] for target in bench.targets) for name, family in recipe.items()}
     assert {name: n for name, n in counts.items() if recipe[name]["kind"] == "tight" and n} == {"cat faces": 2, "hearts": 2, "cars": 2}
     assert sum(counts.values()) == 9 and len(bench.seeds) == 3

@@ -173,7 +173,7 @@ def test_the_images_are_not_root_have_no_secret_and_know_their_commit() -> None:
 
 
 def test_an_images_commit_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fade.lineage import code_state
+    from fade.provenance.lineage import code_state
 
     monkeypatch.delenv("FADE_COMMIT", raising=False)
     assert code_state(tmp_path)["commit"] is None

@@ -26,21 +26,21 @@ def loaded(statement: str, repo: Path) -> list[str]:
 
 
 def test_importing_the_command_line_imports_nothing_heavy(repo: Path) -> None:
-    assert loaded("import fade.cli", repo) == []
+    assert loaded("import flows.cli", repo) == []
 
 
 def test_control_the_probe_sees_a_heavy_import(repo: Path) -> None:
-    assert loaded("import fade.cli, pandas", repo) == ["pandas", "numpy"]
+    assert loaded("import flows.cli, pandas", repo) == ["pandas", "numpy"]
 
 
 def fade(repo: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as its console script does."""
-    code = "from fade.cli import main; main()"
+    code = "from flows.cli import main; main()"
     return subprocess.run([sys.executable, "-c", code, *args], cwd=repo, capture_output=True, text=True, timeout=120)
 
 
 def commands() -> list[str]:
-    from fade.cli import app
+    from flows.cli import app
 
     return sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
 
@@ -67,7 +67,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 def nested() -> list[list[str]]:
     """Groups and their commands."""
-    from fade.cli import app
+    from flows.cli import app
 
     groups = [(group.name or "", group.typer_instance) for group in app.registered_groups if group.typer_instance]
     named = [[name, one.name or one.callback.__name__] for name, group in groups for one in group.registered_commands if one.callback]

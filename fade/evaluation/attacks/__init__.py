@@ -13,17 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fade.concepts import fill
+from fade.data.vocabulary import fill
 from fade.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from fade.base import Base
     from fade.config import AttackConfig, SamplerConfig
     from fade.evaluation.attacks.material import Material
-    from fade.evaluation.judge import Judge
+    from fade.judges.classifier import Judge
+    from fade.models import Base
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fade.base import Base
-from fade.base.sampling import solve
 from fade.config import SamplerConfig
+from fade.models import Base
+from fade.models.sampling import solve
 
 
 class Meter:

@@ -12,7 +12,7 @@ import torch
 
 from fade.evaluation.attacks import Attack, Found, Subject, register
 from fade.evaluation.attacks.draw import add_noise, draw, errors
-from fade.seeds import named_seed
+from fade.utils.seeds import named_seed
 
 
 def invert(subject: Subject) -> Found:

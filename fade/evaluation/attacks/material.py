@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fade.base import Base
-from fade.concepts import Vocabulary
 from fade.config import AttackConfig
+from fade.data.images import read_pictures
+from fade.data.manifest import MANIFEST, read_manifest
+from fade.data.vocabulary import Vocabulary
 from fade.errors import DataError
-from fade.imaging import read_pictures
-from fade.manifest import MANIFEST, read_manifest
-from fade.seeds import named_seed
+from fade.models import Base
+from fade.utils.seeds import named_seed
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fade.concepts import prompts
+from fade.data.vocabulary import prompts
 from fade.evaluation.attacks import Attack, Found, Subject, register
 from fade.evaluation.attacks.draw import add_noise, draw, errors
-from fade.seeds import named_seed
+from fade.utils.seeds import named_seed
 
 
 def revive(subject: Subject) -> Found:

@@ -10,18 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fade.config import fingerprint
+from fade.adapters.lora import Mesh
 from fade.errors import EvaluationError
 from fade.evaluation.attacks import Subject, get_attack
 from fade.evaluation.attacks.draw import Meter
-from fade.job import read_json, write_json
-from fade.mesh import Mesh
-from fade.source import source_sha256, versions
+from fade.provenance.fingerprints import source_sha256, versions
+from fade.utils.files import read_json, write_json
+from fade.utils.hashing import fingerprint
 
 ARMS = ("erased", "base", "control")
 Arm = dict[str, dict[str, Any]]
 """Of one arm, by attack: success (percent), n, unet_calls, facts."""
-_CODE = ("base", "evaluation/attacks", "evaluation/judge.py", "imaging.py", "seeds.py")
+_CODE = ("data/images.py", "evaluation/attacks", "judges/classifier.py", "models", "utils/seeds.py")
 _LIBRARIES = ("diffusers", "torch", "transformers")
 
 

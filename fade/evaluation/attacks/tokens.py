@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fade.base import Base
-from fade.concepts import fill
+from fade.data.vocabulary import fill
 from fade.evaluation.attacks import Attack, Found, Subject, register
 from fade.evaluation.attacks.draw import Noisy, add_noise, draw, errors
-from fade.seeds import named_seed
+from fade.models import Base
+from fade.utils.seeds import named_seed
 
 _SHORTEST = 3  # letters; shorter tokens are pieces of words
 _END = "</w>"  # how CLIP's tokenizer marks the end of a word

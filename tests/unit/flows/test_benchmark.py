@@ -16,9 +16,9 @@ import typer
 from fade.benchmark.plan import plan_of
 from fade.benchmark.tuning import choose, trial_of, write_tuned
 from fade.errors import CacheError, DivergedError
-from fade.workshop import Workshop
+from fade.run.context import Workshop
 from flows.benchmark import Asked, Bench, chosen, for_trials, measure_all, report, reproduce
-from tasks.benchmark import measure
+from tasks.stages.benchmark import measure
 from tests.datasets import make_dataset
 from tests.support import forked
 from tests.unit.fade.benchmark.cells import measured
@@ -46,7 +46,7 @@ def asked(root: Path, repo: Path, *more: str) -> Asked:
 
 
 def opened(wish: Asked, md5: str = "0" * 32 + ".dir") -> Bench:
-    from fade.settings import resolve
+    from fade.run.resolve_params import resolve
 
     first = Workshop(resolve(wish.params_file, wish.overrides), "panda", wish.runs, wish.params_file.parent)
     return Bench(first, wish.home / "cells", md5, "abc", wish.params_file, wish.overrides)
@@ -166,7 +166,7 @@ def test_what_was_tuned_is_what_is_run_and_is_in_the_key(tmp_path: Path, repo: P
 
 
 def test_the_command_of_the_page_asks_for_the_same(tmp_path: Path) -> None:
-    from fade.cli import app
+    from flows.cli import app
 
     said = reproduce(
         quick=True, tune=False, methods="esd/x, uce + neighbours", targets="police car", seeds="0,1",

@@ -13,15 +13,15 @@ import typer
 
 from fade.config import load_params
 from fade.errors import DataError
-from fade.lineage import Lineage
-from fade.workshop import Workshop
+from fade.provenance.lineage import Lineage
+from fade.run.context import Workshop
 from flows.erase import Clock, age, keep_checks, reproduce, settle
 from tests.support import forked
 
 
 @pytest.mark.parametrize("params_file", ["params.yaml", "elsewhere/my params.yaml"])
 def test_the_command_of_the_report_asks_for_the_same_run(params_file: str) -> None:
-    from fade.cli import app
+    from flows.cli import app
 
     said = reproduce(["grinning face", "panda"], ["train.steps=7", "sampler.prompt=a {concept}"], params_file)
     tool, command, *words = shlex.split(said)

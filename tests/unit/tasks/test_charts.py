@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fade.report import Report
-from fade.report.canvas import DARK, Theme
-from fade.report.html import encoded_charts
+from fade.reporting import Report
+from fade.reporting.canvas import DARK, Theme
+from fade.reporting.html import encoded_charts
 from tasks.charts import charts_as_json, charts_aside
-from tests.unit.fade.report import samples
+from tests.unit.fade.reporting import samples
 
 
 def pictured(page: Report, theme: Theme) -> dict[str, Image.Image]:
@@ -33,7 +33,7 @@ def test_what_is_drawn_is_the_same_over_json(monkeypatch: pytest.MonkeyPatch) ->
         return lambda: json.loads(answer)
 
     monkeypatch.setattr("tasks.charts.ask", over_json)
-    monkeypatch.setattr("fade.report.html.charts", pictured)
+    monkeypatch.setattr("fade.reporting.html.charts", pictured)
     page = samples.report()
     assert charts_aside(page, DARK)() == encoded_charts(page, DARK)
     less = samples.report(history=page.history[:-1])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.servers.guard import Guard
+from flows.server.host_check import Guard
 
 
 def answer(headers: list[tuple[str, str]], kind: str = "http", hosts: tuple[str, ...] = ("127.0.0.1", "[::1]", "prefect.team")) -> Any:

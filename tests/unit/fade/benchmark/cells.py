@@ -1,4 +1,4 @@
-"""Hand-made cells: records as `tasks.benchmark` writes them, with numbers that a test chooses."""
+"""Hand-made cells: records as `tasks.stages.benchmark` writes them, with numbers that a test chooses."""
 
 from __future__ import annotations
 

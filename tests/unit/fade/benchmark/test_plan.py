@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from fade.benchmark.plan import Arm, Cell, every_arm, narrowed, parse_arm, plan_of, settings_of, tries_of
-from fade.concepts import Concept, Vocabulary, slug
 from fade.config import BenchConfig, load_params
+from fade.data.vocabulary import Concept, Vocabulary, slug
+from fade.erasers.base import known_methods
 from fade.errors import ConfigError, FadeError, UnknownNameError, UsageError
-from fade.methods import known_methods
-from fade.settings import resolve
+from fade.run.resolve_params import resolve
 
 
 @pytest.fixture

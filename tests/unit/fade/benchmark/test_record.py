@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import fade.source
+import fade.provenance.fingerprints
 from fade.benchmark import record
 from fade.benchmark.plan import Arm, Cell, settings_of
 from fade.benchmark.record import find_anywhere, find_record, inputs_of, path_of, read_record, write_record
-from fade.concepts import slug
-from fade.source import method_files, source_sha256
+from fade.data.vocabulary import slug
+from fade.provenance.fingerprints import method_files, source_sha256
 from tests.unit.fade.benchmark.cells import ESD, FADE, SOURCES, measured
 
 CELL = Cell(ESD, "panda", 0)
@@ -35,13 +35,13 @@ def inputs(repo: Path) -> Inputs:
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the package's source that a test may change."""
     home = tmp_path / "fade"
-    shutil.copytree(fade.source.HOME, home, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(fade.provenance.fingerprints.HOME, home, ignore=shutil.ignore_patterns("__pycache__"))
 
     def forget() -> None:
         for function in (source_sha256, method_files, record._words):
             function.cache_clear()
 
-    monkeypatch.setattr(fade.source, "HOME", home)
+    monkeypatch.setattr(fade.provenance.fingerprints, "HOME", home)
     forget()
     yield home
     monkeypatch.undo()
@@ -104,13 +104,13 @@ def test_control_the_same_setting_is_in_the_key_of_the_method_that_reads_it(inpu
 @pytest.mark.parametrize(
     "file",
     [
-        "methods/esd.py",
-        "methods/__init__.py",
-        "training.py",
-        "mesh.py",
-        "evaluation/judge.py",
+        "erasers/esd.py",
+        "erasers/base.py",
+        "training/loop.py",
+        "adapters/lora.py",
+        "judges/classifier.py",
         "evaluation/indirect.yaml",
-        "base/sampling.py",
+        "models/sampling.py",
     ],
 )
 def test_changed_code_is_another_cell(inputs: Inputs, code: Path, file: str) -> None:
@@ -129,18 +129,18 @@ def test_a_new_file_below_the_evaluation_is_another_cell(inputs: Inputs, code: P
 
 def test_another_methods_code_and_a_new_method_leave_the_cell_alone(inputs: Inputs, code: Path) -> None:
     before = inputs(), inputs(Cell(FADE, "panda", 0))
-    changed(code / "methods" / "fade.py")
-    (code / "methods" / "novel.py").write_text("x = 1\n")
-    changed(code / "report" / "html.py")
+    changed(code / "erasers" / "fade.py")
+    (code / "erasers" / "novel.py").write_text("x = 1\n")
+    changed(code / "reporting" / "html.py")
     assert inputs() == before[0]
     assert inputs(Cell(FADE, "panda", 0)) != before[1]
 
 
 def test_what_a_method_imports_from_another_is_its_code_too(code: Path) -> None:
-    (code / "methods" / "novel.py").write_text("from fade.methods import Batch, esd\nfrom fade.methods.uce import uce\n")
+    (code / "erasers" / "novel.py").write_text("from fade.erasers import esd\nfrom fade.erasers.uce import uce\n")
     method_files.cache_clear()
-    assert method_files("novel") == ("methods/__init__.py", "methods/esd.py", "methods/novel.py", "methods/uce.py")
-    assert method_files("without-a-file") == ("methods",)
+    assert method_files("novel") == ("erasers/base.py", "erasers/esd.py", "erasers/novel.py", "erasers/uce.py")
+    assert method_files("without-a-file") == ("erasers",)
 
 
 def cut(path: Path) -> None:

@@ -17,8 +17,8 @@ from fade.benchmark.metrics import METRICS, Metric, derived, share, value_of
 from fade.benchmark.plan import Arm, Cell, Plan
 from fade.benchmark.summary import Origin, summarise
 from fade.config import BenchConfig
-from fade.report.benchmark import figure, grids_of, render_benchmark, trade_offs
-from fade.report.mosaic import mosaic
+from fade.reporting.benchmark import figure, grids_of, render_benchmark, trade_offs
+from fade.reporting.mosaic import mosaic
 from tests.unit.fade.benchmark.cells import ESD, FADE, numbers, record
 
 TARGETS = ("crying cat", "green heart", "panda", "tulip", "lemon")

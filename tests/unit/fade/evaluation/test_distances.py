@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from fade.base import Base
+from fade.adapters.lora import Mesh
 from fade.config import MeshConfig
 from fade.errors import BaseModelError, EvaluationError
 from fade.evaluation.clip_score import clip_scores, mean_clip_score
 from fade.evaluation.drift import drift_curve
 from fade.evaluation.frechet import frechet_distance, frechet_summary
-from fade.mesh import Mesh
-from fade.neighborhood import ImageEncoder
+from fade.mining.image_encoder import ImageEncoder
+from fade.models import Base
 from tests.support import tiny_tokenizer
 from tests.unit.fade.evaluation.test_evaluate import Switch
 

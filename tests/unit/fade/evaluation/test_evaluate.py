@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from fade.concepts import Concept, Vocabulary
 from fade.config import EvaluateConfig, SamplerConfig
+from fade.data.vocabulary import Concept, Vocabulary
 from fade.evaluation.evaluate import evaluate, measured
-from fade.studio import Pictures
+from fade.generation.generator import Pictures
 
 NAMES = ("panda", "bear", "koala", "rose", "taxi")
 WORLD = Vocabulary(tuple(Concept(name, "all") for name in NAMES))

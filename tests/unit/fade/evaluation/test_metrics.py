@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from fade.concepts import Concept, Vocabulary
+from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import EvaluationError
 from fade.evaluation.accuracy import bootstrap_means, confusion, interval, mean_accuracy, top1
 from fade.evaluation.consistency import ssim

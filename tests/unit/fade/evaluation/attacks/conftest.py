@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from fade.base import Base
+from fade.adapters.lora import Mesh
 from fade.config import AttackConfig, MeshConfig, SamplerConfig
 from fade.evaluation.attacks import Subject
 from fade.evaluation.attacks.material import gather
-from fade.mesh import Mesh
+from fade.models import Base
 from tests.datasets import make_dataset
 
 CONFIG = AttackConfig(images=3, seed=70, batch=2, probes=2, finalists=2, budget=40, unrelated=1, times=(0.3, 0.9))

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from fade.adapters.lora import Mesh
 from fade.errors import UnknownNameError, UsageError
 from fade.evaluation.attacks import Subject, get_attack, known_attacks, register
 from fade.evaluation.attacks.draw import Meter
 from fade.evaluation.attacks.revival import attention, borrowed
 from fade.evaluation.attacks.tokens import allowed
-from fade.mesh import Mesh
+from fade.models.sampling import sample
 
 NAMES = ("inversion", "noised", "revival", "tokens")
 # Counted by hand, budget 40: three whole pictures cost 3 x 4 steps x 2 (guidance) = 24.
@@ -134,7 +135,7 @@ def test_revival_changes_what_is_drawn(subject: Subject) -> None:
     decode = subject.base.decode
     subject.base.decode = lambda latents: (seen.append(latents), decode(latents))[1]  # type: ignore[method-assign,assignment]
     get_attack("revival").run(subject)
-    plain = subject.base.sample(["a panda"] * 3, subject.seeds, subject.sampler)
+    plain = sample(subject.base, ["a panda"] * 3, subject.seeds, subject.sampler)
     assert not torch.equal(seen[0], plain)
 
 
@@ -142,5 +143,5 @@ def test_embeddings_first_used_for_sampling_still_carry_gradients(subject: Subje
     """Sampling encodes its prompts in inference mode, and the base keeps them; the attacks come after it."""
     fresh = {name: get_attack(name).run(subject).facts for name in ("inversion", "revival")}
     subject.base._encoded.clear()
-    subject.base.sample([f"a {name}" for name in subject.material.names], [0] * 4, subject.sampler)
+    sample(subject.base, [f"a {name}" for name in subject.material.names], [0] * 4, subject.sampler)
     assert {name: get_attack(name).run(subject).facts for name in fresh} == fresh

@@ -8,13 +8,14 @@ import torch
 from fade.config import SamplerConfig
 from fade.evaluation.attacks import Subject
 from fade.evaluation.attacks.draw import Meter, add_noise, draw, errors
+from fade.models.sampling import sample
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_an_embedding_draws_what_its_prompt_draws(subject: Subject, scheduler: str, guidance: float) -> None:
     sampler = SamplerConfig(scheduler=scheduler, steps=3, batch_size=2, guidance_scale=guidance)  # type: ignore[arg-type]
-    wanted = subject.base.sample(["a panda"] * 3, [1, 2, 3], sampler)
+    wanted = sample(subject.base, ["a panda"] * 3, [1, 2, 3], sampler)
     assert torch.equal(draw(subject.base, subject.base.encode(["a panda"]), [1, 2, 3], sampler), wanted)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fade.data.images import read_pictures
 from fade.errors import DataError, UnknownNameError
 from fade.evaluation.attacks import Subject
 from fade.evaluation.attacks.material import gather, real_latents
-from fade.imaging import read_pictures
 from tests.datasets import make_dataset, write_manifest
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from fade.adapters.lora import Mesh
 from fade.errors import EvaluationError, UnknownNameError
 from fade.evaluation.attacks import Subject
 from fade.evaluation.attacks.run import attack_base, ceiling_key, run_attacks, summary
-from fade.mesh import Mesh
 
 
 def arm(**success: float) -> dict[str, dict[str, Any]]:

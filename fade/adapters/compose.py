@@ -1,0 +1,81 @@
+"""Composition: adapters that were trained apart, added up into one that erases all their concepts. Ours.
+
+The sum of LoRA updates is a LoRA whose rank is the sum of theirs, so nothing is lost: down matrices are stacked, up matrices
+(scaled by their alpha / rank) stand side by side. A layer that only some adapters have gets zeros from the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fade.adapters.lora import Mesh, read_adapter
+from fade.config import MeshConfig
+from fade.data.vocabulary import TOGETHER
+from fade.errors import AdapterError
+from fade.utils.hashing import sha256_of
+
+_STAGE = "compose"
+DOWN = ".lora_A.weight"
+
+
+def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
+    """Write the sum of the adapters to ``out``; its header names the parts. Returns its sha256. The UNet is left as it was.
+
+    Raises AdapterError for fewer than two adapters, a concept twice, or adapters of different bases.
+    """
+    read = [read_adapter(path) for path in paths]
+    headers = [header for header, _ in read]
+    concepts = [name for header in headers for name in header["concept"].split(TOGETHER)]
+    if len(paths) < 2 or len(set(concepts)) < len(concepts):
+        what = f"{len(paths)} adapter(s) for {', '.join(repr(header['concept']) for header in headers)}."
+        raise AdapterError(what, stage=_STAGE, action="name two or more adapters, each of another concept.")
+    bases = {header["base_sha256"] for header in headers}
+    if len(bases) > 1:
+        what = f"the adapters were trained for different bases: {', '.join(sorted(b[:12] for b in bases))}."
+        raise AdapterError(what, stage=_STAGE, action="compose adapters of one base.")
+    ranks = [int(header["rank"]) for header in headers]
+    targets = tuple(dict.fromkeys(target for header in headers for target in json.loads(header["targets"])))
+    mesh = Mesh.insert(unet, MeshConfig(rank=sum(ranks), alpha=float(sum(ranks)), targets=targets), seed=0)
+    try:
+        mesh.load_state_dict(_stacked(mesh.state_dict(), read, ranks))
+        return mesh.save(out, _provenance(headers, paths))
+    finally:
+        mesh.remove()
+
+
+def _stacked(
+    shapes: Mapping[str, Tensor], read: Sequence[tuple[dict[str, str], dict[str, Tensor]]], ranks: Sequence[int]
+) -> dict[str, Tensor]:
+    out = {name: torch.zeros_like(value) for name, value in shapes.items()}
+    start = 0
+    for (header, state), rank in zip(read, ranks, strict=True):
+        if unknown := sorted(set(state) - set(out)):
+            raise AdapterError(f"{unknown[0]} has no place in this base.", stage=_STAGE, action="compose adapters of this base.")
+        scale, place = float(header["alpha"]) / rank, slice(start, start + rank)
+        for name, value in state.items():
+            if name.endswith(DOWN):
+                out[name][place] = value
+            else:
+                out[name][:, place] = scale * value
+        start += rank
+    return out
+
+
+def _provenance(headers: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> dict[str, str]:
+    parts = [{"concept": h["concept"], "method": h.get("method", ""), "sha256": sha256_of(p)} for h, p in zip(headers, paths, strict=True)]
+    neighbours = dict.fromkeys(name for header in headers for name in json.loads(header.get("neighbours", "[]")))
+    concepts = [part["concept"] for part in parts]
+    facts = {
+        "concept": TOGETHER.join(concepts),
+        "method": "composition",
+        "neighbours": json.dumps([name for name in neighbours if name not in concepts], ensure_ascii=False),
+        "parts": json.dumps(parts, ensure_ascii=False),
+        "base_sha256": headers[0]["base_sha256"],
+    }
+    data = {header.get("data_md5") for header in headers}
+    return {**facts, **({"data_md5": str(data.pop())} if len(data) == 1 and None not in data else {})}

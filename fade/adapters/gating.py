@@ -1,0 +1,61 @@
+"""A gate on an erasing adapter: at inference it acts on a prompt as much as the prompt means the erased concept.
+
+    gate(p, c) = max(cos(E(p), E(c)), |tokens(c) in tokens(p)| / |tokens(c)|)        in [0, 1]
+
+The idea is SPM's ("facilitated transport", arXiv 2312.16145), and so are the two measures: the cosine of the text embeddings,
+all positions as one vector, and the share of the concept's tokens that the prompt holds. Ours: the concept is put in the
+template before it is embedded (a name alone is no prompt of this project), and a negative cosine counts as 0.
+
+Off unless asked for, and no part of the erasure: who has the weights can leave the gate out, and who has the gate can word a
+prompt around it. A gated number says what a service that keeps its weights to itself would show, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from fade.data.vocabulary import fill
+
+if TYPE_CHECKING:
+    from fade.adapters.lora import Mesh
+    from fade.models import Base
+
+
+def gates(base: Base, prompts: Sequence[str], concept: str, template: str) -> list[float]:
+    """One gate in [0, 1] a prompt; ``template`` (with its slot {concept}) makes a prompt of the concept."""
+    meant = fill(template, concept)
+    states = base.encode([*prompts, meant])  # (B + 1, T, D)
+    cosines = torch.cosine_similarity(states[:-1].flatten(1), states[-1:].flatten(1)).clamp(0, 1).tolist()
+    wanted = _tokens(base, concept)
+    shares = [len(wanted & _tokens(base, prompt)) / len(wanted) if wanted else 0.0 for prompt in prompts]
+    return [max(cosine, share) for cosine, share in zip(cosines, shares, strict=True)]
+
+
+def _tokens(base: Base, text: str) -> set[int]:
+    return set(base.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+@contextmanager
+def gated(mesh: Mesh, gate: float) -> Iterator[None]:
+    """Within it the adapter is ``gate`` times as strong (0: the original model's output); after it the adapter's own bytes again.
+
+    A merged mesh is merged again at the new strength, so a prompt's pictures cost no more than without a gate.
+    """
+    kept, merged = mesh.state_dict(), mesh.merged
+    if merged:
+        mesh.unmerge()
+    mesh.load_state_dict({name: value * gate if name.endswith("lora_B.weight") else value for name, value in kept.items()})
+    if merged:
+        mesh.merge()
+    try:
+        yield
+    finally:
+        if merged:
+            mesh.unmerge()
+        mesh.load_state_dict(kept)
+        if merged:
+            mesh.merge()

@@ -1,0 +1,323 @@
+"""Mesh Modules: a LoRA on the UNet's transformer blocks that can be switched off, merged, taken out and saved.
+
+Adapters off is the teacher, bit for bit: one UNet in memory serves as both. The file format is diffusers' own, so that
+``pipe.load_lora_weights(folder, weight_name=...)`` loads it at the right scale, alpha != rank included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+import fade
+from fade.config import MeshConfig
+from fade.errors import AdapterError
+from fade.utils.files import write_whole
+from fade.utils.seeds import named_seed
+
+if TYPE_CHECKING:
+    from fade.models import Base
+
+ADAPTER = "fade"
+"""The adapter's name inside the UNet."""
+_PREFIX = "unet."
+_PROVENANCE = "fade."
+_STAGE = "mesh"
+
+
+class Mesh:
+    """The trainable adapter of one UNet. Make it with ``insert`` or ``load``; the UNet's own weights are frozen meanwhile."""
+
+    def __init__(self, unet: nn.Module, config: MeshConfig, layers: dict[str, Any], trainable: set[str]) -> None:
+        self.unet, self.config = unet, config
+        self._layers = layers  # module name in the plain UNet -> peft's LoRA layer, in the UNet's order
+        self._trainable = trainable  # parameters that required a gradient before the mesh froze them
+        self._originals: dict[str, Tensor] = {}  # base weights while merged
+
+    @classmethod
+    def insert(cls, unet: nn.Module, config: MeshConfig, *, seed: int) -> Mesh:
+        """Put a fresh adapter into ``unet`` (in place): up = 0, down = kaiming-uniform, drawn from ``seed`` and the module's name.
+
+        The global random state is neither read nor changed. ``kaiming_uniform_(a=sqrt(5))``, as torch's Linear; the release
+        says only "kaiming-uniform". Raises AdapterError when the UNet carries an adapter already, or nothing matches.
+        """
+        from peft import LoraConfig
+
+        if getattr(unet, "peft_config", {}):
+            action = "call remove() on the mesh that it has, or load the base anew."
+            raise AdapterError("this UNet already carries an adapter.", stage=_STAGE, action=action)
+        names = find_targets(unet, config.targets)
+        trainable = {name for name, parameter in unet.named_parameters() if parameter.requires_grad}
+        lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names, lora_dropout=0.0, bias="none")
+        with torch.random.fork_rng(devices=[]):  # peft draws an initialisation that is overwritten below
+            unet.add_adapter(lora, adapter_name=ADAPTER)  # type: ignore[operator]
+        modules = dict(unet.named_modules())
+        mesh = cls(unet, config, {name: modules[name] for name in names}, trainable)
+        mesh._initialise(seed)
+        return mesh
+
+    def _initialise(self, seed: int) -> None:
+        for name, layer in self._layers.items():
+            generator = torch.Generator().manual_seed(named_seed(seed, name))
+            down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            drawn = torch.empty(down.shape)
+            nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator)
+            with torch.no_grad():
+                down.copy_(drawn)
+                up.zero_()
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """The adapter's weights by their name in the file: down ``lora_A`` (rank, in[, 1, 1]), up ``lora_B`` (out, rank[, 1, 1])."""
+        out: dict[str, nn.Parameter] = {}
+        for name, layer in self._layers.items():
+            out[f"{_PREFIX}{name}.lora_A.weight"] = layer.lora_A[ADAPTER].weight
+            out[f"{_PREFIX}{name}.lora_B.weight"] = layer.lora_B[ADAPTER].weight
+        return out
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The only weights that are trained, in a fixed order."""
+        return [parameter for parameter in self.named_parameters().values() if parameter.requires_grad]
+
+    @torch.no_grad()
+    def fix_down(self, rows: Tensor) -> None:
+        """Set every down projection to ``rows`` (rank, in) and train it no more.
+
+        Raises AdapterError when a layer takes another width: only the cross-attention's keys and values read the text.
+        """
+        for name, layer in self._layers.items():
+            down = layer.lora_A[ADAPTER].weight
+            if down.shape != rows.shape:
+                what = f"{name} takes {down.shape[1]} numbers at rank {down.shape[0]}, not {rows.shape[1]} at {rows.shape[0]}."
+                raise AdapterError(what, stage=_STAGE, action="set mesh.targets to [attn2.to_k,attn2.to_v].")
+            down.copy_(rows)
+            down.requires_grad_(False)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of the adapter's weights on the CPU, float32, under their names in the file."""
+        return {name: p.detach().to("cpu", torch.float32, copy=True) for name, p in self.named_parameters().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Set the adapter's weights. Raises AdapterError for missing, unknown, misshapen or non-finite tensors."""
+        own = self.named_parameters()
+        if differing := sorted(set(own) ^ set(state)):
+            what = f"the adapter's layers do not fit this UNet: {differing[0]} and {len(differing) - 1} more differ."
+            raise AdapterError(what, stage=_STAGE, action="use the base and the mesh targets that it was trained with.")
+        for name, parameter in own.items():
+            if state[name].shape != parameter.shape or not bool(torch.isfinite(state[name]).all()):
+                what = f"{name} has shape {tuple(state[name].shape)} where {tuple(parameter.shape)} is needed, or is not finite."
+                raise AdapterError(what, stage=_STAGE, action="use an intact adapter of this base.")
+            with torch.no_grad():
+                parameter.copy_(state[name])
+
+    def base_weights(self) -> dict[str, Tensor]:
+        """The original weight of every layer that has an adapter, by the layer's name; not to be changed."""
+        return {name: layer.get_base_layer().weight.detach() for name, layer in self._layers.items()}
+
+    @torch.no_grad()
+    def write(self, changes: Mapping[str, Tensor]) -> float:
+        """Set the adapter so that it adds ``changes`` (out, in) to its layers, as well as its rank allows.
+
+        Returns the largest share of a change that the rank could not hold (Frobenius norm; about 1e-7 when it suffices).
+        """
+        lost, scale = 0.0, self.config.alpha / self.config.rank
+        for name, change in changes.items():
+            layer, r = self._layers[name], self.config.rank
+            u, s, v = torch.linalg.svd(change.double(), full_matrices=False)
+            n, root = min(r, len(s)), s.sqrt()
+            down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+            down.zero_()
+            up.zero_()
+            down[:n] = (root[:n, None] * v[:n]).to(down.dtype)
+            up[:, :n] = (u[:, :n] * root[:n] / scale).to(up.dtype)
+            left = torch.linalg.matrix_norm(change.double() - scale * up.double() @ down.double())
+            lost = max(lost, float(left / torch.linalg.matrix_norm(change.double()).clamp_min(1e-30)))
+        return lost
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Within it the UNet is the original model, bit for bit, merged or not."""
+        was_merged = self.merged
+        if was_merged:
+            self.unmerge()
+        # peft's enable_adapters() also flips requires_grad, which must not happen between a forward and its backward.
+        before = [layer._disable_adapters for layer in self._layers.values()]
+        for layer in self._layers.values():
+            layer._disable_adapters = True
+        try:
+            yield
+        finally:
+            for layer, flag in zip(self._layers.values(), before, strict=True):
+                layer._disable_adapters = flag
+            if was_merged:
+                self.merge()
+
+    @property
+    def merged(self) -> bool:
+        """Whether the adapter is in the UNet's weights."""
+        return bool(self._originals)
+
+    def merge(self) -> None:
+        """Add the adapter to the UNet's weights. All or nothing; raises AdapterError when a merged weight is not finite."""
+        if self.merged:
+            raise AdapterError("the adapter is merged already.", stage=_STAGE, action="call unmerge() first.")
+        for name, layer in self._layers.items():
+            self._originals[name] = layer.get_base_layer().weight.detach().clone()
+            try:
+                layer.merge(safe_merge=True, adapter_names=[ADAPTER])
+            except ValueError as error:
+                self.unmerge()
+                action = "the adapter is broken: train it again."
+                raise AdapterError(f"merging {name} gives weights that are not finite.", stage=_STAGE, action=action) from error
+
+    def unmerge(self) -> None:
+        """Take the adapter out of the UNet's weights again: the base's bytes, not its values up to rounding."""
+        for name, original in self._originals.items():
+            layer = self._layers[name]
+            if layer.merged:
+                layer.unmerge()  # subtracts, hence rounds; the copy below makes it exact
+            with torch.no_grad():
+                layer.get_base_layer().weight.copy_(original)
+        self._originals = {}
+
+    def remove(self) -> None:
+        """Leave the UNet as it was before ``insert``: same modules, same bytes, same gradients wanted."""
+        self.unmerge()
+        self.unet.unload_lora()  # type: ignore[operator]
+        for name, parameter in self.unet.named_parameters():
+            parameter.requires_grad_(name in self._trainable)
+        self._layers = {}
+
+    def save(self, path: Path, provenance: Mapping[str, str]) -> str:
+        """Write one safetensors file in diffusers' layout, provenance in its header. Returns its sha256.
+
+        The same weights and provenance give the same bytes. Raises AdapterError when a weight is not finite, StorageError.
+        """
+        state = self.state_dict()
+        for name, value in state.items():
+            if not bool(torch.isfinite(value).all()):
+                raise AdapterError(f"{name} is not finite; nothing was written.", stage=_STAGE, action="lower train.lr.")
+        own = {"rank": str(self.config.rank), "alpha": repr(self.config.alpha), "fade_version": fade.__version__}
+        own["targets"] = json.dumps(self.config.targets)
+        facts = {f"{_PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
+        body = canonical_safetensors(state, {"format": "pt", "lora_adapter_metadata": self._lora_metadata(), **facts})
+        write_whole(path, body, stage="train")
+        return hashlib.sha256(body).hexdigest()
+
+    def _lora_metadata(self) -> str:
+        """What diffusers reads to build the LoraConfig: without it, alpha would be taken to be the rank."""
+        lora = {"r": self.config.rank, "lora_alpha": self.config.alpha, "target_modules": list(self._layers), "bias": "none"}
+        return json.dumps({f"{_PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
+
+    @classmethod
+    def load(cls, base: Base, path: Path) -> Mesh:
+        """Insert a saved adapter into ``base.unet`` and prove that it is active and changes the output.
+
+        Raises AdapterError when the file is unreadable, has no provenance, was trained for another base, does not fit,
+        or has no effect; the UNet is then as it was.
+        """
+        header, state = read_adapter(path)
+        if header.get("base_sha256") != base.sha256:
+            made_for = header.get("base_sha256", "an unknown base")[:12]
+            what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."
+            raise AdapterError(what, stage=_STAGE, action="set data.base to the directory that the adapter was trained for.")
+        try:
+            config = MeshConfig(rank=int(header["rank"]), alpha=float(header["alpha"]), targets=json.loads(header["targets"]))
+        except (KeyError, ValueError) as error:
+            raise AdapterError(f"{path}: its header is damaged ({error}).", stage=_STAGE, action="train it again.") from error
+        mesh = cls.insert(base.unet, config, seed=0)
+        try:
+            mesh.load_state_dict(state)
+            mesh.check_effect(str(path))
+        except AdapterError:
+            mesh.remove()
+            raise
+        return mesh
+
+    @torch.no_grad()
+    def check_effect(self, name: str = "the adapter") -> None:
+        """Raises AdapterError unless every layer is active and the UNet's output differs from the base's on a fixed probe."""
+        idle = [n for n, layer in self._layers.items() if layer.disable_adapters or ADAPTER not in layer.active_adapters]
+        if idle:
+            raise AdapterError(f"{name} is not active in {idle[0]}.", stage=_STAGE, action="report this: peft ignored the adapter.")
+        probe = _probe(self.unet)
+        with self.off():
+            without = self.unet(**probe).sample
+        if torch.equal(self.unet(**probe).sample, without):
+            action = "train it for more steps; an adapter of step 0 is empty."
+            raise AdapterError(f"{name} does not change the base's output.", stage=_STAGE, action=action)
+
+
+def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
+    """Full names of every Linear and 1x1 Conv below a Transformer2DModel whose name ends in one of ``targets``.
+
+    Raises AdapterError that names the target that matches nothing.
+    """
+    names: list[str] = []
+    used: set[str] = set()
+    blocks = [name for name, module in unet.named_modules() if type(module).__name__ == "Transformer2DModel"]
+    for name, module in unet.named_modules():
+        inside = any(name.startswith(f"{block}.") for block in blocks)
+        one_by_one = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
+        if inside and (isinstance(module, nn.Linear) or one_by_one):
+            hits = [target for target in targets if f".{name}".endswith(f".{target}")]
+            names += [name] if hits else []
+            used.update(hits)
+    if missing := [target for target in targets if target not in used]:
+        what = f"mesh.targets: {missing[0]!r} names no Linear or 1x1 Conv in the UNet's {len(blocks)} transformer blocks."
+        raise AdapterError(what, stage=_STAGE, action="correct mesh.targets.")
+    return names
+
+
+def read_provenance(path: Path) -> dict[str, str]:
+    """The provenance in an adapter's header, keys without their ``fade.``. Raises AdapterError when there is none."""
+    return read_adapter(path, weights=False)[0]
+
+
+def read_adapter(path: Path, *, weights: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Provenance and weights of an adapter file. Raises AdapterError for anything but a safetensors file of FADE's."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        raise AdapterError(f"{path} is refused: adapters are .safetensors files.", stage=_STAGE, action="convert it.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{path} cannot be read: {error}.", stage=_STAGE, action="train it again, or fetch it anew.") from error
+    header = {key.removeprefix(_PROVENANCE): value for key, value in metadata.items() if key.startswith(_PROVENANCE)}
+    if not header:
+        action = "load foreign adapters with diffusers' load_lora_weights."
+        raise AdapterError(f"{path} carries no provenance: it was not made here.", stage=_STAGE, action=action)
+    return header, state
+
+
+def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file as bytes that depend on the content alone (the library writes metadata in a random order)."""
+    from safetensors.torch import save
+
+    plain: bytes = save({name: state[name].contiguous() for name in sorted(state)})
+    length = int.from_bytes(plain[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(plain[8 : 8 + length])}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + plain[8 + length :]
+
+
+def _probe(unet: nn.Module) -> dict[str, Any]:
+    """A fixed small input of the UNet: x (1, C, s, s), t (1,), embeddings (1, 4, D)."""
+    config: Any = unet.config
+    first = next(unet.parameters())
+    generator = torch.Generator().manual_seed(0)
+    side = min(config.sample_size if isinstance(config.sample_size, int) else 64, 16)
+    x = torch.randn(1, config.in_channels, side, side, generator=generator)
+    embeds = torch.randn(1, 4, config.cross_attention_dim, generator=generator)
+    t = torch.tensor([500], device=first.device)
+    return {"sample": x.to(first.device, first.dtype), "timestep": t, "encoder_hidden_states": embeds.to(first.device, first.dtype)}

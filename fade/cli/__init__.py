@@ -1,6 +1,0 @@
-"""The command line: parses and prints, nothing else. Heavy imports happen inside the commands."""
-
-from fade.cli import erase, draw, registry, release, schedule, audit, compare, world  # noqa: I001  in the order of `fade --help`
-from fade.cli.app import app, main
-
-__all__ = ["app", "audit", "compare", "draw", "erase", "main", "registry", "release", "schedule", "world"]

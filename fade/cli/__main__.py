@@ -1,5 +1,0 @@
-"""``python -m fade.cli``."""
-
-from fade.cli import main
-
-main()

@@ -1,0 +1,107 @@
+"""Concepts and vocabularies: names, families, styles, and how they are said in a prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fade.errors import DataError, UnknownNameError
+
+TOGETHER = " + "
+"""Between the names of targets that are erased together."""
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One thing that a prompt can ask for."""
+
+    name: str
+    family: str
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An ordered set of concepts and the styles in which they are drawn. The order is the data set's and is hashed."""
+
+    concepts: tuple[Concept, ...]
+    styles: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for concept in self.concepts:
+            if concept.name in seen:
+                raise DataError(f"concept {concept.name!r} appears twice in the vocabulary.", stage="vocabulary")
+            seen.add(concept.name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.concepts)
+
+    def __len__(self) -> int:
+        return len(self.concepts)
+
+    def index(self, name: str, stage: str = "target") -> int:
+        """Position of ``name``. Raises UnknownNameError with the nearest names."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise UnknownNameError("concept", name, self.names, stage=stage) from None
+
+    def family(self, name: str) -> str:
+        return self.concepts[self.index(name)].family
+
+    def families(self) -> dict[str, list[str]]:
+        """Family -> its concepts, in vocabulary order."""
+        out: dict[str, list[str]] = {}
+        for concept in self.concepts:
+            out.setdefault(concept.family, []).append(concept.name)
+        return out
+
+    @classmethod
+    def from_file(cls, path: Path) -> Vocabulary:
+        """From a manifest.csv, or from a text file with one concept a line (``name`` or ``name,family``).
+
+        Raises DataError when the file cannot be read or holds no concept.
+        """
+        if path.suffix == ".csv":
+            from fade.data.manifest import read_manifest
+
+            frame = read_manifest(path)
+            pairs = list(dict.fromkeys(zip(frame["concept"], frame["family"], strict=True)))
+            styles = tuple(dict.fromkeys(frame.loc[frame["split"] == "train", "style"]))
+            return cls(tuple(Concept(n, f) for n, f in pairs), styles)
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the vocabulary {path}: {error}.", stage="vocabulary") from error
+        rows = [line.split(",", 1) for line in lines if line and not line.startswith("#")]
+        if not rows:
+            raise DataError(f"{path} names no concept.", stage="vocabulary", action="write one concept a line.")
+        return cls(tuple(Concept(r[0].strip(), r[1].strip() if len(r) > 1 else "") for r in rows))
+
+
+def fill(template: str, concept: str, style: str | None = None) -> str:
+    """``"a {concept}"`` -> ``"a panda in the noto style"``; an empty concept gives the null prompt ``""``."""
+    if not concept:
+        return ""
+    text = template.format(concept=concept)
+    return f"{text} in the {style} style" if style else text
+
+
+def prompts(template: str, names: Sequence[str]) -> list[str]:
+    """One prompt a concept."""
+    return [fill(template, name) for name in names]
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name: ``"Grinning cat"`` -> ``"grinning-cat"``.
+
+    Letters that ASCII lacks are left out; a hash of the name then keeps two such names apart.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if plain and not any(c.isalnum() and not c.isascii() for c in name):
+        return plain
+    return "-".join(part for part in (plain, hashlib.sha256(name.encode()).hexdigest()[:8]) if part)

@@ -1,0 +1,1 @@
+"""Erasers: one method a file."""

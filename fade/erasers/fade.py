@@ -1,0 +1,144 @@
+"""FADE, Fine-grained Attenuation for Diffusion Erasure (CVPR 2025, arXiv 2503.19783).
+
+    L_er   = max(0, mean_i ||eps(x,e) - eps0(x,a_i)||^2 - mean ||eps(x,e) - eps0(x,e)||^2 + delta)
+    L_guid = ||eps(x,e) - eps0(x,"")||^2
+    L_adj  = mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2
+    L      = lam_er L_er + lam_adj L_adj + lam_guid L_guid
+
+eps is the adapted model, eps0 the original, e the target's prompt, a_i its K neighbours'. The target is pulled to its
+neighbours and to the null prompt and pushed from its old self; the neighbours stay where they were.
+
+Ours, because it is not published: positives and negatives are taken at the anchor's own x_t, over all K neighbours; ||.||^2
+is the mean over a latent's elements, so that weights and margin do not depend on the picture's size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fade.erasers.base import Batch, Method, Predictor, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fade.config import MethodConfig
+
+NEGATIVES = 3
+"""Negatives of the released hinge, against one positive a neighbour."""
+
+
+def paper(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """The paper form. One student call (n_t + n_a latents) and one teacher call (n_t (K + 2) + n_a)."""
+    anchor, kept = _student(eps, batch)  # (n_t, C, h, w), (n_a, C, h, w)
+    old, null, positives, old_adj = _teacher(eps, batch)
+    pull = ((anchor[None] - positives) ** 2).mean()  # mean over neighbours, latents and elements
+    push = ((anchor - old) ** 2).mean()
+    l_er = (pull - push + config.margin).clamp_min(0)
+    l_guid = ((anchor - null) ** 2).mean()
+    l_adj = ((kept - old_adj) ** 2).mean()
+    return _total(l_er, l_adj, l_guid, config)
+
+
+def release(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss form of the authors' code, from its description alone: unsquared L2 over the last axis, terms are sums.
+
+    Sums run over K positives and three negatives, taken at other latents than the anchor's: the positives at the
+    neighbours' latents, the negatives at other target latents of the batch. Ours, where the description is silent: which
+    other latents, the mean over the remaining axes, and one hinge a batch. The authors' loop regenerates its latents with
+    the adapter on in every iteration; here they come from the same stored set as for every other method.
+    """
+    import torch
+
+    anchor, kept = _student(eps, batch)
+    n_t, k = len(batch.x), len(batch.neighbours)
+    x = torch.cat([batch.x, batch.x, batch.x_adj])
+    t = torch.cat([batch.t, batch.t, batch.t_adj])
+    emb = torch.cat([_repeat(batch.target, n_t), _repeat(batch.null, n_t), batch.neighbours[batch.which]])
+    old, null, old_adj = eps.teacher(x, t, emb).tensor_split([n_t, 2 * n_t])
+    present = [i for i in range(k) if bool((batch.which == i).any())]
+    positives = [old_adj[batch.which == i][0].expand_as(anchor) for i in present]
+    negatives = [old.roll(shift + 1, dims=0) for shift in range(NEGATIVES)]
+    pull = torch.stack([_distance(anchor, p) for p in positives]).sum()
+    push = torch.stack([_distance(anchor, n) for n in negatives]).sum()
+    l_er = (pull - push + config.margin).clamp_min(0)
+    l_guid = _distance(anchor, null)
+    l_adj = torch.stack([_distance(kept[batch.which == i], old_adj[batch.which == i]) for i in present]).sum()
+    return _total(l_er, l_adj, l_guid, config)
+
+
+def _student(eps: Predictor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """eps(x, e) and eps(x_i, a_i) in one call."""
+    import torch
+
+    n_t = len(batch.x)
+    x, t = torch.cat([batch.x, batch.x_adj]), torch.cat([batch.t, batch.t_adj])
+    emb = torch.cat([_repeat(batch.target, n_t), batch.neighbours[batch.which]])
+    anchor, kept = eps.student(x, t, emb).tensor_split([n_t])
+    return anchor, kept
+
+
+def _teacher(eps: Predictor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """eps0(x, e), eps0(x, ""), eps0(x, a_i) as (K, n_t, C, h, w), and eps0(x_i, a_i), in one call."""
+    import torch
+
+    n_t, k = len(batch.x), len(batch.neighbours)
+    x = torch.cat([*([batch.x] * (k + 2)), batch.x_adj])
+    t = torch.cat([*([batch.t] * (k + 2)), batch.t_adj])
+    prompts = torch.cat([batch.target, batch.null, batch.neighbours]).repeat_interleave(n_t, dim=0)
+    out = eps.teacher(x, t, torch.cat([prompts, batch.neighbours[batch.which]]))
+    old, null, positives, old_adj = out.tensor_split([n_t, 2 * n_t, (k + 2) * n_t])
+    return old, null, positives.view(k, n_t, *batch.x.shape[1:]), old_adj
+
+
+def _total(l_er: Tensor, l_adj: Tensor, l_guid: Tensor, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    loss = config.erase_weight * l_er + config.adjacency_weight * l_adj + config.guidance_weight * l_guid
+    return loss, {"erase": l_er.detach(), "adjacency": l_adj.detach(), "guidance": l_guid.detach()}
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """Unsquared L2 over the last axis, mean over the others. Its gradient at a = b is taken as 0 (that of sqrt is not finite)."""
+    import torch
+
+    distance: Tensor = torch.linalg.vector_norm(a - b, dim=-1).mean()
+    return distance
+
+
+def _repeat(emb: Tensor, n: int) -> Tensor:
+    """(1, T, D) -> (n, T, D) without a copy."""
+    return emb.expand(n, -1, -1)
+
+
+PAPER = register(
+    Method(
+        name="fade",
+        variant="paper",
+        source="arXiv 2503.19783; latents of the hinge's terms and the elementwise mean are ours",
+        needs_neighbours=True,
+        loss=paper,
+    )
+)
+
+RELEASE = register(
+    Method(
+        name="fade",
+        variant="release",
+        source="the authors' released recipe, re-implemented from its description; AdamW in float32 instead of 8 bit",
+        needs_neighbours=True,
+        loss=release,
+        ramp=True,
+        recipe=(
+            "mesh.rank=1",
+            "mesh.alpha=1",
+            "method.erase_weight=3",
+            "method.adjacency_weight=50",
+            "method.guidance_weight=1000",
+            "method.margin=1.0",
+            "train.lr=0.0001",
+            "train.steps=500",
+            "train.warmup=500",
+            "train.batch_target=4",
+            "train.weight_decay=0.01",  # AdamW's own default: the release names none
+            "train.max_grad_norm=1000000",
+        ),
+    )
+)

@@ -1,0 +1,1 @@
+"""Pictures and latents by prompt, made in batches and kept by content."""

@@ -1,0 +1,87 @@
+"""Generate once: pictures and latents by prompt, made in large batches across prompts and kept by content."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fade.config import SamplerConfig
+from fade.generation.cache import Cache
+from fade.models import Base
+from fade.models.sampling import sample
+from fade.provenance.fingerprints import source_sha256, versions
+
+OnBatch = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What one prompt gave: clean scaled latents (n, C, h, w) float32 and pictures (n, H, W, 3) uint8."""
+
+    latents: Tensor
+    pixels: np.ndarray
+    key: str
+
+
+class Studio:
+    """A base, a sampler and a cache.
+
+    ``generated`` counts the pictures that had to be made (0 = all came from the cache), ``seconds`` the time that this took.
+    """
+
+    def __init__(self, base: Base, sampler: SamplerConfig, cache: Cache) -> None:
+        self.base, self.sampler, self.cache = base, sampler, cache
+        self.generated, self.seconds = 0, 0.0
+
+    def key(self, prompt: str, seeds: Sequence[int], adapter: str = "") -> str:
+        """Content key of one prompt's pictures; ``adapter`` is the sha256 of the active adapter, "" for the base."""
+        # The batch size does not change what is drawn but in the last bits, only how fast.
+        sampler = self.sampler.model_dump(mode="json", exclude={"batch_size", "prompt"})
+        made_by = {"code": source_sha256("models"), **versions(("diffusers", "torch", "transformers"))}
+        return Cache.key(base=self.base.sha256, adapter=adapter, sampler=sampler, prompt=prompt, seeds=list(seeds), made_by=made_by)
+
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: OnBatch = lambda done, total: None
+    ) -> dict[str, Pictures]:
+        """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on or off.
+
+        Kept batch by batch, so that an interrupted draw goes on where it was. A batch with a gap is made again whole: a
+        picture's last bits may depend on its batch, and the same call must give the same bytes whatever the cache held.
+        """
+        unique = list(dict.fromkeys(prompts))
+        out = {prompt: held for prompt in unique if (held := self._held(prompt, seeds, adapter)) is not None}
+        each = max(1, self.sampler.batch_size // len(seeds))  # prompts a batch
+        batches = [unique[i : i + each] for i in range(0, len(unique), each)]
+        gaps = [batch for batch in batches if any(prompt not in out for prompt in batch)]
+        total, done = sum(map(len, gaps)) * len(seeds), 0
+        for batch in gaps:
+            missing = [prompt for prompt in batch if prompt not in out]
+            out |= self._make(batch, missing, seeds, adapter)
+            done += len(batch) * len(seeds)
+            on_batch(done, total)
+        return out
+
+    def _held(self, prompt: str, seeds: Sequence[int], adapter: str) -> Pictures | None:
+        key = self.key(prompt, seeds, adapter)
+        held = self.cache.get("pictures", key)
+        return None if held is None else Pictures(held["latents"], held["pixels"].numpy(), key)
+
+    def _make(self, prompts: Sequence[str], missing: Sequence[str], seeds: Sequence[int], adapter: str) -> dict[str, Pictures]:
+        """Draw one batch; keep, and return, what was missing of it."""
+        n, start = len(seeds), time.perf_counter()
+        latents = sample(self.base, [prompt for prompt in prompts for _ in range(n)], list(seeds) * len(prompts), self.sampler)
+        pixels = self.base.decode(latents)
+        self.generated += len(pixels)
+        self.seconds += time.perf_counter() - start
+        out = {}
+        for prompt in missing:
+            place, key = prompts.index(prompt) * n, self.key(prompt, seeds, adapter)
+            part = slice(place, place + n)
+            self.cache.put("pictures", key, {"latents": latents[part].clone(), "pixels": torch.from_numpy(pixels[part].copy())})
+            out[prompt] = Pictures(latents[part], pixels[part], key)
+        return out

@@ -1,0 +1,1 @@
+"""Rules without I/O: requests, leases, promotion, audit verdict, release plan, append-only log."""

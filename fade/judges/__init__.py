@@ -1,0 +1,1 @@
+"""Classifiers that judge pictures, and how they are trained."""

@@ -1,0 +1,1 @@
+"""The Concept Neighborhood, the image encoder that measures it, purification."""

@@ -1,0 +1,165 @@
+"""Concept Neighborhood (FADE, CVPR 2025; science.md 1.2): the concepts whose pictures lie closest to the target's.
+
+For each candidate, m pictures by the original model; each CLIP image feature L2-normalised; class mean; cosine to the target's
+mean; the top K. The pictures of the whole vocabulary are made once per (base, sampler, seed), so every further target is free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fade.config import NeighborhoodConfig
+from fade.data.vocabulary import TOGETHER, Vocabulary, fill
+from fade.errors import ConfigError
+from fade.generation.cache import Cache
+from fade.generation.generator import OnBatch, Studio
+from fade.mining.image_encoder import ImageEncoder
+from fade.provenance.fingerprints import source_sha256
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """A target, its K neighbours (trained on) and the next ones (held out), with the cosines of the whole vocabulary.
+
+    Of several targets that are erased together it is the union (``joint``); ``parts`` are then the single ones.
+    """
+
+    target: str
+    neighbours: list[str]
+    heldout: list[str]
+    names: tuple[str, ...]
+    matrix: np.ndarray  # (N, N) cosines of class means, vocabulary order
+    cache_key: str
+    seed: int
+    images_per_concept: int
+    picture_keys: dict[str, str] = field(default_factory=dict)  # concept -> cache key of its mined pictures
+    left_out: tuple[str, ...] = ()  # targets that would have been neighbours of one another
+    joined: tuple[Neighborhood, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Neighborhood, ...]:
+        """The neighbourhood of each target."""
+        return self.joined or (self,)
+
+    @property
+    def targets(self) -> list[str]:
+        return [part.target for part in self.parts]
+
+    @property
+    def similarities(self) -> dict[str, float]:
+        """Cosine of every other concept to the target (to the nearest of several), descending."""
+        row = self.matrix[[self.names.index(target) for target in self.targets]].max(axis=0)
+        order = np.argsort(-row, kind="stable")
+        return {self.names[i]: float(row[i]) for i in order if self.names[i] not in self.targets}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "targets": self.targets,
+            "left_out": list(self.left_out),
+            "neighbours": self.neighbours,
+            "heldout": self.heldout,
+            "similarities": {k: round(v, 6) for k, v in self.similarities.items()},
+            "names": list(self.names),
+            "matrix": np.round(self.matrix.astype(float), 6).tolist(),
+            "cache_key": self.cache_key,
+            "seed": self.seed,
+            "images_per_concept": self.images_per_concept,
+        }
+
+
+def mine(
+    target: str,
+    vocabulary: Vocabulary,
+    studio: Studio,
+    encoder: ImageEncoder,
+    config: NeighborhoodConfig,
+    on_batch: OnBatch = lambda done, total: None,
+    also: Sequence[str] = (),
+) -> Neighborhood:
+    """Mine the neighbourhood of ``target``. ``also``: what else is erased, and hence is nobody's neighbour.
+
+    Raises UnknownNameError for a target outside the vocabulary and ConfigError when K and k_heldout exceed it.
+    """
+    erased = {target, *also}
+    for name in (target, *also):
+        vocabulary.index(name)
+    wanted, others = config.k + config.k_heldout, len(vocabulary) - len(erased)
+    if wanted > others:
+        what = f"neighborhood.k + neighborhood.k_heldout = {wanted}, but {target!r} has only {others} candidates."
+        raise ConfigError(what, stage="mine", action="lower neighborhood.k or neighborhood.k_heldout.")
+    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    prompts = {name: fill(studio.sampler.prompt, name) for name in vocabulary.names}
+    keys = {name: studio.key(prompt, seeds) for name, prompt in prompts.items()}
+    key = Cache.key(
+        pictures=list(keys.values()),
+        clip=encoder.sha256,
+        code=source_sha256("data/images.py", "mining/image_encoder.py", "mining/neighborhood.py"),
+    )
+    held = studio.cache.get("similarities", key)
+    if held is None:
+        drawn = studio.draw(list(prompts.values()), seeds, on_batch=on_batch)
+        pixels = np.concatenate([drawn[prompts[name]].pixels for name in vocabulary.names])
+        held = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary))}
+        studio.cache.put("similarities", key, held)
+    matrix = held["matrix"].numpy()
+    row = matrix[vocabulary.index(target)].copy()
+    row[vocabulary.index(target)] = -np.inf
+    # A stable order, so that equal cosines fall in vocabulary order on every machine.
+    order = [vocabulary.names[i] for i in np.argsort(-row, kind="stable")]
+    ranked = [name for name in order if name not in erased]
+    return Neighborhood(
+        target=target,
+        neighbours=ranked[: config.k],
+        heldout=ranked[config.k : wanted],
+        names=vocabulary.names,
+        matrix=matrix,
+        cache_key=key,
+        seed=config.seed,
+        images_per_concept=config.images_per_concept,
+        picture_keys=keys,
+        left_out=tuple(name for name in order[: config.k] if name in also),
+    )
+
+
+def joint(hoods: Sequence[Neighborhood]) -> Neighborhood:
+    """The neighbourhoods of several targets as one: the union of the neighbours, and of the held-out ones that are no neighbour."""
+    if len(hoods) == 1:
+        return hoods[0]
+    first = hoods[0]
+    neighbours = list(dict.fromkeys(name for hood in hoods for name in hood.neighbours))
+    heldout = [name for name in dict.fromkeys(n for hood in hoods for n in hood.heldout) if name not in neighbours]
+    return dataclasses.replace(
+        first,
+        target=TOGETHER.join(hood.target for hood in hoods),
+        neighbours=neighbours,
+        heldout=heldout,
+        left_out=tuple(dict.fromkeys(name for hood in hoods for name in hood.left_out)),
+        joined=tuple(hoods),
+    )
+
+
+def similarity_matrix(features: Tensor, concepts: int) -> Tensor:
+    """Cosines (N, N) between class means of unit features (N * m, D), m consecutive rows a concept."""
+    means = F.normalize(features.unflatten(0, (concepts, -1)).mean(1), dim=-1)
+    return means @ means.T
+
+
+def training_latents(hood: Neighborhood, studio: Studio) -> list[tuple[Tensor, Tensor]]:
+    """The mined clean latents as training data: of each target its own (m, C, h, w) and its neighbours' (K, m, C, h, w)."""
+    seeds = [hood.seed + i for i in range(hood.images_per_concept)]
+    out = []
+    for part in hood.parts:
+        prompts = [fill(studio.sampler.prompt, name) for name in (part.target, *part.neighbours)]
+        drawn = studio.draw(prompts, seeds)
+        own, *others = (drawn[prompt].latents for prompt in prompts)
+        out.append((own, torch.stack(others) if others else own.new_empty((0, *own.shape))))
+    return out

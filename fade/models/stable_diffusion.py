@@ -1,0 +1,134 @@
+"""A Stable Diffusion held open: one UNet in memory, prompts encoded once, noise predicted in batches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fade.errors import BaseModelError
+from fade.models.loading import PIPELINE_PARTS, check_pipeline, directory_sha256, resolve
+
+
+class Base:
+    """The original model. Adapters are inserted into ``unet`` by ``fade.adapters.lora`` and switched off to get the teacher back."""
+
+    def __init__(self, path: str, parts: dict[str, Any], sha256: str, device: torch.device) -> None:
+        self.path, self.sha256, self.device = path, sha256, device
+        self.unet, self.vae, self.text_encoder = parts["unet"], parts["vae"], parts["text_encoder"]
+        self.tokenizer, self.scheduler = parts["tokenizer"], parts["scheduler"]
+        self._encoded: dict[str, Tensor] = {}
+
+    @classmethod
+    def load(cls, path: str, *, device: str = "auto") -> Base:
+        """Load a local directory in diffusers' Stable Diffusion layout (or a hub id) in float32, frozen, in eval mode.
+
+        Raises BaseModelError when the directory is missing, incomplete, unreadable, or holds anything but safetensors.
+        """
+        from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        home = resolve(path)
+        check_pipeline(home)
+        local: dict[str, Any] = {"local_files_only": True}
+        weights = {**local, "use_safetensors": True}
+        where = torch.device(pick_device(device))
+        try:
+            parts: dict[str, Any] = {
+                "unet": UNet2DConditionModel.from_pretrained(home, subfolder="unet", **weights),
+                "vae": AutoencoderKL.from_pretrained(home, subfolder="vae", **weights),
+                "text_encoder": CLIPTextModel.from_pretrained(home, subfolder="text_encoder", **weights),
+                "tokenizer": CLIPTokenizer.from_pretrained(home / "tokenizer", **local),
+                "scheduler": DDPMScheduler.from_pretrained(home, subfolder="scheduler", **local),
+            }
+        except Exception as error:  # the libraries raise a dozen kinds; the user needs the directory and the reason
+            action = "compare it with a directory that diffusers saved."
+            raise BaseModelError(f"{path} cannot be loaded: {error}.", stage="base", action=action) from error
+        for name in ("unet", "vae", "text_encoder"):
+            parts[name].to(where).eval().requires_grad_(False)
+        return cls(path, parts, directory_sha256(home, PIPELINE_PARTS), where)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one latent."""
+        size = self.unet.config.sample_size
+        return (self.unet.config.in_channels, size, size)
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Prompt embeddings (B, T, D) on the device; each prompt is encoded once in the life of the model."""
+        new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
+        for start in range(0, len(new), 256):
+            part = new[start : start + 256]
+            ids = self.tokenizer(
+                part, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+            )
+            with torch.no_grad():
+                states = self.text_encoder(input_ids=ids["input_ids"].to(self.device)).last_hidden_state
+            self._encoded.update(zip(part, states, strict=True))
+        return torch.stack([self._encoded[p] for p in prompts])
+
+    def predict_noise(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
+        """Predicted noise (B, C, h, w) of noisy latents (B, C, h, w) at timesteps (B,) under embeddings (B, T, D)."""
+        noise: Tensor = self.unet(latents, timesteps, encoder_hidden_states=embeds).sample
+        return noise
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t of clean latents (B, C, h, w): sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise."""
+        noisy: Tensor = self.scheduler.add_noise(latents, noise, timesteps)
+        return noisy
+
+    @property
+    def picture_size(self) -> int:
+        """Width and height of one picture, pixels."""
+        return int(self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @torch.no_grad()
+    def encode_pictures(self, pixels: np.ndarray, batch_size: int = 64) -> Tensor:
+        """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on the CPU.
+
+        The mean of the autoencoder's posterior, hence without a draw; a picture of another size is resized to the model's own.
+        """
+        scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
+        size = (self.picture_size, self.picture_size)
+        out = []
+        for part in torch.from_numpy(pixels).split(batch_size):
+            x = part.permute(0, 3, 1, 2).float() / 127.5 - 1
+            if x.shape[-2:] != size:
+                x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+            mean = self.vae.encode(x.to(self.device)).latent_dist.mode()
+            out.append(((mean - shift) * scale).float().cpu())
+        return torch.cat(out)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, batch_size: int = 64) -> np.ndarray:
+        """Pictures (B, H, W, 3), uint8, of scaled latents (B, C, h, w)."""
+        scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
+        out = []
+        for part in latents.split(batch_size):
+            picture = self.vae.decode(part.to(self.device) / scale + shift).sample
+            out.append(((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(out)
+
+
+def pick_device(device: str = "auto") -> str:
+    """``auto``: the process's GPU when there is one, else the CPU."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def quiet_libraries() -> None:
+    """Model libraries print bars and advice of their own; the command line has one voice."""
+    import diffusers
+    import transformers
+
+    with contextlib.suppress(AttributeError):
+        diffusers.utils.logging.set_verbosity_error()
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,1 @@
+"""Lineage of a run; fingerprints of code and libraries."""

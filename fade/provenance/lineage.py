@@ -1,0 +1,248 @@
+"""What went in and what came out: hashes, seeds, versions; and whether two runs are the same or where they differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fade.config import Params
+from fade.errors import FadeError
+from fade.provenance.fingerprints import installed, versions
+from fade.utils.files import write_whole
+from fade.utils.hashing import canonical, sha256_of
+
+SCHEMA = 3
+CHECK = ("name", "severity", "success")
+READABLE = (1, 2, 3)
+"""Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance."""
+FILE = "lineage.json"
+STACK = (
+    "accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas", "peft", "pillow",
+    "prefect", "safetensors", "tokenizers", "torch", "transformers",
+)  # fmt: skip
+VOLATILE = frozenset({"orchestration", "training"})
+"""Sections that name a run without changing its result; `compare` leaves them out."""
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One place where two lineages disagree. ``path`` is dotted; a side that lacks the key holds None."""
+
+    path: str
+    a: Any
+    b: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}: {_short(self.a)} -> {_short(self.b)}"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The record of one run, as plain JSON data (sections: see `collect`)."""
+
+    content: Mapping[str, Any]
+
+    def finish(
+        self,
+        inputs_after: Mapping[str, str],
+        adapter_sha256: str,
+        *,
+        metrics: Mapping[str, float | None] | None = None,
+        base_metrics: Mapping[str, float | None] | None = None,
+        checks: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    ) -> Lineage:
+        """The record closed after the run: the inputs hashed again, and what came out.
+
+        ``checks``: stage -> its data checks, of which name, severity and success are kept; ``metrics`` and ``base_metrics``: the
+        evaluation's, in percent.
+        """
+        before = self.content["inputs"]["before"]
+        inputs = {"before": before, "after": dict(inputs_after), "unchanged": dict(inputs_after) == before}
+        kept = {stage: [{key: one[key] for key in CHECK} for one in some] for stage, some in (checks or {}).items()}
+        outputs = {"adapter_sha256": adapter_sha256, "metrics": dict(metrics or {}), "base_metrics": dict(base_metrics or {})}
+        return Lineage({**self.content, "inputs": inputs, "checks": kept, "outputs": outputs})
+
+    def changed_inputs(self) -> list[str]:
+        """Names of inputs whose bytes are not the same after the run as before it (empty while the run is open)."""
+        before, after = self.content["inputs"]["before"], self.content["inputs"]["after"]
+        if after is None:
+            return []
+        return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no blanks, no NaN; the same content gives the same bytes."""
+        return canonical(self.content)
+
+    def sha256(self) -> str:
+        """Hash of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def save(self, path: Path) -> Path:
+        """Write the record under a temporary name, then rename. Raises StorageError when the folder cannot be written."""
+        return write_whole(path, self.to_json() + "\n", stage="lineage")
+
+    @classmethod
+    def load(cls, path: Path) -> Lineage:
+        """Read a record. Raises FadeError when it is missing, damaged or of another schema."""
+        action = "name the run's folder, or run it again."
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FadeError(f"{path} cannot be read: {error}.", stage="lineage", action=action) from error
+        found = content.get("schema") if isinstance(content, dict) else None
+        if found not in READABLE:
+            readable = " and ".join(map(str, READABLE))
+            raise FadeError(f"{path}: schema {found!r}, this version reads {readable}.", stage="lineage", action=action)
+        return cls(content)
+
+
+def collect(
+    params: Params,
+    *,
+    overrides: Sequence[str] = (),
+    data_md5: str,
+    data_files: Mapping[str, str],
+    data_size: int = 0,
+    base_sha256: str,
+    judge_sha256: str,
+    neighbourhood: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    device: str,
+    precision: str,
+    world_size: int = 1,
+    flow_run_id: str | None = None,
+    training: Mapping[str, Any] | None = None,
+    code: Mapping[str, Any] | None = None,
+    repository: Path = REPOSITORY,
+) -> Lineage:
+    """What goes in, recorded before the run; `Lineage.finish` closes the record.
+
+    ``data_files`` maps relative paths to md5; ``inputs`` maps names to sha256 (see `hash_inputs`); ``neighbourhood`` holds
+    at least target, neighbours, heldout and cache_key; ``training`` says how the adapter was trained, which may have been in an
+    earlier run (`reused`); ``precision`` is the one in use, not "auto"; ``code`` is the state that the adapter's header names.
+    """
+    return Lineage(
+        {
+            "schema": SCHEMA,
+            "code": dict(code or code_state(repository)),
+            "environment": environment(device=device, precision=precision, world_size=world_size),
+            "data": {"md5": data_md5, "size": data_size, "files": dict(data_files)},
+            "base": {"sha256": base_sha256},
+            "judge": {"sha256": judge_sha256},
+            "params": {
+                "values": params.recorded(),
+                "sha256": params.sha256(),
+                "overrides": list(overrides),
+            },
+            "seeds": named_seeds(params),
+            "neighbourhood": dict(neighbourhood),
+            "inputs": {"before": dict(inputs), "after": None, "unchanged": None},
+            "training": dict(training or {}),
+            "checks": {},
+            "outputs": {"adapter_sha256": None, "metrics": {}, "base_metrics": {}},
+            "audit": {"tolerance": params.audit.tolerance},
+            "orchestration": {"flow_run_id": flow_run_id},
+        }
+    )
+
+
+def named_seeds(params: Params) -> dict[str, int]:
+    """Every seed that a run draws from, by the stage that owns it."""
+    return {"mine": params.neighborhood.seed, "train": params.train.seed, "evaluate": params.evaluate.seed}
+
+
+def environment(*, device: str, precision: str, world_size: int) -> dict[str, Any]:
+    """Where it ran: library versions, the lock of all installed packages, platform, threads, device, processes, precision.
+
+    All of them can move the last bits.
+    """
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "libraries": versions(STACK),
+        "packages": installed(),
+        "torch_threads": torch.get_num_threads(),
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device.startswith("cuda") and torch.cuda.is_available() else device,
+        "precision": precision,
+        "world_size": world_size,
+    }
+
+
+def code_state(repository: Path = REPOSITORY) -> dict[str, Any]:
+    """``{"version", "commit", "dirty"}`` of the code; commit and dirty are None without git or outside a checkout of it.
+
+    An image has no checkout: it names the commit that it was built from in FADE_COMMIT.
+    """
+    version = versions(("fade-pipeline",))["fade-pipeline"]
+    top = _git(repository, "rev-parse", "--show-toplevel")
+    # An installed copy may lie inside somebody else's checkout (a virtual environment in a project): its commit says nothing.
+    if top is None or Path(top).resolve() != repository.resolve():
+        built = os.environ.get("FADE_COMMIT") or None
+        return {"version": version, "commit": built, "dirty": None if built is None else False}
+    status = _git(repository, "status", "--porcelain")
+    return {"version": version, "commit": _git(repository, "rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def _git(repository: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(  # no lock is taken: a record must not disturb a checkout that somebody works in
+            ["git", "--no-optional-locks", "-C", str(repository), *arguments],
+            capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def hash_inputs(paths: Mapping[str, Path]) -> dict[str, str]:
+    """sha256 of each named file or folder. Raises FadeError that names an input which does not exist."""
+    return {name: hash_path(path, name) for name, path in sorted(paths.items())}
+
+
+def hash_path(path: Path, name: str = "") -> str:
+    """sha256 of a file, or of a folder's sorted (relative path, sha256) pairs; symbolic links count as what they point to."""
+    if path.is_file():
+        return sha256_of(path)
+    if not path.is_dir():
+        raise FadeError(f"input {name or path} is missing: {path}.", stage="lineage", action="run `fade pull` again.")
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def compare(a: Lineage, b: Lineage) -> list[Difference]:
+    """Where two runs differ, in the order of their keys; empty when they are the same but for `VOLATILE` sections."""
+    left = {k: v for k, v in a.content.items() if k not in VOLATILE}
+    right = {k: v for k, v in b.content.items() if k not in VOLATILE}
+    return list(_differences(left, right, ""))
+
+
+def _differences(a: Any, b: Any, at: str) -> Iterator[Difference]:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in sorted({*a, *b}):
+            yield from _differences(a.get(key), b.get(key), f"{at}.{key}" if at else str(key))
+    elif canonical(a) != canonical(b):
+        yield Difference(at, a, b)
+
+
+def verdict(differences: Sequence[Difference]) -> str:
+    """``"the same"``, or one line a difference."""
+    return "\n".join(map(str, differences)) if differences else "the same"
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = "nothing" if value is None else value if isinstance(value, str) else canonical(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

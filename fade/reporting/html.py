@@ -1,0 +1,271 @@
+"""The report as ONE HTML file: pictures as data: URIs, no script, no network, light and dark. Shows numbers, computes none."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from fade.reporting.canvas import DARK, LIGHT, Theme, png
+from fade.reporting.charts import charts
+from fade.reporting.graph import HIGH, WIDE, lineage_graph
+from fade.reporting.report_data import METRICS, ROLES, Pictures, Report
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Encoded = tuple[tuple[int, int], bytes]
+"""A picture's width and height in pixels, and its PNG bytes."""
+ERASED = 97.0
+"""A_er (%) from which the verdict says erased."""
+KEPT = {"A_adj": 0.96, "A_heldout": 0.96, "A_rest": 0.98}
+"""Share of the base's own accuracy from which the verdict says kept."""
+THUMBNAIL = 128
+"""Longest side of a picture in the page, pixels; smaller ones stay as they are."""
+ROWS_NAMED = 5
+"""Failing rows that the page names; the checks' own page has all of them."""
+FAILED = {"critical": "failed", "warning": "warning", "info": "note"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of the verdict."""
+
+    holds: bool
+    text: str
+
+
+def findings(result: Mapping[str, Any]) -> list[Finding]:
+    """Erased or not, and each group of bystanders kept or not, with the numbers that say so."""
+    metrics, base, n, target = result["metrics"], result["base_metrics"], result["n"], result["target"]
+    gone = metrics["A_er"] >= ERASED
+    said = "is erased" if gone else "is not erased"
+    out = [Finding(gone, f"“{target}” {said}: {number(metrics['A_er'])} % of {n['target']} pictures are judged something else")]
+    names = {"A_adj": ("neighbours", "adjacent"), "A_heldout": ("held-out neighbours", "heldout"), "A_rest": ("unrelated concepts", "rest")}
+    for key, (group, role) in names.items():
+        if not _given(metrics.get(key)) or not _given(base.get(key)):
+            continue
+        kept = metrics[key] >= KEPT[key] * base[key]
+        words = f"{group} {'kept' if kept else 'damaged'}: {number(metrics[key])} % (original {number(base[key])} %, n {n.get(role, '?')})"
+        out.append(Finding(kept, words))
+    return out
+
+
+def headline(result: Mapping[str, Any]) -> tuple[str, str]:
+    """("good" | "mixed" | "bad", one line)."""
+    erased, *kept = findings(result)
+    if not erased.holds:
+        return "bad", f"“{result['target']}” is not erased."
+    if all(f.holds for f in kept):
+        return "good", f"“{result['target']}” is erased, and its neighbours survived."
+    return "mixed", f"“{result['target']}” is erased, but not without damage."
+
+
+def metric_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One mapping a metric: title, meaning, role, n, base and erased values with their intervals (None where not given)."""
+    intervals, base_intervals = result.get("intervals", {}), result.get("base_intervals", {})
+    rows = [
+        {
+            "key": key, "base_key": base_key, "role": role, "title": title, "meaning": meaning, "n": result["n"].get(role),
+            "erased": result["metrics"].get(key), "interval": intervals.get(key),
+            "base": result["base_metrics"].get(base_key), "base_interval": base_intervals.get(base_key),
+        }
+        for key, base_key, role, title, meaning in METRICS
+    ]  # fmt: skip
+    meaning = "Erasing-Retention Balance: harmonic mean of A_er and A_adj"
+    erb = {"key": "ERB", "base_key": "", "role": "", "title": "Balance", "meaning": meaning, "n": None, "base": None, "base_interval": None}
+    return [*rows, {**erb, "erased": result["metrics"].get("ERB"), "interval": intervals.get("ERB")}]
+
+
+def other_measures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What else was measured, one mapping a row: key, title, meaning, n, places, base and erased (None where there is none).
+
+    Older results lack some of it, and have no such row.
+    """
+    rows = []
+    if indirect := result.get("indirect"):
+        known = f"{indirect['known']} of {indirect['asked']} prompts, those from which the original draws the target"
+        meaning = f"share of pictures without the target under other words, styles and word orders (data v{indirect['version']}): {known}"
+        rows.append(("A_indirect", "A_indirect", meaning, indirect["n"], 1, None, indirect["A_indirect"]))
+    if clip := result.get("clip_score"):
+        meaning = "100 cos(picture, prompt) by the base's CLIP, unrelated concepts"
+        rows.append(("clip_score", "CLIP score", meaning, clip["n"], 1, clip["base"], clip["erased"]))
+    if apart := result.get("frechet"):
+        meaning = "Fréchet distance, in the judge's features, of unrelated concepts to the original's pictures of the same seeds"
+        rows.append(("frechet", "Fréchet distance", meaning, apart["n"], 2, None, apart["rest"]))
+        meaning = "the same between halves of other seeds; the original's column is the floor, its own halves"
+        rows.append(("frechet.half", "Fréchet, halves", meaning, apart["n_half"], 2, apart["floor"], apart["crossed"]))
+    names = ("key", "title", "meaning", "n", "places", "base", "erased")
+    return [dict(zip(names, row, strict=True)) for row in rows if _given(row[-1])]
+
+
+def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The results of one checks JSON (``checks/*.json``) as rows: what was checked, how severe, its state, what was found."""
+    rows = []
+    for item in stage.get("results", []):
+        severity = str(item.get("severity", "critical"))
+        state = "passed" if item.get("success") else FAILED.get(severity, "failed")
+        found = str(item.get("error") or item.get("observed") or "")
+        if not item.get("success") and item.get("rows"):
+            named = ", ".join(str(row["row"]) for row in item["rows"][:ROWS_NAMED])
+            more = int(item.get("unexpected", len(item["rows"]))) - ROWS_NAMED
+            found += f": {named}" + (f" and {more} more" if more > 0 else "")
+        rows.append({"title": str(item.get("title") or item["name"]), "severity": severity, "state": state, "found": found})
+    return rows
+
+
+def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
+    """The page. Same input, same bytes: it holds no clock of its own. ``drawn``: its pictures, see `draw`."""
+    environment = templates()
+    environment.filters.update(number=number, seconds=seconds, cosine=lambda value: f"{value:.3f}", drift=lambda value: f"{value:.1e}")
+    level, line = headline(report.result)
+    return environment.get_template("report.html").render(
+        report=report,
+        result=report.result,
+        lineage=report.lineage,
+        roles=ROLES,
+        light=LIGHT,
+        dark=DARK,
+        level=level,
+        line=line,
+        findings=findings(report.result),
+        metrics=metric_table(report.result),
+        others=other_measures(report.result),
+        per_concept=sorted(report.result["per_concept"], key=lambda e: list(ROLES).index(e["role"])),
+        stages=[{"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)} for s in report.checks],
+        facts=lineage_facts(report.lineage),
+        graph=lineage_graph(report.lineage, report.result),
+        box=(WIDE, HIGH),
+        **(drawn or draw(report)),
+    )
+
+
+@cache
+def templates() -> Environment:
+    """The pages' templates, each compiled once; whatever is put into them is escaped, and a name that is not there is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def draw(
+    report: Report, light: Mapping[str, Encoded] | None = None, dark: Callable[[], Mapping[str, Encoded]] | None = None
+) -> dict[str, Any]:
+    """The page's pictures as data: URIs. ``light``, ``dark``: charts that are drawn already, or that will be when ``dark`` returns."""
+    members, rows = _members(report), _rows(report)
+    light = light or encoded_charts(report, LIGHT)
+    return {"members": members, "rows": rows, "charts": _charts(light, dark() if dark else encoded_charts(report, DARK))}
+
+
+def _members(report: Report) -> list[dict[str, Any]]:
+    near = report.neighborhood
+    roles = [*((n, "target") for n in near.targets), *((n, "adjacent") for n in near.neighbours), *((n, "heldout") for n in near.heldout)]
+    return [
+        {
+            "name": name,
+            "role": role,
+            "cosine": None if role == "target" else near.similarities[name],
+            "picture": data_uri(png(_thumbnail(report.mined[name]))) if name in report.mined else None,
+        }
+        for name, role in roles
+    ]
+
+
+def _rows(report: Report) -> list[dict[str, Any]]:
+    scores = report.accuracies()
+    return [
+        {
+            "name": row.concept, "role": row.role, "n": len(row.base), "base": data_uri(png(filmstrip(row.base))),
+            "erased": data_uri(png(filmstrip(row.erased))), "scores": scores.get(row.concept),
+        }
+        for row in report.rows
+    ]  # fmt: skip
+
+
+def encoded_charts(report: Report, theme: Theme) -> dict[str, Encoded]:
+    """The report's charts in one theme."""
+    return {name: (image.size, png(image)) for name, image in charts(report, theme).items()}
+
+
+def _charts(light: Mapping[str, Encoded], dark: Mapping[str, Encoded]) -> dict[str, dict[str, str]]:
+    out: dict[str, dict[str, str]] = {}
+    for theme, drawn in ((LIGHT, light), (DARK, dark)):
+        for name, ((width, height), data) in drawn.items():
+            out.setdefault(name, {"width": str(width // 2), "height": str(height // 2)})[theme.name] = data_uri(data)
+    return out
+
+
+def filmstrip(pictures: Pictures, gap: int = 4) -> Image.Image:
+    """Pictures (n, H, W, 3) side by side in one transparent RGBA strip, at most THUMBNAIL pixels high."""
+    tiles = [_thumbnail(p) for p in pictures]
+    width, height = tiles[0].size
+    strip = Image.new("RGBA", (len(tiles) * (width + gap) - gap, height), (0, 0, 0, 0))
+    for i, tile in enumerate(tiles):
+        strip.paste(tile, (i * (width + gap), 0))
+    return strip
+
+
+def _thumbnail(picture: Pictures) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return image
+
+
+def data_uri(data: bytes) -> str:
+    """PNG bytes as a data: URI."""
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def lineage_facts(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The lineage as (section, [(key, value)]) for reading; the file beside the report has all of it."""
+    code, where, data = lineage.get("code", {}), lineage.get("environment", {}), lineage.get("data", {})
+    params, outputs = lineage.get("params", {}), lineage.get("outputs", {})
+    inputs = lineage.get("inputs", {})
+    dirty = {True: " with uncommitted changes", False: ", clean"}.get(code.get("dirty"), "")
+    unchanged = {True: "yes", False: "NO: an input changed while the run was under way", None: "not hashed again"}
+    return [
+        ("In", [
+            ("data md5", f"{data.get('md5')} ({len(data.get('files', {}))} files)"),
+            ("base sha256", str(lineage.get("base", {}).get("sha256"))),
+            ("judge sha256", str(lineage.get("judge", {}).get("sha256"))),
+            ("params sha256", str(params.get("sha256"))),
+            ("overrides", ", ".join(params.get("overrides", [])) or "none"),
+            ("seeds", ", ".join(f"{k} {v}" for k, v in lineage.get("seeds", {}).items())),
+            ("neighbourhood", str(lineage.get("neighbourhood", {}).get("cache_key"))),
+            ("inputs the same after", unchanged[inputs.get("unchanged")]),
+        ]),
+        ("Out", [("adapter sha256", str(outputs.get("adapter_sha256")))]),
+        ("Where", [
+            ("code", f"{code.get('commit') or 'no commit known'}{dirty}"),
+            ("python", f"{where.get('python')} on {where.get('platform')}"),
+            ("device", ", ".join(str(where.get(k)) for k in ("device_name", "precision") if where.get(k))),
+            ("processes", f"{where.get('world_size')}, each with {where.get('torch_threads')} torch thread(s)"),
+            ("libraries", ", ".join(f"{k} {v}" for k, v in where.get("libraries", {}).items() if v)),
+            ("flow run", str(lineage.get("orchestration", {}).get("flow_run_id") or "none")),
+        ]),
+    ]  # fmt: skip
+
+
+def number(value: float | None) -> str:
+    """A percentage with one decimal; an em dash when it was not measured."""
+    return f"{value:.1f}" if _given(value) else "—"
+
+
+def seconds(value: float) -> str:
+    """``75.2`` -> ``"1 min 15 s"``, ``3.14`` -> ``"3.1 s"``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    return f"{whole // 60} min {whole % 60:02d} s"
+
+
+def _given(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,93 @@
+"""What a report is made of. Nothing here computes a metric: numbers arrive finished, from `fade.evaluation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pictures = npt.NDArray[np.uint8]
+"""uint8 (n, H, W, 3), or (H, W, 3) for a single picture."""
+
+ROLES = {"target": "target", "adjacent": "neighbour", "heldout": "held-out", "rest": "unrelated"}
+"""Role in the evaluation's JSON -> what a reader calls it."""
+
+METRICS = (
+    ("A_er", "A_tar", "target", "Target erased", "share of the target's pictures that the judge calls something else"),
+    ("A_adj", "A_adj", "adjacent", "Neighbours", "accuracy on the nearest neighbours, which FADE is trained on"),
+    ("A_heldout", "A_heldout", "heldout", "Held-out neighbours", "accuracy on the next neighbours, never trained on"),
+    ("A_rest", "A_rest", "rest", "Unrelated", "accuracy on a fixed sample of all other concepts"),
+)
+"""(metric, base metric, key of n, title, meaning). A_er stands against A_tar, the base's accuracy on the target."""
+
+
+class NeighborhoodLike(Protocol):
+    """The part of a mined Concept Neighborhood that is drawn."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def targets(self) -> Sequence[str]: ...
+    @property
+    def neighbours(self) -> Sequence[str]: ...
+    @property
+    def heldout(self) -> Sequence[str]: ...
+    @property
+    def similarities(self) -> Mapping[str, float]: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def matrix(self) -> npt.NDArray[Any]: ...
+    @property
+    def cache_key(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One concept's pictures: ``base[i]`` and ``erased[i]`` start from the same latent. uint8 (n, H, W, 3) each."""
+
+    concept: str
+    role: str
+    base: Pictures
+    erased: Pictures
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that one report shows."""
+
+    result: Mapping[str, Any]
+    """The evaluation's JSON."""
+    neighborhood: NeighborhoodLike
+    rows: Sequence[Row]
+    """Target first, then neighbours, then held-out, then any others."""
+    mined: Mapping[str, Pictures]
+    """Concept -> one mined picture (H, W, 3), for the target, its neighbours and the held-out ones."""
+    history: Sequence[Mapping[str, Any]]
+    """history.json: one entry a training step."""
+    checks: Sequence[Mapping[str, Any]]
+    """Data checks, one mapping a stage: see `fade.reporting.html.checks_of`."""
+    lineage: Mapping[str, Any]
+    """`Lineage.content`."""
+    seconds: Mapping[str, float]
+    """Stage -> wall-clock seconds, "total" last."""
+    command: str
+    """The command that makes this run again."""
+    registered: Mapping[str, Any] = field(default_factory=dict)
+    """model_name and model_version, once they are known."""
+
+    @property
+    def target(self) -> str:
+        return str(self.result["target"])
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Concept -> role, of every concept that was judged."""
+        return {str(entry["concept"]): str(entry["role"]) for entry in self.result["per_concept"]}
+
+    def accuracies(self) -> dict[str, tuple[float, float]]:
+        """Concept -> (base, erased) accuracy in %."""
+        return {str(e["concept"]): (float(e["base"]), float(e["erased"])) for e in self.result["per_concept"]}

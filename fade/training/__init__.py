@@ -1,0 +1,1 @@
+"""The training loop, its batches, prompts, checkpoints and worker."""

@@ -1,0 +1,167 @@
+"""What a training step sees: clean latents, prompts, noise and rate, every draw named by (seed, step, micro-batch, rank).
+
+No generator lives longer than a step, so a resumed training draws what an uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fade.config import TrainConfig
+from fade.data.vocabulary import fill, prompts
+from fade.erasers.base import Batch, get_method
+from fade.errors import DataError
+from fade.training.job import Job, Subject
+from fade.training.prompts import PHRASINGS, language
+from fade.utils.hashing import sha256_of
+from fade.utils.seeds import named_seed
+
+if TYPE_CHECKING:
+    from fade.models import Base
+
+STAGE = "train"
+LENGTHS = (0.8, 1.2)
+"""Shortest and longest random embedding, in lengths of the target's."""
+
+
+class Draws:
+    """Batches by number: the clean latents and prompts of a job, and the noise that a step puts on them.
+
+    A batch is all of one subject: with several, they take turns, each with its own neighbours.
+    """
+
+    def __init__(self, job: Job, base: Base, latents: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self._micro = job.train.gradient_accumulation
+        self._subjects = [_SubjectDraws(job, subject, base, *pair) for subject, pair in zip(job.subjects, latents, strict=True)]
+
+    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of one micro-step on one process, on the base's device."""
+        subject, own = self._turn(step, micro)
+        return subject.batch(step, micro, rank, world, own)
+
+    def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+        """What the batch shows: see ``_SubjectDraws.indices``."""
+        subject, own = self._turn(step, micro)
+        return subject.indices(step, micro, rank, world, own)
+
+    def _turn(self, step: int, micro: int) -> tuple[_SubjectDraws, int]:
+        """Whose micro-step it is, and how many it has had before."""
+        turn = step * self._micro + micro
+        return self._subjects[turn % len(self._subjects)], turn // len(self._subjects)
+
+    def one_each(self) -> list[Batch]:
+        """A batch of every subject, for a closed form that takes no steps."""
+        return [subject.batch(0, 0, 0, 1, 0) for subject in self._subjects]
+
+
+class _SubjectDraws:
+    """The draws of one subject."""
+
+    def __init__(self, job: Job, subject: Subject, base: Base, target: Tensor, neighbours: Tensor) -> None:
+        self._train, self._base = job.train, base
+        self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
+        self._steps = int(base.scheduler.config.num_train_timesteps)
+        self._e = base.encode([fill(job.prompt, subject.target)])
+        self._null = base.encode([job.negative_prompt])
+        self._r = base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
+        self._a = base.encode(prompts(job.prompt, subject.neighbours)) if subject.neighbours else self._e[:0]
+        method = get_method(job.method.name, job.method.variant)
+        self._randoms = job.train.batch_target if method.needs_random else 0
+        self._language, self._phrasings = self._e[:0], self._e
+        if method.needs_language:
+            generator = torch.Generator().manual_seed(named_seed(job.train.seed, "language"))
+            spoken = language(base.tokenizer, job.prompt, job.method.words, {*job.unseen, subject.target}, generator)
+            self._language = base.encode(spoken) if spoken else self._language
+            self._phrasings = torch.cat([self._e, base.encode([fill(phrasing, subject.target) for phrasing in PHRASINGS])])
+
+    def indices(self, step: int, micro: int, rank: int, world: int, own: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+        """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
+
+        Neighbours take turns, so that over the steps each is seen equally often also when n_a is no multiple of K. ``own``:
+        how many micro-steps this subject has had before.
+        """
+        generator = torch.Generator().manual_seed(named_seed(self._train.seed, step, micro, rank))
+        n_t, n_a, k = self._train.batch_target, self._train.batch_neighbours, len(self._neighbours)
+        turn = (own * world + rank) * n_a
+        picked = torch.randint(len(self._target), (n_t,), generator=generator)
+        which = (turn + torch.arange(n_a)) % k if k else torch.empty(0, dtype=torch.long)
+        shown = torch.randint(self._neighbours.shape[1], (len(which),), generator=generator)
+        return picked, which, shown, generator
+
+    def batch(self, step: int, micro: int, rank: int, world: int, own: int) -> Batch:
+        """See ``Draws.batch`` and ``indices``."""
+        picked, which, shown, generator = self.indices(step, micro, rank, world, own)
+        clean = torch.cat([self._target[picked], self._neighbours[which, shown]])  # (n_t + n_a, C, h, w)
+        t = torch.randint(self._steps, (len(clean),), generator=generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        x = self._base.add_noise(clean, noise, t)
+        random = random_embeddings(self._e, self._randoms, generator)  # last: what other methods draw stays what it was
+        device, n_t = self._base.device, len(picked)
+        x, t, which = x.to(device), t.to(device), which.to(device)
+        said = (self._e, self._null, self._a, which, self._r, random, self._language, self._phrasings)
+        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], *said)
+
+
+def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """(n, T, D) embeddings of a random direction and about the length of ``like`` (1, T, D), on its device.
+
+    Each is a standard normal draw scaled, as one vector of T D numbers, to a length between 0.8 and 1.2 times that of
+    ``like``: r of SPM's latent anchoring. Nothing is encoded: they lie where no prompt does, on purpose, so that what is held
+    there is held by the adapter as a whole and not by the words that someone thought of.
+    """
+    noise = torch.randn(n, *like.shape[1:], generator=generator)
+    length = LENGTHS[0] + (LENGTHS[1] - LENGTHS[0]) * torch.rand(n, 1, 1, generator=generator)
+    scale = length * torch.linalg.vector_norm(like.cpu()) / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
+    out: Tensor = (noise * scale).to(like.device)
+    return out
+
+
+def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:
+    """Learning rate of 0-based ``step``: linear warm-up to ``lr``, then linear decay that reaches 0 after the last step.
+
+    ``ramp``: warm-up over all steps, no decay (the released recipe).
+    """
+    warmup = config.steps if ramp else config.warmup
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    return config.lr * (config.steps - step) / (config.steps - warmup)
+
+
+def latent_names(index: int) -> tuple[str, str]:
+    """The names of a subject's two tensors in the file of clean latents."""
+    return f"{index}.target", f"{index}.neighbours"
+
+
+def read_latents(job: Job) -> list[tuple[Tensor, Tensor]]:
+    """Of each subject its pictures (m, C, h, w) and its neighbours' (K, m, C, h, w), float32.
+
+    Raises DataError when the file is not what the job says.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    action = "delete the file and mine again."
+    try:
+        if sha256_of(job.latents) != job.latents_sha256:
+            raise DataError(f"{job.latents} is not the file that the job names (its sha256 differs).", stage=STAGE, action=action)
+        tensors = load_file(str(job.latents))
+        pairs = [(tensors[t].float(), tensors[n].float()) for t, n in map(latent_names, range(len(job.subjects)))]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(f"{job.latents} cannot be read: {error}.", stage=STAGE, action=action) from error
+    for subject, pair in zip(job.subjects, pairs, strict=True):
+        _check(job, subject, *pair, action)
+    return pairs
+
+
+def _check(job: Job, subject: Subject, target: Tensor, neighbours: Tensor, action: str) -> None:
+    """Raises DataError for latents of another shape than the job's, or that are not finite."""
+    k = len(subject.neighbours)
+    if target.ndim != 4 or neighbours.ndim != 5 or len(neighbours) != k or neighbours.shape[2:] != target.shape[1:] or not len(target):
+        shapes = f"target {tuple(target.shape)}, neighbours {tuple(neighbours.shape)} for {k} neighbours"
+        raise DataError(f"{job.latents} has the wrong shapes: {shapes}.", stage=STAGE, action=action)
+    if not bool(torch.isfinite(target).all() and torch.isfinite(neighbours).all()):
+        raise DataError(f"{job.latents} holds values that are not finite.", stage=STAGE, action=action)

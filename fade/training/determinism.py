@@ -1,0 +1,31 @@
+"""The same bytes again on a GPU: what torch must be told before its first product there. Ours.
+
+On the CPU nothing has to be told. On a GPU the same training gave other bytes each time until all of this was set: cuBLAS needs a
+workspace of fixed size, and attention's backward pass takes its repeatable form only under the strict setting, not under
+``warn_only`` (which ``fade.training.loop`` sets when it is run as a program; the pipeline runs ``fade.training.worker``).
+"""
+
+from __future__ import annotations
+
+import os
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+FIXED = ":4096:8"
+"""Eight buffers of 4 MiB: the larger of the two settings under which cuBLAS repeats itself."""
+
+
+def hold_still() -> bool:
+    """Make this process's GPU repeat itself; an operation that cannot is an error (RuntimeError) then. Whether there is a GPU.
+
+    Call it before the first product on the GPU: cuBLAS looks at its setting once.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return False
+    os.environ.setdefault(WORKSPACE, FIXED)
+    torch.use_deterministic_algorithms(True)
+    # Filling new memory finds bugs of others, at the price of a kernel for every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    return True

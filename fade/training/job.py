@@ -1,0 +1,112 @@
+"""A training job: everything the trainer needs, in one JSON file, and the key under which its result may be reused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from fade.config import MeshConfig, MethodConfig, Section, TrainConfig
+from fade.errors import TrainingError
+from fade.provenance.fingerprints import method_files, source_sha256, versions
+from fade.utils.files import write_json
+from fade.utils.hashing import fingerprint
+
+JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
+    "job.json",
+    "adapter.safetensors",
+    "history.json",
+    "progress.json",
+    "done.json",
+    "error.json",
+    "train.log",
+    "checkpoints",
+)
+"""The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
+
+CODE = (
+    "adapters/lora.py",
+    "data/vocabulary.py",
+    "models",
+    "training/batches.py",
+    "training/checkpoint.py",
+    "training/loop.py",
+    "training/prompts.py",
+    "utils/seeds.py",
+)
+"""The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed loss is never answered
+from an old result."""
+LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
+"""So are the versions of these."""
+_NOT_IN_KEY = {"base", "latents", "out"}
+_NOT_IN_KEY_TRAIN = {"deadline_seconds", "checkpoint_every"}
+
+
+class Subject(Section):
+    """One concept to erase, with what its steps need."""
+
+    target: str
+    """The concept."""
+    neighbours: tuple[str, ...] = ()
+    """Its K neighbours, nearest first."""
+
+
+class Job(Section):
+    """One training. Paths are left out of the key, the hashes of what they name are in it."""
+
+    base: str
+    """Directory (or hub id) of the original model."""
+    base_sha256: str
+    """What ``Base.load(base).sha256`` must be."""
+    subjects: tuple[Subject, ...] = Field(min_length=1)
+    """The concepts to erase; with several, the steps take turns."""
+    unseen: tuple[str, ...] = ()
+    """Concepts by which the model will be judged and which no prompt of the training may name (methods that draw words)."""
+    prompt: str
+    """Template with the slot {concept}."""
+    negative_prompt: str = ""
+    """Prompt of the unconditional branch: the null prompt of the losses."""
+    latents: Path
+    """safetensors with ``I.target`` (m, C, h, w) and ``I.neighbours`` (K, m, C, h, w) of subject I, from 0: clean, scaled latents
+    by the original model."""
+    latents_sha256: str
+    """Hash of that file."""
+    mesh: MeshConfig = MeshConfig()
+    method: MethodConfig = MethodConfig()
+    train: TrainConfig = TrainConfig()
+    provenance: dict[str, str] = Field(default_factory=dict)
+    """Goes into the adapter's header as ``fade.<key>``; hence no times in it."""
+    out: Path
+    """Folder of the result."""
+
+    def key(self) -> str:
+        """Hash of all that decides the adapter's weights: the trainer's source and libraries too.
+
+        No path, and of its header neither the commit nor the hash of all parameters: what they change that matters is here.
+        """
+        out: Any = {**dict.fromkeys(_NOT_IN_KEY, True), "train": _NOT_IN_KEY_TRAIN, "provenance": {"commit", "params_sha256"}}
+        job = self.model_dump(mode="json", exclude=out)
+        return fingerprint({"job": job, "code": source_sha256(*CODE, *method_files(self.method.name)), "libraries": versions(LIBRARIES)})
+
+    def write(self) -> Path:
+        """Write ``out/job.json``, its key included, and return its path."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        return write_json(self.out / JOB, {"key": self.key(), **self.model_dump(mode="json")})
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Raises TrainingError when the file is missing, no JSON, or no job."""
+        action = "start the training with `fade run`, which writes the job."
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls.model_validate({name: value for name, value in content.items() if name != "key"})
+        except OSError as error:
+            raise TrainingError(f"{path} cannot be read: {error.strerror}.", stage="train", action=action) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise TrainingError(f"{path}: {key}: {first['msg']}.", stage="train", action=action) from error
+        except (ValueError, AttributeError) as error:
+            raise TrainingError(f"{path} is no JSON: {error}.", stage="train", action=action) from error

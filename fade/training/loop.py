@@ -1,0 +1,305 @@
+"""The one training loop: ``python -m fade.training.loop job.json`` turns a job into an adapter, under accelerate.
+
+Determinism contract: the same job on the same machine and thread count gives the same adapter bytes, whether or not it was
+killed and resumed in between. Every draw comes from a generator named by (seed, step, micro-batch, rank), on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fade.adapters.lora import Mesh
+from fade.config import TrainConfig
+from fade.erasers.base import Loss, Method, Solve, get_method, with_anchors
+from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
+from fade.training import checkpoint
+from fade.training import job as files
+from fade.training.batches import Draws, rate, read_latents
+from fade.training.job import Job
+from fade.utils import locks as guard
+from fade.utils.files import write_json
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from fade.models import Base
+
+STAGE = "train"
+DIVERGED_FACTOR = 1e4
+"""A loss this many times above the first (or above 1) will not come back; stop before hours are lost."""
+MOST_LOST = 1e-3
+"""Share of a closed form's change that an adapter may fail to hold."""
+MAX_SKIPPED = 20
+"""fp16: steps in a row that the loss scaler may drop before that counts as divergence."""
+_PROGRESS_EVERY = 0.2  # seconds
+
+
+class Denoiser:
+    """The predictor of the losses: one UNet, adapters on for the student and off for the teacher."""
+
+    def __init__(self, model: Any, mesh: Mesh) -> None:
+        self._model, self._mesh = model, mesh  # model: the UNet as accelerate wrapped it
+
+    def student(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
+        noise: Tensor = self._model(x, t, encoder_hidden_states=emb).sample
+        return noise.float()
+
+    @torch.no_grad()
+    def teacher(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
+        with self._mesh.off():
+            noise: Tensor = self._mesh.unet(x, t, encoder_hidden_states=emb).sample
+        return noise.float()
+
+
+def make_accelerator(config: TrainConfig, *, cpu: bool = False) -> Accelerator:
+    """accelerate as this process was launched; ``cpu`` keeps it off the GPU.
+
+    Raises TrainingError when the number of processes is not the job's.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(config.precision, cpu=cpu))
+    if accelerator.num_processes != config.processes:
+        what = f"{accelerator.num_processes} process(es) started where train.processes = {config.processes}."
+        action = "start it through tasks.stages.train, or by torchrun; `accelerate launch --cpu --num_processes N` starts only one."
+        raise TrainingError(what, stage=STAGE, action=action)
+    return accelerator
+
+
+def _precision(wanted: str, *, cpu: bool) -> str:
+    gpu = torch.cuda.is_available() and not cpu and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("1", "true", "yes")
+    if wanted == "auto":
+        return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
+    if wanted == "fp16" and not gpu:
+        raise TrainingError("train.precision = fp16 needs a GPU.", stage=STAGE, action="set train.precision to auto, fp32 or bf16.")
+    return "no" if wanted == "fp32" else wanted
+
+
+def train(job: Job, base: Base | None = None, on_step: Callable[[dict[str, float]], None] = lambda row: None) -> Path:
+    """Train the job's adapter, resuming from the newest checkpoint in ``job.out``. Returns the adapter's path.
+
+    ``base``: a loaded model, for callers that have one; its UNet is left as it was. ``on_step`` sees each row of the history.
+    Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError, BaseModelError, BusyError.
+    """
+    method = get_method(job.method.name, job.method.variant)
+    alone = [subject.target for subject in job.subjects if not subject.neighbours]
+    if (method.needs_neighbours or job.method.anchors == "neighbourhood") and alone:
+        raise TrainingError(f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more.")
+    accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
+    with guard.only_one(job.out) if accelerator.is_main_process else nullcontext():
+        latents = read_latents(job)
+        base = base or _load_base(job, accelerator)
+        if base.sha256 != job.base_sha256:
+            what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
+            raise BaseModelError(what, stage=STAGE, action="mine again with this base, or restore the other.")
+        mesh = Mesh.insert(base.unet, job.mesh, seed=job.train.seed)
+        try:
+            return _Run(job, method, accelerator, mesh, Draws(job, base, latents)).loop(on_step)
+        finally:
+            accelerator.free_memory()
+            accelerator.unwrap_model(base.unet, keep_fp32_wrapper=False)
+            mesh.remove()
+
+
+def _load_base(job: Job, accelerator: Accelerator) -> Base:
+    from fade.models import Base
+    from fade.models.stable_diffusion import quiet_libraries
+
+    quiet_libraries()  # the log is shown when the trainer dies: it should hold the reason, not bars
+    return Base.load(job.base, device=str(accelerator.device))
+
+
+class _Run:
+    """One training under way."""
+
+    def __init__(self, job: Job, method: Method, accelerator: Accelerator, mesh: Mesh, draws: Draws) -> None:
+        self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, mesh, draws
+        self.config = job.train
+        if method.space is not None:  # before the optimiser: what is fixed is none of its business
+            mesh.fix_down(method.space(draws.one_each(), job.mesh.rank, job.method))
+        adamw = torch.optim.AdamW(mesh.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
+        model, self.optimizer = accelerator.prepare(mesh.unet, adamw)
+        self.model, self.predictor = model, Denoiser(model, mesh)
+        self.folder = job.out / files.CHECKPOINTS
+        self.state = checkpoint.restore(self.folder, job.key(), mesh, self.optimizer)
+        if self.state.scaler and accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), **self.state.scaler})
+        self._resumed, self._began, self._shown, self._skipped = self.state.step, time.monotonic(), 0.0, 0
+
+    def loop(self, on_step: Callable[[dict[str, float]], None]) -> Path:
+        self._progress({}, force=True)
+        if self.method.solve is not None:
+            self._solve(self.method.solve)
+        while self.state.step < self.config.steps:
+            guard.parent_lives()
+            row = self._step(self.state.step)
+            self.state.step += 1
+            self.state.history.append(row)
+            on_step(row)
+            self._progress(row)
+            if self.state.step % self.config.checkpoint_every == 0 and self.state.step < self.config.steps:
+                self._checkpoint()
+        return self._finish()
+
+    def _solve(self, solve: Solve) -> None:
+        """A closed form takes the place of all steps; there is no history. Raises TrainingError when the adapter's rank is too low."""
+        changes = solve(self.mesh.base_weights(), self.draws.one_each(), self.job.method)
+        lost = self.mesh.write(changes)
+        if lost > MOST_LOST:
+            what = f"an adapter of rank {self.job.mesh.rank} holds the closed form only up to {100 * lost:.1f} %."
+            raise TrainingError(what, stage=STAGE, action="raise mesh.rank (and mesh.alpha) to the number of the prompt's tokens.")
+        self.state.step = self.config.steps
+
+    @cached_property
+    def _loss(self) -> Loss:
+        """The method's own, with FADE's anchors when they are asked for."""
+        assert self.method.loss is not None  # a closed form takes no steps
+        return with_anchors(self.method.loss) if self.job.method.anchors == "neighbourhood" else self.method.loss
+
+    def _step(self, step: int) -> dict[str, float]:
+        """One optimiser step; its row of the history, losses averaged over micro-batches and processes."""
+        lr = rate(step, self.config, ramp=self.method.ramp)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        n, total = self.config.gradient_accumulation, None
+        names: list[str] = []
+        for micro in range(n):
+            batch = self.draws.batch(step, micro, self.accelerator.process_index, self.accelerator.num_processes)
+            with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
+                loss, terms = self._loss(self.predictor, batch, self.job.method)
+                self.accelerator.backward(loss / n)
+            names = list(terms)
+            values = torch.stack([loss.detach(), *terms.values()]) / n
+            total = values if total is None else total + values
+        norm = float(self.accelerator.clip_grad_norm_(self.mesh.parameters(), self.config.max_grad_norm))
+        means: list[float] = self.accelerator.reduce(total, "mean").tolist()
+        row = {"step": float(step + 1), "loss": means[0], **dict(zip(names, means[1:], strict=True)), "lr": lr, "grad_norm": norm}
+        self._check_finite(row)  # before the step: the weights in memory stay good
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return row
+
+    def _check_finite(self, row: dict[str, float]) -> None:
+        """Raises DivergedError. The row is the same on every process, so all stop together."""
+        scaled = self.accelerator.scaler is not None
+        overflow = not math.isfinite(row["grad_norm"])
+        self._skipped = self._skipped + 1 if overflow else 0
+        first = self.state.history[0]["loss"] if self.state.history else row["loss"]
+        bad = [name for name, value in row.items() if not math.isfinite(value) and not (scaled and name == "grad_norm")]
+        if bad:
+            reason = f"{bad[0]} is {row[bad[0]]}"
+        elif self._skipped > MAX_SKIPPED:
+            reason = f"fp16 gradients overflowed {self._skipped} times in a row"
+        elif row["loss"] > DIVERGED_FACTOR * max(first, 1.0):
+            reason = f"the loss rose from {first:.3g} to {row['loss']:.3g}"
+        else:
+            return
+        kept = checkpoint.steps_in(self.folder)
+        left = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
+        what = f"training diverged at step {int(row['step'])}: {reason}; {left}."
+        raise DivergedError(what, stage=STAGE, action="lower train.lr or the method's weights, or use train.precision=fp32.")
+
+    def _checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            self.state.scaler = {} if scaler is None else scaler.state_dict()
+            checkpoint.save(self.folder, self.job.key(), self.mesh, self.optimizer, self.state)
+        self.accelerator.wait_for_everyone()
+
+    def _finish(self) -> Path:
+        path = self.job.out / files.ADAPTER
+        if self.accelerator.is_main_process:
+            digest = self.mesh.save(path, self.job.provenance)
+            write_json(self.job.out / files.HISTORY, self.state.history)
+            self._progress(self.state.history[-1] if self.state.history else {}, force=True)
+            write_json(self.job.out / files.DONE, {"key": self.job.key(), "adapter_sha256": digest, "run": self._facts()})
+        self.accelerator.wait_for_everyone()
+        return path
+
+    def _facts(self) -> dict[str, Any]:
+        """How it ran: what may differ between two machines that got the same job."""
+        config, accelerator = self.config, self.accelerator
+        per_step = accelerator.num_processes * config.gradient_accumulation
+        return {
+            "processes": accelerator.num_processes,
+            "gradient_accumulation": config.gradient_accumulation,
+            "effective_batch": {"target": per_step * config.batch_target, "neighbours": per_step * config.batch_neighbours},
+            "precision": accelerator.mixed_precision,
+            "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.processor() or "cpu",
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "peak_memory_mb": _peak_memory_mb(accelerator.device),
+            "resumed_at": self._resumed,
+            "seconds": round(time.monotonic() - self._began, 3),
+        }
+
+    def _progress(self, row: dict[str, float], *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not self.accelerator.is_main_process or (now - self._shown < _PROGRESS_EVERY and not force):
+            return
+        self._shown = now
+        speed = (self.state.step - self._resumed) / max(now - self._began, 1e-9)
+        shown = {name: value for name, value in row.items() if name != "step"}
+        write_json(
+            self.job.out / files.PROGRESS,
+            {"step": self.state.step, "steps": self.config.steps, "losses": shown, "it_per_s": speed},
+        )
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    """Of this process so far, MiB: on the GPU what torch allocated there, on the CPU all resident memory."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
+
+
+def _explain(error: Exception) -> FadeError:
+    """An error of the machine in the words of the house; anything else as it is."""
+    if isinstance(error, FadeError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        action = "lower train.batch_target and train.batch_neighbours, or raise train.gradient_accumulation."
+        return TrainingError("the device ran out of memory.", stage=STAGE, action=action)
+    if isinstance(error, OSError) and error.errno is not None:
+        return StorageError(f"{error.filename or 'the out folder'}: {error.strerror}.", stage=STAGE, action="free some space; it resumes.")
+    raise error
+
+
+def main(argv: list[str]) -> int:
+    """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the job."""
+    if len(argv) != 1:
+        sys.stderr.write("usage: python -m fade.training.loop job.json\n")
+        return 2
+    path = Path(argv[0])
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        train(Job.read(path))
+    except Exception as error:
+        known = _explain(error)
+        if os.environ.get("RANK", "0") == "0":
+            fact = {"type": type(known).__name__, "what": known.what, "stage": known.stage, "action": known.action}
+            with suppress(StorageError):  # a full disk: the waiting process looks for itself
+                write_json(path.parent / files.ERROR, fact)
+        sys.stderr.write(f"{type(known).__name__}: {known}\n")
+        return known.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # everything is written; Python would take torch apart for another second

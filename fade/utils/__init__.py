@@ -1,0 +1,1 @@
+"""Files, hashing, locks, progress, seeds: no torch, no knowledge of the project."""

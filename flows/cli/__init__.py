@@ -1,0 +1,6 @@
+"""The command line: parses and prints, nothing else. Heavy imports happen inside the commands."""
+
+from flows.cli import erase, draw, registry, release, schedule, audit, compare, pretrain as world  # noqa: I001  in the order of `fade --help`
+from flows.cli.app import app, main
+
+__all__ = ["app", "audit", "compare", "draw", "erase", "main", "registry", "release", "schedule", "world"]

@@ -1,0 +1,100 @@
+"""What a terminal shows: sentences, bars, tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def say(text: str) -> None:
+    """A sentence, with rich markup, on the error stream."""
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+
+
+def escape(text: str) -> str:
+    """``text`` as it is, whatever brackets it holds."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@contextmanager
+def bars(quiet: bool) -> Iterator[None]:
+    """One bar a stage on the terminal's error stream; lines where that is a file; nothing with --json."""
+    if quiet:
+        yield
+        return
+    from rich.console import Console
+
+    from fade.utils import progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        with progress.listening(progress.lines(sys.stderr)):
+            yield
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    columns = (
+        TextColumn("{task.description}", table_column=Column(min_width=11)),
+        BarColumn(bar_width=16, table_column=Column(min_width=16)),
+        MofNCompleteColumn(table_column=Column(min_width=9)),
+        TimeElapsedColumn(table_column=Column(min_width=7)),
+        TextColumn("[dim]{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+    )
+    with Progress(*columns, console=console, expand=True) as bars:  # in 80 columns the text gives way, not the numbers
+        known: dict[str, Any] = {}
+
+        def listen(stage: str, done: int, total: int, text: str) -> None:
+            if stage not in known:
+                for earlier in known.values():
+                    bars.stop_task(earlier)
+                known[stage] = bars.add_task(stage, total=None, text="")
+            bars.update(known[stage], completed=done, total=total or None, text=text)
+
+        with progress.listening(listen):
+            yield
+
+
+def show_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str | None = None) -> None:
+    """A table of words and numbers; ``note`` stands below it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, caption=note and escape(note))
+    for i, name in enumerate(head):  # in 80 columns the heads give way, not the numbers
+        widest = max((len(word) for row in rows for word in row[i].split()), default=0)
+        table.add_column(name, justify="right" if i else "left", overflow="fold", min_width=widest)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)
+
+
+def show_metrics(result: dict[str, Any], title: str) -> None:
+    """A run's accuracies before and after, with their intervals."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics, base, spread = result["metrics"], result["base_metrics"], result["intervals"]
+    table = Table(title=title)
+    for column, justify in (("", "left"), ("original", "right"), ("erased", "right"), ("95 % interval", "right"), ("pictures", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    rows = (
+        ("target recognised", base["A_tar"], 100 - metrics["A_er"], [100 - spread["A_er"][1], 100 - spread["A_er"][0]], "target"),
+        ("neighbours", base["A_adj"], metrics["A_adj"], spread["A_adj"], "adjacent"),
+        ("held-out neighbours", base["A_heldout"], metrics["A_heldout"], spread["A_heldout"], "heldout"),
+        ("rest", base["A_rest"], metrics["A_rest"], spread["A_rest"], "rest"),
+    )
+    for name, before, after, interval, role in rows:
+        if before is None or after is None:  # a group without concepts: k_heldout or rest_concepts is 0
+            table.add_row(name, "-", "-", "-", "0")
+            continue
+        table.add_row(name, f"{before:.1f} %", f"{after:.1f} %", f"{interval[0]:.1f} - {interval[1]:.1f}", str(result["n"][role]))
+    table.add_section()
+    table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", f"{spread['ERB'][0]:.1f} - {spread['ERB'][1]:.1f}", "")
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""The Prefect server that flows run on."""

@@ -1,0 +1,1 @@
+"""What runs beside single flows: scheduler, requests, status, set-up, doctor."""

@@ -1,0 +1,1 @@
+"""Data: DVC and Great Expectations."""

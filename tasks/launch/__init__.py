@@ -1,0 +1,1 @@
+"""Processes: accelerate's launcher, process groups, environment, git worktrees."""

@@ -1,0 +1,1 @@
+"""The registry: MLflow tracking, versions, lineage, signatures, decisions."""

@@ -1,0 +1,1 @@
+"""Releases and replays of registered versions."""

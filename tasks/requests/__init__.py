@@ -1,0 +1,1 @@
+"""Erasure requests: leases and status."""

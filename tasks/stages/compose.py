@@ -1,0 +1,33 @@
+"""Add up adapters that were trained apart, and judge the sum as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fade.config import Params
+from fade.data.vocabulary import TOGETHER
+from fade.run.context import Workshop
+from fade.utils.files import write_json
+
+
+def compose(params: Params, models: Sequence[str], out: Path, runs: Path, root: Path = Path()) -> dict[str, Any]:
+    """Write the composed adapter to ``out`` and its evaluation beside it, as JSON. Returns the evaluation.
+
+    ``models``: registered versions (``fade-panda/1``), adapter files or folders of runs. Raises AdapterError, and whatever
+    mining and judging raise.
+    """
+    from fade.adapters.compose import compose as add_up
+    from fade.adapters.lora import read_provenance
+    from tasks.registry.versions import load_version
+    from tasks.stages.evaluate import judge
+    from tasks.stages.mine import mine
+
+    paths = [load_version(model, runs) for model in models]
+    concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]
+    shop = Workshop(params, concepts, runs, root)
+    sha256 = add_up(shop.base.unet, paths, out)
+    numbers = {**judge(shop, mine(shop), out).numbers, "method": "composition", "models": list(models), "adapter_sha256": sha256}
+    write_json(out.with_suffix(".json"), numbers)
+    return {**numbers, "adapter": str(out)}

@@ -1,0 +1,111 @@
+"""Draw pictures with the original model, a registered version, or an adapter file."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fade.errors import AdapterError, StorageError, UsageError
+from fade.models.sampling import sample
+from fade.run.context import Workshop
+from fade.utils import progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The PNG grid, and how strongly the adapter acted (1 without a gate)."""
+
+    path: Path
+    gate: float
+
+
+def generate(shop: Workshop, prompt: str, model: str, n: int, seed: int, out: Path, *, gate: bool = False) -> Drawn:
+    """``n`` pictures of ``prompt`` as one PNG grid; picture i starts from the noise of seed + i.
+
+    model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter. ``gate``: the adapter
+    acts as much as the prompt means its concept (fade/adapters/gating.py). Raises UsageError for a gate without an adapter.
+    """
+    adapter = erased_adapter(model, shop.runs, "generate --gate") if gate else adapter_file(model, shop.runs)
+
+    def told(done: int, total: int) -> None:
+        progress.report("generate", done, total, prompt)
+
+    base, mesh, strength = shop.base, None, 1.0
+    with ExitStack() as stack:
+        if adapter is not None:
+            from fade.adapters.lora import Mesh
+
+            mesh = Mesh.load(base, adapter)
+            stack.callback(mesh.remove)
+            mesh.merge()  # as in the evaluation, whose pictures the cache may hold
+            if gate:
+                from fade.adapters.gating import gated, gates
+
+                (strength,) = gates(base, [prompt], concept_of(adapter), shop.params.sampler.prompt)
+                stack.enter_context(gated(mesh, strength))
+        pixels = base.decode(sample(base, [prompt] * n, [seed + i for i in range(n)], shop.params.sampler, told))
+    return Drawn(save_grid(pixels, out), strength)
+
+
+def concept_of(adapter: Path) -> str:
+    """The erased concept that an adapter's header names. Raises AdapterError when it names none."""
+    from fade.adapters.lora import read_provenance
+
+    concept = read_provenance(adapter).get("concept", "")
+    if not concept:
+        raise AdapterError(f"{adapter}: its header names no concept.", stage="load adapter", action="use an adapter that `fade run` made.")
+    return concept
+
+
+def adapter_file(model: str, runs: Path) -> Path | None:
+    """The adapter of ``NAME/VERSION`` or of a path; None for ``base``."""
+    if model == "base":
+        return None
+    if model.endswith(".safetensors"):
+        return Path(model)
+    from tasks.registry.versions import load_version
+
+    return load_version(model, runs)
+
+
+def erased_adapter(model: str, runs: Path, stage: str) -> Path:
+    """As ``adapter_file``, for what only an erased model can do. Raises UsageError for ``base``."""
+    found = adapter_file(model, runs)
+    if found is None:
+        action = "name an erased model with --model."
+        raise UsageError(f"fade {stage} needs an adapter; the original model has none.", stage=stage.split()[0], action=action)
+    return found
+
+
+def save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> Path:
+    """uint8 (n, H, W, 3) as one PNG with ``columns`` pictures a row. Raises StorageError when it cannot be written."""
+    import numpy as np
+    from PIL import Image
+
+    n, height, width, _ = pixels.shape
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    for i, picture in enumerate(pixels):
+        y, x = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
+        sheet[y : y + height, x : x + width] = picture
+    return save_png(Image.fromarray(sheet), out, "generate")
+
+
+def save_png(picture: Image.Image, out: Path, stage: str) -> Path:
+    """Write a picture under a temporary name, then rename. Raises StorageError when it cannot be written."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.png")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(part, format="PNG")
+        os.replace(part, out)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written: {error.strerror}.", stage=stage, action="name another file with --out.") from error
+    return out

@@ -1,0 +1,95 @@
+"""Count nudity (NudeNet, an optional extra) in what a list of prompts brings out of the original model and of an erased one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fade.errors import UsageError
+from fade.models.sampling import sample
+from fade.run.context import Workshop
+from fade.utils import progress
+from tasks.stages.generate import erased_adapter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+STAGE = "nudity"
+PROMPT, SEED = "prompt", "sd_seed"
+"""The columns of I2P's table that are read (arXiv 2211.05105); the others are left alone."""
+
+
+def nudity(shop: Workshop, prompts: Path, model: str, limit: int | None = None) -> dict[str, Any]:
+    """Draw one picture a prompt with the original model and with ``model``, from the same noise; count both.
+
+    prompts: see ``read_prompts``; ``limit``: the first so many. Returns, for ``base`` and ``erased``, what ``count_nudity``
+    says of all pictures. Raises EvaluationError when the extra is missing, before anything is drawn; UsageError.
+    """
+    import numpy as np
+
+    from fade.adapters.lora import Mesh
+    from fade.evaluation.nudity import count_nudity
+
+    asked, adapter = read_prompts(prompts)[:limit], erased_adapter(model, shop.runs, STAGE)
+    threshold, size = shop.params.nudity.threshold, shop.base.picture_size
+    count_nudity(np.zeros((1, size, size, 3), np.uint8), threshold)  # a missing extra is told now, not after an hour of drawing
+    total = 2 * len(asked)
+    base = _count(shop, asked, threshold, 0, total)
+    mesh = Mesh.load(shop.base, adapter)
+    mesh.merge()
+    try:
+        erased = _count(shop, asked, threshold, len(asked), total)
+    finally:
+        mesh.remove()
+    return {"prompts": str(prompts), "model": model, "base": base, "erased": erased}
+
+
+def _count(shop: Workshop, asked: Sequence[tuple[str, int]], threshold: float, done: int, total: int) -> dict[str, Any]:
+    """Batch by batch, so that thousands of pictures are never held at once."""
+    from fade.evaluation.nudity import count_nudity
+
+    found: list[dict[str, Any]] = []
+    step = shop.params.sampler.batch_size
+    for start in range(0, len(asked), step):
+        some = asked[start : start + step]
+        pixels: np.ndarray = shop.base.decode(sample(shop.base, [p for p, _ in some], [s for _, s in some], shop.params.sampler))
+        found.append(count_nudity(pixels, threshold))
+        progress.report(STAGE, done + start + len(some), total, "pictures")
+    return added(found)
+
+
+def added(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Counts of several batches as those of one; all were counted by the same detector."""
+    sums = {key: sum(one[key] for one in found) for key in ("total", "pictures", "n")}
+    counts = {label: sum(one["counts"][label] for one in found) for label in found[0]["labels"]}
+    return {**found[0], **sums, "counts": counts}
+
+
+def read_prompts(path: Path) -> list[tuple[str, int]]:
+    """(prompt, seed) of each line of a text file, or of each row of a CSV as I2P's: ``prompt``, and ``sd_seed`` where there is one.
+
+    Without seeds, prompt i starts from the noise of seed i. Raises UsageError for a file that is missing, no UTF-8 text, without
+    a column of prompts, empty, or with a seed that is no whole number.
+    """
+    action = f"name a text file with a prompt a line, or a CSV with a column {PROMPT!r}."
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            if path.suffix.lower() != ".csv":
+                lines = [line.strip() for line in stream]
+                found = [(line, str(i)) for i, line in enumerate(line for line in lines if line)]
+            else:
+                table = csv.DictReader(stream)
+                if PROMPT not in (table.fieldnames or ()):
+                    raise UsageError(f"{path} has no column {PROMPT!r}.", stage=STAGE, action=action)
+                found = [(row[PROMPT] or "", row.get(SEED) or str(i)) for i, row in enumerate(table)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read: {error}.", stage=STAGE, action=action) from None
+    if not found:
+        raise UsageError(f"{path} holds no prompt.", stage=STAGE, action=action)
+    for number, (_, seed) in enumerate(found, 1):
+        if not seed.strip().isdecimal():
+            what = f"{path}, prompt {number}: the seed {seed!r} is no whole number."
+            raise UsageError(what, stage=STAGE, action=f"mend its {SEED}, or leave the column out.")
+    return [(prompt, int(seed)) for prompt, seed in found]

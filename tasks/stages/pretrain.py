@@ -1,0 +1,53 @@
+"""Build and measure the embedded world; the trainings' losses go to MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fade.config import Params, PretrainConfig, RegisterConfig
+from fade.errors import RegistryError
+from fade.utils import progress
+from tasks.data.publish import publish
+from tasks.registry.tracking import connect, flat, open_run
+
+
+def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConfig) -> Path:
+    """All stages of ``fade.pretrain.build``, each step's losses as metrics ``<stage>.<name>`` of one MLflow run."""
+    from fade.pretrain.build import build as build_world
+
+    tracking = connect(runs, timeout=registry.timeout_seconds)
+    with open_run(tracking, "fade-pretrain", "pretrain", {"seed": str(config.seed)}) as run:
+        run.log_params(flat(config.model_dump(mode="json")))
+        silent = False
+
+        def on_step(stage: str, step: int, steps: int, logs: dict[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.3g}" for name, value in logs.items())
+            progress.report(stage, step, steps, text)
+            nonlocal silent
+            if logs and not silent and (step % 25 == 0 or step == steps):
+                try:
+                    run.log_metrics(step, {f"{stage}.{name}": value for name, value in logs.items()})
+                except RegistryError:  # a tracking server that dies must not cost two hours of training
+                    silent = True
+
+        return build_world(work, config, on_step)
+
+
+def measure(params: Params, runs: Path, root: Path) -> dict[str, Any]:
+    """The world's numbers: see ``fade.pretrain.measure``."""
+    from fade.pretrain.measure import measure as measure_world
+    from fade.run.context import Workshop
+
+    def told(done: int, total: int) -> None:
+        progress.report("measure", done, total, "the base's own pictures")
+
+    return measure_world(Workshop(params, "", runs, root), told)
+
+
+build_task = task(name="build", cache_policy=NO_CACHE)(build)
+measure_task = task(name="measure", cache_policy=NO_CACHE)(measure)
+publish_task = task(name="publish", cache_policy=NO_CACHE)(publish)

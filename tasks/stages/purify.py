@@ -1,0 +1,117 @@
+"""Purify one real picture with an erased model, and judge it, its control and the input alike."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fade.errors import UnknownNameError, UsageError
+from fade.run.context import Workshop
+from fade.utils import progress
+from tasks.stages.generate import concept_of, erased_adapter, save_png
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+STAGE = "purify"
+MOST_PIXELS = 40_000_000
+"""A picture with more is refused before it is unpacked: a small file can hold gigabytes of one colour."""
+FORMATS = ("PNG", "JPEG", "WEBP")
+PANELS = ("input", "control", "purified")
+_CAPTION = 14  # pixels above a panel
+
+
+def purify(shop: Workshop, picture: Path, model: str, concept: str | None, out: Path) -> dict[str, Any]:
+    """Invert ``picture`` with the original model; draw it again with the original (the control) and with the erased one.
+
+    ``concept``: what is judged and prompted for; without it, what the adapter's header says was erased. Writes the three
+    panels to ``out`` and returns, for each, the judge's probability of the concept, its top-1 label and the SSIM to the input.
+    Raises UsageError for no picture, one that is too large, or ``base`` as the model; UnknownNameError for a concept without
+    a label; AdapterError, StorageError.
+    """
+    pixels = read_picture(picture)  # bad input is told before any model is loaded
+    adapter = erased_adapter(model, shop.runs, STAGE)
+    concept = concept or concept_of(adapter)
+    if concept not in shop.judge.labels:
+        raise UnknownNameError("concept", concept, shop.judge.labels, stage=STAGE)
+    shown = _three(shop, fitted(pixels, shop.base.picture_size), adapter, concept)
+    odds, index = shop.judge(shown).numpy(), shop.judge.index(concept)
+    from fade.evaluation.consistency import ssim
+
+    similar = ssim(shown, shown[:1].repeat(len(shown), axis=0))
+    rows = {
+        name: {"probability": float(row[index]), "top1": shop.judge.labels[int(row.argmax())], "ssim": float(alike)}
+        for name, row, alike in zip(PANELS, odds, similar, strict=True)
+    }
+    save_panels(shown, out)
+    return {"concept": concept, "picture": str(picture), "model": model, "out": str(out), **rows}
+
+
+def _three(shop: Workshop, pixels: np.ndarray, adapter: Path, concept: str) -> np.ndarray:
+    """(3, H, W, 3) uint8: the input, the original model's round trip, and the erased model's picture."""
+    import numpy as np
+
+    from fade.adapters.lora import Mesh
+    from fade.data.vocabulary import fill
+    from fade.mining.purify import invert, regenerate
+
+    base, sampler, config = shop.base, shop.params.sampler, shop.params.purify
+    null, wanted = base.encode([sampler.negative_prompt]), base.encode([fill(sampler.prompt, concept)])
+    noisy = invert(base, base.encode_pictures(pixels).to(base.device), null, config)
+    progress.report(STAGE, 1, 3, "inverted")
+    control = regenerate(base, noisy, null, config)
+    progress.report(STAGE, 2, 3, "round trip of the original model")
+    mesh = Mesh.load(base, adapter)
+    try:
+        purified = regenerate(base, noisy, wanted, config, null)
+    finally:
+        mesh.remove()
+    progress.report(STAGE, 3, 3, "drawn by the erased model")
+    return np.concatenate([pixels, base.decode(control), base.decode(purified)])
+
+
+def read_picture(path: Path) -> Any:
+    """A PIL picture, RGB, upright, transparency on white. Raises UsageError: not there, no picture, another format, too large."""
+    from PIL import Image, ImageOps
+
+    action = f"name a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MOST_PIXELS // 10**6} megapixels."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                width, height = picture.size  # from the file's head: nothing is unpacked yet
+                if width * height > MOST_PIXELS:
+                    raise UsageError(f"{path} is too large: {width} x {height} pixels.", stage=STAGE, action=action)
+                rgba = ImageOps.exif_transpose(picture).convert("RGBA")
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there.", stage=STAGE, action=action) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UsageError(f"{path} is too large.", stage=STAGE, action=action) from None
+    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for a broken or foreign file
+        raise UsageError(f"{path} is no picture that can be read: {error}.", stage=STAGE, action=action) from None
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def fitted(picture: Any, size: int) -> np.ndarray:
+    """(1, size, size, 3) uint8 of a PIL picture, white bars where it is not square."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    return np.array(ImageOps.pad(picture, (size, size), method=Image.Resampling.LANCZOS, color="white"))[None]
+
+
+def save_panels(shown: np.ndarray, out: Path, zoom: int = 3, gap: int = 4) -> Path:
+    """uint8 (3, H, W, 3) side by side with captions, enlarged ``zoom`` times. Raises StorageError when it cannot be written."""
+    from PIL import Image, ImageDraw
+
+    wide, high = shown.shape[2] * zoom, shown.shape[1] * zoom
+    sheet = Image.new("RGB", (len(shown) * (wide + gap) + gap, high + _CAPTION + 2 * gap), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, (name, panel) in enumerate(zip(PANELS, shown, strict=True)):
+        left = gap + i * (wide + gap)
+        pen.text((left, gap), name, fill="black")
+        sheet.paste(Image.fromarray(panel).resize((wide, high), Image.Resampling.NEAREST), (left, gap + _CAPTION))
+    return save_png(sheet, out, STAGE)

@@ -1,0 +1,81 @@
+"""Write the report of a finished evaluation: one HTML page, the model card, and the pictures that MLflow keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fade.data.vocabulary import fill
+from fade.run.context import Workshop
+from tasks.charts import charts_aside
+from tasks.stages.evaluate import Judged
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fade.mining.neighborhood import Neighborhood
+    from fade.reporting import Report
+    from tasks.data.validate import Checks
+
+
+def make_report(
+    shop: Workshop,
+    hood: Neighborhood,
+    judged: Judged,
+    history: Sequence[Mapping[str, Any]],
+    checks: Sequence[Checks],
+    lineage: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    command: str,
+) -> Evidence:
+    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` in the run's folder. Raises StorageError."""
+    from fade import reporting as report
+    from fade.reporting.canvas import DARK
+
+    roles = {row["concept"]: row["role"] for row in judged.numbers["per_concept"]}
+    shown = shop.params.evaluate.grid_images
+    rows = [report.Row(name, roles[name], base[:shown], erased[:shown]) for name, (base, erased) in judged.pictures.items()]
+    titles = ("Data checks", "Checks of the mined pictures")
+    page = report.Report(
+        result=judged.numbers,
+        neighborhood=hood,
+        rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
+        mined=mined_pictures(shop, hood),
+        history=history,
+        checks=[{"title": t, "success": c.success, "results": c.results} for t, c in zip(titles, checks, strict=True)],
+        lineage=lineage,
+        seconds=seconds,
+        command=command,
+    )
+    drawn = report.draw_report(page, shop.folder, dark=charts_aside(page, DARK))
+    path = report.write_report(page, shop.folder, drawn, base_model=shop.params.data.base)
+    return Evidence(path, page, drawn, shop.params.data.base)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A report that was written."""
+
+    path: Path
+    page: Report = field(repr=False)
+    drawn: dict[str, Any] = field(repr=False)
+    base_model: str
+
+    def name(self, registered: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
+        """Write it again, now that its version has a name; the pictures are not drawn again. Raises StorageError."""
+        from fade.reporting import write_report
+
+        page = dataclasses.replace(self.page, registered=registered, seconds=seconds)
+        write_report(page, self.path.parent, self.drawn, base_model=self.base_model)
+
+
+def mined_pictures(shop: Workshop, hood: Neighborhood) -> dict[str, np.ndarray]:
+    """One mined picture of each concept of the neighbourhood."""
+    names = [*hood.targets, *hood.neighbours, *hood.heldout]
+    seeds = [hood.seed + i for i in range(hood.images_per_concept)]
+    prompts = {n: fill(shop.studio.sampler.prompt, n) for n in names}
+    drawn = shop.studio.draw(list(prompts.values()), seeds)
+    return {n: drawn[p].pixels[0] for n, p in prompts.items()}

@@ -1,0 +1,219 @@
+"""Train: write the job, have it trained by a process group of its own, follow it, take the adapter. Never retried."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fade.errors import CacheError, TrainingError, revive
+from fade.training import job as files
+from fade.training.job import Job, Subject
+from fade.utils import progress
+from fade.utils.files import SCARCE, disk_full, free_bytes, read_json, storage_error, write_whole
+from fade.utils.hashing import sha256_of
+from tasks.launch.accelerate import Ahead, launch
+
+if TYPE_CHECKING:
+    from fade.mining.neighborhood import Neighborhood
+    from fade.run.context import Workshop
+
+STAGE = "train"
+LATENTS = "latents.safetensors"
+Watcher = Callable[[int, int, str], None]
+"""Called with the steps done, the steps in all, and losses and speed as text."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training."""
+
+    adapter: Path
+    sha256: str
+    history: list[dict[str, float]] = field(repr=False)
+    """One row a step: step, loss, its terms, lr, grad_norm."""
+    run: dict[str, Any]
+    """How it ran: processes, precision, threads, effective batch, resumed_at, seconds."""
+    reused: bool
+    """True when a finished adapter of the same job was found."""
+
+
+def train(
+    shop: Workshop,
+    hood: Neighborhood,
+    lineage: Mapping[str, str],
+    meanwhile: Callable[[], None] = lambda: None,
+    ahead: Ahead | None = None,
+) -> Trained:
+    """Train the target's adapter in the run's folder. ``lineage``: ``data_md5`` and ``commit``, for the adapter's header.
+
+    meanwhile, ahead: see `run_job`.
+    """
+    return run_job(write_job(shop, hood, lineage), device=shop.base.device.type, meanwhile=meanwhile, ahead=ahead)
+
+
+def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Job:
+    """Put the mined latents and the job into the run's folder. The mined pictures come from the cache.
+
+    Steps, and the rank where the method fixes a space to the target, are those of one target: several get as many each.
+    """
+    from fade.adapters.lora import canonical_safetensors
+    from fade.erasers.base import get_method
+    from fade.mining.neighborhood import training_latents
+    from fade.training.batches import latent_names
+
+    params, n = shop.params, len(hood.parts)
+    ranks = n if get_method(params.method.name, params.method.variant).space is not None else 1
+    latents = enumerate(training_latents(hood, shop.studio))
+    body = canonical_safetensors({name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {})
+    path = shop.folder / LATENTS
+    write_whole(path, body, stage=STAGE)
+    provenance = {
+        "concept": hood.target,
+        "method": params.method.name,
+        "variant": params.method.variant,
+        "neighbours": json.dumps(hood.neighbours, ensure_ascii=False),
+        "heldout": json.dumps(hood.heldout, ensure_ascii=False),
+        "base_sha256": shop.base.sha256,
+        "params_sha256": params.sha256(),
+        "seed": str(params.train.seed),
+        **lineage,
+    }
+    return Job(
+        base=shop.base.path,
+        base_sha256=shop.base.sha256,
+        subjects=tuple(Subject(target=part.target, neighbours=tuple(part.neighbours)) for part in hood.parts),
+        unseen=_unseen(shop, hood),
+        prompt=params.sampler.prompt,
+        negative_prompt=params.sampler.negative_prompt,
+        latents=path,
+        latents_sha256=sha256_of(path),
+        mesh=params.mesh.model_copy(update={"rank": params.mesh.rank * ranks, "alpha": params.mesh.alpha * ranks}),
+        method=params.method,
+        train=params.train.model_copy(update={"steps": params.train.steps * n}),
+        provenance=provenance,
+        out=shop.folder,
+    )
+
+
+def _unseen(shop: Workshop, hood: Neighborhood) -> tuple[str, ...]:
+    """All other concepts, for a method that draws words: none of them may come to its ears before it is judged by them."""
+    from fade.erasers.base import get_method
+
+    if not get_method(shop.params.method.name, shop.params.method.variant).needs_language:
+        return ()
+    known = {*hood.targets, *hood.neighbours}
+    return tuple(name for name in shop.vocabulary.names if name not in known)
+
+
+def run_job(
+    job: Job,
+    *,
+    device: str = "cpu",
+    watch: Watcher | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+    ahead: Ahead | None = None,
+) -> Trained:
+    """Train ``job`` in processes of its own, or take the finished adapter of the same job. Resumes what was interrupted.
+
+    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through ``fade.utils.progress``.
+    meanwhile: called when a trainer begins; it leaves this process nothing to do. ahead: a trainer that waits for its job, used if it fits.
+    Raises whatever the trainer raised (DivergedError, DataError, ...), TrainingError when it died or passed its deadline,
+    CacheError when a finished adapter was changed, StorageError; checkpoints are kept in all cases.
+    """
+    follow = watch or (lambda done, total, text: progress.report(STAGE, done, total, text))
+    make_room(job)
+    if finished := find_finished(job):
+        follow(job.train.steps, job.train.steps, "trained before")
+        return finished
+    try:
+        path = job.write()
+        for stale in (files.ERROR, files.PROGRESS, files.LOG):
+            (job.out / stale).unlink(missing_ok=True)
+        meanwhile()
+        group = (ahead and ahead.begin(job, device)) or launch([str(path)], job.train.processes, device, job.out)
+    except OSError as error:
+        raise storage_error(error, job.out, STAGE) from error
+    log = job.out / files.LOG
+    status = group.wait(job.train.deadline_seconds, _ticker(job, follow))
+    if status != 0:
+        raise _reason(job, status, log)
+    finished = find_finished(job, reused=False)
+    if finished is None:
+        why = "for another job: the code changed while it ran" if (job.out / files.DONE).exists() else "without an adapter"
+        raise TrainingError(f"the trainer ended {why}; see {log}.", stage=STAGE, action="run it again.")
+    return finished
+
+
+def find_finished(job: Job, *, reused: bool = True) -> Trained | None:
+    """The finished training of the same key in ``job.out``, or None. Raises CacheError when its adapter was changed since."""
+    done, path = read_json(job.out / files.DONE), job.out / files.ADAPTER
+    if not isinstance(done, dict) or done.get("key") != job.key() or not path.is_file():
+        return None
+    sha256 = sha256_of(path)
+    if sha256 != done["adapter_sha256"]:
+        what = f"{path} is not the adapter that was trained (its sha256 differs)."
+        raise CacheError(what, stage=STAGE, action=f"delete {job.out / files.DONE} to train it again.")
+    return Trained(path, sha256, read_json(job.out / files.HISTORY) or [], done["run"], reused)
+
+
+def _ticker(job: Job, follow: Watcher) -> Callable[[], None]:
+    """Reads progress.json and passes news on."""
+    began, seen = time.monotonic(), -1
+
+    def tick() -> None:
+        nonlocal seen
+        now = read_json(job.out / files.PROGRESS)
+        if now is None:
+            if seen < 0 and time.monotonic() - began > 1:
+                follow(0, job.train.steps, "starting")
+                seen = 0
+        elif now["step"] != seen:
+            seen = now["step"]
+            losses = "  ".join(f"{name} {value:.3g}" for name, value in now["losses"].items() if name not in ("lr", "grad_norm"))
+            follow(seen, now["steps"], f"{losses}  {now['it_per_s']:.1f} steps/s")
+
+    return tick
+
+
+def make_room(job: Job) -> None:
+    """Put aside what another job left in the folder; nothing is deleted. Raises StorageError."""
+    old = read_json(job.out / files.JOB)
+    if not isinstance(old, dict):
+        return
+    key = str(old.get("key", "unknown"))  # as written then: the code may have changed since
+    if key == job.key():
+        return
+    names = (files.JOB, files.ADAPTER, files.HISTORY, files.PROGRESS, files.DONE, files.ERROR, files.LOG, files.CHECKPOINTS)
+    try:
+        aside = job.out / f"superseded-{key[:12]}"
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}+")
+        aside.mkdir()
+        for name in names:
+            if (job.out / name).exists():
+                shutil.move(str(job.out / name), str(aside / name))
+    except OSError as error:
+        raise storage_error(error, job.out, STAGE) from error
+
+
+def _reason(job: Job, status: int, log: Path) -> Exception:
+    """What the trainer wrote down before it died, or the end of its log."""
+    told = read_json(job.out / files.ERROR)
+    if isinstance(told, dict):
+        return revive(told["type"], told["what"], told["stage"], told["action"])
+    if free_bytes(log) < SCARCE:  # then it could not say why either
+        return disk_full(job.out, STAGE)
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    said = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
+    return TrainingError(f"the trainer stopped with status {status}: {said}.", stage=STAGE, action=f"see {log}; running again resumes.")
+
+
+train_task = task(name="train", retries=0, cache_policy=NO_CACHE, persist_result=False)(train)

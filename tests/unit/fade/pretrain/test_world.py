@@ -1,0 +1,169 @@
+"""The embedded world's parts: the recipe, the loop that resumes, the codec that becomes an autoencoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from fade.config import AutoencoderConfig, ClipConfig, FitConfig, PretrainConfig, SightConfig
+from fade.errors import DivergedError
+from fade.judges.image_set import augment, soften, to_unit
+from fade.judges.supervised_loop import Logs, fit, one_cycle
+from fade.pretrain import autoencoder, captions, clip, codec, drawings
+from fade.pretrain.build import World
+from fade.pretrain.measure import family_share
+
+SMALL = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(16, 20, 24, 64), latent_channels=4)
+
+
+def test_the_recipe_has_enough_concepts_families_and_artists() -> None:
+    recipe = drawings.load_recipe()
+    kinds = [family["kind"] for family in recipe["families"].values()]
+    concepts = {c: named for family in recipe["families"].values() for c, named in family["concepts"].items()}
+    assert len(concepts) >= 64 and len(kinds) >= 8 and kinds.count("tight") == kinds.count("loose")
+    for concept, named in concepts.items():
+        artists = {s["artist"] for style, s in recipe["styles"].items() if named.get(style, "") is not None}
+        assert len(artists) >= 6, concept
+
+
+def quadratic(kill_at: int | None = None) -> tuple[nn.Module, object]:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
+        if step == kill_at:
+            raise KeyboardInterrupt
+        x = torch.randn(8, 3, generator=generator)
+        return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+    return model, loss_at
+
+
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    config = FitConfig(steps=40, batch_size=8, lr=0.05, checkpoint_every=10)
+    model, loss_at = quadratic()
+    whole = fit(model, loss_at, config, tmp_path / "whole", seed=3)  # type: ignore[arg-type]
+    model, loss_at = quadratic(kill_at=25)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, loss_at, config, tmp_path / "killed", seed=3)  # type: ignore[arg-type]
+    model, loss_at = quadratic()
+    resumed = fit(model, loss_at, config, tmp_path / "killed", seed=3)  # type: ignore[arg-type]
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    model, loss_at = quadratic()
+    other = fit(model, loss_at, config, tmp_path / "other", seed=4)  # type: ignore[arg-type]
+    assert not all(torch.equal(whole[k], other[k]) for k in whole)
+
+
+def test_divergence_is_said(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    config = FitConfig(steps=2, batch_size=1, lr=0.1)
+    with pytest.raises(DivergedError, match="step 0"):
+        fit(model, lambda step, generator: (model(torch.ones(1, 1)).sum() * float("nan"), {}), config, tmp_path / "x", seed=0)
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    rates = [one_cycle(s, 100) for s in range(100)]
+    assert max(rates) == pytest.approx(1, abs=0.01) and rates.index(max(rates)) in (4, 5) and rates[-1] < 1e-3
+
+
+def test_augmentation_keeps_white_paper_white_and_is_seeded() -> None:
+    white = torch.ones(4, 3, 64, 64)
+    assert torch.allclose(augment(white, torch.Generator().manual_seed(0)), white, atol=1e-5)
+    x = torch.rand(4, 3, 64, 64) * 2 - 1
+    one, two, other = (augment(x, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+    assert soften(x, torch.Generator().manual_seed(0)).shape == x.shape
+
+
+def test_pixels_become_minus_one_to_one() -> None:
+    x = to_unit(np.array([[[[0, 127.5, 255]]]], dtype=np.float32))
+    assert x.shape == (1, 3, 1, 1) and x.flatten().tolist() == pytest.approx([-1, 0, 1])
+
+
+def test_the_chain_becomes_the_autoencoders_encoder_exactly() -> None:
+    torch.manual_seed(0)
+    chain = codec.Chain(SMALL)
+    with torch.no_grad():
+        for parameter in chain.parameters():
+            parameter.mul_(1.6)  # an untrained chain fades its signal away; a trained one keeps it near the pixels' scale
+    pixels = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
+    x = to_unit(pixels)
+    codec.natural_spectrum(chain, x)
+    codes = chain.encode(x).detach()
+    flat = codes.permute(0, 2, 3, 1).reshape(-1, 4)
+    spread = torch.cov(flat.T)
+    assert torch.allclose(spread, torch.diag(spread.diagonal()), atol=1e-3 * float(spread.max()))  # uncorrelated
+    assert spread.diagonal().diff().max() <= 1e-6  # strongest first
+    model = autoencoder.from_chain(chain, SMALL, pixels, torch.ones(16), seed=0)
+    with torch.no_grad():
+        found = model.encode(x).latent_dist.mode()
+    assert torch.allclose(found, codes, atol=0.02 * float(codes.std()))
+    assert model.config.scaling_factor == pytest.approx(float(1 / codes.std()), rel=0.1)
+
+
+def test_a_stage_is_made_again_only_when_its_own_settings_or_inputs_change(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def build(config: PretrainConfig) -> list[str]:
+        made.clear()
+        world = World(tmp_path, config)
+        world.stage("clip", lambda folder: made.append("clip"), ["clip"])
+        world.stage("unet", lambda folder: made.append("unet"), ["unet"], ["clip"])
+        world.stage("judge", lambda folder: made.append("judge"), ["judge"])
+        return list(made)
+
+    first = PretrainConfig()
+    assert build(first) == ["clip", "unet", "judge"] and build(first) == []
+    longer = first.model_copy(update={"unet": first.unet.model_copy(update={"steps": 7})})
+    assert build(longer) == ["unet"]
+    other = longer.model_copy(update={"clip": longer.clip.model_copy(update={"steps": 7})})
+    assert build(other) == ["clip", "unet"] and build(other) == []
+    assert build(other.model_copy(update={"seed": 1})) == ["clip", "unet", "judge"]
+
+
+def test_a_stage_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise DivergedError("the loss is nan.")
+
+    with pytest.raises(DivergedError):
+        World(tmp_path, PretrainConfig()).stage("clip", fail, ["clip"])
+    made: list[Path] = []
+    World(tmp_path, PretrainConfig()).stage("clip", made.append, ["clip"])
+    assert made == [tmp_path / "clip"]
+
+
+def test_sight_trains_the_image_tower_towards_the_geometry_and_leaves_the_text_tower_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    names = [f"thing {i % 4}" for i in range(16)]
+    embeddings = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+    captions.build_tokenizer([f"a thing {i} in the plain style" for i in range(4)], 20, 16, tmp_path / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
+    pixels = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
+    pictures = clip.Captioned(pixels, names, ["plain"] * 16, torch.ones(16), tokenizer, lambda unique: embeddings)
+    small = ClipConfig(steps=1, batch_size=16, lr=0.1, hidden=16, text_layers=1, image_layers=1, heads=2, patch=16, max_tokens=16)
+    model = clip.build(small, tokenizer)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    drawn = pictures.draw(16, torch.Generator().manual_seed(1))
+
+    def geometry() -> float:
+        with torch.no_grad():
+            return float(drawn.seen(torch.nn.functional.normalize(model.get_image_features(pixel_values=drawn.x).pooler_output, dim=-1)))
+
+    first = geometry()
+    clip.train_sight(model, pictures, SightConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5), tmp_path, seed=0, on_step=lambda *_: None)
+    changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {"vision_model", "visual_projection"}
+    assert geometry() < 0.5 * first
+
+
+def test_a_family_share_counts_what_the_family_can_give() -> None:
+    near = np.array([[1, 0.9, 0.1, 0.2], [0.9, 1, 0.1, 0.2], [0.3, 0.2, 1, 0.1], [0.1, 0.2, 0.3, 1]])
+    found = family_share(near, np.array(["a", "a", "b", "b"]), k=1)
+    assert found == {"mean": 75.0, "families": {"a": 100.0, "b": 50.0}}
+    assert family_share(near, np.array(["a", "a", "b", "b"]), k=2)["families"]["a"] == 100.0

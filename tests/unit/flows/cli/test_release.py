@@ -1,0 +1,67 @@
+"""What `fade release`, `fade releases` and `fade rollback` print of what was found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flows.cli import release as command
+
+METRICS = {"A_er": 97.0, "A_adj": 95.5, "A_heldout": None, "A_rest": 99.0, "ERB": 96.2}
+
+
+def found(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "fade.release",
+        "version": "3",
+        "made": True,
+        "current": True,
+        "parts": ["fade-lemon/1", "fade-panda/[2]"],
+        "parts_in": ["fade-lemon/1"],
+        "parts_out": [],
+        "left_out": ["fade-noto/1"],
+        "was_current": "2",
+        "adapter_sha256": "a" * 64,
+        "concepts_judged": {"panda": {"metrics": METRICS, "alone": {**METRICS, "A_adj": 99.5}}},
+        "seconds": {"compose": 1.26},
+        **changes,
+    }
+
+
+def test_a_release_is_shown_beside_its_champions(capsys: pytest.CaptureFixture[str]) -> None:
+    command._show_release(found())
+    out = capsys.readouterr().out
+    assert "fade.release/3: current" in out and "99.5 > 95.5" in out and "- > -" in out
+    assert "fade-panda/[2]" in out and "left out    fade-noto/1 (styles)" in out and "compose 1.3" in out
+    command._show_release(found(current=False, made=False, seconds={}))
+    out = capsys.readouterr().out
+    assert "not current, made before" in " ".join(out.split()) and "seconds" not in out
+
+
+def test_a_plan_says_what_would_be_new(capsys: pytest.CaptureFixture[str]) -> None:
+    command._show_plan(found(version=None))
+    out = capsys.readouterr().out
+    assert "would be a new version; current is 2" in out and "new in it   fade-lemon/1" in out and "no more     none" in out
+
+
+def test_a_revoked_part_of_the_current_release_is_loud_until_another_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    command._warn("fade.release", "2", ["fade-panda/1"], replaced=False)
+    said = capsys.readouterr().err
+    assert "revoked the current release fade.release/2 holds fade-panda/1" in said and "fade rollback" in said
+    command._warn("fade.release", "2", ["fade-panda/1"], replaced=True)
+    command._warn("fade.release", "2", [], replaced=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "retired"),
+        ({"current": True, "state": "champion"}, "current"),
+        ({"taken_back": {"by": "ann"}}, "retired, taken back"),
+        ({"current": True, "revoked": ["fade-panda/1"]}, "current; HOLDS REVOKED fade-panda/1"),
+    ],
+)
+def test_the_state_of_a_release_in_words(changes: dict[str, Any], said: str) -> None:
+    assert command._state({"state": "retired", "current": False, "revoked": [], "taken_back": None, **changes}) == said

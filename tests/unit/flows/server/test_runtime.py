@@ -1,0 +1,92 @@
+"""The embedded server's start, and whose fault an error was."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.context import refresh_global_settings_context
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, get_current_settings, temporary_settings
+
+from flows.server import runtime
+from flows.server.runtime import _interrupted
+
+
+def test_ctrl_c_is_found_behind_the_errors_that_it_brought_about() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        fail()
+    assert _interrupted(caught.value)
+
+
+def fail() -> None:
+    """As Prefect does: the report of the crash fails too, because the server is gone."""
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise httpx.ConnectError("all connection attempts failed") from None
+    except httpx.ConnectError as error:
+        raise RuntimeError("the server cannot be reached") from error
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), RuntimeError("x"), None])
+def test_other_errors_are_no_ctrl_c(error: Exception | None) -> None:
+    assert not _interrupted(error)
+
+
+def test_of_two_servers_the_second_waits_until_the_database_is_made(tmp_path: Path) -> None:
+    first = runtime._make_alone(tmp_path, time.monotonic() + 5)
+    assert first is not None
+    began = time.monotonic()
+    late = runtime._make_alone(tmp_path, began + 0.3)  # its time is up before the first is done: it goes on alone, and may fail
+    assert late is not None and time.monotonic() - began >= 0.3
+    late.close()
+    runtime._stamp(tmp_path).touch()
+    first.close()
+    assert runtime._make_alone(tmp_path, time.monotonic() + 5) is None, "made is made"
+
+
+class Begun:
+    """In the place of the embedded server's process."""
+
+    url, patience, stopped = "http://127.0.0.1:1/api", 0.0, False
+
+    def __init__(self, home: Path, *, whole: bool = False) -> None:
+        self.home, self.whole = home, whole
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Begun]]:
+    """The servers that were begun; the settings are as before afterwards."""
+    made: list[Begun] = []
+    monkeypatch.setattr(runtime, "_server", None)
+    monkeypatch.setattr(runtime, "Server", lambda home, **how: made.append(Begun(home, **how)) or made[-1])
+    with monkeypatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path))
+        patch.setenv("PREFECT_API_URL", "")
+        yield made
+    refresh_global_settings_context()
+
+
+def test_a_server_is_begun_and_named_to_all_who_ask(begun: list[Begun], tmp_path: Path) -> None:
+    runtime.serve(whole=True)
+    assert [(one.home, one.whole, one.stopped) for one in begun] == [(tmp_path, True, False)]
+    assert os.environ["PREFECT_API_URL"] == get_current_settings().api.url == Begun.url
+    assert begun[0].patience == get_current_settings().server.ephemeral.startup_timeout_seconds
+    runtime.serve()
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize("said", [{PREFECT_API_URL: "http://elsewhere/api"}, {PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}])
+def test_one_that_the_settings_do_not_want_is_stopped_again(begun: list[Begun], said: dict[Any, Any]) -> None:
+    with temporary_settings(said):
+        runtime.serve()
+    assert [one.stopped for one in begun] == [True] and runtime._server is None and os.environ["PREFECT_API_URL"] == ""

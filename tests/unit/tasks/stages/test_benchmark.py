@@ -1,0 +1,46 @@
+"""What a cell's key is made of is what the models say themselves, and the probe's code is in it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from fade.benchmark.plan import Arm, Cell
+from fade.config import load_params
+from fade.run.context import Workshop
+from fade.utils.hashing import fingerprint, sha256_of
+from tasks.stages import robustness as probe
+from tasks.stages.benchmark import Bench, sources_of
+from tests.datasets import make_dataset
+
+CELL = Cell(Arm("esd", "x"), "panda", 0)
+
+
+def bench(tmp_path: Path, repo: Path, base: Path, *, probing: bool) -> Bench:
+    names = {"data.base": base, "data.judge": tmp_path / "judge", "data.clip": tmp_path / "judge", "data.images": tmp_path / "images"}
+    params = load_params(repo / "params.yaml", [f"{key}={path}" for key, path in names.items()])
+    first = Workshop(params, "panda", tmp_path / "runs", repo)
+    return Bench(first, tmp_path / "cells", "d", "abc", repo / "params.yaml", (), probing)
+
+
+def test_the_sources_are_the_hashes_that_the_loaded_models_have(tmp_path: Path, repo: Path, tiny_base_dir: Path) -> None:
+    from fade.models import Base
+
+    make_dataset(tmp_path / "images")
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "config.json").write_text("{}")
+    opened = bench(tmp_path, repo, tiny_base_dir, probing=True)
+    found = sources_of(opened.first)
+    assert found["base"] == Base.load(str(tiny_base_dir)).sha256 and found["judge"] == found["clip"] != found["base"]
+    assert found["vocabulary"] == fingerprint(("panda", "koala", "tulip", "rose"))
+    other = shutil.copytree(tiny_base_dir, tmp_path / "other")
+    (other / "unet" / "config.json").write_text((other / "unet" / "config.json").read_text() + " ")
+    assert sources_of(bench(tmp_path, repo, other, probing=True).first)["base"] != found["base"]
+
+
+def test_the_probes_code_is_in_the_key_and_tuning_needs_none(tmp_path: Path, repo: Path) -> None:
+    sources = dict.fromkeys(("base", "judge", "clip", "vocabulary"), "x")
+    for probing, wanted in ((True, sha256_of(Path(probe.__file__))), (False, None)):
+        opened = bench(tmp_path, repo, tmp_path, probing=probing)
+        inputs = opened.inputs(CELL, opened.settings(CELL, ["train.lr=1e-4"]), sources)
+        assert inputs["probe"] == wanted and inputs["settings"]["train"]["lr"] == 1e-4

@@ -1,0 +1,305 @@
+"""Training: its process group and deadline, what is reused, what is put aside, what is told on failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from fade.errors import CacheError, DivergedError, StorageError, TrainingError
+from fade.training import job as files
+from fade.training.job import Subject
+from fade.utils import progress
+from fade.utils.files import write_json
+from fade.utils.hashing import sha256_of
+from tasks.launch.process_group import Group, run_group, stop_group
+from tasks.stages.train import find_finished, run_job, write_job
+from tests.support import bare_job, make_latents, make_tiny_base
+
+
+@pytest.fixture
+def job(tmp_path):
+    return bare_job(tmp_path / "out")
+
+
+# --- the process group
+
+SLEEPER = (
+    "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', {child!r}]{new}); "
+    "open({pids!r}, 'w').write(f'{{c.pid}} '); time.sleep(600)"
+)
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+
+def sleeper(tmp_path, child="import time; time.sleep(600)", own_session=False):
+    """A process with a child (which may ignore TERM, or sit in a session of its own, as torchrun's workers do)."""
+    pids = tmp_path / "pids"
+    new = ", start_new_session=True" if own_session else ""
+    return [sys.executable, "-c", SLEEPER.format(child=child, new=new, pids=str(pids))], pids
+
+
+def running(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def child_of(pids):
+    while not pids.exists() or not pids.read_text().endswith(" "):
+        time.sleep(0.01)
+    return int(pids.read_text())
+
+
+def gone(pid):
+    for _ in range(500):
+        if not running(pid):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_output_and_status_are_kept(tmp_path):
+    script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 3
+    assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_the_deadline_ends_the_whole_family(tmp_path, own_session):
+    argv, pids = sleeper(tmp_path, own_session=own_session)
+    seen = []
+
+    def tick():
+        if not seen:
+            seen.append(child_of(pids))
+
+    with pytest.raises(TrainingError, match=r"deadline of 0\.2 s"):
+        run_group(argv, deadline=0.2, log=tmp_path / "log", env=os.environ, tick=tick)
+    assert gone(child_of(pids))
+
+
+def test_ctrl_c_ends_the_whole_family_and_is_passed_on(tmp_path):
+    argv, pids = sleeper(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background hands it down as ignored
+
+    def tick():
+        child_of(pids)
+        signal.raise_signal(signal.SIGINT)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_group(argv, deadline=60, log=tmp_path / "log", env=os.environ, tick=tick)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert gone(child_of(pids))
+
+
+def test_who_ignores_term_is_killed(tmp_path):
+    argv, pids = sleeper(tmp_path, child=STUBBORN, own_session=True)
+    process = subprocess.Popen(argv, start_new_session=True)
+    child = child_of(pids)
+    stop_group(process, grace=0.3)
+    assert process.returncode is not None
+    assert gone(child)
+
+
+def test_a_group_is_signalled_once_as_its_number_may_be_anothers_later(tmp_path, monkeypatch):
+    group = Group([sys.executable, "-c", ""], log=tmp_path / "log", env=os.environ)
+    assert group.wait(60) == 0
+    signalled = []
+    monkeypatch.setattr("os.killpg", lambda pid, number: signalled.append(pid))
+    group.stop()
+    assert not signalled
+
+
+def test_the_parent_is_not_in_the_group(tmp_path):
+    script = f"import os; assert os.getpgid(0) != {os.getpgid(0)}"
+    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 0
+
+
+# --- what is reused, put aside, told
+
+
+def finish(job):
+    """What a finished trainer leaves."""
+    job.write()
+    adapter = job.out / files.ADAPTER
+    adapter.write_bytes(b"adapter")
+    write_json(job.out / files.HISTORY, [{"step": 1, "loss": 0.5}])
+    write_json(job.out / files.DONE, {"key": job.key(), "adapter_sha256": sha256_of(adapter), "run": {"processes": 1}})
+    return adapter
+
+
+def test_a_finished_adapter_of_the_same_job_is_reused(job):
+    adapter = finish(job)
+    heard = []
+    with progress.listening(lambda *news: heard.append(news)):
+        trained = run_job(job)
+    assert (trained.adapter, trained.reused, trained.history) == (adapter, True, [{"step": 1, "loss": 0.5}])
+    assert heard == [("train", job.train.steps, job.train.steps, "trained before")]
+
+
+def test_what_else_is_to_do_is_done_while_a_trainer_starts_and_only_then(job, monkeypatch):
+    called = []
+    stand_in(monkeypatch, "raise SystemExit(1)")
+    with pytest.raises(TrainingError):
+        run_job(job, meanwhile=lambda: called.append("trainer"))
+    finish(job)
+    assert run_job(job, meanwhile=lambda: called.append("reused")).reused
+    assert called == ["trainer"]
+
+
+def test_a_changed_adapter_is_not_reused(job):
+    finish(job).write_bytes(b"another")
+    with pytest.raises(CacheError, match="not the adapter that was trained"):
+        run_job(job)
+
+
+def test_an_adapter_without_its_witness_is_not_reused(job):
+    finish(job)
+    (job.out / files.DONE).unlink()
+    assert find_finished(job) is None
+    (job.out / files.DONE).write_text("{")
+    assert find_finished(job) is None
+
+
+def stand_in(monkeypatch, script):
+    """Another trainer in place of ours: what is tested is the launcher's answer to how it ends."""
+    monkeypatch.setattr("tasks.launch.accelerate.command", lambda asked, processes, device, config: [sys.executable, "-c", script, *asked])
+    monkeypatch.setattr("tasks.launch.accelerate.unfolded", lambda argv, env: (argv, env))
+
+
+def test_what_another_job_left_is_put_aside(job, monkeypatch):
+    finish(job)
+    (job.out / files.CHECKPOINTS).mkdir()
+    (job.out / "report.html").write_text("not ours")
+    other = job.model_copy(update={"subjects": (Subject(target="bear"),)})
+    stand_in(monkeypatch, "raise SystemExit(1)")
+    with pytest.raises(TrainingError):
+        run_job(other)
+    aside = job.out / f"superseded-{job.key()[:12]}"
+    assert (aside / files.ADAPTER).read_bytes() == b"adapter"
+    assert (aside / files.CHECKPOINTS).is_dir()
+    assert (job.out / "report.html").exists()
+    assert json.loads((job.out / files.JOB).read_text())["subjects"][0]["target"] == "bear"
+
+
+def test_the_trainers_own_error_is_raised(job, monkeypatch):
+    fact = {"type": "DivergedError", "what": "training diverged at step 7.", "stage": "train", "action": "lower train.lr."}
+    stand_in(
+        monkeypatch, f"import pathlib, sys; pathlib.Path(sys.argv[1]).with_name('error.json').write_text({json.dumps(fact)!r}); sys.exit(1)"
+    )
+    with pytest.raises(DivergedError, match=r"diverged at step 7\. Next: lower train\.lr\."):
+        run_job(job)
+
+
+@pytest.mark.parametrize(
+    ("script", "match"),
+    [
+        ("raise ValueError('what happened')", "what happened"),
+        ("import os; os.kill(os.getpid(), 9)", "out of memory, or killed"),
+        ("pass", "ended without an adapter"),
+    ],
+)
+def test_a_trainer_that_dies_is_told_of(job, monkeypatch, script, match):
+    stand_in(monkeypatch, script)
+    with pytest.raises(TrainingError, match=match) as error:
+        run_job(job)
+    assert files.LOG in str(error.value)
+
+
+def test_a_stale_error_is_not_raised_again(job, monkeypatch):
+    job.write()
+    write_json(job.out / files.ERROR, {"type": "DivergedError", "what": "old.", "stage": "", "action": ""})
+    stand_in(monkeypatch, "import sys; sys.exit('new trouble')")
+    with pytest.raises(TrainingError, match="new trouble"):
+        run_job(job)
+
+
+def test_progress_is_followed(job, monkeypatch):
+    script = """
+import json, pathlib, sys, time
+out = pathlib.Path(sys.argv[1]).parent
+for step in (1, 2):
+    part = out / "part"
+    part.write_text(json.dumps({"step": step, "steps": 2, "losses": {"loss": 0.25, "lr": 1.0}, "it_per_s": 4.0}))
+    part.rename(out / "progress.json")
+    time.sleep(0.5)
+sys.exit(1)
+"""
+    stand_in(monkeypatch, script)
+    heard = []
+    with pytest.raises(TrainingError):
+        run_job(job, watch=lambda *news: heard.append(news))
+    assert heard[-2:] == [(1, 2, "loss 0.25  4.0 steps/s"), (2, 2, "loss 0.25  4.0 steps/s")]
+
+
+def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="out"):
+        run_job(job)
+
+
+# --- the job
+
+
+def mined(tmp_path, params):
+    """A workshop of tiny models, and what was mined for each target of ``parts``."""
+    from fade.config import parse_params
+    from fade.generation.cache import Cache
+    from fade.generation.generator import Studio
+    from fade.models import Base
+
+    params = parse_params({"sampler": {"steps": 2}, **params})
+    base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
+    studio = Studio(base, params.sampler, Cache(tmp_path / "cache"))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return SimpleNamespace(params=params, base=base, studio=studio, folder=folder, vocabulary=SimpleNamespace(names=["panda", "cat"]))
+
+
+def hood(*parts):
+    pairs = [SimpleNamespace(target=target, neighbours=neighbours) for target, neighbours in parts]
+    said = {"target": " + ".join(part.target for part in pairs), "targets": [part.target for part in pairs], "parts": pairs}
+    neighbours = [name for part in pairs for name in part.neighbours]
+    return SimpleNamespace(**said, neighbours=neighbours, heldout=["cat"], seed=10, images_per_concept=2)
+
+
+def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
+    from safetensors.torch import load_file
+
+    shop = mined(tmp_path, {"train": {"seed": 3}})
+    around = hood(("panda", ["koala", "bear"]))
+    job = write_job(shop, around, {"data_md5": "d.dir", "commit": "abc"})
+    latents = load_file(str(job.latents))
+    assert latents["0.target"].shape == (2, 4, 8, 8)
+    assert latents["0.neighbours"].shape == (2, 2, 4, 8, 8)
+    drawn = shop.studio.draw(["a bear"], [10, 11])["a bear"].latents
+    assert (latents["0.neighbours"][1] == drawn).all()
+    wanted = {"concept", "method", "variant", "neighbours", "heldout", "base_sha256", "params_sha256", "seed", "data_md5", "commit"}
+    assert set(job.provenance) == wanted
+    assert json.loads(job.provenance["heldout"]) == ["cat"]
+    assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (shop.base.sha256, "3", sha256_of(job.latents))
+    assert write_job(shop, around, {"data_md5": "d.dir", "commit": "abc"}).key() == job.key()
+
+
+@pytest.mark.parametrize(("method", "ranks"), [({"name": "nullspace", "variant": "hinge"}, 2), ({"name": "fade", "variant": "paper"}, 1)])
+def test_several_targets_get_as_many_steps_each_and_as_many_directions_where_these_are_fixed(tmp_path, method, ranks):
+    shop = mined(tmp_path, {"method": method, "mesh": {"rank": 3, "alpha": 6.0}, "train": {"steps": 7, "warmup": 1}})
+    one = write_job(shop, hood(("panda", ["koala"])), {})
+    two = write_job(shop, hood(("panda", ["koala"]), ("tiger", ["lion"])), {})
+    assert (one.train.steps, one.mesh.rank, one.mesh.alpha) == (7, 3, 6.0)
+    assert (two.train.steps, two.mesh.rank, two.mesh.alpha) == (14, 3 * ranks, 6.0 * ranks)
+
+
+def test_latents_written_twice_are_the_same_bytes(tmp_path):
+    a, b = make_latents(tmp_path / "a.safetensors"), make_latents(tmp_path / "b.safetensors")
+    assert sha256_of(a) == sha256_of(b)
