@@ -27,23 +27,23 @@ from fade.data.vocabulary import fill
 from fade.evaluation.accuracy import top1
 from fade.mining.neighborhood import mine
 from fade.models.sampling import sample
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 
 TARGETS = ("grinning face", "face with tears of joy", "crying cat", "grinning cat", "green heart", "waxing gibbous moon")
 ETA, GUIDANCE, ROUND, MOST = 1.0, 3.0, 5, 1000
 
 
-def erase(shop: Workshop, target: str, lr: float, seed: int) -> dict[str, Any]:
+def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
     """Train ESD-x on the base's own UNet, judge it, and put the UNet back."""
-    base, judge = shop.base, shop.judge
+    base, judge = run.base, run.judge
     original = copy.deepcopy(base.unet.state_dict())
     teacher = copy.deepcopy(base.unet).eval().requires_grad_(False)
     trained = [p for n, p in base.unet.named_parameters() if "attn2" in n]
     for p in trained:
         p.requires_grad_(True)
     optimizer = torch.optim.Adam(trained, lr=lr)
-    hood = mine(target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood)
-    e, null = base.encode([fill(shop.params.sampler.prompt, target)]), base.encode([""])
+    neighborhood = mine(target, run.vocabulary, run.images, run.encoder, run.params.neighborhood)
+    e, null = base.encode([fill(run.params.sampler.prompt, target)]), base.encode([""])
     generator = torch.Generator().manual_seed(seed)
     steps, gone, start = 0, 0.0, time.time()
     while steps < MOST and gone < 95:
@@ -56,17 +56,17 @@ def erase(shop: Workshop, target: str, lr: float, seed: int) -> dict[str, Any]:
             loss.backward()
             optimizer.step()
         steps += ROUND
-        gone = 100 - accuracy(shop, [target])[0]
+        gone = 100 - accuracy(run, [target])[0]
     seconds = time.time() - start
-    kept = accuracy(shop, hood.neighbours)
+    kept = accuracy(run, neighborhood.neighbours)
     base.unet.load_state_dict(original)
     base.unet.requires_grad_(False)
-    before = accuracy(shop, hood.neighbours)
-    judge.require(hood.neighbours)
+    before = accuracy(run, neighborhood.neighbours)
+    judge.require(neighborhood.neighbours)
     return {
-        "target": target, "family": shop.vocabulary.family(target), "steps": steps, "seconds": round(seconds, 1), "A_er": gone,
+        "target": target, "family": run.vocabulary.family(target), "steps": steps, "seconds": round(seconds, 1), "A_er": gone,
         "A_adj_base": float(np.mean(before)), "A_adj": float(np.mean(kept)), "lost": float(np.mean(before) - np.mean(kept)),
-        "neighbours": {n: [b, k] for n, b, k in zip(hood.neighbours, before, kept, strict=True)},
+        "neighbours": {n: [b, k] for n, b, k in zip(neighborhood.neighbours, before, kept, strict=True)},
     }  # fmt: skip
 
 
@@ -87,13 +87,13 @@ def partial_sample(
     return x, scheduler.timesteps[stop]
 
 
-def accuracy(shop: Workshop, names: list[str]) -> list[float]:
+def accuracy(run: RunContext, names: list[str]) -> list[float]:
     """The judge's top-1 (percent) of each concept under the UNet as it is now, on the evaluation's seeds."""
-    seeds = [shop.params.evaluate.seed + i for i in range(shop.params.evaluate.images_per_concept)]
-    prompts = [fill(shop.params.sampler.prompt, n) for n in names for _ in seeds]
-    pixels = shop.base.decode(sample(shop.base, prompts, seeds * len(names), shop.params.sampler))
-    odds = shop.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
-    return [100 * float(top1(odds[i], shop.judge.index(n)).mean()) for i, n in enumerate(names)]
+    seeds = [run.params.evaluate.seed + i for i in range(run.params.evaluate.images_per_concept)]
+    prompts = [fill(run.params.sampler.prompt, n) for n in names for _ in seeds]
+    pixels = run.base.decode(sample(run.base, prompts, seeds * len(names), run.params.sampler))
+    odds = run.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
+    return [100 * float(top1(odds[i], run.judge.index(n)).mean()) for i, n in enumerate(names)]
 
 
 def main() -> None:
@@ -104,10 +104,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
-    shop = Workshop(load_params(), asked.targets[0], Path("runs"))
+    run = RunContext(load_params(), asked.targets[0], Path("runs"))
     rows = []
     for target in asked.targets:
-        rows.append(erase(shop, target, asked.lr, asked.seed))
+        rows.append(erase(run, target, asked.lr, asked.seed))
         row = rows[-1]
         print(
             f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  steps {row['steps']}", flush=True

@@ -20,7 +20,7 @@ import psutil
 from kills import weights_sha256
 
 from fade.errors import TrainingError
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.job import Job
 from tasks.stages.mine import mine
@@ -82,12 +82,12 @@ def main() -> None:
     asked = parser.parse_args()
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="fade-gpu-") as home:
-        first = Workshop(resolve(overrides=asked.overrides), asked.target, Path(home) / "mined")
-        hood = mine(first)
+        first = RunContext(resolve(overrides=asked.overrides), asked.target, Path(home) / "mined")
+        neighborhood = mine(first)
         for number, (label, overrides) in enumerate(TRAININGS.items()):
-            shop = first.beside(resolve(overrides=[*asked.overrides, *overrides]), asked.target)
-            shop.runs = Path(home) / str(number)
-            job = write_job(shop, hood, {})
+            run = first.beside(resolve(overrides=[*asked.overrides, *overrides]), asked.target)
+            run.runs = Path(home) / str(number)
+            job = write_job(run, neighborhood, {})
             trained = killed_midway(job, asked.device) if label == KILLED else run_job(job, device=asked.device)
             found[label] = {"weights_sha256": weights_sha256(trained.adapter), **{fact: trained.run[fact] for fact in FACTS}}
             print(f"{label:40} {found[label]['weights_sha256'][:12]}  {found[label]['seconds']:6.1f} s", flush=True)

@@ -34,17 +34,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.config import SamplerConfig
 from fade.data.vocabulary import Vocabulary, fill, prompts
-from fade.erasers.base import Batch, get_method
+from fade.erasers.base import ErasureBatch, get_method
 from fade.errors import FadeError
 from fade.generation.cache import Cache
 from fade.mining.neighborhood import Neighborhood, mine
 from fade.models import Base
 from fade.models.sampling import make_scheduler, sample
-from fade.models.stable_diffusion import quiet_libraries
-from fade.run.context import Workshop
+from fade.models.stable_diffusion import suppress_library_output
+from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.batches import rate
 from fade.training.job import ADAPTER, Job
@@ -65,11 +65,11 @@ TEMPLATES = ("a photo of a {concept}", "a picture of a {concept}", "an image of 
 MEMORY_STEPS, FLOPS_BATCH, MATMUL = 20, 32, 2048
 
 
-def workshop(asked: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> Workshop:
+def workshop(asked: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> RunContext:
     """Files go to ``folder``, pictures come from the runs folder's cache."""
-    shop = Workshop(resolve(overrides=[*asked.set, *overrides]), asked.target, folder)
-    shop.cache = Cache(asked.runs_dir / "cache")
-    return shop
+    context = RunContext(resolve(overrides=[*asked.set, *overrides]), asked.target, folder)
+    context.cache = Cache(asked.runs_dir / "cache")
+    return context
 
 
 def training(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -77,17 +77,23 @@ def training(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import_trainer()
     torch.use_deterministic_algorithms(True, warn_only=True)  # as the trainer's own process does
     recipe = ("method.name=fade", "method.variant=release", *get_method("fade", "release").recipe)
-    shop, other = workshop(asked, folder), workshop(asked, folder, recipe)
+    context, other = workshop(asked, folder), workshop(asked, folder, recipe)
     for name in ("base", "judge", "encoder"):
-        other.__dict__[name] = getattr(shop, name)
-    hood = mine(asked.target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood)
-    ours, stored = timed(shop, hood), timed(other, hood)
+        other.__dict__[name] = getattr(context, name)
+    neighborhood = mine(asked.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood)
+    ours, stored = timed(context, neighborhood), timed(other, neighborhood)
     steps = other.params.train.steps
-    released = literal(other, hood, steps if asked.full else min(asked.iterations, steps))
+    released = literal(other, neighborhood, steps if asked.full else min(asked.iterations, steps))
     erb: dict[str, Any] = {"ours": ours["metrics"]["ERB"], "released": released.get("metrics", stored["metrics"])["ERB"]}
     erb["ours_same_or_better"] = erb["ours"] >= erb["released"]
     erb["released_from"] = "the released loop" if "metrics" in released else "the released loss and settings on our stored latents"
-    out = {"target": asked.target, "neighbours": hood.neighbours, "ours": ours, "released": released, "release_on_stored_latents": stored}
+    out = {
+        "target": asked.target,
+        "neighbours": neighborhood.neighbours,
+        "ours": ours,
+        "released": released,
+        "release_on_stored_latents": stored,
+    }
     return {**out, "recipe": recipe, "ratio": released["seconds"] / ours["seconds"], "ERB": erb}
 
 
@@ -97,36 +103,36 @@ def import_trainer() -> None:
         importlib.import_module(name)
 
 
-def timed(shop: Workshop, hood: Neighborhood) -> dict[str, Any]:
+def timed(context: RunContext, neighborhood: Neighborhood) -> dict[str, Any]:
     """Train in this process (insertion, checkpoints and saving included, imports and loading not), then judge."""
     from tasks.stages.train import write_job
 
-    job, marks = write_job(shop, hood, {}), [time.perf_counter()]
-    adapter = train(job, shop.base, lambda row: marks.append(time.perf_counter()))
+    job, marks = write_job(context, neighborhood, {}), [time.perf_counter()]
+    adapter = train(job, context.base, lambda row: marks.append(time.perf_counter()))
     seconds = time.perf_counter() - marks[0]
     steps = [b - a for a, b in itertools.pairwise(marks)]
-    return {"seconds": seconds, "median_step_seconds": median(steps), "n": len(steps), **judged(shop, hood, adapter)}
+    return {"seconds": seconds, "median_step_seconds": median(steps), "n": len(steps), **judged(context, neighborhood, adapter)}
 
 
-def judged(shop: Workshop, hood: Neighborhood, adapter: Path) -> dict[str, Any]:
+def judged(context: RunContext, neighborhood: Neighborhood, adapter: Path) -> dict[str, Any]:
     """The project's own evaluation."""
     from tasks.stages.evaluate import evaluate
 
-    numbers = evaluate(shop, hood, adapter).numbers
+    numbers = evaluate(context, neighborhood, adapter).numbers
     return {key: numbers[key] for key in ("metrics", "base_metrics", "intervals")}
 
 
-def literal(shop: Workshop, hood: Neighborhood, iterations: int) -> dict[str, Any]:
+def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) -> dict[str, Any]:
     """Iterations of the released loop: latents by the pipeline's loop with the adapter on, the released loss, a step of AdamW."""
     from tasks.stages.train import write_job
 
-    job, method, base = write_job(shop, hood, {}), get_method("fade", "release"), shop.base
+    job, method, base = write_job(context, neighborhood, {}), get_method("fade", "release"), context.base
     assert method.loss is not None  # what mypy cannot know: the release has no closed form
     k = len(job.subjects[0].neighbours)
     config, whole = job.train, iterations == job.train.steps
-    mesh = Mesh.insert(base.unet, job.mesh, seed=config.seed)
-    optimizer = torch.optim.AdamW(mesh.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    predictor = Denoiser(base.unet, mesh)
+    lora = LoraAdapter.insert(base.unet, job.mesh, seed=config.seed)
+    optimizer = torch.optim.AdamW(lora.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    predictor = Denoiser(base.unet, lora)
     seconds: list[float] = []
     regenerate(base, job, -1)  # not counted
     rows, hook = watch_calls(base)
@@ -142,10 +148,10 @@ def literal(shop: Workshop, hood: Neighborhood, iterations: int) -> dict[str, An
             optimizer.zero_grad(set_to_none=True)
             seconds.append(time.perf_counter() - start)
         if whole:
-            mesh.save(job.out / ADAPTER, job.provenance)
+            lora.save(job.out / ADAPTER, job.provenance)
     finally:
         hook.remove()
-        mesh.remove()
+        lora.remove()
     return {
         "seconds": sum(seconds) / iterations * config.steps, "extrapolated": not whole, "steps": config.steps, "n": iterations,
         "median_iteration_seconds": median(seconds), "mean_iteration_seconds": mean(seconds),
@@ -153,11 +159,11 @@ def literal(shop: Workshop, hood: Neighborhood, iterations: int) -> dict[str, An
         "unet_calls_expected": (1 + len(TEMPLATES) + k) * SOLVER.steps / 2 + 2,  # stops average 15; 2: the loss
         "note": "stops and sizes are random, so the mean is multiplied. Cheaper than the release (about 151 calls): prompts are encoded "
         "once, and the templates' latents are made but enter no loss, since our form takes its negatives from the target's.",
-        **(judged(shop, hood, job.out / ADAPTER) if whole else {}),
+        **(judged(context, neighborhood, job.out / ADAPTER) if whole else {}),
     }  # fmt: skip
 
 
-def regenerate(base: Base, job: Job, step: int) -> Batch:
+def regenerate(base: Base, job: Job, step: int) -> ErasureBatch:
     """New latents, each prompt's at a random step of its trajectory: the target's, its three templates', its neighbours'."""
     generator = torch.Generator().manual_seed(named_seed(job.train.seed, "released", step))
     n, (channels, full, _) = job.train.batch_target, base.latent_shape
@@ -170,7 +176,7 @@ def regenerate(base: Base, job: Job, step: int) -> Batch:
     (x, t), kept = made[0], made[1 + len(TEMPLATES) :]
     x_adj, t_adj = torch.cat([pair[0] for pair in kept]), torch.cat([pair[1] for pair in kept])
     which = torch.arange(len(names)).repeat_interleave(n)
-    return Batch(
+    return ErasureBatch(
         x, t, x_adj, t_adj, base.encode(wanted[:1]), null, base.encode(names), which, null, null[:0], null[:0], base.encode(wanted[:1])
     )
 
@@ -200,9 +206,9 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds to mine the vocabulary from an empty cache, and to make the same pictures with a pipeline call a concept."""
     from diffusers import StableDiffusionPipeline
 
-    shop = Workshop(resolve(overrides=asked.set), "", folder)  # the folder is new, hence its cache is empty
-    vocabulary = Vocabulary(shop.vocabulary.concepts[: asked.concepts], shop.vocabulary.styles)
-    base, sampler, config, encoder = shop.base, shop.params.sampler, shop.params.neighborhood, shop.encoder
+    context = RunContext(resolve(overrides=asked.set), "", folder)  # the folder is new, hence its cache is empty
+    vocabulary = Vocabulary(context.vocabulary.concepts[: asked.concepts], context.vocabulary.styles)
+    base, sampler, config, encoder = context.base, context.params.sampler, context.params.neighborhood, context.encoder
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     wanted = prompts(sampler.prompt, vocabulary.names)
     parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
@@ -219,11 +225,11 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     encoder(base.decode(sample(base, wanted[:1] * len(seeds), seeds, sampler)))  # both sides warm
     plain(wanted[0])
     start = time.perf_counter()
-    mine(vocabulary.names[0], vocabulary, shop.studio, encoder, config)
-    ours, made = time.perf_counter() - start, shop.studio.generated
+    mine(vocabulary.names[0], vocabulary, context.images, encoder, config)
+    ours, made = time.perf_counter() - start, context.images.generated
     if made != len(wanted) * len(seeds):
         raise FadeError(f"{made} pictures were made where {len(wanted) * len(seeds)} were wanted.", stage="mining", action="report this.")
-    each, differences, drawn = [], [], shop.studio.draw(wanted, seeds)
+    each, differences, drawn = [], [], context.images.draw(wanted, seeds)
     for prompt in wanted:
         start = time.perf_counter()
         pictures = plain(prompt)
@@ -277,14 +283,14 @@ def write_short_job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The job whose training is weighed."""
     from tasks.stages.train import write_job
 
-    shop = workshop(asked, folder, (f"train.steps={MEMORY_STEPS}", f"train.warmup={MEMORY_STEPS}"))
-    hood = mine(asked.target, shop.vocabulary, shop.studio, shop.encoder, shop.params.neighborhood)
-    return {"job": str(write_job(shop, hood, {}).write())}
+    context = workshop(asked, folder, (f"train.steps={MEMORY_STEPS}", f"train.warmup={MEMORY_STEPS}"))
+    neighborhood = mine(asked.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood)
+    return {"job": str(write_job(context, neighborhood, {}).write())}
 
 
 def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Memory of this process before and after making ``asked.latents`` pictures at once; 0: before and after a training."""
-    quiet_libraries()
+    suppress_library_output()
     if not asked.latents:
         import_trainer()
     job, sampler = Job.read(asked.job), resolve(overrides=asked.set).sampler
@@ -305,11 +311,11 @@ def peak_mb() -> float:
 
 def flops(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """GFLOP/s of the UNet's forward pass and of two kinds of training step, as shares of a matrix product's."""
-    shop = workshop(asked, folder)
-    base, names, generator = shop.base, shop.vocabulary.names, torch.Generator().manual_seed(0)
+    context = workshop(asked, folder)
+    base, names, generator = context.base, context.vocabulary.names, torch.Generator().manual_seed(0)
     x = torch.randn((FLOPS_BATCH, *base.latent_shape), generator=generator)
     t = torch.randint(int(base.scheduler.config.num_train_timesteps), (FLOPS_BATCH,), generator=generator)
-    emb = base.encode([fill(shop.params.sampler.prompt, names[i % len(names)]) for i in range(FLOPS_BATCH)])
+    emb = base.encode([fill(context.params.sampler.prompt, names[i % len(names)]) for i in range(FLOPS_BATCH)])
 
     @torch.no_grad()
     def forward() -> None:
@@ -322,9 +328,9 @@ def flops(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     a, b = torch.randn((2, MATMUL, MATMUL), generator=generator)
     best = 2 * MATMUL**3 / min(seconds_of(lambda: torch.mm(a, b), 20)) / 1e9
     found = {"forward": gauge(forward, best)}
-    mesh = Mesh.insert(base.unet, shop.params.mesh, seed=0)
+    lora = LoraAdapter.insert(base.unet, context.params.mesh, seed=0)
     found["adapter_step"] = gauge(step, best)
-    mesh.remove()
+    lora.remove()
     base.unet.requires_grad_(True)
     found["full_step"] = gauge(step, best)
     return {

@@ -29,18 +29,18 @@ def measure() -> dict[str, float]:
     """Seconds of both works in this process."""
     import torch
 
-    from fade.adapters.lora import Mesh
-    from fade.run.context import Workshop
+    from fade.adapters.lora import LoraAdapter
+    from fade.run.context import RunContext
     from fade.run.resolve_params import resolve
 
-    shop = Workshop(resolve(), "panda", Path("runs"))
-    base, sampler = shop.base, shop.params.sampler
+    context = RunContext(resolve(), "panda", Path("runs"))
+    base, sampler = context.base, context.params.sampler
     out = {}
     for pictures in (4, PICTURES):  # the first is not counted
         start = time.perf_counter()
         sample(base, ["a panda"] * pictures, list(range(pictures)), sampler)
         out["drawing"] = time.perf_counter() - start
-    mesh, generator = Mesh.insert(base.unet, shop.params.mesh, seed=0), torch.Generator().manual_seed(0)
+    lora, generator = LoraAdapter.insert(base.unet, context.params.mesh, seed=0), torch.Generator().manual_seed(0)
     x, t = torch.randn((BATCH, *base.latent_shape), generator=generator), torch.arange(BATCH) * 10
     emb = base.encode(["a panda"] * BATCH)
     for steps in (2, STEPS):
@@ -48,7 +48,7 @@ def measure() -> dict[str, float]:
         for _ in range(steps):
             base.predict_noise(x, t, emb).square().mean().backward()
         out["training"] = time.perf_counter() - start
-    mesh.remove()
+    lora.remove()
     return out
 
 

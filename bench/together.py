@@ -20,36 +20,36 @@ from fade.adapters.compose import compose
 from fade.config import load_params
 from fade.data.vocabulary import TOGETHER
 from fade.mining.neighborhood import Neighborhood
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest")
 
 
-def made(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> tuple[Workshop, Neighborhood, Path]:
+def made(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) -> tuple[RunContext, Neighborhood, Path]:
     """An adapter that was trained on all ``targets`` in one run."""
     from fade.training.loop import train
     from tasks.stages.mine import mine
     from tasks.stages.train import write_job
 
-    shop = first.beside(resolve(overrides=overrides), targets)
-    hood = mine(shop)
-    return shop, hood, train(write_job(shop, hood, {}), base=shop.base)
+    run = first.beside(resolve(overrides=overrides), targets)
+    neighborhood = mine(run)
+    return run, neighborhood, train(write_job(run, neighborhood, {}), base=run.base)
 
 
-def pair(first: Workshop, overrides: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
+def pair(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
     """A row for every target and adapter."""
     from tasks.stages.evaluate import judge
 
     alone = {target: made(first, overrides, [target])[2] for target in targets}
-    shop, both, joint = made(first, overrides, targets)
-    summed = shop.folder / "summed.safetensors"
-    compose(shop.base.unet, list(alone.values()), summed)
+    run, both, joint = made(first, overrides, targets)
+    summed = run.folder / "summed.safetensors"
+    compose(run.base.unet, list(alone.values()), summed)
     rows = []
     for part in both.parts:
         other = next(path for target, path in alone.items() if target != part.target)
         for how, adapter in {"alone": alone[part.target], "joint": joint, "summed": summed, "control": other}.items():
-            metrics = judge(shop, part, adapter).numbers["metrics"]
+            metrics = judge(run, part, adapter).numbers["metrics"]
             rows.append({"targets": list(targets), "overrides": list(overrides), "target": part.target, "adapter": how, "metrics": metrics})
             print(f"{part.target:20} {how:8}", "  ".join(f"{k} {metrics[k]:5.1f}" for k in MEASURED), flush=True)
     return rows
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     pairs = [text.split(TOGETHER) for text in asked.pairs]
-    first = Workshop(load_params(), pairs[0][0], asked.runs_dir)
+    first = RunContext(load_params(), pairs[0][0], asked.runs_dir)
     rows: list[dict[str, Any]] = []
     for text in asked.tries or [""]:
         for targets in pairs:

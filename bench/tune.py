@@ -21,7 +21,7 @@ import numpy as np
 from targets import REPORTED, TUNING
 
 from fade.config import load_params
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
@@ -29,7 +29,7 @@ ROLES = ("adjacent", "heldout", "rest")
 """Whose pictures' likeness (SSIM) to the original model's is kept too: it moves long before an accuracy does."""
 
 
-def cell(first: Workshop, overrides: list[str], target: str, attacked: bool) -> dict[str, Any]:
+def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -> dict[str, Any]:
     """Mine, train, judge and, if asked, attack one target with one setting; the models are those of ``first``."""
     from fade.training.loop import train
     from tasks.stages.evaluate import evaluate
@@ -37,19 +37,19 @@ def cell(first: Workshop, overrides: list[str], target: str, attacked: bool) -> 
     from tasks.stages.robustness import probe
     from tasks.stages.train import write_job
 
-    shop = first.beside(resolve(overrides=overrides), target)
-    hood = mine(shop)
+    run = first.beside(resolve(overrides=overrides), target)
+    neighborhood = mine(run)
     start = time.perf_counter()
-    adapter = train(write_job(shop, hood, {}), base=shop.base)
+    adapter = train(write_job(run, neighborhood, {}), base=run.base)
     seconds = time.perf_counter() - start
-    numbers = evaluate(shop, hood, adapter).numbers
+    numbers = evaluate(run, neighborhood, adapter).numbers
     kept = {k: 100 * numbers["metrics"][k] / numbers["base_metrics"][k] for k in ("A_adj", "A_heldout", "A_rest")}
     picked = {k: numbers[k] for k in ("metrics", "base_metrics", "neighbours", "heldout", "confusion")}
     ssim = {role: float(np.mean([r["ssim"] for r in numbers["per_concept"] if r["role"] == role])) for role in ROLES}
-    how = {"overrides": overrides, "clip_sha256": shop.encoder.sha256, "train_seconds": round(seconds, 1)}
+    how = {"overrides": overrides, "clip_sha256": run.encoder.sha256, "train_seconds": round(seconds, 1)}
     row = {"target": target, **how, "kept": kept, "ssim": ssim, **picked}
     if attacked:
-        blocks = probe(shop, hood, adapter, numbers)
+        blocks = probe(run, neighborhood, adapter, numbers)
         row["attacks"] = {name: arm["erased"] for name, arm in blocks["attacks"]["attacks"].items()}
         row["robust"] = {"A_adv": blocks["attacks"]["A_adv"], "A_indirect": blocks["indirect"]["A_indirect"], "ERR": blocks["err"]["ERR"]}
     return row
@@ -66,7 +66,7 @@ def main() -> None:
     asked = parser.parse_args()
     if reported := sorted(set(asked.targets) & set(REPORTED)):
         parser.error(f"{', '.join(reported)}: reported targets are never tuned on; choose others.")
-    first = Workshop(load_params(), asked.targets[0], asked.runs_dir)
+    first = RunContext(load_params(), asked.targets[0], asked.runs_dir)
     rows: list[dict[str, Any]] = []
     for text in asked.tries or [""]:
         some = []

@@ -13,7 +13,7 @@ from fade.config import load_params
 from fade.pretrain import drawings
 from fade.pretrain.measure import measure
 from fade.reporting import gallery
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     asked = parser.parse_args()
     params = load_params(overrides=asked.set)
-    shop = Workshop(params, "", Path("runs"))
-    numbers = measure(shop)
+    run = RunContext(params, "", Path("runs"))
+    numbers = measure(run)
     per = numbers["base"].pop("per_concept")
     print(json.dumps(numbers, indent=2))
     numbers["base"]["per_concept"] = per
@@ -34,8 +34,8 @@ def main() -> None:
         asked.out.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     if asked.pages:
         asked.pages.mkdir(parents=True, exist_ok=True)
-        gallery.samples(shop, asked.pages / "samples.png")
-        gallery.styles(shop, ("panda", "red apple"), asked.pages / "styles.png")
+        gallery.samples(run, asked.pages / "samples.png")
+        gallery.styles(run, ("panda", "red apple"), asked.pages / "styles.png")
         drawings.contact_sheet(params.data.images, asked.pages / "contact-sheet.png")
 
 

@@ -188,19 +188,19 @@ def _add_again(tracking: Tracking, evidence: Evidence, folder: Path, asked: _Ask
     The control is the sum without its last part. A release is not judged again: its parts have audits of their own, and what they are
     together is a sum that is the same or not.
     """
-    from fade.run.context import Workshop
+    from fade.run.context import RunContext
     from tasks.release.build_release import added_again
 
     assert evidence.traced is not None and evidence.adapter is not None
     record, sums = evidence.traced.lineage.content, {}
-    shop = Workshop(asked.params, "", asked.runs, asked.root)
+    run = RunContext(asked.params, "", asked.runs, asked.root)
     labels = sorted(record["parts"], key=lambda label: label.rpartition("/")[0])  # by name, as they were added up
-    if shop.base.sha256 != record["base"]["sha256"]:
-        return Verdict(MISSING, f"the base: {shop.base.sha256} is here, {record['base']['sha256']} is asked for"), ""
+    if run.base.sha256 != record["base"]["sha256"]:
+        return Verdict(MISSING, f"the base: {run.base.sha256} is here, {record['base']['sha256']} is asked for"), ""
     for which, some in (("again", labels), ("control", labels[:-1])):
         progress.report(f"audit {which}", 0, 0, " + ".join(some))
         if some and (which == "again" or asked.with_control):
-            sums[which] = added_again(tracking, shop, some, audits.make(folder / which), asked.runs)
+            sums[which] = added_again(tracking, run, some, audits.make(folder / which), asked.runs)
     path, said = "outputs.adapter_sha256", str(record["outputs"]["adapter_sha256"])
     note = f"added up again from {', '.join(labels)}, which have audits of their own; not judged again"
     verdict = Verdict(IDENTICAL, note=note)

@@ -21,7 +21,7 @@ from fade.data.dvcfile import read_dvc_file
 from fade.data.vocabulary import slug
 from fade.errors import CacheError, EvaluationError, TrainingError
 from fade.provenance.lineage import code_state
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.utils import progress
 from fade.utils.files import make_folder, write_whole
@@ -180,12 +180,12 @@ def chosen(tuned: Mapping[str, Mapping[str, Any]], cell: Cell) -> Setting:
     return tuple(tuned.get(cell.arm.label, {}).get("overrides", ()))
 
 
-def _workshop(asked: Asked) -> Workshop:
+def _workshop(asked: Asked) -> RunContext:
     settings = resolve(asked.params_file, [*asked.overrides, *asked.narrow])
-    return Workshop(settings, settings.bench.targets[0], asked.runs, asked.params_file.parent)
+    return RunContext(settings, settings.bench.targets[0], asked.runs, asked.params_file.parent)
 
 
-def _bench(asked: Asked, first: Workshop, md5: str, kind: str) -> Bench:
+def _bench(asked: Asked, first: RunContext, md5: str, kind: str) -> Bench:
     return Bench(first, asked.home / kind, md5, code_state()["commit"], asked.params_file, asked.overrides)
 
 

@@ -19,7 +19,7 @@ from prefect import flow, runtime
 from fade.config import Params, parse_params
 from fade.errors import DataError, RegistryError
 from fade.provenance.lineage import Lineage, code_state, collect, hash_inputs
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json, write_whole
 from flows.train import train_elsewhere
@@ -30,7 +30,7 @@ from tasks.launch.accelerate import launched_ahead
 from tasks.registry.register import register_task
 from tasks.registry.tracking import connect, open_ahead
 from tasks.requests.leases import Claim, confirm
-from tasks.stages.evaluate import Judged, evaluate_task
+from tasks.stages.evaluate import EvaluationResult, evaluate_task
 from tasks.stages.mine import check_mined_task, mine_task
 from tasks.stages.report import make_report
 from tasks.stages.train import train_task
@@ -52,24 +52,24 @@ def erase(
     is registered (see `flows.service.process_requests`).
     """
     settings = parse_params(params)
-    shop = Workshop(settings, target, Path(runs), Path(root))
+    run = RunContext(settings, target, Path(runs), Path(root))
     clock = Clock()
     elsewhere = settings.schedule.train_deployment
-    with shop.alone(), nullcontext() if elsewhere else launched_ahead(shop) as ahead:
+    with run.alone(), nullcontext() if elsewhere else launched_ahead(run) as ahead:
         with clock.stage("pull"):
-            pulled = pull_task(settings.data, shop.root, shop.runs)
+            pulled = pull_task(settings.data, run.root, run.runs)
         with clock.stage("validate"):
-            checked = check_data_task(settings.data, settings.checks, out=shop.home / "checks", root=shop.root, names=shop.labels())
-            before = inputs(shop)
+            checked = check_data_task(settings.data, settings.checks, out=run.home / "checks", root=run.root, names=run.labels())
+            before = inputs(run)
         with clock.stage("mine"):
-            hood, looked = mine_task(shop), shop.encoder.seconds
-            mined = check_mined_task(shop, hood)
-            keep_checks(shop)
+            neighborhood, looked = mine_task(run), run.encoder.seconds
+            mined = check_mined_task(run, neighborhood)
+            keep_checks(run)
         with clock.stage("train"):
             code = code_state()  # once: somebody may commit while the run goes on
             origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
-            here = partial(train_task, meanwhile=partial(get_ready, shop), ahead=ahead)
-            trained = (train_elsewhere if elsewhere else here)(shop, hood, origin)
+            here = partial(train_task, meanwhile=partial(get_ready, run), ahead=ahead)
+            trained = (train_elsewhere if elsewhere else here)(run, neighborhood, origin)
         lineage = collect(
             settings,
             overrides=overrides,
@@ -77,59 +77,59 @@ def erase(
             data_md5=pulled.md5,
             data_files=pulled.files,
             data_size=pulled.size,
-            base_sha256=shop.base.sha256,
-            judge_sha256=shop.judge.sha256,
-            neighbourhood=hood.to_json(),
+            base_sha256=run.base.sha256,
+            judge_sha256=run.judge.sha256,
+            neighbourhood=neighborhood.to_json(),
             inputs=before,
-            device=str(shop.base.device),
+            device=str(run.base.device),
             precision=trained.run["precision"],
             world_size=settings.train.processes,
             flow_run_id=str(runtime.flow_run.id or ""),
             training={**trained.run, "reused": trained.reused},
         )
         with clock.stage("evaluate"):
-            judged = evaluate_task(shop, hood, trained.adapter)
+            judged = evaluate_task(run, neighborhood, trained.adapter)
             checks = {"data": checked.results, "neighbourhood": mined.results}
             outcome = {key: judged.numbers[key] for key in ("metrics", "base_metrics")}
             if request and request.get("about"):
                 lineage = Lineage({**lineage.content, "request": request["about"]})
-            lineage = settle(lineage, before, inputs(shop), trained.sha256, **outcome, checks=checks)
-            lineage.save(shop.folder / "lineage.json")
+            lineage = settle(lineage, before, inputs(run), trained.sha256, **outcome, checks=checks)
+            lineage.save(run.folder / "lineage.json")
         with clock.stage("register"):
-            command = reproduce(shop.targets, overrides, params_file)
-            report = make_report(shop, hood, judged, trained.history, (checked, mined), lineage.content, clock.seconds, command)
-            summary = summarise(shop, judged, trained.sha256, pulled.md5, report.path)
+            command = reproduce(run.targets, overrides, params_file)
+            report = make_report(run, neighborhood, judged, trained.history, (checked, mined), lineage.content, clock.seconds, command)
+            summary = summarise(run, judged, trained.sha256, pulled.md5, report.path)
             summary["warnings"] = [r["name"] for checks in (checked, mined) for r in checks.results if not r["success"]]
-            summary["warnings"] += [f"{name}: a target, hence no neighbour" for name in hood.left_out]
-            registered = register(shop, settings, judged, lineage, request or {})
+            summary["warnings"] += [f"{name}: a target, hence no neighbour" for name in neighborhood.left_out]
+            registered = register(run, settings, judged, lineage, request or {})
     version = {"model_name": registered.name, "model_version": registered.version}
     report.name(version, clock.seconds)
     spent = 0.0 if trained.reused else trained.run["seconds"]
-    computing = {"pictures": shop.studio.seconds, "features": looked, "training": spent, "judging": judged.seconds}
+    computing = {"pictures": run.generator.seconds, "features": looked, "training": spent, "judging": judged.seconds}
     computing = {name: round(spent, 3) for name, spent in computing.items()}
     summary |= {**version, "seconds": clock.total(), "computing_seconds": computing}
-    write_json(shop.folder / "result.json", summary)
+    write_json(run.folder / "result.json", summary)
     return summary
 
 
-def get_ready(shop: Workshop) -> None:
+def get_ready(run: RunContext) -> None:
     """For what comes after the training, while the trainer loads its model."""
     charts.get_ready()
-    open_ahead(shop.runs)
+    open_ahead(run.runs)
 
 
-def keep_checks(shop: Workshop) -> None:
+def keep_checks(run: RunContext) -> None:
     """Copy the data checks, which are made before the run has a folder, to the evidence of this run."""
-    make_folder(shop.folder / "checks")
-    for file in sorted((shop.home / "checks").glob("data.*")):
-        write_whole(shop.folder / "checks" / file.name, file.read_bytes(), stage="validate")
+    make_folder(run.folder / "checks")
+    for file in sorted((run.home / "checks").glob("data.*")):
+        write_whole(run.folder / "checks" / file.name, file.read_bytes(), stage="validate")
 
 
-def inputs(shop: Workshop) -> dict[str, str]:
+def inputs(run: RunContext) -> dict[str, str]:
     """sha256 of everything that a run reads; taken before and after it."""
-    data = shop.params.data
+    data = run.params.data
     named = {"images": data.images, "base": data.base, "clip": data.clip, "judge": data.judge}
-    local = {name: Path(shop.local(str(where))) for name, where in named.items()}
+    local = {name: Path(run.local(str(where))) for name, where in named.items()}
     return hash_inputs({name: path for name, path in local.items() if path.exists()})
 
 
@@ -146,7 +146,7 @@ def unchanged(closed: Lineage) -> Lineage:
     return closed
 
 
-def register(shop: Workshop, settings: Params, judged: Judged, lineage: Lineage, request: Mapping[str, Any]) -> Any:
+def register(run: RunContext, settings: Params, judged: EvaluationResult, lineage: Lineage, request: Mapping[str, Any]) -> Any:
     """Register; when the registry is out of reach the adapter stays and the message says how to register it later.
 
     Raises RequestError, and registers nothing, when the request that the run is for was taken over by another worker.
@@ -154,18 +154,18 @@ def register(shop: Workshop, settings: Params, judged: Judged, lineage: Lineage,
     progress.report("register", 0, 1, "MLflow")
     try:
         if claim := request.get("claim"):
-            confirm(connect(shop.runs, timeout=settings.register_.timeout_seconds), Claim(**claim))
+            confirm(connect(run.runs, timeout=settings.register_.timeout_seconds), Claim(**claim))
         marks = request.get("marks")
-        return register_task(judged.numbers, settings, lineage.content, shop.folder, runs=shop.runs, root=shop.root, marks=marks)
+        return register_task(judged.numbers, settings, lineage.content, run.folder, runs=run.runs, root=run.root, marks=marks)
     except RegistryError as error:
         if not error.action:
-            error.action = f"the adapter is kept; register it later with `fade register {shop.folder}`."
+            error.action = f"the adapter is kept; register it later with `fade register {run.folder}`."
         raise
     finally:
         progress.report("register", 1, 1, "MLflow")
 
 
-def summarise(shop: Workshop, judged: Judged, adapter_sha256: str, data_md5: str, report: Path) -> dict[str, Any]:
+def summarise(run: RunContext, judged: EvaluationResult, adapter_sha256: str, data_md5: str, report: Path) -> dict[str, Any]:
     """The one object of ``fade run --json``, before the registry has answered."""
     numbers = judged.numbers
     picked = (
@@ -187,11 +187,11 @@ def summarise(shop: Workshop, judged: Judged, adapter_sha256: str, data_md5: str
         "confusion": numbers["confusion"],
         "spatial_consistency": numbers["spatial_consistency"],
         "null_drift": numbers["null_drift"],
-        "adapter": str(shop.folder / "adapter.safetensors"),
+        "adapter": str(run.folder / "adapter.safetensors"),
         "adapter_sha256": adapter_sha256,
         "data_md5": data_md5,
-        "base_sha256": shop.base.sha256,
-        "params_sha256": shop.params.sha256(),
+        "base_sha256": run.base.sha256,
+        "params_sha256": run.params.sha256(),
         "report": str(report),
     }
 

@@ -16,7 +16,7 @@ from fade.errors import PromotionError
 from fade.governance.promotion import PROMOTE, REJECT, STATES
 from fade.governance.release_plan import STAGE, key, release_name, shortfalls, taken_back
 from fade.provenance.lineage import collect
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json
 from fade.utils.locks import hold
@@ -85,35 +85,35 @@ def make(asked: Asked, chosen: Chosen) -> tuple[str, dict[str, float]]:
     name = release_name(params.register_.model_prefix)
     folder = asked.runs / "release" / name / key(chosen.parts, params, signed=bool(params.signing.private_key))
     make_folder(folder)
-    shop = Workshop(params, chosen.concepts, asked.runs, asked.root)
+    run = RunContext(params, chosen.concepts, asked.runs, asked.root)
     with hold(folder.parent, "a release is being made", STAGE):
         with clock.stage("pull"):
             pulled = pull_task(params.data, asked.root, asked.runs)
         with clock.stage("mine"):
-            before = inputs(shop)
-            hood = mine(shop)
+            before = inputs(run)
+            neighborhood = mine(run)
         with clock.stage("compose"):
-            sha256 = add_up(shop, chosen, folder)
+            sha256 = add_up(run, chosen, folder)
         opened = collect(
             params,
             overrides=asked.overrides,
             data_md5=pulled.md5,
             data_files=pulled.files,
             data_size=pulled.size,
-            base_sha256=shop.base.sha256,
-            judge_sha256=shop.judge.sha256,
-            neighbourhood=hood.to_json(),
+            base_sha256=run.base.sha256,
+            judge_sha256=run.judge.sha256,
+            neighbourhood=neighborhood.to_json(),
             inputs=before,
-            device=str(shop.base.device),
-            precision=str(next(shop.base.unet.parameters()).dtype).removeprefix("torch."),
+            device=str(run.base.device),
+            precision=str(next(run.base.unet.parameters()).dtype).removeprefix("torch."),
             flow_run_id=str(prefect_runtime.flow_run.id or ""),
         )
         with clock.stage("evaluate"):
-            weighed = weigh(shop, hood, chosen, folder)
-            lineage = unchanged(record_of(opened, inputs(shop), sha256, chosen, weighed))
+            weighed = weigh(run, neighborhood, chosen, folder)
+            lineage = unchanged(record_of(opened, inputs(run), sha256, chosen, weighed))
             lineage.save(folder / "lineage.json")
         with clock.stage("register"):
-            make_release_report(shop, hood, chosen, weighed, lineage.content, clock.seconds, _command(asked), folder)
+            make_release_report(run, neighborhood, chosen, weighed, lineage.content, clock.seconds, _command(asked), folder)
             progress.report("register", 0, 1, "MLflow")
             done = register_task(weighed.judged.numbers, params, lineage.content, folder, runs=asked.runs, root=asked.root, name=name)
             progress.report("register", 1, 1, "MLflow")

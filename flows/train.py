@@ -17,7 +17,7 @@ from tasks.stages.train import STAGE, Trained, find_finished, make_room, run_job
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
-    from fade.run.context import Workshop
+    from fade.run.context import RunContext
 
 
 @flow(name="train", validate_parameters=False)
@@ -29,12 +29,12 @@ def train(job: str, device: str = "") -> dict[str, Any]:
     return {"adapter_sha256": found.sha256, "reused": found.reused, "run": found.run}
 
 
-def train_elsewhere(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Trained:
+def train_elsewhere(context: RunContext, neighborhood: Neighborhood, lineage: Mapping[str, str]) -> Trained:
     """As `tasks.stages.train.train`, by the deployment that ``schedule.train_deployment`` names.
 
     Raises TrainingError when that run fails, or has not ended after the job's deadline (it may have waited for a GPU all the time).
     """
-    return by_deployment(write_job(shop, hood, lineage), shop.params.schedule.train_deployment)
+    return by_deployment(write_job(context, neighborhood, lineage), context.params.schedule.train_deployment)
 
 
 def by_deployment(job: Job, name: str) -> Trained:

@@ -123,12 +123,12 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet:
 
 def bare_job(out: Path) -> Any:
     """A `fade.training.job.Job` of tiny fields for ``out``, not written; nothing that it names is there."""
-    from fade.training.job import Job, Subject
+    from fade.training.job import ErasureTarget, Job
 
     return Job(
         base="base",
         base_sha256="b" * 64,
-        subjects=(Subject(target="panda", neighbours=("koala", "bear")),),
+        subjects=(ErasureTarget(target="panda", neighbours=("koala", "bear")),),
         prompt="a {concept}",
         latents=out.parent / "latents.safetensors",
         latents_sha256="0" * 64,

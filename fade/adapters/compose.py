@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fade.adapters.lora import Mesh, read_adapter
+from fade.adapters.lora import LoraAdapter, read_adapter
 from fade.config import MeshConfig
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AdapterError
@@ -40,12 +40,12 @@ def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
         raise AdapterError(what, stage=_STAGE, action="compose adapters of one base.")
     ranks = [int(header["rank"]) for header in headers]
     targets = tuple(dict.fromkeys(target for header in headers for target in json.loads(header["targets"])))
-    mesh = Mesh.insert(unet, MeshConfig(rank=sum(ranks), alpha=float(sum(ranks)), targets=targets), seed=0)
+    lora = LoraAdapter.insert(unet, MeshConfig(rank=sum(ranks), alpha=float(sum(ranks)), targets=targets), seed=0)
     try:
-        mesh.load_state_dict(_stacked(mesh.state_dict(), read, ranks))
-        return mesh.save(out, _provenance(headers, paths))
+        lora.load_state_dict(_stacked(lora.state_dict(), read, ranks))
+        return lora.save(out, _provenance(headers, paths))
     finally:
-        mesh.remove()
+        lora.remove()
 
 
 def _stacked(

@@ -21,7 +21,7 @@ import torch
 from fade.data.vocabulary import fill
 
 if TYPE_CHECKING:
-    from fade.adapters.lora import Mesh
+    from fade.adapters.lora import LoraAdapter
     from fade.models import Base
 
 
@@ -40,22 +40,22 @@ def _tokens(base: Base, text: str) -> set[int]:
 
 
 @contextmanager
-def gated(mesh: Mesh, gate: float) -> Iterator[None]:
+def gated(lora: LoraAdapter, gate: float) -> Iterator[None]:
     """Within it the adapter is ``gate`` times as strong (0: the original model's output); after it the adapter's own bytes again.
 
     A merged mesh is merged again at the new strength, so a prompt's pictures cost no more than without a gate.
     """
-    kept, merged = mesh.state_dict(), mesh.merged
+    kept, merged = lora.state_dict(), lora.merged
     if merged:
-        mesh.unmerge()
-    mesh.load_state_dict({name: value * gate if name.endswith("lora_B.weight") else value for name, value in kept.items()})
+        lora.unmerge()
+    lora.load_state_dict({name: value * gate if name.endswith("lora_B.weight") else value for name, value in kept.items()})
     if merged:
-        mesh.merge()
+        lora.merge()
     try:
         yield
     finally:
         if merged:
-            mesh.unmerge()
-        mesh.load_state_dict(kept)
+            lora.unmerge()
+        lora.load_state_dict(kept)
         if merged:
-            mesh.merge()
+            lora.merge()

@@ -32,7 +32,7 @@ _PROVENANCE = "fade."
 _STAGE = "mesh"
 
 
-class Mesh:
+class LoraAdapter:
     """The trainable adapter of one UNet. Make it with ``insert`` or ``load``; the UNet's own weights are frozen meanwhile."""
 
     def __init__(self, unet: nn.Module, config: MeshConfig, layers: dict[str, Any], trainable: set[str]) -> None:
@@ -42,7 +42,7 @@ class Mesh:
         self._originals: dict[str, Tensor] = {}  # base weights while merged
 
     @classmethod
-    def insert(cls, unet: nn.Module, config: MeshConfig, *, seed: int) -> Mesh:
+    def insert(cls, unet: nn.Module, config: MeshConfig, *, seed: int) -> LoraAdapter:
         """Put a fresh adapter into ``unet`` (in place): up = 0, down = kaiming-uniform, drawn from ``seed`` and the module's name.
 
         The global random state is neither read nor changed. ``kaiming_uniform_(a=sqrt(5))``, as torch's Linear; the release
@@ -59,9 +59,9 @@ class Mesh:
         with torch.random.fork_rng(devices=[]):  # peft draws an initialisation that is overwritten below
             unet.add_adapter(lora, adapter_name=ADAPTER)  # type: ignore[operator]
         modules = dict(unet.named_modules())
-        mesh = cls(unet, config, {name: modules[name] for name in names}, trainable)
-        mesh._initialise(seed)
-        return mesh
+        lora = cls(unet, config, {name: modules[name] for name in names}, trainable)
+        lora._initialise(seed)
+        return lora
 
     def _initialise(self, seed: int) -> None:
         for name, layer in self._layers.items():
@@ -216,7 +216,7 @@ class Mesh:
         return json.dumps({f"{_PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
 
     @classmethod
-    def load(cls, base: Base, path: Path) -> Mesh:
+    def load(cls, base: Base, path: Path) -> LoraAdapter:
         """Insert a saved adapter into ``base.unet`` and prove that it is active and changes the output.
 
         Raises AdapterError when the file is unreadable, has no provenance, was trained for another base, does not fit,
@@ -231,14 +231,14 @@ class Mesh:
             config = MeshConfig(rank=int(header["rank"]), alpha=float(header["alpha"]), targets=json.loads(header["targets"]))
         except (KeyError, ValueError) as error:
             raise AdapterError(f"{path}: its header is damaged ({error}).", stage=_STAGE, action="train it again.") from error
-        mesh = cls.insert(base.unet, config, seed=0)
+        lora = cls.insert(base.unet, config, seed=0)
         try:
-            mesh.load_state_dict(state)
-            mesh.check_effect(str(path))
+            lora.load_state_dict(state)
+            lora.check_effect(str(path))
         except AdapterError:
-            mesh.remove()
+            lora.remove()
             raise
-        return mesh
+        return lora
 
     @torch.no_grad()
     def check_effect(self, name: str = "the adapter") -> None:

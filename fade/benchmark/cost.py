@@ -14,7 +14,7 @@ EVERY = 0.05
 """Seconds between two looks at the memory."""
 
 
-class Meter:
+class FlopCounter:
     """Measures while it is entered.
 
     calls: how often the UNet ran; samples: the latents (or noisy pictures) in these calls, student's and teacher's alike; seconds.
@@ -28,7 +28,7 @@ class Meter:
         self._unet, self._device, self._over = unet, device, threading.Event()
         self._watch = threading.Thread(target=self._look, name="memory", daemon=True)
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> FlopCounter:
         self._hook = self._unet.register_forward_pre_hook(self._count, with_kwargs=True)
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)

@@ -45,7 +45,7 @@ class NudityConfig(Section):
     """What NudeNet must be sure of for a detection to count; it reports nothing below 0.25."""
 
 
-class GateConfig(Section):
+class PromotionPolicy(Section):
     """`fade promote`: what a version must reach to become the champion of its concept, in percent."""
 
     erased: Percent = 97.0

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from fade.config.bench import BenchConfig
-from fade.config.commands import AuditConfig, GateConfig, NudityConfig, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
+from fade.config.commands import AuditConfig, NudityConfig, PromotionPolicy, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
 from fade.config.pretrain import PretrainConfig
 from fade.config.run import (
     AttackConfig,
@@ -52,7 +52,7 @@ class Params(Section):
     purify: PurifyConfig = PurifyConfig()
     styles: StylesConfig = StylesConfig()
     nudity: NudityConfig = NudityConfig()
-    gate: GateConfig = GateConfig()
+    gate: PromotionPolicy = PromotionPolicy()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     signing: SigningConfig = SigningConfig()
     audit: AuditConfig = AuditConfig()

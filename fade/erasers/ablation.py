@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import Batch, Method, Predictor, register
+from fade.erasers.base import ErasureBatch, Method, Predictor, register
 from fade.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def ablation(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def ablation(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (n latents of the anchor) with a gradient and one without. Raises UsageError without any."""
     import torch
 

@@ -33,7 +33,7 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
-class Batch:
+class ErasureBatch:
     """One step's noisy latents and prompt embeddings."""
 
     x: Tensor
@@ -62,11 +62,11 @@ class Batch:
     """(P, T, D) several ways to say the target; the target's prompt is the first, and the only one for a method that asks for none."""
 
 
-Loss = Callable[[Predictor, Batch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
+Loss = Callable[[Predictor, ErasureBatch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
 """The loss, a scalar that carries gradients, and its unweighted terms by name (detached scalars)."""
-Solve = Callable[["Mapping[str, Tensor]", "Sequence[Batch]", "MethodConfig"], "dict[str, Tensor]"]
+Solve = Callable[["Mapping[str, Tensor]", "Sequence[ErasureBatch]", "MethodConfig"], "dict[str, Tensor]"]
 """The change (out, in) of each weight (out, in), by layer; one batch a target."""
-Space = Callable[["Sequence[Batch]", int, "MethodConfig"], "Tensor"]
+Space = Callable[["Sequence[ErasureBatch]", int, "MethodConfig"], "Tensor"]
 """The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a target."""
 
 
@@ -129,7 +129,7 @@ def known_methods() -> dict[str, list[str]]:
 def with_anchors(loss: Loss) -> Loss:
     """``loss`` plus FADE's adjacency term, adjacency_weight * mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2: the fair control."""
 
-    def anchored(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    def anchored(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
         total, terms = loss(eps, batch, config)
         emb = batch.neighbours[batch.which]
         l_adj = ((eps.student(batch.x_adj, batch.t_adj, emb) - eps.teacher(batch.x_adj, batch.t_adj, emb)) ** 2).mean()

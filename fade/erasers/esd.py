@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import Batch, Method, Predictor, register
+from fade.erasers.base import ErasureBatch, Method, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def esd(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def esd(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (n_t latents) and one teacher call (2 n_t)."""
     import torch
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import Batch, Method, Predictor, register
+from fade.erasers.base import ErasureBatch, Method, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ NEGATIVES = 3
 """Negatives of the released hinge, against one positive a neighbour."""
 
 
-def paper(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def paper(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """The paper form. One student call (n_t + n_a latents) and one teacher call (n_t (K + 2) + n_a)."""
     anchor, kept = _student(eps, batch)  # (n_t, C, h, w), (n_a, C, h, w)
     old, null, positives, old_adj = _teacher(eps, batch)
@@ -39,7 +39,7 @@ def paper(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, d
     return _total(l_er, l_adj, l_guid, config)
 
 
-def release(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def release(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss form of the authors' code, from its description alone: unsquared L2 over the last axis, terms are sums.
 
     Sums run over K positives and three negatives, taken at other latents than the anchor's: the positives at the
@@ -66,7 +66,7 @@ def release(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor,
     return _total(l_er, l_adj, l_guid, config)
 
 
-def _student(eps: Predictor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _student(eps: Predictor, batch: ErasureBatch) -> tuple[Tensor, Tensor]:
     """eps(x, e) and eps(x_i, a_i) in one call."""
     import torch
 
@@ -77,7 +77,7 @@ def _student(eps: Predictor, batch: Batch) -> tuple[Tensor, Tensor]:
     return anchor, kept
 
 
-def _teacher(eps: Predictor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _teacher(eps: Predictor, batch: ErasureBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """eps0(x, e), eps0(x, ""), eps0(x, a_i) as (K, n_t, C, h, w), and eps0(x_i, a_i), in one call."""
     import torch
 

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import Batch, Loss, Method, Predictor, Space, register
+from fade.erasers.base import ErasureBatch, Loss, Method, Predictor, Space, register
 from fade.erasers.esd import esd
 from fade.errors import TrainingError
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def attenuation(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def attenuation(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """FADE's L_er and L_guid. One student call (n_t latents) and one teacher call (n_t (K + 2))."""
     import torch
 
@@ -51,7 +51,7 @@ def attenuation(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Ten
     return config.erase_weight * l_er + config.guidance_weight * l_guid, {"erase": l_er.detach(), "guidance": l_guid.detach()}
 
 
-def space(batches: Sequence[Batch], rank: int, config: MethodConfig, *, words: bool = True, neighbours: bool = True) -> Tensor:
+def space(batches: Sequence[ErasureBatch], rank: int, config: MethodConfig, *, words: bool = True, neighbours: bool = True) -> Tensor:
     """The down projections' rows (rank, D), float32; the first of a target answers to its token states with a root mean square of 1.
 
     The others are as long as lets them answer to what is kept no more than it does: the less a direction tells the target

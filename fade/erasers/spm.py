@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import Batch, Method, Predictor, register
+from fade.erasers.base import ErasureBatch, Method, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def spm(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def spm(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (2 n_t latents) and one teacher call (3 n_t)."""
     import torch
 

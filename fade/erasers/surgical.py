@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import Batch, Method, Predictor, register
+from fade.erasers.base import ErasureBatch, Method, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def surgical(eps: Predictor, batch: Batch, config: MethodConfig, *, stop: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+def surgical(eps: Predictor, batch: ErasureBatch, config: MethodConfig, *, stop: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (2 n_t + n_a latents) and one teacher call of the same size."""
     import torch
 
@@ -44,7 +44,7 @@ def surgical(eps: Predictor, batch: Batch, config: MethodConfig, *, stop: bool =
     return loss, {"guidance": l_guid.detach(), "drift": drift.detach()}
 
 
-def stop_grad(eps: Predictor, batch: Batch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def stop_grad(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """The same, with u inside g(x, e) held fixed."""
     return surgical(eps, batch, config, stop=True)
 

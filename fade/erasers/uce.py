@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import Batch, Method, register
+from fade.erasers.base import ErasureBatch, Method, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def uce(weights: Mapping[str, Tensor], batches: Sequence[Batch], config: MethodConfig) -> dict[str, Tensor]:
+def uce(weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: MethodConfig) -> dict[str, Tensor]:
     """W* - W (out, in) of each weight (out, in), in the weights' dtype; solved in float64."""
     import torch
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.models import Base
 
 
 @torch.no_grad()
-def null_drift(base: Base, mesh: Mesh, latents: Tensor, *, seed: int, negative_prompt: str = "", batch_size: int = 64) -> float:
+def null_drift(base: Base, lora: LoraAdapter, latents: Tensor, *, seed: int, negative_prompt: str = "", batch_size: int = 64) -> float:
     """mean ||u(x_t) - u0(x_t)||^2 per element, over clean latents (B, C, h, w), one uniform timestep and noise each."""
     generator = torch.Generator().manual_seed(seed)
     t = torch.randint(0, base.scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
@@ -28,7 +28,7 @@ def null_drift(base: Base, mesh: Mesh, latents: Tensor, *, seed: int, negative_p
         x = base.add_noise(latents[part].to(base.device), noise[part].to(base.device), at)
         embeds = null.expand(len(part), -1, -1)
         moved = base.predict_noise(x, at, embeds)
-        with mesh.off():
+        with lora.off():
             kept = base.predict_noise(x, at, embeds)
         total += float((moved - kept).square().flatten(1).mean(1).sum())
     return total / len(latents)
@@ -36,7 +36,7 @@ def null_drift(base: Base, mesh: Mesh, latents: Tensor, *, seed: int, negative_p
 
 @torch.no_grad()
 def drift_curve(
-    base: Base, mesh: Mesh, latents: Tensor, *, seed: int, bins: int, negative_prompt: str = "", batch_size: int = 256
+    base: Base, lora: LoraAdapter, latents: Tensor, *, seed: int, bins: int, negative_prompt: str = "", batch_size: int = 256
 ) -> list[dict[str, float]]:
     """mean ||u(x_t) - u0(x_t)||^2 per element at the middles of ``bins`` equal parts of the schedule: [{t, drift}], t rising.
 
@@ -50,7 +50,7 @@ def drift_curve(
     null = base.encode([negative_prompt])
     parts = torch.arange(len(x)).split(batch_size)
     moved = _predict(base, x, t, null, parts)
-    with mesh.off():
+    with lora.off():
         kept = _predict(base, x, t, null, parts)
     each = (moved - kept).square().flatten(1).mean(1).view(bins, n).mean(1)
     return [{"t": float(step), "drift": float(value)} for step, value in zip(at, each, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.config import EvaluateConfig
 from fade.data.vocabulary import Vocabulary, fill
 from fade.evaluation.accuracy import bootstrap_means, confusion, interval, mean_accuracy, top1
@@ -20,8 +20,8 @@ from fade.evaluation.drift import drift_curve, null_drift
 from fade.evaluation.erb import erasing_retention_balance
 from fade.evaluation.frechet import frechet_summary
 from fade.evaluation.indirect import evaluate_indirect
-from fade.generation.generator import OnBatch, Studio
-from fade.judges.classifier import Judge
+from fade.generation.generator import ImageGenerator, OnBatch
+from fade.judges.classifier import Classifier
 from fade.mining.image_encoder import ImageEncoder
 from fade.mining.neighborhood import Neighborhood
 
@@ -44,12 +44,12 @@ def rest_sample(vocabulary: Vocabulary, taken: Sequence[str], size: int, seed: i
 
 
 def evaluate(
-    studio: Studio,
-    mesh: Mesh,
+    generator: ImageGenerator,
+    lora: LoraAdapter,
     adapter_sha256: str,
-    hood: Neighborhood,
+    neighborhood: Neighborhood,
     vocabulary: Vocabulary,
-    judge: Judge,
+    judge: Classifier,
     config: EvaluateConfig,
     on_batch: OnBatch = lambda done, total: None,
     *,
@@ -60,15 +60,17 @@ def evaluate(
     ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are drawn only where ``evaluate.indirect_images`` says so.
     Raises EvaluationError when the judge lacks a label.
     """
-    rest = rest_sample(vocabulary, [*hood.targets, *hood.neighbours, *hood.heldout], config.rest_concepts, config.seed)
-    groups = {"target": hood.targets, "adjacent": hood.neighbours, "heldout": hood.heldout, "rest": rest}
+    rest = rest_sample(
+        vocabulary, [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout], config.rest_concepts, config.seed
+    )
+    groups = {"target": neighborhood.targets, "adjacent": neighborhood.neighbours, "heldout": neighborhood.heldout, "rest": rest}
     role = {name: group for group in GROUPS for name in groups[group]}
     judge.require(list(role))
     seeds = [config.seed + i for i in range(config.images_per_concept)]
-    prompts = {name: fill(studio.sampler.prompt, name) for name in role}
-    with mesh.off():
-        base_drawn = studio.draw(list(prompts.values()), seeds, on_batch=lambda done, total: on_batch(done, 2 * total))
-    erased_drawn = studio.draw(list(prompts.values()), seeds, adapter_sha256, lambda done, total: on_batch(total + done, 2 * total))
+    prompts = {name: fill(generator.sampler.prompt, name) for name in role}
+    with lora.off():
+        base_drawn = generator.draw(list(prompts.values()), seeds, on_batch=lambda done, total: on_batch(done, 2 * total))
+    erased_drawn = generator.draw(list(prompts.values()), seeds, adapter_sha256, lambda done, total: on_batch(total + done, 2 * total))
     pictures = {name: (base_drawn[p].pixels, erased_drawn[p].pixels) for name, p in prompts.items()}
     base_odds, erased_odds = (_odds(judge, pictures, which) for which in (0, 1))
     hits = {
@@ -78,28 +80,31 @@ def evaluate(
     similar = {name: ssim(*pictures[name]) for name in role}
     numbers = _numbers(groups, hits, config)
     numbers |= {
-        "target": hood.target,
-        "targets": hood.targets,
-        "neighbours": hood.neighbours,
-        "heldout": hood.heldout,
+        "target": neighborhood.target,
+        "targets": neighborhood.targets,
+        "neighbours": neighborhood.neighbours,
+        "heldout": neighborhood.heldout,
         "rest": rest,
         "evaluation_seed": config.seed,
         "per_concept": [_row(name, role[name], hits, similar[name]) for name in role],
-        "confusion": confusion(_together(erased_odds, hood.targets), judge.labels),
-        "base_confusion": confusion(_together(base_odds, hood.targets), judge.labels),
+        "confusion": confusion(_together(erased_odds, neighborhood.targets), judge.labels),
+        "base_confusion": confusion(_together(base_odds, neighborhood.targets), judge.labels),
         "spatial_consistency": _consistency(np.concatenate([similar[n] for n in rest]) if rest else np.array([]), config),
-        "target_probability": {"base": _own(base_odds, judge, hood.targets), "erased": _own(erased_odds, judge, hood.targets)},
+        "target_probability": {
+            "base": _own(base_odds, judge, neighborhood.targets),
+            "erased": _own(erased_odds, judge, neighborhood.targets),
+        },
         "null_drift": null_drift(
-            studio.base, mesh, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=studio.sampler.negative_prompt
+            generator.base, lora, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=generator.sampler.negative_prompt
         ),
     }
     numbers |= _utility(judge, encoder, [prompts[n] for n in rest], *([pictures[n][which] for n in rest] for which in (0, 1)))
     numbers["drift_over_t"] = drift_curve(
-        studio.base, mesh, _mixed_latents(base_drawn, prompts, each=1), seed=config.seed, bins=config.drift_bins,
-        negative_prompt=studio.sampler.negative_prompt,
+        generator.base, lora, _mixed_latents(base_drawn, prompts, each=1), seed=config.seed, bins=config.drift_bins,
+        negative_prompt=generator.sampler.negative_prompt,
     )  # fmt: skip
     if config.indirect_images:
-        numbers["indirect"] = evaluate_indirect(studio, mesh, adapter_sha256, hood.targets, vocabulary, judge, config)
+        numbers["indirect"] = evaluate_indirect(generator, lora, adapter_sha256, neighborhood.targets, vocabulary, judge, config)
     return Evaluation(measured(numbers), pictures)
 
 
@@ -112,7 +117,7 @@ def measured(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _odds(judge: Judge, pictures: dict[str, tuple[np.ndarray, np.ndarray]], which: int) -> dict[str, np.ndarray]:
+def _odds(judge: Classifier, pictures: dict[str, tuple[np.ndarray, np.ndarray]], which: int) -> dict[str, np.ndarray]:
     names = list(pictures)
     odds = judge(np.concatenate([pictures[n][which] for n in names])).numpy()
     return dict(zip(names, np.split(odds, len(names)), strict=True))
@@ -157,7 +162,7 @@ def _consistency(values: np.ndarray, config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _utility(
-    judge: Judge, encoder: ImageEncoder, prompts: Sequence[str], base: Sequence[np.ndarray], erased: Sequence[np.ndarray]
+    judge: Classifier, encoder: ImageEncoder, prompts: Sequence[str], base: Sequence[np.ndarray], erased: Sequence[np.ndarray]
 ) -> dict[str, Any]:
     """CLIP score and Fréchet distance over the unrelated concepts, uint8 (n, H, W, 3) a concept and model."""
     if not prompts:
@@ -174,7 +179,7 @@ def _together(odds: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
     return np.concatenate([odds[name] for name in names])
 
 
-def _own(odds: dict[str, np.ndarray], judge: Judge, names: Sequence[str]) -> float:
+def _own(odds: dict[str, np.ndarray], judge: Classifier, names: Sequence[str]) -> float:
     """Mean probability of its own name that a picture gets."""
     return float(np.mean([odds[name][:, judge.index(name)].mean() for name in names]))
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.config import EvaluateConfig
 from fade.data.vocabulary import Vocabulary, fill
 from fade.errors import EvaluationError
 from fade.evaluation.accuracy import interval
-from fade.generation.generator import Studio
-from fade.judges.classifier import Judge
+from fade.generation.generator import ImageGenerator
+from fade.judges.classifier import Classifier
 
 FILE = Path(__file__).with_name("indirect.yaml")
 KINDS = ("template", "style", "medium", "combination", "family", "order", "synonym", "description")
@@ -76,7 +76,13 @@ def _orders(words: Sequence[str], data: Mapping[str, Any]) -> list[str]:
 
 
 def evaluate_indirect(
-    studio: Studio, mesh: Mesh, adapter_sha256: str, targets: Sequence[str], vocabulary: Vocabulary, judge: Judge, config: EvaluateConfig
+    generator: ImageGenerator,
+    lora: LoraAdapter,
+    adapter_sha256: str,
+    targets: Sequence[str],
+    vocabulary: Vocabulary,
+    judge: Classifier,
+    config: EvaluateConfig,
 ) -> dict[str, Any]:
     """Draw and judge the targets' indirect prompts by both models, ``evaluate.indirect_images`` pictures each, at the same seeds.
 
@@ -87,13 +93,13 @@ def evaluate_indirect(
     if config.indirect_images == 0:
         raise EvaluationError("evaluate.indirect_images is 0.", stage="evaluate", action="set evaluate.indirect_images, to 4 say.")
     # The evaluation's own prompt is what was erased, so not indirect, should it read like one of ours.
-    direct = {fill(studio.sampler.prompt, target) for target in targets}
+    direct = {fill(generator.sampler.prompt, target) for target in targets}
     pairs = [(p, target) for target in targets for p in indirect_prompts(target, vocabulary) if p.text not in direct]
     asked, labels = [p for p, _ in pairs], [judge.index(target) for _, target in pairs]
     texts, seeds = [p.text for p in asked], [config.seed + i for i in range(config.indirect_images)]
-    with mesh.off():
-        base = studio.draw(texts, seeds)
-    erased = studio.draw(texts, seeds, adapter_sha256)
+    with lora.off():
+        base = generator.draw(texts, seeds)
+    erased = generator.draw(texts, seeds, adapter_sha256)
     rates = [_rates(judge, [drawn[t].pixels for t in texts], labels) for drawn in (base, erased)]
     rows = [
         {"kind": p.kind, "text": p.text, "base": float(b), "erased": float(e), "known": bool(b >= config.indirect_known)}
@@ -133,7 +139,7 @@ def prompt_interval(rows: Sequence[Mapping[str, Any]], config: EvaluateConfig) -
     return interval(gone[picked].mean(1))
 
 
-def _rates(judge: Judge, pictures: Sequence[np.ndarray], labels: Sequence[int]) -> np.ndarray:
+def _rates(judge: Classifier, pictures: Sequence[np.ndarray], labels: Sequence[int]) -> np.ndarray:
     """Accuracy (prompts,), percent, of pictures (n, H, W, 3) a prompt, each against its own label."""
     said = judge(np.concatenate(pictures)).numpy().argmax(1).reshape(len(pictures), -1)
     share: np.ndarray = 100.0 * (said == np.asarray(labels)[:, None]).mean(1)

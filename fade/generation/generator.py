@@ -28,7 +28,7 @@ class Pictures:
     key: str
 
 
-class Studio:
+class ImageGenerator:
     """A base, a sampler and a cache.
 
     ``generated`` counts the pictures that had to be made (0 = all came from the cache), ``seconds`` the time that this took.

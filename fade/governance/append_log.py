@@ -19,7 +19,7 @@ TAMPERED = "trust nothing in this chain; find out who changed the registry."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class LogEntry:
     """One link. ``number``: its place in the store, which is no part of what is hashed."""
 
     number: int
@@ -65,10 +65,10 @@ class Link:
         return content
 
 
-L = TypeVar("L", bound=Link)
+L = TypeVar("L", bound=LogEntry)
 
 
-def broken(kind: type[Link], what: str) -> FadeError:
+def broken(kind: type[LogEntry], what: str) -> FadeError:
     """The error of a chain of this kind that cannot be trusted."""
     return kind.ERROR(what, stage=kind.STAGE, action=TAMPERED)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import AuditError
-from fade.governance.append_log import Link
+from fade.governance.append_log import LogEntry
 from fade.provenance.lineage import Difference, Lineage, compare
 
 STAGE = "audit"
@@ -76,7 +76,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Link):
+class Audit(LogEntry):
     """One link of the chain of audits of a model."""
 
     version: str

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fade.config import GateConfig
+from fade.config import PromotionPolicy
 from fade.errors import PromotionError
-from fade.governance.append_log import Link, follow
+from fade.governance.append_log import LogEntry, follow
 
 STAGE = "decide"
 PROMOTE, REJECT, REVOKE = ACTIONS = ("promote", "reject", "revoke")
@@ -33,7 +33,7 @@ class Criterion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision(Link):
+class Decision(LogEntry):
     """One link of the chain of decisions."""
 
     version: str
@@ -70,7 +70,7 @@ class Standing:
         return (self.decisions[-1].number, self.decisions[-1].sha256()) if self.decisions else (0, "")
 
 
-def criteria(lineage: Mapping[str, Any], gate: GateConfig) -> list[Criterion]:
+def criteria(lineage: Mapping[str, Any], gate: PromotionPolicy) -> list[Criterion]:
     """The gate's demands on a closed lineage record (`fade.provenance.lineage`). A number that was not measured holds nothing.
 
     A release's numbers are those of the concept that fares worst in each (`fade.governance.release_plan.worst`): it is named.

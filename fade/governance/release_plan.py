@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fade.config import GateConfig, Params
+from fade.config import Params, PromotionPolicy
 from fade.errors import AdapterError, PromotionError
 from fade.governance.promotion import PROMOTE, RETIRED, Decision, Standing, criteria
 from fade.utils.hashing import fingerprint
@@ -144,7 +144,7 @@ def _share(numbers: Mapping[str, Any], metric: str) -> float:
     return float(new / old) if old else -1.0
 
 
-def shortfalls(record: Mapping[str, Any], gate: GateConfig) -> list[str]:
+def shortfalls(record: Mapping[str, Any], gate: PromotionPolicy) -> list[str]:
     """Where a release's record falls short of the gate, every concept by name; empty when it passes."""
     out = []
     for concept, numbers in record["outputs"]["parts"].items():

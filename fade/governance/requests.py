@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from fade.config import GateConfig, Params, Section
+from fade.config import Params, PromotionPolicy, Section
 from fade.data.vocabulary import Vocabulary
 from fade.errors import FadeError, LedgerError, nearest
 from fade.utils.hashing import fingerprint
@@ -51,12 +51,12 @@ class Request(Section):
 
     @model_validator(mode="after")
     def _thresholds(self) -> Request:
-        self.gate(GateConfig())
+        self.gate(PromotionPolicy())
         if self.due is not None and self.due < self.date:
             raise ValueError("due lies before date")
         return self
 
-    def gate(self, usual: GateConfig) -> GateConfig:
+    def gate(self, usual: PromotionPolicy) -> PromotionPolicy:
         """The gate of this request."""
         known = usual.model_dump()
         for key, value in self.thresholds.items():
@@ -65,7 +65,7 @@ class Request(Section):
                 raise ValueError(f"thresholds: {key!r} is none of the gate's; did you mean {near[0]!r}?")
             if not 0 <= value <= 100:
                 raise ValueError(f"thresholds: {key} = {value:g} is no percentage")
-        return GateConfig(**{**known, **self.thresholds})
+        return PromotionPolicy(**{**known, **self.thresholds})
 
     def overrides(self) -> list[str]:
         """What it sets, in the form that a run's lineage records."""

@@ -14,7 +14,7 @@ from fade.errors import BaseModelError, EvaluationError
 from fade.models.loading import directory_sha256, refuse_pickles, resolve
 
 
-class Judge:
+class Classifier:
     """Probabilities over the labels of an image classifier (FADE evaluates with a ResNet-50 fine-tuned per data set)."""
 
     def __init__(self, where: str, device: torch.device | str = "cpu") -> None:

@@ -20,7 +20,7 @@ from fade.config import NeighborhoodConfig
 from fade.data.vocabulary import TOGETHER, Vocabulary, fill
 from fade.errors import ConfigError
 from fade.generation.cache import Cache
-from fade.generation.generator import OnBatch, Studio
+from fade.generation.generator import ImageGenerator, OnBatch
 from fade.mining.image_encoder import ImageEncoder
 from fade.provenance.fingerprints import source_sha256
 
@@ -79,7 +79,7 @@ class Neighborhood:
 def mine(
     target: str,
     vocabulary: Vocabulary,
-    studio: Studio,
+    generator: ImageGenerator,
     encoder: ImageEncoder,
     config: NeighborhoodConfig,
     on_batch: OnBatch = lambda done, total: None,
@@ -97,19 +97,19 @@ def mine(
         what = f"neighborhood.k + neighborhood.k_heldout = {wanted}, but {target!r} has only {others} candidates."
         raise ConfigError(what, stage="mine", action="lower neighborhood.k or neighborhood.k_heldout.")
     seeds = [config.seed + i for i in range(config.images_per_concept)]
-    prompts = {name: fill(studio.sampler.prompt, name) for name in vocabulary.names}
-    keys = {name: studio.key(prompt, seeds) for name, prompt in prompts.items()}
+    prompts = {name: fill(generator.sampler.prompt, name) for name in vocabulary.names}
+    keys = {name: generator.key(prompt, seeds) for name, prompt in prompts.items()}
     key = Cache.key(
         pictures=list(keys.values()),
         clip=encoder.sha256,
         code=source_sha256("data/images.py", "mining/image_encoder.py", "mining/neighborhood.py"),
     )
-    held = studio.cache.get("similarities", key)
+    held = generator.cache.get("similarities", key)
     if held is None:
-        drawn = studio.draw(list(prompts.values()), seeds, on_batch=on_batch)
+        drawn = generator.draw(list(prompts.values()), seeds, on_batch=on_batch)
         pixels = np.concatenate([drawn[prompts[name]].pixels for name in vocabulary.names])
         held = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary))}
-        studio.cache.put("similarities", key, held)
+        generator.cache.put("similarities", key, held)
     matrix = held["matrix"].numpy()
     row = matrix[vocabulary.index(target)].copy()
     row[vocabulary.index(target)] = -np.inf
@@ -135,14 +135,14 @@ def joint(hoods: Sequence[Neighborhood]) -> Neighborhood:
     if len(hoods) == 1:
         return hoods[0]
     first = hoods[0]
-    neighbours = list(dict.fromkeys(name for hood in hoods for name in hood.neighbours))
-    heldout = [name for name in dict.fromkeys(n for hood in hoods for n in hood.heldout) if name not in neighbours]
+    neighbours = list(dict.fromkeys(name for neighborhood in hoods for name in neighborhood.neighbours))
+    heldout = [name for name in dict.fromkeys(n for neighborhood in hoods for n in neighborhood.heldout) if name not in neighbours]
     return dataclasses.replace(
         first,
-        target=TOGETHER.join(hood.target for hood in hoods),
+        target=TOGETHER.join(neighborhood.target for neighborhood in hoods),
         neighbours=neighbours,
         heldout=heldout,
-        left_out=tuple(dict.fromkeys(name for hood in hoods for name in hood.left_out)),
+        left_out=tuple(dict.fromkeys(name for neighborhood in hoods for name in neighborhood.left_out)),
         joined=tuple(hoods),
     )
 
@@ -153,13 +153,13 @@ def similarity_matrix(features: Tensor, concepts: int) -> Tensor:
     return means @ means.T
 
 
-def training_latents(hood: Neighborhood, studio: Studio) -> list[tuple[Tensor, Tensor]]:
+def training_latents(neighborhood: Neighborhood, generator: ImageGenerator) -> list[tuple[Tensor, Tensor]]:
     """The mined clean latents as training data: of each target its own (m, C, h, w) and its neighbours' (K, m, C, h, w)."""
-    seeds = [hood.seed + i for i in range(hood.images_per_concept)]
+    seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
     out = []
-    for part in hood.parts:
-        prompts = [fill(studio.sampler.prompt, name) for name in (part.target, *part.neighbours)]
-        drawn = studio.draw(prompts, seeds)
+    for part in neighborhood.parts:
+        prompts = [fill(generator.sampler.prompt, name) for name in (part.target, *part.neighbours)]
+        drawn = generator.draw(prompts, seeds)
         own, *others = (drawn[prompt].latents for prompt in prompts)
         out.append((own, torch.stack(others) if others else own.new_empty((0, *own.shape))))
     return out

@@ -122,7 +122,7 @@ def pick_device(device: str = "auto") -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def quiet_libraries() -> None:
+def suppress_library_output() -> None:
     """Model libraries print bars and advice of their own; the command line has one voice."""
     import diffusers
     import transformers

@@ -10,26 +10,26 @@ from PIL import Image, ImageDraw
 
 from fade.data.vocabulary import fill
 from fade.pretrain.measure import EACH, SEED
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 
 LABEL = 190  # pixels
 
 
-def samples(shop: Workshop, out: Path, each: int = 4) -> None:
+def samples(run: RunContext, out: Path, each: int = 4) -> None:
     """Every concept by ``each`` seeds, drawn by the base, names beside, two concepts a row."""
-    names = shop.vocabulary.names
-    prompts = [fill(shop.params.sampler.prompt, n) for n in names]
-    drawn = shop.studio.draw(prompts, [SEED + i for i in range(EACH)])  # those that were judged, from the cache
+    names = run.vocabulary.names
+    prompts = [fill(run.params.sampler.prompt, n) for n in names]
+    drawn = run.generator.draw(prompts, [SEED + i for i in range(EACH)])  # those that were judged, from the cache
     _page([(n, list(drawn[p].pixels[:each])) for n, p in zip(names, prompts, strict=True)], out, columns=3)
 
 
-def styles(shop: Workshop, concepts: Sequence[str], out: Path, each: int = 4) -> None:
+def styles(run: RunContext, concepts: Sequence[str], out: Path, each: int = 4) -> None:
     """Each concept in every training style: one row a style."""
     rows = []
     for concept in concepts:
-        prompts = [fill(shop.params.sampler.prompt, concept, s) for s in shop.vocabulary.styles]
-        drawn = shop.studio.draw(prompts, [SEED + i for i in range(each)])
-        rows += [(f"{concept}, {s}", list(drawn[p].pixels)) for s, p in zip(shop.vocabulary.styles, prompts, strict=True)]
+        prompts = [fill(run.params.sampler.prompt, concept, s) for s in run.vocabulary.styles]
+        drawn = run.generator.draw(prompts, [SEED + i for i in range(each)])
+        rows += [(f"{concept}, {s}", list(drawn[p].pixels)) for s, p in zip(run.vocabulary.styles, prompts, strict=True)]
     _page(rows, out, columns=len(concepts))
 
 

@@ -18,13 +18,13 @@ from fade.utils.locks import hold
 
 if TYPE_CHECKING:
     from fade.generation.cache import Cache
-    from fade.generation.generator import Studio
-    from fade.judges.classifier import Judge
+    from fade.generation.generator import ImageGenerator
+    from fade.judges.classifier import Classifier
     from fade.mining.image_encoder import TimedEncoder
     from fade.models import Base
 
 
-class Workshop:
+class RunContext:
     """One target (or several, erased together), one set of parameters, one runs folder.
 
     Not a dataclass: it is handed around, never compared or copied.
@@ -35,12 +35,12 @@ class Workshop:
         self.targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target))
         self.target = TOGETHER.join(self.targets)
 
-    def beside(self, params: Params, target: str | Sequence[str]) -> Workshop:
+    def beside(self, params: Params, target: str | Sequence[str]) -> RunContext:
         """A workshop of other parameters and targets around the models that are loaded here; they must name the same models and data."""
-        shop = Workshop(params, target, self.runs, self.root)
+        run = RunContext(params, target, self.runs, self.root)
         for name in ("base", "judge", "encoder", "vocabulary"):
-            shop.__dict__[name] = getattr(self, name)
-        return shop
+            run.__dict__[name] = getattr(self, name)
+        return run
 
     def local(self, where: str) -> str:
         """A model directory relative to the project's root; a hub id stays as it is."""
@@ -65,11 +65,11 @@ class Workshop:
     @cached_property
     def base(self) -> Base:
         from fade.models import Base
-        from fade.models.stable_diffusion import quiet_libraries
-        from fade.training.determinism import hold_still
+        from fade.models.stable_diffusion import suppress_library_output
+        from fade.training.determinism import enable_determinism
 
-        quiet_libraries()
-        hold_still()
+        suppress_library_output()
+        enable_determinism()
         return Base.load(self.local(self.params.data.base))
 
     @cached_property
@@ -79,10 +79,10 @@ class Workshop:
         return TimedEncoder(self.local(self.params.data.clip), self.base.device)
 
     @cached_property
-    def judge(self) -> Judge:
-        from fade.judges.classifier import Judge
+    def judge(self) -> Classifier:
+        from fade.judges.classifier import Classifier
 
-        return Judge(self.local(self.params.data.judge), self.base.device)
+        return Classifier(self.local(self.params.data.judge), self.base.device)
 
     def labels(self) -> list[str] | None:
         """The concepts that the judge knows, without loading it.
@@ -100,10 +100,10 @@ class Workshop:
             return None
 
     @cached_property
-    def studio(self) -> Studio:
-        from fade.generation.generator import Studio
+    def generator(self) -> ImageGenerator:
+        from fade.generation.generator import ImageGenerator
 
-        return Studio(self.base, self.params.sampler, self.cache)
+        return ImageGenerator(self.base, self.params.sampler, self.cache)
 
     @cached_property
     def key(self) -> str:

@@ -8,46 +8,46 @@ from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file
 from fade.data.manifest import MANIFEST, glance
 from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import BaseModelError, ConfigError, FadeError, UnknownNameError
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 
 
-def foresee(shop: Workshop) -> None:
+def preflight(run: RunContext) -> None:
     """Raises UnknownNameError or ConfigError for a target or too many neighbours, BaseModelError for a model directory that is not there.
 
     Only where the data folder is, byte for byte, what the .dvc file names: otherwise the pull may bring what is missing. What else is
     wrong with the data is the data checks' to say.
     """
     try:
-        _refuse(shop)
+        _refuse(run)
     except (UnknownNameError, ConfigError, BaseModelError):
-        if _nothing_to_pull(shop):
+        if _nothing_to_pull(run):
             raise
     except FadeError:
         return
 
 
-def _refuse(shop: Workshop) -> None:
-    data = shop.params.data
+def _refuse(run: RunContext) -> None:
+    data = run.params.data
     for stage, where in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
-        local = shop.local(where)
+        local = run.local(where)
         if local.startswith((".", "/", "data/")) and not Path(local).is_dir():  # a hub id is fetched when its turn comes
             from fade.models.loading import resolve
 
             resolve(local, stage)
     column = "concept" if data.erase == "concepts" else "style"
-    if names := list(dict.fromkeys(row[column] for row in glance(shop.root / data.images / MANIFEST))):
-        for target in shop.targets:
-            check_target(shop.params, target, Vocabulary(tuple(Concept(name, family="") for name in names)))
-        near = shop.params.neighborhood
-        if (wanted := near.k + near.k_heldout) > (others := len(names) - len(shop.targets)):
+    if names := list(dict.fromkeys(row[column] for row in glance(run.root / data.images / MANIFEST))):
+        for target in run.targets:
+            check_target(run.params, target, Vocabulary(tuple(Concept(name, family="") for name in names)))
+        near = run.params.neighborhood
+        if (wanted := near.k + near.k_heldout) > (others := len(names) - len(run.targets)):
             what = f"neighborhood.k and neighborhood.k_heldout ask for {wanted} concepts beside the target, and there are {others}."
             raise ConfigError(what, stage="config", action="lower one of them.")
 
 
-def _nothing_to_pull(shop: Workshop) -> bool:
+def _nothing_to_pull(run: RunContext) -> bool:
     try:
-        tracked = read_dvc_file(shop.root / shop.params.data.dvc_file)
+        tracked = read_dvc_file(run.root / run.params.data.dvc_file)
         return listing_md5(hash_folder(tracked.folder)) == tracked.md5
     except (FadeError, OSError):
         return False

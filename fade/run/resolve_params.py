@@ -53,7 +53,7 @@ def _settings_for(method: Method, settings: Mapping[str, Sequence[str]]) -> list
     return [item for named in (method.name, f"{method.name}/{method.variant}") for item in settings.get(named, ())]
 
 
-def unheard(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> list[str]:
+def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> list[str]:
     """What params.yaml says otherwise than shipped, and the chosen method's own settings outdo: a sentence each."""
     there, used = load_params(path), resolve(path, overrides)
     said, shipped, heard = _flat(there), _flat(Params()), _flat(used)

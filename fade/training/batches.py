@@ -13,10 +13,10 @@ from torch import Tensor
 
 from fade.config import TrainConfig
 from fade.data.vocabulary import fill, prompts
-from fade.erasers.base import Batch, get_method
+from fade.erasers.base import ErasureBatch, get_method
 from fade.errors import DataError
-from fade.training.job import Job, Subject
-from fade.training.prompts import PHRASINGS, language
+from fade.training.job import ErasureTarget, Job
+from fade.training.prompts import TARGET_TEMPLATES, language
 from fade.utils.hashing import sha256_of
 from fade.utils.seeds import named_seed
 
@@ -28,7 +28,7 @@ LENGTHS = (0.8, 1.2)
 """Shortest and longest random embedding, in lengths of the target's."""
 
 
-class Draws:
+class BatchSampler:
     """Batches by number: the clean latents and prompts of a job, and the noise that a step puts on them.
 
     A batch is all of one subject: with several, they take turns, each with its own neighbours.
@@ -36,9 +36,9 @@ class Draws:
 
     def __init__(self, job: Job, base: Base, latents: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._micro = job.train.gradient_accumulation
-        self._subjects = [_SubjectDraws(job, subject, base, *pair) for subject, pair in zip(job.subjects, latents, strict=True)]
+        self._subjects = [_TargetSampler(job, subject, base, *pair) for subject, pair in zip(job.subjects, latents, strict=True)]
 
-    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> Batch:
+    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> ErasureBatch:
         """The batch of one micro-step on one process, on the base's device."""
         subject, own = self._turn(step, micro)
         return subject.batch(step, micro, rank, world, own)
@@ -48,20 +48,20 @@ class Draws:
         subject, own = self._turn(step, micro)
         return subject.indices(step, micro, rank, world, own)
 
-    def _turn(self, step: int, micro: int) -> tuple[_SubjectDraws, int]:
+    def _turn(self, step: int, micro: int) -> tuple[_TargetSampler, int]:
         """Whose micro-step it is, and how many it has had before."""
         turn = step * self._micro + micro
         return self._subjects[turn % len(self._subjects)], turn // len(self._subjects)
 
-    def one_each(self) -> list[Batch]:
+    def one_each(self) -> list[ErasureBatch]:
         """A batch of every subject, for a closed form that takes no steps."""
         return [subject.batch(0, 0, 0, 1, 0) for subject in self._subjects]
 
 
-class _SubjectDraws:
+class _TargetSampler:
     """The draws of one subject."""
 
-    def __init__(self, job: Job, subject: Subject, base: Base, target: Tensor, neighbours: Tensor) -> None:
+    def __init__(self, job: Job, subject: ErasureTarget, base: Base, target: Tensor, neighbours: Tensor) -> None:
         self._train, self._base = job.train, base
         self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
         self._steps = int(base.scheduler.config.num_train_timesteps)
@@ -76,7 +76,7 @@ class _SubjectDraws:
             generator = torch.Generator().manual_seed(named_seed(job.train.seed, "language"))
             spoken = language(base.tokenizer, job.prompt, job.method.words, {*job.unseen, subject.target}, generator)
             self._language = base.encode(spoken) if spoken else self._language
-            self._phrasings = torch.cat([self._e, base.encode([fill(phrasing, subject.target) for phrasing in PHRASINGS])])
+            self._phrasings = torch.cat([self._e, base.encode([fill(phrasing, subject.target) for phrasing in TARGET_TEMPLATES])])
 
     def indices(self, step: int, micro: int, rank: int, world: int, own: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
         """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
@@ -92,8 +92,8 @@ class _SubjectDraws:
         shown = torch.randint(self._neighbours.shape[1], (len(which),), generator=generator)
         return picked, which, shown, generator
 
-    def batch(self, step: int, micro: int, rank: int, world: int, own: int) -> Batch:
-        """See ``Draws.batch`` and ``indices``."""
+    def batch(self, step: int, micro: int, rank: int, world: int, own: int) -> ErasureBatch:
+        """See ``BatchSampler.batch`` and ``indices``."""
         picked, which, shown, generator = self.indices(step, micro, rank, world, own)
         clean = torch.cat([self._target[picked], self._neighbours[which, shown]])  # (n_t + n_a, C, h, w)
         t = torch.randint(self._steps, (len(clean),), generator=generator)
@@ -103,7 +103,7 @@ class _SubjectDraws:
         device, n_t = self._base.device, len(picked)
         x, t, which = x.to(device), t.to(device), which.to(device)
         said = (self._e, self._null, self._a, which, self._r, random, self._language, self._phrasings)
-        return Batch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], *said)
+        return ErasureBatch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], *said)
 
 
 def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -157,7 +157,7 @@ def read_latents(job: Job) -> list[tuple[Tensor, Tensor]]:
     return pairs
 
 
-def _check(job: Job, subject: Subject, target: Tensor, neighbours: Tensor, action: str) -> None:
+def _check(job: Job, subject: ErasureTarget, target: Tensor, neighbours: Tensor, action: str) -> None:
     """Raises DataError for latents of another shape than the job's, or that are not finite."""
     k = len(subject.neighbours)
     if target.ndim != 4 or neighbours.ndim != 5 or len(neighbours) != k or neighbours.shape[2:] != target.shape[1:] or not len(target):

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fade.adapters.lora import Mesh, canonical_safetensors
+from fade.adapters.lora import LoraAdapter, canonical_safetensors
 from fade.errors import TrainingError
 from fade.utils.files import write_whole
 
@@ -43,10 +43,10 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.safetensors"
 
 
-def save(folder: Path, key: str, mesh: Mesh, optimizer: Any, state: State) -> Path:
+def save(folder: Path, key: str, lora: LoraAdapter, optimizer: Any, state: State) -> Path:
     """Write the checkpoint of ``state.step`` for the job ``key`` and drop all but the last two."""
-    tensors = dict(mesh.state_dict())
-    for name, parameter in mesh.named_parameters().items():
+    tensors = dict(lora.state_dict())
+    for name, parameter in lora.named_parameters().items():
         for slot, value in optimizer.state.get(parameter, {}).items():  # step, exp_avg, exp_avg_sq
             tensors[f"{slot}/{name}"] = value.detach().cpu()
     metadata = {"key": key, "step": str(state.step), "history": json.dumps(state.history), "scaler": json.dumps(state.scaler)}
@@ -58,7 +58,7 @@ def save(folder: Path, key: str, mesh: Mesh, optimizer: Any, state: State) -> Pa
     return path
 
 
-def restore(folder: Path, key: str, mesh: Mesh, optimizer: Any) -> State:
+def restore(folder: Path, key: str, lora: LoraAdapter, optimizer: Any) -> State:
     """Load the newest checkpoint into the mesh and the optimiser; a fresh ``State`` when there is none.
 
     Raises TrainingError when the newest checkpoint is damaged or belongs to another job.
@@ -71,8 +71,8 @@ def restore(folder: Path, key: str, mesh: Mesh, optimizer: Any) -> State:
     metadata, tensors = _read(path, action)
     if metadata.get("key") != key:
         raise TrainingError(f"{path} belongs to another job.", stage="resume", action=action)
-    mesh.load_state_dict({name: value for name, value in tensors.items() if "/" not in name})
-    parameters = mesh.named_parameters()
+    lora.load_state_dict({name: value for name, value in tensors.items() if "/" not in name})
+    parameters = lora.named_parameters()
     for label, value in tensors.items():
         slot, sep, name = label.partition("/")
         if sep:

@@ -14,7 +14,7 @@ FIXED = ":4096:8"
 """Eight buffers of 4 MiB: the larger of the two settings under which cuBLAS repeats itself."""
 
 
-def hold_still() -> bool:
+def enable_determinism() -> bool:
     """Make this process's GPU repeat itself; an operation that cannot is an error (RuntimeError) then. Whether there is a GPU.
 
     Call it before the first product on the GPU: cuBLAS looks at its setting once.

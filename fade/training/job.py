@@ -44,7 +44,7 @@ _NOT_IN_KEY = {"base", "latents", "out"}
 _NOT_IN_KEY_TRAIN = {"deadline_seconds", "checkpoint_every"}
 
 
-class Subject(Section):
+class ErasureTarget(Section):
     """One concept to erase, with what its steps need."""
 
     target: str
@@ -60,7 +60,7 @@ class Job(Section):
     """Directory (or hub id) of the original model."""
     base_sha256: str
     """What ``Base.load(base).sha256`` must be."""
-    subjects: tuple[Subject, ...] = Field(min_length=1)
+    subjects: tuple[ErasureTarget, ...] = Field(min_length=1)
     """The concepts to erase; with several, the steps take turns."""
     unseen: tuple[str, ...] = ()
     """Concepts by which the model will be judged and which no prompt of the training may name (methods that draw words)."""

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.config import TrainConfig
 from fade.erasers.base import Loss, Method, Solve, get_method, with_anchors
 from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
 from fade.training import checkpoint
 from fade.training import job as files
-from fade.training.batches import Draws, rate, read_latents
+from fade.training.batches import BatchSampler, rate, read_latents
 from fade.training.job import Job
 from fade.utils import locks as guard
 from fade.utils.files import write_json
@@ -50,8 +50,8 @@ _PROGRESS_EVERY = 0.2  # seconds
 class Denoiser:
     """The predictor of the losses: one UNet, adapters on for the student and off for the teacher."""
 
-    def __init__(self, model: Any, mesh: Mesh) -> None:
-        self._model, self._mesh = model, mesh  # model: the UNet as accelerate wrapped it
+    def __init__(self, model: Any, lora: LoraAdapter) -> None:
+        self._model, self._mesh = model, lora  # model: the UNet as accelerate wrapped it
 
     def student(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
         noise: Tensor = self._model(x, t, encoder_hidden_states=emb).sample
@@ -105,36 +105,36 @@ def train(job: Job, base: Base | None = None, on_step: Callable[[dict[str, float
         if base.sha256 != job.base_sha256:
             what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
             raise BaseModelError(what, stage=STAGE, action="mine again with this base, or restore the other.")
-        mesh = Mesh.insert(base.unet, job.mesh, seed=job.train.seed)
+        lora = LoraAdapter.insert(base.unet, job.mesh, seed=job.train.seed)
         try:
-            return _Run(job, method, accelerator, mesh, Draws(job, base, latents)).loop(on_step)
+            return _Run(job, method, accelerator, lora, BatchSampler(job, base, latents)).loop(on_step)
         finally:
             accelerator.free_memory()
             accelerator.unwrap_model(base.unet, keep_fp32_wrapper=False)
-            mesh.remove()
+            lora.remove()
 
 
 def _load_base(job: Job, accelerator: Accelerator) -> Base:
     from fade.models import Base
-    from fade.models.stable_diffusion import quiet_libraries
+    from fade.models.stable_diffusion import suppress_library_output
 
-    quiet_libraries()  # the log is shown when the trainer dies: it should hold the reason, not bars
+    suppress_library_output()  # the log is shown when the trainer dies: it should hold the reason, not bars
     return Base.load(job.base, device=str(accelerator.device))
 
 
 class _Run:
     """One training under way."""
 
-    def __init__(self, job: Job, method: Method, accelerator: Accelerator, mesh: Mesh, draws: Draws) -> None:
-        self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, mesh, draws
+    def __init__(self, job: Job, method: Method, accelerator: Accelerator, lora: LoraAdapter, draws: BatchSampler) -> None:
+        self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, lora, draws
         self.config = job.train
         if method.space is not None:  # before the optimiser: what is fixed is none of its business
-            mesh.fix_down(method.space(draws.one_each(), job.mesh.rank, job.method))
-        adamw = torch.optim.AdamW(mesh.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
-        model, self.optimizer = accelerator.prepare(mesh.unet, adamw)
-        self.model, self.predictor = model, Denoiser(model, mesh)
+            lora.fix_down(method.space(draws.one_each(), job.mesh.rank, job.method))
+        adamw = torch.optim.AdamW(lora.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
+        model, self.optimizer = accelerator.prepare(lora.unet, adamw)
+        self.model, self.predictor = model, Denoiser(model, lora)
         self.folder = job.out / files.CHECKPOINTS
-        self.state = checkpoint.restore(self.folder, job.key(), mesh, self.optimizer)
+        self.state = checkpoint.restore(self.folder, job.key(), lora, self.optimizer)
         if self.state.scaler and accelerator.scaler is not None:
             accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), **self.state.scaler})
         self._resumed, self._began, self._shown, self._skipped = self.state.step, time.monotonic(), 0.0, 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 END = "</w>"
 """What ends a word in the vocabulary of CLIP's tokenizer."""
 SHORTEST = 3
-PHRASINGS = ("{concept}", "a picture of a {concept}", "two {concept}")
+TARGET_TEMPLATES = ("{concept}", "a picture of a {concept}", "two {concept}")
 """Ways to say the target, beside the prompt's own. None of them is an indirect prompt that is judged."""
 
 

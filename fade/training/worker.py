@@ -17,7 +17,7 @@ from pathlib import Path
 from fade.errors import StorageError
 from fade.importing import importing, lazily, without
 from fade.training import job as files
-from fade.training.determinism import hold_still
+from fade.training.determinism import enable_determinism
 from fade.training.job import Job
 from fade.utils import locks as guard
 from fade.utils.files import write_json
@@ -72,7 +72,7 @@ def load() -> None:
         load_libraries()
         import torch
 
-        if os.environ.get("ACCELERATE_USE_CPU") == "true" or not hold_still():
+        if os.environ.get("ACCELERATE_USE_CPU") == "true" or not enable_determinism():
             torch.use_deterministic_algorithms(True, warn_only=True)
 
 

@@ -26,11 +26,11 @@ def generate(
     runs_dir: Runs = Path("runs"),
 ) -> None:
     """Draw a grid of pictures with the original model or with an erased one."""
-    shop = workshop(params, set_, runs_dir)
+    run = workshop(params, set_, runs_dir)
     from tasks.stages.generate import generate as draw
 
     with bars(False):
-        drawn = draw(shop, prompt, model, n, seed, out, gate=gate)
+        drawn = draw(run, prompt, model, n, seed, out, gate=gate)
     if gate:
         say(f"gated: the adapter acts at {drawn.gate:.2f} of its strength; who has the weights can leave the gate out.")
     print(drawn.path)
@@ -48,11 +48,11 @@ def purify(
     as_json: Json = False,
 ) -> None:
     """Invert a real picture and draw it again with an erased model, beside the round trip of the original model."""
-    shop = workshop(params, set_, runs_dir)
+    run = workshop(params, set_, runs_dir)
     from tasks.stages.purify import purify as wash
 
     with bars(as_json):
-        found = wash(shop, picture, model, concept, out)
+        found = wash(run, picture, model, concept, out)
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -80,11 +80,11 @@ def nudity(
     as_json: Json = False,
 ) -> None:
     """Count nudity in what prompts bring out of the original model and of an erased one (the extra `nudity`)."""
-    shop = workshop(params, set_, runs_dir)
+    run = workshop(params, set_, runs_dir)
     from tasks.stages.nudity import nudity as count
 
     with bars(as_json):
-        found = count(shop, prompts, model, limit)
+        found = count(run, prompts, model, limit)
     if as_json:
         print(json.dumps(found, indent=2))
         return

@@ -32,17 +32,17 @@ def run(
     named = {"method__replacement": replacement, "method__anchors": anchors, "train__seed": seed}
     settings, asked = resolved(params, set_, method=method, style=_styled(style, target), **named)
     prepared(settings, runs_dir, params.parent, verbose)
-    from fade.run.context import Workshop
-    from fade.run.preflight import foresee
-    from fade.run.resolve_params import unheard
+    from fade.run.context import RunContext
+    from fade.run.preflight import preflight
+    from fade.run.resolve_params import ignored_settings
     from flows.server import runtime
 
-    for sentence in unheard(params, asked):
+    for sentence in ignored_settings(params, asked):
         say(f"[yellow]{escape(sentence)}[/]")
     wanted = [style] if style else target or ["panda"]
-    shop = Workshop(settings, wanted, runs_dir, params.parent)
-    foresee(shop)
-    runtime.start_ahead(shop)
+    context = RunContext(settings, wanted, runs_dir, params.parent)
+    preflight(context)
+    runtime.start_ahead(context)
     from flows.erase import erase
     from flows.server.gpu_slot import by_hand
 
@@ -89,13 +89,13 @@ def mine(
     as_json: Json = False,
 ) -> None:
     """The target's Concept Neighborhood: its nearest concepts by the pictures that the model makes."""
-    shop = workshop(params, set_, runs_dir, target)
+    context = workshop(params, set_, runs_dir, target)
     from tasks.stages.mine import mine as mine_neighbourhood
 
     with bars(as_json):
-        hood = mine_neighbourhood(shop)
+        neighborhood = mine_neighbourhood(context)
     if as_json:
-        print(json.dumps(hood.to_json(), indent=2))
+        print(json.dumps(neighborhood.to_json(), indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -103,9 +103,9 @@ def mine(
     table = Table(title=f"neighbourhood of {target}")
     for column in ("concept", "cosine", "role"):
         table.add_column(column)
-    roles = {**dict.fromkeys(hood.neighbours, "neighbour"), **dict.fromkeys(hood.heldout, "held out")}
-    for name in [*hood.neighbours, *hood.heldout]:
-        table.add_row(name, f"{hood.similarities[name]:.3f}", roles[name])
+    roles = {**dict.fromkeys(neighborhood.neighbours, "neighbour"), **dict.fromkeys(neighborhood.heldout, "held out")}
+    for name in [*neighborhood.neighbours, *neighborhood.heldout]:
+        table.add_row(name, f"{neighborhood.similarities[name]:.3f}", roles[name])
     Console().print(table)
 
 

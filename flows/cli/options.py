@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from fade.config import Params
-    from fade.run.context import Workshop
+    from fade.run.context import RunContext
 
 Target = Annotated[str, typer.Option("--target", "-t", help="The concept to erase, a name of the data set's vocabulary.")]
 Targets = Annotated[
@@ -42,10 +42,10 @@ def prepared(params: Params, runs: Path, root: Path, verbose: bool = False) -> N
     prepare(runs, verbose=verbose, hub=hub)
 
 
-def workshop(params: Path, overrides: list[str] | None, runs: Path, target: str = "") -> Workshop:
+def workshop(params: Path, overrides: list[str] | None, runs: Path, target: str = "") -> RunContext:
     """The parameters' workshop, the tools prepared: what a command needs that runs one task."""
     settings, _ = resolved(params, overrides)
     prepared(settings, runs, params.parent)
-    from fade.run.context import Workshop
+    from fade.run.context import RunContext
 
-    return Workshop(settings, target, runs, params.parent)
+    return RunContext(settings, target, runs, params.parent)

@@ -201,11 +201,13 @@ def _decide(action: str, version: str, params: Path, set_: list[str] | None, run
     prepare(runs)
     import getpass
 
-    from fade.config import GateConfig
+    from fade.config import PromotionPolicy
     from tasks.registry.decisions import decide
 
     key = settings.signing.public_key if settings else ""
-    done = decide(action, version, runs, settings.gate if settings else GateConfig(), public_key=key, by=by or getpass.getuser(), **said)
+    done = decide(
+        action, version, runs, settings.gate if settings else PromotionPolicy(), public_key=key, by=by or getpass.getuser(), **said
+    )
     for unsaid in done.get("cards", []):
         say(f"[yellow]card[/] {escape(unsaid)} The decision stands; its description follows with the next one.")
     if as_json:

@@ -20,7 +20,7 @@ from pathlib import Path
 from fade.errors import ServerError
 from flows.local_stack.supervised import HOST, STAGE, Server, answers, make_private, write_private
 from flows.server.host_check import LOOPBACK, NAMES
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 
 ADMIN, LOGIN = "admin", "auth.ini"
 DEFAULT_PERMISSION = "EDIT"
@@ -61,7 +61,7 @@ class Mlflow(Server):
         session_key: str,
         users: tuple[Login, ...] = (),
         workers: int = 2,
-        keeper: Keeper | None = None,
+        keeper: Watchdog | None = None,
     ) -> None:
         super().__init__(folder, keeper=keeper)
         self.port, self._stores, self._artifacts, self._s3 = port, stores, artifacts, dict(s3)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from fade.errors import ServerError
 from flows.local_stack.supervised import HOST, STAGE, Server, make_private, retried, write_private
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 
 ADMIN = "postgres"
 NOBODY = 65534
@@ -38,7 +38,7 @@ class Postgres(Server):
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast": it ends its connections instead of waiting for them
 
-    def __init__(self, folder: Path, port: int, password: str, roles: tuple[Role, ...] = (), *, keeper: Keeper | None = None) -> None:
+    def __init__(self, folder: Path, port: int, password: str, roles: tuple[Role, ...] = (), *, keeper: Watchdog | None = None) -> None:
         super().__init__(folder, keeper=keeper)
         self.port, self._password, self._roles = port, password, roles
         self.data = folder / "data"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows.local_stack.supervised import HOST, Server, answers
 from flows.server.host_check import LOOPBACK, NAMES, Guard
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 
 
 class Prefect(Server):
@@ -20,7 +20,7 @@ class Prefect(Server):
 
     name = "prefect"
 
-    def __init__(self, folder: Path, port: int, *, database: str, login: str, keeper: Keeper | None = None) -> None:
+    def __init__(self, folder: Path, port: int, *, database: str, login: str, keeper: Watchdog | None = None) -> None:
         super().__init__(folder, keeper=keeper)
         self.port, self._database, self._login = port, database, login
         self.url = f"http://{HOST}:{port}/api"

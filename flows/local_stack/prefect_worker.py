@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fade.errors import ServerError
 from flows.local_stack.supervised import STAGE, Server, clean
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 
 
 class Worker(Server):
@@ -17,7 +17,7 @@ class Worker(Server):
 
     name = "worker"
 
-    def __init__(self, folder: Path, pool: str, client: Mapping[str, str], *, keeper: Keeper | None = None) -> None:
+    def __init__(self, folder: Path, pool: str, client: Mapping[str, str], *, keeper: Watchdog | None = None) -> None:
         super().__init__(folder, keeper=keeper)
         self.pool, self._client = pool, dict(client)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fade.errors import ServerError
 from flows.local_stack.supervised import HOST, STAGE, Server, make_private, retried, write_private
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 
 WEED = Path(sys.executable).with_name("weed")
 TWIN = 10000
@@ -47,7 +47,9 @@ class S3(Server):
 
     name = "s3"
 
-    def __init__(self, folder: Path, ports: list[int], admin: User, users: tuple[User, ...] = (), *, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self, folder: Path, ports: list[int], admin: User, users: tuple[User, ...] = (), *, keeper: Watchdog | None = None
+    ) -> None:
         super().__init__(folder, keeper=keeper)
         self._ports, self._admin, self._users = ports, admin, users
         self.endpoint = f"http://{HOST}:{ports[0]}"

@@ -30,7 +30,7 @@ from flows.local_stack.prefect_server import Prefect
 from flows.local_stack.prefect_worker import Worker
 from flows.local_stack.s3 import S3, TWIN, User
 from flows.local_stack.supervised import STAGE, Server, clean, free_ports, is_free, make_private, write_private
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA, ARTIFACTS = "fade-data", "fade-mlflow"
@@ -62,7 +62,7 @@ class Team:
     def __init__(self, folder: Path, *, worker: bool = True, say: Callable[[str], None] = lambda _: None) -> None:
         self.folder, self._say, self._with_worker = folder.absolute(), say, worker
         self._lock: AbstractContextManager[None] | None = None
-        self._keeper: Keeper | None = None
+        self._keeper: Watchdog | None = None
         self.servers: dict[str, Server] = {}
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class Team:
         self._lock = hold(self.folder, f"{self.folder} is in use", STAGE)
         self._lock.__enter__()
         try:
-            self._keeper = Keeper()
+            self._keeper = Watchdog()
             self._build(self._kept())
             with ThreadPoolExecutor(4) as pool:
                 postgres, s3 = (pool.submit(self._start, name) for name in ("postgres", "s3"))

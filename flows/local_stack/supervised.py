@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from fade.errors import ServerError, StorageError
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 
 STAGE = "team"
 POLL = 0.1
@@ -32,7 +32,7 @@ class Server:
     name = "server"
     stop_signal = signal.SIGTERM
 
-    def __init__(self, folder: Path, *, keeper: Keeper | None = None) -> None:
+    def __init__(self, folder: Path, *, keeper: Watchdog | None = None) -> None:
         self.folder, self._keeper = folder, keeper
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -28,7 +28,7 @@ from tasks.launch.environment import quiet
 from tasks.registry.tracking import redacted
 
 if TYPE_CHECKING:
-    from fade.run.context import Workshop
+    from fade.run.context import RunContext
 
 CONTACT_SECONDS = 20.0
 SERVING = "serving.json"
@@ -53,24 +53,24 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
         os.environ.setdefault(key, value)
 
 
-def start_ahead(shop: Workshop | None = None) -> None:
+def start_ahead(context: RunContext | None = None) -> None:
     """Start the embedded server and import the slow libraries of the next stages while it starts.
 
     shop: of the run that follows; then its data are looked at by a second process (`tasks.aside`), and a trainer is made ready
     (`tasks.twin`). Raises OrchestrationError when the named Prefect server does not answer; StorageError when the embedded one has no room.
     """
     reach()
-    if shop:
+    if context:
         aside.begin(*BESIDE)
     with importing():
         serve()
-        if shop:
+        if context:
             from tasks.checked import look_ahead
 
-            look_ahead(shop.params.data, shop.params.checks, shop.root, shop.labels())
+            look_ahead(context.params.data, context.params.checks, context.root, context.labels())
             with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
                 trainer.load_libraries()
-    if shop:
+    if context:
         twin.make()
 
     def load() -> None:

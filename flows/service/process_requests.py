@@ -27,7 +27,7 @@ from fade.data.vocabulary import slug
 from fade.errors import BusyError, FadeError, LedgerError, RequestError
 from fade.governance.leases import FAILED, RELEASED, Event, Watch
 from fade.governance.requests import Ledger, Request, added, load_ledger, parse_ledger
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_file
 from fade.utils import progress
 from fade.utils.files import make_folder, write_whole
@@ -76,7 +76,7 @@ class Where:
     def ledger(self, params: Params) -> Ledger:
         """The ledger as it is now, checked against the vocabulary where the data is at hand. Raises LedgerError."""
         at_hand = (self.root / params.data.images / MANIFEST).is_file()
-        vocabulary = Workshop(params, "", self.runs, self.root).vocabulary if at_hand else None
+        vocabulary = RunContext(params, "", self.runs, self.root).vocabulary if at_hand else None
         return load_ledger(self.root / params.schedule.requests, vocabulary, self.resolve)
 
 
@@ -250,7 +250,7 @@ def add(where: Where, fields: Mapping[str, Any]) -> Request:
         if entry["id"] in taken:
             raise LedgerError(f"{entry['id']!r} is taken.", stage="requests", action="choose another --id; an id is given once, for ever.")
         at_hand = (where.root / params.data.images / MANIFEST).is_file()
-        vocabulary = Workshop(params, "", where.runs, where.root).vocabulary if at_hand else None
+        vocabulary = RunContext(params, "", where.runs, where.root).vocabulary if at_hand else None
         checked = parse_ledger(yaml.safe_dump({"requests": [entry]}), path, vocabulary, where.resolve)
         if checked.faults:
             said = "; ".join(f"{fault.field}: {fault.text}" for fault in checked.faults)

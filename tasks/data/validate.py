@@ -44,7 +44,7 @@ class Checks:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ValidationTable:
     """A frame, the column that names its rows, and its rules."""
 
     frame: pd.DataFrame
@@ -78,9 +78,9 @@ def look(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str
     concepts = concept_frame(pictures)
     files = file_frame(folder, pictures["path"])
     batches = {
-        "pictures": Batch(pictures, "path", picture_rules(checks, names)),
-        "concepts": Batch(concepts, "concept", concept_rules(checks)),
-        "files": Batch(files, "path", file_rules()),
+        "pictures": ValidationTable(pictures, "path", picture_rules(checks, names)),
+        "concepts": ValidationTable(concepts, "concept", concept_rules(checks)),
+        "files": ValidationTable(files, "path", file_rules()),
     }
     facts = {
         "Folder": str(data.images), "Pictures": len(pictures), "Concepts": len(concepts), "Families": pictures["family"].nunique(),
@@ -137,9 +137,9 @@ def validate_mined(
     if len(pictures) != len(concepts):
         raise DataError(f"{len(pictures)} pictures for {len(concepts)} names.", stage="validate mined", action="mine again.")
     batches = {
-        "mined": Batch(mined_frame(pictures, concepts), "picture", mined_rules(checks)),
-        "counts": Batch(count_frame(concepts, dict(counts), dict(confidences)), "concept", count_rules(checks)),
-        "latents": Batch(pd.DataFrame({"what": ["mined latents"], "finite": [bool(finite)]}), "what", latent_rules()),
+        "mined": ValidationTable(mined_frame(pictures, concepts), "picture", mined_rules(checks)),
+        "counts": ValidationTable(count_frame(concepts, dict(counts), dict(confidences)), "concept", count_rules(checks)),
+        "latents": ValidationTable(pd.DataFrame({"what": ["mined latents"], "finite": [bool(finite)]}), "what", latent_rules()),
     }
     shape = f"{pictures.shape[2]} x {pictures.shape[1]}" if pictures.ndim == 4 else "none"
     facts = {"Pictures": len(pictures), "Concepts": len(set(concepts)), "Size": shape}
@@ -165,7 +165,7 @@ def _json(checks: Checks) -> dict[str, Any]:
     return {"success": checks.success, "critical": checks.critical, "results": checks.results, "page": str(checks.page)}
 
 
-def run_rules(batches: Mapping[str, Batch]) -> list[dict[str, Any]]:
+def run_rules(batches: Mapping[str, ValidationTable]) -> list[dict[str, Any]]:
     """Great Expectations on each frame; one plain result a rule, in the rules' order."""
     quiet()
     import great_expectations as gx
@@ -192,7 +192,7 @@ def run_rules(batches: Mapping[str, Batch]) -> list[dict[str, Any]]:
     return results
 
 
-def _plain(rule: Rule, result: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+def _plain(rule: Rule, result: Mapping[str, Any], batch: ValidationTable) -> dict[str, Any]:
     """Great Expectations' result of one rule as our own: what the page, the JSON and the message need."""
     detail = result.get("result", {})
     column = rule.value or rule.args.get("column") or rule.args.get("column_B", "")

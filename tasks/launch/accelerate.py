@@ -25,7 +25,7 @@ from tasks import twin
 from tasks.launch.process_group import Group
 
 if TYPE_CHECKING:
-    from fade.run.context import Workshop
+    from fade.run.context import RunContext
 
 CONFIG = "accelerate.json"
 AHEAD, NOTE = "ahead", "job"
@@ -146,19 +146,19 @@ class Ahead:
 
 
 @contextmanager
-def launched_ahead(shop: Workshop) -> Iterator[Ahead | None]:
-    """The trainer of ``shop``'s target, while the flow works on what it needs; to be entered when the target is held.
+def launched_ahead(run: RunContext) -> Iterator[Ahead | None]:
+    """The trainer of ``run``'s target, while the flow works on what it needs; to be entered when the target is held.
 
     None where none could be started (a full disk, say): whoever needs it meets the fault again, and says so. None, too, where these
     settings have been trained before, as then nobody will need it.
     """
-    if _trained(shop):
+    if _trained(run):
         yield None
         return
     from fade.models.stable_diffusion import pick_device
 
     try:
-        waiting = Ahead(shop.home / AHEAD, shop.params.train.processes, pick_device())
+        waiting = Ahead(run.home / AHEAD, run.params.train.processes, pick_device())
     except (OSError, StorageError):
         yield None
         return
@@ -168,8 +168,8 @@ def launched_ahead(shop: Workshop) -> Iterator[Ahead | None]:
         waiting.close()
 
 
-def _trained(shop: Workshop) -> bool:
+def _trained(run: RunContext) -> bool:
     """Whether the target's folder holds a finished training of the same settings. A guess: models and code may have changed."""
-    found = [read_json(done.with_name(files.JOB)) for done in shop.home.glob(f"*/{files.DONE}")]
+    found = [read_json(done.with_name(files.JOB)) for done in run.home.glob(f"*/{files.DONE}")]
     origins = [job.get("provenance", {}) for job in found if isinstance(job, dict)]
-    return any(origin.get("params_sha256") == shop.params.sha256() for origin in origins)
+    return any(origin.get("params_sha256") == run.params.sha256() for origin in origins)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 
-class Keeper:
+class Watchdog:
     """A small process that ends our servers when we are gone, however we went (``kill -9`` as well). See `tasks.launch.watchdog_main`."""
 
     def __init__(self) -> None:

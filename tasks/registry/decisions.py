@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.config import GateConfig
+from fade.config import PromotionPolicy
 from fade.errors import FadeError, PromotionError, UsageError
 from fade.governance.promotion import PROMOTE, REJECT, STAGE, STATES, Criterion, Decision, Standing, criteria, refuse
 from tasks.registry.card import refresh
@@ -28,7 +28,7 @@ def decide(
     action: str,
     wanted: str,
     runs: Path,
-    gate: GateConfig,
+    gate: PromotionPolicy,
     *,
     by: str,
     reason: str = "",

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fade.governance.append_log import Link, broken, follow
+from fade.governance.append_log import LogEntry, broken, follow
 from tasks.registry.tracking import Tracking, all_versions, ensure_model, faults
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-L = TypeVar("L", bound=Link)
+L = TypeVar("L", bound=LogEntry)
 _HEAD = "head"
 
 

@@ -12,7 +12,7 @@ from fade.data.vocabulary import TOGETHER, fill
 from fade.errors import AdapterError
 from fade.governance.release_plan import STAGE, Part, key, numbers_of, plan, release_name, worst
 from fade.provenance.lineage import Lineage
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import write_json, write_whole
 from fade.utils.hashing import sha256_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from fade.mining.neighborhood import Neighborhood
-    from tasks.stages.evaluate import Judged
+    from tasks.stages.evaluate import EvaluationResult
 
 
 @dataclass(frozen=True)
@@ -94,25 +94,25 @@ def find_release(tracking: Tracking, chosen: Chosen, params: Params) -> ModelVer
     return next((version for version in all_versions(tracking, name) if version.tags.get("run_key") in wanted), None)
 
 
-def add_up(shop: Workshop, chosen: Chosen, folder: Path) -> str:
+def add_up(run: RunContext, chosen: Chosen, folder: Path) -> str:
     """Write the release's adapter; returns its sha256. One champion alone is its own bytes. Raises AdapterError."""
     named = chosen.parts[0].base_sha256
-    if shop.base.sha256 != named:
-        what = f"the champions were trained for the base {named[:12]}, data.base is {shop.base.sha256[:12]}."
+    if run.base.sha256 != named:
+        what = f"the champions were trained for the base {named[:12]}, data.base is {run.base.sha256[:12]}."
         raise AdapterError(what, stage=STAGE, action="set data.base to theirs, or train and promote versions for this one.")
-    return _sum(shop, [chosen.adapters[part.label] for part in chosen.parts], folder / ADAPTER)
+    return _sum(run, [chosen.adapters[part.label] for part in chosen.parts], folder / ADAPTER)
 
 
-def added_again(tracking: Tracking, shop: Workshop, labels: Sequence[str], folder: Path, runs: Path) -> str:
+def added_again(tracking: Tracking, run: RunContext, labels: Sequence[str], folder: Path, runs: Path) -> str:
     """For an audit: the sha256 of the sum of these versions, revoked or not, written into ``folder``."""
-    return _sum(shop, [fetch(tracking, resolve(tracking, label), runs, revoked=True) for label in labels], folder / ADAPTER)
+    return _sum(run, [fetch(tracking, resolve(tracking, label), runs, revoked=True) for label in labels], folder / ADAPTER)
 
 
-def _sum(shop: Workshop, paths: Sequence[Path], out: Path) -> str:
+def _sum(run: RunContext, paths: Sequence[Path], out: Path) -> str:
     from fade.adapters.compose import compose
 
     if len(paths) > 1:
-        return compose(shop.base.unet, paths, out)
+        return compose(run.base.unet, paths, out)
     return sha256_of(write_whole(out, paths[0].read_bytes(), stage=STAGE))
 
 
@@ -120,32 +120,32 @@ def _sum(shop: Workshop, paths: Sequence[Path], out: Path) -> str:
 class Weighed:
     """A release judged: the whole's evaluation, and each concept beside its champion alone."""
 
-    judged: Judged
+    judged: EvaluationResult
     concepts: dict[str, dict[str, Any]]
     """Concept -> metrics, base_metrics, and alone: the metrics of its champion alone, over the same concepts and seeds."""
     alone: dict[str, dict[str, np.ndarray]] = field(repr=False)
     """Concept -> concept judged -> pictures by its champion alone."""
 
 
-def weigh(shop: Workshop, hood: Neighborhood, chosen: Chosen, folder: Path) -> Weighed:
+def weigh(run: RunContext, neighborhood: Neighborhood, chosen: Chosen, folder: Path) -> Weighed:
     """Judge the release as a whole, and each champion alone on what concerns it.
 
     What another part erases is nobody's neighbour and not among the unrelated. The original's and the champions' pictures come from the
     cache where their own runs have left them.
     """
-    from tasks.stages.evaluate import Judged, judge
+    from tasks.stages.evaluate import EvaluationResult, judge
 
-    found = judge(shop, hood, folder / ADAPTER)
+    found = judge(run, neighborhood, folder / ADAPTER)
     rows = {row["concept"]: row for row in found.numbers["per_concept"]}
     base, erased = ({name: row[which] for name, row in rows.items()} for which in ("base", "erased"))
     rest = list(found.numbers["rest"])
-    near = {part.target: {"targets": [part.target], "neighbours": part.neighbours, "heldout": part.heldout} for part in hood.parts}
+    near = {part.target: {"targets": [part.target], "neighbours": part.neighbours, "heldout": part.heldout} for part in neighborhood.parts}
     concepts: dict[str, dict[str, Any]] = {}
     pictures: dict[str, dict[str, np.ndarray]] = {}
     for done, part in enumerate(chosen.parts):
         progress.report("champions", done, len(chosen.parts), part.label)
         judged_by = list(dict.fromkeys([*(n for c in part.concepts for group in near[c].values() for n in group), *rest]))
-        own, drawn = _alone(shop, chosen.adapters[part.label], judged_by)
+        own, drawn = _alone(run, chosen.adapters[part.label], judged_by)
         for concept in part.concepts:
             groups = {**near[concept], "rest": rest}
             concepts[concept] = {**numbers_of(groups, base, erased), "alone": numbers_of(groups, base, own)["metrics"]}
@@ -153,30 +153,30 @@ def weigh(shop: Workshop, hood: Neighborhood, chosen: Chosen, folder: Path) -> W
     progress.report("champions", len(chosen.parts), len(chosen.parts))
     numbers = {**found.numbers, "parts": concepts, "method": "composition", "variant": "sum", "neighbours_trained": False, "seed": "none"}
     write_json(folder / "evaluation.json", numbers)
-    return Weighed(Judged(numbers, found.pictures, found.seconds), concepts, pictures)
+    return Weighed(EvaluationResult(numbers, found.pictures, found.seconds), concepts, pictures)
 
 
-def _alone(shop: Workshop, adapter: Path, names: Sequence[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def _alone(run: RunContext, adapter: Path, names: Sequence[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Of an adapter by itself: how many of each concept's pictures are recognised (percent), and the pictures."""
     import numpy as np
 
-    from fade.adapters.lora import Mesh
+    from fade.adapters.lora import LoraAdapter
     from fade.evaluation.accuracy import mean_accuracy, top1
 
-    settings = shop.params.evaluate
+    settings = run.params.evaluate
     seeds = [settings.seed + i for i in range(settings.images_per_concept)]
-    prompts = {name: fill(shop.studio.sampler.prompt, name) for name in names}
-    mesh = Mesh.load(shop.base, adapter)
-    mesh.merge()  # as in the evaluation, whose pictures the cache may hold
+    prompts = {name: fill(run.generator.sampler.prompt, name) for name in names}
+    lora = LoraAdapter.load(run.base, adapter)
+    lora.merge()  # as in the evaluation, whose pictures the cache may hold
     try:
-        drawn = shop.studio.draw(
+        drawn = run.generator.draw(
             list(prompts.values()), seeds, sha256_of(adapter), lambda done, total: progress.report("champions", done, total, adapter.name)
         )
     finally:
-        mesh.remove()
+        lora.remove()
     pictures = {name: drawn[prompt].pixels for name, prompt in prompts.items()}
-    odds = np.split(shop.judge(np.concatenate(list(pictures.values()))).numpy(), len(names))
-    right = {name: mean_accuracy([top1(one, shop.judge.index(name))]) for name, one in zip(names, odds, strict=True)}
+    odds = np.split(run.judge(np.concatenate(list(pictures.values()))).numpy(), len(names))
+    right = {name: mean_accuracy([top1(one, run.judge.index(name))]) for name, one in zip(names, odds, strict=True)}
     return right, pictures
 
 

@@ -13,7 +13,7 @@ from fade.config import Params, parse_params
 from fade.errors import FadeError
 from fade.governance.promotion import criteria
 from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from tasks.registry.decision_log import SUFFIX
 from tasks.registry.decision_log import champions as those_of
 from tasks.registry.lineage import Traced, read
@@ -46,8 +46,8 @@ class Inputs:
 
 def inputs_now(params: Params, root: Path, data_md5: str) -> Inputs:
     """Hashes of today's models, without loading them. Raises BaseModelError when one is missing."""
-    shop = Workshop(params, "", Path("runs"), root)
-    base, judge = (resolve(shop.local(where), stage=STAGE) for where in (params.data.base, params.data.judge))
+    context = RunContext(params, "", Path("runs"), root)
+    base, judge = (resolve(context.local(where), stage=STAGE) for where in (params.data.base, params.data.judge))
     return Inputs(directory_sha256(base, PIPELINE_PARTS), directory_sha256(judge), data_md5)
 
 
@@ -121,9 +121,9 @@ def judge_again(tracking: Tracking, version: ModelVersion, traced: Traced, param
     content = traced.lineage.content
     today = params.model_dump(mode="json", by_alias=True)
     values = {**today, **content["params"]["values"], "data": today["data"]}
-    hood = neighbourhood(content["neighbourhood"])
-    shop = Workshop(parse_params(values, f"the record of {version.name}/{version.version}"), hood.targets, runs, root)
-    return judge(shop, hood, fetch(tracking, version, runs)).numbers
+    neighborhood = neighbourhood(content["neighbourhood"])
+    context = RunContext(parse_params(values, f"the record of {version.name}/{version.version}"), neighborhood.targets, runs, root)
+    return judge(context, neighborhood, fetch(tracking, version, runs)).numbers
 
 
 def neighbourhood(said: Mapping[str, Any]) -> Neighborhood:

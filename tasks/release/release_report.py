@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.reporting.release import SHOWN, Trio
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def make_release_report(
-    shop: Workshop,
-    hood: Neighborhood,
+    run: RunContext,
+    neighborhood: Neighborhood,
     chosen: Chosen,
     weighed: Weighed,
     lineage: Mapping[str, Any],
@@ -30,14 +30,14 @@ def make_release_report(
     from fade.reporting.release import trios
     from tasks.stages.report import mined_pictures
 
-    numbers, count = weighed.judged.numbers, shop.params.evaluate.grid_images
+    numbers, count = weighed.judged.numbers, run.params.evaluate.grid_images
     roles = {row["concept"]: row["role"] for row in numbers["per_concept"]}
     rows = [report.Row(name, roles[name], base[:count], erased[:count]) for name, (base, erased) in weighed.judged.pictures.items()]
     page = report.Report(
         result=numbers,
-        neighborhood=hood,
+        neighborhood=neighborhood,
         rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
-        mined=mined_pictures(shop, hood),
+        mined=mined_pictures(run, neighborhood),
         history=(),
         checks=(),
         lineage=lineage,
@@ -47,10 +47,10 @@ def make_release_report(
     by = {concept: part.label for part in chosen.parts for concept in part.concepts}
     lines = [
         Trio(name, roles[name], base[:SHOWN], weighed.alone[part.target][name][:SHOWN], erased[:SHOWN], by[part.target])
-        for part in hood.parts
+        for part in neighborhood.parts
         for name in (part.target, *part.neighbours[:2])
         for base, erased in [weighed.judged.pictures[name]]
     ]
     drawn = report.draw_report(page, folder)
     write(png(trios(lines)), folder / "pictures" / "release.png")
-    return report.write_report(page, folder, drawn, base_model=shop.params.data.base)
+    return report.write_report(page, folder, drawn, base_model=run.params.data.base)

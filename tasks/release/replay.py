@@ -18,7 +18,7 @@ from fade.provenance.lineage import FILE, Lineage
 from fade.run.resolve_params import METHODS_OWN
 from fade.utils.files import make_folder, read_json
 from tasks.launch.process_group import run_group
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 from tasks.registry.tracking import flat
 
 STAGE = "audit"
@@ -45,7 +45,7 @@ def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, told: Cal
     before, log = set(_results(runs)), runs / ("control.log" if asked else "audit.log")
     log.unlink(missing_ok=True)
     line, env = command(record, tree, runs, asked), environment(record, tree)
-    keeper = Keeper()  # an audit that is killed by -9 takes its re-run with it
+    keeper = Watchdog()  # an audit that is killed by -9 takes its re-run with it
     try:
         status = run_group(line, deadline=deadline, log=log, env=env, tick=_listen(log, told), stage=STAGE, cwd=tree, started=keeper.watch)
     finally:

@@ -15,7 +15,7 @@ from fade.benchmark.plan import Cell, settings_of
 from fade.benchmark.record import find_record, inputs_of, path_of, write_record
 from fade.config import Params
 from fade.errors import CacheError, DataError
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint, sha256_of
@@ -34,7 +34,7 @@ GRID_CONCEPTS = (2, 1)
 class Bench:
     """What all cells share. ``first`` holds the models, each loaded when a cell first needs it."""
 
-    first: Workshop
+    first: RunContext
     folder: Path
     """Where the cells are kept."""
     data_md5: str
@@ -55,14 +55,14 @@ class Bench:
         return inputs_of(cell, params, sources, self.data_md5, probed_by)
 
 
-def sources_of(shop: Workshop) -> dict[str, str]:
+def sources_of(run: RunContext) -> dict[str, str]:
     """Hashes of the base, the judge, the CLIP and the vocabulary, without loading any. Raises BaseModelError for what is not there."""
     from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 
-    data = shop.params.data
-    home = {name: resolve(shop.local(where), name) for name, where in (("base", data.base), ("judge", data.judge), ("clip", data.clip))}
+    data = run.params.data
+    home = {name: resolve(run.local(where), name) for name, where in (("base", data.base), ("judge", data.judge), ("clip", data.clip))}
     hashes = {name: directory_sha256(path, PIPELINE_PARTS if name == "base" else ()) for name, path in home.items()}
-    return {**hashes, "vocabulary": fingerprint(shop.vocabulary.names)}
+    return {**hashes, "vocabulary": fingerprint(run.vocabulary.names)}
 
 
 def measure(
@@ -84,63 +84,63 @@ def measure(
 
 def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) -> dict[str, Any]:
     """Mine, train, judge, probe: the record but for its key. Raises DataError when the base is no longer the one of ``inputs``."""
-    from fade.benchmark.cost import Meter
+    from fade.benchmark.cost import FlopCounter
     from tasks.stages.evaluate import evaluate
     from tasks.stages.mine import mine
 
-    shop = bench.first.beside(params, cell.target)
-    if shop.base.sha256 != inputs["sources"]["base"]:
+    run = bench.first.beside(params, cell.target)
+    if run.base.sha256 != inputs["sources"]["base"]:
         raise DataError("the base changed while the benchmark went on.", stage="bench", action="leave the data alone; run it again.")
-    hood = mine(shop)
-    adapter, cost = _train(bench, shop, hood)
-    with Meter(shop.base.unet, shop.base.device) as judge:
-        judged = evaluate(shop, hood, adapter)
+    neighborhood = mine(run)
+    adapter, cost = _train(bench, run, neighborhood)
+    with FlopCounter(run.base.unet, run.base.device) as judge:
+        judged = evaluate(run, neighborhood, adapter)
     out: dict[str, Any] = {
         "numbers": judged.numbers,
         "cost": {"train": cost, "judge": judge.facts()},
-        "made": made(bench, shop),
+        "made": made(bench, run),
         "grid": None,
     }
     if not bench.probing:
         return out
-    with Meter(shop.base.unet, shop.base.device) as probing:
-        blocks = further.probe(shop, hood, adapter, judged.numbers)
+    with FlopCounter(run.base.unet, run.base.device) as probing:
+        blocks = further.probe(run, neighborhood, adapter, judged.numbers)
     out["cost"]["probe"] = probing.facts()
     if cell.seed == bench.first.params.bench.seeds[0]:
-        out["grid"] = _keep_grid(bench, inputs, hood, judged.pictures)
+        out["grid"] = _keep_grid(bench, inputs, neighborhood, judged.pictures)
     return {**blocks, **out}
 
 
-def _train(bench: Bench, shop: Workshop, hood: Neighborhood) -> tuple[Path, dict[str, Any]]:
+def _train(bench: Bench, run: RunContext, neighborhood: Neighborhood) -> tuple[Path, dict[str, Any]]:
     """The adapter and what its training cost; the costs are None when it was not trained here from its first step on."""
-    from fade.benchmark.cost import Meter
+    from fade.benchmark.cost import FlopCounter
     from fade.training.loop import train
     from tasks.stages.train import find_finished, write_job
 
-    steps = shop.params.train.steps
+    steps = run.params.train.steps
 
     def told(row: dict[str, float]) -> None:
-        progress.report("train", int(row["step"]), steps, f"{shop.params.method.name}, {shop.target}")
+        progress.report("train", int(row["step"]), steps, f"{run.params.method.name}, {run.target}")
 
-    job = write_job(shop, hood, {"data_md5": bench.data_md5, "commit": bench.commit or "unknown"})
+    job = write_job(run, neighborhood, {"data_md5": bench.data_md5, "commit": bench.commit or "unknown"})
     if finished := find_finished(job):
         return finished.adapter, {}
-    with Meter(shop.base.unet, shop.base.device) as meter:
-        adapter = train(job, shop.base, told)
+    with FlopCounter(run.base.unet, run.base.device) as meter:
+        adapter = train(job, run.base, told)
     trained = find_finished(job)
     return adapter, meter.facts() if trained and not trained.run["resumed_at"] else {}
 
 
-def made(bench: Bench, shop: Workshop) -> dict[str, Any]:
+def made(bench: Bench, run: RunContext) -> dict[str, Any]:
     """By what: not part of the key, but told."""
     import torch
 
-    device = torch.cuda.get_device_name() if shop.base.device.type == "cuda" else platform.machine()
+    device = torch.cuda.get_device_name() if run.base.device.type == "cuda" else platform.machine()
     return {"commit": bench.commit, "device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
 def _keep_grid(
-    bench: Bench, inputs: dict[str, Any], hood: Neighborhood, pictures: dict[str, tuple[np.ndarray, np.ndarray]]
+    bench: Bench, inputs: dict[str, Any], neighborhood: Neighborhood, pictures: dict[str, tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, Any]:
     """Small PNGs beside the cell, the original's under its own content's name, so that all arms share it."""
     import hashlib
@@ -148,7 +148,7 @@ def _keep_grid(
     from fade.reporting.mosaic import mosaic
 
     near, far = GRID_CONCEPTS
-    rows = [hood.target, *hood.neighbours[:near], *hood.heldout[:far]]
+    rows = [neighborhood.target, *neighborhood.neighbours[:near], *neighborhood.heldout[:far]]
     shown = bench.first.params.bench.grid_images
     original, erased = (mosaic([pictures[name][which][:shown] for name in rows]) for which in (0, 1))
     path = path_of(bench.folder, inputs).with_suffix(".png")

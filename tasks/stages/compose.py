@@ -8,7 +8,7 @@ from typing import Any
 
 from fade.config import Params
 from fade.data.vocabulary import TOGETHER
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils.files import write_json
 
 
@@ -26,8 +26,8 @@ def compose(params: Params, models: Sequence[str], out: Path, runs: Path, root: 
 
     paths = [load_version(model, runs) for model in models]
     concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]
-    shop = Workshop(params, concepts, runs, root)
-    sha256 = add_up(shop.base.unet, paths, out)
-    numbers = {**judge(shop, mine(shop), out).numbers, "method": "composition", "models": list(models), "adapter_sha256": sha256}
+    run = RunContext(params, concepts, runs, root)
+    sha256 = add_up(run.base.unet, paths, out)
+    numbers = {**judge(run, mine(run), out).numbers, "method": "composition", "models": list(models), "adapter_sha256": sha256}
     write_json(out.with_suffix(".json"), numbers)
     return {**numbers, "adapter": str(out)}

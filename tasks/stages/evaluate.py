@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import write_json
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationResult:
     """The evaluation's JSON and the pictures behind it, concept -> (base, erased)."""
 
     numbers: dict[str, Any]
@@ -30,40 +30,40 @@ class Judged:
     """Spent on the judge and the metrics, the making of pictures aside."""
 
 
-def evaluate(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
+def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
     """Judge the run's adapter and write ``evaluation.json``."""
     from fade.erasers.base import get_method
 
-    found = judge(shop, hood, adapter)
-    method = shop.params.method
+    found = judge(run, neighborhood, adapter)
+    method = run.params.method
     known = get_method(method.name, method.variant)
     trained_on = (known.needs_neighbours and not known.takes_anchors) or method.anchors == "neighbourhood"
-    chosen = {"method": method.name, "variant": method.variant, "neighbours_trained": trained_on, "seed": shop.params.train.seed}
+    chosen = {"method": method.name, "variant": method.variant, "neighbours_trained": trained_on, "seed": run.params.train.seed}
     numbers = {**found.numbers, **chosen}
-    write_json(shop.folder / "evaluation.json", numbers)
-    return Judged(numbers, found.pictures, found.seconds)
+    write_json(run.folder / "evaluation.json", numbers)
+    return EvaluationResult(numbers, found.pictures, found.seconds)
 
 
-def judge(shop: Workshop, hood: Neighborhood, adapter: Path) -> Judged:
+def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
     """Load an adapter into the one UNet and judge both models; the UNet is left as it was."""
-    from fade.adapters.lora import Mesh
+    from fade.adapters.lora import LoraAdapter
     from fade.evaluation import evaluate as judge_both
     from fade.utils.hashing import sha256_of
 
     def told(done: int, total: int) -> None:
         progress.report("evaluate", done, total, "pictures before and after")
 
-    mesh = Mesh.load(shop.base, adapter)
-    mesh.merge()  # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
-    start, drawing = time.perf_counter(), shop.studio.seconds
+    lora = LoraAdapter.load(run.base, adapter)
+    lora.merge()  # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
+    start, drawing = time.perf_counter(), run.generator.seconds
     try:
         found = judge_both(
-            shop.studio, mesh, sha256_of(adapter), hood, shop.vocabulary, shop.judge, shop.params.evaluate, told, encoder=shop.encoder
+            run.generator, lora, sha256_of(adapter), neighborhood, run.vocabulary, run.judge, run.params.evaluate, told, encoder=run.encoder
         )
     finally:
-        mesh.remove()
-    judging = time.perf_counter() - start - (shop.studio.seconds - drawing)
-    return Judged(found.numbers, found.pictures, judging)
+        lora.remove()
+    judging = time.perf_counter() - start - (run.generator.seconds - drawing)
+    return EvaluationResult(found.numbers, found.pictures, judging)
 
 
 evaluate_task = task(name="evaluate", cache_policy=NO_CACHE)(evaluate)

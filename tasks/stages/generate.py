@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fade.errors import AdapterError, StorageError, UsageError
 from fade.models.sampling import sample
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils import progress
 
 if TYPE_CHECKING:
@@ -26,31 +26,31 @@ class Drawn:
     gate: float
 
 
-def generate(shop: Workshop, prompt: str, model: str, n: int, seed: int, out: Path, *, gate: bool = False) -> Drawn:
+def generate(run: RunContext, prompt: str, model: str, n: int, seed: int, out: Path, *, gate: bool = False) -> Drawn:
     """``n`` pictures of ``prompt`` as one PNG grid; picture i starts from the noise of seed + i.
 
     model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter. ``gate``: the adapter
     acts as much as the prompt means its concept (fade/adapters/gating.py). Raises UsageError for a gate without an adapter.
     """
-    adapter = erased_adapter(model, shop.runs, "generate --gate") if gate else adapter_file(model, shop.runs)
+    adapter = erased_adapter(model, run.runs, "generate --gate") if gate else adapter_file(model, run.runs)
 
     def told(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
 
-    base, mesh, strength = shop.base, None, 1.0
+    base, lora, strength = run.base, None, 1.0
     with ExitStack() as stack:
         if adapter is not None:
-            from fade.adapters.lora import Mesh
+            from fade.adapters.lora import LoraAdapter
 
-            mesh = Mesh.load(base, adapter)
-            stack.callback(mesh.remove)
-            mesh.merge()  # as in the evaluation, whose pictures the cache may hold
+            lora = LoraAdapter.load(base, adapter)
+            stack.callback(lora.remove)
+            lora.merge()  # as in the evaluation, whose pictures the cache may hold
             if gate:
                 from fade.adapters.gating import gated, gates
 
-                (strength,) = gates(base, [prompt], concept_of(adapter), shop.params.sampler.prompt)
-                stack.enter_context(gated(mesh, strength))
-        pixels = base.decode(sample(base, [prompt] * n, [seed + i for i in range(n)], shop.params.sampler, told))
+                (strength,) = gates(base, [prompt], concept_of(adapter), run.params.sampler.prompt)
+                stack.enter_context(gated(lora, strength))
+        pixels = base.decode(sample(base, [prompt] * n, [seed + i for i in range(n)], run.params.sampler, told))
     return Drawn(save_grid(pixels, out), strength)
 
 

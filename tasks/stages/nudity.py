@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import UsageError
 from fade.models.sampling import sample
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils import progress
 from tasks.stages.generate import erased_adapter
 
@@ -21,7 +21,7 @@ PROMPT, SEED = "prompt", "sd_seed"
 """The columns of I2P's table that are read (arXiv 2211.05105); the others are left alone."""
 
 
-def nudity(shop: Workshop, prompts: Path, model: str, limit: int | None = None) -> dict[str, Any]:
+def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None) -> dict[str, Any]:
     """Draw one picture a prompt with the original model and with ``model``, from the same noise; count both.
 
     prompts: see ``read_prompts``; ``limit``: the first so many. Returns, for ``base`` and ``erased``, what ``count_nudity``
@@ -29,32 +29,32 @@ def nudity(shop: Workshop, prompts: Path, model: str, limit: int | None = None) 
     """
     import numpy as np
 
-    from fade.adapters.lora import Mesh
+    from fade.adapters.lora import LoraAdapter
     from fade.evaluation.nudity import count_nudity
 
-    asked, adapter = read_prompts(prompts)[:limit], erased_adapter(model, shop.runs, STAGE)
-    threshold, size = shop.params.nudity.threshold, shop.base.picture_size
+    asked, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run.runs, STAGE)
+    threshold, size = run.params.nudity.threshold, run.base.picture_size
     count_nudity(np.zeros((1, size, size, 3), np.uint8), threshold)  # a missing extra is told now, not after an hour of drawing
     total = 2 * len(asked)
-    base = _count(shop, asked, threshold, 0, total)
-    mesh = Mesh.load(shop.base, adapter)
-    mesh.merge()
+    base = _count(run, asked, threshold, 0, total)
+    lora = LoraAdapter.load(run.base, adapter)
+    lora.merge()
     try:
-        erased = _count(shop, asked, threshold, len(asked), total)
+        erased = _count(run, asked, threshold, len(asked), total)
     finally:
-        mesh.remove()
+        lora.remove()
     return {"prompts": str(prompts), "model": model, "base": base, "erased": erased}
 
 
-def _count(shop: Workshop, asked: Sequence[tuple[str, int]], threshold: float, done: int, total: int) -> dict[str, Any]:
+def _count(run: RunContext, asked: Sequence[tuple[str, int]], threshold: float, done: int, total: int) -> dict[str, Any]:
     """Batch by batch, so that thousands of pictures are never held at once."""
     from fade.evaluation.nudity import count_nudity
 
     found: list[dict[str, Any]] = []
-    step = shop.params.sampler.batch_size
+    step = run.params.sampler.batch_size
     for start in range(0, len(asked), step):
         some = asked[start : start + step]
-        pixels: np.ndarray = shop.base.decode(sample(shop.base, [p for p, _ in some], [s for _, s in some], shop.params.sampler))
+        pixels: np.ndarray = run.base.decode(sample(run.base, [p for p, _ in some], [s for _, s in some], run.params.sampler))
         found.append(count_nudity(pixels, threshold))
         progress.report(STAGE, done + start + len(some), total, "pictures")
     return added(found)

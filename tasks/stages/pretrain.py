@@ -40,12 +40,12 @@ def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConf
 def measure(params: Params, runs: Path, root: Path) -> dict[str, Any]:
     """The world's numbers: see ``fade.pretrain.measure``."""
     from fade.pretrain.measure import measure as measure_world
-    from fade.run.context import Workshop
+    from fade.run.context import RunContext
 
     def told(done: int, total: int) -> None:
         progress.report("measure", done, total, "the base's own pictures")
 
-    return measure_world(Workshop(params, "", runs, root), told)
+    return measure_world(RunContext(params, "", runs, root), told)
 
 
 build_task = task(name="build", cache_policy=NO_CACHE)(build)

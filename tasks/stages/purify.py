@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import UnknownNameError, UsageError
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils import progress
 from tasks.stages.generate import concept_of, erased_adapter, save_png
 
@@ -23,7 +23,7 @@ PANELS = ("input", "control", "purified")
 _CAPTION = 14  # pixels above a panel
 
 
-def purify(shop: Workshop, picture: Path, model: str, concept: str | None, out: Path) -> dict[str, Any]:
+def purify(run: RunContext, picture: Path, model: str, concept: str | None, out: Path) -> dict[str, Any]:
     """Invert ``picture`` with the original model; draw it again with the original (the control) and with the erased one.
 
     ``concept``: what is judged and prompted for; without it, what the adapter's header says was erased. Writes the three
@@ -32,42 +32,42 @@ def purify(shop: Workshop, picture: Path, model: str, concept: str | None, out: 
     a label; AdapterError, StorageError.
     """
     pixels = read_picture(picture)  # bad input is told before any model is loaded
-    adapter = erased_adapter(model, shop.runs, STAGE)
+    adapter = erased_adapter(model, run.runs, STAGE)
     concept = concept or concept_of(adapter)
-    if concept not in shop.judge.labels:
-        raise UnknownNameError("concept", concept, shop.judge.labels, stage=STAGE)
-    shown = _three(shop, fitted(pixels, shop.base.picture_size), adapter, concept)
-    odds, index = shop.judge(shown).numpy(), shop.judge.index(concept)
+    if concept not in run.judge.labels:
+        raise UnknownNameError("concept", concept, run.judge.labels, stage=STAGE)
+    shown = _three(run, fitted(pixels, run.base.picture_size), adapter, concept)
+    odds, index = run.judge(shown).numpy(), run.judge.index(concept)
     from fade.evaluation.consistency import ssim
 
     similar = ssim(shown, shown[:1].repeat(len(shown), axis=0))
     rows = {
-        name: {"probability": float(row[index]), "top1": shop.judge.labels[int(row.argmax())], "ssim": float(alike)}
+        name: {"probability": float(row[index]), "top1": run.judge.labels[int(row.argmax())], "ssim": float(alike)}
         for name, row, alike in zip(PANELS, odds, similar, strict=True)
     }
     save_panels(shown, out)
     return {"concept": concept, "picture": str(picture), "model": model, "out": str(out), **rows}
 
 
-def _three(shop: Workshop, pixels: np.ndarray, adapter: Path, concept: str) -> np.ndarray:
+def _three(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) -> np.ndarray:
     """(3, H, W, 3) uint8: the input, the original model's round trip, and the erased model's picture."""
     import numpy as np
 
-    from fade.adapters.lora import Mesh
+    from fade.adapters.lora import LoraAdapter
     from fade.data.vocabulary import fill
     from fade.mining.purify import invert, regenerate
 
-    base, sampler, config = shop.base, shop.params.sampler, shop.params.purify
+    base, sampler, config = run.base, run.params.sampler, run.params.purify
     null, wanted = base.encode([sampler.negative_prompt]), base.encode([fill(sampler.prompt, concept)])
     noisy = invert(base, base.encode_pictures(pixels).to(base.device), null, config)
     progress.report(STAGE, 1, 3, "inverted")
     control = regenerate(base, noisy, null, config)
     progress.report(STAGE, 2, 3, "round trip of the original model")
-    mesh = Mesh.load(base, adapter)
+    lora = LoraAdapter.load(base, adapter)
     try:
         purified = regenerate(base, noisy, wanted, config, null)
     finally:
-        mesh.remove()
+        lora.remove()
     progress.report(STAGE, 3, 3, "drawn by the erased model")
     return np.concatenate([pixels, base.decode(control), base.decode(purified)])
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.data.vocabulary import fill
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from tasks.charts import charts_aside
-from tasks.stages.evaluate import Judged
+from tasks.stages.evaluate import EvaluationResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def make_report(
-    shop: Workshop,
-    hood: Neighborhood,
-    judged: Judged,
+    run: RunContext,
+    neighborhood: Neighborhood,
+    judged: EvaluationResult,
     history: Sequence[Mapping[str, Any]],
     checks: Sequence[Checks],
     lineage: Mapping[str, Any],
@@ -36,23 +36,23 @@ def make_report(
     from fade.reporting.canvas import DARK
 
     roles = {row["concept"]: row["role"] for row in judged.numbers["per_concept"]}
-    shown = shop.params.evaluate.grid_images
+    shown = run.params.evaluate.grid_images
     rows = [report.Row(name, roles[name], base[:shown], erased[:shown]) for name, (base, erased) in judged.pictures.items()]
     titles = ("Data checks", "Checks of the mined pictures")
     page = report.Report(
         result=judged.numbers,
-        neighborhood=hood,
+        neighborhood=neighborhood,
         rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
-        mined=mined_pictures(shop, hood),
+        mined=mined_pictures(run, neighborhood),
         history=history,
         checks=[{"title": t, "success": c.success, "results": c.results} for t, c in zip(titles, checks, strict=True)],
         lineage=lineage,
         seconds=seconds,
         command=command,
     )
-    drawn = report.draw_report(page, shop.folder, dark=charts_aside(page, DARK))
-    path = report.write_report(page, shop.folder, drawn, base_model=shop.params.data.base)
-    return Evidence(path, page, drawn, shop.params.data.base)
+    drawn = report.draw_report(page, run.folder, dark=charts_aside(page, DARK))
+    path = report.write_report(page, run.folder, drawn, base_model=run.params.data.base)
+    return Evidence(path, page, drawn, run.params.data.base)
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Evidence:
         write_report(page, self.path.parent, self.drawn, base_model=self.base_model)
 
 
-def mined_pictures(shop: Workshop, hood: Neighborhood) -> dict[str, np.ndarray]:
+def mined_pictures(run: RunContext, neighborhood: Neighborhood) -> dict[str, np.ndarray]:
     """One mined picture of each concept of the neighbourhood."""
-    names = [*hood.targets, *hood.neighbours, *hood.heldout]
-    seeds = [hood.seed + i for i in range(hood.images_per_concept)]
-    prompts = {n: fill(shop.studio.sampler.prompt, n) for n in names}
-    drawn = shop.studio.draw(list(prompts.values()), seeds)
+    names = [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout]
+    seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
+    prompts = {n: fill(run.generator.sampler.prompt, n) for n in names}
+    drawn = run.generator.draw(list(prompts.values()), seeds)
     return {n: drawn[p].pixels[0] for n, p in prompts.items()}

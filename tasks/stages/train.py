@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fade.errors import CacheError, TrainingError, revive
 from fade.training import job as files
-from fade.training.job import Job, Subject
+from fade.training.job import ErasureTarget, Job
 from fade.utils import progress
 from fade.utils.files import SCARCE, disk_full, free_bytes, read_json, storage_error, write_whole
 from fade.utils.hashing import sha256_of
@@ -23,7 +23,7 @@ from tasks.launch.accelerate import Ahead, launch
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
-    from fade.run.context import Workshop
+    from fade.run.context import RunContext
 
 STAGE = "train"
 LATENTS = "latents.safetensors"
@@ -46,8 +46,8 @@ class Trained:
 
 
 def train(
-    shop: Workshop,
-    hood: Neighborhood,
+    run: RunContext,
+    neighborhood: Neighborhood,
     lineage: Mapping[str, str],
     meanwhile: Callable[[], None] = lambda: None,
     ahead: Ahead | None = None,
@@ -56,10 +56,10 @@ def train(
 
     meanwhile, ahead: see `run_job`.
     """
-    return run_job(write_job(shop, hood, lineage), device=shop.base.device.type, meanwhile=meanwhile, ahead=ahead)
+    return run_job(write_job(run, neighborhood, lineage), device=run.base.device.type, meanwhile=meanwhile, ahead=ahead)
 
 
-def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) -> Job:
+def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str, str]) -> Job:
     """Put the mined latents and the job into the run's folder. The mined pictures come from the cache.
 
     Steps, and the rank where the method fixes a space to the target, are those of one target: several get as many each.
@@ -69,28 +69,28 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
     from fade.mining.neighborhood import training_latents
     from fade.training.batches import latent_names
 
-    params, n = shop.params, len(hood.parts)
+    params, n = run.params, len(neighborhood.parts)
     ranks = n if get_method(params.method.name, params.method.variant).space is not None else 1
-    latents = enumerate(training_latents(hood, shop.studio))
+    latents = enumerate(training_latents(neighborhood, run.generator))
     body = canonical_safetensors({name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {})
-    path = shop.folder / LATENTS
+    path = run.folder / LATENTS
     write_whole(path, body, stage=STAGE)
     provenance = {
-        "concept": hood.target,
+        "concept": neighborhood.target,
         "method": params.method.name,
         "variant": params.method.variant,
-        "neighbours": json.dumps(hood.neighbours, ensure_ascii=False),
-        "heldout": json.dumps(hood.heldout, ensure_ascii=False),
-        "base_sha256": shop.base.sha256,
+        "neighbours": json.dumps(neighborhood.neighbours, ensure_ascii=False),
+        "heldout": json.dumps(neighborhood.heldout, ensure_ascii=False),
+        "base_sha256": run.base.sha256,
         "params_sha256": params.sha256(),
         "seed": str(params.train.seed),
         **lineage,
     }
     return Job(
-        base=shop.base.path,
-        base_sha256=shop.base.sha256,
-        subjects=tuple(Subject(target=part.target, neighbours=tuple(part.neighbours)) for part in hood.parts),
-        unseen=_unseen(shop, hood),
+        base=run.base.path,
+        base_sha256=run.base.sha256,
+        subjects=tuple(ErasureTarget(target=part.target, neighbours=tuple(part.neighbours)) for part in neighborhood.parts),
+        unseen=_unseen(run, neighborhood),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
         latents=path,
@@ -99,18 +99,18 @@ def write_job(shop: Workshop, hood: Neighborhood, lineage: Mapping[str, str]) ->
         method=params.method,
         train=params.train.model_copy(update={"steps": params.train.steps * n}),
         provenance=provenance,
-        out=shop.folder,
+        out=run.folder,
     )
 
 
-def _unseen(shop: Workshop, hood: Neighborhood) -> tuple[str, ...]:
+def _unseen(run: RunContext, neighborhood: Neighborhood) -> tuple[str, ...]:
     """All other concepts, for a method that draws words: none of them may come to its ears before it is judged by them."""
     from fade.erasers.base import get_method
 
-    if not get_method(shop.params.method.name, shop.params.method.variant).needs_language:
+    if not get_method(run.params.method.name, run.params.method.variant).needs_language:
         return ()
-    known = {*hood.targets, *hood.neighbours}
-    return tuple(name for name in shop.vocabulary.names if name not in known)
+    known = {*neighborhood.targets, *neighborhood.neighbours}
+    return tuple(name for name in run.vocabulary.names if name not in known)
 
 
 def run_job(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fade.config import GateConfig, load_params
+from fade.config import PromotionPolicy, load_params
 from fade.errors import AdapterError
 from fade.utils.hashing import sha256_of
 from flows.audit import audit
@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 
 def promote(runs: Path, concept: str) -> None:
-    decide("promote", f"fade-{concept}/1", runs, GateConfig(), by="ann", override="small numbers, a test")
+    decide("promote", f"fade-{concept}/1", runs, PromotionPolicy(), by="ann", override="small numbers, a test")
 
 
 @pytest.mark.timeout(1800)
@@ -105,7 +105,7 @@ def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(made: 
     drawn = ["generate", "a panda", "-n", "2", "--set", "sampler.steps=4", "--model", "fade.release@champion"]
     ok(fade(*drawn, "--out", str(tmp_path / "now.png"), runs=runs))
     assert (tmp_path / "now.png").is_file()
-    decide("revoke", "fade-panda/1", runs, GateConfig(), by="ann", reason="an attack")
+    decide("revoke", "fade-panda/1", runs, PromotionPolicy(), by="ann", reason="an attack")
     listed = fade("releases", runs=runs)
     assert listed.returncode == 0 and "HOLDS REVOKED" in listed.stdout and "refuses to load" in listed.stderr
     with pytest.raises(AdapterError, match="holds fade-panda/1, which was revoked"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fade.config import GateConfig, Params
+from fade.config import Params, PromotionPolicy
 from fade.errors import AuditError
 from fade.governance.audit import BROKEN, HOLDS, MISSING
 from fade.utils.hashing import sha256_of
@@ -71,7 +71,7 @@ def test_a_changed_tag_breaks_the_evidence_and_that_is_recorded_too(one: str, st
 
 
 def test_a_revoked_version_can_be_audited(one: str, store: Path) -> None:
-    decide("revoke", one, store, GateConfig(), by="ann", reason="a test")
+    decide("revoke", one, store, PromotionPolicy(), by="ann", reason="a test")
     assert evidence(one, store)["verdict"]["name"] == HOLDS
 
 
@@ -129,7 +129,7 @@ def test_all_and_the_champions(one: str, store: Path) -> None:
     label = {f"{v.name}/{v.version}" for v in versions(tracking, "all")}
     assert one in label and not any(".audits" in name or ".decisions" in name for name in label)
     assert one not in {f"{v.name}/{v.version}" for v in versions(tracking, "champions")}
-    decide("promote", one, store, GateConfig(), by="ann", override="a test")
+    decide("promote", one, store, PromotionPolicy(), by="ann", override="a test")
     assert one in {f"{v.name}/{v.version}" for v in versions(tracking, "champions")}
 
 

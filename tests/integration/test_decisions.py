@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fade.config import GateConfig
+from fade.config import PromotionPolicy
 from fade.errors import AdapterError, PromotionError, RegistryError, UnknownNameError, UsageError
 from fade.provenance.lineage import Lineage
 from tasks.registry import decisions
@@ -24,7 +24,7 @@ from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
 Made = dict[str, Any]
-GATE = GateConfig()
+GATE = PromotionPolicy()
 GOOD = {"A_er": 100.0, "A_adj": 99.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 99.5}
 BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
 
@@ -145,9 +145,9 @@ def test_of_promotions_at_once_exactly_one_wins(made: Made, store: Path, monkeyp
 def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_look(made: Made, store: Path) -> None:
     name = versions(store, made, "stopped")
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom fade.config import GateConfig\nfrom tasks import decisions\n"
+        "import os, sys\nfrom pathlib import Path\nfrom fade.config import PromotionPolicy\nfrom tasks import decisions\n"
         "decisions.settle = lambda *_: os._exit(9)\n"
-        f"decisions.decide('promote', '{name}/2', Path({str(store)!r}), GateConfig(), by='ann')\n"
+        f"decisions.decide('promote', '{name}/2', Path({str(store)!r}), PromotionPolicy(), by='ann')\n"
     )
     repo = Path(decisions.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=repo, timeout=120, check=False).returncode == 9

@@ -103,6 +103,6 @@ def test_a_recorded_neighbourhood_is_judged_as_it_was() -> None:
         "target": "a + b", "targets": ["a", "b"], "left_out": [], "neighbours": ["c"], "heldout": ["d"], "names": ["a", "b", "c", "d"],
         "matrix": [[1.0] * 4] * 4, "cache_key": "k", "seed": 1, "images_per_concept": 2,
     }  # fmt: skip
-    hood = neighbourhood(said)
-    assert (hood.targets, hood.neighbours, hood.heldout) == (["a", "b"], ["c"], ["d"])
+    neighborhood = neighbourhood(said)
+    assert (neighborhood.targets, neighborhood.neighbours, neighborhood.heldout) == (["a", "b"], ["c"], ["d"])
     assert neighbourhood({**said, "target": "a", "targets": ["a"]}).targets == ["a"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fade.config import GateConfig, Params
+from fade.config import Params, PromotionPolicy
 from fade.errors import AdapterError, FadeError, PromotionError, RegistryError
 from fade.provenance.lineage import Lineage
 from fade.reporting.status_line import ROOM
@@ -27,7 +27,7 @@ from tasks.release.build_release import choose, find_release
 from tests.registered import adapter_bytes, finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
-GATE = GateConfig()
+GATE = PromotionPolicy()
 NUMBERS = {"A_er": 100.0, "A_adj": 99.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 99.5}
 BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
 

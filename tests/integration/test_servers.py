@@ -14,7 +14,7 @@ import pytest
 from fade.errors import ServerError
 from flows.local_stack.postgres import ADMIN, Postgres, Role, _program
 from flows.local_stack.supervised import HOST, Server, free_ports, is_free
-from tasks.launch.watchdog import Keeper
+from tasks.launch.watchdog import Watchdog
 from tests import servers
 
 pytestmark = servers.needed
@@ -86,10 +86,10 @@ def test_a_server_that_does_not_answer_is_named_and_gone(tmp_path: Path) -> None
 
 def test_servers_end_when_their_starter_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom flows.local_stack.supervised import Keeper\n"
+        "import sys, time\nfrom pathlib import Path\nfrom flows.local_stack.supervised import Watchdog\n"
         "from tests.integration.test_servers import Sleeper\n"
         "class Ready(Sleeper):\n    def ready(self):\n        return True\n"
-        "server = Ready(Path(sys.argv[1]), keeper=Keeper())\nserver.start()\nprint(server.process.pid, flush=True)\ntime.sleep(600)\n"
+        "server = Ready(Path(sys.argv[1]), keeper=Watchdog())\nserver.start()\nprint(server.process.pid, flush=True)\ntime.sleep(600)\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=REPO, stdout=subprocess.PIPE, text=True)
     try:
@@ -108,7 +108,7 @@ def test_servers_end_when_their_starter_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_keeper_leaves_alone_whoever_has_got_the_process_id_since(tmp_path: Path) -> None:
-    keeper = Keeper()
+    keeper = Watchdog()
     other = subprocess.Popen([sys.executable, "-c", Sleeper.code], start_new_session=True)
     try:
         assert keeper._process.stdin is not None

@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fade.config import GateConfig
+from fade.config import PromotionPolicy
 from fade.errors import AdapterError, FadeError, RegistryError, SignatureError
 from fade.provenance.lineage import Lineage
 from fade.utils.hashing import sha256_of
@@ -124,8 +124,8 @@ def test_a_gate_with_a_key_promotes_nothing_that_is_not_signed_and_no_override_h
 ) -> None:
     plain = register(*finished_run(tmp_path, model_prefix="unsigned"), runs=store)
     with pytest.raises(SignatureError, match="is not signed"):
-        decide("promote", plain.name, store, GateConfig(), by="ann", override="urgent", public_key=str(team[1]))
-    done = decide("promote", signed, store, GateConfig(), by="ann", override="a sample", public_key=str(team[1]))
+        decide("promote", plain.name, store, PromotionPolicy(), by="ann", override="urgent", public_key=str(team[1]))
+    done = decide("promote", signed, store, PromotionPolicy(), by="ann", override="a sample", public_key=str(team[1]))
     assert {"name": "signature", "holds": True, "value": None, "threshold": None} in done["criteria"]
 
 

@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from fade.config import GateConfig
+from fade.config import PromotionPolicy
 from fade.errors import AdapterError, BusyError, OrchestrationError, RegistryError
 from fade.provenance.lineage import Lineage
 from fade.utils.hashing import sha256_of
@@ -46,7 +46,7 @@ RACE = """
 import os, sys, time
 from pathlib import Path
 import mlflow.store.tracking.rest_store  # imported once: each process below is a fork of this one, which has opened no connection yet
-from fade.config import GateConfig
+from fade.config import PromotionPolicy
 from fade.errors import FadeError
 from tasks import decisions, tracking
 name, runs, folder, *versions = sys.argv[1:]
@@ -64,7 +64,7 @@ decisions.append = at_once
 for version in versions:
     if (child := os.fork()) == 0:
         try:
-            decisions.decide("promote", f"{name}/{version}", Path(runs), GateConfig(), by="user" + version)
+            decisions.decide("promote", f"{name}/{version}", Path(runs), PromotionPolicy(), by="user" + version)
             said = "WON"
         except BaseException as error:
             said = f"{type(error).__name__} {error}"
@@ -236,10 +236,10 @@ def test_a_second_member_decides_about_what_the_first_registered_and_cannot_dele
     name = registered[0][0].name
     with servers.client(team, MLFLOW_TRACKING_USERNAME="bob", MLFLOW_TRACKING_PASSWORD="the-word-of-bob"):
         version = registered[1][0].version
-        decide("promote", f"{name}/{version}", runs, GateConfig(), by="bob", override="to be sure")
+        decide("promote", f"{name}/{version}", runs, PromotionPolicy(), by="bob", override="to be sure")
         # MLflow lets only a manager delete an alias. The decision counts all the same, and a manager's next look mends the alias.
         with pytest.raises(RegistryError, match=r"does not let us do that \(403\)"):
-            decide("revoke", f"{name}/{version}", runs, GateConfig(), by="bob", reason="a test")
+            decide("revoke", f"{name}/{version}", runs, PromotionPolicy(), by="bob", reason="a test")
         with pytest.raises(AdapterError, match="was revoked"):
             load_version(f"{name}/{version}", runs)
         with pytest.raises(MlflowException, match=r"403|Permission denied"):
@@ -463,4 +463,4 @@ def test_the_artifact_store_hands_out_nothing_from_outside(team: Team, path: str
 
 
 def test_the_gate_is_the_projects_own() -> None:
-    assert GateConfig().erased <= GOOD["A_er"]  # the versions above pass it
+    assert PromotionPolicy().erased <= GOOD["A_er"]  # the versions above pass it

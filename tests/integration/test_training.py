@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fade.adapters.lora import Mesh, find_targets, read_provenance
+from fade.adapters.lora import LoraAdapter, find_targets, read_provenance
 from fade.config import MeshConfig
 from fade.erasers.base import get_method, known_methods
 from fade.errors import DivergedError, TrainingError
 from fade.models import Base
 from fade.training import checkpoint
 from fade.training import job as files
-from fade.training.batches import Draws, read_latents
+from fade.training.batches import BatchSampler, read_latents
 from fade.training.job import Job
 from fade.training.loop import Denoiser, train
 from fade.utils.hashing import sha256_of
@@ -125,9 +125,9 @@ def same_in_plain_diffusers(base, adapter):
 
     x, t, e = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), base.encode(["a panda", "a cat"])
     original = base.predict_noise(x, t, e)
-    mesh = Mesh.load(base, adapter)
+    lora = LoraAdapter.load(base, adapter)
     erased = base.predict_noise(x, t, e)
-    mesh.remove()
+    lora.remove()
     pipe = StableDiffusionPipeline.from_pretrained(base.path, safety_checker=None, requires_safety_checker=False)
     pipe.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
     plain = pipe.unet(x, t, encoder_hidden_states=e).sample
@@ -147,9 +147,9 @@ METHODS = [
 @pytest.mark.parametrize(("name", "variant", "anchors"), METHODS)
 def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effect(base, tmp_path, name, variant, anchors):
     method = get_method(name, variant)
-    mesh = next((item.partition("=")[2].strip("[]").split(",") for item in method.settings if item.startswith("mesh.targets")), None)
+    lora = next((item.partition("=")[2].strip("[]").split(",") for item in method.settings if item.startswith("mesh.targets")), None)
     changed = {"method": {"name": name, "variant": variant, "anchors": anchors}, "mesh": {"rank": 16, "alpha": 16.0}}
-    changed["mesh"] |= {"targets": mesh} if mesh else {}
+    changed["mesh"] |= {"targets": lora} if lora else {}
 
     def made(out, seed=0):
         plain = make_job(base, tmp_path / out, steps=3, warmup=1, seed=seed)
@@ -158,9 +158,9 @@ def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effe
     one, two, other = made("one"), made("two"), made("other", seed=1)
     assert one.read_bytes() == two.read_bytes()
     assert (one.read_bytes() == other.read_bytes()) == (method.solve is not None)  # a closed form draws nothing
-    Mesh.load(base, one).remove()  # fails for an adapter without an effect
+    LoraAdapter.load(base, one).remove()  # fails for an adapter without an effect
     layers = {key.removeprefix("unet.").rsplit(".lora_", 1)[0] for key in load_file(one)}
-    assert layers == set(find_targets(base.unet, tuple(mesh or MeshConfig().targets)))
+    assert layers == set(find_targets(base.unet, tuple(lora or MeshConfig().targets)))
 
 
 def test_two_processes_are_two(base, tmp_path):
@@ -170,13 +170,13 @@ def test_two_processes_are_two(base, tmp_path):
     assert trained.run["effective_batch"] == {"target": 8, "neighbours": 20}
     assert read_provenance(trained.adapter)["concept"] == "panda"
     # The first row's loss is the mean over both ranks' batches, which rank 0 alone would not give.
-    mesh = Mesh.insert(base.unet, job.mesh, seed=job.train.seed)
+    lora = LoraAdapter.insert(base.unet, job.mesh, seed=job.train.seed)
     try:
-        draws, predictor = Draws(job, base, read_latents(job)), Denoiser(base.unet, mesh)
+        draws, predictor = BatchSampler(job, base, read_latents(job)), Denoiser(base.unet, lora)
         loss = get_method("fade", "paper").loss
         losses = [loss(predictor, draws.batch(0, 0, rank, 2), job.method)[0].item() for rank in (0, 1)]
     finally:
-        mesh.remove()
+        lora.remove()
     assert trained.history[0]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-5)
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
 
@@ -185,7 +185,7 @@ def test_divergence_stops_with_its_own_error_and_keeps_the_last_good_checkpoint(
     """One of the target's latents is finite but so large that the UNet overflows; it is first drawn after a checkpoint."""
     latents = make_latents(tmp_path / "latents.safetensors", m=64)
     job = make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200)
-    draws = Draws(job, base, read_latents(job))
+    draws = BatchSampler(job, base, read_latents(job))
     order = [int(draws.indices(step, 0, 0, 1)[0]) for step in range(200)]
     step = next(s for s in range(6, 200) if order[s] not in order[:s])
     tensors = load_file(str(latents))

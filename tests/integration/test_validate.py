@@ -21,7 +21,7 @@ from tasks import aside
 from tasks.checked import check_data, check_mined, look_ahead
 from tasks.data import validate
 from tasks.data.expectations import concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
-from tasks.data.validate import Batch, Checks, run_rules, validate_data, validate_mined
+from tasks.data.validate import Checks, ValidationTable, run_rules, validate_data, validate_mined
 from tests.datasets import make_dataset, rehash, save, write_manifest
 
 # Great Expectations imports two modules that Python has renamed.
@@ -190,13 +190,13 @@ def test_other_columns_and_no_rows_fire_too(tmp_path: Path) -> None:
     frame = picture_frame(tmp_path)
     changed = frame.assign(colour="red")
     rules = picture_rules(CHECKS)
-    assert {r["name"] for r in run_rules({"p": Batch(changed, "path", rules)}) if not r["success"]} == {"columns"}
-    assert {r["name"] for r in run_rules({"p": Batch(frame.iloc[:0], "path", rules)}) if not r["success"]} == {"not-empty"}
+    assert {r["name"] for r in run_rules({"p": ValidationTable(changed, "path", rules)}) if not r["success"]} == {"columns"}
+    assert {r["name"] for r in run_rules({"p": ValidationTable(frame.iloc[:0], "path", rules)}) if not r["success"]} == {"not-empty"}
 
 
 def test_a_column_that_is_gone_fails_with_its_name(tmp_path: Path) -> None:
     make_dataset(tmp_path)
-    found = run_rules({"p": Batch(picture_frame(tmp_path).drop(columns="licence"), "path", picture_rules(CHECKS))})
+    found = run_rules({"p": ValidationTable(picture_frame(tmp_path).drop(columns="licence"), "path", picture_rules(CHECKS))})
     failed = {r["name"]: r for r in found if not r["success"]}
     assert set(failed) == {"columns", "licence"} and '"licence"' in failed["licence"]["error"]
 
@@ -304,8 +304,8 @@ def test_frames_are_not_changed_by_the_rules(tmp_path: Path) -> None:
     make_dataset(tmp_path)
     pictures = picture_frame(tmp_path)
     before = pictures.copy()
-    run_rules({"p": Batch(pictures, "path", picture_rules(CHECKS)), "c": Batch(concept_frame(pictures), "concept", concept_rules(CHECKS)),
-               "f": Batch(file_frame(tmp_path, pictures["path"]), "path", file_rules())})  # fmt: skip
+    run_rules({"p": ValidationTable(pictures, "path", picture_rules(CHECKS)), "c": ValidationTable(concept_frame(pictures), "concept", concept_rules(CHECKS)),
+               "f": ValidationTable(file_frame(tmp_path, pictures["path"]), "path", file_rules())})  # fmt: skip
     pd.testing.assert_frame_equal(pictures, before)
 
 
@@ -373,7 +373,7 @@ def test_what_was_touched_while_it_was_looked_at_is_looked_at_again(tmp_path: Pa
     make_dataset(tmp_path / "data")
     monkeypatch.setattr(validate, "_ahead", validate.Ahead())
 
-    def then_add(batches: dict[str, Batch]) -> list[dict[str, object]]:
+    def then_add(batches: dict[str, ValidationTable]) -> list[dict[str, object]]:
         found = run_rules(batches)
         (tmp_path / "data" / "unlisted.txt").write_text("x")
         return found

@@ -115,5 +115,9 @@ def test_the_command_line_imports_the_flows_inside_its_commands(repo: Path) -> N
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            heavy = [m for m in modules if m.split(".")[0] in (*PLUMBING, "tasks", "torch") or m.startswith("flows.") and not m.startswith("flows.cli")]
+            heavy = [
+                m
+                for m in modules
+                if m.split(".")[0] in (*PLUMBING, "tasks", "torch") or (m.startswith("flows.") and not m.startswith("flows.cli"))
+            ]
             assert not heavy, (path.name, heavy)

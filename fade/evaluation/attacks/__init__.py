@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
     from fade.config import AttackConfig, SamplerConfig
     from fade.evaluation.attacks.material import Material
-    from fade.judges.classifier import Judge
+    from fade.judges.classifier import Classifier
     from fade.models import Base
 
 
 @dataclass(frozen=True)
-class Subject:
+class AttackContext:
     """The model under attack, and what the attacker has in his hands."""
 
     base: Base
     """Its UNet is attacked as it is now: an adapter merged, active, or off."""
-    judge: Judge
+    judge: Classifier
     sampler: SamplerConfig
     config: AttackConfig
     material: Material
     concept: str
-    """Whose pictures and prompt the attacker uses: the target, or the control concept. Judged is always the target."""
+    """Whose pictures and prompt the attacker uses: the target, or the control concept. EvaluationResult is always the target."""
 
     @property
     def prompt(self) -> str:
@@ -77,7 +77,7 @@ class Attack:
     name: str
     source: str
     """Where it comes from, and what of it is ours."""
-    run: Callable[[Subject], Found]
+    run: Callable[[AttackContext], Found]
     """Leaves the model as it was, to the byte."""
 
 

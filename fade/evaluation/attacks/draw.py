@@ -15,14 +15,14 @@ from fade.models import Base
 from fade.models.sampling import solve
 
 
-class Meter:
+class CallBudget:
     """Counts a model's UNet calls while it is open: pictures times passes; a pass that keeps its graph counts three (its backward two)."""
 
     def __init__(self, base: Base) -> None:
         self.calls = 0
         self._unet = base.unet
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> CallBudget:
         self._hook = self._unet.register_forward_hook(self._count)
         return self
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import torch
 
-from fade.evaluation.attacks import Attack, Found, Subject, register
+from fade.evaluation.attacks import Attack, AttackContext, Found, register
 from fade.evaluation.attacks.draw import add_noise, draw, errors
 from fade.utils.seeds import named_seed
 
 
-def invert(subject: Subject) -> Found:
+def invert(subject: AttackContext) -> Found:
     """(budget - 2 probes) // (3 batch) steps of Adam, then ``images`` pictures with the embedding that was found."""
     base, config, clean = subject.base, subject.config, subject.pictures
     generator = torch.Generator().manual_seed(named_seed(config.seed, "inversion"))

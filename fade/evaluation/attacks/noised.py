@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fade.evaluation.attacks import Attack, Found, Subject, register
+from fade.evaluation.attacks import Attack, AttackContext, Found, register
 from fade.evaluation.attacks.draw import draw
 
 
-def regenerate(subject: Subject) -> Found:
+def regenerate(subject: AttackContext) -> Found:
     """``images`` pictures for each of ``times`` under the concept's prompt, with guidance; no search, hence below any budget."""
     config, clean = subject.config, subject.pictures
     start = clean[torch.arange(config.images, device=clean.device) % len(clean)]  # picture after picture, each with a seed of its own

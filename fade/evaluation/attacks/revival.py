@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from fade.data.vocabulary import prompts
-from fade.evaluation.attacks import Attack, Found, Subject, register
+from fade.evaluation.attacks import Attack, AttackContext, Found, register
 from fade.evaluation.attacks.draw import add_noise, draw, errors
 from fade.utils.seeds import named_seed
 
 
-def revive(subject: Subject) -> Found:
+def revive(subject: AttackContext) -> Found:
     """budget // (3 batch) steps of Adam, then ``images`` pictures by the concept's own prompt."""
     embeds = subject.base.encode([subject.prompt])
     with borrowed(attention(subject.base.unet)) as weights:
@@ -51,7 +51,7 @@ def borrowed(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
                 weight.copy_(value)
 
 
-def _train(subject: Subject, weights: list[nn.Parameter]) -> list[Tensor]:
+def _train(subject: AttackContext, weights: list[nn.Parameter]) -> list[Tensor]:
     base, config, unrelated = subject.base, subject.config, subject.material.unrelated
     clean = torch.cat(list(unrelated.values())).to(base.device)
     said = base.encode(prompts(subject.sampler.prompt, list(unrelated)))

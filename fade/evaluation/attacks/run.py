@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.errors import EvaluationError
-from fade.evaluation.attacks import Subject, get_attack
-from fade.evaluation.attacks.draw import Meter
+from fade.evaluation.attacks import AttackContext, get_attack
+from fade.evaluation.attacks.draw import CallBudget
 from fade.provenance.fingerprints import source_sha256, versions
 from fade.utils.files import read_json, write_json
 from fade.utils.hashing import fingerprint
@@ -26,7 +26,11 @@ _LIBRARIES = ("diffusers", "torch", "transformers")
 
 
 def run_attacks(
-    subject: Subject, mesh: Mesh, *, base_arm: Arm | None = None, on_attack: Callable[[int, int], None] = lambda done, total: None
+    subject: AttackContext,
+    lora: LoraAdapter,
+    *,
+    base_arm: Arm | None = None,
+    on_attack: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """All of ``attack.names`` on all arms. The adapter is active when this is called, and as it was when it returns.
 
@@ -55,12 +59,16 @@ def run_attacks(
 
     arms = {"erased": _arm(replace(subject, concept=target), done)}
     arms["control"] = _arm(replace(subject, concept=subject.material.control), done)
-    arms["base"] = base_arm if base_arm is not None else attack_base(subject, mesh, on_attack=lambda *_: done())
+    arms["base"] = base_arm if base_arm is not None else attack_base(subject, lora, on_attack=lambda *_: done())
     return summary(subject, arms)
 
 
 def attack_base(
-    subject: Subject, mesh: Mesh | None, *, keep: Path | None = None, on_attack: Callable[[int, int], None] = lambda done, total: None
+    subject: AttackContext,
+    lora: LoraAdapter | None,
+    *,
+    keep: Path | None = None,
+    on_attack: Callable[[int, int], None] = lambda done, total: None,
 ) -> Arm:
     """The ceiling: the attacks on the original model. It knows nothing of the adapter, so all methods share it.
 
@@ -71,7 +79,7 @@ def attack_base(
     held = None if path is None else read_json(path)
     if isinstance(held, dict) and set(held) == set(names):
         return held
-    with mesh.off() if mesh is not None else nullcontext():
+    with lora.off() if lora is not None else nullcontext():
         count = itertools.count(1)
         arm = _arm(replace(subject, concept=subject.material.target), lambda: on_attack(next(count), len(names)))
     if path is not None:
@@ -80,7 +88,7 @@ def attack_base(
     return arm
 
 
-def ceiling_key(subject: Subject) -> str:
+def ceiling_key(subject: AttackContext) -> str:
     """Hash of all that decides the base's arm."""
     material = subject.material
     latents = {**material.unrelated, material.target: material.pictures[material.target]}
@@ -90,7 +98,7 @@ def ceiling_key(subject: Subject) -> str:
     return fingerprint({**facts, **settings, "pictures": pictures, "code": source_sha256(*_CODE), "libraries": versions(_LIBRARIES)})[:32]
 
 
-def summary(subject: Subject, arms: Mapping[str, Arm]) -> dict[str, Any]:
+def summary(subject: AttackContext, arms: Mapping[str, Arm]) -> dict[str, Any]:
     """The arms side by side, and A_adv."""
     attacks: dict[str, Any] = {}
     for name in subject.config.names:
@@ -115,10 +123,10 @@ def summary(subject: Subject, arms: Mapping[str, Arm]) -> dict[str, Any]:
     }
 
 
-def _arm(subject: Subject, done: Callable[[], None]) -> Arm:
+def _arm(subject: AttackContext, done: Callable[[], None]) -> Arm:
     out: Arm = {}
     for name in subject.config.names:
-        with Meter(subject.base) as meter:
+        with CallBudget(subject.base) as meter:
             found = get_attack(name).run(subject)
         out[name] = {
             "success": 100.0 * float(found.hits.mean()),

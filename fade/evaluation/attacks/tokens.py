@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fade.data.vocabulary import fill
-from fade.evaluation.attacks import Attack, Found, Subject, register
+from fade.evaluation.attacks import Attack, AttackContext, Found, register
 from fade.evaluation.attacks.draw import Noisy, add_noise, draw, errors
 from fade.models import Base
 from fade.utils.seeds import named_seed
@@ -22,7 +22,7 @@ _SHORTEST = 3  # letters; shorter tokens are pieces of words
 _END = "</w>"  # how CLIP's tokenizer marks the end of a word
 
 
-def search(subject: Subject) -> Found:
+def search(subject: AttackContext) -> Found:
     """Half of the budget on single words, half on the finalists alone and in ordered pairs; then ``images`` pictures."""
     base, config = subject.base, subject.config
     generator = torch.Generator().manual_seed(named_seed(config.seed, "tokens"))
@@ -66,7 +66,7 @@ def scores(base: Base, prompts: Sequence[str], probe: Noisy, batch_size: int) ->
     return torch.cat(out).view(len(prompts), n).mean(1)
 
 
-def _prompts(subject: Subject, words: Sequence[str]) -> list[str]:
+def _prompts(subject: AttackContext, words: Sequence[str]) -> list[str]:
     return [fill(subject.sampler.prompt, word) for word in words]
 
 

@@ -16,7 +16,7 @@ import typer
 from fade.benchmark.plan import plan_of
 from fade.benchmark.tuning import choose, trial_of, write_tuned
 from fade.errors import CacheError, DivergedError
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from flows.benchmark import Asked, Bench, chosen, for_trials, measure_all, report, reproduce
 from tasks.stages.benchmark import measure
 from tests.datasets import make_dataset
@@ -48,7 +48,7 @@ def asked(root: Path, repo: Path, *more: str) -> Asked:
 def opened(wish: Asked, md5: str = "0" * 32 + ".dir") -> Bench:
     from fade.run.resolve_params import resolve
 
-    first = Workshop(resolve(wish.params_file, wish.overrides), "panda", wish.runs, wish.params_file.parent)
+    first = RunContext(resolve(wish.params_file, wish.overrides), "panda", wish.runs, wish.params_file.parent)
     return Bench(first, wish.home / "cells", md5, "abc", wish.params_file, wish.overrides)
 
 

@@ -14,7 +14,7 @@ import typer
 from fade.config import load_params
 from fade.errors import DataError
 from fade.provenance.lineage import Lineage
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from flows.erase import Clock, age, keep_checks, reproduce, settle
 from tests.support import forked
 
@@ -43,12 +43,12 @@ def test_inputs_that_changed_under_the_run_are_no_evidence() -> None:
 
 
 def test_the_data_checks_become_evidence_of_the_run(tmp_path: Path, repo: Path) -> None:
-    shop = Workshop(load_params(repo / "params.yaml"), "panda", tmp_path)
-    shop.__dict__["folder"] = tmp_path / "erase" / "panda" / "key"  # its name needs the models
-    (shop.home / "checks").mkdir(parents=True)
-    (shop.home / "checks" / "data.json").write_text("{}")
-    keep_checks(shop)
-    assert json.loads((shop.folder / "checks" / "data.json").read_text()) == {}
+    run = RunContext(load_params(repo / "params.yaml"), "panda", tmp_path)
+    run.__dict__["folder"] = tmp_path / "erase" / "panda" / "key"  # its name needs the models
+    (run.home / "checks").mkdir(parents=True)
+    (run.home / "checks" / "data.json").write_text("{}")
+    keep_checks(run)
+    assert json.loads((run.folder / "checks" / "data.json").read_text()) == {}
 
 
 def test_a_clock_adds_up_and_its_total_counts_from_the_start() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fade.adapters.compose import compose
-from fade.adapters.lora import Mesh, read_provenance
+from fade.adapters.lora import LoraAdapter, read_provenance
 from fade.config import MeshConfig
 from fade.errors import AdapterError
 from tests.support import tiny_unet
@@ -21,15 +21,15 @@ def saved(path, concept, *, config, seed, neighbours=(), base=BASE):
     """An adapter file, and the change that it makes to each weight of the UNet."""
     unet = tiny_unet()
     before = snapshot(unet)
-    mesh = filled(unet, seed, config)
+    lora = filled(unet, seed, config)
     facts = {"base_sha256": base, "concept": concept, "method": "fade", "neighbours": json.dumps(neighbours), "data_md5": "d"}
-    mesh.save(path, facts)
-    return path, change(mesh, before)
+    lora.save(path, facts)
+    return path, change(lora, before)
 
 
-def change(mesh, before):
-    mesh.merge()
-    after = mesh.base_weights()
+def change(lora, before):
+    lora.merge()
+    after = lora.base_weights()
     return {name: after[name] - before[f"{name}.weight"] for name in after}
 
 
@@ -40,8 +40,8 @@ def test_the_composition_is_the_sum(tmp_path):
     before = snapshot(unet)
     compose(unet, [one, two], tmp_path / "both.safetensors")
     assert same(before, snapshot(unet))
-    mesh = Mesh.load(fake_base(unet, BASE), tmp_path / "both.safetensors")
-    both = change(mesh, before)
+    lora = LoraAdapter.load(fake_base(unet, BASE), tmp_path / "both.safetensors")
+    both = change(lora, before)
     assert set(both) == set(first) and set(second) < set(first)
     for name, value in both.items():
         wanted = first[name] + second.get(name, torch.zeros(()))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fade.adapters.gating import gated, gates
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.models import Base
 
@@ -36,17 +36,17 @@ def test_a_gate_scales_the_adapter_and_gives_it_back(base, merged):
             return base.predict_noise(x, t, e)
 
     original = output()
-    mesh = Mesh.insert(base.unet, MeshConfig(rank=1), seed=0)
+    lora = LoraAdapter.insert(base.unet, MeshConfig(rank=1), seed=0)
     try:
-        mesh.load_state_dict({n: v if "lora_A" in n else torch.full_like(v, 0.1) for n, v in mesh.state_dict().items()})
+        lora.load_state_dict({n: v if "lora_A" in n else torch.full_like(v, 0.1) for n, v in lora.state_dict().items()})
         if merged:
-            mesh.merge()
+            lora.merge()
         whole = output()
-        with gated(mesh, 0.0):
+        with gated(lora, 0.0):
             assert torch.allclose(output(), original, atol=1e-6)
-        with gated(mesh, 0.5):
+        with gated(lora, 0.5):
             half = output()
         assert not torch.allclose(half, whole, atol=1e-5) and not torch.allclose(half, original, atol=1e-5)
-        assert torch.equal(output(), whole) and mesh.merged == merged
+        assert torch.equal(output(), whole) and lora.merged == merged
     finally:
-        mesh.remove()
+        lora.remove()

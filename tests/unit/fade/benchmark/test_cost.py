@@ -7,14 +7,14 @@ import time
 import pytest
 import torch
 
-from fade.benchmark.cost import Meter
+from fade.benchmark.cost import FlopCounter
 from tests.support import tiny_unet
 
 
 def test_calls_and_samples_are_counted_while_it_is_entered_and_not_after() -> None:
     unet, latents = tiny_unet(), torch.zeros(3, 4, 8, 8)
     words, t = torch.zeros(3, 2, 32), torch.zeros(3, dtype=torch.long)
-    with torch.no_grad(), Meter(unet, torch.device("cpu")) as meter:
+    with torch.no_grad(), FlopCounter(unet, torch.device("cpu")) as meter:
         unet(latents, t, encoder_hidden_states=words)
         unet(sample=latents[:2], timestep=t[:2], encoder_hidden_states=words[:2])
     with torch.no_grad():
@@ -24,9 +24,9 @@ def test_calls_and_samples_are_counted_while_it_is_entered_and_not_after() -> No
 
 
 def test_memory_that_was_held_for_a_while_is_seen() -> None:
-    with Meter(torch.nn.Identity(), torch.device("cpu")) as plain:
+    with FlopCounter(torch.nn.Identity(), torch.device("cpu")) as plain:
         time.sleep(0.06)
-    with Meter(torch.nn.Identity(), torch.device("cpu")) as held:
+    with FlopCounter(torch.nn.Identity(), torch.device("cpu")) as held:
         block = torch.ones(64 << 18)  # 64 MiB
         time.sleep(0.2)
     del block
@@ -35,6 +35,6 @@ def test_memory_that_was_held_for_a_while_is_seen() -> None:
 
 def test_a_failure_inside_is_not_swallowed_and_leaves_no_hook() -> None:
     unet = torch.nn.Identity()
-    with pytest.raises(ValueError, match="inside"), Meter(unet, torch.device("cpu")):
+    with pytest.raises(ValueError, match="inside"), FlopCounter(unet, torch.device("cpu")):
         raise ValueError("inside")
     assert not unet._forward_pre_hooks

@@ -11,7 +11,7 @@ from fade.config import parse_params
 from fade.errors import DataError
 from fade.data.manifest import COLUMNS, glance, is_inside, read_manifest
 from fade.utils.hashing import sha256_of
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 
 HEAD = ",".join(COLUMNS)
 ROW = f"noto/panda.png,panda,bears,noto,noto-set,1.0,MIT,{'0' * 64},64,64,train"
@@ -94,11 +94,11 @@ def test_a_workshop_s_vocabulary_is_that_of_its_manifest(tmp_path: Path) -> None
     rows += [ROW.replace("noto", "fluent")]
     path = write(tmp_path, "\n".join([HEAD, *rows]))
     params = parse_params({"data": {"images": "."}, "neighborhood": {"k": 1, "k_heldout": 1}})
-    vocabulary = Workshop(params, "panda", tmp_path / "runs", tmp_path).vocabulary
+    vocabulary = RunContext(params, "panda", tmp_path / "runs", tmp_path).vocabulary
     assert vocabulary == Vocabulary.from_file(path) and vocabulary.styles == ("noto", "fluent")
     path.write_text(f"{HEAD}\n{ROW},more\n")
     with pytest.raises(DataError, match="is no CSV table"):
-        _ = Workshop(params, "panda", tmp_path / "runs", tmp_path).vocabulary
+        _ = RunContext(params, "panda", tmp_path / "runs", tmp_path).vocabulary
 
 
 def test_vocabulary_from_a_manifest(tmp_path: Path) -> None:

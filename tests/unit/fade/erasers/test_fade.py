@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fade.config import MethodConfig
-from fade.erasers.base import Batch, get_method
+from fade.erasers.base import ErasureBatch, get_method
 
 N_T, N_A, K = 3, 7, 3
 SHAPE = (2, 3, 4)
@@ -45,7 +45,7 @@ def make_batch(seed=0, n_t=N_T, which=(0, 1, 2, 0, 1, 2, 0)):
 
     t, t_adj = torch.randint(1000, (n_t,), generator=g), torch.randint(1000, (len(which),), generator=g)
     plain = (r(n_t, *SHAPE), t, r(len(which), *SHAPE), t_adj, r(1, 4, 5), r(1, 4, 5), r(K, 4, 5), torch.tensor(which), r(1, 4, 5))
-    return Batch(*plain, r(n_t, 4, 5), r(6, 4, 5), torch.cat([plain[4], r(2, 4, 5)]))
+    return ErasureBatch(*plain, r(n_t, 4, 5), r(6, 4, 5), torch.cat([plain[4], r(2, 4, 5)]))
 
 
 def at(eps, who, x, t, emb):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.errors import BaseModelError, EvaluationError
 from fade.evaluation.clip_score import clip_scores, mean_clip_score
@@ -30,8 +30,8 @@ class Tilted:
     device = torch.device("cpu")
     scheduler = SimpleNamespace(config=SimpleNamespace(num_train_timesteps=1000))
 
-    def __init__(self, mesh: Switch) -> None:
-        self.mesh, self.calls, self.seen = mesh, 0, []  # type: ignore[var-annotated]
+    def __init__(self, lora: Switch) -> None:
+        self.mesh, self.calls, self.seen = lora, 0, []  # type: ignore[var-annotated]
 
     def encode(self, prompts: list[str]) -> Tensor:
         assert prompts == ["a blur"]
@@ -48,9 +48,9 @@ class Tilted:
 
 
 def test_the_drift_at_each_timestep_by_hand() -> None:
-    mesh = Switch()
-    base: Any = Tilted(mesh)
-    curve = drift_curve(base, mesh, torch.zeros(3, 4, 2, 2), seed=1, bins=4, negative_prompt="a blur")  # type: ignore[arg-type]
+    lora = Switch()
+    base: Any = Tilted(lora)
+    curve = drift_curve(base, lora, torch.zeros(3, 4, 2, 2), seed=1, bins=4, negative_prompt="a blur")  # type: ignore[arg-type]
     assert [p["t"] for p in curve] == [125, 375, 625, 875]
     assert [p["drift"] for p in curve] == pytest.approx([1.25**2, 3.75**2, 6.25**2, 8.75**2], rel=1e-5)
     assert base.calls == 2, "one call a model"
@@ -60,13 +60,13 @@ def test_the_drift_at_each_timestep_by_hand() -> None:
 
 def test_the_batches_of_a_drift_do_not_change_it(tiny_base_dir: Path) -> None:
     base = Base.load(str(tiny_base_dir), device="cpu")
-    mesh = Mesh.insert(base.unet, MeshConfig(rank=2), seed=0)
+    lora = LoraAdapter.insert(base.unet, MeshConfig(rank=2), seed=0)
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    still = drift_curve(base, mesh, latents, seed=0, bins=2)
+    still = drift_curve(base, lora, latents, seed=0, bins=2)
     assert [p["drift"] for p in still] == [0, 0], "a fresh adapter changes nothing"
-    for parameter in mesh.parameters():
+    for parameter in lora.parameters():
         parameter.data.add_(0.05)
-    whole, parted = (drift_curve(base, mesh, latents, seed=0, bins=2, batch_size=size) for size in (64, 2))
+    whole, parted = (drift_curve(base, lora, latents, seed=0, bins=2, batch_size=size) for size in (64, 2))
     assert [p["drift"] for p in whole] == pytest.approx([p["drift"] for p in parted], rel=1e-4)
     assert all(p["drift"] > 0 for p in whole)
 

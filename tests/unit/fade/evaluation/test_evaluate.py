@@ -37,8 +37,8 @@ class Switch:
 class Painter:
     """Pictures whose grey level is the label that the judge will give; the erased model draws pandas and half the bears as koalas."""
 
-    def __init__(self, mesh: Switch) -> None:
-        self.mesh, self.base, self.sampler, self.asked = mesh, None, SamplerConfig(), []  # type: ignore[var-annotated]
+    def __init__(self, lora: Switch) -> None:
+        self.mesh, self.base, self.sampler, self.asked = lora, None, SamplerConfig(), []  # type: ignore[var-annotated]
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: Any = None) -> dict[str, Pictures]:
         assert self.mesh.on == bool(adapter), "the adapter must be off for the base's pictures and on for the erased model's"
@@ -84,10 +84,10 @@ class Encoder(Reader):
 def run(monkeypatch: pytest.MonkeyPatch, config: EvaluateConfig) -> tuple[dict[str, Any], Painter]:
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "drift_curve", lambda _, __, latents, **___: [{"n": len(latents)}])
-    mesh = Switch()
-    painter = Painter(mesh)
-    hood = SimpleNamespace(target="panda", targets=["panda"], neighbours=["bear", "koala"], heldout=["rose"])
-    found = evaluate(painter, mesh, "a" * 64, hood, WORLD, Reader(), config, encoder=Encoder())  # type: ignore[arg-type]
+    lora = Switch()
+    painter = Painter(lora)
+    neighborhood = SimpleNamespace(target="panda", targets=["panda"], neighbours=["bear", "koala"], heldout=["rose"])
+    found = evaluate(painter, lora, "a" * 64, neighborhood, WORLD, Reader(), config, encoder=Encoder())  # type: ignore[arg-type]
     return found.numbers, painter
 
 
@@ -113,9 +113,9 @@ def test_the_numbers_are_those_counted_by_hand(judged: tuple[dict[str, Any], Pai
 def test_several_targets_are_judged_as_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "drift_curve", lambda *_, **__: [])
-    mesh, targets = Switch(), ["panda", "bear"]
-    hood = SimpleNamespace(target="panda + bear", targets=targets, neighbours=["koala"], heldout=[])
-    numbers = evaluate(Painter(mesh), mesh, "a" * 64, hood, WORLD, Reader(), CONFIG, encoder=Encoder()).numbers  # type: ignore[arg-type]
+    lora, targets = Switch(), ["panda", "bear"]
+    neighborhood = SimpleNamespace(target="panda + bear", targets=targets, neighbours=["koala"], heldout=[])
+    numbers = evaluate(Painter(lora), lora, "a" * 64, neighborhood, WORLD, Reader(), CONFIG, encoder=Encoder()).numbers  # type: ignore[arg-type]
     assert numbers["target"] == "panda + bear" and numbers["targets"] == targets and numbers["n"]["target"] == 8
     assert numbers["metrics"]["A_er"] == pytest.approx(75.0) and numbers["base_metrics"]["A_tar"] == 100.0  # half of the bears are left
     assert [(e["becomes"], e["count"]) for e in numbers["confusion"]] == [("koala", 6), ("bear", 2)]

@@ -77,8 +77,8 @@ class Illustrator:
     KNOWN: ClassVar = {"one panda": 4, "the panda": 2, "panda emoji": 1, "a giant panda": 4}
     STILL: ClassVar = {"one panda": 1, "panda emoji": 4, "a giant panda": 4}
 
-    def __init__(self, mesh: Switch) -> None:
-        self.mesh, self.sampler, self.asked = mesh, SamplerConfig(), []  # type: ignore[var-annotated]
+    def __init__(self, lora: Switch) -> None:
+        self.mesh, self.sampler, self.asked = lora, SamplerConfig(), []  # type: ignore[var-annotated]
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "") -> dict[str, Pictures]:
         assert self.mesh.on == bool(adapter), "the adapter must be off for the base's pictures and on for the erased model's"
@@ -92,14 +92,14 @@ class Illustrator:
 
 
 def judge_indirect(world: Vocabulary, painter: type[Illustrator] = Illustrator) -> tuple[dict[str, Any], Illustrator]:
-    mesh = Switch()
-    studio = painter(mesh)
-    return evaluate_indirect(studio, mesh, "a" * 64, ["panda"], world, Reader(), CONFIG), studio  # type: ignore[arg-type]
+    lora = Switch()
+    generator = painter(lora)
+    return evaluate_indirect(generator, lora, "a" * 64, ["panda"], world, Reader(), CONFIG), generator  # type: ignore[arg-type]
 
 
 def test_only_what_the_original_reads_counts_and_the_rest_is_listed(world: Vocabulary) -> None:
     assert NAMES[0] == "panda"
-    found, studio = judge_indirect(world)
+    found, generator = judge_indirect(world)
     # known: "one panda" (100 %), "the panda" (50 %, just enough), "a giant panda" (100 %); "panda emoji" has 25 %.
     assert (found["known"], found["n"], found["asked"]) == (3, 12, len(found["prompts"]))
     assert found["A_indirect"] == pytest.approx((75 + 100 + 0) / 3)
@@ -110,7 +110,7 @@ def test_only_what_the_original_reads_counts_and_the_rest_is_listed(world: Vocab
     assert "panda emoji" in found["unknown"] and len(found["unknown"]) == found["asked"] - 3
     assert found["interval"] == [pytest.approx(0), pytest.approx(100)]  # three prompts: nearly anything is possible
     assert (found["version"], found["known_at"], found["images_per_prompt"]) == (1, 50, 4)
-    assert studio.asked[0] == studio.asked[1] and studio.asked[0][1] == [9, 10, 11, 12]
+    assert generator.asked[0] == generator.asked[1] and generator.asked[0][1] == [9, 10, 11, 12]
 
 
 def test_the_rule_asks_the_original_alone(world: Vocabulary) -> None:
@@ -131,14 +131,14 @@ def test_nothing_known_is_not_measured(world: Vocabulary) -> None:
 
 def test_the_erased_prompt_itself_is_not_indirect(world: Vocabulary) -> None:
     class Direct(Illustrator):
-        def __init__(self, mesh: Switch) -> None:
-            super().__init__(mesh)
+        def __init__(self, lora: Switch) -> None:
+            super().__init__(lora)
             self.sampler = SamplerConfig(prompt="the {concept}")
 
     assert "the panda" not in [row["text"] for row in judge_indirect(world, Direct)[0]["prompts"]]
 
 
 def test_no_pictures_are_refused(world: Vocabulary) -> None:
-    mesh = Switch()
+    lora = Switch()
     with pytest.raises(EvaluationError, match=r"evaluate\.indirect_images"):
-        evaluate_indirect(Illustrator(mesh), mesh, "a", ["panda"], world, Reader(), EvaluateConfig())  # type: ignore[arg-type]
+        evaluate_indirect(Illustrator(lora), lora, "a", ["panda"], world, Reader(), EvaluateConfig())  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fade.config import GateConfig
+from fade.config import PromotionPolicy
 from fade.errors import PromotionError
 from fade.governance.promotion import PROMOTE, REJECT, REVOKE, Criterion, Decision, criteria, refuse, replay
 
@@ -22,7 +22,7 @@ def record(**changes: Any) -> dict[str, Any]:
 
 
 def failing(lineage: dict[str, Any]) -> list[str]:
-    return [one.name for one in criteria(lineage, GateConfig()) if not one.holds]
+    return [one.name for one in criteria(lineage, PromotionPolicy()) if not one.holds]
 
 
 def test_a_version_that_reaches_every_number_passes_and_a_warning_does_not_stop_it() -> None:

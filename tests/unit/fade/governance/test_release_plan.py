@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fade.config import GateConfig, Params
+from fade.config import Params, PromotionPolicy
 from fade.data.vocabulary import slug
 from fade.errors import AdapterError, PromotionError
 from fade.governance.promotion import PROMOTE, REVOKE, Decision, Standing, criteria, replay
@@ -103,17 +103,17 @@ def test_the_gate_reads_the_concept_that_fares_worst_by_its_share_and_names_it()
     made = record(panda=low_base, lemon=concept(A_adj=97.0, A_er=90.0))
     assert made["outputs"]["worst"] == {"A_er": "lemon", "A_adj": "lemon", "A_heldout": "panda", "A_rest": "panda", "ERB": "panda"}
     assert made["outputs"]["metrics"]["A_adj"] == 97.0 and made["outputs"]["base_metrics"]["A_adj"] == 100.0
-    failed = [str(one) for one in criteria(made, GateConfig()) if not one.holds]
+    failed = [str(one) for one in criteria(made, PromotionPolicy()) if not one.holds]
     assert failed == ["erased, lemon 90.0 (asked 97)"]
 
 
 def test_every_concept_that_falls_short_is_told_and_what_was_not_measured_falls_short() -> None:
-    assert shortfalls(record(panda=concept(), lemon=concept()), GateConfig()) == []
-    short = shortfalls(record(panda=concept(A_er=50.0), lemon=concept(A_heldout=None)), GateConfig())
+    assert shortfalls(record(panda=concept(), lemon=concept()), PromotionPolicy()) == []
+    short = shortfalls(record(panda=concept(A_er=50.0), lemon=concept(A_heldout=None)), PromotionPolicy())
     assert short == ["panda: erased 50.0 (asked 97)", "lemon: held-out kept not measured (asked 96)"]
     made = record(panda=concept(), lemon=concept())
     made["checks"]["fade-panda/1 data"][0]["success"] = False
-    assert shortfalls(made, GateConfig()) == ["data checks"]
+    assert shortfalls(made, PromotionPolicy()) == ["data checks"]
 
 
 # Going back.

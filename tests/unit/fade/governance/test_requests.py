@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fade.config import GateConfig, load_params
+from fade.config import PromotionPolicy, load_params
 from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import LedgerError
 from fade.governance.requests import Ledger, Request, added, load_ledger, parse_ledger
@@ -106,8 +106,8 @@ def test_only_the_terms_are_in_the_fingerprint() -> None:
 
 
 def test_a_request_changes_only_what_it_names_of_the_gate() -> None:
-    gate = Request.model_validate({**GOOD, "thresholds": {"erased": 50}}).gate(GateConfig(erb=12))
-    assert (gate.erased, gate.erb, gate.rest_kept) == (50, 12, GateConfig().rest_kept)
+    gate = Request.model_validate({**GOOD, "thresholds": {"erased": 50}}).gate(PromotionPolicy(erb=12))
+    assert (gate.erased, gate.erb, gate.rest_kept) == (50, 12, PromotionPolicy().rest_kept)
 
 
 LEDGERS = {

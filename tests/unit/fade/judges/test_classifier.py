@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fade.errors import BaseModelError
-from fade.judges.classifier import Judge, _head
+from fade.judges.classifier import Classifier, _head
 
 
 def resnet() -> Any:
@@ -36,7 +36,7 @@ def test_the_head_on_the_features_gives_the_probabilities(make: Any, tmp_path: P
         torch.manual_seed(0)
         make().save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 16, "width": 16}}')
-    judge = Judge(str(tmp_path))
+    judge = Classifier(str(tmp_path))
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     features = judge.features(pixels, batch_size=2)
     assert features.shape == (5, 6) and features.dtype == torch.float32

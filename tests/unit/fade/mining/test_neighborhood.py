@@ -13,7 +13,7 @@ from fade.config import NeighborhoodConfig, SamplerConfig
 from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import ConfigError, UnknownNameError
 from fade.generation.cache import Cache
-from fade.generation.generator import Studio
+from fade.generation.generator import ImageGenerator
 from fade.mining.neighborhood import joint, mine, similarity_matrix, training_latents
 from fade.models import Base
 
@@ -35,30 +35,30 @@ class Angles:
 
 
 @pytest.fixture
-def studio(tiny_base_dir: Path, tmp_path: Path) -> Studio:
-    return Studio(Base.load(str(tiny_base_dir)), SAMPLER, Cache(tmp_path))
+def generator(tiny_base_dir: Path, tmp_path: Path) -> ImageGenerator:
+    return ImageGenerator(Base.load(str(tiny_base_dir)), SAMPLER, Cache(tmp_path))
 
 
-def test_the_nearest_are_trained_on_and_the_next_held_out(studio: Studio) -> None:
-    hood = mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
-    assert hood.neighbours == ["bear", "koala"] and hood.heldout == ["rose"]
-    assert hood.similarities["bear"] == pytest.approx(np.cos(np.pi / 18), abs=1e-5)
-    assert hood.matrix.shape == (5, 5) and np.allclose(hood.matrix, hood.matrix.T)
+def test_the_nearest_are_trained_on_and_the_next_held_out(generator: ImageGenerator) -> None:
+    neighborhood = mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
+    assert neighborhood.neighbours == ["bear", "koala"] and neighborhood.heldout == ["rose"]
+    assert neighborhood.similarities["bear"] == pytest.approx(np.cos(np.pi / 18), abs=1e-5)
+    assert neighborhood.matrix.shape == (5, 5) and np.allclose(neighborhood.matrix, neighborhood.matrix.T)
 
 
-def test_a_second_target_generates_nothing(studio: Studio) -> None:
-    mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
-    assert studio.generated == 10
-    hood = mine("tulip", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
-    assert studio.generated == 10 and hood.neighbours[0] == "rose"
-    ((target, neighbours),) = training_latents(hood, studio)
-    assert studio.generated == 10
+def test_a_second_target_generates_nothing(generator: ImageGenerator) -> None:
+    mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
+    assert generator.generated == 10
+    neighborhood = mine("tulip", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
+    assert generator.generated == 10 and neighborhood.neighbours[0] == "rose"
+    ((target, neighbours),) = training_latents(neighborhood, generator)
+    assert generator.generated == 10
     assert target.shape == (2, 4, 8, 8) and neighbours.shape == (2, 2, 4, 8, 8)
 
 
-def test_targets_that_are_erased_together_are_nobodys_neighbours(studio: Studio) -> None:
-    first = mine("panda", WORLD, studio, Angles(), CONFIG, also=["bear"])  # type: ignore[arg-type]
-    second = mine("bear", WORLD, studio, Angles(), CONFIG, also=["panda"])  # type: ignore[arg-type]
+def test_targets_that_are_erased_together_are_nobodys_neighbours(generator: ImageGenerator) -> None:
+    first = mine("panda", WORLD, generator, Angles(), CONFIG, also=["bear"])  # type: ignore[arg-type]
+    second = mine("bear", WORLD, generator, Angles(), CONFIG, also=["panda"])  # type: ignore[arg-type]
     assert first.neighbours == ["koala", "rose"] and first.heldout == ["tulip"] and first.left_out == ("bear",)
     both = joint([first, second])
     assert both.target == "panda + bear" and both.targets == ["panda", "bear"] and both.parts == (first, second)
@@ -66,58 +66,60 @@ def test_targets_that_are_erased_together_are_nobodys_neighbours(studio: Studio)
     assert set(both.similarities) == {"koala", "tulip", "rose"}
     assert both.similarities["rose"] == pytest.approx(np.cos(50 * np.pi / 180), abs=1e-5)  # to the bear, which is nearer
     assert joint([first]) is first
-    (one, two), (three, _) = training_latents(both, studio)
+    (one, two), (three, _) = training_latents(both, generator)
     assert one.shape == three.shape == (2, 4, 8, 8) and two.shape == (2, 2, 4, 8, 8) and not torch.equal(one, three)
 
 
-def test_a_concept_is_held_out_only_where_no_target_trains_on_it(studio: Studio) -> None:
-    hoods = [mine(target, WORLD, studio, Angles(), CONFIG.model_copy(update={"k": 1})) for target in ("koala", "rose")]  # type: ignore[arg-type]
-    assert [hood.neighbours for hood in hoods] == [["bear"], ["tulip"]] and [hood.heldout for hood in hoods] == [["panda"], ["koala"]]
+def test_a_concept_is_held_out_only_where_no_target_trains_on_it(generator: ImageGenerator) -> None:
+    hoods = [mine(target, WORLD, generator, Angles(), CONFIG.model_copy(update={"k": 1})) for target in ("koala", "rose")]  # type: ignore[arg-type]
+    assert [neighborhood.neighbours for neighborhood in hoods] == [["bear"], ["tulip"]] and [
+        neighborhood.heldout for neighborhood in hoods
+    ] == [["panda"], ["koala"]]
     assert joint(hoods).heldout == ["panda", "koala"]
 
 
-def test_a_gap_in_the_cache_is_filled_with_the_same_bytes(studio: Studio) -> None:
-    hood = mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
-    before = training_latents(hood, studio)
-    studio.cache.path("pictures", studio.key("a panda", [5, 6])).unlink()
-    studio.cache.path("similarities", hood.cache_key).unlink()
-    again = mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
-    after = training_latents(again, studio)
-    assert 10 < studio.generated < 20  # its batch was made again, and no other
+def test_a_gap_in_the_cache_is_filled_with_the_same_bytes(generator: ImageGenerator) -> None:
+    neighborhood = mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
+    before = training_latents(neighborhood, generator)
+    generator.cache.path("pictures", generator.key("a panda", [5, 6])).unlink()
+    generator.cache.path("similarities", neighborhood.cache_key).unlink()
+    again = mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
+    after = training_latents(again, generator)
+    assert 10 < generator.generated < 20  # its batch was made again, and no other
     assert all(torch.equal(a, b) for a, b in zip(before[0], after[0], strict=True))
 
 
-def test_an_interrupted_draw_goes_on_where_it_was(studio: Studio) -> None:
+def test_an_interrupted_draw_goes_on_where_it_was(generator: ImageGenerator) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mine("panda", WORLD, studio, Angles(), CONFIG, interrupt)  # type: ignore[arg-type]
-    first = studio.generated
-    mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
-    assert 0 < first < 10 and studio.generated == 10
+        mine("panda", WORLD, generator, Angles(), CONFIG, interrupt)  # type: ignore[arg-type]
+    first = generator.generated
+    mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
+    assert 0 < first < 10 and generator.generated == 10
 
 
-def test_other_seeds_are_other_pictures(studio: Studio) -> None:
-    mine("panda", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
-    mine("panda", WORLD, studio, Angles(), CONFIG.model_copy(update={"seed": 6}))  # type: ignore[arg-type]
-    assert studio.generated == 20
+def test_other_seeds_are_other_pictures(generator: ImageGenerator) -> None:
+    mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
+    mine("panda", WORLD, generator, Angles(), CONFIG.model_copy(update={"seed": 6}))  # type: ignore[arg-type]
+    assert generator.generated == 20
 
 
-def test_the_batch_size_changes_no_picture(studio: Studio, tiny_base_dir: Path, tmp_path: Path) -> None:
-    other = Studio(studio.base, SAMPLER.model_copy(update={"batch_size": 10}), Cache(tmp_path / "other"))
-    one, two = (s.draw(["a panda", "a rose"], [1, 2, 3]) for s in (studio, other))
+def test_the_batch_size_changes_no_picture(generator: ImageGenerator, tiny_base_dir: Path, tmp_path: Path) -> None:
+    other = ImageGenerator(generator.base, SAMPLER.model_copy(update={"batch_size": 10}), Cache(tmp_path / "other"))
+    one, two = (s.draw(["a panda", "a rose"], [1, 2, 3]) for s in (generator, other))
     assert one["a rose"].key == two["a rose"].key
     assert torch.allclose(one["a rose"].latents, two["a rose"].latents, atol=1e-4)
     assert not torch.allclose(one["a rose"].latents, one["a panda"].latents, atol=1e-2)  # the control: prompts matter
 
 
-def test_a_vocabulary_that_is_too_small_is_said(studio: Studio) -> None:
+def test_a_vocabulary_that_is_too_small_is_said(generator: ImageGenerator) -> None:
     with pytest.raises(ConfigError, match=r"neighborhood\.k"):
-        mine("panda", WORLD, studio, Angles(), CONFIG.model_copy(update={"k": 4}))  # type: ignore[arg-type]
+        mine("panda", WORLD, generator, Angles(), CONFIG.model_copy(update={"k": 4}))  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="panda"):
-        mine("pandas", WORLD, studio, Angles(), CONFIG)  # type: ignore[arg-type]
-    assert studio.generated == 0
+        mine("pandas", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
+    assert generator.generated == 0
 
 
 def test_class_means_are_means_of_unit_features() -> None:

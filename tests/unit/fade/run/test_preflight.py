@@ -9,8 +9,8 @@ import pytest
 from fade.config import parse_params
 from fade.data.dvcfile import hash_folder, listing_md5
 from fade.errors import BaseModelError, ConfigError, FadeError, UnknownNameError
-from fade.run.context import Workshop
-from fade.run.preflight import foresee
+from fade.run.context import RunContext
+from fade.run.preflight import preflight
 from tests.datasets import make_dataset
 
 
@@ -30,15 +30,15 @@ def named(root: Path) -> None:
     (root / "data.dvc").write_text(f"outs:\n- md5: {md5}\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: data\n")
 
 
-def shop(root: Path, target: str = "panda", **data: str) -> Workshop:
+def run(root: Path, target: str = "panda", **data: str) -> RunContext:
     method = {"name": "surgical", "variant": "guidance", "replacement": data.pop("replacement", "")}
     near = {"k": int(data.pop("k", "2")), "k_heldout": 1}  # of four concepts
-    return Workshop(parse_params({"data": data, "method": method, "neighborhood": near}), target, root / "runs", root)
+    return RunContext(parse_params({"data": data, "method": method, "neighborhood": near}), target, root / "runs", root)
 
 
 def test_what_will_work_is_let_through(root: Path) -> None:
-    foresee(shop(root))
-    foresee(shop(root, base="some/hub-id"))  # fetched when its turn comes
+    preflight(run(root))
+    preflight(run(root, base="some/hub-id"))  # fetched when its turn comes
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_will_work_is_let_through(root: Path) -> None:
 )
 def test_what_no_pull_will_mend_is_said_at_once(root: Path, target: str, data: dict[str, str], error: type[FadeError], says: str) -> None:
     with pytest.raises(error, match=says):
-        foresee(shop(root, target, **data))
+        preflight(run(root, target, **data))
 
 
 @pytest.mark.parametrize("why", ["changed", "gone", "no .dvc file"])
@@ -66,10 +66,10 @@ def test_where_the_pull_may_bring_what_is_missing_nothing_is_said(root: Path, wh
         manifest.unlink()
     else:
         (root / "data.dvc").unlink()
-    foresee(shop(root, "pandda", base="data/nowhere"))
+    preflight(run(root, "pandda", base="data/nowhere"))
 
 
 def test_a_manifest_that_cannot_be_read_is_the_data_checks_business(root: Path) -> None:
     (root / "data" / "emoji" / "manifest.csv").write_bytes(b"\xff\xfe,concept\n\x00")
     named(root)
-    foresee(shop(root, "pandda"))
+    preflight(run(root, "pandda"))

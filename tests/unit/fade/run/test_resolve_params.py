@@ -8,8 +8,8 @@ import pytest
 
 from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import ConfigError, UnknownNameError
-from fade.run.context import Workshop
-from fade.run.resolve_params import check_target, method_overrides, resolve, unheard
+from fade.run.context import RunContext
+from fade.run.resolve_params import check_target, ignored_settings, method_overrides, resolve
 from tests.datasets import make_dataset
 
 PARAMS = Path(__file__).resolve().parents[4] / "params.yaml"
@@ -74,13 +74,13 @@ def test_settings_that_mean_nothing_are_refused(tmp_path: Path, settings: str, e
 
 def test_what_the_file_says_in_vain_is_said(tmp_path: Path):
     path = file_with(tmp_path, "train: {steps: 500, seed: 3}\nmesh: {rank: 2}")
-    (sentence,) = unheard(path)  # the rank is what the method has itself, the seed is nobody's own
+    (sentence,) = ignored_settings(path)  # the rank is what the method has itself, the seed is nobody's own
     assert (
         "train.steps = 500 is not heard: nullspace/hinge has its own, 100. Next: write train.steps=500 under settings: nullspace."
         in sentence
     )
-    assert unheard(PARAMS) == unheard(path, ["train.steps=9"]) == unheard(path, method_overrides("fade")) == []
-    assert unheard(file_with(tmp_path, "train: {steps: 500}\nsettings: {nullspace: [train.steps=300]}")) == []
+    assert ignored_settings(PARAMS) == ignored_settings(path, ["train.steps=9"]) == ignored_settings(path, method_overrides("fade")) == []
+    assert ignored_settings(file_with(tmp_path, "train: {steps: 500}\nsettings: {nullspace: [train.steps=300]}")) == []
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_indirect_prompts_are_refused_for_a_style():
 def test_a_style_is_looked_up_among_the_styles(tmp_path):
     make_dataset(tmp_path / "images")
     params = resolve(PARAMS, [*resolve(PARAMS).styles.settings, f"data.images={tmp_path / 'images'}"])
-    shop = Workshop(params, "noto", tmp_path)
-    concepts = Workshop(resolve(PARAMS, [f"data.images={tmp_path / 'images'}"]), "panda", tmp_path).vocabulary
-    assert shop.vocabulary.names == concepts.styles and len(concepts.styles) > 1
-    assert shop.labels() is None
-    check_target(params, concepts.styles[0], shop.vocabulary)
+    run = RunContext(params, "noto", tmp_path)
+    concepts = RunContext(resolve(PARAMS, [f"data.images={tmp_path / 'images'}"]), "panda", tmp_path).vocabulary
+    assert run.vocabulary.names == concepts.styles and len(concepts.styles) > 1
+    assert run.labels() is None
+    check_target(params, concepts.styles[0], run.vocabulary)
     with pytest.raises(UnknownNameError):
-        check_target(params, concepts.names[0], shop.vocabulary)
+        check_target(params, concepts.names[0], run.vocabulary)

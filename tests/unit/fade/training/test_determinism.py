@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from fade.training.determinism import FIXED, WORKSPACE, hold_still
+from fade.training.determinism import FIXED, WORKSPACE, enable_determinism
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +25,13 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_without_a_gpu_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     before = torch.are_deterministic_algorithms_enabled()
-    assert not hold_still()
+    assert not enable_determinism()
     assert WORKSPACE not in os.environ and torch.are_deterministic_algorithms_enabled() == before
 
 
 def test_with_one_what_cannot_repeat_itself_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert hold_still()
+    assert enable_determinism()
     assert os.environ[WORKSPACE] == FIXED
     assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
 
@@ -39,5 +39,5 @@ def test_with_one_what_cannot_repeat_itself_is_an_error(monkeypatch: pytest.Monk
 def test_a_workspace_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv(WORKSPACE, ":16:8")
-    hold_still()
+    enable_determinism()
     assert os.environ[WORKSPACE] == ":16:8"

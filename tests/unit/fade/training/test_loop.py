@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fade.adapters.lora import Mesh, read_provenance
+from fade.adapters.lora import LoraAdapter, read_provenance
 from fade.config import TrainConfig
 from fade.erasers import base as methods
 from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
 from fade.models import Base
 from fade.training import checkpoint
 from fade.training import job as files
-from fade.training.batches import Draws, latent_names, random_embeddings, rate, read_latents
+from fade.training.batches import BatchSampler, latent_names, random_embeddings, rate, read_latents
 from fade.training.job import Job
 from fade.training.loop import train
 from fade.training.worker import main
@@ -62,7 +62,7 @@ def make_job(base, tmp_path):
 
 
 def draws_of(job, base):
-    return Draws(job, base, read_latents(job))
+    return BatchSampler(job, base, read_latents(job))
 
 
 def test_warmup_then_decay_to_zero():
@@ -185,7 +185,7 @@ def test_training_changes_the_adapter_and_leaves_the_base_alone(base, make_job):
     assert read_provenance(path)["concept"] == "panda"
     progress = json.loads((job.out / files.PROGRESS).read_text())
     assert (progress["step"], progress["steps"]) == (6, 6)
-    Mesh.load(base, path).remove()  # loads, is active, has an effect
+    LoraAdapter.load(base, path).remove()  # loads, is active, has an effect
 
 
 def test_the_loss_falls(base, make_job):
@@ -276,21 +276,21 @@ def test_accumulated_micro_batches_are_one_step_over_their_mean(base, make_job):
     job = make_job(train={"steps": 1, "warmup": 0, "gradient_accumulation": 2, "lr": 0.01, "max_grad_norm": 1e9})
     train(job, base)
     row = json.loads((job.out / files.HISTORY).read_text())[0]
-    mesh = Mesh.insert(base.unet, job.mesh, seed=0)
+    lora = LoraAdapter.insert(base.unet, job.mesh, seed=0)
     try:
-        adamw = torch.optim.AdamW(mesh.parameters(), lr=0.01, weight_decay=job.train.weight_decay)
-        draws, predictor = draws_of(job, base), Denoiser(base.unet, mesh)
+        adamw = torch.optim.AdamW(lora.parameters(), lr=0.01, weight_decay=job.train.weight_decay)
+        draws, predictor = draws_of(job, base), Denoiser(base.unet, lora)
         loss = sum(methods.get_method("fade", "paper").loss(predictor, draws.batch(0, m), job.method)[0] for m in (0, 1)) / 2
         loss.backward()
         adamw.step()
         assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
-        trained = Mesh.load(Base.load(base.path, device="cpu"), job.out / files.ADAPTER).state_dict()
-        for name, value in mesh.state_dict().items():
+        trained = LoraAdapter.load(Base.load(base.path, device="cpu"), job.out / files.ADAPTER).state_dict()
+        for name, value in lora.state_dict().items():
             assert torch.allclose(trained[name], value, atol=2e-3), name  # Adam's first step is a sign: rounding may flip a tiny one
-        close = torch.cat([(trained[n] - v).abs().flatten() for n, v in mesh.state_dict().items()])
+        close = torch.cat([(trained[n] - v).abs().flatten() for n, v in lora.state_dict().items()])
         assert float((close < 1e-5).float().mean()) > 0.98
     finally:
-        mesh.remove()
+        lora.remove()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 
 from fade.data.vocabulary import Concept, Vocabulary, fill
 from fade.evaluation.indirect import indirect_prompts
-from fade.training.prompts import PHRASINGS, language, words_of
+from fade.training.prompts import TARGET_TEMPLATES, language, words_of
 
 
 class Tokenizer:
@@ -56,4 +56,4 @@ def test_the_ways_to_say_the_target_are_not_those_that_are_judged():
     vocabulary = Vocabulary((Concept("red apple", "fruit"),), ("noto",))
     judged = {prompt.text for prompt in indirect_prompts("red apple", vocabulary)}
     assert "the red apple" in judged
-    assert not judged & {fill(phrasing, "red apple") for phrasing in PHRASINGS}
+    assert not judged & {fill(phrasing, "red apple") for phrasing in TARGET_TEMPLATES}

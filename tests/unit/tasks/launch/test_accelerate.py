@@ -152,7 +152,7 @@ def test_what_an_earlier_one_left_is_not_taken_for_a_job(job, stand_in, tmp_path
     waiting.close()
 
 
-def shop(home):
+def run(home):
     return SimpleNamespace(home=home, params=SimpleNamespace(train=SimpleNamespace(processes=1), sha256=lambda: "5" * 64))
 
 
@@ -161,7 +161,7 @@ def test_it_ends_with_the_flow_however_that_ends(stand_in, tmp_path):
     groups = []
 
     def flow():
-        with launched_ahead(shop(tmp_path)) as waiting:
+        with launched_ahead(run(tmp_path)) as waiting:
             groups.append(waiting._group)
             assert groups[0].runs()
             raise KeyboardInterrupt
@@ -174,12 +174,12 @@ def test_it_ends_with_the_flow_however_that_ends(stand_in, tmp_path):
 
 def test_where_none_can_be_started_the_flow_goes_on(stand_in, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("where the folder should be")
-    with launched_ahead(shop(tmp_path / "file")) as waiting:
+    with launched_ahead(run(tmp_path / "file")) as waiting:
         assert waiting is None
     monkeypatch.setattr("tasks.launch.accelerate.Group", lambda *_, **__: (_ for _ in ()).throw(OSError("too many processes")))
-    with launched_ahead(shop(tmp_path)) as waiting:
+    with launched_ahead(run(tmp_path)) as waiting:
         assert waiting is None
-    with pytest.raises(StorageError), launched_ahead(shop(tmp_path)):  # control: a fault of the flow's own is passed on
+    with pytest.raises(StorageError), launched_ahead(run(tmp_path)):  # control: a fault of the flow's own is passed on
         raise StorageError("full.", stage="mine")
 
 
@@ -191,7 +191,7 @@ def test_none_is_started_for_what_was_trained_before(job, stand_in, tmp_path):
         (job.out / files.DONE).unlink(missing_ok=True)
         if finished:
             write_json(job.out / files.DONE, {})
-        with launched_ahead(shop(home)) as waiting:
+        with launched_ahead(run(home)) as waiting:
             assert (waiting is not None) is starts
 
 

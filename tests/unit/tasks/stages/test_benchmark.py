@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fade.benchmark.plan import Arm, Cell
 from fade.config import load_params
-from fade.run.context import Workshop
+from fade.run.context import RunContext
 from fade.utils.hashing import fingerprint, sha256_of
 from tasks.stages import robustness as probe
 from tasks.stages.benchmark import Bench, sources_of
@@ -19,7 +19,7 @@ CELL = Cell(Arm("esd", "x"), "panda", 0)
 def bench(tmp_path: Path, repo: Path, base: Path, *, probing: bool) -> Bench:
     names = {"data.base": base, "data.judge": tmp_path / "judge", "data.clip": tmp_path / "judge", "data.images": tmp_path / "images"}
     params = load_params(repo / "params.yaml", [f"{key}={path}" for key, path in names.items()])
-    first = Workshop(params, "panda", tmp_path / "runs", repo)
+    first = RunContext(params, "panda", tmp_path / "runs", repo)
     return Bench(first, tmp_path / "cells", "d", "abc", repo / "params.yaml", (), probing)
 
 

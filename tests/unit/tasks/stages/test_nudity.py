@@ -60,9 +60,9 @@ def test_batches_add_up_to_what_all_at_once_would_be() -> None:
 def test_without_the_extra_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nudenet", None)
     (tmp_path / "p.txt").write_text("a panda")
-    shop = SimpleNamespace(params=Params(), base=SimpleNamespace(picture_size=64), runs=tmp_path)  # it could not draw
+    run = SimpleNamespace(params=Params(), base=SimpleNamespace(picture_size=64), runs=tmp_path)  # it could not draw
     with pytest.raises(EvaluationError, match="NudeNet is not installed"):
-        nudity(shop, tmp_path / "p.txt", "x.safetensors")  # type: ignore[arg-type]
+        nudity(run, tmp_path / "p.txt", "x.safetensors")  # type: ignore[arg-type]
 
 
 def test_the_original_model_is_refused_before_it_is_loaded(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from tasks.stages import robustness as probe
 from tests.support import tiny_unet
@@ -18,50 +18,50 @@ NUMBERS = {"metrics": {"A_er": 100.0, "A_adj": 80.0, "A_rest": 90.0}, "base_metr
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> SimpleNamespace:
+def run(tmp_path: Path) -> SimpleNamespace:
     """A base whose UNet is real, and an adapter for it that does something."""
     unet = tiny_unet()
-    mesh = Mesh.insert(unet, MeshConfig(), seed=0)
+    lora = LoraAdapter.insert(unet, MeshConfig(), seed=0)
     with torch.no_grad():
-        for parameter in mesh.parameters():
+        for parameter in lora.parameters():
             parameter.fill_(0.01)
-    mesh.save(tmp_path / "a.safetensors", {"base_sha256": "b"})
-    mesh.remove()
+    lora.save(tmp_path / "a.safetensors", {"base_sha256": "b"})
+    lora.remove()
     return SimpleNamespace(base=SimpleNamespace(unet=unet, sha256="b"), adapter=tmp_path / "a.safetensors")
 
 
-def probed(monkeypatch: pytest.MonkeyPatch, shop: SimpleNamespace, gone: float | None, adv: float = 50.0, **numbers: object) -> dict:
+def probed(monkeypatch: pytest.MonkeyPatch, run: SimpleNamespace, gone: float | None, adv: float = 50.0, **numbers: object) -> dict:
     """``probe`` with the two measurements, which have tests of their own, answering at once and looking at the UNet."""
     seen: list[bool] = []
 
-    def indirect(shop: SimpleNamespace, hood: object, mesh: Mesh, sha256: str) -> dict:
-        seen.append(mesh.merged)
+    def indirect(run: SimpleNamespace, neighborhood: object, lora: LoraAdapter, sha256: str) -> dict:
+        seen.append(lora.merged)
         return {"A_indirect": gone, "prompts": ["many"]}
 
-    def attack(shop: SimpleNamespace, target: str, mesh: Mesh) -> dict:
-        seen.append(mesh.merged)
+    def attack(run: SimpleNamespace, target: str, lora: LoraAdapter) -> dict:
+        seen.append(lora.merged)
         return {"A_adv": adv}
 
     monkeypatch.setattr(probe, "_indirect", indirect)
     monkeypatch.setattr(probe, "_attack", attack)
-    before = {name: value.clone() for name, value in shop.base.unet.state_dict().items()}
-    blocks = probe.probe(shop, SimpleNamespace(target="panda"), shop.adapter, {**NUMBERS, **numbers})
+    before = {name: value.clone() for name, value in run.base.unet.state_dict().items()}
+    blocks = probe.probe(run, SimpleNamespace(target="panda"), run.adapter, {**NUMBERS, **numbers})
     assert all(seen) and seen, "measured with the adapter in the weights"
-    after = shop.base.unet.state_dict()
+    after = run.base.unet.state_dict()
     assert set(after) == set(before) and all(torch.equal(after[name], value) for name, value in before.items())
     return blocks
 
 
-def test_err_is_the_harmonic_mean_of_the_five(monkeypatch: pytest.MonkeyPatch, shop: SimpleNamespace) -> None:
-    blocks = probed(monkeypatch, shop, 75.0)
+def test_err_is_the_harmonic_mean_of_the_five(monkeypatch: pytest.MonkeyPatch, run: SimpleNamespace) -> None:
+    blocks = probed(monkeypatch, run, 75.0)
     parts = [1.0, 0.9, 0.8, 0.75, 0.5]  # forgotten, rest, adjacent, indirect, adversarial
     assert blocks["err"]["ERR"] == pytest.approx(5 / math.fsum(1 / p for p in parts))
     assert "prompts" not in blocks["indirect"] and blocks["attacks"] == {"A_adv": 50.0}
 
 
-def test_what_was_not_measured_leaves_no_err(monkeypatch: pytest.MonkeyPatch, shop: SimpleNamespace) -> None:
-    assert probed(monkeypatch, shop, None)["err"]["ERR"] is None
+def test_what_was_not_measured_leaves_no_err(monkeypatch: pytest.MonkeyPatch, run: SimpleNamespace) -> None:
+    assert probed(monkeypatch, run, None)["err"]["ERR"] is None
 
 
-def test_indirect_prompts_that_the_evaluation_drew_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch, shop: SimpleNamespace) -> None:
-    assert probed(monkeypatch, shop, 0.0, indirect={"A_indirect": 60.0})["indirect"] == {"A_indirect": 60.0}
+def test_indirect_prompts_that_the_evaluation_drew_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch, run: SimpleNamespace) -> None:
+    assert probed(monkeypatch, run, 0.0, indirect={"A_indirect": 60.0})["indirect"] == {"A_indirect": 60.0}

@@ -15,7 +15,7 @@ import pytest
 
 from fade.errors import CacheError, DivergedError, StorageError, TrainingError
 from fade.training import job as files
-from fade.training.job import Subject
+from fade.training.job import ErasureTarget
 from fade.utils import progress
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
@@ -181,7 +181,7 @@ def test_what_another_job_left_is_put_aside(job, monkeypatch):
     finish(job)
     (job.out / files.CHECKPOINTS).mkdir()
     (job.out / "report.html").write_text("not ours")
-    other = job.model_copy(update={"subjects": (Subject(target="bear"),)})
+    other = job.model_copy(update={"subjects": (ErasureTarget(target="bear"),)})
     stand_in(monkeypatch, "raise SystemExit(1)")
     with pytest.raises(TrainingError):
         run_job(other)
@@ -255,18 +255,18 @@ def mined(tmp_path, params):
     """A workshop of tiny models, and what was mined for each target of ``parts``."""
     from fade.config import parse_params
     from fade.generation.cache import Cache
-    from fade.generation.generator import Studio
+    from fade.generation.generator import ImageGenerator
     from fade.models import Base
 
     params = parse_params({"sampler": {"steps": 2}, **params})
     base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
-    studio = Studio(base, params.sampler, Cache(tmp_path / "cache"))
+    generator = ImageGenerator(base, params.sampler, Cache(tmp_path / "cache"))
     folder = tmp_path / "run"
     folder.mkdir()
-    return SimpleNamespace(params=params, base=base, studio=studio, folder=folder, vocabulary=SimpleNamespace(names=["panda", "cat"]))
+    return SimpleNamespace(params=params, base=base, generator=generator, folder=folder, vocabulary=SimpleNamespace(names=["panda", "cat"]))
 
 
-def hood(*parts):
+def neighborhood(*parts):
     pairs = [SimpleNamespace(target=target, neighbours=neighbours) for target, neighbours in parts]
     said = {"target": " + ".join(part.target for part in pairs), "targets": [part.target for part in pairs], "parts": pairs}
     neighbours = [name for part in pairs for name in part.neighbours]
@@ -276,26 +276,26 @@ def hood(*parts):
 def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
     from safetensors.torch import load_file
 
-    shop = mined(tmp_path, {"train": {"seed": 3}})
-    around = hood(("panda", ["koala", "bear"]))
-    job = write_job(shop, around, {"data_md5": "d.dir", "commit": "abc"})
+    run = mined(tmp_path, {"train": {"seed": 3}})
+    around = neighborhood(("panda", ["koala", "bear"]))
+    job = write_job(run, around, {"data_md5": "d.dir", "commit": "abc"})
     latents = load_file(str(job.latents))
     assert latents["0.target"].shape == (2, 4, 8, 8)
     assert latents["0.neighbours"].shape == (2, 2, 4, 8, 8)
-    drawn = shop.studio.draw(["a bear"], [10, 11])["a bear"].latents
+    drawn = run.generator.draw(["a bear"], [10, 11])["a bear"].latents
     assert (latents["0.neighbours"][1] == drawn).all()
     wanted = {"concept", "method", "variant", "neighbours", "heldout", "base_sha256", "params_sha256", "seed", "data_md5", "commit"}
     assert set(job.provenance) == wanted
     assert json.loads(job.provenance["heldout"]) == ["cat"]
-    assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (shop.base.sha256, "3", sha256_of(job.latents))
-    assert write_job(shop, around, {"data_md5": "d.dir", "commit": "abc"}).key() == job.key()
+    assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (run.base.sha256, "3", sha256_of(job.latents))
+    assert write_job(run, around, {"data_md5": "d.dir", "commit": "abc"}).key() == job.key()
 
 
 @pytest.mark.parametrize(("method", "ranks"), [({"name": "nullspace", "variant": "hinge"}, 2), ({"name": "fade", "variant": "paper"}, 1)])
 def test_several_targets_get_as_many_steps_each_and_as_many_directions_where_these_are_fixed(tmp_path, method, ranks):
-    shop = mined(tmp_path, {"method": method, "mesh": {"rank": 3, "alpha": 6.0}, "train": {"steps": 7, "warmup": 1}})
-    one = write_job(shop, hood(("panda", ["koala"])), {})
-    two = write_job(shop, hood(("panda", ["koala"]), ("tiger", ["lion"])), {})
+    run = mined(tmp_path, {"method": method, "mesh": {"rank": 3, "alpha": 6.0}, "train": {"steps": 7, "warmup": 1}})
+    one = write_job(run, neighborhood(("panda", ["koala"])), {})
+    two = write_job(run, neighborhood(("panda", ["koala"]), ("tiger", ["lion"])), {})
     assert (one.train.steps, one.mesh.rank, one.mesh.alpha) == (7, 3, 6.0)
     assert (two.train.steps, two.mesh.rank, two.mesh.alpha) == (14, 3 * ranks, 6.0 * ranks)
 

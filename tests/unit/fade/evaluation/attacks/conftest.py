@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.config import AttackConfig, MeshConfig, SamplerConfig
-from fade.evaluation.attacks import Subject
+from fade.evaluation.attacks import AttackContext
 from fade.evaluation.attacks.material import gather
 from fade.models import Base
 from tests.datasets import make_dataset
@@ -48,14 +48,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def untouched(tiny_base_dir: Path, pictures: Path) -> Subject:
+def untouched(tiny_base_dir: Path, pictures: Path) -> AttackContext:
     """Loaded once; see `subject`."""
     base = Base.load(str(tiny_base_dir))
-    return Subject(base, Oracle(), SAMPLER, CONFIG, gather(base, pictures, "panda", CONFIG), "panda")  # type: ignore[arg-type]
+    return AttackContext(base, Oracle(), SAMPLER, CONFIG, gather(base, pictures, "panda", CONFIG), "panda")  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def subject(untouched: Subject) -> Subject:
+def subject(untouched: AttackContext) -> AttackContext:
     """With a UNet of its own, which a test may change."""
     base = copy.copy(untouched.base)
     base.unet, base._encoded = copy.deepcopy(base.unet), {}
@@ -63,11 +63,11 @@ def subject(untouched: Subject) -> Subject:
 
 
 @pytest.fixture
-def mesh(subject: Subject) -> Iterator[Mesh]:
+def lora(subject: AttackContext) -> Iterator[LoraAdapter]:
     """An adapter with a strong effect in the subject's UNet, active and not merged."""
-    mesh = Mesh.insert(subject.base.unet, MeshConfig(rank=2, alpha=2.0), seed=0)
+    lora = LoraAdapter.insert(subject.base.unet, MeshConfig(rank=2, alpha=2.0), seed=0)
     generator = torch.Generator().manual_seed(0)
-    state = mesh.state_dict()
-    mesh.load_state_dict({name: 0.5 * torch.randn(value.shape, generator=generator) for name, value in state.items()})
-    yield mesh
-    mesh.remove()
+    state = lora.state_dict()
+    lora.load_state_dict({name: 0.5 * torch.randn(value.shape, generator=generator) for name, value in state.items()})
+    yield lora
+    lora.remove()

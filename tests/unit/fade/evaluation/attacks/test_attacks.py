@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.errors import UnknownNameError, UsageError
-from fade.evaluation.attacks import Subject, get_attack, known_attacks, register
-from fade.evaluation.attacks.draw import Meter
+from fade.evaluation.attacks import AttackContext, get_attack, known_attacks, register
+from fade.evaluation.attacks.draw import CallBudget
 from fade.evaluation.attacks.revival import attention, borrowed
 from fade.evaluation.attacks.tokens import allowed
 from fade.models.sampling import sample
@@ -32,7 +32,7 @@ def frozen(unet: Any) -> dict[str, tuple[bytes, bool]]:
     return {name: (p.detach().numpy().tobytes(), p.requires_grad) for name, p in unet.named_parameters()}
 
 
-def with_seed(subject: Subject, seed: int) -> Subject:
+def with_seed(subject: AttackContext, seed: int) -> AttackContext:
     return replace(subject, config=subject.config.model_copy(update={"seed": seed}))
 
 
@@ -49,11 +49,13 @@ def test_the_four_are_found_and_say_where_they_come_from() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("merged", [False, True])
-def test_the_calls_are_those_counted_by_hand_and_the_model_is_as_it_was(subject: Subject, mesh: Mesh, name: str, merged: bool) -> None:
+def test_the_calls_are_those_counted_by_hand_and_the_model_is_as_it_was(
+    subject: AttackContext, lora: LoraAdapter, name: str, merged: bool
+) -> None:
     if merged:
-        mesh.merge()
+        lora.merge()
     before = frozen(subject.base.unet)
-    with Meter(subject.base) as meter:
+    with CallBudget(subject.base) as meter:
         found = get_attack(name).run(subject)
     assert meter.calls == CALLS[name]
     assert len(found.hits) == (6 if name == "noised" else 3)
@@ -62,7 +64,7 @@ def test_the_calls_are_those_counted_by_hand_and_the_model_is_as_it_was(subject:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_seed_decides(subject: Subject, name: str) -> None:
+def test_the_seed_decides(subject: AttackContext, name: str) -> None:
     run = get_attack(name).run
     one, two = run(subject), run(subject)
     assert np.array_equal(one.hits, two.hits) and one.facts == two.facts
@@ -70,13 +72,13 @@ def test_the_seed_decides(subject: Subject, name: str) -> None:
     assert any(one.facts != other.facts or not np.array_equal(one.hits, other.hits) for other in others)
 
 
-def test_inversion_lowers_its_loss(subject: Subject) -> None:
+def test_inversion_lowers_its_loss(subject: AttackContext) -> None:
     config = subject.config.model_copy(update={"budget": 400, "probes": 20, "images": 1, "inversion_lr": 0.1})
     facts = get_attack("inversion").run(replace(subject, config=config)).facts
     assert facts["steps"] == (400 - 40) // 6 and facts["loss_after"] < facts["loss_before"]
 
 
-def test_inversion_and_tokens_look_at_the_concepts_own_pictures(subject: Subject) -> None:
+def test_inversion_and_tokens_look_at_the_concepts_own_pictures(subject: AttackContext) -> None:
     other = replace(subject, concept=subject.material.control)
     for name, fact in (("inversion", "loss_before"), ("tokens", "loss")):
         run = get_attack(name).run
@@ -96,23 +98,23 @@ def test_a_prompt_with_the_targets_name_is_refused(banned: str, kept: list[str])
     assert set(found) == set(kept) | ({"apple big red"} if banned == "panda" else set())
 
 
-def test_token_search_never_says_the_name_not_even_for_the_control(subject: Subject) -> None:
+def test_token_search_never_says_the_name_not_even_for_the_control(subject: AttackContext) -> None:
     said = {get_attack("tokens").run(replace(with_seed(subject, seed), concept="panda")).facts["prompt"] for seed in range(5)}
     control = subject.material.control
     floor = {get_attack("tokens").run(replace(with_seed(subject, seed), concept=control)).facts["prompt"] for seed in range(5)}
     assert len(said) > 1 and not any("panda" in prompt for prompt in said | floor) and not any(control in prompt for prompt in floor)
 
 
-def test_at_no_noise_the_picture_is_kept_and_judged_as_it_is(subject: Subject) -> None:
+def test_at_no_noise_the_picture_is_kept_and_judged_as_it_is(subject: AttackContext) -> None:
     config = subject.config.model_copy(update={"times": (0.01,)})
-    with Meter(subject.base) as meter:
+    with CallBudget(subject.base) as meter:
         found = get_attack("noised").run(replace(subject, config=config))
     wanted = subject.hits(subject.pictures[[0, 1, 0]])  # two real pictures for three seeds
     assert meter.calls == 0 and np.array_equal(found.hits, wanted)
     assert found.facts == {"per_time": {"0.01": 100.0 * wanted.mean()}}
 
 
-def test_revival_trains_the_attention_and_gives_it_back_also_after_a_fault(subject: Subject, mesh: Mesh) -> None:
+def test_revival_trains_the_attention_and_gives_it_back_also_after_a_fault(subject: AttackContext, lora: LoraAdapter) -> None:
     unet = subject.base.unet
     weights, names = attention(unet), [name for name, _ in unet.named_parameters()]
     assert len(weights) == sum(".attn" in name for name in names) - sum(".attn" in name and "lora_" in name for name in names) > 0
@@ -129,7 +131,7 @@ def test_revival_trains_the_attention_and_gives_it_back_also_after_a_fault(subje
     assert frozen(unet) == before
 
 
-def test_revival_changes_what_is_drawn(subject: Subject) -> None:
+def test_revival_changes_what_is_drawn(subject: AttackContext) -> None:
     """Else the attack would be the plain prompt."""
     seen: list[torch.Tensor] = []
     decode = subject.base.decode
@@ -139,7 +141,7 @@ def test_revival_changes_what_is_drawn(subject: Subject) -> None:
     assert not torch.equal(seen[0], plain)
 
 
-def test_embeddings_first_used_for_sampling_still_carry_gradients(subject: Subject) -> None:
+def test_embeddings_first_used_for_sampling_still_carry_gradients(subject: AttackContext) -> None:
     """Sampling encodes its prompts in inference mode, and the base keeps them; the attacks come after it."""
     fresh = {name: get_attack(name).run(subject).facts for name in ("inversion", "revival")}
     subject.base._encoded.clear()

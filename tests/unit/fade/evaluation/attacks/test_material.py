@@ -9,12 +9,12 @@ import torch
 
 from fade.data.images import read_pictures
 from fade.errors import DataError, UnknownNameError
-from fade.evaluation.attacks import Subject
+from fade.evaluation.attacks import AttackContext
 from fade.evaluation.attacks.material import gather, real_latents
 from tests.datasets import make_dataset, write_manifest
 
 
-def test_the_control_and_the_unrelated_are_of_other_families_and_seeded(subject: Subject, pictures: Path) -> None:
+def test_the_control_and_the_unrelated_are_of_other_families_and_seeded(subject: AttackContext, pictures: Path) -> None:
     found = subject.material
     assert {found.control, *found.unrelated} == {"tulip", "rose"} and found.names == ("panda", "koala", "tulip", "rose")
     assert set(found.pictures) == {"panda", found.control}
@@ -22,7 +22,7 @@ def test_the_control_and_the_unrelated_are_of_other_families_and_seeded(subject:
     assert seeds[0] == seeds[1] == found.control and set(seeds) == {"tulip", "rose"}
 
 
-def test_latents_are_those_of_the_training_pictures_in_order(subject: Subject, pictures: Path) -> None:
+def test_latents_are_those_of_the_training_pictures_in_order(subject: AttackContext, pictures: Path) -> None:
     base = subject.base
     latents = real_latents(base, pictures, ["rose", "panda"])
     x = torch.from_numpy(read_pictures([pictures / "fluent/rose.png"])).permute(0, 3, 1, 2) / 127.5 - 1
@@ -32,12 +32,12 @@ def test_latents_are_those_of_the_training_pictures_in_order(subject: Subject, p
     assert torch.equal(latents["panda"], real_latents(base, pictures, ["panda"])["panda"])
 
 
-def test_a_picture_of_another_size_is_resized(subject: Subject, pictures: Path) -> None:
+def test_a_picture_of_another_size_is_resized(subject: AttackContext, pictures: Path) -> None:
     small = read_pictures([pictures / "noto/rose.png"])[:, :48, :32]
     assert subject.base.encode_pictures(small).shape == (1, 4, 8, 8)
 
 
-def test_what_is_missing_is_named(subject: Subject, tmp_path: Path) -> None:
+def test_what_is_missing_is_named(subject: AttackContext, tmp_path: Path) -> None:
     frame = make_dataset(tmp_path, size=64)
     with pytest.raises(UnknownNameError, match="pandda"):
         gather(subject.base, tmp_path, "pandda", subject.config)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fade.adapters.lora import Mesh
+from fade.adapters.lora import LoraAdapter
 from fade.errors import EvaluationError, UnknownNameError
-from fade.evaluation.attacks import Subject
+from fade.evaluation.attacks import AttackContext
 from fade.evaluation.attacks.run import attack_base, ceiling_key, run_attacks, summary
 
 
@@ -19,7 +19,7 @@ def arm(**success: float) -> dict[str, dict[str, Any]]:
     return {name: {"success": value, "n": 4, "unet_calls": 10, "facts": {}} for name, value in success.items()}
 
 
-def test_the_summary_is_the_one_counted_by_hand(subject: Subject) -> None:
+def test_the_summary_is_the_one_counted_by_hand(subject: AttackContext) -> None:
     arms = {
         "erased": arm(inversion=75.0, tokens=0.0, noised=50.0, revival=25.0),
         "base": arm(inversion=100.0, tokens=25.0, noised=75.0, revival=100.0),
@@ -35,24 +35,24 @@ def test_the_summary_is_the_one_counted_by_hand(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_the_arms_are_the_models_that_they_say(subject: Subject, mesh: Mesh, merged: bool) -> None:
+def test_the_arms_are_the_models_that_they_say(subject: AttackContext, lora: LoraAdapter, merged: bool) -> None:
     subject = replace(subject, config=subject.config.model_copy(update={"names": ("inversion", "noised")}))
     if merged:
-        mesh.merge()
+        lora.merge()
     ticks: list[tuple[int, int]] = []
-    found = run_attacks(subject, mesh, on_attack=lambda done, total: ticks.append((done, total)))
+    found = run_attacks(subject, lora, on_attack=lambda done, total: ticks.append((done, total)))
     assert ticks == [(i, 6) for i in range(1, 7)]
-    mesh.check_effect()
+    lora.check_effect()
     loss = {which: found["attacks"]["inversion"]["facts"][which]["loss_before"] for which in ("erased", "base", "control")}
     assert len(set(loss.values())) == 3
-    base = attack_base(subject, mesh)
-    assert run_attacks(subject, mesh, base_arm=base) == found
-    mesh.remove()
+    base = attack_base(subject, lora)
+    assert run_attacks(subject, lora, base_arm=base) == found
+    lora.remove()
     assert attack_base(subject, None) == base  # the plain model, to the last bit of its loss
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_ceiling_is_kept_under_what_decides_it(subject: Subject, tmp_path: Path) -> None:
+def test_the_ceiling_is_kept_under_what_decides_it(subject: AttackContext, tmp_path: Path) -> None:
     subject = replace(subject, config=subject.config.model_copy(update={"names": ("noised",)}))
     made = attack_base(subject, None, keep=tmp_path / "new")
     (path,) = (tmp_path / "new").iterdir()
@@ -70,10 +70,10 @@ def test_the_ceiling_is_kept_under_what_decides_it(subject: Subject, tmp_path: P
     assert len({ceiling_key(each) for each in (subject, *changed)}) == 5
 
 
-def test_what_cannot_be_run_is_said_before_anything_is(subject: Subject, mesh: Mesh) -> None:
+def test_what_cannot_be_run_is_said_before_anything_is(subject: AttackContext, lora: LoraAdapter) -> None:
     wrong = replace(subject, config=subject.config.model_copy(update={"names": ("noised", "inversoin")}))
     with pytest.raises(UnknownNameError, match="'inversoin'") as caught:
-        run_attacks(wrong, mesh)
+        run_attacks(wrong, lora)
     assert caught.value.exit_code == 2
     with pytest.raises(EvaluationError, match="base's arm"):
-        run_attacks(subject, mesh, base_arm=arm(noised=1.0))
+        run_attacks(subject, lora, base_arm=arm(noised=1.0))
