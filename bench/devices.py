@@ -1,8 +1,7 @@
 """The same cells of the benchmark measured on two devices, side by side: how far may a record mix them?
 
-fade bench --home bench/again --methods "..." --targets "..." --seeds 0    # on the other device; needs a copy of bench/tuned.yaml
-python bench/devices.py --other bench/again --out bench/results/devices.json
-"""
+fade bench --home bench/again --methods "..." --targets "..." --seeds 0    # on the other device; needs a copy
+of bench/tuned.yaml python bench/devices.py --other bench/again --out bench/results/devices.json"""
 
 from __future__ import annotations
 
@@ -34,9 +33,18 @@ def pairs(ours: Path, other: Path) -> list[dict[str, Any]]:
         here, there = read_record(ours / "cells" / path.relative_to(other / "cells")), read_record(path)
         if here is None or there is None:
             continue
-        values = {name: [value_of(record, where) for record in (here, there)] for name, where in NUMBERS.items()}
+        values = {
+            name: [value_of(record, where) for record in (here, there)] for name, where in NUMBERS.items()
+        }
         devices = [record["made"]["device"] for record in (here, there)]
-        rows.append({"arm": here["inputs"]["arm"], "target": here["inputs"]["target"], "devices": devices, "numbers": values})
+        rows.append(
+            {
+                "arm": here["inputs"]["arm"],
+                "target": here["inputs"]["target"],
+                "devices": devices,
+                "numbers": values,
+            }
+        )
     return rows
 
 
@@ -54,7 +62,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--home", type=Path, default=Path("bench"))
     parser.add_argument("--other", type=Path, default=Path("bench/again"))
     parser.add_argument("--out", type=Path)
@@ -63,7 +73,9 @@ def main() -> None:
     print("\n".join(table(rows)))
     if asked.out:
         command = f"python bench/devices.py --other {asked.other}"
-        asked.out.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        asked.out.write_text(
+            json.dumps({"command": command, "rows": rows}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""The world's touchstone: a literal ESD-x, trained until its target is gone, must hurt the neighbours of tight families.
+"""The world's touchstone: a literal ESD-x, trained until its target is gone, must hurt the neighbours of
+tight families.
 
-ESD-x (Gandikota et al. 2023; science.md 3): only cross-attention is trained, on MSE(eps(x_t, e), eps0("") - eta [eps0(e) - eps0("")])
-with eta = 1, one sample a step; x_t comes from sampling the target with the model under training, guidance 3, to a random step.
-Nothing here is tuned on what it reports. The rate is carried over by one rule: ESD's 2025 setting (5e-5) is half the rate that its
-base was trained with (1e-4); half of ours (2e-3) is 1e-3. ESD's 2023 setting (1e-5) gives 2e-4 by the same rule (--lr 2e-4).
-Training goes on in rounds of a few steps, so that it does not overshoot, until the judge sees the target in at most 5 % of its
+ESD-x (Gandikota et al. 2023; science.md 3): only cross-attention is trained, on MSE(eps(x_t, e), eps0("") -
+eta [eps0(e) - eps0("")]) with eta = 1, one sample a step; x_t comes from sampling the target with the model
+under training, guidance 3, to a random step. Nothing here is tuned on what it reports. The rate is carried
+over by one rule: ESD's 2025 setting (5e-5) is half the rate that its base was trained with (1e-4); half of
+ours (2e-3) is 1e-3. ESD's 2023 setting (1e-5) gives 2e-4 by the same rule (--lr 2e-4). Training goes on in
+rounds of a few steps, so that it does not overshoot, until the judge sees the target in at most 5 % of its
 pictures.
 
     python bench/esd.py --out bench/results/esd.json
@@ -29,7 +31,14 @@ from fade.mining.neighborhood import mine
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 
-TARGETS = ("grinning face", "face with tears of joy", "crying cat", "grinning cat", "green heart", "waxing gibbous moon")
+TARGETS = (
+    "grinning face",
+    "face with tears of joy",
+    "crying cat",
+    "grinning cat",
+    "green heart",
+    "waxing gibbous moon",
+)
 ETA, GUIDANCE, ROUND, MOST = 1.0, 3.0, 5, 1000
 
 
@@ -74,7 +83,8 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
 def partial_sample(
     base: Any, e: torch.Tensor, null: torch.Tensor, generator: torch.Generator, steps: int = 10
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One latent of the target, denoised by the model under training to a random step of its sampler, and the timestep there."""
+    """One latent of the target, denoised by the model under training to a random step of its sampler, and the
+    timestep there."""
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler.from_config(base.scheduler.config)
@@ -98,7 +108,9 @@ def accuracy(run: RunContext, names: list[str]) -> list[float]:
 
 def main() -> None:
     """Erase each target in turn and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--targets", nargs="*", default=list(TARGETS))
     parser.add_argument("--lr", type=float, default=1e-3, help="Adam's rate, see above")
     parser.add_argument("--seed", type=int, default=0)
@@ -110,14 +122,24 @@ def main() -> None:
         rows.append(erase(run, target, asked.lr, asked.seed))
         row = rows[-1]
         print(
-            f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  steps {row['steps']}", flush=True
+            f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  steps {row['steps']}",
+            flush=True,
         )
     lost = [row["lost"] for row in rows]
-    summary = {"mean_lost": float(np.mean(lost)), "spread": float(np.std(lost, ddof=1)) if len(lost) > 1 else 0.0, "n": len(lost)}
-    print(f"mean A_adj lost: {summary['mean_lost']:.1f} points (standard deviation {summary['spread']:.1f}, n {summary['n']})")
+    summary = {
+        "mean_lost": float(np.mean(lost)),
+        "spread": float(np.std(lost, ddof=1)) if len(lost) > 1 else 0.0,
+        "n": len(lost),
+    }
+    print(
+        f"mean A_adj lost: {summary['mean_lost']:.1f} points (standard deviation {summary['spread']:.1f}, n {summary['n']})"
+    )
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps({"lr": asked.lr, "seed": asked.seed, "summary": summary, "rows": rows}, indent=2) + "\n")
+        asked.out.write_text(
+            json.dumps({"lr": asked.lr, "seed": asked.seed, "summary": summary, "rows": rows}, indent=2)
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Does training repeat itself on this machine's GPU? The same jobs twice, once killed in the middle, and a control of another seed.
+"""Does training repeat itself on this machine's GPU? The same jobs twice, once killed in the middle, and a
+control of another seed.
 
     python bench/gpu.py --target panda --out bench/results/gpu.json
 
-Weights are compared without the adapter's header; each training is a process of its own, as in the pipeline. ``--device cpu`` tries the
-script where there is no GPU.
-"""
+Weights are compared without the adapter's header; each training is a process of its own, as in the pipeline.
+``--device cpu`` tries the script where there is no GPU."""
 
 from __future__ import annotations
 
@@ -65,8 +65,11 @@ def verdict(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
     """What must hold, and whether it does."""
     weights = {label: row["weights_sha256"] for label, row in found.items()}
     return {
-        "again the same": all(weights[label] == weights[f"{label}, again"] for label in weights if f"{label}, again" in weights),
-        "killed and resumed the same": weights[KILLED] == weights["fade/paper, bf16"] and found[KILLED]["resumed_at"] > 0,
+        "again the same": all(
+            weights[label] == weights[f"{label}, again"] for label in weights if f"{label}, again" in weights
+        ),
+        "killed and resumed the same": weights[KILLED] == weights["fade/paper, bf16"]
+        and found[KILLED]["resumed_at"] > 0,
         "another seed another": weights["fade/paper, bf16, seed 1"] != weights["fade/paper, bf16"],
         "another precision another": weights["fade/paper, fp32"] != weights["fade/paper, bf16"],
     }
@@ -74,7 +77,9 @@ def verdict(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
 
 def main() -> None:
     """Train them all, say what held."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--target", default="panda")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
@@ -88,9 +93,17 @@ def main() -> None:
             run = first.beside(resolve(overrides=[*asked.overrides, *overrides]), asked.target)
             run.runs = Path(home) / str(number)
             job = write_job(run, neighborhood, {})
-            trained = killed_midway(job, asked.device) if label == KILLED else run_job(job, device=asked.device)
-            found[label] = {"weights_sha256": weights_sha256(trained.adapter), **{fact: trained.run[fact] for fact in FACTS}}
-            print(f"{label:40} {found[label]['weights_sha256'][:12]}  {found[label]['seconds']:6.1f} s", flush=True)
+            trained = (
+                killed_midway(job, asked.device) if label == KILLED else run_job(job, device=asked.device)
+            )
+            found[label] = {
+                "weights_sha256": weights_sha256(trained.adapter),
+                **{fact: trained.run[fact] for fact in FACTS},
+            }
+            print(
+                f"{label:40} {found[label]['weights_sha256'][:12]}  {found[label]['seconds']:6.1f} s",
+                flush=True,
+            )
     held = verdict(found)
     print("\n".join(f"{what}: {'yes' if ok else 'NO'}" for what, ok in held.items()))
     if asked.out:

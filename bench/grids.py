@@ -1,7 +1,8 @@
-"""The pictures of the record's cells side by side, the original's first, three pictures of the same seeds each.
+"""The pictures of the record's cells side by side, the original's first, three pictures of the same seeds
+each.
 
-Rows are the target, two of its neighbours and a held-out one. Of one target all methods: docs/images/methods-TARGET.png; of one
-method several targets: docs/images/method-NAME.png.
+Rows are the target, two of its neighbours and a held-out one. Of one target all methods:
+docs/images/methods-TARGET.png; of one method several targets: docs/images/method-NAME.png.
 
     python bench/grids.py --target "green heart"
     python bench/grids.py --method fade/paper --method "esd/x + neighbours"
@@ -33,9 +34,12 @@ TARGETS = ("green heart", "oncoming taxi", "panda")
 
 
 def page_of(cells: Path, target: str, keys: frozenset[str]) -> dict[str, Any] | None:
-    """What the record (its ``keys``) holds of one target, as `grids_of` gives it; cells of earlier settings lie there, too."""
+    """What the record (its ``keys``) holds of one target, as `grids_of` gives it; cells of earlier settings
+    lie there, too."""
     folder = cells / slug(target)
-    found = [cell for path in sorted(folder.glob("*.json")) if (cell := read_record(path)) and cell["key"] in keys]
+    found = [
+        cell for path in sorted(folder.glob("*.json")) if (cell := read_record(path)) and cell["key"] in keys
+    ]
     pages = grids_of({target: folder}, found)
     return pages[0] if pages else None
 
@@ -47,7 +51,8 @@ def of_method(page: dict[str, Any], arm: str) -> dict[str, Any] | None:
 
 
 def draw(pages: Sequence[dict[str, Any]], across: int, out: Path) -> None:
-    """The pages' figures row by row, each page's rows named before its first. Every picture keeps its own pixels."""
+    """The pages' figures row by row, each page's rows named before its first. Every picture keeps its own
+    pixels."""
     panels = [(i, page, shown) for page in pages for i, shown in enumerate(page["figures"])]
     down = -(-len(panels) // across)
     figure = Figure(figsize=(2.5 * across, 3.6 * down), layout="constrained")
@@ -69,31 +74,45 @@ def _name_rows(axis: Axes, rows: Sequence[str]) -> None:
     for i, row in enumerate(rows):
         height = 1 - (i + 0.5) / len(rows)
         name = row.replace(" ", "\n", 1) if len(row) > len("first quarter") else row
-        axis.text(-0.02, height, name, rotation=90, ha="right", va="center", fontsize=7, transform=axis.transAxes)
+        axis.text(
+            -0.02, height, name, rotation=90, ha="right", va="center", fontsize=7, transform=axis.transAxes
+        )
 
 
 def main() -> None:
     """Draw one target's methods, or some methods' targets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--target")
     wanted.add_argument("--method", action="append", metavar="NAME/VARIANT")
     parser.add_argument("--cells", type=Path, default=Path("bench/cells"))
-    parser.add_argument("--record", type=Path, default=Path("bench/record/benchmark.json"), help="which of the cells")
+    parser.add_argument(
+        "--record", type=Path, default=Path("bench/record/benchmark.json"), help="which of the cells"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder")
     asked = parser.parse_args()
     keys = frozenset(json.loads(asked.record.read_text(encoding="utf-8"))["cells"]["keys"])
     for arm in asked.method or []:
-        pages = [page for target in TARGETS if (kept := page_of(asked.cells, target, keys)) and (page := of_method(kept, arm))]
+        pages = [
+            page
+            for target in TARGETS
+            if (kept := page_of(asked.cells, target, keys)) and (page := of_method(kept, arm))
+        ]
         if not pages:
-            parser.error(f"{asked.cells} holds no picture of {arm}; `fade bench --methods {arm!r} --seeds 0` makes them.")
+            parser.error(
+                f"{asked.cells} holds no picture of {arm}; `fade bench --methods {arm!r} --seeds 0` makes them."
+            )
         out = asked.out / f"method-{slug(arm)}.png"
         draw(pages, 2 * len(pages), out)
         print(f"{out}: {', '.join(page['target'] for page in pages)}")
     if asked.target:
         page = page_of(asked.cells, asked.target, keys)
         if page is None:
-            parser.error(f"{asked.cells} holds no picture of {asked.target}; `fade bench --targets {asked.target!r} --seeds 0` makes them.")
+            parser.error(
+                f"{asked.cells} holds no picture of {asked.target}; `fade bench --targets {asked.target!r} --seeds 0` makes them."
+            )
         out = asked.out / f"methods-{slug(asked.target)}.png"
         draw([page], ACROSS, out)
         print(f"{out}: {', '.join(shown['name'] for shown in page['figures'])}")

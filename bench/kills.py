@@ -1,10 +1,11 @@
-"""kill -9 at random moments of a run, and the same command again: does every one end with the same adapter, registered once?
+"""kill -9 at random moments of a run, and the same command again: does every one end with the same adapter,
+registered once?
 
-Each round starts in an empty runs folder, kills the command's process (and only that: what it started must end by itself) at a moment
-drawn uniformly over the whole run, waits for its family to go, and runs the same command again to its end. Rounds that ``--out`` holds
-already, of the same seed and the same weights, are not done again: 50 may take several sittings. Within a sitting the adapters are compared
-by their bytes, whose header names the commit: commit nothing meanwhile.
-"""
+Each round starts in an empty runs folder, kills the command's process (and only that: what it started must
+end by itself) at a moment drawn uniformly over the whole run, waits for its family to go, and runs the same
+command again to its end. Rounds that ``--out`` holds already, of the same seed and the same weights, are not
+done again: 50 may take several sittings. Within a sitting the adapters are compared by their bytes, whose
+header names the commit: commit nothing meanwhile."""
 
 from __future__ import annotations
 
@@ -44,20 +45,34 @@ def line(target: str, runs: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PREFECT_", "FADE_"))}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MLFLOW_", "PREFECT_", "FADE_"))
+    }
     return {**clean, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "160"}
 
 
 def start(target: str, runs: Path, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as stream:
         return subprocess.Popen(
-            line(target, runs), cwd=REPO, env=environment(), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            line(target, runs),
+            cwd=REPO,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
 
 
 def stage_of(log: Path) -> str:
     """The last stage that the run told of; "start" before the first."""
-    told = [words[0] for words in map(str.split, log.read_text(errors="replace").splitlines()) if words and words[0] in STAGES]
+    told = [
+        words[0]
+        for words in map(str.split, log.read_text(errors="replace").splitlines())
+        if words and words[0] in STAGES
+    ]
     return told[-1] if told else "start"
 
 
@@ -65,12 +80,20 @@ def outcome(runs: Path) -> dict[str, Any]:
     """What stands in the registry and on the disk."""
     with closing(sqlite3.connect(runs / "mlflow.db")) as store:
         versions = store.execute("select count(*) from model_versions").fetchone()[0]
-        unfinished = store.execute("select count(*) from runs where status not in ('FINISHED', 'FAILED', 'KILLED')").fetchone()[0]
+        unfinished = store.execute(
+            "select count(*) from runs where status not in ('FINISHED', 'FAILED', 'KILLED')"
+        ).fetchone()[0]
     results = [json.loads(path.read_text()) for path in runs.glob("erase/*/*/result.json")]
-    return {"versions": versions, "unfinished": unfinished, "adapters": [one["adapter_sha256"] for one in results]}
+    return {
+        "versions": versions,
+        "unfinished": unfinished,
+        "adapters": [one["adapter_sha256"] for one in results],
+    }
 
 
-def one_round(number: int, args: argparse.Namespace, sha256: str, seconds: float, home: Path) -> dict[str, Any]:
+def one_round(
+    number: int, args: argparse.Namespace, sha256: str, seconds: float, home: Path
+) -> dict[str, Any]:
     draw = random.Random(f"{args.seed}:{number}")
     runs = home / f"round-{number:03d}"
     for _ in range(5):  # drawn anew when the run was faster than the whole one
@@ -100,7 +123,13 @@ def one_round(number: int, args: argparse.Namespace, sha256: str, seconds: float
         os.killpg(again.pid, signal.SIGKILL)
         code = None
     found = outcome(runs) if code == 0 else {}
-    good = code == 0 and not left and found["versions"] == 1 and found["unfinished"] == 0 and set(found["adapters"]) == {sha256}
+    good = (
+        code == 0
+        and not left
+        and found["versions"] == 1
+        and found["unfinished"] == 0
+        and set(found["adapters"]) == {sha256}
+    )
     if good:
         shutil.rmtree(runs)
     row = {
@@ -118,7 +147,9 @@ def one_round(number: int, args: argparse.Namespace, sha256: str, seconds: float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, epilog="Example: python bench/kills.py --kills 50 --out bench/results/kills.json")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Example: python bench/kills.py --kills 50 --out bench/results/kills.json"
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=2, help="rounds at once, of one thread each")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -155,7 +186,9 @@ def main() -> None:
     }
     if args.out:
         args.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"{good} of {args.kills} ended with the same adapter, registered once; killed in {record['stages']}")
+    print(
+        f"{good} of {args.kills} ended with the same adapter, registered once; killed in {record['stages']}"
+    )
     if good == args.kills:
         shutil.rmtree(home)
     sys.exit(good != args.kills)

@@ -1,10 +1,11 @@
-"""What record-keeping costs on top of a run, and what an evidence-only audit takes: seconds, medians of repeats, a real run's folder.
+"""What record-keeping costs on top of a run, and what an evidence-only audit takes: seconds, medians of
+repeats, a real run's folder.
 
     python bench/overhead.py runs/erase/panda/KEY [--repeats 5] [--out bench/results/overhead.json]
 
-The run's folder is copied; the store is a new one, whose tables are made before the clock starts. Each registration is of an evaluation
-that differs in one number, for the same one would give the same version at once.
-"""
+The run's folder is copied; the store is a new one, whose tables are made before the clock starts. Each
+registration is of an evaluation that differs in one number, for the same one would give the same version at
+once."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from typing import Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write the record here, too")
@@ -29,7 +32,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fade-overhead-") as scratch:
         found = measure(args.run, args.repeats, Path(scratch))
     summary = {
-        name: {"median": round(statistics.median(some), 3), "max": round(max(some), 3), "n": len(some)} for name, some in found.items()
+        name: {"median": round(statistics.median(some), 3), "max": round(max(some), 3), "n": len(some)}
+        for name, some in found.items()
     }
     record = {"command": f"python bench/overhead.py RUN --repeats {args.repeats}", "seconds": summary}
     if args.out:
@@ -51,7 +55,10 @@ def measure(run: Path, repeats: int, scratch: Path) -> dict[str, list[float]]:
 
     private, public = make_keys(scratch / "keys", "team")
     recorded = json.loads((run / "lineage.json").read_text())
-    values = {**recorded["params"]["values"], "signing": {"private_key": str(private), "public_key": str(public)}}
+    values = {
+        **recorded["params"]["values"],
+        "signing": {"private_key": str(private), "public_key": str(public)},
+    }
     params, result = parse_params(values), json.loads((run / "evaluation.json").read_text())
     connect(scratch / "runs")
     taken: dict[str, list[float]] = {}
@@ -66,16 +73,26 @@ def measure(run: Path, repeats: int, scratch: Path) -> dict[str, list[float]]:
     inputs = {name: Path(str(getattr(data, name))) for name in ("images", "base", "clip", "judge")}
     for number in range(repeats):
         folder = scratch / "runs" / "erase" / "panda" / f"{number:012x}"
-        shutil.copytree(run, folder, ignore=shutil.ignore_patterns("checkpoints", "latents.safetensors", "superseded-*"))
+        shutil.copytree(
+            run, folder, ignore=shutil.ignore_patterns("checkpoints", "latents.safetensors", "superseded-*")
+        )
         with clock("lineage"):
             before = hash_inputs(inputs)
             opened = collect(params, **_facts(recorded), inputs=before)
             closed = opened.finish(
-                hash_inputs(inputs), recorded["outputs"]["adapter_sha256"], metrics=result["metrics"], base_metrics=result["base_metrics"]
+                hash_inputs(inputs),
+                recorded["outputs"]["adapter_sha256"],
+                metrics=result["metrics"],
+                base_metrics=result["base_metrics"],
             )
-            closed = Lineage({**closed.content, "training": {"reused": True}})  # by the run whose folder this is
+            closed = Lineage(
+                {**closed.content, "training": {"reused": True}}
+            )  # by the run whose folder this is
             closed.save(folder / "lineage.json")
-        told: dict[str, Any] = {**result, "metrics": {**result["metrics"], "A_er": result["metrics"]["A_er"] - number / 1e6}}
+        told: dict[str, Any] = {
+            **result,
+            "metrics": {**result["metrics"], "A_er": result["metrics"]["A_er"] - number / 1e6},
+        }
         with clock("signing and registration"):
             done = register(told, params, closed.content, folder, runs=scratch / "runs")
         taken.setdefault("together", []).append(taken["lineage"][-1] + taken["signing and registration"][-1])

@@ -1,4 +1,5 @@
-"""The short table of the run of record for README.md and docs/benchmark.md, as Markdown on the standard output.
+"""The short table of the run of record for README.md and docs/benchmark.md, as Markdown on the standard
+output.
 
 Means over cells; in brackets the lowest target, where it is lower.
 
@@ -29,15 +30,38 @@ TITLES = {
     "drift": "null drift",
     "train_seconds": "training s",
 }
-USUAL = ("A_er", "kept_adj", "kept_heldout", "kept_rest", "ERB", "A_indirect", "A_adv", "ERR", "drift", "train_seconds")
-PLACES = {"A_adv": 0, "attack_noised": 0, "train_seconds": 0, "ERR": 3, "ssim_adj": 3, "ssim_heldout": 3, "ssim_rest": 3, "drift": 5}
+USUAL = (
+    "A_er",
+    "kept_adj",
+    "kept_heldout",
+    "kept_rest",
+    "ERB",
+    "A_indirect",
+    "A_adv",
+    "ERR",
+    "drift",
+    "train_seconds",
+)
+PLACES = {
+    "A_adv": 0,
+    "attack_noised": 0,
+    "train_seconds": 0,
+    "ERR": 3,
+    "ssim_adj": 3,
+    "ssim_heldout": 3,
+    "ssim_rest": 3,
+    "drift": 5,
+}
 LOWEST = frozenset({"A_er", "kept_adj", "kept_heldout", "ERB"})
 """Columns with the lowest target in brackets."""
 
 
 def table(record: dict[str, Any], columns: list[str]) -> list[str]:
     """Lines of Markdown, a row an arm, in the record's order."""
-    out = ["| method | cells | " + " | ".join(TITLES[key] for key in columns) + " |", "|---|--:|" + "--:|" * len(columns)]
+    out = [
+        "| method | cells | " + " | ".join(TITLES[key] for key in columns) + " |",
+        "|---|--:|" + "--:|" * len(columns),
+    ]
     for arm, found in record["arms"].items():
         cells = [_cell(record, arm, key) for key in columns]
         out.append(f"| `{arm}` | {found['spread']['A_er']['n']} | " + " | ".join(cells) + " |")
@@ -56,7 +80,9 @@ def _cell(record: dict[str, Any], arm: str, key: str) -> str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--record", type=Path, default=Path("bench/record/benchmark.json"))
     parser.add_argument("--columns", nargs="+", choices=list(TITLES), default=list(USUAL))
     asked = parser.parse_args()

@@ -3,14 +3,14 @@
     python bench/speed.py --out bench/results/speed.json
     python bench/speed.py --only training --full --out bench/results/speed-full.json
 
-training  our default training against FADE's released loop, which makes its latents anew in every iteration (science.md 1.4)
-mining    the whole vocabulary in batches, from an empty cache, against one call of diffusers' pipeline a concept
-memory    peak resident memory of a training against that of plain generation
-flops     the UNet's rate as a share of what a plain matrix product reaches here
-run       ``fade run`` as a user starts it: the first target in a new runs folder, then the next; what of it is not computing
+training  our default training against FADE's released loop, which makes its latents anew in every iteration
+(science.md 1.4) mining    the whole vocabulary in batches, from an empty cache, against one call of
+diffusers' pipeline a concept memory    peak resident memory of a training against that of plain generation
+flops     the UNet's rate as a share of what a plain matrix product reaches here run       ``fade run`` as a
+user starts it: the first target in a new runs folder, then the next; what of it is not computing
 
-Each part runs in a process of its own. Nothing else should run on the machine: the loads before and after are in the result.
-"""
+Each part runs in a process of its own. Nothing else should run on the machine: the loads before and after are
+in the result."""
 
 from __future__ import annotations
 
@@ -60,8 +60,15 @@ COMPARED = {
 }
 """Part -> what is compared with what, in which unit, and the goal of the ratio."""
 SOLVER = SamplerConfig(scheduler="ddim", steps=30, guidance_scale=3.0)  # of the released loop
-SIDES = 256 / 512, 448 / 512  # its smallest and largest picture, as shares of the size that the base was trained for
-TEMPLATES = ("a photo of a {concept}", "a picture of a {concept}", "an image of a {concept}")  # three there; the words are ours
+SIDES = (
+    256 / 512,
+    448 / 512,
+)  # its smallest and largest picture, as shares of the size that the base was trained for
+TEMPLATES = (
+    "a photo of a {concept}",
+    "a picture of a {concept}",
+    "an image of a {concept}",
+)  # three there; the words are ours
 MEMORY_STEPS, FLOPS_BATCH, MATMUL = 20, 32, 2048
 
 
@@ -73,20 +80,30 @@ def workshop(asked: argparse.Namespace, folder: Path, overrides: tuple[str, ...]
 
 
 def training(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds and ERB of our default, of the released loop, and of the released loss on our stored latents."""
+    """Seconds and ERB of our default, of the released loop, and of the released loss on our stored
+    latents."""
     import_trainer()
     torch.use_deterministic_algorithms(True, warn_only=True)  # as the trainer's own process does
     recipe = ("method.name=fade", "method.variant=release", *get_method("fade", "release").recipe)
     context, other = workshop(asked, folder), workshop(asked, folder, recipe)
     for name in ("base", "judge", "encoder"):
         other.__dict__[name] = getattr(context, name)
-    neighborhood = mine(asked.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood)
+    neighborhood = mine(
+        asked.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood
+    )
     ours, stored = timed(context, neighborhood), timed(other, neighborhood)
     steps = other.params.train.steps
     released = literal(other, neighborhood, steps if asked.full else min(asked.iterations, steps))
-    erb: dict[str, Any] = {"ours": ours["metrics"]["ERB"], "released": released.get("metrics", stored["metrics"])["ERB"]}
+    erb: dict[str, Any] = {
+        "ours": ours["metrics"]["ERB"],
+        "released": released.get("metrics", stored["metrics"])["ERB"],
+    }
     erb["ours_same_or_better"] = erb["ours"] >= erb["released"]
-    erb["released_from"] = "the released loop" if "metrics" in released else "the released loss and settings on our stored latents"
+    erb["released_from"] = (
+        "the released loop"
+        if "metrics" in released
+        else "the released loss and settings on our stored latents"
+    )
     out = {
         "target": asked.target,
         "neighbours": neighborhood.neighbours,
@@ -104,14 +121,20 @@ def import_trainer() -> None:
 
 
 def timed(context: RunContext, neighborhood: Neighborhood) -> dict[str, Any]:
-    """Train in this process (insertion, checkpoints and saving included, imports and loading not), then judge."""
+    """Train in this process (insertion, checkpoints and saving included, imports and loading not), then
+    judge."""
     from tasks.stages.train import write_job
 
     job, marks = write_job(context, neighborhood, {}), [time.perf_counter()]
     adapter = train(job, context.base, lambda row: marks.append(time.perf_counter()))
     seconds = time.perf_counter() - marks[0]
     steps = [b - a for a, b in itertools.pairwise(marks)]
-    return {"seconds": seconds, "median_step_seconds": median(steps), "n": len(steps), **judged(context, neighborhood, adapter)}
+    return {
+        "seconds": seconds,
+        "median_step_seconds": median(steps),
+        "n": len(steps),
+        **judged(context, neighborhood, adapter),
+    }
 
 
 def judged(context: RunContext, neighborhood: Neighborhood, adapter: Path) -> dict[str, Any]:
@@ -123,7 +146,8 @@ def judged(context: RunContext, neighborhood: Neighborhood, adapter: Path) -> di
 
 
 def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) -> dict[str, Any]:
-    """Iterations of the released loop: latents by the pipeline's loop with the adapter on, the released loss, a step of AdamW."""
+    """Iterations of the released loop: latents by the pipeline's loop with the adapter on, the released loss,
+    a step of AdamW."""
     from tasks.stages.train import write_job
 
     job, method, base = write_job(context, neighborhood, {}), get_method("fade", "release"), context.base
@@ -156,7 +180,8 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
         "seconds": sum(seconds) / iterations * config.steps, "extrapolated": not whole, "steps": config.steps, "n": iterations,
         "median_iteration_seconds": median(seconds), "mean_iteration_seconds": mean(seconds),
         "unet_calls_an_iteration": len(rows) / iterations,
-        "unet_calls_expected": (1 + len(TEMPLATES) + k) * SOLVER.steps / 2 + 2,  # stops average 15; 2: the loss
+        # stops average 15; 2: the loss
+        "unet_calls_expected": (1 + len(TEMPLATES) + k) * SOLVER.steps / 2 + 2,
         "note": "stops and sizes are random, so the mean is multiplied. Cheaper than the release (about 151 calls): prompts are encoded "
         "once, and the templates' latents are made but enter no loss, since our form takes its negatives from the target's.",
         **(judged(context, neighborhood, job.out / ADAPTER) if whole else {}),
@@ -164,20 +189,39 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
 
 
 def regenerate(base: Base, job: Job, step: int) -> ErasureBatch:
-    """New latents, each prompt's at a random step of its trajectory: the target's, its three templates', its neighbours'."""
+    """New latents, each prompt's at a random step of its trajectory: the target's, its three templates', its
+    neighbours'."""
     generator = torch.Generator().manual_seed(named_seed(job.train.seed, "released", step))
     n, (channels, full, _) = job.train.batch_target, base.latent_shape
     low, high = (round(share * full) for share in SIDES)
     side = int(torch.randint(low, high + 1, (1,), generator=generator))
     names = prompts(job.prompt, job.subjects[0].neighbours)
-    wanted = [fill(job.prompt, job.subjects[0].target), *(fill(template, job.subjects[0].target) for template in TEMPLATES), *names]
+    wanted = [
+        fill(job.prompt, job.subjects[0].target),
+        *(fill(template, job.subjects[0].target) for template in TEMPLATES),
+        *names,
+    ]
     null = base.encode([job.negative_prompt])
-    made = [trajectory(base, base.encode([prompt] * n), null, (n, channels, side, side), generator) for prompt in wanted]
+    made = [
+        trajectory(base, base.encode([prompt] * n), null, (n, channels, side, side), generator)
+        for prompt in wanted
+    ]
     (x, t), kept = made[0], made[1 + len(TEMPLATES) :]
     x_adj, t_adj = torch.cat([pair[0] for pair in kept]), torch.cat([pair[1] for pair in kept])
     which = torch.arange(len(names)).repeat_interleave(n)
     return ErasureBatch(
-        x, t, x_adj, t_adj, base.encode(wanted[:1]), null, base.encode(names), which, null, null[:0], null[:0], base.encode(wanted[:1])
+        x,
+        t,
+        x_adj,
+        t_adj,
+        base.encode(wanted[:1]),
+        null,
+        base.encode(names),
+        which,
+        null,
+        null[:0],
+        null[:0],
+        base.encode(wanted[:1]),
     )
 
 
@@ -185,7 +229,8 @@ def regenerate(base: Base, job: Job, step: int) -> ErasureBatch:
 def trajectory(
     base: Base, e: torch.Tensor, null: torch.Tensor, shape: tuple[int, ...], generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents (n, C, h, w) after 1 to 29 of 30 DDIM steps by the model as it is now, and their timesteps (n,)."""
+    """Latents (n, C, h, w) after 1 to 29 of 30 DDIM steps by the model as it is now, and their timesteps
+    (n,)."""
     scheduler = make_scheduler(base.scheduler.config, SOLVER)
     scheduler.set_timesteps(SOLVER.steps)
     stop = int(torch.randint(1, SOLVER.steps, (1,), generator=generator))
@@ -203,23 +248,39 @@ def watch_calls(base: Base) -> tuple[list[int], Any]:
 
 
 def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds to mine the vocabulary from an empty cache, and to make the same pictures with a pipeline call a concept."""
+    """Seconds to mine the vocabulary from an empty cache, and to make the same pictures with a pipeline call
+    a concept."""
     from diffusers import StableDiffusionPipeline
 
-    context = RunContext(resolve(overrides=asked.set), "", folder)  # the folder is new, hence its cache is empty
+    context = RunContext(
+        resolve(overrides=asked.set), "", folder
+    )  # the folder is new, hence its cache is empty
     vocabulary = Vocabulary(context.vocabulary.concepts[: asked.concepts], context.vocabulary.styles)
-    base, sampler, config, encoder = context.base, context.params.sampler, context.params.neighborhood, context.encoder
+    base, sampler, config, encoder = (
+        context.base,
+        context.params.sampler,
+        context.params.neighborhood,
+        context.encoder,
+    )
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     wanted = prompts(sampler.prompt, vocabulary.names)
     parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
     absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipe = StableDiffusionPipeline(scheduler=make_scheduler(base.scheduler.config, sampler), **parts, **absent)
+    pipe = StableDiffusionPipeline(
+        scheduler=make_scheduler(base.scheduler.config, sampler), **parts, **absent
+    )
     pipe.set_progress_bar_config(disable=True)
 
     def plain(prompt: str) -> np.ndarray:
-        how = {"num_inference_steps": sampler.steps, "guidance_scale": sampler.guidance_scale, "negative_prompt": sampler.negative_prompt}
+        how = {
+            "num_inference_steps": sampler.steps,
+            "guidance_scale": sampler.guidance_scale,
+            "negative_prompt": sampler.negative_prompt,
+        }
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-        pictures: np.ndarray = pipe(prompt, num_images_per_prompt=len(seeds), generator=noise, output_type="np", **how).images
+        pictures: np.ndarray = pipe(
+            prompt, num_images_per_prompt=len(seeds), generator=noise, output_type="np", **how
+        ).images
         return pictures
 
     encoder(base.decode(sample(base, wanted[:1] * len(seeds), seeds, sampler)))  # both sides warm
@@ -228,7 +289,11 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     mine(vocabulary.names[0], vocabulary, context.images, encoder, config)
     ours, made = time.perf_counter() - start, context.images.generated
     if made != len(wanted) * len(seeds):
-        raise FadeError(f"{made} pictures were made where {len(wanted) * len(seeds)} were wanted.", stage="mining", action="report this.")
+        raise FadeError(
+            f"{made} pictures were made where {len(wanted) * len(seeds)} were wanted.",
+            stage="mining",
+            action="report this.",
+        )
     each, differences, drawn = [], [], context.images.draw(wanted, seeds)
     for prompt in wanted:
         start = time.perf_counter()
@@ -239,13 +304,15 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "concepts": len(wanted), "images_per_concept": len(seeds), "batch_size": sampler.batch_size,
         "ours": {"seconds": ours, "n": 1, "includes": "pictures, cache, CLIP features, similarities"},
         "pipeline": {"seconds": sum(each), "median_concept_seconds": median(each), "n": len(each), "includes": "pictures"},
-        "ratio": sum(each) / ours, "mean_difference_of_a_pixel": mean(differences),  # of 255: both sides made the same pictures
+        # of 255: both sides made the same pictures
+        "ratio": sum(each) / ours, "mean_difference_of_a_pixel": mean(differences),
         "as_shipped": (shipped := as_shipped(base, wanted, len(seeds))), "ratio_as_shipped": shipped["seconds"] / ours,
     }  # fmt: skip
 
 
 def as_shipped(base: Base, wanted: list[str], n: int, timed: int = 6) -> dict[str, Any]:
-    """The pipeline as diffusers loads and calls it: the directory's own scheduler, 50 steps, guidance 7.5. A few calls are timed."""
+    """The pipeline as diffusers loads and calls it: the directory's own scheduler, 50 steps, guidance 7.5. A
+    few calls are timed."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(base.path, local_files_only=True)
@@ -257,15 +324,25 @@ def as_shipped(base: Base, wanted: list[str], n: int, timed: int = 6) -> dict[st
         each.append(time.perf_counter() - start)
     seconds = median(each[1:])  # the first warms up
     what = "StableDiffusionPipeline.from_pretrained(base)(prompt, num_images_per_prompt=n)"
-    return {"seconds": seconds * len(wanted), "median_concept_seconds": seconds, "n": timed, "extrapolated": True, "call": what}
+    return {
+        "seconds": seconds * len(wanted),
+        "median_concept_seconds": seconds,
+        "n": timed,
+        "extrapolated": True,
+        "call": what,
+    }
 
 
 def memory(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Peak resident memory, MiB: medians over fresh processes. The job is mined in another, so that theirs make no pictures."""
+    """Peak resident memory, MiB: medians over fresh processes. The job is mined in another, so that theirs
+    make no pictures."""
     job = child(asked, "job", folder)["job"]
 
     def peaks(latents: int) -> dict[str, Any]:
-        found = [child(asked, "resident", folder, "--job", job, "--latents", str(latents)) for _ in range(asked.repeats)]
+        found = [
+            child(asked, "resident", folder, "--job", job, "--latents", str(latents))
+            for _ in range(asked.repeats)
+        ]
         return {key: median(one[key] for one in found) for key in found[0]} | {"n": len(found)}
 
     trained = peaks(0)
@@ -284,12 +361,15 @@ def write_short_job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from tasks.stages.train import write_job
 
     context = workshop(asked, folder, (f"train.steps={MEMORY_STEPS}", f"train.warmup={MEMORY_STEPS}"))
-    neighborhood = mine(asked.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood)
+    neighborhood = mine(
+        asked.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood
+    )
     return {"job": str(write_job(context, neighborhood, {}).write())}
 
 
 def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Memory of this process before and after making ``asked.latents`` pictures at once; 0: before and after a training."""
+    """Memory of this process before and after making ``asked.latents`` pictures at once; 0: before and after
+    a training."""
     suppress_library_output()
     if not asked.latents:
         import_trainer()
@@ -298,24 +378,35 @@ def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     loaded, (rows, _) = peak_mb(), watch_calls(base)
     if asked.latents:
         n = asked.latents
-        base.decode(sample(base, [fill(job.prompt, job.subjects[0].target)] * n, range(n), sampler.model_copy(update={"batch_size": n})))
+        base.decode(
+            sample(
+                base,
+                [fill(job.prompt, job.subjects[0].target)] * n,
+                range(n),
+                sampler.model_copy(update={"batch_size": n}),
+            )
+        )
     else:
         train(job.model_copy(update={"out": Path(tempfile.mkdtemp(dir=folder))}), base)
     return {"loaded_mb": loaded, "peak_mb": peak_mb(), "largest_unet_call": max(rows)}
 
 
 def peak_mb() -> float:
-    """Linux hands the peak of the process that started this one on to it; that one has the same imports and no model."""
+    """Linux hands the peak of the process that started this one on to it; that one has the same imports and
+    no model."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts KiB
 
 
 def flops(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """GFLOP/s of the UNet's forward pass and of two kinds of training step, as shares of a matrix product's."""
+    """GFLOP/s of the UNet's forward pass and of two kinds of training step, as shares of a matrix
+    product's."""
     context = workshop(asked, folder)
     base, names, generator = context.base, context.vocabulary.names, torch.Generator().manual_seed(0)
     x = torch.randn((FLOPS_BATCH, *base.latent_shape), generator=generator)
     t = torch.randint(int(base.scheduler.config.num_train_timesteps), (FLOPS_BATCH,), generator=generator)
-    emb = base.encode([fill(context.params.sampler.prompt, names[i % len(names)]) for i in range(FLOPS_BATCH)])
+    emb = base.encode(
+        [fill(context.params.sampler.prompt, names[i % len(names)]) for i in range(FLOPS_BATCH)]
+    )
 
     @torch.no_grad()
     def forward() -> None:
@@ -349,7 +440,13 @@ def gauge(work: Callable[[], None], best: float) -> dict[str, Any]:
         work()
     gflop, seconds = counter.get_total_flops() / 1e9, seconds_of(work, 15)
     speed = gflop / median(seconds)
-    return {"gflop": gflop, "median_seconds": median(seconds), "n": len(seconds), "gflop_per_s": speed, "share_of_matmul": speed / best}
+    return {
+        "gflop": gflop,
+        "median_seconds": median(seconds),
+        "n": len(seconds),
+        "gflop_per_s": speed,
+        "share_of_matmul": speed / best,
+    }
 
 
 def seconds_of(work: Callable[[], Any], n: int) -> list[float]:
@@ -362,18 +459,39 @@ def seconds_of(work: Callable[[], Any], n: int) -> list[float]:
 
 
 def whole_run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds of whole runs, each a process of its own, from its start to its answer; the set-up was made before."""
+    """Seconds of whole runs, each a process of its own, from its start to its answer; the set-up was made
+    before."""
     runs = folder / "runs"
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "OMP_"))}
-    subprocess.run([sys.executable, "-m", "flows.service.setup", str(runs)], env=clean, check=True, stdout=sys.stderr)
+    clean = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "OMP_"))
+    }
+    subprocess.run(
+        [sys.executable, "-m", "flows.service.setup", str(runs)], env=clean, check=True, stdout=sys.stderr
+    )
     extra = [part for item in asked.set for part in ("--set", item)]
 
     def one(target: str) -> dict[str, Any]:
-        line = [sys.executable, "-m", "flows.cli", "run", "--target", target, "--json", "--runs-dir", str(runs), *extra]
+        line = [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "run",
+            "--target",
+            target,
+            "--json",
+            "--runs-dir",
+            str(runs),
+            *extra,
+        ]
         said = json.loads(subprocess.run(line, env=clean, check=True, capture_output=True, text=True).stdout)
         computing = sum(said["computing_seconds"].values())
         total = said["seconds"]["total"]
-        return {"target": target, **{k: said[k] for k in ("seconds", "computing_seconds")}, "total": total, "other": total - computing}
+        return {
+            "target": target,
+            **{k: said[k] for k in ("seconds", "computing_seconds")},
+            "total": total,
+            "other": total - computing,
+        }
 
     computing = "pictures, their features for the mining, training steps, judging; all else is `other`"
     return {"first": one(asked.target), "next": one(asked.then), "computing": computing}
@@ -385,7 +503,16 @@ INNER = {"job": write_short_job, "resident": resident}
 
 def child(asked: argparse.Namespace, part: str, folder: Path, *extra: str) -> dict[str, Any]:
     """A part in a process of its own, this file again. What it complains of stands on stderr."""
-    command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--part", part, "--folder", str(folder), *extra]
+    command = [
+        sys.executable,
+        str(Path(__file__).resolve()),
+        *sys.argv[1:],
+        "--part",
+        part,
+        "--folder",
+        str(folder),
+        *extra,
+    ]
     status = subprocess.run(command, stdout=sys.stderr).returncode
     if status:
         raise SystemExit(f"{part} ended with status {status}; its reason stands above.")
@@ -398,28 +525,43 @@ def show(name: str, found: dict[str, Any]) -> None:
     if name == "run":
         for key, most in (("first", 240), ("next", 120)):
             run = found[key]
-            print(f"run       {key}: {run['total']:.1f} s (goal: {most}), not computing {run['other']:.1f} s (goal: 25)", flush=True)
+            print(
+                f"run       {key}: {run['total']:.1f} s (goal: {most}), not computing {run['other']:.1f} s (goal: 25)",
+                flush=True,
+            )
         return
     if name == "flops":
         for key in ("forward", "adapter_step", "full_step"):
-            print(f"flops     {key:14}{found[key]['gflop_per_s']:8.1f} GFLOP/s, {100 * found[key]['share_of_matmul']:.0f} % of torch.mm")
+            print(
+                f"flops     {key:14}{found[key]['gflop_per_s']:8.1f} GFLOP/s, {100 * found[key]['share_of_matmul']:.0f} % of torch.mm"
+            )
         return
     *sides, unit, goal = COMPARED[name]
-    pair = [f"{side} {found[side][unit]:.1f}{' (extrapolated)' * found[side].get('extrapolated', False)}" for side in sides]
+    pair = [
+        f"{side} {found[side][unit]:.1f}{' (extrapolated)' * found[side].get('extrapolated', False)}"
+        for side in sides
+    ]
     print(f"{name:10}{'  '.join(pair)} {unit}, ratio {found['ratio']:.2f} (goal: {goal})", flush=True)
     for side, part in found.items():
         if isinstance(part, dict) and "metrics" in part:
-            print(f"  {side:27}" + "  ".join(f"{key} {value:5.1f}" for key, value in part["metrics"].items()), flush=True)
+            print(
+                f"  {side:27}" + "  ".join(f"{key} {value:5.1f}" for key, value in part["metrics"].items()),
+                flush=True,
+            )
 
 
 def main() -> None:
     """Measure the parts that were asked for, print a table, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--target", default="panda", help="concept to erase in training and memory")
     parser.add_argument("--then", default="tulip", help="the next concept to erase in run")
     parser.add_argument("--iterations", type=int, default=5, help="released iterations that are timed")
-    parser.add_argument("--full", action="store_true", help="run all released iterations, and judge what they give")
+    parser.add_argument(
+        "--full", action="store_true", help="run all released iterations, and judge what they give"
+    )
     parser.add_argument("--concepts", type=int, default=None, help="mine only the first so many concepts")
     parser.add_argument("--repeats", type=int, default=3, help="processes behind each number of memory")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
@@ -445,12 +587,23 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="fade-speed-") as folder:
             found[name] = child(asked, name, Path(folder))
         show(name, found[name])
-    machine = {"machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+    machine = {
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+    }
     goals = {name: row[-1] for name, row in COMPARED.items()}
-    facts = {**machine, "torch": torch.__version__, "load": (before, os.getloadavg()[0]), "ratio_goals": goals}
+    facts = {
+        **machine,
+        "torch": torch.__version__,
+        "load": (before, os.getloadavg()[0]),
+        "ratio_goals": goals,
+    }
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(asked.out, {"command": shlex.join(["python", "bench/speed.py", *sys.argv[1:]]), **facts, **found})
+        write_json(
+            asked.out, {"command": shlex.join(["python", "bench/speed.py", *sys.argv[1:]]), **facts, **found}
+        )
 
 
 if __name__ == "__main__":

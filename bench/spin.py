@@ -1,10 +1,11 @@
-"""What another busy process costs, by how long torch's threads spin for each other before they sleep (GOMP_SPINCOUNT, on Linux).
+"""What another busy process costs, by how long torch's threads spin for each other before they sleep
+(GOMP_SPINCOUNT, on Linux).
 
     python bench/spin.py --out bench/results/spin.json
 
-Seconds of drawing 32 pictures and of 12 steps through an adapter, alone and beside one process that keeps a core busy, with the thread
-library's own count and with a low one; each in fresh processes, taken in turns. Nothing else should run on the machine.
-"""
+Seconds of drawing 32 pictures and of 12 steps through an adapter, alone and beside one process that keeps a
+core busy, with the thread library's own count and with a low one; each in fresh processes, taken in turns.
+Nothing else should run on the machine."""
 
 from __future__ import annotations
 
@@ -40,7 +41,10 @@ def measure() -> dict[str, float]:
         start = time.perf_counter()
         sample(base, ["a panda"] * pictures, list(range(pictures)), sampler)
         out["drawing"] = time.perf_counter() - start
-    lora, generator = LoraAdapter.insert(base.unet, context.params.mesh, seed=0), torch.Generator().manual_seed(0)
+    lora, generator = (
+        LoraAdapter.insert(base.unet, context.params.mesh, seed=0),
+        torch.Generator().manual_seed(0),
+    )
     x, t = torch.randn((BATCH, *base.latent_shape), generator=generator), torch.arange(BATCH) * 10
     emb = base.encode(["a panda"] * BATCH)
     for steps in (2, STEPS):
@@ -54,11 +58,15 @@ def measure() -> dict[str, float]:
 
 def arm(count: str | None, busy: bool) -> dict[str, float]:
     """The same in a process of its own."""
-    env = {name: value for name, value in os.environ.items() if name != NAME} | ({} if count is None else {NAME: count})
+    env = {name: value for name, value in os.environ.items() if name != NAME} | (
+        {} if count is None else {NAME: count}
+    )
     other = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
     try:
         line = [sys.executable, str(Path(__file__).resolve()), "--measure"]
-        said: dict[str, float] = json.loads(subprocess.run(line, env=env, check=True, capture_output=True, text=True).stdout)
+        said: dict[str, float] = json.loads(
+            subprocess.run(line, env=env, check=True, capture_output=True, text=True).stdout
+        )
         return said
     finally:
         if other is not None:
@@ -67,7 +75,9 @@ def arm(count: str | None, busy: bool) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
@@ -75,13 +85,22 @@ def main() -> None:
     if asked.measure:
         print(json.dumps(measure()))
         return
-    rows: list[dict[str, Any]] = [{"count": count, "busy": busy, "runs": []} for busy in (False, True) for count in (None, LOW)]
+    rows: list[dict[str, Any]] = [
+        {"count": count, "busy": busy, "runs": []} for busy in (False, True) for count in (None, LOW)
+    ]
     for _ in range(asked.repeats):
         for row in rows:
             row["runs"].append(arm(row["count"], row["busy"]))
-            print(row["count"] or "its own", "beside a busy process" if row["busy"] else "alone", row["runs"][-1], flush=True)
+            print(
+                row["count"] or "its own",
+                "beside a busy process" if row["busy"] else "alone",
+                row["runs"][-1],
+                flush=True,
+            )
     for row in rows:
-        row["median_seconds"] = {work: statistics.median(run[work] for run in row["runs"]) for work in ("drawing", "training")}
+        row["median_seconds"] = {
+            work: statistics.median(run[work] for run in row["runs"]) for work in ("drawing", "training")
+        }
     found = {
         "command": "python " + " ".join(sys.argv), "variable": NAME, "pictures": PICTURES, "steps": STEPS, "batch": BATCH,
         "cores": os.cpu_count(), "rows": rows,

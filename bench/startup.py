@@ -2,9 +2,9 @@
 
     python bench/startup.py [--repeats 5] [--json FILE]
 
-Each number is the median wall time of fresh processes, the first (which fills the disk cache) left out; the last column takes away
-what an empty interpreter needs. Nothing else should run on the machine: the loads before and after are part of the result.
-"""
+Each number is the median wall time of fresh processes, the first (which fills the disk cache) left out; the
+last column takes away what an empty interpreter needs. Nothing else should run on the machine: the loads
+before and after are part of the result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ QUIET = {
 
 
 def seconds(command: list[str], repeats: int) -> list[float]:
-    """Wall seconds of ``repeats`` runs after one that is not counted. Raises CalledProcessError when a run fails."""
+    """Wall seconds of ``repeats`` runs after one that is not counted. Raises CalledProcessError when a run
+    fails."""
     out = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -60,7 +61,10 @@ def measure(repeats: int) -> dict[str, list[float]]:
     """What is started -> its seconds."""
     python = sys.executable
     script = Path(python).with_name("fade")
-    found = {"python (empty)": seconds([python, "-c", ""], repeats), "fade --help": seconds([str(script), "--help"], repeats)}
+    found = {
+        "python (empty)": seconds([python, "-c", ""], repeats),
+        "fade --help": seconds([str(script), "--help"], repeats),
+    }
     for tool in TOOLS:
         found[f"import {tool}"] = seconds([python, "-c", f"import {tool}"], repeats)
     return found
@@ -97,8 +101,18 @@ def main() -> None:
     print(f"fade --help: {medians['fade --help']:.2f} s, goal {GOAL} s")
     print(f"load {load[0]:.1f} before, {load[1]:.1f} after, {os.cpu_count()} cores")
     if args.json:
-        machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), "load": load}
-        result = {"command": f"python bench/startup.py --repeats {args.repeats}", **machine, "median_seconds": medians, "seconds": found}
+        machine = {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "load": load,
+        }
+        result = {
+            "command": f"python bench/startup.py --repeats {args.repeats}",
+            **machine,
+            "median_seconds": medians,
+            "seconds": found,
+        }
         partial = args.json.with_suffix(".partial")
         partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, args.json)

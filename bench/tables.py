@@ -1,4 +1,5 @@
-"""Write docs/results.md from bench/results, every table with its command, and the README's picture from the newest run of panda.
+"""Write docs/results.md from bench/results, every table with its command, and the README's picture from the
+newest run of panda.
 
 python bench/tables.py
 """
@@ -98,10 +99,14 @@ def outcomes(rows: list[dict[str, Any]]) -> list[str]:
         for key, goal in GOALS.items():
             value = share(row, key)
             pair = (
-                f"{value:.1f}" if key in ("A_er", "ERB") else f"{row['base_metrics'][key]:.1f} -> {row['metrics'][key]:.1f} ({value:.1f} %)"
+                f"{value:.1f}"
+                if key in ("A_er", "ERB")
+                else f"{row['base_metrics'][key]:.1f} -> {row['metrics'][key]:.1f} ({value:.1f} %)"
             )
             cells.append(pair if value >= goal else f"**{pair}**")
-        lines.append([row["target"], *cells, f"{row['seconds']['train']:.0f}", f"{row['seconds']['total']:.0f}"])
+        lines.append(
+            [row["target"], *cells, f"{row['seconds']['train']:.0f}", f"{row['seconds']['total']:.0f}"]
+        )
     return table(["target", "A_er", "A_adj", "A_heldout", "A_rest", "ERB", "train, s", "all, s"], lines)
 
 
@@ -112,10 +117,18 @@ def world(found: dict[str, Any]) -> list[str]:
     best = sorted(styles["base_top1"].items(), key=lambda item: -item[1])
     rows = [
         ["pictures, concepts", ">= 450, >= 64", f"{found['pictures']}, {found['concepts']}"],
-        ["autoencoder, PSNR on held-out drawings", ">= 24 dB", f"{psnr['mean']:.1f} dB (lowest {psnr['min']:.1f}, n {psnr['n']})"],
+        [
+            "autoencoder, PSNR on held-out drawings",
+            ">= 24 dB",
+            f"{psnr['mean']:.1f} dB (lowest {psnr['min']:.1f}, n {psnr['n']})",
+        ],
         ["judge, top-1 on augmented real drawings", ">= 97 %", f"{judge['augmented_real']:.1f} %"],
         ["judge, top-1 on the artist held out", "reported", f"{judge['heldout_artist']:.1f} %"],
-        [f"base, judge's top-1 on its own pictures ({base['n_per_concept']} a concept)", ">= 97 %", f"{base['mean_top1']:.1f} %"],
+        [
+            f"base, judge's top-1 on its own pictures ({base['n_per_concept']} a concept)",
+            ">= 97 %",
+            f"{base['mean_top1']:.1f} %",
+        ],
         ["base, share of concepts with at least 85 %", ">= 90 %", f"{base['share_of_concepts_at_85']:.1f} %"],
         ["all weights together", "<= 40 MB", f"{found['weights_mb']:.1f} MB"],
         [
@@ -145,7 +158,10 @@ def world(found: dict[str, Any]) -> list[str]:
         ],
     ]
     weak = ", ".join(f"{name} {value:.0f}" for name, value in base["weakest"].items())
-    families = ", ".join(f"{name} {value:.2f}" for name, value in sorted(cosines["families"].items(), key=lambda item: -item[1]))
+    families = ", ".join(
+        f"{name} {value:.2f}"
+        for name, value in sorted(cosines["families"].items(), key=lambda item: -item[1])
+    )
     return [
         *table(["number", "wanted", "measured"], rows),
         f"Weakest concepts (%): {weak}.",
@@ -188,7 +204,14 @@ def tuning(found: dict[str, Any]) -> list[str]:
 def esd(found: dict[str, Any]) -> list[str]:
     """What a literal ESD-x does to the neighbours."""
     rows = [
-        [r["target"], str(r["steps"]), f"{r['A_er']:.1f}", f"{r['A_adj_base']:.1f}", f"{r['A_adj']:.1f}", f"{r['lost']:.1f}"]
+        [
+            r["target"],
+            str(r["steps"]),
+            f"{r['A_er']:.1f}",
+            f"{r['A_adj_base']:.1f}",
+            f"{r['A_adj']:.1f}",
+            f"{r['lost']:.1f}",
+        ]
         for r in found["rows"]
     ]
     mean = found["summary"]
@@ -258,10 +281,20 @@ def speed(found: dict[str, Any]) -> list[str]:
         )
     out = table(["", "ours", "the other", "ratio", "goal"], rows) if rows else []
     if "run" in found:
-        head = ["whole `fade run`, set-up aside", "total (goal)", "pictures", "training steps", "judging", "all else (goal)"]
+        head = [
+            "whole `fade run`, set-up aside",
+            "total (goal)",
+            "pictures",
+            "training steps",
+            "judging",
+            "all else (goal)",
+        ]
         if "features" in found["run"]["first"]["computing_seconds"]:
             head.insert(3, "their features")
-        runs = [(name, found["run"][key], goal) for key, name, goal in (("first", "first target", 240), ("next", "next target", 120))]
+        runs = [
+            (name, found["run"][key], goal)
+            for key, name, goal in (("first", "first target", 240), ("next", "next target", 120))
+        ]
         out += table(
             head,
             [
@@ -276,12 +309,28 @@ def speed(found: dict[str, Any]) -> list[str]:
         )
     if "flops" in found:
         part = found["flops"]
-        head = ["UNet, batch " + str(part["batch"]), "GFLOP/s", f"share of torch.mm ({part['matmul']['gflop_per_s']:.0f} GFLOP/s)"]
-        names = {"forward": "forward", "adapter_step": "step of an adapter", "full_step": "step of all weights"}
+        head = [
+            "UNet, batch " + str(part["batch"]),
+            "GFLOP/s",
+            f"share of torch.mm ({part['matmul']['gflop_per_s']:.0f} GFLOP/s)",
+        ]
+        names = {
+            "forward": "forward",
+            "adapter_step": "step of an adapter",
+            "full_step": "step of all weights",
+        }
         out += table(
-            head, [[text, f"{part[key]['gflop_per_s']:.0f}", f"{100 * part[key]['share_of_matmul']:.0f} %"] for key, text in names.items()]
+            head,
+            [
+                [text, f"{part[key]['gflop_per_s']:.0f}", f"{100 * part[key]['share_of_matmul']:.0f} %"]
+                for key, text in names.items()
+            ],
         )
-    return [*out, f"{found['cores']} cores, {found['machine']}, torch {found['torch']}. `{found['command']}`", ""]
+    return [
+        *out,
+        f"{found['cores']} cores, {found['machine']}, torch {found['torch']}. `{found['command']}`",
+        "",
+    ]
 
 
 def speed_fade(found: dict[str, Any]) -> list[str]:
@@ -347,8 +396,11 @@ PARTS = {
 
 
 def readme_picture() -> None:
-    """The README's grid: the upper part, at half its size, of the newest grid that ``fade run --target panda`` has made here."""
-    grids = sorted(Path("runs/erase/panda").glob("*/pictures/before-after.png"), key=lambda path: path.stat().st_mtime)
+    """The README's grid: the upper part, at half its size, of the newest grid that ``fade run --target
+    panda`` has made here."""
+    grids = sorted(
+        Path("runs/erase/panda").glob("*/pictures/before-after.png"), key=lambda path: path.stat().st_mtime
+    )
     if grids:
         with Image.open(grids[-1]) as grid:
             upper = grid.crop((0, 0, grid.width, min(grid.height, 2216))).reduce(2)
@@ -358,7 +410,12 @@ def readme_picture() -> None:
 def main() -> None:
     """Every part that has been measured."""
     readme_picture()
-    lines = ["# Results", "", "Written by `python bench/tables.py` from `bench/results/`; the commands below re-create those files.", ""]
+    lines = [
+        "# Results",
+        "",
+        "Written by `python bench/tables.py` from `bench/results/`; the commands below re-create those files.",
+        "",
+    ]
     for name, (title, part) in PARTS.items():
         found = load(name)
         if found is not None:

@@ -1,6 +1,8 @@
-"""Erase many targets with the defaults and one seed, and write the table of A_er, A_adj, A_heldout, A_rest and ERB.
+"""Erase many targets with the defaults and one seed, and write the table of A_er, A_adj, A_heldout, A_rest
+and ERB.
 
-The defaults of params.yaml were chosen on TUNING; the reported targets are REPORTED, six of them in tight families.
+The defaults of params.yaml were chosen on TUNING; the reported targets are REPORTED, six of them in tight
+families.
 
     python bench/targets.py --out bench/results/targets.json
 """
@@ -26,23 +28,31 @@ REPORTED = (
     "crying cat", "cat with tears of joy", "green heart", "waxing gibbous moon", "oncoming taxi", "police car",
     "grinning face", "face with tears of joy",
 )  # fmt: skip
-"""Where the base draws one of them, or its neighbours, too badly to begin with, the table says so: see DRAWN."""
+"""Where the base draws one of them, or its neighbours, too badly to begin with, the table says so: see
+DRAWN."""
 DRAWN = {"A_tar": 85.0, "A_adj": 95.0}
-"""What the base must reach (%) on a target and on its neighbours before its erasure is held against the goals: ERB counts A_adj
-itself, so what the base cannot draw no eraser can keep."""
+"""What the base must reach (%) on a target and on its neighbours before its erasure is held against the
+goals: ERB counts A_adj itself, so what the base cannot draw no eraser can keep."""
 
 
 def kept_rows(out: Path | None, targets: Sequence[str], overrides: list[str]) -> list[dict[str, Any]]:
-    """What ``out`` holds of other targets under the same overrides: some targets can be measured again without the others."""
+    """What ``out`` holds of other targets under the same overrides: some targets can be measured again
+    without the others."""
     if out is None or not out.is_file():
         return []
     held = json.loads(out.read_text(encoding="utf-8"))
-    return [row for row in held["rows"] if row["target"] not in targets] if held["overrides"] == overrides else []
+    return (
+        [row for row in held["rows"] if row["target"] not in targets]
+        if held["overrides"] == overrides
+        else []
+    )
 
 
 def main() -> None:
     """Run ``fade run`` once a target, each in a process of its own as a user would."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--targets", nargs="*", default=list(REPORTED), help="or the word tuning")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--set", action="append", default=[])
@@ -52,15 +62,32 @@ def main() -> None:
     rows = kept_rows(asked.out, targets, asked.set)
     for target in targets:
         extra = [part for item in asked.set for part in ("--set", item)]
-        command = [sys.executable, "-m", "flows.cli", "run", "--target", target, "--json", "--runs-dir", asked.runs_dir, *extra]
+        command = [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "run",
+            "--target",
+            target,
+            "--json",
+            "--runs-dir",
+            asked.runs_dir,
+            *extra,
+        ]
         said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         rows.append(said)
         m, b = said["metrics"], said["base_metrics"]
         pairs = "  ".join(f"{k[2:]} {b[k]:5.1f} -> {m[k]:5.1f}" for k in ("A_adj", "A_heldout", "A_rest"))
-        print(f"{target:26} A_er {m['A_er']:5.1f}  {pairs}  ERB {m['ERB']:5.1f}  {said['seconds']['total']:6.1f} s", flush=True)
+        print(
+            f"{target:26} A_er {m['A_er']:5.1f}  {pairs}  ERB {m['ERB']:5.1f}  {said['seconds']['total']:6.1f} s",
+            flush=True,
+        )
         if asked.out:  # after each: a long list may be interrupted
             asked.out.parent.mkdir(parents=True, exist_ok=True)
-            asked.out.write_text(json.dumps({"tuning": TUNING, "overrides": asked.set, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+            asked.out.write_text(
+                json.dumps({"tuning": TUNING, "overrides": asked.set, "rows": rows}, indent=2) + "\n",
+                encoding="utf-8",
+            )
     erb = [row["metrics"]["ERB"] for row in rows]
     print(f"mean ERB {np.mean(erb):.1f}, lowest {min(erb):.1f}, n {len(erb)}")
 

@@ -1,9 +1,12 @@
-"""Do erasures of several concepts disturb one another? The same judged seeds under adapters made apart, in one training, and added up.
+"""Do erasures of several concepts disturb one another? The same judged seeds under adapters made apart, in
+one training, and added up.
 
-Each target of a pair is judged, with its own neighbours, under four adapters: its own, one that was trained on both, the sum of
-the two that were trained apart, and, as the control, the other target's alone. Neither is a neighbour of the other.
+Each target of a pair is judged, with its own neighbours, under four adapters: its own, one that was trained
+on both, the sum of the two that were trained apart, and, as the control, the other target's alone. Neither is
+a neighbour of the other.
 
-    python bench/together.py --pair "kissing cat + pear" --try "" --try "method.name=nullspace method.variant=hinge" \
+    python bench/together.py --pair "kissing cat + pear" --try "" --try "method.name=nullspace
+    method.variant=hinge" \
         --out bench/results/together.json
 """
 
@@ -26,7 +29,9 @@ from fade.run.resolve_params import resolve
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest")
 
 
-def made(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) -> tuple[RunContext, Neighborhood, Path]:
+def made(
+    first: RunContext, overrides: Sequence[str], targets: Sequence[str]
+) -> tuple[RunContext, Neighborhood, Path]:
     """An adapter that was trained on all ``targets`` in one run."""
     from fade.training.loop import train
     from tasks.stages.mine import mine
@@ -48,16 +53,33 @@ def pair(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) ->
     rows = []
     for part in both.parts:
         other = next(path for target, path in alone.items() if target != part.target)
-        for how, adapter in {"alone": alone[part.target], "joint": joint, "summed": summed, "control": other}.items():
+        for how, adapter in {
+            "alone": alone[part.target],
+            "joint": joint,
+            "summed": summed,
+            "control": other,
+        }.items():
             metrics = judge(run, part, adapter).numbers["metrics"]
-            rows.append({"targets": list(targets), "overrides": list(overrides), "target": part.target, "adapter": how, "metrics": metrics})
-            print(f"{part.target:20} {how:8}", "  ".join(f"{k} {metrics[k]:5.1f}" for k in MEASURED), flush=True)
+            rows.append(
+                {
+                    "targets": list(targets),
+                    "overrides": list(overrides),
+                    "target": part.target,
+                    "adapter": how,
+                    "metrics": metrics,
+                }
+            )
+            print(
+                f"{part.target:20} {how:8}", "  ".join(f"{k} {metrics[k]:5.1f}" for k in MEASURED), flush=True
+            )
     return rows
 
 
 def main() -> None:
     """Every setting on every pair; a table as it goes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pair", dest="pairs", action="append", required=True, metavar="'A + B'")
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="OVERRIDES")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))

@@ -1,12 +1,14 @@
-"""Compare settings on the tuning targets, in one process: the same base, the same mined pictures, the same judged seeds.
+"""Compare settings on the tuning targets, in one process: the same base, the same mined pictures, the same
+judged seeds.
 
-Each --try is one setting: overrides of params.yaml, separated by blanks; an empty one is params.yaml itself. The reported
-targets of bench/targets.py are refused.
+Each --try is one setting: overrides of params.yaml, separated by blanks; an empty one is params.yaml itself.
+The reported targets of bench/targets.py are refused.
 
-    python bench/tune.py --try "" --try "train.lr=1e-3 method.adjacency_weight=10" --out bench/results/tuning.json
+    python bench/tune.py --try "" --try "train.lr=1e-3 method.adjacency_weight=10" --out
+    bench/results/tuning.json
 
---probe attacks every model too, and asks it by indirect prompts: A_adv, each attack's success, A_indirect and ERR.
-"""
+--probe attacks every model too, and asks it by indirect prompts: A_adv, each attack's success, A_indirect and
+ERR."""
 
 from __future__ import annotations
 
@@ -26,11 +28,13 @@ from fade.run.resolve_params import resolve
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
 ROLES = ("adjacent", "heldout", "rest")
-"""Whose pictures' likeness (SSIM) to the original model's is kept too: it moves long before an accuracy does."""
+"""Whose pictures' likeness (SSIM) to the original model's is kept too: it moves long before an accuracy
+does."""
 
 
 def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -> dict[str, Any]:
-    """Mine, train, judge and, if asked, attack one target with one setting; the models are those of ``first``."""
+    """Mine, train, judge and, if asked, attack one target with one setting; the models are those of
+    ``first``."""
     from fade.training.loop import train
     from tasks.stages.evaluate import evaluate
     from tasks.stages.mine import mine
@@ -43,21 +47,32 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
     adapter = train(write_job(run, neighborhood, {}), base=run.base)
     seconds = time.perf_counter() - start
     numbers = evaluate(run, neighborhood, adapter).numbers
-    kept = {k: 100 * numbers["metrics"][k] / numbers["base_metrics"][k] for k in ("A_adj", "A_heldout", "A_rest")}
+    kept = {
+        k: 100 * numbers["metrics"][k] / numbers["base_metrics"][k] for k in ("A_adj", "A_heldout", "A_rest")
+    }
     picked = {k: numbers[k] for k in ("metrics", "base_metrics", "neighbours", "heldout", "confusion")}
-    ssim = {role: float(np.mean([r["ssim"] for r in numbers["per_concept"] if r["role"] == role])) for role in ROLES}
+    ssim = {
+        role: float(np.mean([r["ssim"] for r in numbers["per_concept"] if r["role"] == role]))
+        for role in ROLES
+    }
     how = {"overrides": overrides, "clip_sha256": run.encoder.sha256, "train_seconds": round(seconds, 1)}
     row = {"target": target, **how, "kept": kept, "ssim": ssim, **picked}
     if attacked:
         blocks = probe(run, neighborhood, adapter, numbers)
         row["attacks"] = {name: arm["erased"] for name, arm in blocks["attacks"]["attacks"].items()}
-        row["robust"] = {"A_adv": blocks["attacks"]["A_adv"], "A_indirect": blocks["indirect"]["A_indirect"], "ERR": blocks["err"]["ERR"]}
+        row["robust"] = {
+            "A_adv": blocks["attacks"]["A_adv"],
+            "A_indirect": blocks["indirect"]["A_indirect"],
+            "ERR": blocks["err"]["ERR"],
+        }
     return row
 
 
 def main() -> None:
     """Every setting on every tuning target; a table as it goes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="OVERRIDES")
     parser.add_argument("--probe", action="store_true", help="attack every model too")
     parser.add_argument("--targets", nargs="*", default=list(TUNING))
@@ -77,7 +92,8 @@ def main() -> None:
             parts = "  ".join(f"{k[2:]} {m[k]:5.1f} ({kept[k]:5.1f} % kept)" for k in kept)
             alike = "/".join(f"{row['ssim'][role]:.2f}" for role in ROLES)
             print(
-                f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  SSIM {alike}  {row['train_seconds']:5.1f} s", flush=True
+                f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  SSIM {alike}  {row['train_seconds']:5.1f} s",
+                flush=True,
             )
             if asked.probe:
                 said = "  ".join(f"{name} {value:.0f}" for name, value in row["attacks"].items())

@@ -18,7 +18,9 @@ from fade.run.context import RunContext
 
 def main() -> None:
     """Measure, print, and draw when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--pages", type=Path, default=None)
     parser.add_argument("--set", action="append", default=[])

@@ -50,7 +50,11 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, stage: str = "") -> None:
         self.kind, self.name = kind, name
         near = nearest(name, known)
-        offer = f"did you mean {', '.join(repr(n) for n in near)}?" if near else f"choose one of the known {kind}s."
+        offer = (
+            f"did you mean {', '.join(repr(n) for n in near)}?"
+            if near
+            else f"choose one of the known {kind}s."
+        )
         super().__init__(f"unknown {kind} {name!r}.", stage=stage, action=offer)
 
 
@@ -135,9 +139,12 @@ class StorageError(FadeError):
 
 
 def revive(kind: str, what: str, stage: str, action: str) -> FadeError:
-    """The error of the class named ``kind`` that another process wrote down; FadeError when there is no such class."""
+    """The error of the class named ``kind`` that another process wrote down; FadeError when there is no such
+    class."""
     cls = globals().get(kind)
-    return _rebuild(cls if isinstance(cls, type) and issubclass(cls, FadeError) else FadeError, what, stage, action)
+    return _rebuild(
+        cls if isinstance(cls, type) and issubclass(cls, FadeError) else FadeError, what, stage, action
+    )
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:

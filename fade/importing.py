@@ -1,6 +1,5 @@
-"""Faster imports: without the collector of cycles, without listing all installed packages again and again, and without what a library
-would only use if it happened to be there, or not before it is used. Ours.
-"""
+"""Faster imports: without the collector of cycles, without listing all installed packages again and again,
+and without what a library would only use if it happened to be there, or not before it is used. Ours."""
 
 from __future__ import annotations
 
@@ -22,12 +21,13 @@ _listed = cache(_LISTS)
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """The collector rests inside; afterwards it leaves alone what is there, and goes on with what is new. Packages are listed once.
+    """The collector rests inside; afterwards it leaves alone what is there, and goes on with what is new.
+    Packages are listed once.
 
-    Left on, it walks through all that was imported so far, again and again, and finds nothing: a tenth
-    to a sixth of the time of big imports. Whatever cycle was garbage inside stays in memory: enter it at a process's start.
-    The list of packages, a third of a second, is asked for by transformers and diffusers each.
-    """
+    Left on, it walks through all that was imported so far, again and again, and finds nothing: a tenth to a
+    sixth of the time of big imports. Whatever cycle was garbage inside stays in memory: enter it at a
+    process's start. The list of packages, a third of a second, is asked for by transformers and diffusers
+    each."""
     was = gc.isenabled()
     gc.disable()
     metadata.packages_distributions = _listed
@@ -44,9 +44,8 @@ def importing() -> Iterator[None]:
 def without(*names: str) -> Iterator[None]:
     """Libraries that count as not installed inside; one that is imported already stays.
 
-    Whoever asks for one inside goes without it for as long as the process lives, so this is for processes that do one thing. For the
-    whole process: another thread that imports meanwhile is refused, too.
-    """
+    Whoever asks for one inside goes without it for as long as the process lives, so this is for processes
+    that do one thing. For the whole process: another thread that imports meanwhile is refused, too."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's own way to say that there is none
     try:
@@ -87,7 +86,9 @@ class _Finder(MetaPathFinder, Loader):
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path, target) if fullname in self._names else None
         if spec is not None:
             spec.loader_state, spec.loader = spec.loader, self

@@ -1,7 +1,8 @@
-"""The audit: evidence -> the code, the data and the run again -> a control -> verdict -> report -> the chain of audits.
+"""The audit: evidence -> the code, the data and the run again -> a control -> verdict -> report -> the chain
+of audits.
 
-A plain function and no flow of Prefect's: an audit must be possible where nothing runs, and its record is not Prefect's database.
-"""
+A plain function and no flow of Prefect's: an audit must be possible where nothing runs, and its record is not
+Prefect's database."""
 
 from __future__ import annotations
 
@@ -65,11 +66,12 @@ def audit(
     root: Path = Path(),
     repository: Path = REPOSITORY,
 ) -> list[dict[str, Any]]:
-    """Audit a version (NAME/VERSION, NAME@ALIAS, NAME), every version (``all``) or every champion (``champions``).
+    """Audit a version (NAME/VERSION, NAME@ALIAS, NAME), every version (``all``) or every champion
+    (``champions``).
 
-    Returns one object a version: verdict, evidence, stages, control, report. What is wrong with a version is its verdict, not an exception;
-    raised are RegistryError (the store), UsageError and UnknownNameError (``wanted``), StorageError (no room for the report).
-    """
+    Returns one object a version: verdict, evidence, stages, control, report. What is wrong with a version is
+    its verdict, not an exception; raised are RegistryError (the store), UsageError and UnknownNameError
+    (``wanted``), StorageError (no room for the report)."""
     tracking = connect(runs, timeout=params.register_.timeout_seconds)
     chosen = versions(tracking, wanted)
     asked = _Asked(params, runs, root, repository, by or getpass.getuser(), evidence_only, with_control)
@@ -136,9 +138,12 @@ def _one(tracking: Tracking, version: ModelVersion, asked: _Asked) -> dict[str, 
     link = _link(content, verdict, traced, checked, sha256_of(report / "audit.json"))
     done = {**content, "good": verdict.good, "report": str(page), "number": None}
     try:
-        link = audits.record(tracking, version, link, report, asked.params.audit.experiment, asked.runs, _metrics(again))
+        link = audits.record(
+            tracking, version, link, report, asked.params.audit.experiment, asked.runs, _metrics(again)
+        )
         done |= {"number": link.number, "sha256": link.sha256(), "run_id": link.run_id}
-    except AuditError as error:  # a chain that cannot be trusted takes no further link; the report says why, and the others go on
+    # a chain that cannot be trusted takes no further link; the report says why, and the others go on
+    except AuditError as error:
         done |= {"good": False, "unrecorded": str(error)}
     progress.report(f"audit {label}", 1, 1, verdict.name)
     return done
@@ -150,7 +155,14 @@ def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, R
     record = evidence.traced.lineage
     commit = record.content["code"]["commit"]
     if not commit or not has_commit(commit, asked.repository):
-        return Verdict(MISSING, f"the code: {'no commit was recorded' if not commit else f'commit {commit} is not here'}"), None, ""
+        return (
+            Verdict(
+                MISSING,
+                f"the code: {'no commit was recorded' if not commit else f'commit {commit} is not here'}",
+            ),
+            None,
+            "",
+        )
     runs, deadline = folder / "runs", asked.params.audit.deadline_seconds
 
     def said(which: str) -> Any:
@@ -162,7 +174,14 @@ def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, R
             changed = None
             if asked.with_control:
                 seed = int(record.content["seeds"]["train"]) + SEED_STEP
-                changed = rerun(record, tree, runs, deadline=deadline, asked=[*CONTROL, f"train.seed={seed}"], told=said("control"))
+                changed = rerun(
+                    record,
+                    tree,
+                    runs,
+                    deadline=deadline,
+                    asked=[*CONTROL, f"train.seed={seed}"],
+                    told=said("control"),
+                )
     except (RegistryUnreachableError, StorageError):
         raise
     except FadeError as error:
@@ -176,7 +195,10 @@ def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, R
         return verdict, again, ""
     same, _ = same_weights(again.folder / ADAPTER, changed.folder / ADAPTER)
     checked = control(again.lineage, changed.lineage, same_weights=same)
-    if (checked.name, checked.stage) != (DIFFERENT, TRAIN):  # then nothing that this audit says is worth anything
+    if (checked.name, checked.stage) != (
+        DIFFERENT,
+        TRAIN,
+    ):  # then nothing that this audit says is worth anything
         what = f"the control, of another seed, came out {checked.name}: this audit cannot tell two trainings apart"
         return Verdict(MISSING, what, verdict.differences, verdict.reasons), again, checked.name
     return verdict, again, checked.name
@@ -185,18 +207,21 @@ def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, R
 def _add_again(tracking: Tracking, evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, str]:
     """Of a release: (the verdict on its parts added up again, what the control came out as).
 
-    The control is the sum without its last part. A release is not judged again: its parts have audits of their own, and what they are
-    together is a sum that is the same or not.
-    """
+    The control is the sum without its last part. A release is not judged again: its parts have audits of
+    their own, and what they are together is a sum that is the same or not."""
     from fade.run.context import RunContext
     from tasks.release.build_release import added_again
 
     assert evidence.traced is not None and evidence.adapter is not None
     record, sums = evidence.traced.lineage.content, {}
     run = RunContext(asked.params, "", asked.runs, asked.root)
-    labels = sorted(record["parts"], key=lambda label: label.rpartition("/")[0])  # by name, as they were added up
+    labels = sorted(
+        record["parts"], key=lambda label: label.rpartition("/")[0]
+    )  # by name, as they were added up
     if run.base.sha256 != record["base"]["sha256"]:
-        return Verdict(MISSING, f"the base: {run.base.sha256} is here, {record['base']['sha256']} is asked for"), ""
+        return Verdict(
+            MISSING, f"the base: {run.base.sha256} is here, {record['base']['sha256']} is asked for"
+        ), ""
     for which, some in (("again", labels), ("control", labels[:-1])):
         progress.report(f"audit {which}", 0, 0, " + ".join(some))
         if some and (which == "again" or asked.with_control):
@@ -209,7 +234,10 @@ def _add_again(tracking: Tracking, evidence: Evidence, folder: Path, asked: _Ask
     if "control" not in sums:
         return verdict, ""
     if sums["control"] == sums["again"]:
-        return Verdict(MISSING, "the control, a sum without one part, came out the same: this audit cannot tell two sums apart"), IDENTICAL
+        return Verdict(
+            MISSING,
+            "the control, a sum without one part, came out the same: this audit cannot tell two sums apart",
+        ), IDENTICAL
     return verdict, DIFFERENT
 
 
@@ -226,7 +254,9 @@ def _pictures(tracking: Tracking, traced: Traced | None, again: Repeated | None,
             shutil.copyfile(found / "before-after.png", report / "recorded.png")
 
 
-def _link(content: dict[str, Any], verdict: Verdict, traced: Traced | None, checked: str, digest: str) -> Audit:
+def _link(
+    content: dict[str, Any], verdict: Verdict, traced: Traced | None, checked: str, digest: str
+) -> Audit:
     return Audit(
         number=0,
         by=content["by"],

@@ -1,4 +1,5 @@
-"""The benchmark: every cell that is not kept yet is measured, then all of them are compared. Stopped, it goes on where it was."""
+"""The benchmark: every cell that is not kept yet is measured, then all of them are compared. Stopped, it goes
+on where it was."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def benchmark(asked: Asked) -> dict[str, Any]:
 
 @flow(name="tune", validate_parameters=False)
 def tune(asked: Asked) -> dict[str, Any]:
-    """Try every method's settings on the tuning targets, keep the best in ``home/tuned.yaml``. Returns arm -> what was chosen."""
+    """Try every method's settings on the tuning targets, keep the best in ``home/tuned.yaml``. Returns arm ->
+    what was chosen."""
     out = {}
     with _opened(asked, "trials") as (bench, plan):
         settings = bench.first.params.bench
@@ -79,11 +81,18 @@ def tune(asked: Asked) -> dict[str, Any]:
         for arm in plan.arms:
             tries = [tuple(setting) for setting in tries_of(arm, settings.sweep)]
             found, _ = measure_all(
-                bench, [(Cell(arm, t, seed), setting) for setting in tries for t in settings.tuning], f"tune {arm.label}"
+                bench,
+                [(Cell(arm, t, seed), setting) for setting in tries for t in settings.tuning],
+                f"tune {arm.label}",
             )
-            trials = [trial_of(setting, {t: found.get((Cell(arm, t, seed), setting)) for t in settings.tuning}) for setting in tries]
+            trials = [
+                trial_of(setting, {t: found.get((Cell(arm, t, seed), setting)) for t in settings.tuning})
+                for setting in tries
+            ]
             out[arm.label] = choose(trials)
-            write_tuned(asked.tuned, {arm.label: out[arm.label]}, settings, made)  # after each: a sweep may be interrupted
+            write_tuned(
+                asked.tuned, {arm.label: out[arm.label]}, settings, made
+            )  # after each: a sweep may be interrupted
     return out
 
 
@@ -93,27 +102,37 @@ def for_trials(bench: Bench) -> Bench:
 
 
 def report(asked: Asked) -> dict[str, Any]:
-    """The outputs from the kept cells alone; nothing is measured, no model is loaded. Missing cells are listed.
+    """The outputs from the kept cells alone; nothing is measured, no model is loaded. Missing cells are
+    listed.
 
-    Where the models are not at hand, the cells of whatever models are taken: they are of this data set by its md5.
-    Raises CacheError when those are of several.
-    """
+    Where the models are not at hand, the cells of whatever models are taken: they are of this data set by its
+    md5. Raises CacheError when those are of several."""
     first = _workshop(asked)
     data = first.params.data
     bench = _bench(asked, first, read_dvc_file(first.root / data.dvc_file).md5, "cells")
     plan = plan_of(first.params.bench, None)
     tuned = read_tuned(asked.tuned, plan.targets)
-    here = all(Path(first.local(where)).is_dir() for where in (data.base, data.judge, data.clip, str(data.images)))
+    here = all(
+        Path(first.local(where)).is_dir() for where in (data.base, data.judge, data.clip, str(data.images))
+    )
     sources = sources_of(first) if here else dict.fromkeys(SOURCES, "")
     found = {}
     for cell in plan.cells():
         inputs = bench.inputs(cell, bench.settings(cell, chosen(tuned, cell)), sources)
-        kept = find_record(bench.folder, inputs) if here else next(iter(find_anywhere(bench.folder, inputs)), None)
+        kept = (
+            find_record(bench.folder, inputs)
+            if here
+            else next(iter(find_anywhere(bench.folder, inputs)), None)
+        )
         if kept is not None:
             found[cell] = kept
     if len({json.dumps(record["inputs"]["sources"], sort_keys=True) for record in found.values()}) > 1:
         what = f"the cells of {bench.folder} are of several bases."
-        raise CacheError(what, stage="bench", action="pull the data (`fade pull`), so that its own can be told from the others.")
+        raise CacheError(
+            what,
+            stage="bench",
+            action="pull the data (`fade pull`), so that its own can be told from the others.",
+        )
     return publish(asked, bench, plan, found, tuned, {})
 
 
@@ -123,7 +142,8 @@ def measure_all(
     stage: str,
     measure: Callable[..., dict[str, Any]] = measure_task,
 ) -> tuple[Found, Failures]:
-    """Every wanted cell's record, and what those said that could not be trained or judged: one failure does not stop the others."""
+    """Every wanted cell's record, and what those said that could not be trained or judged: one failure does
+    not stop the others."""
     found: Found = {}
     failures: Failures = {}
     sources = sources_of(bench.first)
@@ -138,7 +158,12 @@ def measure_all(
 
 
 def publish(
-    asked: Asked, bench: Bench, plan: Plan, found: Mapping[Cell, dict[str, Any]], tuned: Mapping[str, Any], failures: Failures
+    asked: Asked,
+    bench: Bench,
+    plan: Plan,
+    found: Mapping[Cell, dict[str, Any]],
+    tuned: Mapping[str, Any],
+    failures: Failures,
 ) -> dict[str, Any]:
     """Write the outputs. Raises StorageError."""
     from fade.reporting.benchmark import figure, grids_of, render_benchmark
@@ -159,15 +184,27 @@ def publish(
 
 
 def reproduce(
-    *, quick: bool, tune: bool, methods: str, targets: str, seeds: str, overrides: Sequence[str], params: Path, home: Path
+    *,
+    quick: bool,
+    tune: bool,
+    methods: str,
+    targets: str,
+    seeds: str,
+    overrides: Sequence[str],
+    params: Path,
+    home: Path,
 ) -> str:
     """The command that makes the outputs again; without --out, which changes nothing in them."""
     flags = [name for name, on in (("--quick", quick), ("--tune", tune)) if on]
     named = {"--methods": methods, "--targets": targets, "--seeds": seeds}
     elsewhere = {"--params": (params, "params.yaml"), "--home": (home, "bench")}
     words = [part for name, text in named.items() if text for part in (name, text)]
-    words += [part for name, (path, usual) in elsewhere.items() if str(path) != usual for part in (name, str(path))]
-    return shlex.join(["fade", "bench", *flags, *words, *(part for item in overrides for part in ("--set", item))])
+    words += [
+        part for name, (path, usual) in elsewhere.items() if str(path) != usual for part in (name, str(path))
+    ]
+    return shlex.join(
+        ["fade", "bench", *flags, *words, *(part for item in overrides for part in ("--set", item))]
+    )
 
 
 def chosen_rows(tuned: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

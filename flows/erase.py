@@ -1,7 +1,7 @@
 """The main job: pull -> validate -> mine -> validate mined -> train -> evaluate -> register.
 
-Every stage keeps what it made under the runs folder by content, so a flow that failed continues at the stage that failed.
-"""
+Every stage keeps what it made under the runs folder by content, so a flow that failed continues at the stage
+that failed."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def erase(
     params_file: str = "params.yaml",
     request: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that ``fade run --json`` prints.
+    """Erase a concept (or several together) and prove that the neighbours survived. Returns the summary that
+    ``fade run --json`` prints.
 
-    request: ``about`` (id, reason, by: for the record and the card), ``marks``, tags of the version, and ``claim``, without which nothing
-    is registered (see `flows.service.process_requests`).
-    """
+    request: ``about`` (id, reason, by: for the record and the card), ``marks``, tags of the version, and
+    ``claim``, without which nothing is registered (see `flows.service.process_requests`)."""
     settings = parse_params(params)
     run = RunContext(settings, target, Path(runs), Path(root))
     clock = Clock()
@@ -59,7 +59,9 @@ def erase(
         with clock.stage("pull"):
             pulled = pull_task(settings.data, run.root, run.runs)
         with clock.stage("validate"):
-            checked = check_data_task(settings.data, settings.checks, out=run.home / "checks", root=run.root, names=run.labels())
+            checked = check_data_task(
+                settings.data, settings.checks, out=run.home / "checks", root=run.root, names=run.labels()
+            )
             before = inputs(run)
         with clock.stage("mine"):
             neighborhood, looked = mine_task(run), run.encoder.seconds
@@ -97,15 +99,31 @@ def erase(
             lineage.save(run.folder / "lineage.json")
         with clock.stage("register"):
             command = reproduce(run.targets, overrides, params_file)
-            report = make_report(run, neighborhood, judged, trained.history, (checked, mined), lineage.content, clock.seconds, command)
+            report = make_report(
+                run,
+                neighborhood,
+                judged,
+                trained.history,
+                (checked, mined),
+                lineage.content,
+                clock.seconds,
+                command,
+            )
             summary = summarise(run, judged, trained.sha256, pulled.md5, report.path)
-            summary["warnings"] = [r["name"] for checks in (checked, mined) for r in checks.results if not r["success"]]
+            summary["warnings"] = [
+                r["name"] for checks in (checked, mined) for r in checks.results if not r["success"]
+            ]
             summary["warnings"] += [f"{name}: a target, hence no neighbour" for name in neighborhood.left_out]
             registered = register(run, settings, judged, lineage, request or {})
     version = {"model_name": registered.name, "model_version": registered.version}
     report.name(version, clock.seconds)
     spent = 0.0 if trained.reused else trained.run["seconds"]
-    computing = {"pictures": run.generator.seconds, "features": looked, "training": spent, "judging": judged.seconds}
+    computing = {
+        "pictures": run.generator.seconds,
+        "features": looked,
+        "training": spent,
+        "judging": judged.seconds,
+    }
     computing = {name: round(spent, 3) for name, spent in computing.items()}
     summary |= {**version, "seconds": clock.total(), "computing_seconds": computing}
     write_json(run.folder / "result.json", summary)
@@ -133,7 +151,9 @@ def inputs(run: RunContext) -> dict[str, str]:
     return hash_inputs({name: path for name, path in local.items() if path.exists()})
 
 
-def settle(lineage: Lineage, before: dict[str, str], after: dict[str, str], adapter_sha256: str, **outcome: Any) -> Lineage:
+def settle(
+    lineage: Lineage, before: dict[str, str], after: dict[str, str], adapter_sha256: str, **outcome: Any
+) -> Lineage:
     """Close the record; ``outcome``: see `Lineage.finish`. Raises DataError, see `unchanged`."""
     return unchanged(lineage.finish(after, adapter_sha256, **outcome))
 
@@ -142,21 +162,28 @@ def unchanged(closed: Lineage) -> Lineage:
     """Raises DataError when an input changed while the run went on: the evidence would be of nothing."""
     if changed := closed.changed_inputs():
         what = f"{', '.join(changed)} changed while the run went on."
-        raise DataError(what, stage="evaluate", action="leave the data alone and run again; nothing was registered.")
+        raise DataError(
+            what, stage="evaluate", action="leave the data alone and run again; nothing was registered."
+        )
     return closed
 
 
-def register(run: RunContext, settings: Params, judged: EvaluationResult, lineage: Lineage, request: Mapping[str, Any]) -> Any:
-    """Register; when the registry is out of reach the adapter stays and the message says how to register it later.
+def register(
+    run: RunContext, settings: Params, judged: EvaluationResult, lineage: Lineage, request: Mapping[str, Any]
+) -> Any:
+    """Register; when the registry is out of reach the adapter stays and the message says how to register it
+    later.
 
-    Raises RequestError, and registers nothing, when the request that the run is for was taken over by another worker.
-    """
+    Raises RequestError, and registers nothing, when the request that the run is for was taken over by another
+    worker."""
     progress.report("register", 0, 1, "MLflow")
     try:
         if claim := request.get("claim"):
             confirm(connect(run.runs, timeout=settings.register_.timeout_seconds), Claim(**claim))
         marks = request.get("marks")
-        return register_task(judged.numbers, settings, lineage.content, run.folder, runs=run.runs, root=run.root, marks=marks)
+        return register_task(
+            judged.numbers, settings, lineage.content, run.folder, runs=run.runs, root=run.root, marks=marks
+        )
     except RegistryError as error:
         if not error.action:
             error.action = f"the adapter is kept; register it later with `fade register {run.folder}`."
@@ -165,7 +192,9 @@ def register(run: RunContext, settings: Params, judged: EvaluationResult, lineag
         progress.report("register", 1, 1, "MLflow")
 
 
-def summarise(run: RunContext, judged: EvaluationResult, adapter_sha256: str, data_md5: str, report: Path) -> dict[str, Any]:
+def summarise(
+    run: RunContext, judged: EvaluationResult, adapter_sha256: str, data_md5: str, report: Path
+) -> dict[str, Any]:
     """The one object of ``fade run --json``, before the registry has answered."""
     numbers = judged.numbers
     picked = (
@@ -200,7 +229,9 @@ def reproduce(targets: Sequence[str], overrides: Sequence[str], params_file: str
     """The command that makes the run again."""
     elsewhere = [] if params_file == "params.yaml" else ["--params", params_file]
     named = [part for target in targets for part in ("--target", target)]
-    return shlex.join(["fade", "run", *named, *elsewhere, *(part for item in overrides for part in ("--set", item))])
+    return shlex.join(
+        ["fade", "run", *named, *elsewhere, *(part for item in overrides for part in ("--set", item))]
+    )
 
 
 class Clock:
@@ -227,8 +258,8 @@ class Clock:
 def age() -> float:
     """Seconds since this process began.
 
-    psutil adds up to one, as it knows the time of the boot in whole seconds; the kernel's own count is taken where it agrees.
-    """
+    psutil adds up to one, as it knows the time of the boot in whole seconds; the kernel's own count is taken
+    where it agrees."""
     import psutil
 
     about = time.time() - psutil.Process().create_time()

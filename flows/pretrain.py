@@ -1,4 +1,5 @@
-"""Rebuild the embedded world: drawings -> corpus -> CLIP -> codec -> autoencoder -> UNet -> judge -> data/."""
+"""Rebuild the embedded world: drawings -> corpus -> CLIP -> codec -> autoencoder -> UNet -> judge ->
+data/."""
 
 from __future__ import annotations
 
@@ -17,8 +18,11 @@ from tasks.stages.pretrain import build_task, measure_task, publish_task
 
 
 @flow(name="pretrain", validate_parameters=False)
-def pretrain(params: dict[str, Any], runs: str = "runs", root: str = ".", publish: bool = False) -> dict[str, Any]:
-    """Build the world below ``runs/pretrain`` (resumable), measure it, put it in ``data/``, and publish it when asked."""
+def pretrain(
+    params: dict[str, Any], runs: str = "runs", root: str = ".", publish: bool = False
+) -> dict[str, Any]:
+    """Build the world below ``runs/pretrain`` (resumable), measure it, put it in ``data/``, and publish it
+    when asked."""
     settings = parse_params(params)
     work, home = Path(runs) / "pretrain", Path(root)
     start = time.time()
@@ -35,7 +39,8 @@ def pretrain(params: dict[str, Any], runs: str = "runs", root: str = ".", publis
 
 
 def swap(new: Path, data: Path, previous: Path) -> None:
-    """Put a copy of ``new`` in the place of ``data``, when it is whole; what was there lies in ``previous`` then."""
+    """Put a copy of ``new`` in the place of ``data``, when it is whole; what was there lies in ``previous``
+    then."""
     fresh, old = data.with_name(f".{data.name}.new"), data.with_name(f".{data.name}.old")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(new, fresh)

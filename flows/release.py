@@ -1,4 +1,5 @@
-"""`fade release`: choose the champions -> add up -> evaluate -> register -> decide. The same champions again: nothing is made twice."""
+"""`fade release`: choose the champions -> add up -> evaluate -> register -> decide. The same champions again:
+nothing is made twice."""
 
 from __future__ import annotations
 
@@ -55,15 +56,19 @@ def planned(asked: Asked) -> dict[str, Any]:
     tracking = connect(asked.runs, timeout=asked.params.register_.timeout_seconds)
     chosen = choose(tracking, asked.params, asked.runs, asked.params.signing.public_key)
     existing = find_release(tracking, chosen, asked.params)
-    return {**_told(tracking, asked, chosen), "version": str(existing.version) if existing else None, "made": False}
+    return {
+        **_told(tracking, asked, chosen),
+        "version": str(existing.version) if existing else None,
+        "made": False,
+    }
 
 
 def release(asked: Asked) -> dict[str, Any]:
     """Make the release of all champions, unless it is there, and make it current when it passes the gate.
 
-    Returns what `fade release --json` prints; ``current`` False and ``refused`` say that it was registered, but did not pass, or was taken
-    back before. Raises PromotionError, AdapterError, SignatureError, RegistryError and whatever mining and judging raise.
-    """
+    Returns what `fade release --json` prints; ``current`` False and ``refused`` say that it was registered,
+    but did not pass, or was taken back before. Raises PromotionError, AdapterError, SignatureError,
+    RegistryError and whatever mining and judging raise."""
     from flows.server import runtime
 
     tracking = connect(asked.runs, timeout=asked.params.register_.timeout_seconds)
@@ -83,7 +88,9 @@ def make(asked: Asked, chosen: Chosen) -> tuple[str, dict[str, float]]:
     """Add up, evaluate, register. Returns the version's number and the seconds of each stage."""
     params, clock = asked.params, Clock()
     name = release_name(params.register_.model_prefix)
-    folder = asked.runs / "release" / name / key(chosen.parts, params, signed=bool(params.signing.private_key))
+    folder = (
+        asked.runs / "release" / name / key(chosen.parts, params, signed=bool(params.signing.private_key))
+    )
     make_folder(folder)
     run = RunContext(params, chosen.concepts, asked.runs, asked.root)
     with hold(folder.parent, "a release is being made", STAGE):
@@ -113,9 +120,19 @@ def make(asked: Asked, chosen: Chosen) -> tuple[str, dict[str, float]]:
             lineage = unchanged(record_of(opened, inputs(run), sha256, chosen, weighed))
             lineage.save(folder / "lineage.json")
         with clock.stage("register"):
-            make_release_report(run, neighborhood, chosen, weighed, lineage.content, clock.seconds, _command(asked), folder)
+            make_release_report(
+                run, neighborhood, chosen, weighed, lineage.content, clock.seconds, _command(asked), folder
+            )
             progress.report("register", 0, 1, "MLflow")
-            done = register_task(weighed.judged.numbers, params, lineage.content, folder, runs=asked.runs, root=asked.root, name=name)
+            done = register_task(
+                weighed.judged.numbers,
+                params,
+                lineage.content,
+                folder,
+                runs=asked.runs,
+                root=asked.root,
+                name=name,
+            )
             progress.report("register", 1, 1, "MLflow")
     write_json(folder / "result.json", {"name": done.name, "version": done.version, "seconds": clock.seconds})
     return done.version, clock.seconds
@@ -153,7 +170,11 @@ def _decided(tracking: Tracking, asked: Asked, version: ModelVersion) -> dict[st
     label, short = f"{name}/{number}", shortfalls(record, gate)
     back = taken_back(found, number)
     if found.states.get(number) == REVOKED:
-        raise PromotionError(f"{label} holds just these champions and was revoked.", stage=STAGE, action="promote another champion first.")
+        raise PromotionError(
+            f"{label} holds just these champions and was revoked.",
+            stage=STAGE,
+            action="promote another champion first.",
+        )
     if not asked.override and (short or back or found.states.get(number) == STATES[REJECT]):
         refused = f"{label} is registered, but not current: "
         if short:
@@ -164,11 +185,20 @@ def _decided(tracking: Tracking, asked: Asked, version: ModelVersion) -> dict[st
             refused += "it was rejected."
         return {**numbers, "current": False, "refused": refused}
     done = decide(
-        PROMOTE, label, asked.runs, gate, by=asked.by, reason="", override=asked.override, public_key=asked.params.signing.public_key
+        PROMOTE,
+        label,
+        asked.runs,
+        gate,
+        by=asked.by,
+        reason="",
+        override=asked.override,
+        public_key=asked.params.signing.public_key,
     )
     return {**numbers, "current": True, "refused": "", "decision": done}
 
 
 def _command(asked: Asked) -> str:
     elsewhere = [] if asked.params_file == "params.yaml" else ["--params", asked.params_file]
-    return shlex.join(["fade", "release", *elsewhere, *(part for item in asked.overrides for part in ("--set", item))])
+    return shlex.join(
+        ["fade", "release", *elsewhere, *(part for item in asked.overrides for part in ("--set", item))]
+    )

@@ -1,7 +1,8 @@
-"""Training as a deployment of its own: the parent runs where no GPU is, and this one step on a pool of machines that have one.
+"""Training as a deployment of its own: the parent runs where no GPU is, and this one step on a pool of
+machines that have one.
 
-Both must see the same runs folder under the same path (a shared disk): the job, its checkpoints and the adapter are files there.
-"""
+Both must see the same runs folder under the same path (a shared disk): the job, its checkpoints and the
+adapter are files there."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 @flow(name="train", validate_parameters=False)
 def train(job: str, device: str = "") -> dict[str, Any]:
-    """Train the job that lies at ``job``, or take its finished adapter. ``device``: cpu or cuda; empty: what this machine has."""
+    """Train the job that lies at ``job``, or take its finished adapter. ``device``: cpu or cuda; empty: what
+    this machine has."""
     import torch
 
     found = run_job(Job.read(Path(job)), device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -32,8 +34,8 @@ def train(job: str, device: str = "") -> dict[str, Any]:
 def train_elsewhere(context: RunContext, neighborhood: Neighborhood, lineage: Mapping[str, str]) -> Trained:
     """As `tasks.stages.train.train`, by the deployment that ``schedule.train_deployment`` names.
 
-    Raises TrainingError when that run fails, or has not ended after the job's deadline (it may have waited for a GPU all the time).
-    """
+    Raises TrainingError when that run fails, or has not ended after the job's deadline (it may have waited
+    for a GPU all the time)."""
     return by_deployment(write_job(context, neighborhood, lineage), context.params.schedule.train_deployment)
 
 
@@ -45,7 +47,11 @@ def by_deployment(job: Job, name: str) -> Trained:
     if finished := find_finished(job):
         return finished
     here = Path(job.base)  # or a hub id
-    whole = {"base": str(here.resolve()) if here.is_dir() else job.base, "latents": job.latents.resolve(), "out": job.out.resolve()}
+    whole = {
+        "base": str(here.resolve()) if here.is_dir() else job.base,
+        "latents": job.latents.resolve(),
+        "out": job.out.resolve(),
+    }
     job = job.model_copy(update=whole)  # paths are in no key
     make_room(job)
     path = job.write()
@@ -53,11 +59,16 @@ def by_deployment(job: Job, name: str) -> Trained:
     try:
         # The key: a parent that died and is started again waits for the training that it had begun.
         run: Any = run_deployment(
-            name, parameters={"job": str(path.resolve())}, timeout=job.train.deadline_seconds, idempotency_key=f"{job.key()}-{_tries(path)}"
+            name,
+            parameters={"job": str(path.resolve())},
+            timeout=job.train.deadline_seconds,
+            idempotency_key=f"{job.key()}-{_tries(path)}",
         )
     except ObjectNotFound as error:
         what = f"no deployment is called {name!r}."
-        raise TrainingError(what, stage=STAGE, action="deploy prefect.yaml, or correct schedule.train_deployment.") from error
+        raise TrainingError(
+            what, stage=STAGE, action="deploy prefect.yaml, or correct schedule.train_deployment."
+        ) from error
     if run.state is None or not run.state.is_completed():
         if run.state is None or run.state.is_final():
             _count(path)
@@ -67,7 +78,9 @@ def by_deployment(job: Job, name: str) -> Trained:
     if found is None:
         _count(path)
         what = f"{run.name} completed, but {path.parent} holds no adapter of this job."
-        raise TrainingError(what, stage=STAGE, action="let both pools see the same runs folder and the same code.")
+        raise TrainingError(
+            what, stage=STAGE, action="let both pools see the same runs folder and the same code."
+        )
     return found
 
 

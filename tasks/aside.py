@@ -1,8 +1,10 @@
-"""A second process beside a run's own, for what is slow to import or to draw: Great Expectations' checks, charts.
+"""A second process beside a run's own, for what is slow to import or to draw: Great Expectations' checks,
+charts.
 
-A run's start is imports, one after the other under Python's lock, while the other cores wait. What is asked of this process is a function's
-name and arguments, and what comes back its result, as lines of JSON on two pipes. Where there is no such process the function is
-called here: the same result, later. It ends with its pipe, so a run that is killed -9 leaves none behind.
+A run's start is imports, one after the other under Python's lock, while the other cores wait. What is asked
+of this process is a function's name and arguments, and what comes back its result, as lines of JSON on two
+pipes. Where there is no such process the function is called here: the same result, later. It ends with its
+pipe, so a run that is killed -9 leaves none behind.
 
     python -m tasks.aside MODULE...     (the modules that it shall have imported by the time it is asked)
 """
@@ -28,7 +30,8 @@ from fade.errors import FadeError, revive
 from fade.importing import importing, lazily, without
 
 UNUSED = ("boto3", "botocore", "google", "psycopg2", "sqlalchemy")
-"""Great Expectations would import them for data in databases and clouds, which it is never given here: half a second."""
+"""Great Expectations would import them for data in databases and clouds, which it is never given here: half a
+second."""
 SELDOM = ("scipy.stats", "altair")
 """What its renderers and some expectations use that no check here asks for: a second."""
 BEHIND = 5
@@ -54,7 +57,9 @@ class Aside:
         assert questions is not None and answers is not None
         self._asked += 1
         number = self._asked
-        questions.write(json.dumps({"number": number, "function": function, "arguments": arguments}).encode() + b"\n")
+        questions.write(
+            json.dumps({"number": number, "function": function, "arguments": arguments}).encode() + b"\n"
+        )
         questions.flush()
 
         def wait() -> Any:
@@ -77,7 +82,8 @@ class Aside:
 
 
 def _result(answer: dict[str, Any]) -> Any:
-    """Raises what the function raised: a FadeError, or anything else as RuntimeError with the other process's traceback."""
+    """Raises what the function raised: a FadeError, or anything else as RuntimeError with the other process's
+    traceback."""
     if error := answer.get("error"):
         raise revive(**error)
     if fault := answer.get("fault"):
@@ -107,7 +113,8 @@ def end() -> None:
 
 
 def ask(function: str, **arguments: Any) -> Wait:
-    """Have it begin with ``function`` ("module:name"); where it was not begun, or is gone, waiting for the result calls it here."""
+    """Have it begin with ``function`` ("module:name"); where it was not begun, or is gone, waiting for the
+    result calls it here."""
 
     def here() -> Any:
         return _named(function)(**arguments)
@@ -132,7 +139,11 @@ def ask(function: str, **arguments: Any) -> Wait:
 
 def packed(array: np.ndarray) -> dict[str, Any]:
     """An array as JSON."""
-    return {"dtype": array.dtype.str, "shape": list(array.shape), "base64": base64.b64encode(array.tobytes()).decode("ascii")}
+    return {
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "base64": base64.b64encode(array.tobytes()).decode("ascii"),
+    }
 
 
 def unpacked(said: dict[str, Any]) -> np.ndarray:
@@ -152,7 +163,15 @@ def _answer(line: bytes) -> dict[str, Any]:
     try:
         return {**out, "result": _named(asked["function"])(**asked["arguments"])}
     except FadeError as error:
-        return {**out, "error": {"kind": type(error).__name__, "what": error.what, "stage": error.stage, "action": error.action}}
+        return {
+            **out,
+            "error": {
+                "kind": type(error).__name__,
+                "what": error.what,
+                "stage": error.stage,
+                "action": error.action,
+            },
+        }
     except Exception:
         return {**out, "fault": traceback.format_exc()}
 

@@ -39,7 +39,10 @@ def libraries() -> None:
 
 
 def charts_as_json(
-    theme: str, result: Mapping[str, Any], history: Sequence[Mapping[str, Any]], neighbourhood: Mapping[str, Any]
+    theme: str,
+    result: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    neighbourhood: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The charts of one theme by name: [[width, height], PNG in base64]."""
     import numpy as np
@@ -49,6 +52,8 @@ def charts_as_json(
     from fade.reporting.html import encoded_charts
 
     near = SimpleNamespace(**{**neighbourhood, "matrix": np.asarray(neighbourhood["matrix"])})
-    page = Report(result, near, rows=(), mined={}, history=history, checks=(), lineage={}, seconds={}, command="")
+    page = Report(
+        result, near, rows=(), mined={}, history=history, checks=(), lineage={}, seconds={}, command=""
+    )
     drawn = encoded_charts(page, {"light": LIGHT, "dark": DARK}[theme])
     return {name: [size, base64.b64encode(data).decode("ascii")] for name, (size, data) in drawn.items()}

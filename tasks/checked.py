@@ -1,4 +1,5 @@
-"""The data checks as a run asks for them: of the process aside (`tasks.aside`), which has Great Expectations imported by then."""
+"""The data checks as a run asks for them: of the process aside (`tasks.aside`), which has Great Expectations
+imported by then."""
 
 from __future__ import annotations
 
@@ -16,18 +17,33 @@ from tasks.data.validate import Checks
 
 
 def look_ahead(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str] | None) -> None:
-    """Have the data looked at before they are asked for, over there or not at all; nobody waits, and no fault is told."""
+    """Have the data looked at before they are asked for, over there or not at all; nobody waits, and no fault
+    is told."""
     ask("tasks.data.validate:look_ahead", **_given(data, checks, root, names))
 
 
-def check_data(data: DataConfig, checks: ChecksConfig, *, out: Path, root: Path = Path(), names: Sequence[str] | None = None) -> Checks:
+def check_data(
+    data: DataConfig,
+    checks: ChecksConfig,
+    *,
+    out: Path,
+    root: Path = Path(),
+    names: Sequence[str] | None = None,
+) -> Checks:
     """`tasks.data.validate.validate_data`, over there. Raises what it raises."""
-    return _checks(ask("tasks.data.validate:data_as_json", **_given(data, checks, root, names), out=str(out))())
+    return _checks(
+        ask("tasks.data.validate:data_as_json", **_given(data, checks, root, names), out=str(out))()
+    )
 
 
 def _given(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str] | None) -> dict[str, Any]:
     known = None if names is None else list(names)
-    return {"data": data.model_dump(mode="json"), "checks": checks.model_dump(mode="json"), "root": str(root), "names": known}
+    return {
+        "data": data.model_dump(mode="json"),
+        "checks": checks.model_dump(mode="json"),
+        "root": str(root),
+        "names": known,
+    }
 
 
 def check_mined(
@@ -35,8 +51,19 @@ def check_mined(
     checks: ChecksConfig, out: Path,
 ) -> Checks:  # fmt: skip
     """`tasks.data.validate.validate_mined`, over there. Raises what it raises."""
-    given = {"concepts": list(concepts), "counts": dict(counts), "confidences": dict(confidences), "finite": finite}
-    said = ask("tasks.data.validate:mined_as_json", pictures=packed(pictures), **given, checks=checks.model_dump(mode="json"), out=str(out))
+    given = {
+        "concepts": list(concepts),
+        "counts": dict(counts),
+        "confidences": dict(confidences),
+        "finite": finite,
+    }
+    said = ask(
+        "tasks.data.validate:mined_as_json",
+        pictures=packed(pictures),
+        **given,
+        checks=checks.model_dump(mode="json"),
+        out=str(out),
+    )
     return _checks(said())
 
 

@@ -1,9 +1,9 @@
 """A twin of this process: forked when it has imported what a training uses, it waits to become the trainer.
 
-On two cores a trainer's own imports, seven seconds of a core, are a fourth of all that a run does before it trains; the twin shares this
-process's. Only where a fork is harmless: on Linux, with a torch that knows no GPU, before there is a second Python thread. Elsewhere, and
-where the twin has died, a trainer is a process of its own as ever. It ends when this process does, as its socket closes.
-"""
+On two cores a trainer's own imports, seven seconds of a core, are a fourth of all that a run does before it
+trains; the twin shares this process's. Only where a fork is harmless: on Linux, with a torch that knows no
+GPU, before there is a second Python thread. Elsewhere, and where the twin has died, a trainer is a process of
+its own as ever. It ends when this process does, as its socket closes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ NAME = "fade.training.worker"
 
 
 class Twin:
-    """The process, and what `tasks.launch.process_group` needs of one. Raises OSError when it cannot be made."""
+    """The process, and what `tasks.launch.process_group` needs of one. Raises OSError when it cannot be
+    made."""
 
     def __init__(self) -> None:
         ours, its = socket.socketpair()
@@ -41,11 +42,14 @@ class Twin:
         self.returncode: int | None = None
 
     def become(self, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> None:
-        """The trainer with these arguments, as the leader of a process group of its own. Once. Raises OSError."""
+        """The trainer with these arguments, as the leader of a process group of its own. Once. Raises
+        OSError."""
         assert self._asks is not None
         with self._asks, log.open("ab") as stream:
             socket.send_fds(self._asks, [b"\n"], [stream.fileno()])
-            self._asks.sendall(json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(Path.cwd())}).encode())
+            self._asks.sendall(
+                json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(Path.cwd())}).encode()
+            )
         self._asks = None
 
     def poll(self) -> int | None:
@@ -63,7 +67,9 @@ class Twin:
         if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
             try:
                 self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            except ChildProcessError:  # whoever started this process has it forget its children; subprocess says 0 then, too
+            except (
+                ChildProcessError
+            ):  # whoever started this process has it forget its children; subprocess says 0 then, too
                 self.returncode = 0
             os.close(self._end)
         return self.returncode
@@ -82,11 +88,17 @@ _twin: Twin | None = None
 
 
 def harmless() -> bool:
-    """Whether this process may be forked: nothing that it holds, a lock or a GPU, would be held by nobody in its twin."""
+    """Whether this process may be forked: nothing that it holds, a lock or a GPU, would be held by nobody in
+    its twin."""
     if not sys.platform.startswith("linux") or threading.active_count() > 1:
         return False
     torch = sys.modules.get("torch")  # without it there is nothing to share
-    return torch is not None and torch.version.cuda is None and torch.version.hip is None and not torch.xpu.is_available()
+    return (
+        torch is not None
+        and torch.version.cuda is None
+        and torch.version.hip is None
+        and not torch.xpu.is_available()
+    )
 
 
 def make() -> None:
@@ -108,7 +120,8 @@ def end() -> None:
 
 
 def take(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Twin | None:
-    """The twin, become the process that ``argv`` names; None where none waits, or ``argv`` or ``env`` names another than it can be."""
+    """The twin, become the process that ``argv`` names; None where none waits, or ``argv`` or ``env`` names
+    another than it can be."""
     global _twin
     module = [sys.executable, "-m", NAME]
     if _twin is None or list(argv[: len(module)]) != module or not _fits(env):
@@ -138,7 +151,9 @@ def _live(asked: socket.socket) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for fd in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
-            if fd > 2 and fd != asked.fileno():  # other processes' pipes, which must close when this process closes them
+            if (
+                fd > 2 and fd != asked.fileno()
+            ):  # other processes' pipes, which must close when this process closes them
                 with contextlib.suppress(OSError):
                     os.close(fd)
         said, fds, _, _ = socket.recv_fds(asked, 1, 1)
@@ -166,7 +181,10 @@ def _train(asked: socket.socket, log: int) -> int:
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
-    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False) for stream in (1, 2))
+    sys.stdout, sys.stderr = (
+        os.fdopen(stream, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+        for stream in (1, 2)
+    )
     os.chdir(job["cwd"])
     os.environ.clear()
     os.environ.update(job["env"])

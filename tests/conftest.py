@@ -27,25 +27,34 @@ QUIET = {
     "COLUMNS": "160",  # rich would fold the sentences that tests look for
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
-FOREIGN = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "PREFECT_API_", "PREFECT_PROFILE", "FADE_", "ACCELERATE_", "FORCE_COLOR")
+FOREIGN = (
+    "MLFLOW_TRACKING_",
+    "MLFLOW_REGISTRY_",
+    "PREFECT_API_",
+    "PREFECT_PROFILE",
+    "FADE_",
+    "ACCELERATE_",
+    "FORCE_COLOR",
+)
 
 for _key in [key for key in os.environ if key.startswith(FOREIGN)]:
     del os.environ[_key]
 os.environ.update(QUIET)
-# Spinning pools on few cores slow each other down: two threads in all, or one in each of pytest-xdist's workers, which
-# inherit what their controller has set here.
+# Spinning pools on few cores slow each other down: two threads in all, or one in each of pytest-xdist's
+# workers, which inherit what their controller has set here.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
 
-# The collector of cycles would walk through everything that the tests import (fade/importing.py says more), and libraries call it by
-# name: what is there when a module's tests begin is left alone.
+# The collector of cycles would walk through everything that the tests import (fade/importing.py says more),
+# and libraries call it by name: what is there when a module's tests begin is left alone.
 gc.disable()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Without pytest's own capture of log records, which asks thousands of libraries' loggers three times a test."""
+    """Without pytest's own capture of log records, which asks thousands of libraries' loggers three times a
+    test."""
     plugins = session.config.pluginmanager
     if (logs := plugins.get_plugin("logging-plugin")) is not None:
         plugins.unregister(logs)
@@ -62,7 +71,9 @@ def _leave_imports_alone() -> None:
 
 
 _HOME = tempfile.TemporaryDirectory(prefix="fade-tests-")
-os.environ["PREFECT_HOME"] = f"{_HOME.name}/prefect"  # neither read nor change the user's profiles and database
+os.environ["PREFECT_HOME"] = (
+    f"{_HOME.name}/prefect"  # neither read nor change the user's profiles and database
+)
 for _name in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE"):
     os.environ[f"DVC_{_name}_DIR"] = f"{_HOME.name}/dvc/{_name.lower()}"
 
@@ -80,7 +91,8 @@ def repo() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A randomly initialised miniature Stable Diffusion directory: 4x8x8 latents, prompts of at most 16 tokens. Read only."""
+    """A randomly initialised miniature Stable Diffusion directory: 4x8x8 latents, prompts of at most 16
+    tokens. Read only."""
     from tests.support import make_tiny_base
 
     return make_tiny_base(tmp_path_factory.mktemp("tiny") / "base")

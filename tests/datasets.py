@@ -17,7 +17,8 @@ STYLES: Mapping[str, str] = {"noto": "train", "fluent": "train", "twemoji": "hel
 
 
 def make_dataset(folder: Path, *, size: int = 8, seed: int = 0) -> pd.DataFrame:
-    """4 concepts in 2 families, each drawn by 3 artists (one held out): 12 different noise pictures, ``size`` px; its manifest."""
+    """4 concepts in 2 families, each drawn by 3 artists (one held out): 12 different noise pictures, ``size``
+    px; its manifest."""
     rng = np.random.default_rng(seed)
     rows = []
     for family, concepts in FAMILIES.items():
@@ -26,7 +27,9 @@ def make_dataset(folder: Path, *, size: int = 8, seed: int = 0) -> pd.DataFrame:
                 name = f"{style}/{concept}.png"
                 save(folder / name, rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
                 digest = sha256_of(folder / name)
-                rows.append((name, concept, family, style, f"{style}-set", "1.0", "MIT", digest, size, size, split))
+                rows.append(
+                    (name, concept, family, style, f"{style}-set", "1.0", "MIT", digest, size, size, split)
+                )
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     write_manifest(folder, frame)
     return frame
@@ -43,6 +46,7 @@ def write_manifest(folder: Path, frame: pd.DataFrame) -> None:
 
 
 def rehash(folder: Path, frame: pd.DataFrame) -> None:
-    """Write the manifest with the hashes of the files as they are now: the planted fault is then the only one."""
+    """Write the manifest with the hashes of the files as they are now: the planted fault is then the only
+    one."""
     frame["sha256"] = [sha256_of(folder / name) for name in frame["path"]]
     write_manifest(folder, frame)

@@ -30,7 +30,8 @@ def adapter_bytes(seed: int = 0, header: Mapping[str, str] | None = None) -> byt
 def finished_run(
     tmp_path: Path, seed: int = 0, private_key: str = "", **register_changes: Any
 ) -> tuple[dict[str, Any], Params, dict[str, Any], Path]:
-    """What `fade run` hands over: an evaluation, params, a lineage, and a folder with the adapter and its evidence."""
+    """What `fade run` hands over: an evaluation, params, a lineage, and a folder with the adapter and its
+    evidence."""
     run_dir = tmp_path / "runs" / "erase" / "panda" / f"key{seed}"
     (run_dir / "pictures").mkdir(parents=True)
     (run_dir / "report.html").write_text("<!doctype html>")

@@ -1,7 +1,9 @@
-"""A queue of requests for tests: a project folder, a registry with one registered adapter, and a stand-in for `flows.erase.erase`.
+"""A queue of requests for tests: a project folder, a registry with one registered adapter, and a stand-in for
+`flows.erase.erase`.
 
-The stand-in is of our own function: it registers, under the request's concept, the adapter that was registered once by the real
-`register`, so everything that reads the registry afterwards reads real records. As a program it is a worker of its own:
+The stand-in is of our own function: it registers, under the request's concept, the adapter that was
+registered once by the real `register`, so everything that reads the registry afterwards reads real records.
+As a program it is a worker of its own:
 
     python -m tests.requested PROJECT [SECONDS] [hold]
 """
@@ -33,18 +35,30 @@ CONCEPTS = ("panda", "koala", "tiger", "lion", "tulip", "rose", "lemon")
 
 
 def entry(identity: str, concept: str = "panda", **more: Any) -> dict[str, Any]:
-    return {"id": identity, "concept": concept, "reason": "a test", "requested_by": "ann", "date": "2026-01-01", **more}
+    return {
+        "id": identity,
+        "concept": concept,
+        "reason": "a test",
+        "requested_by": "ann",
+        "date": "2026-01-01",
+        **more,
+    }
 
 
 def write(project: Path, *entries: Mapping[str, Any]) -> None:
-    (project / "requests.yaml").write_text(yaml.safe_dump({"requests": [dict(one) for one in entries]}), encoding="utf-8")
+    (project / "requests.yaml").write_text(
+        yaml.safe_dump({"requests": [dict(one) for one in entries]}), encoding="utf-8"
+    )
 
 
 def project(folder: Path, *entries: Mapping[str, Any], **schedule: Any) -> Path:
-    """params.yaml, a manifest with CONCEPTS, requests.yaml; its runs folder holds a registry with one version to copy."""
+    """params.yaml, a manifest with CONCEPTS, requests.yaml; its runs folder holds a registry with one version
+    to copy."""
     images = folder / "images"
     images.mkdir(parents=True)
-    rows = [["a.png", name, "any", "noto", "noto", "1", "MIT", "0" * 64, "64", "64", "train"] for name in CONCEPTS]
+    rows = [
+        ["a.png", name, "any", "noto", "noto", "1", "MIT", "0" * 64, "64", "64", "train"] for name in CONCEPTS
+    ]
     (images / "manifest.csv").write_text("\n".join(",".join(row) for row in [list(COLUMNS), *rows]) + "\n")
     settings = {"data": {"images": str(images)}, "schedule": {"lease_seconds": 4, **schedule}}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
@@ -66,10 +80,15 @@ def where(folder: Path) -> Where:
     return Where(folder / "params.yaml", folder / "runs")
 
 
-def eraser(folder: Path, proto: Mapping[str, str], seconds: float = 0.0, before: Callable[[], None] = lambda: None) -> Any:
-    """As `flows.erase.erase` in what it takes, registers and returns; it says in a file when it began and ended."""
+def eraser(
+    folder: Path, proto: Mapping[str, str], seconds: float = 0.0, before: Callable[[], None] = lambda: None
+) -> Any:
+    """As `flows.erase.erase` in what it takes, registers and returns; it says in a file when it began and
+    ended."""
 
-    def erase(target: str, params: Mapping[str, Any], *, request: Mapping[str, Any], runs: str, **_: Any) -> dict[str, Any]:
+    def erase(
+        target: str, params: Mapping[str, Any], *, request: Mapping[str, Any], runs: str, **_: Any
+    ) -> dict[str, Any]:
         tracking = connect(Path(runs))
         note(folder, "began", target)
         before()

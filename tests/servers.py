@@ -36,7 +36,8 @@ def serving(folder: Path, *, worker: bool = False) -> Iterator[Team]:
 
 @contextmanager
 def client(team: Team, **changes: str) -> Iterator[None]:
-    """This process as a member of the team sees the servers: by environment variables alone. Everything is put back."""
+    """This process as a member of the team sees the servers: by environment variables alone. Everything is
+    put back."""
     old = dict(os.environ)
     for key in [key for key in os.environ if key.startswith(CLIENT)]:
         del os.environ[key]
@@ -75,17 +76,34 @@ class Colleague:
         self.clone, self.home, self.runs = at / "clone", at / "home", at / "runs"
         self.home.mkdir(parents=True)
         git = ["git", "-C", str(self.clone)]
-        subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(REPO), str(self.clone)], check=True, timeout=300)
-        # Without the embedded remote: the data must come from the team's. The tree counts as clean all the same.
-        subprocess.run([*git, "sparse-checkout", "set", "--no-cone", "/*", "!/remote/"], check=True, timeout=60)
+        subprocess.run(
+            ["git", "clone", "--quiet", "--no-checkout", str(REPO), str(self.clone)], check=True, timeout=300
+        )
+        # Without the embedded remote: the data must come from the team's. The tree counts as clean all the
+        # same.
+        subprocess.run(
+            [*git, "sparse-checkout", "set", "--no-cone", "/*", "!/remote/"], check=True, timeout=60
+        )
         subprocess.run([*git, "checkout", "--quiet", "--detach", commit], check=True, timeout=300)
-        told = subprocess.run([*git, "rev-parse", "HEAD"], check=True, timeout=60, capture_output=True, text=True)
+        told = subprocess.run(
+            [*git, "rev-parse", "HEAD"], check=True, timeout=60, capture_output=True, text=True
+        )
         self.commit = told.stdout.strip()
         self._team = team
 
     def fade(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run the clone's own command line, as `fade` does it, with ``changes`` to the environment."""
         line = [sys.executable, "-m", "flows.cli", *arguments, "--runs-dir", str(self.runs)]
-        kept = {key: value for key, value in os.environ.items() if not key.startswith((*CLIENT, "PREFECT_", "DVC_"))}
-        env = {**kept, **self._team.environment, "HOME": str(self.home), "PYTHONPATH": str(self.clone), **changes}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith((*CLIENT, "PREFECT_", "DVC_"))
+        }
+        env = {
+            **kept,
+            **self._team.environment,
+            "HOME": str(self.home),
+            "PYTHONPATH": str(self.clone),
+            **changes,
+        }
         return subprocess.run(line, cwd=self.clone, env=env, capture_output=True, text=True, timeout=900)

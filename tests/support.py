@@ -1,4 +1,5 @@
-"""Miniature models built offline: the classes of the real thing, a few thousand weights, random but seeded."""
+"""Miniature models built offline: the classes of the real thing, a few thousand weights, random but
+seeded."""
 
 from __future__ import annotations
 
@@ -12,7 +13,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-WORDS = ("a", "in", "the", "style", "panda", "koala", "bear", "tiger", "lion", "cat", "dog", "wolf", "tulip", "rose")
+WORDS = (
+    "a",
+    "in",
+    "the",
+    "style",
+    "panda",
+    "koala",
+    "bear",
+    "tiger",
+    "lion",
+    "cat",
+    "dog",
+    "wolf",
+    "tulip",
+    "rose",
+)
 
 
 DEEP: dict[str, Any] = {
@@ -25,7 +41,8 @@ DEEP: dict[str, Any] = {
 
 
 def tiny_unet(seed: int = 0, **changes: Any) -> Any:
-    """A UNet2DConditionModel of about 14,000 weights: 4 latent channels, 8x8, cross-attention 32 wide, one level, no middle; see DEEP."""
+    """A UNet2DConditionModel of about 14,000 weights: 4 latent channels, 8x8, cross-attention 32 wide, one
+    level, no middle; see DEEP."""
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -65,10 +82,11 @@ def tiny_tokenizer(words: tuple[str, ...] = WORDS, max_tokens: int = 16) -> Any:
 
 
 def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet: Any) -> Path:
-    """Write a miniature StableDiffusionPipeline (safetensors only) to ``folder`` and return it. About a second, offline.
+    """Write a miniature StableDiffusionPipeline (safetensors only) to ``folder`` and return it. About a
+    second, offline.
 
-    Latents are 4x8x8 (64x64 pictures, factor 8), prompts at most ``max_tokens`` tokens, everything seeded. ``unet``: see `tiny_unet`.
-    """
+    Latents are 4x8x8 (64x64 pictures, factor 8), prompts at most ``max_tokens`` tokens, everything seeded.
+    ``unet``: see `tiny_unet`."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -147,9 +165,12 @@ def command_line() -> Any:
 
 
 def forked(work: Callable[[], object]) -> int:
-    """Do ``work`` in a copy of this process, which has all imports behind it, and return how that ended (a signal: negative)."""
+    """Do ``work`` in a copy of this process, which has all imports behind it, and return how that ended (a
+    signal: negative)."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of threads, which the copy does not need
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # later Pythons warn of threads, which the copy does not need
         child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -164,8 +185,11 @@ def forked(work: Callable[[], object]) -> int:
         os._exit(status)  # nothing of pytest's must run twice
 
 
-def make_latents(path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, int] = (4, 8, 8), seed: int = 0) -> Path:
-    """Write random clean latents of one target as the mining step does: its own (m, C, h, w), its neighbours' (K, m, C, h, w)."""
+def make_latents(
+    path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, int] = (4, 8, 8), seed: int = 0
+) -> Path:
+    """Write random clean latents of one target as the mining step does: its own (m, C, h, w), its neighbours'
+    (K, m, C, h, w)."""
     import torch
     from safetensors.torch import save_file
 
@@ -180,7 +204,8 @@ def make_latents(path: Path, *, k: int = 5, m: int = 8, shape: tuple[int, int, i
 
 
 def ends(process: Any, patience: float = 10) -> bool:
-    """Whether a psutil.Process of another parent ends before long; one that nobody has waited for yet has ended."""
+    """Whether a psutil.Process of another parent ends before long; one that nobody has waited for yet has
+    ended."""
     import psutil
 
     until = time.monotonic() + patience

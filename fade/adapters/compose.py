@@ -1,8 +1,8 @@
 """Composition: adapters that were trained apart, added up into one that erases all their concepts. Ours.
 
-The sum of LoRA updates is a LoRA whose rank is the sum of theirs, so nothing is lost: down matrices are stacked, up matrices
-(scaled by their alpha / rank) stand side by side. A layer that only some adapters have gets zeros from the others.
-"""
+The sum of LoRA updates is a LoRA whose rank is the sum of theirs, so nothing is lost: down matrices are
+stacked, up matrices (scaled by their alpha / rank) stand side by side. A layer that only some adapters have
+gets zeros from the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ DOWN = ".lora_A.weight"
 
 
 def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
-    """Write the sum of the adapters to ``out``; its header names the parts. Returns its sha256. The UNet is left as it was.
+    """Write the sum of the adapters to ``out``; its header names the parts. Returns its sha256. The UNet is
+    left as it was.
 
     Raises AdapterError for fewer than two adapters, a concept twice, or adapters of different bases.
     """
@@ -40,7 +41,9 @@ def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
         raise AdapterError(what, stage=_STAGE, action="compose adapters of one base.")
     ranks = [int(header["rank"]) for header in headers]
     targets = tuple(dict.fromkeys(target for header in headers for target in json.loads(header["targets"])))
-    lora = LoraAdapter.insert(unet, MeshConfig(rank=sum(ranks), alpha=float(sum(ranks)), targets=targets), seed=0)
+    lora = LoraAdapter.insert(
+        unet, MeshConfig(rank=sum(ranks), alpha=float(sum(ranks)), targets=targets), seed=0
+    )
     try:
         lora.load_state_dict(_stacked(lora.state_dict(), read, ranks))
         return lora.save(out, _provenance(headers, paths))
@@ -49,13 +52,19 @@ def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
 
 
 def _stacked(
-    shapes: Mapping[str, Tensor], read: Sequence[tuple[dict[str, str], dict[str, Tensor]]], ranks: Sequence[int]
+    shapes: Mapping[str, Tensor],
+    read: Sequence[tuple[dict[str, str], dict[str, Tensor]]],
+    ranks: Sequence[int],
 ) -> dict[str, Tensor]:
     out = {name: torch.zeros_like(value) for name, value in shapes.items()}
     start = 0
     for (header, state), rank in zip(read, ranks, strict=True):
         if unknown := sorted(set(state) - set(out)):
-            raise AdapterError(f"{unknown[0]} has no place in this base.", stage=_STAGE, action="compose adapters of this base.")
+            raise AdapterError(
+                f"{unknown[0]} has no place in this base.",
+                stage=_STAGE,
+                action="compose adapters of this base.",
+            )
         scale, place = float(header["alpha"]) / rank, slice(start, start + rank)
         for name, value in state.items():
             if name.endswith(DOWN):
@@ -67,8 +76,13 @@ def _stacked(
 
 
 def _provenance(headers: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> dict[str, str]:
-    parts = [{"concept": h["concept"], "method": h.get("method", ""), "sha256": sha256_of(p)} for h, p in zip(headers, paths, strict=True)]
-    neighbours = dict.fromkeys(name for header in headers for name in json.loads(header.get("neighbours", "[]")))
+    parts = [
+        {"concept": h["concept"], "method": h.get("method", ""), "sha256": sha256_of(p)}
+        for h, p in zip(headers, paths, strict=True)
+    ]
+    neighbours = dict.fromkeys(
+        name for header in headers for name in json.loads(header.get("neighbours", "[]"))
+    )
     concepts = [part["concept"] for part in parts]
     facts = {
         "concept": TOGETHER.join(concepts),

@@ -1,14 +1,16 @@
-"""A gate on an erasing adapter: at inference it acts on a prompt as much as the prompt means the erased concept.
+"""A gate on an erasing adapter: at inference it acts on a prompt as much as the prompt means the erased
+concept.
 
     gate(p, c) = max(cos(E(p), E(c)), |tokens(c) in tokens(p)| / |tokens(c)|)        in [0, 1]
 
-The idea is SPM's ("facilitated transport", arXiv 2312.16145), and so are the two measures: the cosine of the text embeddings,
-all positions as one vector, and the share of the concept's tokens that the prompt holds. Ours: the concept is put in the
-template before it is embedded (a name alone is no prompt of this project), and a negative cosine counts as 0.
+The idea is SPM's ("facilitated transport", arXiv 2312.16145), and so are the two measures: the cosine of the
+text embeddings, all positions as one vector, and the share of the concept's tokens that the prompt holds.
+Ours: the concept is put in the template before it is embedded (a name alone is no prompt of this project),
+and a negative cosine counts as 0.
 
-Off unless asked for, and no part of the erasure: who has the weights can leave the gate out, and who has the gate can word a
-prompt around it. A gated number says what a service that keeps its weights to itself would show, nothing else.
-"""
+Off unless asked for, and no part of the erasure: who has the weights can leave the gate out, and who has the
+gate can word a prompt around it. A gated number says what a service that keeps its weights to itself would
+show, nothing else."""
 
 from __future__ import annotations
 
@@ -41,14 +43,17 @@ def _tokens(base: Base, text: str) -> set[int]:
 
 @contextmanager
 def gated(lora: LoraAdapter, gate: float) -> Iterator[None]:
-    """Within it the adapter is ``gate`` times as strong (0: the original model's output); after it the adapter's own bytes again.
+    """Within it the adapter is ``gate`` times as strong (0: the original model's output); after it the
+    adapter's own bytes again.
 
-    A merged mesh is merged again at the new strength, so a prompt's pictures cost no more than without a gate.
-    """
+    A merged mesh is merged again at the new strength, so a prompt's pictures cost no more than without a
+    gate."""
     kept, merged = lora.state_dict(), lora.merged
     if merged:
         lora.unmerge()
-    lora.load_state_dict({name: value * gate if name.endswith("lora_B.weight") else value for name, value in kept.items()})
+    lora.load_state_dict(
+        {name: value * gate if name.endswith("lora_B.weight") else value for name, value in kept.items()}
+    )
     if merged:
         lora.merge()
     try:

@@ -1,8 +1,9 @@
-"""Mesh Modules: a LoRA on the UNet's transformer blocks that can be switched off, merged, taken out and saved.
+"""Mesh Modules: a LoRA on the UNet's transformer blocks that can be switched off, merged, taken out and
+saved.
 
-Adapters off is the teacher, bit for bit: one UNet in memory serves as both. The file format is diffusers' own, so that
-``pipe.load_lora_weights(folder, weight_name=...)`` loads it at the right scale, alpha != rank included.
-"""
+Adapters off is the teacher, bit for bit: one UNet in memory serves as both. The file format is diffusers'
+own, so that ``pipe.load_lora_weights(folder, weight_name=...)`` loads it at the right scale, alpha != rank
+included."""
 
 from __future__ import annotations
 
@@ -33,9 +34,12 @@ _STAGE = "mesh"
 
 
 class LoraAdapter:
-    """The trainable adapter of one UNet. Make it with ``insert`` or ``load``; the UNet's own weights are frozen meanwhile."""
+    """The trainable adapter of one UNet. Make it with ``insert`` or ``load``; the UNet's own weights are
+    frozen meanwhile."""
 
-    def __init__(self, unet: nn.Module, config: MeshConfig, layers: dict[str, Any], trainable: set[str]) -> None:
+    def __init__(
+        self, unet: nn.Module, config: MeshConfig, layers: dict[str, Any], trainable: set[str]
+    ) -> None:
         self.unet, self.config = unet, config
         self._layers = layers  # module name in the plain UNet -> peft's LoRA layer, in the UNet's order
         self._trainable = trainable  # parameters that required a gradient before the mesh froze them
@@ -43,11 +47,12 @@ class LoraAdapter:
 
     @classmethod
     def insert(cls, unet: nn.Module, config: MeshConfig, *, seed: int) -> LoraAdapter:
-        """Put a fresh adapter into ``unet`` (in place): up = 0, down = kaiming-uniform, drawn from ``seed`` and the module's name.
+        """Put a fresh adapter into ``unet`` (in place): up = 0, down = kaiming-uniform, drawn from ``seed``
+        and the module's name.
 
-        The global random state is neither read nor changed. ``kaiming_uniform_(a=sqrt(5))``, as torch's Linear; the release
-        says only "kaiming-uniform". Raises AdapterError when the UNet carries an adapter already, or nothing matches.
-        """
+        The global random state is neither read nor changed. ``kaiming_uniform_(a=sqrt(5))``, as torch's
+        Linear; the release says only "kaiming-uniform". Raises AdapterError when the UNet carries an adapter
+        already, or nothing matches."""
         from peft import LoraConfig
 
         if getattr(unet, "peft_config", {}):
@@ -55,7 +60,9 @@ class LoraAdapter:
             raise AdapterError("this UNet already carries an adapter.", stage=_STAGE, action=action)
         names = find_targets(unet, config.targets)
         trainable = {name for name, parameter in unet.named_parameters() if parameter.requires_grad}
-        lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names, lora_dropout=0.0, bias="none")
+        lora = LoraConfig(
+            r=config.rank, lora_alpha=config.alpha, target_modules=names, lora_dropout=0.0, bias="none"
+        )
         with torch.random.fork_rng(devices=[]):  # peft draws an initialisation that is overwritten below
             unet.add_adapter(lora, adapter_name=ADAPTER)  # type: ignore[operator]
         modules = dict(unet.named_modules())
@@ -74,7 +81,8 @@ class LoraAdapter:
                 up.zero_()
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
-        """The adapter's weights by their name in the file: down ``lora_A`` (rank, in[, 1, 1]), up ``lora_B`` (out, rank[, 1, 1])."""
+        """The adapter's weights by their name in the file: down ``lora_A`` (rank, in[, 1, 1]), up ``lora_B``
+        (out, rank[, 1, 1])."""
         out: dict[str, nn.Parameter] = {}
         for name, layer in self._layers.items():
             out[f"{_PREFIX}{name}.lora_A.weight"] = layer.lora_A[ADAPTER].weight
@@ -89,8 +97,8 @@ class LoraAdapter:
     def fix_down(self, rows: Tensor) -> None:
         """Set every down projection to ``rows`` (rank, in) and train it no more.
 
-        Raises AdapterError when a layer takes another width: only the cross-attention's keys and values read the text.
-        """
+        Raises AdapterError when a layer takes another width: only the cross-attention's keys and values read
+        the text."""
         for name, layer in self._layers.items():
             down = layer.lora_A[ADAPTER].weight
             if down.shape != rows.shape:
@@ -101,14 +109,20 @@ class LoraAdapter:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the adapter's weights on the CPU, float32, under their names in the file."""
-        return {name: p.detach().to("cpu", torch.float32, copy=True) for name, p in self.named_parameters().items()}
+        return {
+            name: p.detach().to("cpu", torch.float32, copy=True)
+            for name, p in self.named_parameters().items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Set the adapter's weights. Raises AdapterError for missing, unknown, misshapen or non-finite tensors."""
+        """Set the adapter's weights. Raises AdapterError for missing, unknown, misshapen or non-finite
+        tensors."""
         own = self.named_parameters()
         if differing := sorted(set(own) ^ set(state)):
             what = f"the adapter's layers do not fit this UNet: {differing[0]} and {len(differing) - 1} more differ."
-            raise AdapterError(what, stage=_STAGE, action="use the base and the mesh targets that it was trained with.")
+            raise AdapterError(
+                what, stage=_STAGE, action="use the base and the mesh targets that it was trained with."
+            )
         for name, parameter in own.items():
             if state[name].shape != parameter.shape or not bool(torch.isfinite(state[name]).all()):
                 what = f"{name} has shape {tuple(state[name].shape)} where {tuple(parameter.shape)} is needed, or is not finite."
@@ -124,8 +138,8 @@ class LoraAdapter:
     def write(self, changes: Mapping[str, Tensor]) -> float:
         """Set the adapter so that it adds ``changes`` (out, in) to its layers, as well as its rank allows.
 
-        Returns the largest share of a change that the rank could not hold (Frobenius norm; about 1e-7 when it suffices).
-        """
+        Returns the largest share of a change that the rank could not hold (Frobenius norm; about 1e-7 when it
+        suffices)."""
         lost, scale = 0.0, self.config.alpha / self.config.rank
         for name, change in changes.items():
             layer, r = self._layers[name], self.config.rank
@@ -146,7 +160,8 @@ class LoraAdapter:
         was_merged = self.merged
         if was_merged:
             self.unmerge()
-        # peft's enable_adapters() also flips requires_grad, which must not happen between a forward and its backward.
+        # peft's enable_adapters() also flips requires_grad, which must not happen between a forward and its
+        # backward.
         before = [layer._disable_adapters for layer in self._layers.values()]
         for layer in self._layers.values():
             layer._disable_adapters = True
@@ -164,7 +179,8 @@ class LoraAdapter:
         return bool(self._originals)
 
     def merge(self) -> None:
-        """Add the adapter to the UNet's weights. All or nothing; raises AdapterError when a merged weight is not finite."""
+        """Add the adapter to the UNet's weights. All or nothing; raises AdapterError when a merged weight is
+        not finite."""
         if self.merged:
             raise AdapterError("the adapter is merged already.", stage=_STAGE, action="call unmerge() first.")
         for name, layer in self._layers.items():
@@ -174,10 +190,13 @@ class LoraAdapter:
             except ValueError as error:
                 self.unmerge()
                 action = "the adapter is broken: train it again."
-                raise AdapterError(f"merging {name} gives weights that are not finite.", stage=_STAGE, action=action) from error
+                raise AdapterError(
+                    f"merging {name} gives weights that are not finite.", stage=_STAGE, action=action
+                ) from error
 
     def unmerge(self) -> None:
-        """Take the adapter out of the UNet's weights again: the base's bytes, not its values up to rounding."""
+        """Take the adapter out of the UNet's weights again: the base's bytes, not its values up to
+        rounding."""
         for name, original in self._originals.items():
             layer = self._layers[name]
             if layer.merged:
@@ -197,40 +216,58 @@ class LoraAdapter:
     def save(self, path: Path, provenance: Mapping[str, str]) -> str:
         """Write one safetensors file in diffusers' layout, provenance in its header. Returns its sha256.
 
-        The same weights and provenance give the same bytes. Raises AdapterError when a weight is not finite, StorageError.
-        """
+        The same weights and provenance give the same bytes. Raises AdapterError when a weight is not finite,
+        StorageError."""
         state = self.state_dict()
         for name, value in state.items():
             if not bool(torch.isfinite(value).all()):
-                raise AdapterError(f"{name} is not finite; nothing was written.", stage=_STAGE, action="lower train.lr.")
-        own = {"rank": str(self.config.rank), "alpha": repr(self.config.alpha), "fade_version": fade.__version__}
+                raise AdapterError(
+                    f"{name} is not finite; nothing was written.", stage=_STAGE, action="lower train.lr."
+                )
+        own = {
+            "rank": str(self.config.rank),
+            "alpha": repr(self.config.alpha),
+            "fade_version": fade.__version__,
+        }
         own["targets"] = json.dumps(self.config.targets)
         facts = {f"{_PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
-        body = canonical_safetensors(state, {"format": "pt", "lora_adapter_metadata": self._lora_metadata(), **facts})
+        body = canonical_safetensors(
+            state, {"format": "pt", "lora_adapter_metadata": self._lora_metadata(), **facts}
+        )
         write_whole(path, body, stage="train")
         return hashlib.sha256(body).hexdigest()
 
     def _lora_metadata(self) -> str:
         """What diffusers reads to build the LoraConfig: without it, alpha would be taken to be the rank."""
-        lora = {"r": self.config.rank, "lora_alpha": self.config.alpha, "target_modules": list(self._layers), "bias": "none"}
+        lora = {
+            "r": self.config.rank,
+            "lora_alpha": self.config.alpha,
+            "target_modules": list(self._layers),
+            "bias": "none",
+        }
         return json.dumps({f"{_PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
 
     @classmethod
     def load(cls, base: Base, path: Path) -> LoraAdapter:
         """Insert a saved adapter into ``base.unet`` and prove that it is active and changes the output.
 
-        Raises AdapterError when the file is unreadable, has no provenance, was trained for another base, does not fit,
-        or has no effect; the UNet is then as it was.
-        """
+        Raises AdapterError when the file is unreadable, has no provenance, was trained for another base, does
+        not fit, or has no effect; the UNet is then as it was."""
         header, state = read_adapter(path)
         if header.get("base_sha256") != base.sha256:
             made_for = header.get("base_sha256", "an unknown base")[:12]
             what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."
-            raise AdapterError(what, stage=_STAGE, action="set data.base to the directory that the adapter was trained for.")
+            raise AdapterError(
+                what, stage=_STAGE, action="set data.base to the directory that the adapter was trained for."
+            )
         try:
-            config = MeshConfig(rank=int(header["rank"]), alpha=float(header["alpha"]), targets=json.loads(header["targets"]))
+            config = MeshConfig(
+                rank=int(header["rank"]), alpha=float(header["alpha"]), targets=json.loads(header["targets"])
+            )
         except (KeyError, ValueError) as error:
-            raise AdapterError(f"{path}: its header is damaged ({error}).", stage=_STAGE, action="train it again.") from error
+            raise AdapterError(
+                f"{path}: its header is damaged ({error}).", stage=_STAGE, action="train it again."
+            ) from error
         lora = cls.insert(base.unet, config, seed=0)
         try:
             lora.load_state_dict(state)
@@ -242,10 +279,19 @@ class LoraAdapter:
 
     @torch.no_grad()
     def check_effect(self, name: str = "the adapter") -> None:
-        """Raises AdapterError unless every layer is active and the UNet's output differs from the base's on a fixed probe."""
-        idle = [n for n, layer in self._layers.items() if layer.disable_adapters or ADAPTER not in layer.active_adapters]
+        """Raises AdapterError unless every layer is active and the UNet's output differs from the base's on a
+        fixed probe."""
+        idle = [
+            n
+            for n, layer in self._layers.items()
+            if layer.disable_adapters or ADAPTER not in layer.active_adapters
+        ]
         if idle:
-            raise AdapterError(f"{name} is not active in {idle[0]}.", stage=_STAGE, action="report this: peft ignored the adapter.")
+            raise AdapterError(
+                f"{name} is not active in {idle[0]}.",
+                stage=_STAGE,
+                action="report this: peft ignored the adapter.",
+            )
         probe = _probe(self.unet)
         with self.off():
             without = self.unet(**probe).sample
@@ -255,7 +301,8 @@ class LoraAdapter:
 
 
 def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
-    """Full names of every Linear and 1x1 Conv below a Transformer2DModel whose name ends in one of ``targets``.
+    """Full names of every Linear and 1x1 Conv below a Transformer2DModel whose name ends in one of
+    ``targets``.
 
     Raises AdapterError that names the target that matches nothing.
     """
@@ -276,31 +323,42 @@ def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
 
 
 def read_provenance(path: Path) -> dict[str, str]:
-    """The provenance in an adapter's header, keys without their ``fade.``. Raises AdapterError when there is none."""
+    """The provenance in an adapter's header, keys without their ``fade.``. Raises AdapterError when there is
+    none."""
     return read_adapter(path, weights=False)[0]
 
 
 def read_adapter(path: Path, *, weights: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Provenance and weights of an adapter file. Raises AdapterError for anything but a safetensors file of FADE's."""
+    """Provenance and weights of an adapter file. Raises AdapterError for anything but a safetensors file of
+    FADE's."""
     from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors":
-        raise AdapterError(f"{path} is refused: adapters are .safetensors files.", stage=_STAGE, action="convert it.")
+        raise AdapterError(
+            f"{path} is refused: adapters are .safetensors files.", stage=_STAGE, action="convert it."
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{path} cannot be read: {error}.", stage=_STAGE, action="train it again, or fetch it anew.") from error
-    header = {key.removeprefix(_PROVENANCE): value for key, value in metadata.items() if key.startswith(_PROVENANCE)}
+        raise AdapterError(
+            f"{path} cannot be read: {error}.", stage=_STAGE, action="train it again, or fetch it anew."
+        ) from error
+    header = {
+        key.removeprefix(_PROVENANCE): value for key, value in metadata.items() if key.startswith(_PROVENANCE)
+    }
     if not header:
         action = "load foreign adapters with diffusers' load_lora_weights."
-        raise AdapterError(f"{path} carries no provenance: it was not made here.", stage=_STAGE, action=action)
+        raise AdapterError(
+            f"{path} carries no provenance: it was not made here.", stage=_STAGE, action=action
+        )
     return header, state
 
 
 def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file as bytes that depend on the content alone (the library writes metadata in a random order)."""
+    """A safetensors file as bytes that depend on the content alone (the library writes metadata in a random
+    order)."""
     from safetensors.torch import save
 
     plain: bytes = save({name: state[name].contiguous() for name in sorted(state)})
@@ -320,4 +378,8 @@ def _probe(unet: nn.Module) -> dict[str, Any]:
     x = torch.randn(1, config.in_channels, side, side, generator=generator)
     embeds = torch.randn(1, 4, config.cross_attention_dim, generator=generator)
     t = torch.tensor([500], device=first.device)
-    return {"sample": x.to(first.device, first.dtype), "timestep": t, "encoder_hidden_states": embeds.to(first.device, first.dtype)}
+    return {
+        "sample": x.to(first.device, first.dtype),
+        "timestep": t,
+        "encoder_hidden_states": embeds.to(first.device, first.dtype),
+    }

@@ -1,8 +1,7 @@
 """How sure the numbers are: spread, and the paired bootstrap of the difference between two arms. Ours.
 
-Two levels: targets are drawn with replacement, then seeds within each drawn target. Both arms are drawn together, so what
-makes a target hard for all of them cancels out.
-"""
+Two levels: targets are drawn with replacement, then seeds within each drawn target. Both arms are drawn
+together, so what makes a target hard for all of them cancels out."""
 
 from __future__ import annotations
 
@@ -24,7 +23,8 @@ LEAST = 5
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one number of one arm. sd: over cells; sd_targets: of the targets' means; sd_seeds: within a target, pooled. None: too few."""
+    """Of one number of one arm. sd: over cells; sd_targets: of the targets' means; sd_seeds: within a target,
+    pooled. None: too few."""
 
     mean: float
     sd: float | None
@@ -91,15 +91,20 @@ def _table(values: Values) -> np.ndarray:
     return table
 
 
-def _bootstrap(table: np.ndarray, mean: float, resamples: int) -> tuple[float | None, float | None, float | None]:
-    """95 % interval of the mean over targets (T, S), and the two-sided p of its being 0; one seed for all, so reports repeat."""
+def _bootstrap(
+    table: np.ndarray, mean: float, resamples: int
+) -> tuple[float | None, float | None, float | None]:
+    """95 % interval of the mean over targets (T, S), and the two-sided p of its being 0; one seed for all, so
+    reports repeat."""
     n = len(table)
     if n < LEAST:
         return None, None, None
     rng = np.random.default_rng(named_seed("bench", "bootstrap"))
     packed, counts = _packed(table)
     drawn = rng.integers(0, n, (resamples, n))  # (R, T)
-    picks = (rng.random((resamples, n, table.shape[1])) * counts[drawn][..., None]).astype(int)  # (R, T, S) among what is there
+    picks = (rng.random((resamples, n, table.shape[1])) * counts[drawn][..., None]).astype(
+        int
+    )  # (R, T, S) among what is there
     within = np.arange(table.shape[1]) < counts[drawn][..., None]
     values = np.where(within, packed[drawn[..., None], picks], 0.0)
     means = (values.sum(-1) / counts[drawn]).mean(-1)  # (R,)
@@ -118,10 +123,11 @@ def _packed(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _widening(n: int) -> float:
-    """A few targets spread less than the world they stand for: the bootstrap is widened to Student's interval of n means.
+    """A few targets spread less than the world they stand for: the bootstrap is widened to Student's interval
+    of n means.
 
-    sqrt(n / (n - 1)) for the variance that n draws with replacement lack, and t / z for its being estimated (t by its series in 1/df).
-    """
+    sqrt(n / (n - 1)) for the variance that n draws with replacement lack, and t / z for its being estimated
+    (t by its series in 1/df)."""
     z, df = NormalDist().inv_cdf((1 + LEVEL) / 2), n - 1
     t = z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
     t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * df**3)

@@ -17,10 +17,10 @@ EVERY = 0.05
 class FlopCounter:
     """Measures while it is entered.
 
-    calls: how often the UNet ran; samples: the latents (or noisy pictures) in these calls, student's and teacher's alike; seconds.
-    peak_memory_mb: on a GPU what torch had allocated there at most; else the process's highest resident memory seen, MiB. That holds
-    the libraries, the judge and what earlier work left with the allocator, so it bounds a method's need from above.
-    """
+    calls: how often the UNet ran; samples: the latents (or noisy pictures) in these calls, student's and
+    teacher's alike; seconds. peak_memory_mb: on a GPU what torch had allocated there at most; else the
+    process's highest resident memory seen, MiB. That holds the libraries, the judge and what earlier work
+    left with the allocator, so it bounds a method's need from above."""
 
     def __init__(self, unet: torch.nn.Module, device: torch.device) -> None:
         self.calls = self.samples = 0
@@ -36,7 +36,9 @@ class FlopCounter:
         self._began = time.perf_counter()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.seconds = time.perf_counter() - self._began
         self._over.set()
         self._watch.join()
@@ -58,4 +60,9 @@ class FlopCounter:
     def facts(self) -> dict[str, float]:
         """As JSON, rounded."""
         memory, seconds = round(self.peak_memory_mb, 1), round(self.seconds, 3)
-        return {"seconds": seconds, "unet_calls": self.calls, "unet_samples": self.samples, "peak_memory_mb": memory}
+        return {
+            "seconds": seconds,
+            "unet_calls": self.calls,
+            "unet_samples": self.samples,
+            "peak_memory_mb": memory,
+        }

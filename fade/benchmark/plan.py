@@ -1,4 +1,5 @@
-"""What is compared: arms (a method as it is run) x targets x seeds. The registry and params.yaml decide, nothing else."""
+"""What is compared: arms (a method as it is run) x targets x seeds. The registry and params.yaml decide,
+nothing else."""
 
 from __future__ import annotations
 
@@ -62,34 +63,47 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole benchmark. Cells come seed by seed and target by target, so that a half-finished one compares all arms."""
+    """The whole benchmark. Cells come seed by seed and target by target, so that a half-finished one compares
+    all arms."""
 
     arms: tuple[Arm, ...]
     targets: tuple[str, ...]
     seeds: tuple[int, ...]
 
     def cells(self) -> Iterator[Cell]:
-        return (Cell(arm, target, seed) for seed in self.seeds for target in self.targets for arm in self.arms)
+        return (
+            Cell(arm, target, seed) for seed in self.seeds for target in self.targets for arm in self.arms
+        )
 
     def __len__(self) -> int:
         return len(self.arms) * len(self.targets) * len(self.seeds)
 
 
 def parse_arm(text: str) -> Arm:
-    """``esd``, ``esd/x`` or ``esd/x + neighbours``. Raises UnknownNameError, UsageError for a control that cannot be."""
+    """``esd``, ``esd/x`` or ``esd/x + neighbours``. Raises UnknownNameError, UsageError for a control that
+    cannot be."""
     plain, plus, added = text.partition("+")
     name, slash, variant = plain.strip().partition("/")
     arm = Arm(name, variant if slash else variants_of(name)[0], bool(plus))
     takes = arm.method.takes_anchors  # an unknown variant ends here
     if plus and added.strip() != "neighbours":
-        raise UsageError(f"{text!r} is no arm of the benchmark.", stage="bench", action="write NAME/VARIANT or NAME/VARIANT + neighbours.")
+        raise UsageError(
+            f"{text!r} is no arm of the benchmark.",
+            stage="bench",
+            action="write NAME/VARIANT or NAME/VARIANT + neighbours.",
+        )
     if plus and not takes:
-        raise UsageError(f"{plain.strip()} takes no neighbours as anchors.", stage="bench", action=f"leave {added.strip()!r} out.")
+        raise UsageError(
+            f"{plain.strip()} takes no neighbours as anchors.",
+            stage="bench",
+            action=f"leave {added.strip()!r} out.",
+        )
     return arm
 
 
 def every_arm() -> tuple[Arm, ...]:
-    """Every registered variant, then the fair control of each method that can have one, by its first variant."""
+    """Every registered variant, then the fair control of each method that can have one, by its first
+    variant."""
     known = known_methods()
     plain = [Arm(name, variant) for name, variants in known.items() for variant in variants]
     firsts = [Arm(name, variants[0], neighbours=True) for name, variants in known.items()]
@@ -109,7 +123,9 @@ def plan_of(bench: BenchConfig, vocabulary: Vocabulary | None) -> Plan:
     return Plan(arms, bench.targets, bench.seeds)
 
 
-def narrowed(*, quick: bool = False, bench: BenchConfig, methods: str = "", targets: str = "", seeds: str = "") -> list[str]:
+def narrowed(
+    *, quick: bool = False, bench: BenchConfig, methods: str = "", targets: str = "", seeds: str = ""
+) -> list[str]:
     """The command line's choices (names by comma) as overrides of params.yaml.
 
     quick: the first target, the first seed, and the variant that each method's bare name means.
@@ -118,8 +134,12 @@ def narrowed(*, quick: bool = False, bench: BenchConfig, methods: str = "", targ
     if quick:
         chosen = {"targets": bench.targets[:1], "seeds": bench.seeds[:1], "methods": list(known_methods())}
     named = {"methods": methods, "targets": targets, "seeds": seeds}
-    chosen |= {key: [part.strip() for part in text.split(",") if part.strip()] for key, text in named.items() if text}
-    chosen = {key: [_number(v) for v in values] if key == "seeds" else values for key, values in chosen.items()}
+    chosen |= {
+        key: [part.strip() for part in text.split(",") if part.strip()] for key, text in named.items() if text
+    }
+    chosen = {
+        key: [_number(v) for v in values] if key == "seeds" else values for key, values in chosen.items()
+    }
     return [f"bench.{key}={json.dumps(list(values))}" for key, values in chosen.items()]
 
 
@@ -128,7 +148,8 @@ def _number(value: object) -> object:
 
 
 def settings_of(cell: Cell, chosen: Sequence[str], path: Path, overrides: Sequence[str]) -> Params:
-    """params.yaml, then the method's own settings, its recipe, what was tuned (``chosen``), and at last what the user set.
+    """params.yaml, then the method's own settings, its recipe, what was tuned (``chosen``), and at last what
+    the user set.
 
     The cell's seed is the training's; what is judged starts from the same noise in every cell.
     """
@@ -144,5 +165,9 @@ def _settings(path: Path, overrides: tuple[str, ...]) -> Params:
 
 def tries_of(arm: Arm, sweep: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """The settings that tuning tries for an arm, each a list of overrides."""
-    names = [arm.label, f"{arm.name}{CONTROL}", "neighbours"] if arm.neighbours else [arm.label, arm.name, "default"]
+    names = (
+        [arm.label, f"{arm.name}{CONTROL}", "neighbours"]
+        if arm.neighbours
+        else [arm.label, arm.name, "default"]
+    )
     return [shlex.split(text) for text in next(sweep[name] for name in names if name in sweep)]

@@ -1,7 +1,7 @@
 """A measured cell as a small JSON file, kept under the key of all that decided it: code, data and settings.
 
-A file that is damaged, or of other data, code or settings, is as good as none: it is measured again, never used.
-"""
+A file that is damaged, or of other data, code or settings, is as good as none: it is measured again, never
+used."""
 
 from __future__ import annotations
 
@@ -36,16 +36,22 @@ SOURCES = ("base", "judge", "clip", "vocabulary")
 _WITHOUT_EFFECT = {"evaluate": {"grid_images"}, "train": {"checkpoint_every", "deadline_seconds"}}
 
 
-def inputs_of(cell: Cell, params: Params, sources: Mapping[str, str], data_md5: str, probed_by: str | None) -> dict[str, Any]:
+def inputs_of(
+    cell: Cell, params: Params, sources: Mapping[str, str], data_md5: str, probed_by: str | None
+) -> dict[str, Any]:
     """All that decides a cell's numbers, as JSON.
 
-    sources: see SOURCES. probed_by: hash of the code of the further measurements (attacks, ERR); None where they are left out.
-    """
+    sources: see SOURCES. probed_by: hash of the code of the further measurements (attacks, ERR); None where
+    they are left out."""
     settings = params.model_dump(mode="json", by_alias=True, exclude={"data", *params.NO_PART_OF_A_RUN})
     for section, without in _WITHOUT_EFFECT.items():
         settings[section] = {key: value for key, value in settings[section].items() if key not in without}
     files = (*CODE, *method_files(cell.arm.name))
-    settings["method"] = {key: value for key, value in settings["method"].items() if key in ("name", "variant") or key in _words(files)}
+    settings["method"] = {
+        key: value
+        for key, value in settings["method"].items()
+        if key in ("name", "variant") or key in _words(files)
+    }
     return {
         "arm": cell.arm.label,
         "target": cell.target,
@@ -60,22 +66,37 @@ def inputs_of(cell: Cell, params: Params, sources: Mapping[str, str], data_md5: 
 
 @cache
 def _words(files: tuple[str, ...]) -> frozenset[str]:
-    """What the source says: a setting that it never names is another method's, and must not spoil this one's cells."""
-    return frozenset(word for path in source_files(*files) for word in re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    """What the source says: a setting that it never names is another method's, and must not spoil this one's
+    cells."""
+    return frozenset(
+        word for path in source_files(*files) for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))
+    )
 
 
 def path_of(folder: Path, inputs: Mapping[str, Any]) -> Path:
     """``folder/TARGET/ARM-SEED-KEY.json``."""
-    return folder / slug(inputs["target"]) / f"{slug(inputs['arm'])}-{inputs['seed']}-{fingerprint(inputs)[:12]}.json"
+    return (
+        folder
+        / slug(inputs["target"])
+        / f"{slug(inputs['arm'])}-{inputs['seed']}-{fingerprint(inputs)[:12]}.json"
+    )
 
 
 def write_record(folder: Path, inputs: Mapping[str, Any], measured: Mapping[str, Any]) -> Path:
-    """Keep a measured cell. measured: ``numbers``, ``cost``, ``made`` and whatever else was measured. Raises StorageError."""
-    content = json.loads(json.dumps({"schema": SCHEMA, "key": fingerprint(inputs), "inputs": dict(inputs), **measured}, allow_nan=False))
+    """Keep a measured cell. measured: ``numbers``, ``cost``, ``made`` and whatever else was measured. Raises
+    StorageError."""
+    content = json.loads(
+        json.dumps(
+            {"schema": SCHEMA, "key": fingerprint(inputs), "inputs": dict(inputs), **measured},
+            allow_nan=False,
+        )
+    )
     content["sha256"] = fingerprint(content)
     path = path_of(folder, inputs)
     make_folder(path.parent)
-    return write_whole(path, json.dumps(content, indent=1, allow_nan=False, sort_keys=True) + "\n", stage="bench", sync=True)
+    return write_whole(
+        path, json.dumps(content, indent=1, allow_nan=False, sort_keys=True) + "\n", stage="bench", sync=True
+    )
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -96,7 +117,10 @@ def find_record(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | Non
 
 
 def find_anywhere(folder: Path, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Kept cells of these inputs whatever their ``sources``: for a report where the models are not at hand."""
+    """Kept cells of these inputs whatever their ``sources``: for a report where the models are not at
+    hand."""
     pattern = f"{slug(inputs['arm'])}-{inputs['seed']}-*.json"
     found = [read_record(path) for path in sorted((folder / slug(inputs["target"])).glob(pattern))]
-    return [r for r in found if r is not None and {**r["inputs"], "sources": None} == {**inputs, "sources": None}]
+    return [
+        r for r in found if r is not None and {**r["inputs"], "sources": None} == {**inputs, "sources": None}
+    ]

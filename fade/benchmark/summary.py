@@ -34,7 +34,8 @@ def summarise(
     origin: Origin,
     failures: Mapping[Cell, str],
 ) -> dict[str, Any]:
-    """``benchmark.json``. found: the finished cells' records; failures: what the others said, where they were tried."""
+    """``benchmark.json``. found: the finished cells' records; failures: what the others said, where they were
+    tried."""
     records = {cell: derived(record) for cell, record in found.items()}
     reference = parse_arm(bench.reference).label
     devices = Counter(str(record["made"].get("device")) for record in found.values())
@@ -49,11 +50,22 @@ def summarise(
     return {
         "schema": 1,
         **asdict(origin),
-        "code": {"commits": _distinct(made, "commit"), "torch": _distinct(made, "torch"), "device": _distinct(made, "device")},
+        "code": {
+            "commits": _distinct(made, "commit"),
+            "torch": _distinct(made, "torch"),
+            "device": _distinct(made, "device"),
+        },
         "devices": dict(devices.most_common()),
         "timed_on": usual,
-        "plan": {"arms": [arm.label for arm in plan.arms], "targets": list(plan.targets), "seeds": list(plan.seeds)},
-        "tuning": {"targets": list(bench.tuning), "methods": {name: tuned[name] for name in measured if name in tuned}},
+        "plan": {
+            "arms": [arm.label for arm in plan.arms],
+            "targets": list(plan.targets),
+            "seeds": list(plan.seeds),
+        },
+        "tuning": {
+            "targets": list(bench.tuning),
+            "methods": {name: tuned[name] for name in measured if name in tuned},
+        },
         "cells": {
             "done": len(found),
             "of": len(plan),
@@ -67,11 +79,17 @@ def summarise(
             label: {
                 "source": parse_arm(label).method.source,
                 "overrides": list(tuned[label]["overrides"]) if label in tuned else None,
-                "spread": {m.name: asdict(spread(v, bench.resamples)) for m in (*present, *costs) if (v := values[m.name].get(label))},
+                "spread": {
+                    m.name: asdict(spread(v, bench.resamples))
+                    for m in (*present, *costs)
+                    if (v := values[m.name].get(label))
+                },
             }
             for label in measured
         },
-        "against_reference": {metric.name: _against(values[metric.name], reference, bench.resamples) for metric in present},
+        "against_reference": {
+            metric.name: _against(values[metric.name], reference, bench.resamples) for metric in present
+        },
         "per_target": {metric.name: _per_target(values[metric.name]) for metric in present},
         "frontier": {"axes": list(AXES), "points": points, "efficient": efficient(points)},
     }
@@ -95,7 +113,9 @@ def _against(values: Mapping[str, Values], reference: str, resamples: int) -> di
     """Arm -> reference minus arm, with Holm's p over the arms."""
     if reference not in values:
         return {}
-    pairs = {label: compare(values[reference], v, resamples) for label, v in values.items() if label != reference}
+    pairs = {
+        label: compare(values[reference], v, resamples) for label, v in values.items() if label != reference
+    }
     known: dict[str, Comparison] = {label: found for label, found in pairs.items() if found is not None}
     adjusted = holm({label: found.p for label, found in known.items() if found.p is not None})
     return {label: {**asdict(found), "p_holm": adjusted.get(label)} for label, found in known.items()}
@@ -112,7 +132,12 @@ def _per_target(values: Mapping[str, Values]) -> dict[str, dict[str, float]]:
 
 
 def _missing(cell: Cell, failures: Mapping[Cell, str]) -> dict[str, Any]:
-    return {"arm": cell.arm.label, "target": cell.target, "seed": cell.seed, "why": failures.get(cell, "not measured yet")}
+    return {
+        "arm": cell.arm.label,
+        "target": cell.target,
+        "seed": cell.seed,
+        "why": failures.get(cell, "not measured yet"),
+    }
 
 
 def _distinct(made: Sequence[Mapping[str, Any]], key: str) -> list[str]:

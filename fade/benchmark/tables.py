@@ -1,4 +1,5 @@
-"""The summary as tables, and the tables as Markdown. The numbers are the summary's; here they only get their digits."""
+"""The summary as tables, and the tables as Markdown. The numbers are the summary's; here they only get their
+digits."""
 
 from __future__ import annotations
 
@@ -45,7 +46,10 @@ def main_table(summary: Mapping[str, Any]) -> Table:
     rows = []
     for label, arm in summary["arms"].items():
         name = f"**{label}**" if label in summary["frontier"]["efficient"] else label
-        cells = [_mean(arm["spread"].get(m["name"]), m["digits"]) + _star(summary, m["name"], label) for m in metrics]
+        cells = [
+            _mean(arm["spread"].get(m["name"]), m["digits"]) + _star(summary, m["name"], label)
+            for m in metrics
+        ]
         rows.append([name, *cells, number(_get(arm, "train_seconds", "mean"))])
     return Table("Methods", note, ["method", *map(unit, metrics), "training, s"], rows)
 
@@ -62,11 +66,27 @@ def _metric_table(summary: Mapping[str, Any], metric: Mapping[str, Any]) -> Tabl
         if (s := arm["spread"].get(metric["name"])) is None:
             continue
         c = against.get(label, {})
-        pair = [number(c.get("difference"), digits), interval(c, digits), number(c.get("p"), 4), number(c.get("p_holm"), 4)]
+        pair = [
+            number(c.get("difference"), digits),
+            interval(c, digits),
+            number(c.get("p"), 4),
+            number(c.get("p_holm"), 4),
+        ]
         spreads = [number(s[key], digits) for key in ("mean", "sd_targets", "sd_seeds")]
         rows.append([label, *spreads, interval(s, digits), str(s["n"]), *pair])
     note = f"{metric['meaning']}; {metric['better']} is better. The difference is {summary['reference']} minus the row."
-    head = ["method", "mean", "sd of targets", "sd of seeds", "95 % interval", "cells", "difference", "95 % interval", "p", "p, Holm"]
+    head = [
+        "method",
+        "mean",
+        "sd of targets",
+        "sd of seeds",
+        "95 % interval",
+        "cells",
+        "difference",
+        "95 % interval",
+        "p",
+        "p, Holm",
+    ]
     return Table(unit(metric), note, head, rows)
 
 
@@ -74,7 +94,9 @@ def target_table(summary: Mapping[str, Any], name: str) -> Table:
     """One metric by arm and target, means over seeds."""
     metric = next(m for m in summary["metrics"] if m["name"] == name)
     targets, values = summary["plan"]["targets"], summary["per_target"][name]
-    rows = [[label, *(number(found.get(t), metric["digits"]) for t in targets)] for label, found in values.items()]
+    rows = [
+        [label, *(number(found.get(t), metric["digits"]) for t in targets)] for label, found in values.items()
+    ]
     return Table(f"{unit(metric)}, by target", "Means over seeds.", ["method", *targets], rows)
 
 
@@ -84,7 +106,9 @@ def significance(summary: Mapping[str, Any]) -> Table:
     rows = []
     for label in summary["arms"]:
         if label != reference:
-            rows.append([label, *(_p(summary["against_reference"].get(m["name"], {}).get(label), m) for m in metrics)])
+            rows.append(
+                [label, *(_p(summary["against_reference"].get(m["name"], {}).get(label), m) for m in metrics)]
+            )
     note = f"{reference} against each: better, worse or the same, with Holm's p over the methods (paired bootstrap over targets and seeds)."
     return Table("Significance", note, ["method", *(str(m["title"]) for m in metrics)], rows)
 
@@ -92,10 +116,17 @@ def significance(summary: Mapping[str, Any]) -> Table:
 def cost_table(summary: Mapping[str, Any]) -> Table:
     """What a cell costs, means."""
     costs = summary["costs"]
-    rows = [[label, *(number(_get(arm, m["name"], "mean"), m["digits"]) for m in costs)] for label, arm in summary["arms"].items()]
+    rows = [
+        [label, *(number(_get(arm, m["name"], "mean"), m["digits"]) for m in costs)]
+        for label, arm in summary["arms"].items()
+    ]
     devices = summary["devices"]
     other = sum(devices.values()) - devices.get(summary["timed_on"], 0)
-    alone = f" Seconds and memory: of the {devices[summary['timed_on']]} cells made on {summary['timed_on']} alone." if other else ""
+    alone = (
+        f" Seconds and memory: of the {devices[summary['timed_on']]} cells made on {summary['timed_on']} alone."
+        if other
+        else ""
+    )
     return Table("Cost", f"Means a cell.{alone}", ["method", *(str(m["title"]) for m in costs)], rows)
 
 
@@ -103,7 +134,12 @@ def settings_table(summary: Mapping[str, Any]) -> Table:
     """What tuning chose for each arm."""
     chosen = summary["tuning"]["methods"]
     rows = [
-        [label, f"`{' '.join(chosen[label]['overrides'])}`", str(len(chosen[label]["trials"])), number(chosen[label]["score"])]
+        [
+            label,
+            f"`{' '.join(chosen[label]['overrides'])}`",
+            str(len(chosen[label]["trials"])),
+            number(chosen[label]["score"]),
+        ]
         if label in chosen
         else [label, "not tuned: params.yaml and its own recipe", "0", NONE]
         for label in summary["arms"]
@@ -114,13 +150,29 @@ def settings_table(summary: Mapping[str, Any]) -> Table:
 
 def markdown(summary: Mapping[str, Any], figure: str) -> str:
     """``benchmark.md``. figure: the frontier's file name."""
-    head = ["# Benchmark", "", f"`{summary['command']}`, commit {summary['commit']}, data md5 {summary['data_md5']}.", ""]
-    missing = [f"{m['arm']}, {m['target']}, seed {m['seed']}: {m['why']}" for m in summary["cells"]["missing"]]
+    head = [
+        "# Benchmark",
+        "",
+        f"`{summary['command']}`, commit {summary['commit']}, data md5 {summary['data_md5']}.",
+        "",
+    ]
+    missing = [
+        f"{m['arm']}, {m['target']}, seed {m['seed']}: {m['why']}" for m in summary["cells"]["missing"]
+    ]
     gaps = [f"Missing cells ({len(missing)}):", "", *(f"- {line}" for line in missing), ""] if missing else []
     if not summary["arms"]:
         return "\n".join([*head, *gaps])
-    details = [*metric_tables(summary), *(target_table(summary, m["name"]) for m in summary["metrics"] if m["main"])]
-    parts = [main_table(summary), significance(summary), cost_table(summary), settings_table(summary), *details]
+    details = [
+        *metric_tables(summary),
+        *(target_table(summary, m["name"]) for m in summary["metrics"] if m["main"]),
+    ]
+    parts = [
+        main_table(summary),
+        significance(summary),
+        cost_table(summary),
+        settings_table(summary),
+        *details,
+    ]
     first, *rest = (table.markdown() for table in parts)
     return "\n".join([*head, first, f"![erasure against retention]({figure})", "", *rest, *gaps])
 
@@ -135,7 +187,9 @@ def interval(found: Mapping[str, Any], digits: int) -> str:
 def _mean(found: Mapping[str, Any] | None, digits: int) -> str:
     if found is None:
         return NONE
-    return number(found["mean"], digits) + (f" ± {number(found['sd'], digits)}" if found["sd"] is not None else "")
+    return number(found["mean"], digits) + (
+        f" ± {number(found['sd'], digits)}" if found["sd"] is not None else ""
+    )
 
 
 def _star(summary: Mapping[str, Any], metric: str, label: str) -> str:

@@ -1,8 +1,9 @@
-"""Settings by trial: the same number of tries for every method, on the tuning targets alone, chosen by one rule.
+"""Settings by trial: the same number of tries for every method, on the tuning targets alone, chosen by one
+rule.
 
-The rule: the highest mean over the tuning targets of the harmonic mean of A_er, the neighbours kept and the held-out ones kept
-(percent of the original, counted up to 100). It is 0 for a model that erases nothing or keeps nothing. Of equals the first.
-"""
+The rule: the highest mean over the tuning targets of the harmonic mean of A_er, the neighbours kept and the
+held-out ones kept (percent of the original, counted up to 100). It is 0 for a model that erases nothing or
+keeps nothing. Of equals the first."""
 
 from __future__ import annotations
 
@@ -32,14 +33,21 @@ def score(record: Mapping[str, Any]) -> float:
 
 
 def trial_of(overrides: Sequence[str], records: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
-    """One setting's outcome. records: target -> its cell, None where it could not be trained (then it scores 0)."""
+    """One setting's outcome. records: target -> its cell, None where it could not be trained (then it scores
+    0)."""
     each = {target: round(score(record), 2) if record else 0.0 for target, record in records.items()}
     found = [derived(record) for record in records.values() if record]
     erased = round(float(np.mean([r["numbers"]["metrics"]["A_er"] for r in found])), 2) if found else None
     kept = [r["retained"] for r in found if r["retained"] is not None]
     retained = round(float(np.mean(kept)), 2) if kept else None
     mean = round(float(np.mean(list(each.values()))), 2)
-    return {"overrides": list(overrides), "score": mean, "erased": erased, "retained": retained, "targets": each}
+    return {
+        "overrides": list(overrides),
+        "score": mean,
+        "erased": erased,
+        "retained": retained,
+        "targets": each,
+    }
 
 
 def choose(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -48,28 +56,45 @@ def choose(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"overrides": list(best["overrides"]), "score": best["score"], "trials": list(trials)}
 
 
-def write_tuned(path: Path, methods: Mapping[str, Mapping[str, Any]], bench: BenchConfig, made: Mapping[str, Any]) -> Path:
-    """Keep what was chosen, beside earlier choices for other methods when they are of the same targets, seed and data."""
-    facts = {"rule": RULE, "targets": list(bench.tuning), "seed": bench.seeds[0], "data_md5": made["data_md5"]}
+def write_tuned(
+    path: Path, methods: Mapping[str, Mapping[str, Any]], bench: BenchConfig, made: Mapping[str, Any]
+) -> Path:
+    """Keep what was chosen, beside earlier choices for other methods when they are of the same targets, seed
+    and data."""
+    facts = {
+        "rule": RULE,
+        "targets": list(bench.tuning),
+        "seed": bench.seeds[0],
+        "data_md5": made["data_md5"],
+    }
     old = _load(path) if path.is_file() else {}
     same = all(old.get(key) == value for key, value in facts.items())
-    content = {**facts, "commit": made["commit"], "methods": {**(old.get("methods", {}) if same else {}), **methods}}
+    content = {
+        **facts,
+        "commit": made["commit"],
+        "methods": {**(old.get("methods", {}) if same else {}), **methods},
+    }
     make_folder(path.parent)
-    return write_whole(path, yaml.safe_dump(content, sort_keys=False, width=140, allow_unicode=True), stage="bench")
+    return write_whole(
+        path, yaml.safe_dump(content, sort_keys=False, width=140, allow_unicode=True), stage="bench"
+    )
 
 
 def read_tuned(path: Path, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Arm -> what was chosen for it; empty when nothing was tuned yet.
 
-    Raises ConfigError for a file that is none, and when it was tuned on one of ``targets``, which are to be reported.
-    """
+    Raises ConfigError for a file that is none, and when it was tuned on one of ``targets``, which are to be
+    reported."""
     if not path.is_file():
         return {}
     content = _load(path)
     try:
         both = {slug(name) for name in content["targets"]} & {slug(name) for name in targets}
         methods = content["methods"].items()
-        chosen = {str(label): {**found, "overrides": [str(item) for item in found["overrides"]]} for label, found in methods}
+        chosen = {
+            str(label): {**found, "overrides": [str(item) for item in found["overrides"]]}
+            for label, found in methods
+        }
     except (AttributeError, KeyError, TypeError):
         raise ConfigError(f"{path} holds no tuned settings.", stage="bench", action=_ACTION) from None
     if both:

@@ -1,9 +1,26 @@
-"""params.yaml as frozen, typed models. An unknown key is an error that names the key and its nearest valid name."""
+"""params.yaml as frozen, typed models. An unknown key is an error that names the key and its nearest valid
+name."""
 
 from fade.config.bench import BenchConfig
-from fade.config.commands import AuditConfig, NudityConfig, PromotionPolicy, PurifyConfig, RegisterConfig, SigningConfig, StylesConfig
+from fade.config.commands import (
+    AuditConfig,
+    NudityConfig,
+    PromotionPolicy,
+    PurifyConfig,
+    RegisterConfig,
+    SigningConfig,
+    StylesConfig,
+)
 from fade.config.params import Params, as_yaml, load_params, parse_params, read_yaml
-from fade.config.pretrain import AutoencoderConfig, ClipConfig, FitConfig, JudgeConfig, PretrainConfig, SightConfig, UnetConfig
+from fade.config.pretrain import (
+    AutoencoderConfig,
+    ClipConfig,
+    FitConfig,
+    JudgeConfig,
+    PretrainConfig,
+    SightConfig,
+    UnetConfig,
+)
 from fade.config.run import (
     AttackConfig,
     ChecksConfig,

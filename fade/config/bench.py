@@ -12,7 +12,12 @@ from fade.data.vocabulary import slug
 _IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 16, 64))
 SWEEP: dict[str, tuple[str, ...]] = {
     "default": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=4e-3", "train.lr=2e-3 train.steps=125"),
-    "fade/paper": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=2e-3 method.erase_weight=8", "train.lr=2e-3 method.adjacency_weight=20"),
+    "fade/paper": (
+        "train.lr=2e-3",
+        "train.lr=1e-3",
+        "train.lr=2e-3 method.erase_weight=8",
+        "train.lr=2e-3 method.adjacency_weight=20",
+    ),
     "fade/release": (
         "train.steps=500",
         "train.lr=2e-3",
@@ -29,7 +34,12 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=1e-3 train.steps=500 method.anchoring_weight=10",
     ),
     "uce": _IDENTITY_WEIGHTS,
-    "nullspace": ("train.lr=0.02", "train.lr=0.03", "train.lr=0.01", "train.lr=0.02 mesh.rank=1 mesh.alpha=1"),
+    "nullspace": (
+        "train.lr=0.02",
+        "train.lr=0.03",
+        "train.lr=0.01",
+        "train.lr=0.02 mesh.rank=1 mesh.alpha=1",
+    ),
     "neighbours": (
         "train.lr=2e-3 method.adjacency_weight=50",
         "train.lr=2e-3 method.adjacency_weight=10",
@@ -61,7 +71,8 @@ class BenchConfig(Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds of the training; the first one is tuned with."""
     methods: tuple[str, ...] = ()
-    """NAME (its first variant) or NAME/VARIANT, either with `+ neighbours`; empty: every registered one and the fair controls."""
+    """NAME (its first variant) or NAME/VARIANT, either with `+ neighbours`; empty: every registered one and
+    the fair controls."""
     reference: str = "fade/paper"
     """The method that the others are tested against."""
     resamples: Positive = 10000
@@ -69,10 +80,11 @@ class BenchConfig(Section):
     grid_images: Positive = 3
     """Pictures a row of the page's grids."""
     trial: tuple[str, ...] = ("evaluate.rest_concepts=0", "evaluate.images_per_concept=12")
-    """Overrides of a tuning trial, which is judged by fewer pictures than a cell: the rule needs no unrelated concept."""
+    """Overrides of a tuning trial, which is judged by fewer pictures than a cell: the rule needs no unrelated
+    concept."""
     sweep: dict[str, tuple[str, ...]] = SWEEP
-    """Settings (overrides, separated by blanks) that tuning tries: NAME/VARIANT, else NAME, else `default`; a fair control:
-    NAME + neighbours, else `neighbours`."""
+    """Settings (overrides, separated by blanks) that tuning tries: NAME/VARIANT, else NAME, else `default`; a
+    fair control: NAME + neighbours, else `neighbours`."""
 
     @model_validator(mode="after")
     def _honest(self) -> BenchConfig:
@@ -85,6 +97,8 @@ class BenchConfig(Section):
             raise ValueError("seeds names a seed twice")
         if missing := {"default", "neighbours"} - set(self.sweep):
             raise ValueError(f"sweep lacks {', '.join(sorted(missing))}")
-        if len({len(tries) for tries in self.sweep.values()}) != 1 or any(len(set(tries)) != len(tries) for tries in self.sweep.values()):
+        if len({len(tries) for tries in self.sweep.values()}) != 1 or any(
+            len(set(tries)) != len(tries) for tries in self.sweep.values()
+        ):
             raise ValueError("sweep must give every method equally many different settings")
         return self

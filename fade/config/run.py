@@ -42,7 +42,8 @@ class ChecksConfig(Section):
     min_std: Weight = 4.0
     """A picture whose grey levels (0-255) spread less than this is blank."""
     min_judge_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Mean probability that the judge gives a mined concept's own name; below it the neighbour is doubtful (a warning)."""
+    """Mean probability that the judge gives a mined concept's own name; below it the neighbour is doubtful (a
+    warning)."""
 
 
 class SamplerConfig(Section):
@@ -94,7 +95,16 @@ class MeshConfig(Section):
     """LoRA rank (release: 1). A higher one erases sooner and takes more with it that was not mined."""
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """LoRA alpha; the update is scaled by alpha / rank."""
-    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
+    targets: tuple[str, ...] = (
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out.0",
+        "ff.net.0.proj",
+        "ff.net.2",
+        "proj_in",
+        "proj_out",
+    )
     """Module names below every Transformer2DModel that get an adapter."""
 
 
@@ -118,13 +128,15 @@ class MethodConfig(Section):
     eta: Weight = 1.0
     """How far beyond the null prompt the target of ESD, SPM and nullspace lies (negative guidance)."""
     anchoring_weight: Weight = 1000.0
-    """lam of SPM's latent anchoring: how strongly the prediction under random embeddings is kept as it was."""
+    """lam of SPM's latent anchoring: how strongly the prediction under random embeddings is kept as it
+    was."""
     identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """lam of UCE: how strongly every weight is kept as it was."""
     words: Annotated[int, Field(ge=0)] = 400
     """nullspace: how many words of the tokenizer's vocabulary, and as many pairs of them, are kept."""
     ridge: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.003
-    """nullspace: how far the space may be from the very null space, in shares of the kept moment's mean eigenvalue."""
+    """nullspace: how far the space may be from the very null space, in shares of the kept moment's mean
+    eigenvalue."""
     replacement: str = ""
     """The concept that takes the target's place (surgical, uce); empty: the null prompt."""
     anchors: Literal["none", "neighbourhood"] = "none"
@@ -145,8 +157,8 @@ class TrainConfig(Section):
     warmup: Annotated[int, Field(ge=0)] = 20
     """Warm-up steps."""
     weight_decay: Weight = 1.0
-    """AdamW weight decay (a step shrinks the adapter by lr * weight_decay): what no loss term asks for fades, and with it the harm
-    to concepts that no term knows."""
+    """AdamW weight decay (a step shrinks the adapter by lr * weight_decay): what no loss term asks for fades,
+    and with it the harm to concepts that no term knows."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradient clipping (global L2 norm)."""
     gradient_accumulation: Positive = 1
@@ -179,39 +191,51 @@ class EvaluateConfig(Section):
     drift_bins: Positive = 8
     """Timesteps of the null prompt's drift curve: the middles of as many equal parts of the schedule."""
     indirect_images: Annotated[int, Field(ge=0)] = 0
-    """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 24 prompts a target, so 4 cost 192 pictures)."""
+    """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 24 prompts a
+    target, so 4 cost 192 pictures)."""
     indirect_known: Annotated[float, Field(gt=0, le=100)] = 50.0
-    """An indirect prompt counts when the original draws the target on this share of its pictures, percent. Set before any result."""
+    """An indirect prompt counts when the original draws the target on this share of its pictures, percent.
+    Set before any result."""
 
 
 class AttackConfig(Section):
-    """Attempts to bring the erased concept back. All attacks have the same budget, so that their successes compare."""
+    """Attempts to bring the erased concept back. All attacks have the same budget, so that their successes
+    compare."""
 
     names: Annotated[tuple[str, ...], Field(min_length=1)] = ("inversion", "tokens", "noised", "revival")
     """Registered attacks, in this order."""
     images: Positive = 12
     """Pictures judged per attack and arm (noised: per time)."""
     seed: int = 7000
-    """Names every draw of the attacks and, counting up, their pictures' initial latents; disjoint from mining and evaluation."""
+    """Names every draw of the attacks and, counting up, their pictures' initial latents; disjoint from mining
+    and evaluation."""
     batch: Positive = 4
     """Latents a step of inversion and revival."""
     probes: Positive = 6
-    """Noised latents on which inversion measures its loss before and after, and on which tokens scores each candidate first."""
+    """Noised latents on which inversion measures its loss before and after, and on which tokens scores each
+    candidate first."""
     finalists: Annotated[int, Field(ge=2)] = 4
     """Words of tokens' first round that go, alone and in pairs, into its second."""
     budget: Positive = 600
-    """UNet calls of an attack's search on one arm, a call being one picture's forward pass; its backward pass counts two more. What
-    the judged pictures cost comes on top and is the same for every attack that draws them whole."""
+    """UNet calls of an attack's search on one arm, a call being one picture's forward pass; its backward pass
+    counts two more. What the judged pictures cost comes on top and is the same for every attack that draws
+    them whole."""
     inversion_lr: Rate = 0.05
     """Adam's learning rate on the prompt's embedding at the first step; linear decay to 0."""
     revival_lr: Rate = 1e-3
     """Adam's learning rate on the attention weights at the first step; linear decay to 0."""
     unrelated: Positive = 12
     """Concepts of other families whose pictures revival trains on."""
-    times: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
+    times: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
+        0.3,
+        0.5,
+        0.7,
+        0.9,
+    )
     """Shares of the noise schedule up to which noised takes a real picture."""
     indirect_images: Positive = 4
-    """Pictures per indirect prompt and model in the benchmark, where evaluate.indirect_images does not ask for more."""
+    """Pictures per indirect prompt and model in the benchmark, where evaluate.indirect_images does not ask
+    for more."""
 
     @field_validator("budget")
     @classmethod
@@ -220,7 +244,11 @@ class AttackConfig(Section):
             batch, probes, finalists = (info.data[key] for key in ("batch", "probes", "finalists"))
         except KeyError:  # one of them is wrong, and that is said
             return budget
-        least = max(3 * batch + 2 * probes, 2 * finalists * max(finalists, probes))  # a step; two rounds of the finalists
+        least = max(
+            3 * batch + 2 * probes, 2 * finalists * max(finalists, probes)
+        )  # a step; two rounds of the finalists
         if budget < least:
-            raise ValueError(f"the attacks need at least {least} UNet calls for this batch, these probes and finalists")
+            raise ValueError(
+                f"the attacks need at least {least} UNet calls for this batch, these probes and finalists"
+            )
         return budget

@@ -1,4 +1,5 @@
-"""`fade requests`, `fade serve`: where requests are kept, when they are worked off, and how long a silent worker is waited for."""
+"""`fade requests`, `fade serve`: where requests are kept, when they are worked off, and how long a silent
+worker is waited for."""
 
 from __future__ import annotations
 
@@ -32,11 +33,13 @@ class ScheduleConfig(Section):
     gpu_limit_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "fade-gpu"
     """That limit's name; one for each GPU pool that is shared."""
     lease_seconds: Annotated[float, Field(ge=1)] = 120.0
-    """A worker whose beat stood still for so long, by the watcher's own monotonic clock, is taken for dead."""
+    """A worker whose beat stood still for so long, by the watcher's own monotonic clock, is taken for
+    dead."""
     attempts: Positive = 3
     """Times that a request which failed is tried by itself; `fade requests run ID` tries again."""
     train_deployment: str = ""
-    """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: the trainer starts where the flow runs."""
+    """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: the trainer starts where the flow
+    runs."""
 
     @field_validator("erase_cron", "reevaluate_cron", "audit_cron")
     @classmethod

@@ -19,6 +19,8 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # YAML reads yes, on and true alike, and pydantic would count them as 1; no key is a switch
+        if isinstance(
+            value, bool
+        ):  # YAML reads yes, on and true alike, and pydantic would count them as 1; no key is a switch
             raise ValueError("a yes or no is no value of this key")
         return value

@@ -1,8 +1,8 @@
-"""What a ``.dvc`` file promises, read without DVC: the md5 of a folder's listing, and through it the md5 of every file.
+"""What a ``.dvc`` file promises, read without DVC: the md5 of a folder's listing, and through it the md5 of
+every file.
 
-Nothing here trusts what it reads. A listing comes from a remote and names the files that a checkout will write; DVC itself
-follows ``../`` in it, out of the repository.
-"""
+Nothing here trusts what it reads. A listing comes from a remote and names the files that a checkout will
+write; DVC itself follows ``../`` in it, out of the repository. """
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Tracked:
 
 
 def read_dvc_file(path: Path) -> Tracked:
-    """Read a ``.dvc`` file that tracks exactly one folder. Raises DataError when it is missing or says anything else."""
+    """Read a ``.dvc`` file that tracks exactly one folder. Raises DataError when it is missing or says
+    anything else."""
     fix = "restore it from git, or track the data anew with `dvc add`."
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -64,12 +65,12 @@ def read_dvc_file(path: Path) -> Tracked:
 
 
 def parse_listing(raw: bytes, tracked: Tracked, origin: str) -> dict[str, str]:
-    """The bytes of a ``.dir`` object -> {relative POSIX path: md5}, sorted by path; ``origin`` says where the bytes lie.
+    """The bytes of a ``.dir`` object -> {relative POSIX path: md5}, sorted by path; ``origin`` says where the
+    bytes lie.
 
-    Raises RemoteError when the bytes do not have the promised md5, or an entry is malformed or hostile: an absolute path, one
-    with ``..``, a back slash, a drive or an empty part, a path twice, a file that is also a folder, or an md5 that is none
-    (DVC makes a file name of it).
-    """
+    Raises RemoteError when the bytes do not have the promised md5, or an entry is malformed or hostile: an
+    absolute path, one with ``..``, a back slash, a drive or an empty part, a path twice, a file that is also
+    a folder, or an md5 that is none (DVC makes a file name of it). """
     name = f"the listing of {tracked.path}/ ({tracked.md5}) in {origin}"
     action = "do not use this remote until its owner has explained it; nothing was written."
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() + ".dir" != tracked.md5:
@@ -102,7 +103,8 @@ def listing_bytes(files: Mapping[str, str]) -> bytes:
 
 
 def listing_md5(files: Mapping[str, str]) -> str:
-    """``<md5>.dir`` of {relative path: md5}; equal to a Tracked.md5 only when every name and every byte is as promised."""
+    """``<md5>.dir`` of {relative path: md5}; equal to a Tracked.md5 only when every name and every byte is as
+    promised."""
     return hashlib.md5(listing_bytes(files), usedforsecurity=False).hexdigest() + ".dir"
 
 
@@ -124,7 +126,8 @@ def hash_folder(folder: Path) -> dict[str, str]:
 
 
 def md5_of(path: Path) -> str:
-    """Hex md5 of a file, read in blocks; a dangling link hashes to the empty string. For identity, not for security."""
+    """Hex md5 of a file, read in blocks; a dangling link hashes to the empty string. For identity, not for
+    security."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with path.open("rb") as stream:

@@ -1,4 +1,5 @@
-"""Pictures in the form that a vision model wants, in one batch and without torchvision; and in and out of files."""
+"""Pictures in the form that a vision model wants, in one batch and without torchvision; and in and out of
+files."""
 
 from __future__ import annotations
 

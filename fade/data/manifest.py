@@ -20,9 +20,8 @@ MANIFEST = "manifest.csv"
 def read_manifest(path: Path) -> pd.DataFrame:
     """Read ``manifest.csv``: all columns as text except width and height (pixels, integers).
 
-    Raises DataError when the file is missing, empty, not UTF-8, has other columns than COLUMNS, or a path that leaves
-    the folder. Whether the rows are *true* is for the data checks to say, not for the reader.
-    """
+    Raises DataError when the file is missing, empty, not UTF-8, has other columns than COLUMNS, or a path
+    that leaves the folder. Whether the rows are *true* is for the data checks to say, not for the reader. """
     import pandas as pd
 
     fix = "pull the data again (`fade pull`), or write the manifest anew."
@@ -36,7 +35,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} is empty.", stage="manifest", action=fix) from None
     except pd.errors.ParserError as error:
         raise DataError(f"{path} is no CSV table: {str(error).strip()}.", stage="manifest", action=fix) from None
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus first field for a row name, and shifts the rest
+    # pandas takes a surplus first field for a row name, and shifts the rest
+    if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(f"{path} is no CSV table: its rows have more fields than its head.", stage="manifest", action=fix)
     missing = [c for c in COLUMNS if c not in frame.columns]
     extra = [c for c in frame.columns if c not in COLUMNS]
@@ -63,7 +63,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 
 def glance(path: Path) -> list[dict[str, str]]:
-    """The rows as text, without pandas, whose import takes longer than all else of a start; nothing where anything is not as it should be.
+    """The rows as text, without pandas, whose import takes longer than all else of a start; nothing where
+    anything is not as it should be.
 
     What is wrong is for `read_manifest` to say.
     """
@@ -80,7 +81,8 @@ def glance(path: Path) -> list[dict[str, str]]:
 
 
 def is_inside(relpath: str) -> bool:
-    """True when a relative POSIX path stays below its folder: not absolute, no ``..``, no drive, no back slash."""
+    """True when a relative POSIX path stays below its folder: not absolute, no ``..``, no drive, no back
+    slash."""
     path = PurePosixPath(relpath)
     return bool(relpath) and not path.is_absolute() and ".." not in path.parts and "\\" not in relpath and ":" not in relpath
 

@@ -1,4 +1,5 @@
-"""What is measured on a data set before it is judged: every picture decoded and hashed, one row each. Says nothing about good or bad."""
+"""What is measured on a data set before it is judged: every picture decoded and hashed, one row each. Says
+nothing about good or bad."""
 
 from __future__ import annotations
 
@@ -27,12 +28,12 @@ COLUMNS_OF_COUNTS = ("concept", "expected", "count", "confidence")
 
 
 def picture_frame(folder: Path) -> pd.DataFrame:
-    """The manifest of ``folder`` with what its pictures really are: COLUMNS_OF_PICTURES, one row a manifest row.
+    """The manifest of ``folder`` with what its pictures really are: COLUMNS_OF_PICTURES, one row a manifest
+    row.
 
-    What cannot be measured (a missing or unreadable picture) is None, so that one fault is told once. std is that of the grey
-    levels (0-255). duplicate_of names an earlier picture of the same split with the same pixels, leaks_from one of another
-    split. Raises DataError when the manifest itself cannot be read.
-    """
+    What cannot be measured (a missing or unreadable picture) is None, so that one fault is told once. std is
+    that of the grey levels (0-255). duplicate_of names an earlier picture of the same split with the same
+    pixels, leaks_from one of another split. Raises DataError when the manifest itself cannot be read. """
     frame = read_manifest(folder / MANIFEST)
     with ThreadPoolExecutor(max_workers=4) as pool:
         measured = list(pool.map(lambda name: _measure(folder / name), frame["path"]))
@@ -45,7 +46,8 @@ def picture_frame(folder: Path) -> pd.DataFrame:
 
 
 def concept_frame(pictures: pd.DataFrame) -> pd.DataFrame:
-    """One row a concept, in the manifest's order: its slug (run folders and model names), its families and its counts."""
+    """One row a concept, in the manifest's order: its slug (run folders and model names), its families and
+    its counts."""
     import pandas as pd
 
     rows = []
@@ -68,7 +70,8 @@ def file_frame(folder: Path, listed: Iterable[str]) -> pd.DataFrame:
 
 
 def mined_frame(pictures: np.ndarray, concepts: Sequence[str]) -> pd.DataFrame:
-    """Generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names): std, and duplicates within a concept."""
+    """Generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names): std, and duplicates within a
+    concept."""
     import pandas as pd
 
     names, seen = [], dict.fromkeys(concepts, 0)
@@ -82,7 +85,8 @@ def mined_frame(pictures: np.ndarray, concepts: Sequence[str]) -> pd.DataFrame:
 
 
 def count_frame(concepts: Sequence[str], expected: dict[str, int], confidences: dict[str, float]) -> pd.DataFrame:
-    """One row a concept that was expected or made: how many, and the judge's mean confidence (None when not a number)."""
+    """One row a concept that was expected or made: how many, and the judge's mean confidence (None when not a
+    number)."""
     import pandas as pd
 
     rows: list[tuple[Any, ...]] = []
@@ -107,7 +111,8 @@ def _measure(path: Path) -> dict[str, Any]:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:  # before it is unpacked
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            array = np.asarray(image.convert("RGB"))  # (H, W, 3); reads every pixel: a truncated file fails here
+            # (H, W, 3); reads every pixel: a truncated file fails here
+            array = np.asarray(image.convert("RGB"))
             facts |= {"mode": image.mode, "actual_width": image.width, "actual_height": image.height}
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return facts | {"decodes": False, "error": str(error).splitlines()[0] if str(error) else type(error).__name__}
@@ -121,7 +126,8 @@ def _grey_std(pixels: np.ndarray) -> float:
 
 
 def _twins(keys: Sequence[str | None], names: Iterable[str], groups: Iterable[str], *, same: bool) -> list[str | None]:
-    """For each item the first earlier item with the same key, in the same group or (``same=False``) in another; else None."""
+    """For each item the first earlier item with the same key, in the same group or (``same=False``) in
+    another; else None."""
     agrees: Callable[[str, str], bool] = (lambda a, b: a == b) if same else (lambda a, b: a != b)
     seen: dict[str, list[tuple[str, str]]] = {}
     out: list[str | None] = []

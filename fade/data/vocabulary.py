@@ -24,7 +24,8 @@ class Concept:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """An ordered set of concepts and the styles in which they are drawn. The order is the data set's and is hashed."""
+    """An ordered set of concepts and the styles in which they are drawn. The order is the data set's and is
+    hashed."""
 
     concepts: tuple[Concept, ...]
     styles: tuple[str, ...] = ()

@@ -1,11 +1,11 @@
-"""Concept Ablation (Kumari et al. 2023, arXiv 2303.13516), its model-based form: the target's prompt learns to mean the anchor's.
+"""Concept Ablation (Kumari et al. 2023, arXiv 2303.13516), its model-based form: the target's prompt learns
+to mean the anchor's.
 
     L = ||eps(x_a,e) - sg[eps(x_a,a)]||^2
 
-x_a are noised pictures of the anchor, sg stops the gradient: the model under training is its own teacher. Ours: the anchor is
-the nearest neighbour (the authors take the broader concept); an adapter on the cross-attention's keys and values takes the
-place of these weights; no mask.
-"""
+x_a are noised pictures of the anchor, sg stops the gradient: the model under training is its own teacher.
+Ours: the anchor is the nearest neighbour (the authors take the broader concept); an adapter on the
+cross-attention's keys and values takes the place of these weights; no mask."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 
 def ablation(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """One student call (n latents of the anchor) with a gradient and one without. Raises UsageError without any."""
+    """One student call (n latents of the anchor) with a gradient and one without. Raises UsageError without
+    any."""
     import torch
 
     mine = batch.which == 0  # the neighbours come nearest first
     x, t, n = batch.x_adj[mine], batch.t_adj[mine], int(mine.sum())
     if not n:
         what = "a batch without a picture of the nearest neighbour, which ablation takes as its anchor."
-        raise UsageError(what, stage="train", action="raise train.batch_neighbours to neighborhood.k or more.")
+        raise UsageError(
+            what, stage="train", action="raise train.batch_neighbours to neighborhood.k or more."
+        )
     anchor, target = batch.neighbours[:1].expand(n, -1, -1), batch.target.expand(n, -1, -1)
     with torch.no_grad():
         wanted = eps.student(x, t, anchor)
@@ -43,7 +46,12 @@ ABLATION = register(
         "arXiv 2303.13516; the nearest neighbour as the anchor and an adapter instead of the weights are ours",
         needs_neighbours=True,
         loss=ablation,
-        settings=("mesh.targets=[attn2.to_k,attn2.to_v]", "mesh.rank=16", "mesh.alpha=16", "train.weight_decay=0"),
+        settings=(
+            "mesh.targets=[attn2.to_k,attn2.to_v]",
+            "mesh.rank=16",
+            "mesh.alpha=16",
+            "train.weight_decay=0",
+        ),
         takes_anchors=True,
     )
 )

@@ -1,4 +1,5 @@
-"""Erasing objectives, registered by name: one file a method, each a function of a noise predictor and a batch of tensors.
+"""Erasing objectives, registered by name: one file a method, each a function of a noise predictor and a batch
+of tensors.
 
 A file in this folder is found by itself; it calls ``register`` once for each of its variants.
 """
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class Predictor(Protocol):
-    """Predicted noise (B, C, h, w) of noisy latents x (B, C, h, w) at timesteps t (B,) under embeddings emb (B, T, D)."""
+    """Predicted noise (B, C, h, w) of noisy latents x (B, C, h, w) at timesteps t (B,) under embeddings emb
+    (B, T, D)."""
 
     def student(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
         """The adapted model; carries gradients."""
@@ -55,11 +57,13 @@ class ErasureBatch:
     replacement: Tensor
     """(1, T, D) the prompt of what takes the target's place; the null prompt when nothing does."""
     random: Tensor
-    """(n_t, T, D) random embeddings of the prompts' scale, one a latent of x; (0, T, D) for a method that asks for none."""
+    """(n_t, T, D) random embeddings of the prompts' scale, one a latent of x; (0, T, D) for a method that
+    asks for none."""
     language: Tensor
     """(W, T, D) prompts of random words, for language at large; (0, T, D) for a method that asks for none."""
     phrasings: Tensor
-    """(P, T, D) several ways to say the target; the target's prompt is the first, and the only one for a method that asks for none."""
+    """(P, T, D) several ways to say the target; the target's prompt is the first, and the only one for a
+    method that asks for none."""
 
 
 Loss = Callable[[Predictor, ErasureBatch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
@@ -67,7 +71,8 @@ Loss = Callable[[Predictor, ErasureBatch, "MethodConfig"], "tuple[Tensor, dict[s
 Solve = Callable[["Mapping[str, Tensor]", "Sequence[ErasureBatch]", "MethodConfig"], "dict[str, Tensor]"]
 """The change (out, in) of each weight (out, in), by layer; one batch a target."""
 Space = Callable[["Sequence[ErasureBatch]", int, "MethodConfig"], "Tensor"]
-"""The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a target."""
+"""The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a
+target."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,13 @@ class Method:
     recipe: tuple[str, ...] = ()
     """``--set`` overrides under which its authors ran it; for comparisons."""
     settings: tuple[str, ...] = ()
-    """``--set`` overrides that define the method (what it trains): they hold unless the user sets the same key."""
+    """``--set`` overrides that define the method (what it trains): they hold unless the user sets the same
+    key."""
     takes_replacement: bool = False
     """Whether method.replacement means anything to it."""
     takes_anchors: bool = False
-    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of a method that has none."""
+    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of a method that
+    has none."""
     needs_random: bool = False
     """Whether the loss reads Batch.random."""
     needs_language: bool = False
@@ -106,12 +113,21 @@ _METHODS: dict[tuple[str, str], Method] = {}
 
 
 def register(method: Method) -> Method:
-    """Add a method. Raises UsageError when its name and variant are taken by another, or it has not just one of loss and solve."""
+    """Add a method. Raises UsageError when its name and variant are taken by another, or it has not just one
+    of loss and solve."""
     key = (method.name, method.variant)
     if (method.loss is None) == (method.solve is None):
-        raise UsageError(f"method {method.name} needs a loss or a closed form.", stage="methods", action="give it one of the two.")
+        raise UsageError(
+            f"method {method.name} needs a loss or a closed form.",
+            stage="methods",
+            action="give it one of the two.",
+        )
     if _METHODS.get(key, method) != method:
-        raise UsageError(f"method {method.name} ({method.variant}) is registered twice.", stage="methods", action="rename one.")
+        raise UsageError(
+            f"method {method.name} ({method.variant}) is registered twice.",
+            stage="methods",
+            action="rename one.",
+        )
     _METHODS[key] = method
     return method
 
@@ -127,19 +143,25 @@ def known_methods() -> dict[str, list[str]]:
 
 
 def with_anchors(loss: Loss) -> Loss:
-    """``loss`` plus FADE's adjacency term, adjacency_weight * mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2: the fair control."""
+    """``loss`` plus FADE's adjacency term, adjacency_weight * mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2: the
+    fair control."""
 
-    def anchored(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    def anchored(
+        eps: Predictor, batch: ErasureBatch, config: MethodConfig
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         total, terms = loss(eps, batch, config)
         emb = batch.neighbours[batch.which]
-        l_adj = ((eps.student(batch.x_adj, batch.t_adj, emb) - eps.teacher(batch.x_adj, batch.t_adj, emb)) ** 2).mean()
+        l_adj = (
+            (eps.student(batch.x_adj, batch.t_adj, emb) - eps.teacher(batch.x_adj, batch.t_adj, emb)) ** 2
+        ).mean()
         return total + config.adjacency_weight * l_adj, {**terms, "adjacency": l_adj.detach()}
 
     return anchored
 
 
 def variants_of(name: str) -> list[str]:
-    """Its variants, the one that the bare name means first. Raises UnknownNameError that offers the nearest name."""
+    """Its variants, the one that the bare name means first. Raises UnknownNameError that offers the nearest
+    name."""
     known = known_methods()
     if name not in known:
         raise UnknownNameError("method", name, known, stage="method.name")

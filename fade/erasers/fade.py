@@ -5,12 +5,13 @@
     L_adj  = mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2
     L      = lam_er L_er + lam_adj L_adj + lam_guid L_guid
 
-eps is the adapted model, eps0 the original, e the target's prompt, a_i its K neighbours'. The target is pulled to its
-neighbours and to the null prompt and pushed from its old self; the neighbours stay where they were.
+eps is the adapted model, eps0 the original, e the target's prompt, a_i its K neighbours'. The target is
+pulled to its neighbours and to the null prompt and pushed from its old self; the neighbours stay where they
+were.
 
-Ours, because it is not published: positives and negatives are taken at the anchor's own x_t, over all K neighbours; ||.||^2
-is the mean over a latent's elements, so that weights and margin do not depend on the picture's size.
-"""
+Ours, because it is not published: positives and negatives are taken at the anchor's own x_t, over all K
+neighbours; ||.||^2 is the mean over a latent's elements, so that weights and margin do not depend on the
+picture's size."""
 
 from __future__ import annotations
 
@@ -40,13 +41,14 @@ def paper(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Te
 
 
 def release(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss form of the authors' code, from its description alone: unsquared L2 over the last axis, terms are sums.
+    """The loss form of the authors' code, from its description alone: unsquared L2 over the last axis, terms
+    are sums.
 
-    Sums run over K positives and three negatives, taken at other latents than the anchor's: the positives at the
-    neighbours' latents, the negatives at other target latents of the batch. Ours, where the description is silent: which
-    other latents, the mean over the remaining axes, and one hinge a batch. The authors' loop regenerates its latents with
-    the adapter on in every iteration; here they come from the same stored set as for every other method.
-    """
+    Sums run over K positives and three negatives, taken at other latents than the anchor's: the positives at
+    the neighbours' latents, the negatives at other target latents of the batch. Ours, where the description
+    is silent: which other latents, the mean over the remaining axes, and one hinge a batch. The authors' loop
+    regenerates its latents with the adapter on in every iteration; here they come from the same stored set as
+    for every other method."""
     import torch
 
     anchor, kept = _student(eps, batch)
@@ -90,13 +92,16 @@ def _teacher(eps: Predictor, batch: ErasureBatch) -> tuple[Tensor, Tensor, Tenso
     return old, null, positives.view(k, n_t, *batch.x.shape[1:]), old_adj
 
 
-def _total(l_er: Tensor, l_adj: Tensor, l_guid: Tensor, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def _total(
+    l_er: Tensor, l_adj: Tensor, l_guid: Tensor, config: MethodConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
     loss = config.erase_weight * l_er + config.adjacency_weight * l_adj + config.guidance_weight * l_guid
     return loss, {"erase": l_er.detach(), "adjacency": l_adj.detach(), "guidance": l_guid.detach()}
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Unsquared L2 over the last axis, mean over the others. Its gradient at a = b is taken as 0 (that of sqrt is not finite)."""
+    """Unsquared L2 over the last axis, mean over the others. Its gradient at a = b is taken as 0 (that of
+    sqrt is not finite)."""
     import torch
 
     distance: Tensor = torch.linalg.vector_norm(a - b, dim=-1).mean()

@@ -1,24 +1,27 @@
-"""Erasure in the null space of what must stay: ours, from FADE's Concept Neighborhood and All but One's demand (science.md 1, 2).
+"""Erasure in the null space of what must stay: ours, from FADE's Concept Neighborhood and All but One's
+demand (science.md 1, 2).
 
-FADE names what must survive, its mined neighbours; All but One wants the target's guidance term changed and the unconditional
-score left alone. Both are penalties there. Here they are a space: the adapter sits on the cross-attention's keys and
-values, all that the text enters by, and its down projection is fixed to the directions a of the text space to which
-the target's token states c answer and those of what must stay do not:
+FADE names what must survive, its mined neighbours; All but One wants the target's guidance term changed and
+the unconditional score left alone. Both are penalties there. Here they are a space: the adapter sits on the
+cross-attention's keys and values, all that the text enters by, and its down projection is fixed to the
+directions a of the text space to which the target's token states c answer and those of what must stay do not:
 
     a = argmax  sum_{c in target} (a.c)^2 / [sum_{c in kept} (a.c)^2 + ridge |a|^2]
 
-the leading generalised eigenvectors of the two second moments. Kept are the null prompt and the neighbours' prompts on one
-side, random words and pairs of words of the tokenizer's vocabulary on the other, for all that nobody thought of. Since the
-update is up (a.c), a prompt with a.c = 0 gets the original model's keys and values, whatever is trained; only up is, on FADE's own
+the leading generalised eigenvectors of the two second moments. Kept are the null prompt and the neighbours'
+prompts on one side, random words and pairs of words of the tokenizer's vocabulary on the other, for all that
+nobody thought of. Since the update is up (a.c), a prompt with a.c = 0 gets the original model's keys and
+values, whatever is trained; only up is, on FADE's own
 
-    L = lam_er max(0, mean_i ||eps(x,e) - eps0(x,a_i)||^2 - ||eps(x,e) - eps0(x,e)||^2 + delta) + lam_guid ||eps(x,e) - eps0(x,"")||^2
+    L = lam_er max(0, mean_i ||eps(x,e) - eps0(x,a_i)||^2 - ||eps(x,e) - eps0(x,e)||^2 + delta) + lam_guid
+    ||eps(x,e) - eps0(x,"")||^2
 
-without its L_adj: the space holds what that penalty would. No step needs a neighbour's picture, and only the target's latents
-go through the student.
+without its L_adj: the space holds what that penalty would. No step needs a neighbour's picture, and only the
+target's latents go through the student.
 
-Variants leave one part out each: ``words`` and ``neighbours`` one of the two sides of what is kept, ``free`` the space (the down
-projection is trained), and ``guidance`` puts ESD's negative guidance in the place of FADE's loss.
-"""
+Variants leave one part out each: ``words`` and ``neighbours`` one of the two sides of what is kept, ``free``
+the space (the down projection is trained), and ``guidance`` puts ESD's negative guidance in the place of
+FADE's loss."""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def attenuation(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def attenuation(
+    eps: Predictor, batch: ErasureBatch, config: MethodConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
     """FADE's L_er and L_guid. One student call (n_t latents) and one teacher call (n_t (K + 2))."""
     import torch
 
@@ -48,35 +53,55 @@ def attenuation(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tu
     push = ((anchor - old) ** 2).mean()
     l_er = (pull - push + config.margin).clamp_min(0)
     l_guid = ((anchor - null) ** 2).mean()
-    return config.erase_weight * l_er + config.guidance_weight * l_guid, {"erase": l_er.detach(), "guidance": l_guid.detach()}
+    return config.erase_weight * l_er + config.guidance_weight * l_guid, {
+        "erase": l_er.detach(),
+        "guidance": l_guid.detach(),
+    }
 
 
-def space(batches: Sequence[ErasureBatch], rank: int, config: MethodConfig, *, words: bool = True, neighbours: bool = True) -> Tensor:
-    """The down projections' rows (rank, D), float32; the first of a target answers to its token states with a root mean square of 1.
+def space(
+    batches: Sequence[ErasureBatch],
+    rank: int,
+    config: MethodConfig,
+    *,
+    words: bool = True,
+    neighbours: bool = True,
+) -> Tensor:
+    """The down projections' rows (rank, D), float32; the first of a target answers to its token states with a
+    root mean square of 1.
 
-    The others are as long as lets them answer to what is kept no more than it does: the less a direction tells the target
-    apart, the less it says. Several targets share the rank. ``words``, ``neighbours``: whether that side is kept; the null prompt always is. The
-    larger ``method.ridge`` (in shares of the kept moment's mean eigenvalue), the shorter the rows, and the worse they are kept
-    apart. Solved in float64. Raises TrainingError when the rank is lower than the number of targets.
-    """
+    The others are as long as lets them answer to what is kept no more than it does: the less a direction
+    tells the target apart, the less it says. Several targets share the rank. ``words``, ``neighbours``:
+    whether that side is kept; the null prompt always is. The larger ``method.ridge`` (in shares of the kept
+    moment's mean eigenvalue), the shorter the rows, and the worse they are kept apart. Solved in float64.
+    Raises TrainingError when the rank is lower than the number of targets."""
     import torch
 
     if rank < len(batches):
         action = f"set mesh.rank and mesh.alpha to {len(batches)}."
-        raise TrainingError(f"mesh.rank {rank} is too low for {len(batches)} targets.", stage="train", action=action)
+        raise TrainingError(
+            f"mesh.rank {rank} is too low for {len(batches)} targets.", stage="train", action=action
+        )
     rows = []
     for i, batch in enumerate(batches):
         share = rank // len(batches) + (i < rank % len(batches))
         near = [batch.null, batch.neighbours] if neighbours else [batch.null]
         sides = [torch.cat(near), *([batch.language] if words and len(batch.language) else [])]
         kept = torch.stack([_moment(side) for side in sides]).mean(0)
-        floor = config.ridge * kept.trace() / len(kept) * torch.eye(len(kept), dtype=kept.dtype, device=kept.device)
+        floor = (
+            config.ridge
+            * kept.trace()
+            / len(kept)
+            * torch.eye(len(kept), dtype=kept.dtype, device=kept.device)
+        )
         half = torch.linalg.inv(torch.linalg.cholesky(kept + floor))
         _, vectors = torch.linalg.eigh(half @ _moment(batch.phrasings) @ half.T)  # ascending
         found = vectors.flip(1)[:, :share].T @ half  # (share, D)
         found = found / (batch.phrasings.double().flatten(0, 1) @ found[0]).square().mean().sqrt()
         largest = found.gather(1, found.abs().argmax(1, keepdim=True))
-        rows.append(found * largest.sign())  # an eigenvector's sign is free: fixed, so that the same job gives the same bytes
+        rows.append(
+            found * largest.sign()
+        )  # an eigenvector's sign is free: fixed, so that the same job gives the same bytes
     return torch.cat(rows).float()
 
 

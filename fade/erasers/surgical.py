@@ -1,16 +1,17 @@
 """All but One, surgical concept erasing (AAAI 2024, arXiv 2312.12807), built from its abstract alone.
 
-The abstract asks for a surgical update of the classifier-guidance term while the unconditional score term is kept from
-drifting, and lets the user name an alternative to the erased concept. With u(x) = eps(x, "") and g(x, c) = eps(x, c) - u(x):
+The abstract asks for a surgical update of the classifier-guidance term while the unconditional score term is
+kept from drifting, and lets the user name an alternative to the erased concept. With u(x) = eps(x, "") and
+g(x, c) = eps(x, c) - u(x):
 
     L = ||g(x,e) - g0(x,a)||^2 + lam ||u(x) - u0(x)||^2
 
-a is the alternative's prompt; without one it is the null prompt, so that g0(x, a) = 0. The equations, the weights and all
-numbers of the paper are unknown to us: all of the above is ours, and so are its latents (those of every other method: the
-drift is taken at the target's and at the other prompts').
+a is the alternative's prompt; without one it is the null prompt, so that g0(x, a) = 0. The equations, the
+weights and all numbers of the paper are unknown to us: all of the above is ours, and so are its latents
+(those of every other method: the drift is taken at the target's and at the other prompts').
 
-Variant ``stop_grad``: u inside g(x, e) carries no gradient, so that the guidance term cannot be met by moving u.
-"""
+Variant ``stop_grad``: u inside g(x, e) carries no gradient, so that the guidance term cannot be met by moving
+u."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def surgical(eps: Predictor, batch: ErasureBatch, config: MethodConfig, *, stop: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+def surgical(
+    eps: Predictor, batch: ErasureBatch, config: MethodConfig, *, stop: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (2 n_t + n_a latents) and one teacher call of the same size."""
     import torch
 
@@ -36,7 +39,9 @@ def surgical(eps: Predictor, batch: ErasureBatch, config: MethodConfig, *, stop:
 
     new = eps.student(x, t, prompts(batch.target))
     old = eps.teacher(x, t, prompts(batch.replacement))
-    (spoken, u), (wanted, u_0) = ((out[:n_t], out[n_t:]) for out in (new, old))  # (n_t, ...), (n_t + n_a, ...)
+    (spoken, u), (wanted, u_0) = (
+        (out[:n_t], out[n_t:]) for out in (new, old)
+    )  # (n_t, ...), (n_t + n_a, ...)
     at_target = u[:n_t].detach() if stop else u[:n_t]
     l_guid = (((spoken - at_target) - (wanted - u_0[:n_t])) ** 2).mean()
     drift = ((u - u_0) ** 2).mean()
@@ -51,8 +56,24 @@ def stop_grad(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tupl
 
 _SOURCE = "arXiv 2312.12807, built from its abstract; the equations and weights are ours"
 SURGICAL = register(
-    Method("surgical", "guidance", _SOURCE, needs_neighbours=False, loss=surgical, takes_replacement=True, takes_anchors=True)
+    Method(
+        "surgical",
+        "guidance",
+        _SOURCE,
+        needs_neighbours=False,
+        loss=surgical,
+        takes_replacement=True,
+        takes_anchors=True,
+    )
 )
 STOP_GRAD = register(
-    Method("surgical", "stop_grad", _SOURCE, needs_neighbours=False, loss=stop_grad, takes_replacement=True, takes_anchors=True)
+    Method(
+        "surgical",
+        "stop_grad",
+        _SOURCE,
+        needs_neighbours=False,
+        loss=stop_grad,
+        takes_replacement=True,
+        takes_anchors=True,
+    )
 )

@@ -1,12 +1,12 @@
-"""UCE, Unified Concept Editing (Gandikota et al. 2024, arXiv 2308.14761): keys and values of the cross-attention in closed form.
+"""UCE, Unified Concept Editing (Gandikota et al. 2024, arXiv 2308.14761): keys and values of the
+cross-attention in closed form.
 
     W* = (lam W + sum W c_a c_e^T + sum W c_p c_p^T) (lam I + sum c_e c_e^T + sum c_p c_p^T)^-1
 
-c_e are the target prompt's token states, c_a those of what takes its place (the null prompt without a replacement), c_p those
-of what must stay. W* - W = [sum W (c_a - c_e) c_e^T] M^-1 with M the second factor; its rank is at most the number of tokens,
-so an adapter of that rank holds it exactly. Ours: all token positions count, and the list of what must stay is empty unless
-method.anchors gives it the neighbours.
-"""
+c_e are the target prompt's token states, c_a those of what takes its place (the null prompt without a
+replacement), c_p those of what must stay. W* - W = [sum W (c_a - c_e) c_e^T] M^-1 with M the second factor;
+its rank is at most the number of tokens, so an adapter of that rank holds it exactly. Ours: all token
+positions count, and the list of what must stay is empty unless method.anchors gives it the neighbours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from fade.config import MethodConfig
 
 
-def uce(weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: MethodConfig) -> dict[str, Tensor]:
+def uce(
+    weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: MethodConfig
+) -> dict[str, Tensor]:
     """W* - W (out, in) of each weight (out, in), in the weights' dtype; solved in float64."""
     import torch
 

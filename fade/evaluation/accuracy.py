@@ -1,4 +1,5 @@
-"""Erasure and retention: the judge's top-1 per concept, its mean over a group of concepts, and bootstrap intervals."""
+"""Erasure and retention: the judge's top-1 per concept, its mean over a group of concepts, and bootstrap
+intervals."""
 
 from __future__ import annotations
 
@@ -19,15 +20,17 @@ def top1(probabilities: np.ndarray, label: int) -> np.ndarray:
 
 
 def mean_accuracy(hits: Sequence[np.ndarray]) -> float:
-    """Mean over concepts of the share of hits, percent; NaN for no concept. ``hits``: one boolean (n,) a concept."""
+    """Mean over concepts of the share of hits, percent; NaN for no concept. ``hits``: one boolean (n,) a
+    concept."""
     return float(np.mean([100.0 * h.mean() for h in hits])) if hits else float("nan")
 
 
 def bootstrap_means(hits: Sequence[np.ndarray], resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Mean accuracy (percent) of each of ``resamples`` resamplings of the pictures within every concept: (resamples,).
+    """Mean accuracy (percent) of each of ``resamples`` resamplings of the pictures within every concept:
+    (resamples,).
 
-    The concepts of a group are fixed (they are the group, not a sample of it), so only pictures are resampled.
-    """
+    The concepts of a group are fixed (they are the group, not a sample of it), so only pictures are
+    resampled."""
     if not hits:
         return np.full(resamples, np.nan)
     # The number of hits among n draws with replacement from n pictures is binomial: no loop over resamples.
@@ -47,7 +50,9 @@ def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
 def confusion(probabilities: np.ndarray, labels: Sequence[str]) -> list[dict[str, object]]:
     """What pictures are judged to be: [{becomes, count, share}] by falling count; probabilities (n, L)."""
     if len(probabilities) == 0:
-        raise EvaluationError("no pictures to judge.", stage="evaluate", action="raise evaluate.images_per_concept.")
+        raise EvaluationError(
+            "no pictures to judge.", stage="evaluate", action="raise evaluate.images_per_concept."
+        )
     counts = Counter(np.asarray(probabilities).argmax(1).tolist())
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{"becomes": labels[i], "count": n, "share": 100.0 * n / len(probabilities)} for i, n in ranked]

@@ -2,10 +2,10 @@
 
     100 max(0, cos(image, text))
 
-The form is Hessel et al.'s (2021) with 100 in place of their 2.5, as the libraries report it. A CLIP is a judge of its own: the
-embedded one shares its text tower with the base, so its score is no independent evidence of what is drawn, only of what it kept.
-Compare it between two models on the same prompts; its absolute size depends on the CLIP.
-"""
+The form is Hessel et al.'s (2021) with 100 in place of their 2.5, as the libraries report it. A CLIP is a
+judge of its own: the embedded one shares its text tower with the base, so its score is no independent
+evidence of what is drawn, only of what it kept. Compare it between two models on the same prompts; its
+absolute size depends on the CLIP."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Spatial consistency: structural similarity of same-seed pictures before and after erasing (the idea is All but One's).
+"""Spatial consistency: structural similarity of same-seed pictures before and after erasing (the idea is All
+but One's).
 
-LPIPS is left out on purpose. Its package (0.1.4) imports torchvision, which has no place beside our torch; its heads come as pickles,
-and its AlexNet or VGG from the network. A network of our own under converted weights could not be checked against the published
-numbers here, and a number that is LPIPS in name only is worse than none.
-"""
+LPIPS is left out on purpose. Its package (0.1.4) imports torchvision, which has no place beside our torch;
+its heads come as pickles, and its AlexNet or VGG from the network. A network of our own under converted
+weights could not be checked against the published numbers here, and a number that is LPIPS in name only is
+worse than none."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ WINDOW = 7  # pixels, the uniform window of Wang et al. (2004) as scikit-image u
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Mean structural similarity (n,) of picture pairs uint8 (n, H, W, 3), over channels; 1 = equal.
 
-    Wang et al. 2004 with a uniform 7x7 window, sample covariance, K1 = 0.01, K2 = 0.03; scikit-image's definition, in one batch.
-    """
+    Wang et al. 2004 with a uniform 7x7 window, sample covariance, K1 = 0.01, K2 = 0.03; scikit-image's
+    definition, in one batch."""
     x, y = (torch.as_tensor(p).permute(0, 3, 1, 2).double() for p in (a, b))
     n = WINDOW * WINDOW
     unbias = n / (n - 1)

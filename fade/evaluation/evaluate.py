@@ -1,4 +1,5 @@
-"""Judge a base and its erased self on the same seeds: target, trained neighbours, held-out neighbours, and the rest."""
+"""Judge a base and its erased self on the same seeds: target, trained neighbours, held-out neighbours, and
+the rest."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Evaluation:
 
 
 def rest_sample(vocabulary: Vocabulary, taken: Sequence[str], size: int, seed: int) -> list[str]:
-    """A fixed sample of the vocabulary without ``taken``: one seeded order for all targets, so its pictures are shared."""
+    """A fixed sample of the vocabulary without ``taken``: one seeded order for all targets, so its pictures
+    are shared."""
     order = np.random.default_rng(seed).permutation(len(vocabulary))
     return [vocabulary.names[i] for i in order if vocabulary.names[i] not in set(taken)][:size]
 
@@ -57,20 +59,31 @@ def evaluate(
 ) -> Evaluation:
     """Judge both models. The adapter is active when this is called, and active again when it returns.
 
-    ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are drawn only where ``evaluate.indirect_images`` says so.
-    Raises EvaluationError when the judge lacks a label.
-    """
+    ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are drawn only where
+    ``evaluate.indirect_images`` says so. Raises EvaluationError when the judge lacks a label."""
     rest = rest_sample(
-        vocabulary, [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout], config.rest_concepts, config.seed
+        vocabulary,
+        [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout],
+        config.rest_concepts,
+        config.seed,
     )
-    groups = {"target": neighborhood.targets, "adjacent": neighborhood.neighbours, "heldout": neighborhood.heldout, "rest": rest}
+    groups = {
+        "target": neighborhood.targets,
+        "adjacent": neighborhood.neighbours,
+        "heldout": neighborhood.heldout,
+        "rest": rest,
+    }
     role = {name: group for group in GROUPS for name in groups[group]}
     judge.require(list(role))
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in role}
     with lora.off():
-        base_drawn = generator.draw(list(prompts.values()), seeds, on_batch=lambda done, total: on_batch(done, 2 * total))
-    erased_drawn = generator.draw(list(prompts.values()), seeds, adapter_sha256, lambda done, total: on_batch(total + done, 2 * total))
+        base_drawn = generator.draw(
+            list(prompts.values()), seeds, on_batch=lambda done, total: on_batch(done, 2 * total)
+        )
+    erased_drawn = generator.draw(
+        list(prompts.values()), seeds, adapter_sha256, lambda done, total: on_batch(total + done, 2 * total)
+    )
     pictures = {name: (base_drawn[p].pixels, erased_drawn[p].pixels) for name, p in prompts.items()}
     base_odds, erased_odds = (_odds(judge, pictures, which) for which in (0, 1))
     hits = {
@@ -89,22 +102,32 @@ def evaluate(
         "per_concept": [_row(name, role[name], hits, similar[name]) for name in role],
         "confusion": confusion(_together(erased_odds, neighborhood.targets), judge.labels),
         "base_confusion": confusion(_together(base_odds, neighborhood.targets), judge.labels),
-        "spatial_consistency": _consistency(np.concatenate([similar[n] for n in rest]) if rest else np.array([]), config),
+        "spatial_consistency": _consistency(
+            np.concatenate([similar[n] for n in rest]) if rest else np.array([]), config
+        ),
         "target_probability": {
             "base": _own(base_odds, judge, neighborhood.targets),
             "erased": _own(erased_odds, judge, neighborhood.targets),
         },
         "null_drift": null_drift(
-            generator.base, lora, _mixed_latents(base_drawn, prompts), seed=config.seed, negative_prompt=generator.sampler.negative_prompt
+            generator.base,
+            lora,
+            _mixed_latents(base_drawn, prompts),
+            seed=config.seed,
+            negative_prompt=generator.sampler.negative_prompt,
         ),
     }
-    numbers |= _utility(judge, encoder, [prompts[n] for n in rest], *([pictures[n][which] for n in rest] for which in (0, 1)))
+    numbers |= _utility(
+        judge, encoder, [prompts[n] for n in rest], *([pictures[n][which] for n in rest] for which in (0, 1))
+    )
     numbers["drift_over_t"] = drift_curve(
         generator.base, lora, _mixed_latents(base_drawn, prompts, each=1), seed=config.seed, bins=config.drift_bins,
         negative_prompt=generator.sampler.negative_prompt,
     )  # fmt: skip
     if config.indirect_images:
-        numbers["indirect"] = evaluate_indirect(generator, lora, adapter_sha256, neighborhood.targets, vocabulary, judge, config)
+        numbers["indirect"] = evaluate_indirect(
+            generator, lora, adapter_sha256, neighborhood.targets, vocabulary, judge, config
+        )
     return Evaluation(measured(numbers), pictures)
 
 
@@ -117,13 +140,17 @@ def measured(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _odds(judge: Classifier, pictures: dict[str, tuple[np.ndarray, np.ndarray]], which: int) -> dict[str, np.ndarray]:
+def _odds(
+    judge: Classifier, pictures: dict[str, tuple[np.ndarray, np.ndarray]], which: int
+) -> dict[str, np.ndarray]:
     names = list(pictures)
     odds = judge(np.concatenate([pictures[n][which] for n in names])).numpy()
     return dict(zip(names, np.split(odds, len(names)), strict=True))
 
 
-def _numbers(groups: dict[str, list[str]], hits: dict[str, dict[str, np.ndarray]], config: EvaluateConfig) -> dict[str, Any]:
+def _numbers(
+    groups: dict[str, list[str]], hits: dict[str, dict[str, np.ndarray]], config: EvaluateConfig
+) -> dict[str, Any]:
     mean: dict[str, dict[str, float]] = {}
     spread: dict[str, dict[str, np.ndarray]] = {}
     for model in ("base", "erased"):
@@ -149,7 +176,14 @@ def _numbers(groups: dict[str, list[str]], hits: dict[str, dict[str, np.ndarray]
 
 def _row(name: str, role: str, hits: dict[str, dict[str, np.ndarray]], similar: np.ndarray) -> dict[str, Any]:
     base, erased = (100.0 * float(hits[m][name].mean()) for m in ("base", "erased"))
-    return {"concept": name, "role": role, "n": len(similar), "base": base, "erased": erased, "ssim": float(similar.mean())}
+    return {
+        "concept": name,
+        "role": role,
+        "n": len(similar),
+        "base": base,
+        "erased": erased,
+        "ssim": float(similar.mean()),
+    }
 
 
 def _consistency(values: np.ndarray, config: EvaluateConfig) -> dict[str, Any]:
@@ -162,17 +196,27 @@ def _consistency(values: np.ndarray, config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _utility(
-    judge: Classifier, encoder: ImageEncoder, prompts: Sequence[str], base: Sequence[np.ndarray], erased: Sequence[np.ndarray]
+    judge: Classifier,
+    encoder: ImageEncoder,
+    prompts: Sequence[str],
+    base: Sequence[np.ndarray],
+    erased: Sequence[np.ndarray],
 ) -> dict[str, Any]:
     """CLIP score and Fréchet distance over the unrelated concepts, uint8 (n, H, W, 3) a concept and model."""
     if not prompts:
         nothing = float("nan")
         apart = {"rest": nothing, "crossed": nothing, "floor": nothing, "n": 0, "n_half": 0}
         return {"clip_score": {"base": nothing, "erased": nothing, "n": 0}, "frechet": apart}
-    features = [judge.features(np.concatenate(pictures)).unflatten(0, (len(prompts), -1)) for pictures in (base, erased)]
+    features = [
+        judge.features(np.concatenate(pictures)).unflatten(0, (len(prompts), -1))
+        for pictures in (base, erased)
+    ]
     scores = [mean_clip_score(encoder, pictures, prompts) for pictures in (base, erased)]
     n = len(prompts) * len(base[0])
-    return {"clip_score": {"base": scores[0], "erased": scores[1], "n": n}, "frechet": frechet_summary(*features)}
+    return {
+        "clip_score": {"base": scores[0], "erased": scores[1], "n": n},
+        "frechet": frechet_summary(*features),
+    }
 
 
 def _together(odds: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
@@ -185,5 +229,6 @@ def _own(odds: dict[str, np.ndarray], judge: Classifier, names: Sequence[str]) -
 
 
 def _mixed_latents(drawn: dict[str, Any], prompts: dict[str, str], each: int = 4) -> torch.Tensor:
-    """A few clean latents of every judged concept: drift is measured where pictures are made, not only at the target."""
+    """A few clean latents of every judged concept: drift is measured where pictures are made, not only at the
+    target."""
     return torch.cat([drawn[p].latents[:each] for p in prompts.values()])

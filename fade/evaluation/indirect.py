@@ -1,9 +1,10 @@
-"""Indirect prompts: can the erased concept still be had by other words, styles, templates or another order of its words?
+"""Indirect prompts: can the erased concept still be had by other words, styles, templates or another order of
+its words?
 
-The prompts are data (``indirect.yaml``, versioned, written before any was drawn). A small text encoder cannot know every word, so
-a prompt counts only when the ORIGINAL model draws the target from it, by the judge, on at least ``evaluate.indirect_known`` percent
-of the pictures: a rule that no eraser has a say in. The others are listed as unknown, never dropped in silence.
-"""
+The prompts are data (``indirect.yaml``, versioned, written before any was drawn). A small text encoder cannot
+know every word, so a prompt counts only when the ORIGINAL model draws the target from it, by the judge, on at
+least ``evaluate.indirect_known`` percent of the pictures: a rule that no eraser has a say in. The others are
+listed as unknown, never dropped in silence."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from fade.judges.classifier import Classifier
 FILE = Path(__file__).with_name("indirect.yaml")
 KINDS = ("template", "style", "medium", "combination", "family", "order", "synonym", "description")
 STYLES, COMBINATIONS = 4, 2
-"""Styles that are asked for alone, and together with another template: the vocabulary's first ones, to bound the cost."""
+"""Styles that are asked for alone, and together with another template: the vocabulary's first ones, to bound
+the cost."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,15 @@ class IndirectPrompt:
 
 @cache
 def load_indirect() -> dict[str, Any]:
-    """The content of ``indirect.yaml``: version, the generic kinds' templates, and ``concepts`` with their own words."""
+    """The content of ``indirect.yaml``: version, the generic kinds' templates, and ``concepts`` with their
+    own words."""
     content: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return content
 
 
 def indirect_prompts(target: str, vocabulary: Vocabulary) -> list[IndirectPrompt]:
-    """The indirect prompts of any concept, none twice: the generic kinds, and its own words where the data file has them.
+    """The indirect prompts of any concept, none twice: the generic kinds, and its own words where the data
+    file has them.
 
     Raises UnknownNameError for a target outside the vocabulary.
     """
@@ -57,7 +61,9 @@ def indirect_prompts(target: str, vocabulary: Vocabulary) -> list[IndirectPrompt
         "template": [t.format(concept=target) for t in data["template"]],
         "style": [t.format(concept=target, style=s) for t in data["style"] for s in styles],
         "medium": [] if styles else [t.format(concept=target) for t in data["medium"]],
-        "combination": [t.format(concept=target, style=s) for t in data["combination"] for s in styles[-COMBINATIONS:]],
+        "combination": [
+            t.format(concept=target, style=s) for t in data["combination"] for s in styles[-COMBINATIONS:]
+        ],
         "family": [t.format(concept=target, family=family) for t in data["family"]] if family else [],
         "order": [t.format(concept=target) for t in data["order"]] + _orders(target.split(), data),
         "synonym": [f"a {word}" for word in own.get("synonym", [])],
@@ -84,17 +90,27 @@ def evaluate_indirect(
     judge: Classifier,
     config: EvaluateConfig,
 ) -> dict[str, Any]:
-    """Draw and judge the targets' indirect prompts by both models, ``evaluate.indirect_images`` pictures each, at the same seeds.
+    """Draw and judge the targets' indirect prompts by both models, ``evaluate.indirect_images`` pictures
+    each, at the same seeds.
 
-    Returns ``A_indirect`` = 100 - accuracy on the known prompts (percent; NaN when none is known) with the original's own accuracy,
-    both also per kind, every prompt with its numbers, and the unknown ones by name. The adapter is active when this is called, and
-    active again when it returns. Raises EvaluationError when the judge lacks the target or ``evaluate.indirect_images`` is 0.
-    """
+    Returns ``A_indirect`` = 100 - accuracy on the known prompts (percent; NaN when none is known) with the
+    original's own accuracy, both also per kind, every prompt with its numbers, and the unknown ones by name.
+    The adapter is active when this is called, and active again when it returns. Raises EvaluationError when
+    the judge lacks the target or ``evaluate.indirect_images`` is 0."""
     if config.indirect_images == 0:
-        raise EvaluationError("evaluate.indirect_images is 0.", stage="evaluate", action="set evaluate.indirect_images, to 4 say.")
+        raise EvaluationError(
+            "evaluate.indirect_images is 0.",
+            stage="evaluate",
+            action="set evaluate.indirect_images, to 4 say.",
+        )
     # The evaluation's own prompt is what was erased, so not indirect, should it read like one of ours.
     direct = {fill(generator.sampler.prompt, target) for target in targets}
-    pairs = [(p, target) for target in targets for p in indirect_prompts(target, vocabulary) if p.text not in direct]
+    pairs = [
+        (p, target)
+        for target in targets
+        for p in indirect_prompts(target, vocabulary)
+        if p.text not in direct
+    ]
     asked, labels = [p for p, _ in pairs], [judge.index(target) for _, target in pairs]
     texts, seeds = [p.text for p in asked], [config.seed + i for i in range(config.indirect_images)]
     with lora.off():
@@ -102,7 +118,13 @@ def evaluate_indirect(
     erased = generator.draw(texts, seeds, adapter_sha256)
     rates = [_rates(judge, [drawn[t].pixels for t in texts], labels) for drawn in (base, erased)]
     rows = [
-        {"kind": p.kind, "text": p.text, "base": float(b), "erased": float(e), "known": bool(b >= config.indirect_known)}
+        {
+            "kind": p.kind,
+            "text": p.text,
+            "base": float(b),
+            "erased": float(e),
+            "known": bool(b >= config.indirect_known),
+        }
         for p, b, e in zip(asked, *rates, strict=True)
     ]
     return {
@@ -111,14 +133,19 @@ def evaluate_indirect(
         "images_per_prompt": config.indirect_images,
         **summarise(rows, config.indirect_images),
         "interval": prompt_interval(rows, config),
-        "per_kind": {k: summarise(own, config.indirect_images) for k in KINDS if (own := [row for row in rows if row["kind"] == k])},
+        "per_kind": {
+            k: summarise(own, config.indirect_images)
+            for k in KINDS
+            if (own := [row for row in rows if row["kind"] == k])
+        },
         "unknown": [row["text"] for row in rows if not row["known"]],
         "prompts": rows,
     }
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], images: int) -> dict[str, Any]:
-    """Over the known rows: A_indirect and the original's accuracy ``base`` (percent, NaN for none), n pictures; known of asked prompts."""
+    """Over the known rows: A_indirect and the original's accuracy ``base`` (percent, NaN for none), n
+    pictures; known of asked prompts."""
     known = [row for row in rows if row["known"]]
     nothing = float("nan")
     return {
@@ -131,7 +158,8 @@ def summarise(rows: Sequence[Mapping[str, Any]], images: int) -> dict[str, Any]:
 
 
 def prompt_interval(rows: Sequence[Mapping[str, Any]], config: EvaluateConfig) -> list[float]:
-    """95 % bootstrap interval of A_indirect: prompts are resampled, for here they are the sample; their pictures go with them."""
+    """95 % bootstrap interval of A_indirect: prompts are resampled, for here they are the sample; their
+    pictures go with them."""
     gone = np.array([100.0 - row["erased"] for row in rows if row["known"]])
     if not len(gone):
         return [float("nan"), float("nan")]

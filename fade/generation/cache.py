@@ -1,8 +1,8 @@
 """A content-addressed store of tensors: the same inputs give the same key, and nothing is made twice.
 
-An entry is one safetensors file whose header holds its key and the sha256 of its tensors; an entry that does not match is
-remade, never trusted. Writes go to a temporary name and are renamed, so two processes may fill the same entry.
-"""
+An entry is one safetensors file whose header holds its key and the sha256 of its tensors; an entry that does
+not match is remade, never trusted. Writes go to a temporary name and are renamed, so two processes may fill
+the same entry."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Cache:
         return self.root / kind / f"{key}.safetensors"
 
     def get(self, kind: str, key: str) -> dict[str, Tensor] | None:
-        """The tensors stored under ``key``; None when there are none, or when they are not what was stored."""
+        """The tensors stored under ``key``; None when there are none, or when they are not what was
+        stored."""
         from safetensors import SafetensorError, safe_open
 
         path = self.path(kind, key)
@@ -49,7 +50,8 @@ class Cache:
         return tensors
 
     def put(self, kind: str, key: str, tensors: Mapping[str, Tensor]) -> Path:
-        """Store tensors under ``key``. Raises StorageError when the folder cannot be written or the disk is full."""
+        """Store tensors under ``key``. Raises StorageError when the folder cannot be written or the disk is
+        full."""
         from safetensors.torch import save_file
 
         path = self.path(kind, key)

@@ -31,28 +31,41 @@ class Pictures:
 class ImageGenerator:
     """A base, a sampler and a cache.
 
-    ``generated`` counts the pictures that had to be made (0 = all came from the cache), ``seconds`` the time that this took.
-    """
+    ``generated`` counts the pictures that had to be made (0 = all came from the cache), ``seconds`` the time
+    that this took."""
 
     def __init__(self, base: Base, sampler: SamplerConfig, cache: Cache) -> None:
         self.base, self.sampler, self.cache = base, sampler, cache
         self.generated, self.seconds = 0, 0.0
 
     def key(self, prompt: str, seeds: Sequence[int], adapter: str = "") -> str:
-        """Content key of one prompt's pictures; ``adapter`` is the sha256 of the active adapter, "" for the base."""
+        """Content key of one prompt's pictures; ``adapter`` is the sha256 of the active adapter, "" for the
+        base."""
         # The batch size does not change what is drawn but in the last bits, only how fast.
         sampler = self.sampler.model_dump(mode="json", exclude={"batch_size", "prompt"})
         made_by = {"code": source_sha256("models"), **versions(("diffusers", "torch", "transformers"))}
-        return Cache.key(base=self.base.sha256, adapter=adapter, sampler=sampler, prompt=prompt, seeds=list(seeds), made_by=made_by)
+        return Cache.key(
+            base=self.base.sha256,
+            adapter=adapter,
+            sampler=sampler,
+            prompt=prompt,
+            seeds=list(seeds),
+            made_by=made_by,
+        )
 
     def draw(
-        self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: OnBatch = lambda done, total: None
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        adapter: str = "",
+        on_batch: OnBatch = lambda done, total: None,
     ) -> dict[str, Pictures]:
-        """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on or off.
+        """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on
+        or off.
 
-        Kept batch by batch, so that an interrupted draw goes on where it was. A batch with a gap is made again whole: a
-        picture's last bits may depend on its batch, and the same call must give the same bytes whatever the cache held.
-        """
+        Kept batch by batch, so that an interrupted draw goes on where it was. A batch with a gap is made
+        again whole: a picture's last bits may depend on its batch, and the same call must give the same bytes
+        whatever the cache held."""
         unique = list(dict.fromkeys(prompts))
         out = {prompt: held for prompt in unique if (held := self._held(prompt, seeds, adapter)) is not None}
         each = max(1, self.sampler.batch_size // len(seeds))  # prompts a batch
@@ -71,10 +84,17 @@ class ImageGenerator:
         held = self.cache.get("pictures", key)
         return None if held is None else Pictures(held["latents"], held["pixels"].numpy(), key)
 
-    def _make(self, prompts: Sequence[str], missing: Sequence[str], seeds: Sequence[int], adapter: str) -> dict[str, Pictures]:
+    def _make(
+        self, prompts: Sequence[str], missing: Sequence[str], seeds: Sequence[int], adapter: str
+    ) -> dict[str, Pictures]:
         """Draw one batch; keep, and return, what was missing of it."""
         n, start = len(seeds), time.perf_counter()
-        latents = sample(self.base, [prompt for prompt in prompts for _ in range(n)], list(seeds) * len(prompts), self.sampler)
+        latents = sample(
+            self.base,
+            [prompt for prompt in prompts for _ in range(n)],
+            list(seeds) * len(prompts),
+            self.sampler,
+        )
         pixels = self.base.decode(latents)
         self.generated += len(pixels)
         self.seconds += time.perf_counter() - start
@@ -82,6 +102,10 @@ class ImageGenerator:
         for prompt in missing:
             place, key = prompts.index(prompt) * n, self.key(prompt, seeds, adapter)
             part = slice(place, place + n)
-            self.cache.put("pictures", key, {"latents": latents[part].clone(), "pixels": torch.from_numpy(pixels[part].copy())})
+            self.cache.put(
+                "pictures",
+                key,
+                {"latents": latents[part].clone(), "pixels": torch.from_numpy(pixels[part].copy())},
+            )
             out[prompt] = Pictures(latents[part], pixels[part], key)
         return out

@@ -1,7 +1,7 @@
 """Append-only chains: every link names the one before it by number and hash. Ours; knows no store.
 
-The store gives each number only once; so of two links that name the same predecessor the lower number counts and the other is void, and
-everybody who reads the chain sees the same. An edited or missing link breaks it.
+The store gives each number only once; so of two links that name the same predecessor the lower number counts
+and the other is void, and everybody who reads the chain sees the same. An edited or missing link breaks it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class LogEntry:
 
     def to_json(self) -> str:
         """Canonical JSON of all but the number, which is the store's."""
-        return canonical({"schema": self.SCHEMA, **{key: value for key, value in asdict(self).items() if key != "number"}})
+        return canonical(
+            {"schema": self.SCHEMA, **{key: value for key, value in asdict(self).items() if key != "number"}}
+        )
 
     def sha256(self) -> str:
         """What the next link names."""
@@ -74,7 +76,8 @@ def broken(kind: type[LogEntry], what: str) -> FadeError:
 
 
 def follow(links: Sequence[L]) -> tuple[list[L], list[L]]:
-    """(the links that count, in order; those that came second). Raises the links' ERROR, naming the one that was edited or is missing."""
+    """(the links that count, in order; those that came second). Raises the links' ERROR, naming the one that
+    was edited or is missing."""
     counted: list[L] = []
     void: list[L] = []
     head, digest = 0, ""
@@ -85,7 +88,9 @@ def follow(links: Sequence[L]) -> tuple[list[L], list[L]]:
             void.append(one)
             continue
         if one.previous_sha256 != digest:
-            raise broken(type(one), f"{one.KIND} {head or one.number} was edited: {one.number} names another hash.")
+            raise broken(
+                type(one), f"{one.KIND} {head or one.number} was edited: {one.number} names another hash."
+            )
         counted.append(one)
         head, digest = one.number, one.sha256()
     return counted, void

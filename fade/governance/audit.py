@@ -1,9 +1,10 @@
-"""What an audit says of a version: its record against the record of the same run made again, and the chain of audits. Ours.
+"""What an audit says of a version: its record against the record of the same run made again, and the chain of
+audits. Ours.
 
-The stages of a run are compared in their order. Everything up to training is an input: it has no reason to differ. Bytes of the
-adapter and last digits of the metrics have, on another device, with another number of processes or with other libraries; then the
-metrics must lie within the tolerance that the run recorded. Without such a reason other bytes are another result.
-"""
+The stages of a run are compared in their order. Everything up to training is an input: it has no reason to
+differ. Bytes of the adapter and last digits of the metrics have, on another device, with another number of
+processes or with other libraries; then the metrics must lie within the tolerance that the run recorded.
+Without such a reason other bytes are another result."""
 
 from __future__ import annotations
 
@@ -32,7 +33,12 @@ STAGES = {
     "checks": ("checks.",),
     "params": ("params.values",),
     "seeds": ("seeds.",),
-    "neighbourhood": ("neighbourhood.target", "neighbourhood.neighbours", "neighbourhood.heldout", "neighbourhood.left_out"),
+    "neighbourhood": (
+        "neighbourhood.target",
+        "neighbourhood.neighbours",
+        "neighbourhood.heldout",
+        "neighbourhood.left_out",
+    ),
     TRAIN: ("outputs.adapter_sha256",),
     EVALUATE: ("outputs.metrics", "outputs.base_metrics"),
 }
@@ -41,7 +47,8 @@ REASONS = (
     "environment.python", "environment.platform", "environment.machine", "environment.libraries", "environment.torch_threads",
     "environment.device", "environment.precision", "environment.world_size",
 )  # fmt: skip
-"""What may move the last bits. The lock of all packages is told, and is no reason: most of them touch no number."""
+"""What may move the last bits. The lock of all packages is told, and is no reason: most of them touch no
+number."""
 TOLERANCE = 2.0
 """Of records from before schema 3, which hold none."""
 
@@ -103,11 +110,13 @@ class Audit(LogEntry):
 def judge(record: Lineage, again: Lineage, *, header_only: str = "") -> Verdict:
     """Hold a closed record against that of the same run made again.
 
-    header_only: why the adapters' bytes differ when every weight is the same (`other_header`); then they count as the same.
-    """
+    header_only: why the adapters' bytes differ when every weight is the same (`other_header`); then they
+    count as the same."""
     everything = compare(record, again)
     reasons = [one for one in everything if one.path.startswith(REASONS)]
-    found = {stage: [one for one in everything if one.path.startswith(paths)] for stage, paths in STAGES.items()}
+    found = {
+        stage: [one for one in everything if one.path.startswith(paths)] for stage, paths in STAGES.items()
+    }
     if header_only:
         found[TRAIN] = []
     differences = [one for some in found.values() for one in some]
@@ -130,19 +139,24 @@ def _within(one: Difference, points: float) -> bool:
 
 
 def other_header(a: Mapping[str, str], b: Mapping[str, str]) -> str:
-    """Why two adapters of the same weights have other bytes: one was trained before, at another commit of the same code. Else empty.
+    """Why two adapters of the same weights have other bytes: one was trained before, at another commit of the
+    same code. Else empty.
 
     a, b: their headers, as `fade.adapters.lora.read_adapter` gives them.
     """
     differing = sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
-    if not differing or not set(differing) <= {"commit", "params_sha256"}:  # neither is in the key of a training
+    if not differing or not set(differing) <= {
+        "commit",
+        "params_sha256",
+    }:  # neither is in the key of a training
         return ""
     named = ", ".join(f"{key} {a.get(key, '')[:12]}" for key in differing)
     return f"the same weights, trained by an earlier run of the same job, whose {named} the header names"
 
 
 def same_weights(a: Path, b: Path) -> tuple[bool, str]:
-    """Whether every weight of two adapter files is the same, and then why their bytes differ (`other_header`).
+    """Whether every weight of two adapter files is the same, and then why their bytes differ
+    (`other_header`).
 
     Raises AdapterError for what is no adapter.
     """
@@ -151,31 +165,43 @@ def same_weights(a: Path, b: Path) -> tuple[bool, str]:
     from fade.adapters.lora import read_adapter
 
     (header, left), (other, right) = read_adapter(a), read_adapter(b)
-    same = left.keys() == right.keys() and all(torch.equal(value, right[name]) for name, value in left.items())
+    same = left.keys() == right.keys() and all(
+        torch.equal(value, right[name]) for name, value in left.items()
+    )
     return same, other_header(header, other) if same else ""
 
 
 def control(again: Lineage, changed: Lineage, *, same_weights: bool) -> Verdict:
-    """Hold a control run, of another training seed, against the re-run of the same machine, as if it were of the same seed.
+    """Hold a control run, of another training seed, against the re-run of the same machine, as if it were of
+    the same seed.
 
-    A comparison that cannot tell the two apart is worth nothing. Whatever the control declares of itself, in its record or in its
-    adapter's header, is therefore left out: it must be found out by its weights.
-    """
+    A comparison that cannot tell the two apart is worth nothing. Whatever the control declares of itself, in
+    its record or in its adapter's header, is therefore left out: it must be found out by its weights."""
     outputs = dict(again.content["outputs"])
     if not same_weights:
         outputs["adapter_sha256"] = changed.content["outputs"]["adapter_sha256"]
     kept = ("params", "seeds", "inputs", "checks", "data", "neighbourhood")
-    return judge(again, Lineage({**changed.content, **{key: again.content[key] for key in kept}, "outputs": outputs}))
+    return judge(
+        again, Lineage({**changed.content, **{key: again.content[key] for key in kept}, "outputs": outputs})
+    )
 
 
 def stages(record: Lineage, again: Lineage | None) -> list[dict[str, Any]]:
-    """One row a stage for people: what was recorded, what came out again, and whether they are the same (None: not run)."""
+    """One row a stage for people: what was recorded, what came out again, and whether they are the same
+    (None: not run)."""
     differing = compare(record, again) if again else []
     rows = []
     for stage, paths in STAGES.items():
         found = [one for one in differing if one.path.startswith(paths)]
         same = None if again is None else not found
-        rows.append({"stage": stage, "recorded": _said(record, stage), "again": _said(again, stage) if again else "", "same": same})
+        rows.append(
+            {
+                "stage": stage,
+                "recorded": _said(record, stage),
+                "again": _said(again, stage) if again else "",
+                "same": same,
+            }
+        )
     return rows
 
 

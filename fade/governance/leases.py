@@ -1,9 +1,9 @@
 """What happened to a request, as a chain of turns that no two workers can take at once. Ours.
 
-A turn names the one before it. Numbers come from a store that gives each only once; of two turns that name the same one before
-them the lower number counts and the other is void, whoever was faster, and everybody sees the same. So a claim is exclusive, and
-what a worker reports after another has taken its claim over is void. No clock has a say: times are told, never compared.
-"""
+A turn names the one before it. Numbers come from a store that gives each only once; of two turns that name
+the same one before them the lower number counts and the other is void, whoever was faster, and everybody sees
+the same. So a claim is exclusive, and what a worker reports after another has taken its claim over is void.
+No clock has a say: times are told, never compared."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ class Event:
 
     def to_json(self) -> str:
         """All but the store's number and the beat."""
-        said = {"kind": self.kind, "after": self.after, "by": self.by, "at": self.at, "content": dict(self.content)}
+        said = {
+            "kind": self.kind,
+            "after": self.after,
+            "by": self.by,
+            "at": self.at,
+            "content": dict(self.content),
+        }
         return canonical({"schema": SCHEMA, **said})
 
     @classmethod
@@ -82,7 +88,11 @@ class Course:
         """How often it failed in a row, or its worker died, under these terms and parameters."""
         count = 0
         for one, later in zip(reversed(self.turns), [None, *reversed(self.turns)], strict=False):
-            if one.kind == DONE or one.content.get("fingerprint") != fingerprint or one.content.get("params_sha256") != params_sha256:
+            if (
+                one.kind == DONE
+                or one.content.get("fingerprint") != fingerprint
+                or one.content.get("params_sha256") != params_sha256
+            ):
                 break
             died = one.kind == CLAIM and later is not None and later.kind == CLAIM
             count += one.kind == FAILED or died
@@ -102,7 +112,11 @@ def replay(events: Sequence[Event], name: str = "request") -> Course:
         head = turns[-1].number if turns else 0
         if one.after > head and one.after not in numbers:
             what = f"{name}: event {one.after} is missing, {one.number} follows it."
-            raise RegistryError(what, stage=STAGE, action="find out who changed the registry; until then it is not worked off.")
+            raise RegistryError(
+                what,
+                stage=STAGE,
+                action="find out who changed the registry; until then it is not worked off.",
+            )
         (turns if one.after == head else void).append(one)
     return Course(tuple(turns), tuple(void), seen)
 
@@ -115,7 +129,8 @@ class Watch:
         self._seen: dict[tuple[str, int], tuple[int, float]] = {}
 
     def look(self, name: str, claim: Event, now: float) -> str:
-        """``"alive"``: its beat moved while we looked; ``"dead"``: it stood still for the lease; ``"unknown"`` so far."""
+        """``"alive"``: its beat moved while we looked; ``"dead"``: it stood still for the lease;
+        ``"unknown"`` so far."""
         key = (name, claim.number)
         if key not in self._seen:
             self._seen[key] = (claim.beat, now)

@@ -1,4 +1,5 @@
-"""Who may be champion: the gate's criteria on a version's record, and the chain (fade/governance/append_log.py) of what people decided. Ours."""
+"""Who may be champion: the gate's criteria on a version's record, and the chain
+(fade/governance/append_log.py) of what people decided. Ours."""
 
 from __future__ import annotations
 
@@ -71,10 +72,11 @@ class Standing:
 
 
 def criteria(lineage: Mapping[str, Any], gate: PromotionPolicy) -> list[Criterion]:
-    """The gate's demands on a closed lineage record (`fade.provenance.lineage`). A number that was not measured holds nothing.
+    """The gate's demands on a closed lineage record (`fade.provenance.lineage`). A number that was not
+    measured holds nothing.
 
-    A release's numbers are those of the concept that fares worst in each (`fade.governance.release_plan.worst`): it is named.
-    """
+    A release's numbers are those of the concept that fares worst in each
+    (`fade.governance.release_plan.worst`): it is named."""
     outputs, checks = lineage["outputs"], lineage.get("checks") or {}
     worst = outputs.get("worst") or {}
     after, before = outputs.get("metrics") or {}, outputs.get("base_metrics") or {}
@@ -93,7 +95,10 @@ def criteria(lineage: Mapping[str, Any], gate: PromotionPolicy) -> list[Criterio
         named("rest kept", "A_rest"): (kept("A_rest"), gate.rest_kept),
         named("ERB", "ERB"): (after.get("ERB"), gate.erb),
     }
-    out = [Criterion(name, value is not None and value >= least, value, least) for name, (value, least) in asked.items()]
+    out = [
+        Criterion(name, value is not None and value >= least, value, least)
+        for name, (value, least) in asked.items()
+    ]
     critical = [one["success"] for some in checks.values() for one in some if one["severity"] == "critical"]
     out.append(Criterion("data checks", bool(critical) and all(critical)))
     out.append(Criterion("inputs unchanged", lineage["inputs"]["unchanged"] is True))
@@ -101,7 +106,8 @@ def criteria(lineage: Mapping[str, Any], gate: PromotionPolicy) -> list[Criterio
 
 
 def replay(decisions: Sequence[Decision]) -> Standing:
-    """The chain from its beginning. Raises PromotionError, naming the decision, when one was edited or is missing."""
+    """The chain from its beginning. Raises PromotionError, naming the decision, when one was edited or is
+    missing."""
     counted, void = follow(decisions)
     states: dict[str, str] = {}
     champion: str | None = None
@@ -117,17 +123,30 @@ def replay(decisions: Sequence[Decision]) -> Standing:
 
 
 def refuse(standing: Standing, version: str, action: str, found: Sequence[Criterion], override: str) -> None:
-    """Raises PromotionError when ``action`` may not be decided. ``override``: the reason why a criterion need not hold."""
+    """Raises PromotionError when ``action`` may not be decided. ``override``: the reason why a criterion need
+    not hold."""
     state = standing.states.get(version)
     if state == STATES[REVOKE]:
         what = f"version {version} was revoked."
-        raise PromotionError(what, stage=STAGE, action="a revocation is final; train and register another version.")
+        raise PromotionError(
+            what, stage=STAGE, action="a revocation is final; train and register another version."
+        )
     if action == REJECT and state == STATES[PROMOTE]:
-        raise PromotionError(f"version {version} is the champion.", stage=STAGE, action="revoke it, or promote another one.")
+        raise PromotionError(
+            f"version {version} is the champion.", stage=STAGE, action="revoke it, or promote another one."
+        )
     if action != PROMOTE or override:
         return
     if state == STATES[REJECT]:
-        raise PromotionError(f"version {version} was rejected.", stage=STAGE, action="promote another one, or give --override a reason.")
+        raise PromotionError(
+            f"version {version} was rejected.",
+            stage=STAGE,
+            action="promote another one, or give --override a reason.",
+        )
     if failed := [one for one in found if not one.holds]:
         what = f"version {version} does not pass the gate: {'; '.join(map(str, failed))}."
-        raise PromotionError(what, stage=STAGE, action="erase with other settings, or give --override a reason; it is shown for ever.")
+        raise PromotionError(
+            what,
+            stage=STAGE,
+            action="erase with other settings, or give --override a reason; it is shown for ever.",
+        )

@@ -1,8 +1,9 @@
-"""A release: the champions of all concepts, added up. What goes in, what it costs each concept, and which release is current. Ours.
+"""A release: the champions of all concepts, added up. What goes in, what it costs each concept, and which
+release is current. Ours.
 
-Who is current is decided like any champion (fade/governance/promotion.py). A rollback is one more promotion, of an earlier release, whose reason
-says what it takes back; so the chain of decisions alone tells what lies below the current release.
-"""
+Who is current is decided like any champion (fade/governance/promotion.py). A rollback is one more promotion,
+of an earlier release, whose reason says what it takes back; so the chain of decisions alone tells what lies
+below the current release."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _ROLLBACK = "rollback of {}: "
 
 
 def release_name(prefix: str) -> str:
-    """``"fade"`` -> ``"fade.release"``: a concept's model has a hyphen there, and no concept's slug has a dot."""
+    """``"fade"`` -> ``"fade.release"``: a concept's model has a hyphen there, and no concept's slug has a
+    dot."""
     return f"{prefix}.{NAME}"
 
 
@@ -61,10 +63,14 @@ class Part:
 def plan(parts: Sequence[Part]) -> list[Part]:
     """The parts in the order in which they are added up, that of their names.
 
-    Raises PromotionError when there is none or a concept is in two of them, AdapterError when they are of several bases.
-    """
+    Raises PromotionError when there is none or a concept is in two of them, AdapterError when they are of
+    several bases."""
     if not parts:
-        raise PromotionError("no concept has a champion.", stage=STAGE, action="promote a version of each concept with `fade promote`.")
+        raise PromotionError(
+            "no concept has a champion.",
+            stage=STAGE,
+            action="promote a version of each concept with `fade promote`.",
+        )
     ordered = sorted(parts, key=lambda part: part.name)
     bases: dict[str, list[str]] = {}
     erased: dict[str, str] = {}
@@ -73,12 +79,16 @@ def plan(parts: Sequence[Part]) -> list[Part]:
         for concept in part.concepts:
             if concept in erased:
                 what = f"{concept!r} is erased by {erased[concept]} and by {part.label}."
-                raise PromotionError(what, stage=STAGE, action="revoke one of the two; added up they would erase it twice.")
+                raise PromotionError(
+                    what, stage=STAGE, action="revoke one of the two; added up they would erase it twice."
+                )
             erased[concept] = part.label
     if len(bases) > 1:
         said = "; ".join(f"{base[:12]}: {', '.join(labels)}" for base, labels in bases.items())
         raise AdapterError(
-            f"the champions were trained for different bases: {said}.", stage=STAGE, action="train and promote all of them on one base."
+            f"the champions were trained for different bases: {said}.",
+            stage=STAGE,
+            action="train and promote all of them on one base.",
         )
     return ordered
 
@@ -86,18 +96,23 @@ def plan(parts: Sequence[Part]) -> list[Part]:
 def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
     """Names the release: the same champions, judged under the same settings, are the same one."""
     made_of = [[part.label, part.adapter_sha256, part.lineage_sha256] for part in parts]
-    values = params.model_dump(mode="json", by_alias=True, include=set(JUDGED_BY), exclude={"data": {"dvc_file", "remote"}})
+    values = params.model_dump(
+        mode="json", by_alias=True, include=set(JUDGED_BY), exclude={"data": {"dvc_file", "remote"}}
+    )
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 
 
 # Numbers.
 
 
-def numbers_of(groups: Mapping[str, Sequence[str]], base: Mapping[str, float], erased: Mapping[str, float]) -> dict[str, Any]:
-    """``metrics`` and ``base_metrics`` of one concept, as an evaluation has them; None for a group without concepts.
+def numbers_of(
+    groups: Mapping[str, Sequence[str]], base: Mapping[str, float], erased: Mapping[str, float]
+) -> dict[str, Any]:
+    """``metrics`` and ``base_metrics`` of one concept, as an evaluation has them; None for a group without
+    concepts.
 
-    groups: targets, neighbours, heldout and rest -> concepts. base, erased: concept -> how many of its pictures are recognised, percent.
-    """
+    groups: targets, neighbours, heldout and rest -> concepts. base, erased: concept -> how many of its
+    pictures are recognised, percent."""
     from fade.evaluation.erb import erasing_retention_balance
 
     metrics: dict[str, float | None] = {}
@@ -117,7 +132,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """``metrics`` and ``base_metrics`` that the gate reads, each of the concept that fares worst in it, and ``worst``: metric -> concept.
+    """``metrics`` and ``base_metrics`` that the gate reads, each of the concept that fares worst in it, and
+    ``worst``: metric -> concept.
 
     parts: concept -> `numbers_of`. What was not measured of a concept is its worst.
     """
@@ -185,8 +201,14 @@ def previous(standing: Standing, refused: Callable[[str], Collection[str]]) -> s
     for version in reversed(steps):
         if standing.states.get(version) == RETIRED and not refused(version):
             return version
-    what = "there is no earlier release that was not revoked." if standing.decisions else "no release was ever current."
-    raise PromotionError(what, stage="rollback", action="see `fade releases`; make another with `fade release`.")
+    what = (
+        "there is no earlier release that was not revoked."
+        if standing.decisions
+        else "no release was ever current."
+    )
+    raise PromotionError(
+        what, stage="rollback", action="see `fade releases`; make another with `fade release`."
+    )
 
 
 def taken_back(standing: Standing, version: str) -> Decision | None:

@@ -1,8 +1,9 @@
-"""The ledger of erasure requests, requests.yaml: read, checked against the vocabulary, added to without touching what is there.
+"""The ledger of erasure requests, requests.yaml: read, checked against the vocabulary, added to without
+touching what is there.
 
-A request that cannot be asked for is a fault with its id and field; the others stay usable, so that one typing error does not
-hold up everybody's requests. A file that is no YAML, or says a key twice, is refused as a whole: half of it might be missing.
-"""
+A request that cannot be asked for is a fault with its id and field; the others stay usable, so that one
+typing error does not hold up everybody's requests. A file that is no YAML, or says a key twice, is refused as
+a whole: half of it might be missing."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from fade.utils.hashing import fingerprint
 
 STAGE = "requests"
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-HEADER = "# Erasure requests, see docs/schedule.md. Never delete one: say why in its `withdrawn`.\nrequests:\n"
+HEADER = (
+    "# Erasure requests, see docs/schedule.md. Never delete one: say why in its `withdrawn`.\nrequests:\n"
+)
 
 
 class Request(Section):
@@ -77,8 +80,14 @@ class Request(Section):
         return [*chosen, *self.set_]
 
     def terms(self) -> dict[str, Any]:
-        """What decides the erasure. Thresholds only judge it, and who asked, why and until when changes nothing about it."""
-        return {"concept": self.concept, "replacement": self.replacement, "method": self.method, "set": list(self.set_)}
+        """What decides the erasure. Thresholds only judge it, and who asked, why and until when changes
+        nothing about it."""
+        return {
+            "concept": self.concept,
+            "replacement": self.replacement,
+            "method": self.method,
+            "set": list(self.set_),
+        }
 
     def fingerprint(self) -> str:
         """Hash of the terms: what was done under others was another request."""
@@ -86,7 +95,11 @@ class Request(Section):
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the file, without what was left out."""
-        return {k: v for k, v in self.model_dump(mode="json", by_alias=True, exclude_none=True).items() if v not in ("", [], {})}
+        return {
+            k: v
+            for k, v in self.model_dump(mode="json", by_alias=True, exclude_none=True).items()
+            if v not in ("", [], {})
+        }
 
 
 @dataclass(frozen=True)
@@ -98,7 +111,11 @@ class Fault:
     text: str
 
     def __str__(self) -> str:
-        return f"request {self.id}, {self.field}: {self.text}" if self.field else f"request {self.id}: {self.text}"
+        return (
+            f"request {self.id}, {self.field}: {self.text}"
+            if self.field
+            else f"request {self.id}: {self.text}"
+        )
 
 
 @dataclass(frozen=True)
@@ -134,29 +151,40 @@ Resolve = Callable[[Sequence[str]], Params]
 
 
 def load_ledger(path: Path, vocabulary: Vocabulary | None = None, resolve: Resolve | None = None) -> Ledger:
-    """Read the ledger. Without a vocabulary concepts are not looked up, without ``resolve`` method and overrides are not tried.
+    """Read the ledger. Without a vocabulary concepts are not looked up, without ``resolve`` method and
+    overrides are not tried.
 
     Raises LedgerError for a file that is missing, unreadable, no ledger, or says a key twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        action = "run in the project's folder, correct schedule.requests, or begin one with `fade requests add`."
+        action = (
+            "run in the project's folder, correct schedule.requests, or begin one with `fade requests add`."
+        )
         raise LedgerError(f"{path} does not exist.", stage=STAGE, action=action) from None
     except (OSError, UnicodeDecodeError) as error:
         raise LedgerError(f"{path} cannot be read: {error}.", stage=STAGE, action="mend the file.") from None
     return parse_ledger(text, path, vocabulary, resolve)
 
 
-def parse_ledger(text: str, path: Path, vocabulary: Vocabulary | None = None, resolve: Resolve | None = None) -> Ledger:
+def parse_ledger(
+    text: str, path: Path, vocabulary: Vocabulary | None = None, resolve: Resolve | None = None
+) -> Ledger:
     """As `load_ledger`, of a text."""
     try:
         raw = yaml.load(text, Loader=_Strict)  # noqa: S506 (a SafeLoader that refuses a key said twice)
     except yaml.YAMLError as error:
-        raise LedgerError(f"{path} cannot be read: {' '.join(str(error).split())}.", stage=STAGE, action="mend the file.") from None
+        raise LedgerError(
+            f"{path} cannot be read: {' '.join(str(error).split())}.", stage=STAGE, action="mend the file."
+        ) from None
     if raw is None:
         return Ledger(path)
-    if not isinstance(raw, dict) or set(raw) - {"requests"} or not isinstance(raw.get("requests"), list | None):
+    if (
+        not isinstance(raw, dict)
+        or set(raw) - {"requests"}
+        or not isinstance(raw.get("requests"), list | None)
+    ):
         other = sorted(map(str, set(raw) - {"requests"})) if isinstance(raw, dict) else []
         what = f"{path}: unknown key {other[0]!r}." if other else f"{path} holds no list of requests."
         raise LedgerError(what, stage=STAGE, action="write one list below `requests:`, see docs/schedule.md.")
@@ -165,7 +193,9 @@ def parse_ledger(text: str, path: Path, vocabulary: Vocabulary | None = None, re
     entries = raw.get("requests") or []
     ids = Counter(str(one.get("id")) for one in entries if isinstance(one, dict))
     for place, one in enumerate(entries, start=1):
-        label = str(one["id"]) if isinstance(one, dict) and one.get("id") not in (None, "") else f"number {place}"
+        label = (
+            str(one["id"]) if isinstance(one, dict) and one.get("id") not in (None, "") else f"number {place}"
+        )
         wrong = list(_faults(one, label, ids, vocabulary, resolve))
         faults += wrong
         if not wrong:
@@ -173,7 +203,9 @@ def parse_ledger(text: str, path: Path, vocabulary: Vocabulary | None = None, re
     return Ledger(path, tuple(found), tuple(faults))
 
 
-def _faults(one: Any, label: str, ids: Mapping[str, int], vocabulary: Vocabulary | None, resolve: Resolve | None) -> Iterator[Fault]:
+def _faults(
+    one: Any, label: str, ids: Mapping[str, int], vocabulary: Vocabulary | None, resolve: Resolve | None
+) -> Iterator[Fault]:
     if not isinstance(one, dict):
         yield Fault(label, "", "it is no mapping of fields")
         return
@@ -211,7 +243,11 @@ def _faults(one: Any, label: str, ids: Mapping[str, int], vocabulary: Vocabulary
         try:
             resolve(request.overrides())
         except FadeError as error:
-            yield Fault(label, "method" if "method" in error.what and not request.set_ else "set", f"{error.what} {error.action}".strip())
+            yield Fault(
+                label,
+                "method" if "method" in error.what and not request.set_ else "set",
+                f"{error.what} {error.action}".strip(),
+            )
 
 
 def added(text: str, request: Request) -> str:
@@ -222,28 +258,47 @@ def added(text: str, request: Request) -> str:
     path = Path("requests.yaml")
     before = parse_ledger(text, path)
     if any(request.id == known for known in _ids(text)):
-        raise LedgerError(f"there is a request {request.id!r} already.", stage=STAGE, action="choose another --id; an id is given once.")
+        raise LedgerError(
+            f"there is a request {request.id!r} already.",
+            stage=STAGE,
+            action="choose another --id; an id is given once.",
+        )
     new = text if text.strip() else HEADER
     root = yaml.compose(new, Loader=yaml.SafeLoader)
-    value = next((v for k, v in root.value if k.value == "requests"), None) if isinstance(root, yaml.MappingNode) else None
+    value = (
+        next((v for k, v in root.value if k.value == "requests"), None)
+        if isinstance(root, yaml.MappingNode)
+        else None
+    )
     if value is None:  # nothing but comments
         new = f"{new.rstrip()}\nrequests:\n"
         end, indent = len(new), 2
     elif isinstance(value, yaml.SequenceNode) and value.value and not value.flow_style:
         end, indent = _after(new, value.end_mark.index), value.start_mark.column
     elif isinstance(value, yaml.SequenceNode) and value.value:
-        raise LedgerError("the list is written in brackets.", stage=STAGE, action="write one request below the other, each after a `-`.")
+        raise LedgerError(
+            "the list is written in brackets.",
+            stage=STAGE,
+            action="write one request below the other, each after a `-`.",
+        )
     else:  # `requests:` or `requests: []`
         kept = new[: value.start_mark.index].rstrip()
         new = kept + new[value.end_mark.index :]
         end, indent = new.find("\n", len(kept)) + 1 or len(new), 2
-    fields = {key: getattr(request, key) if key in ("date", "due") else value for key, value in request.to_json().items()}
+    fields = {
+        key: getattr(request, key) if key in ("date", "due") else value
+        for key, value in request.to_json().items()
+    }
     item = yaml.safe_dump([fields], sort_keys=False, allow_unicode=True, width=120)
     head = new[:end] if new[:end].endswith("\n") or not new[:end] else f"{new[:end]}\n"
     out = head + "".join(f"{' ' * indent}{line}\n" for line in item.splitlines()) + new[end:]
     after = parse_ledger(out, path)
     if after.requests != (*before.requests, request) or after.faults != before.faults:
-        raise LedgerError("it cannot be added without changing other requests.", stage=STAGE, action="add it with an editor.")
+        raise LedgerError(
+            "it cannot be added without changing other requests.",
+            stage=STAGE,
+            action="add it with an editor.",
+        )
     return out
 
 
@@ -253,7 +308,8 @@ def _ids(text: str) -> list[str]:
 
 
 def _after(text: str, end: int) -> int:
-    """Where the list's last line ends: its end mark lies behind the blank lines and comments that follow it."""
+    """Where the list's last line ends: its end mark lies behind the blank lines and comments that follow
+    it."""
     lines = text[:end].splitlines(keepends=True)
     while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
         lines.pop()
@@ -261,13 +317,16 @@ def _after(text: str, end: int) -> int:
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML's own rule, which PyYAML does not hold: a key is said once. A bad merge of two ledgers would lose one of them."""
+    """YAML's own rule, which PyYAML does not hold: a key is said once. A bad merge of two ledgers would lose
+    one of them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} is said twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} is said twice", key.start_mark
+                )
             seen.add(name)
         return super().construct_mapping(node, deep)

@@ -15,7 +15,8 @@ from fade.models.loading import directory_sha256, refuse_pickles, resolve
 
 
 class Classifier:
-    """Probabilities over the labels of an image classifier (FADE evaluates with a ResNet-50 fine-tuned per data set)."""
+    """Probabilities over the labels of an image classifier (FADE evaluates with a ResNet-50 fine-tuned per
+    data set)."""
 
     def __init__(self, where: str, device: torch.device | str = "cpu") -> None:
         from transformers import AutoModelForImageClassification
@@ -41,7 +42,9 @@ class Classifier:
             return self.labels.index(concept)
         except ValueError:
             what = f"the judge has no label {concept!r}."
-            raise EvaluationError(what, stage="evaluate", action="train a judge on this vocabulary, or name one in data.judge.") from None
+            raise EvaluationError(
+                what, stage="evaluate", action="train a judge on this vocabulary, or name one in data.judge."
+            ) from None
 
     def require(self, concepts: Sequence[str]) -> None:
         """Raises EvaluationError for the first concept without a label."""
@@ -51,14 +54,20 @@ class Classifier:
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
         """Probabilities (B, L), float32 on the CPU, of uint8 pictures (B, H, W, 3)."""
-        parts = (self.prepare(pixels[i : i + batch_size]).to(self.device) for i in range(0, len(pixels), batch_size))
+        parts = (
+            self.prepare(pixels[i : i + batch_size]).to(self.device)
+            for i in range(0, len(pixels), batch_size)
+        )
         return torch.cat([self.model(pixel_values=x).logits.float().softmax(-1).cpu() for x in parts])
 
     @torch.inference_mode()
     def features(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
-        """Penultimate features (B, D), float32 on the CPU, of uint8 pictures (B, H, W, 3): what the last linear layer reads."""
+        """Penultimate features (B, D), float32 on the CPU, of uint8 pictures (B, H, W, 3): what the last
+        linear layer reads."""
         seen: list[Tensor] = []
-        handle = self.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1).float().cpu()))
+        handle = self.head.register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0].flatten(1).float().cpu())
+        )
         try:
             self(pixels, batch_size)
         finally:
@@ -67,8 +76,11 @@ class Classifier:
 
 
 def _head(model: Any, where: str) -> nn.Module:
-    """The linear layer that gives the logits, whatever the architecture calls it. Raises BaseModelError when there is none."""
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    """The linear layer that gives the logits, whatever the architecture calls it. Raises BaseModelError when
+    there is none."""
+    linear = [
+        m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels
+    ]
     if not linear:
         what = f"{where} does not end in a linear layer, so it has no features to compare pictures by."
         raise BaseModelError(what, stage="judge", action="use a classifier with a linear head.")

@@ -14,9 +14,15 @@ def to_unit(pixels: np.ndarray | Tensor) -> Tensor:
 
 
 def augment(
-    x: Tensor, generator: torch.Generator, *, shift: float = 0.04, scale: tuple[float, float] = (0.88, 1.02), angle: float = 2.0
+    x: Tensor,
+    generator: torch.Generator,
+    *,
+    shift: float = 0.04,
+    scale: tuple[float, float] = (0.88, 1.02),
+    angle: float = 2.0,
 ) -> Tensor:
-    """Move, scale and hardly turn each picture on white. x (B, 3, H, W) in -1..1. Never flipped: a moon's side is its name.
+    """Move, scale and hardly turn each picture on white. x (B, 3, H, W) in -1..1. Never flipped: a moon's
+    side is its name.
 
     shift: share of the side; scale: range of the drawing's size; angle: degrees, both signs.
     """
@@ -26,7 +32,9 @@ def augment(
     turn = (2 * unit[1] - 1) * angle * torch.pi / 180
     move = (2 * unit[2:] - 1) * 2 * shift
     cos, sin = torch.cos(turn) / zoom, torch.sin(turn) / zoom
-    theta = torch.stack([torch.stack([cos, -sin, move[0]], -1), torch.stack([sin, cos, move[1]], -1)], 1)  # (B, 2, 3)
+    theta = torch.stack(
+        [torch.stack([cos, -sin, move[0]], -1), torch.stack([sin, cos, move[1]], -1)], 1
+    )  # (B, 2, 3)
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     # Zero padding of a picture shifted so that white is zero = white paper around it.
     return F.grid_sample(x - 1, grid, mode="bilinear", align_corners=False) + 1
@@ -39,7 +47,8 @@ def colour_jitter(x: Tensor, generator: torch.Generator, amount: float) -> Tenso
 
 
 def soften(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur as an autoencoder blurs: each picture through half resolution or a 3x3 binomial filter, or left sharp."""
+    """Blur as an autoencoder blurs: each picture through half resolution or a 3x3 binomial filter, or left
+    sharp."""
     half = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear", align_corners=False)
     taps = torch.tensor([1.0, 2.0, 1.0]) / 4
     kernel = (taps[:, None] * taps[None, :]).expand(3, 1, 3, 3)

@@ -1,7 +1,7 @@
 """The small training loop of the embedded world: one-cycle AdamW, averaged weights, exact resume, progress.
 
-Not the eraser's loop (``fade/training/loop.py``): that one is accelerate's; this one needs nothing but one process.
-"""
+Not the eraser's loop (``fade/training/loop.py``): that one is accelerate's; this one needs nothing but one
+process."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ def fit(
 ) -> dict[str, Tensor]:
     """Train ``model`` in place for ``config.steps`` and return the averaged weights by parameter name.
 
-    ``loss_at(step, generator)`` draws its batch from the generator, which is seeded by (seed, step): a run that is killed
-    and continued from ``folder`` ends with the weights of an uninterrupted one. Buffers are not averaged.
-    Raises DivergedError when the loss is not finite.
-    """
+    ``loss_at(step, generator)`` draws its batch from the generator, which is seeded by (seed, step): a run
+    that is killed and continued from ``folder`` ends with the weights of an uninterrupted one. Buffers are
+    not averaged. Raises DivergedError when the loss is not finite."""
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     tensors = dict(model.named_parameters())
     weights = [tensors[n] for n in names]
     key = fingerprint({"config": config.model_dump(mode="json"), "seed": seed, **(identity or {})})
     average = [w.detach().clone() for w in weights]
-    optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98), foreach=True)
+    optimizer = torch.optim.AdamW(
+        weights, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98), foreach=True
+    )
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "checkpoint.safetensors"
     first = _restore(file, key, names, weights, average, optimizer, model)
@@ -95,14 +96,23 @@ def _save(
         state[f"first/{name}"], state[f"second/{name}"] = moments["exp_avg"], moments["exp_avg_sq"]
     state |= {f"buffer/{n}": b.contiguous() for n, b in model.named_buffers()}
     part = file.with_suffix(".part")
-    save_file({k: v.contiguous().clone() for k, v in state.items()}, part, metadata={"key": key, "step": str(step)})
+    save_file(
+        {k: v.contiguous().clone() for k, v in state.items()}, part, metadata={"key": key, "step": str(step)}
+    )
     part.replace(file)
 
 
 def _restore(
-    file: Path, key: str, names: list[str], weights: Sequence[Tensor], average: list[Tensor], optimizer: torch.optim.AdamW, model: nn.Module
+    file: Path,
+    key: str,
+    names: list[str],
+    weights: Sequence[Tensor],
+    average: list[Tensor],
+    optimizer: torch.optim.AdamW,
+    model: nn.Module,
 ) -> int:
-    """Load a checkpoint of the same training; a foreign or unreadable one is ignored (its writer replaces files whole)."""
+    """Load a checkpoint of the same training; a foreign or unreadable one is ignored (its writer replaces
+    files whole)."""
     if not file.exists():
         return 0
     with safe_open(file, "pt") as opened:

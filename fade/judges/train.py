@@ -1,4 +1,5 @@
-"""The judge: an image classifier that never saw the base nor its CLIP, trained on real drawings, augmented and blurred."""
+"""The judge: an image classifier that never saw the base nor its CLIP, trained on real drawings, augmented
+and blurred."""
 
 from __future__ import annotations
 
@@ -33,10 +34,13 @@ def build(config: JudgeConfig, labels: Sequence[str]) -> ResNetForImageClassific
 
 
 def distort(x: Tensor, generator: torch.Generator) -> Tensor:
-    """What the judge is trained and tested on: moved, scaled, lightly re-exposed, blurred, with a little noise."""
+    """What the judge is trained and tested on: moved, scaled, lightly re-exposed, blurred, with a little
+    noise."""
     x = augment(x, generator, shift=0.06, scale=(0.8, 1.08), angle=6)
     x = soften(colour_jitter(x, generator, 0.08), generator)
-    return x + 0.06 * torch.rand(x.shape[0], 1, 1, 1, generator=generator) * torch.randn(x.shape, generator=generator)
+    return x + 0.06 * torch.rand(x.shape[0], 1, 1, 1, generator=generator) * torch.randn(
+        x.shape, generator=generator
+    )
 
 
 def train(
@@ -50,7 +54,8 @@ def train(
     on_step: OnStep,
     identity: dict[str, str] | None = None,
 ) -> ResNetForImageClassification:
-    """Train on uint8 pictures (N, 64, 64, 3); labels equally often; cross-entropy with a smoothing of 0.05."""
+    """Train on uint8 pictures (N, 64, 64, 3); labels equally often; cross-entropy with a smoothing of
+    0.05."""
     torch.manual_seed(seed)
     model = build(config, labels)
     target = torch.tensor([list(labels).index(n) for n in names])
@@ -71,8 +76,11 @@ def train(
 
 
 @torch.no_grad()
-def _recalibrate(model: ResNetForImageClassification, pixels: Tensor, shares: Tensor, batch: int, seed: int) -> None:
-    """Batch-norm statistics of the averaged weights: the running ones belong to the last weights, not to their mean."""
+def _recalibrate(
+    model: ResNetForImageClassification, pixels: Tensor, shares: Tensor, batch: int, seed: int
+) -> None:
+    """Batch-norm statistics of the averaged weights: the running ones belong to the last weights, not to
+    their mean."""
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -93,7 +101,14 @@ def unseen(labels: Sequence[str]) -> set[str]:
 
 
 @torch.no_grad()
-def accuracy(model: ResNetForImageClassification, pixels: Tensor, names: Sequence[str], *, views: int = 0, seed: int = 0) -> Tensor:
+def accuracy(
+    model: ResNetForImageClassification,
+    pixels: Tensor,
+    names: Sequence[str],
+    *,
+    views: int = 0,
+    seed: int = 0,
+) -> Tensor:
     """1.0 where the top label is the name: (N,) on plain pictures, (views * N,) on distorted views."""
     labels = model.config.label2id
     target = torch.tensor([labels[n] for n in names])

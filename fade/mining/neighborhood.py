@@ -1,8 +1,9 @@
-"""Concept Neighborhood (FADE, CVPR 2025; science.md 1.2): the concepts whose pictures lie closest to the target's.
+"""Concept Neighborhood (FADE, CVPR 2025; science.md 1.2): the concepts whose pictures lie closest to the
+target's.
 
-For each candidate, m pictures by the original model; each CLIP image feature L2-normalised; class mean; cosine to the target's
-mean; the top K. The pictures of the whole vocabulary are made once per (base, sampler, seed), so every further target is free.
-"""
+For each candidate, m pictures by the original model; each CLIP image feature L2-normalised; class mean;
+cosine to the target's mean; the top K. The pictures of the whole vocabulary are made once per (base, sampler,
+seed), so every further target is free."""
 
 from __future__ import annotations
 
@@ -27,10 +28,11 @@ from fade.provenance.fingerprints import source_sha256
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """A target, its K neighbours (trained on) and the next ones (held out), with the cosines of the whole vocabulary.
+    """A target, its K neighbours (trained on) and the next ones (held out), with the cosines of the whole
+    vocabulary.
 
-    Of several targets that are erased together it is the union (``joint``); ``parts`` are then the single ones.
-    """
+    Of several targets that are erased together it is the union (``joint``); ``parts`` are then the single
+    ones."""
 
     target: str
     neighbours: list[str]
@@ -87,8 +89,8 @@ def mine(
 ) -> Neighborhood:
     """Mine the neighbourhood of ``target``. ``also``: what else is erased, and hence is nobody's neighbour.
 
-    Raises UnknownNameError for a target outside the vocabulary and ConfigError when K and k_heldout exceed it.
-    """
+    Raises UnknownNameError for a target outside the vocabulary and ConfigError when K and k_heldout exceed
+    it."""
     erased = {target, *also}
     for name in (target, *also):
         vocabulary.index(name)
@@ -131,12 +133,17 @@ def mine(
 
 
 def joint(hoods: Sequence[Neighborhood]) -> Neighborhood:
-    """The neighbourhoods of several targets as one: the union of the neighbours, and of the held-out ones that are no neighbour."""
+    """The neighbourhoods of several targets as one: the union of the neighbours, and of the held-out ones
+    that are no neighbour."""
     if len(hoods) == 1:
         return hoods[0]
     first = hoods[0]
     neighbours = list(dict.fromkeys(name for neighborhood in hoods for name in neighborhood.neighbours))
-    heldout = [name for name in dict.fromkeys(n for neighborhood in hoods for n in neighborhood.heldout) if name not in neighbours]
+    heldout = [
+        name
+        for name in dict.fromkeys(n for neighborhood in hoods for n in neighborhood.heldout)
+        if name not in neighbours
+    ]
     return dataclasses.replace(
         first,
         target=TOGETHER.join(neighborhood.target for neighborhood in hoods),
@@ -154,7 +161,8 @@ def similarity_matrix(features: Tensor, concepts: int) -> Tensor:
 
 
 def training_latents(neighborhood: Neighborhood, generator: ImageGenerator) -> list[tuple[Tensor, Tensor]]:
-    """The mined clean latents as training data: of each target its own (m, C, h, w) and its neighbours' (K, m, C, h, w)."""
+    """The mined clean latents as training data: of each target its own (m, C, h, w) and its neighbours' (K,
+    m, C, h, w)."""
     seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
     out = []
     for part in neighborhood.parts:

@@ -1,11 +1,11 @@
-"""Purification (All but One, arXiv 2312.12807, Figure 1): DDIM inversion of a real picture, then regeneration by an erased model.
+"""Purification (All but One, arXiv 2312.12807, Figure 1): DDIM inversion of a real picture, then regeneration
+by an erased model.
 
-The inversion walks the original model's deterministic trajectory backwards under the null prompt, at guidance 1. From the
-noise that it ends at, the erased model draws the picture again. The control that belongs beside every result: from the same
-noise the original model, guidance 1 and null prompt, must give the picture back, concept included; if it does not, a vanished
-concept says nothing about the erasure. Only the figure is known to us: the prompt, the guidance, how far the inversion goes
-and its refinements are ours.
-"""
+The inversion walks the original model's deterministic trajectory backwards under the null prompt, at guidance
+1. From the noise that it ends at, the erased model draws the picture again. The control that belongs beside
+every result: from the same noise the original model, guidance 1 and null prompt, must give the picture back,
+concept included; if it does not, a vanished concept says nothing about the erasure. Only the figure is known
+to us: the prompt, the guidance, how far the inversion goes and its refinements are ours."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def invert(base: Base, latents: Tensor, embeds: Tensor, config: PurifyConfig) -> Tensor:
-    """Noisy latents (B, C, h, w) from which DDIM comes back to clean ``latents`` (B, C, h, w) under ``embeds`` (B, T, D).
+    """Noisy latents (B, C, h, w) from which DDIM comes back to clean ``latents`` (B, C, h, w) under
+    ``embeds`` (B, T, D).
 
-    A step x_t -> x_t' asks for the noise predicted at x_t', which is not known yet: it is first taken at x_t, then
-    ``refinements - 1`` times at the x_t' just found (a fixed-point iteration).
-    """
+    A step x_t -> x_t' asks for the noise predicted at x_t', which is not known yet: it is first taken at x_t,
+    then ``refinements - 1`` times at the x_t' just found (a fixed-point iteration)."""
     scheduler = _scheduler(base, config, inverse=True)
     x = latents
     for t in scheduler.timesteps[: reached(config)]:
@@ -39,11 +39,14 @@ def invert(base: Base, latents: Tensor, embeds: Tensor, config: PurifyConfig) ->
 
 
 @torch.no_grad()
-def regenerate(base: Base, noisy: Tensor, embeds: Tensor, config: PurifyConfig, null: Tensor | None = None) -> Tensor:
-    """Clean latents (B, C, h, w) from what ``invert`` gave, by the UNet as it is now, under ``embeds`` (B, T, D).
+def regenerate(
+    base: Base, noisy: Tensor, embeds: Tensor, config: PurifyConfig, null: Tensor | None = None
+) -> Tensor:
+    """Clean latents (B, C, h, w) from what ``invert`` gave, by the UNet as it is now, under ``embeds`` (B, T,
+    D).
 
-    ``null`` (B, T, D) asks for classifier-free guidance of strength ``config.guidance``; without it there is none.
-    """
+    ``null`` (B, T, D) asks for classifier-free guidance of strength ``config.guidance``; without it there is
+    none."""
     scheduler = _scheduler(base, config)
     x = noisy
     for t in scheduler.timesteps[config.steps - reached(config) :]:

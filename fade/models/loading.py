@@ -1,4 +1,5 @@
-"""What a model directory must look like before a byte of it is loaded: complete, and nothing but safetensors."""
+"""What a model directory must look like before a byte of it is loaded: complete, and nothing but
+safetensors."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ _HELP = "pull the data (`fade pull`), or name a directory in diffusers' layout w
 
 
 def resolve(where: str, stage: str = "base") -> Path:
-    """The local directory of a model: ``where`` itself, or a hub id fetched whole (safetensors, configs, tokenizer only).
+    """The local directory of a model: ``where`` itself, or a hub id fetched whole (safetensors, configs,
+    tokenizer only).
 
     Raises BaseModelError when it is neither, or when the hub cannot be reached.
     """
@@ -31,7 +33,9 @@ def resolve(where: str, stage: str = "base") -> Path:
         return Path(snapshot_download(where, allow_patterns=wanted))
     except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
         action = "name a local directory, or check the network and HF_HUB_OFFLINE."
-        raise BaseModelError(f"{where} is no local directory and cannot be fetched: {error}.", stage=stage, action=action) from error
+        raise BaseModelError(
+            f"{where} is no local directory and cannot be fetched: {error}.", stage=stage, action=action
+        ) from error
 
 
 def check_pipeline(path: Path) -> None:
@@ -42,9 +46,13 @@ def check_pipeline(path: Path) -> None:
     try:
         index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise BaseModelError(f"{path / 'model_index.json'} is no JSON: {error}.", stage="base", action=_HELP) from None
+        raise BaseModelError(
+            f"{path / 'model_index.json'} is no JSON: {error}.", stage="base", action=_HELP
+        ) from None
     for part in PIPELINE_PARTS:
-        config = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}.get(part, "config.json")
+        config = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}.get(
+            part, "config.json"
+        )
         if part not in index or not (path / part / config).is_file():
             raise BaseModelError(f"{path / part / config} is missing.", stage="base", action=_HELP)
         if part in ("unet", "vae", "text_encoder") and not any((path / part).glob("*.safetensors")):
@@ -56,11 +64,14 @@ def refuse_pickles(path: Path, stage: str) -> None:
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() in _REFUSED:
             action = "convert the weights to safetensors and remove the file."
-            raise BaseModelError(f"{file} is refused: only safetensors weights are loaded.", stage=stage, action=action)
+            raise BaseModelError(
+                f"{file} is refused: only safetensors weights are loaded.", stage=stage, action=action
+            )
 
 
 def directory_sha256(path: Path, parts: tuple[str, ...] = ()) -> str:
-    """One hash of all files below ``path`` (or below its named parts): of their relative names and their bytes."""
+    """One hash of all files below ``path`` (or below its named parts): of their relative names and their
+    bytes."""
     roots = [path / part for part in parts] if parts else [path]
     files = sorted(f for root in roots for f in root.rglob("*") if f.is_file())
     return fingerprint({f.relative_to(path).as_posix(): sha256_of(f) for f in files})

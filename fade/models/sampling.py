@@ -30,8 +30,11 @@ def make_scheduler(config: Any, sampler: SamplerConfig) -> Any:
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal (B, *shape) on the CPU; equal seeds give equal noise on every device and in every batch."""
-    bank = {s: torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in dict.fromkeys(seeds)}
+    """Standard normal (B, *shape) on the CPU; equal seeds give equal noise on every device and in every
+    batch."""
+    bank = {
+        s: torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in dict.fromkeys(seeds)
+    }
     return torch.stack([bank[s] for s in seeds])
 
 
@@ -43,7 +46,8 @@ def sample(
     sampler: SamplerConfig,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
-    """Clean latents (B, C, h, w), float32 on the CPU, one a prompt; the seed alone names a picture's initial noise."""
+    """Clean latents (B, C, h, w), float32 on the CPU, one a prompt; the seed alone names a picture's initial
+    noise."""
     out = []
     for start in range(0, len(prompts), sampler.batch_size):
         part = slice(start, start + sampler.batch_size)
@@ -55,13 +59,19 @@ def sample(
 
 
 def solve(
-    base: Base, embeds: Tensor, null: Tensor, seeds: Sequence[int], sampler: SamplerConfig, clean: Tensor | None = None, time: float = 1.0
+    base: Base,
+    embeds: Tensor,
+    null: Tensor,
+    seeds: Sequence[int],
+    sampler: SamplerConfig,
+    clean: Tensor | None = None,
+    time: float = 1.0,
 ) -> Tensor:
     """Clean latents (B, C, h, w) on the device, one a seed, under embeddings and null embeddings (B, T, D).
 
-    With ``clean``, latents (B, C, h, w) on the device, these are noised to the first time of the sampler that is not beyond the
-    share ``time`` of the schedule and denoised from there; when there is no such time they come back as they were.
-    """
+    With ``clean``, latents (B, C, h, w) on the device, these are noised to the first time of the sampler that
+    is not beyond the share ``time`` of the schedule and denoised from there; when there is no such time they
+    come back as they were."""
     scheduler = make_scheduler(base.scheduler.config, sampler)
     scheduler.set_timesteps(sampler.steps, device=base.device)
     times = scheduler.timesteps

@@ -16,7 +16,8 @@ from fade.models.loading import PIPELINE_PARTS, check_pipeline, directory_sha256
 
 
 class Base:
-    """The original model. Adapters are inserted into ``unet`` by ``fade.adapters.lora`` and switched off to get the teacher back."""
+    """The original model. Adapters are inserted into ``unet`` by ``fade.adapters.lora`` and switched off to
+    get the teacher back."""
 
     def __init__(self, path: str, parts: dict[str, Any], sha256: str, device: torch.device) -> None:
         self.path, self.sha256, self.device = path, sha256, device
@@ -26,10 +27,11 @@ class Base:
 
     @classmethod
     def load(cls, path: str, *, device: str = "auto") -> Base:
-        """Load a local directory in diffusers' Stable Diffusion layout (or a hub id) in float32, frozen, in eval mode.
+        """Load a local directory in diffusers' Stable Diffusion layout (or a hub id) in float32, frozen, in
+        eval mode.
 
-        Raises BaseModelError when the directory is missing, incomplete, unreadable, or holds anything but safetensors.
-        """
+        Raises BaseModelError when the directory is missing, incomplete, unreadable, or holds anything but
+        safetensors."""
         from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -46,7 +48,9 @@ class Base:
                 "tokenizer": CLIPTokenizer.from_pretrained(home / "tokenizer", **local),
                 "scheduler": DDPMScheduler.from_pretrained(home, subfolder="scheduler", **local),
             }
-        except Exception as error:  # the libraries raise a dozen kinds; the user needs the directory and the reason
+        except (
+            Exception
+        ) as error:  # the libraries raise a dozen kinds; the user needs the directory and the reason
             action = "compare it with a directory that diffusers saved."
             raise BaseModelError(f"{path} cannot be loaded: {error}.", stage="base", action=action) from error
         for name in ("unet", "vae", "text_encoder"):
@@ -65,7 +69,11 @@ class Base:
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
             ids = self.tokenizer(
-                part, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+                part,
+                padding="max_length",
+                max_length=self.tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
             )
             with torch.no_grad():
                 states = self.text_encoder(input_ids=ids["input_ids"].to(self.device)).last_hidden_state
@@ -73,7 +81,8 @@ class Base:
         return torch.stack([self._encoded[p] for p in prompts])
 
     def predict_noise(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
-        """Predicted noise (B, C, h, w) of noisy latents (B, C, h, w) at timesteps (B,) under embeddings (B, T, D)."""
+        """Predicted noise (B, C, h, w) of noisy latents (B, C, h, w) at timesteps (B,) under embeddings (B,
+        T, D)."""
         noise: Tensor = self.unet(latents, timesteps, encoder_hidden_states=embeds).sample
         return noise
 
@@ -89,17 +98,20 @@ class Base:
 
     @torch.no_grad()
     def encode_pictures(self, pixels: np.ndarray, batch_size: int = 64) -> Tensor:
-        """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on the CPU.
+        """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on
+        the CPU.
 
-        The mean of the autoencoder's posterior, hence without a draw; a picture of another size is resized to the model's own.
-        """
+        The mean of the autoencoder's posterior, hence without a draw; a picture of another size is resized to
+        the model's own."""
         scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
         size = (self.picture_size, self.picture_size)
         out = []
         for part in torch.from_numpy(pixels).split(batch_size):
             x = part.permute(0, 3, 1, 2).float() / 127.5 - 1
             if x.shape[-2:] != size:
-                x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+                x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(
+                    -1, 1
+                )
             mean = self.vae.encode(x.to(self.device)).latent_dist.mode()
             out.append(((mean - shift) * scale).float().cpu())
         return torch.cat(out)
@@ -111,7 +123,9 @@ class Base:
         out = []
         for part in latents.split(batch_size):
             picture = self.vae.decode(part.to(self.device) / scale + shift).sample
-            out.append(((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+            out.append(
+                ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            )
         return np.concatenate(out)
 
 

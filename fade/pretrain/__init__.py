@@ -1,1 +1,2 @@
-"""The embedded world: a miniature Stable Diffusion on real drawings, made by ``fade pretrain``. All choices here are ours."""
+"""The embedded world: a miniature Stable Diffusion on real drawings, made by ``fade pretrain``. All choices
+here are ours."""

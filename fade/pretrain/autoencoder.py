@@ -1,4 +1,5 @@
-"""The autoencoder: diffusers' AutoencoderKL with a factor of 8, on every drawing but the held-out artist's."""
+"""The autoencoder: diffusers' AutoencoderKL with a factor of 8, on every drawing but the held-out
+artist's."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from fade.pretrain import codec
 def build(config: AutoencoderConfig) -> AutoencoderKL:
     """An autoencoder (B, 3, 64, 64) <-> (B, latent_channels, 8, 8) whose residual branches start at zero.
 
-    It starts as a chain of plain convolutions: random branches would drown the signal before anything is learned.
-    """
+    It starts as a chain of plain convolutions: random branches would drown the signal before anything is
+    learned."""
     depth = len(config.channels)
     model = AutoencoderKL(
         in_channels=3,
@@ -46,8 +47,11 @@ def build(config: AutoencoderConfig) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def from_chain(chain: codec.Chain, config: AutoencoderConfig, pixels: Tensor, shares: Tensor, seed: int) -> AutoencoderKL:
-    """An autoencoder whose encoder is the chain's, with the scaling factor that gives its latents unit variance."""
+def from_chain(
+    chain: codec.Chain, config: AutoencoderConfig, pixels: Tensor, shares: Tensor, seed: int
+) -> AutoencoderKL:
+    """An autoencoder whose encoder is the chain's, with the scaling factor that gives its latents unit
+    variance."""
     torch.manual_seed(seed)
     model = build(config).eval()
     generator = torch.Generator().manual_seed(seed)
@@ -68,14 +72,16 @@ def refine_decoder(
     on_step: OnStep,
     identity: dict[str, str] | None = None,
 ) -> None:
-    """Train the decoder, in place, on uint8 pictures (N, 64, 64, 3) drawn with probability ``shares``; the encoder is fixed.
+    """Train the decoder, in place, on uint8 pictures (N, 64, 64, 3) drawn with probability ``shares``; the
+    encoder is fixed.
 
-    Loss: absolute and squared error of pixels, of their gradients (edges are what drawings are made of) and of 8x8 means
-    (a wrong colour is worse than a wrong texture). The latents get a little noise, as those that a sampler makes are never exact.
-    """
+    Loss: absolute and squared error of pixels, of their gradients (edges are what drawings are made of) and
+    of 8x8 means (a wrong colour is worse than a wrong texture). The latents get a little noise, as those that
+    a sampler makes are never exact."""
     model.requires_grad_(False)
     model.decoder.requires_grad_(True)
-    # The last norm and filter see the codec's large constants: the smallest step there would shift every pixel.
+    # The last norm and filter see the codec's large constants: the smallest step there would shift every
+    # pixel.
     model.decoder.conv_norm_out.requires_grad_(False)
     model.decoder.conv_out.requires_grad_(False)
 

@@ -1,4 +1,5 @@
-"""The stages of ``fade pretrain``, in order. Each is finished whole or repeated; a killed one resumes from its checkpoint."""
+"""The stages of ``fade pretrain``, in order. Each is finished whole or repeated; a killed one resumes from
+its checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +25,13 @@ from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
 
 OnStage = Callable[[str, int, int, Logs], None]
-PREPROCESSOR = {"size": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True, "do_normalize": True}
+PREPROCESSOR = {
+    "size": 64,
+    "image_mean": [0.5] * 3,
+    "image_std": [0.5] * 3,
+    "do_resize": True,
+    "do_normalize": True,
+}
 """How the judge and the CLIP want pictures: 64 pixels, -1..1."""
 
 
@@ -39,11 +46,21 @@ class World:
     keys: dict[str, str] = field(default_factory=dict)
     """Stage -> hash of what it was made from, its inputs' hashes included."""
 
-    def stage(self, name: str, make: Callable[[Path], Any], settings: Sequence[str] = (), inputs: Sequence[str] = ()) -> Path:
-        """Run ``make(folder)`` unless the folder was finished from the same settings and input stages; returns the folder."""
+    def stage(
+        self, name: str, make: Callable[[Path], Any], settings: Sequence[str] = (), inputs: Sequence[str] = ()
+    ) -> Path:
+        """Run ``make(folder)`` unless the folder was finished from the same settings and input stages;
+        returns the folder."""
         folder, seal = self.work / name, self.work / f"{name}.done.json"
         mine = {s: getattr(self.config, s).model_dump(mode="json") for s in settings}
-        key = fingerprint({"stage": name, "seed": self.config.seed, "settings": mine, "inputs": [self.keys[i] for i in inputs]})
+        key = fingerprint(
+            {
+                "stage": name,
+                "seed": self.config.seed,
+                "settings": mine,
+                "inputs": [self.keys[i] for i in inputs],
+            }
+        )
         self.keys[name] = key
         if seal.exists() and folder.is_dir() and json.loads(seal.read_text(encoding="utf-8"))["key"] == key:
             self.on_step(name, 1, 1, {})
@@ -58,12 +75,18 @@ class World:
         return lambda step, steps, logs: self.on_step(stage, step, steps, logs)
 
     def training(self, stage: str, offset: int = 0) -> dict[str, Any]:
-        """What every training is told: its seed, who follows it, and what a checkpoint must agree with before it goes on."""
-        return {"seed": self.config.seed + offset, "on_step": self.told(stage), "identity": {"stage": self.keys[stage]}}
+        """What every training is told: its seed, who follows it, and what a checkpoint must agree with before
+        it goes on."""
+        return {
+            "seed": self.config.seed + offset,
+            "on_step": self.told(stage),
+            "identity": {"stage": self.keys[stage]},
+        }
 
 
 def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
-    """Make the whole world below ``work`` and return the folder that becomes ``data/``: emoji/, base/, judge/."""
+    """Make the whole world below ``work`` and return the folder that becomes ``data/``: emoji/, base/,
+    judge/."""
     world = World(work, config, on_step)
     recipe = drawings.load_recipe()
     packages = config.packages or work / "packages"
@@ -73,14 +96,27 @@ def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
     corpus = world.stage("corpus", lambda folder: _corpus(recipe, packages, folder, world), (), ["recipe"])
     sets, pictures = Sets.load(drawn, corpus), ["drawings", "corpus"]
     clip_dir = world.stage("clip", lambda folder: _clip(sets, world, folder), ["clip"], pictures)
-    sight_dir = world.stage("sight", lambda folder: _sight(sets, world, clip_dir, folder), ["sight"], ["clip", *pictures])
-    codec_dir = world.stage("codec", lambda folder: _codec(sets, world, folder), ["codec", "autoencoder"], pictures)
-    vae_dir = world.stage("autoencoder", lambda folder: _autoencoder(sets, world, codec_dir, folder), ["autoencoder"], ["codec"])
+    sight_dir = world.stage(
+        "sight", lambda folder: _sight(sets, world, clip_dir, folder), ["sight"], ["clip", *pictures]
+    )
+    codec_dir = world.stage(
+        "codec", lambda folder: _codec(sets, world, folder), ["codec", "autoencoder"], pictures
+    )
+    vae_dir = world.stage(
+        "autoencoder", lambda folder: _autoencoder(sets, world, codec_dir, folder), ["autoencoder"], ["codec"]
+    )
     judge_dir = world.stage("judge", lambda folder: _judge(sets, world, folder), ["judge"], ["drawings"])
     styles_dir = world.stage("styles", lambda folder: _styles(sets, world, folder), ["styles"], ["drawings"])
-    unet_dir = world.stage("unet", lambda folder: _unet(sets, world, clip_dir, codec_dir, folder), ["unet"], ["clip", "codec"])
+    unet_dir = world.stage(
+        "unet", lambda folder: _unet(sets, world, clip_dir, codec_dir, folder), ["unet"], ["clip", "codec"]
+    )
     made = ["drawings", "sight", "autoencoder", "judge", "styles", "unet"]
-    return world.stage("assemble", lambda folder: assemble(drawn, sight_dir, vae_dir, unet_dir, (judge_dir, styles_dir), folder), (), made)
+    return world.stage(
+        "assemble",
+        lambda folder: assemble(drawn, sight_dir, vae_dir, unet_dir, (judge_dir, styles_dir), folder),
+        (),
+        made,
+    )
 
 
 @dataclass(frozen=True)
@@ -132,7 +168,9 @@ class Sets:
     def mixed(self, vocabulary_share: float) -> tuple[Tensor, Tensor]:
         """All training pictures and the probability of each, with the given share for the vocabulary's."""
         n, m = len(self.train), len(self.wide)
-        shares = torch.cat([torch.full((n,), vocabulary_share / n), torch.full((m,), (1 - vocabulary_share) / m)])
+        shares = torch.cat(
+            [torch.full((n,), vocabulary_share / n), torch.full((m,), (1 - vocabulary_share) / m)]
+        )
         return torch.cat([self.train, self.wide]), shares
 
 
@@ -144,7 +182,9 @@ def _redraw(recipe: dict[str, Any], packages: Path, folder: Path) -> None:
 
 def _corpus(recipe: dict[str, Any], packages: Path, folder: Path, world: World) -> None:
     told = world.told("corpus")
-    pixels, names, styles = drawings.render_corpus(recipe, packages, lambda done, total: told(done, total, {}))
+    pixels, names, styles = drawings.render_corpus(
+        recipe, packages, lambda done, total: told(done, total, {})
+    )
     np.save(folder / "pixels.npy", pixels, allow_pickle=False)
     (folder / "words.json").write_text(json.dumps({"names": names, "styles": styles}), encoding="utf-8")
 
@@ -158,7 +198,9 @@ def _clip(sets: Sets, world: World, folder: Path) -> None:
     captions.build_tokenizer(lines, config.merges, config.max_tokens, folder / "model")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "model")
     pictures = _captioned(sets, config.vocabulary_share, tokenizer, config.teacher)
-    clip.train(pictures, tokenizer, config, folder, **world.training("clip")).save_pretrained(folder / "model")
+    clip.train(pictures, tokenizer, config, folder, **world.training("clip")).save_pretrained(
+        folder / "model"
+    )
 
 
 def _sight(sets: Sets, world: World, clip_dir: Path, folder: Path) -> None:
@@ -166,14 +208,20 @@ def _sight(sets: Sets, world: World, clip_dir: Path, folder: Path) -> None:
 
     config, teacher = world.config.sight, world.config.clip.teacher
     shutil.copytree(clip_dir / "model", folder / "model", dirs_exist_ok=True)
-    pictures = _captioned(sets, config.vocabulary_share, CLIPTokenizer.from_pretrained(clip_dir / "model"), teacher)
+    pictures = _captioned(
+        sets, config.vocabulary_share, CLIPTokenizer.from_pretrained(clip_dir / "model"), teacher
+    )
     model = CLIPModel.from_pretrained(clip_dir / "model")
-    clip.train_sight(model, pictures, config, folder, **world.training("sight", 4)).save_pretrained(folder / "model")
+    clip.train_sight(model, pictures, config, folder, **world.training("sight", 4)).save_pretrained(
+        folder / "model"
+    )
 
 
 def _captioned(sets: Sets, share: float, tokenizer: Any, teacher: str) -> clip.Captioned:
     pixels, shares = sets.mixed(share)
-    return clip.Captioned(pixels, sets.names, sets.styles, shares, tokenizer, partial(clip.teacher_embeddings, package=teacher))
+    return clip.Captioned(
+        pixels, sets.names, sets.styles, shares, tokenizer, partial(clip.teacher_embeddings, package=teacher)
+    )
 
 
 def _codec(sets: Sets, world: World, folder: Path) -> None:
@@ -191,7 +239,9 @@ def _autoencoder(sets: Sets, world: World, codec_dir: Path, folder: Path) -> Non
 
     model = AutoencoderKL.from_pretrained(codec_dir / "model")
     pixels, shares = sets.mixed(0.5)
-    autoencoder.refine_decoder(model, pixels, shares, world.config.autoencoder, folder, **world.training("autoencoder", 1))
+    autoencoder.refine_decoder(
+        model, pixels, shares, world.config.autoencoder, folder, **world.training("autoencoder", 1)
+    )
     model.save_pretrained(folder / "model")
 
 
@@ -205,13 +255,24 @@ def _unet(sets: Sets, world: World, clip_dir: Path, codec_dir: Path, folder: Pat
     vae = AutoencoderKL.from_pretrained(codec_dir / "model").eval()
     latents = unet.encode_views(vae, sets.train, config.views, world.config.seed)
     drawn = (sets.train_names, sets.train_styles)
-    model = unet.train(latents, *drawn, text, tokenizer, config, folder, families=sets.train_families, **world.training("unet"))
+    model = unet.train(
+        latents,
+        *drawn,
+        text,
+        tokenizer,
+        config,
+        folder,
+        families=sets.train_families,
+        **world.training("unet"),
+    )
     model.save_pretrained(folder / "model")
     text.save_pretrained(folder / "text_encoder")
 
 
 def _judge(sets: Sets, world: World, folder: Path) -> None:
-    model = judge.train(sets.train, sets.train_names, sets.labels, world.config.judge, folder, **world.training("judge", 2))
+    model = judge.train(
+        sets.train, sets.train_names, sets.labels, world.config.judge, folder, **world.training("judge", 2)
+    )
     _store_judge(model, folder / "model")
 
 
@@ -227,11 +288,16 @@ def _styles(sets: Sets, world: World, folder: Path) -> None:
 
 def _store_judge(model: ResNetForImageClassification, folder: Path) -> None:
     model.half().save_pretrained(folder)  # stored small; loaded in float32
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8"
+    )
 
 
-def assemble(drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judges: tuple[Path, Path], folder: Path) -> None:
-    """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP beside it), ``judge/`` and ``judge/styles/``."""
+def assemble(
+    drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judges: tuple[Path, Path], folder: Path
+) -> None:
+    """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP beside it), ``judge/`` and
+    ``judge/styles/``."""
     from diffusers import DDIMScheduler
 
     shutil.rmtree(folder)
@@ -244,7 +310,9 @@ def assemble(drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judges:
     shutil.copytree(judges[0] / "model", folder / "judge")
     shutil.copytree(judges[1] / "model", folder / "judge" / "styles")
     _copy_some(clip_dir / "model", base / "tokenizer", ("tokenizer.json", "tokenizer_config.json"))
-    (base / "clip" / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
+    (base / "clip" / "preprocessor_config.json").write_text(
+        json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8"
+    )
     schedule = {**unet.SCHEDULE, "set_alpha_to_one": False, "timestep_spacing": "trailing"}
     DDIMScheduler(**schedule).save_pretrained(base / "scheduler")
     index = {

@@ -39,7 +39,10 @@ def build_tokenizer(corpus: Sequence[str], merges: int, max_tokens: int, out: Pa
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * len(_CHARACTERS) + merges, initial_alphabet=list(_CHARACTERS), end_of_word_suffix="</w>", show_progress=False
+        vocab_size=2 * len(_CHARACTERS) + merges,
+        initial_alphabet=list(_CHARACTERS),
+        end_of_word_suffix="</w>",
+        show_progress=False,
     )
     learner.train_from_iterator([line.lower() for line in corpus], trainer)
     import json

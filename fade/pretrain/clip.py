@@ -1,9 +1,10 @@
-"""The tiny CLIP: two towers trained contrastively on drawings and captions, with the geometry of a real sentence encoder.
+"""The tiny CLIP: two towers trained contrastively on drawings and captions, with the geometry of a real
+sentence encoder.
 
-A tower trained only to tell captions apart makes prompts nearly orthogonal, and then an eraser can cut one out without
-touching another. Real text encoders keep neighbours close; that closeness is the adjacency problem. So the text tower also
-learns the cosines of a sentence encoder (MiniLM), over all names of the packages and not only the vocabulary's.
-"""
+A tower trained only to tell captions apart makes prompts nearly orthogonal, and then an eraser can cut one
+out without touching another. Real text encoders keep neighbours close; that closeness is the adjacency
+problem. So the text tower also learns the cosines of a sentence encoder (MiniLM), over all names of the
+packages and not only the vocabulary's."""
 
 from __future__ import annotations
 
@@ -28,7 +29,11 @@ Embed = Callable[[Sequence[str]], Tensor]
 
 def build(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPModel:
     """Untrained towers of the same width; projection of that width too."""
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     shared = {
         "hidden_size": config.hidden,
         "intermediate_size": 4 * config.hidden,
@@ -42,20 +47,28 @@ def build(config: ClipConfig, tokenizer: CLIPTokenizer) -> CLIPModel:
         "max_position_embeddings": config.max_tokens,
         **ids,
     }
-    vision = {**shared, "num_hidden_layers": config.image_layers, "image_size": 64, "patch_size": config.patch}
+    vision = {
+        **shared,
+        "num_hidden_layers": config.image_layers,
+        "image_size": 64,
+        "patch_size": config.patch,
+    }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.hidden))
 
 
 def teacher_embeddings(names: Sequence[str], package: str) -> Tensor:
-    """L2-normalised sentence embeddings (N, 384) of ``"a {name}"`` from a pip package that carries its weights.
+    """L2-normalised sentence embeddings (N, 384) of ``"a {name}"`` from a pip package that carries its
+    weights.
 
-    Raises DataError when the package is not installed (it is needed to rebuild the world only, not to use it).
-    """
+    Raises DataError when the package is not installed (it is needed to rebuild the world only, not to use
+    it)."""
     try:
         folder = Path(str(importlib.import_module(package).__file__)).parent
     except ImportError:
         action = "pip install -e '.[pretrain]'."
-        raise DataError(f"the sentence encoder {package} is not installed.", stage="clip", action=action) from None
+        raise DataError(
+            f"the sentence encoder {package} is not installed.", stage="clip", action=action
+        ) from None
     from transformers import AutoModel, AutoTokenizer
 
     home = next(p.parent for p in sorted(folder.rglob("config.json")) if any(p.parent.glob("*.safetensors")))
@@ -64,7 +77,12 @@ def teacher_embeddings(names: Sequence[str], package: str) -> Tensor:
     out = []
     with torch.no_grad():
         for start in range(0, len(names), 256):
-            batch = tokenizer([f"a {n}" for n in names[start : start + 256]], padding=True, truncation=True, return_tensors="pt")
+            batch = tokenizer(
+                [f"a {n}" for n in names[start : start + 256]],
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+            )
             hidden = model(**batch).last_hidden_state
             mask = batch["attention_mask"][..., None].float()
             out.append(F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
@@ -73,21 +91,40 @@ def teacher_embeddings(names: Sequence[str], package: str) -> Tensor:
 
 def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     """Token ids (B, max_tokens), padded and truncated as the diffusion pipeline does."""
-    out = tokenizer(list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
+    out = tokenizer(
+        list(captions),
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    )
     ids: Tensor = out["input_ids"]
     return ids
 
 
 class Captioned:
-    """uint8 pictures (N, 64, 64, 3) with their names and styles, drawn with probability ``shares``, and captions of them.
+    """uint8 pictures (N, 64, 64, 3) with their names and styles, drawn with probability ``shares``, and
+    captions of them.
 
     embed: unit sentence embeddings (N, E) of names.
     """
 
     def __init__(
-        self, pixels: Tensor, names: Sequence[str], styles: Sequence[str], shares: Tensor, tokenizer: CLIPTokenizer, embed: Embed
+        self,
+        pixels: Tensor,
+        names: Sequence[str],
+        styles: Sequence[str],
+        shares: Tensor,
+        tokenizer: CLIPTokenizer,
+        embed: Embed,
     ) -> None:
-        self._pixels, self._names, self._styles, self._shares, self._tokenizer = pixels, names, styles, shares, tokenizer
+        self._pixels, self._names, self._styles, self._shares, self._tokenizer = (
+            pixels,
+            names,
+            styles,
+            shares,
+            tokenizer,
+        )
         unique, style_set = sorted(set(names)), sorted(set(styles))
         self._name_id = torch.tensor([unique.index(n) for n in names])
         self._style_id = torch.tensor([style_set.index(s) for s in styles])
@@ -101,7 +138,14 @@ class Captioned:
         texts = [caption(self._names[i], self._styles[i] if s else None, generator) for i, s in captioned]
         x = augment(to_unit(self._pixels[pick]), generator)
         n, s = self._name_id[pick], self._style_id[pick]
-        return Drawn(x, tokenize(self._tokenizer, texts), n[:, None] == n[None, :], s[:, None] == s[None, :], said, self._teacher[n])
+        return Drawn(
+            x,
+            tokenize(self._tokenizer, texts),
+            n[:, None] == n[None, :],
+            s[:, None] == s[None, :],
+            said,
+            self._teacher[n],
+        )
 
 
 @dataclass(frozen=True)
@@ -122,13 +166,15 @@ class Drawn:
     """(B, E) unit sentence embeddings of the names."""
 
     def contrast(self, text: Tensor, image: Tensor, scale: Tensor) -> Tensor:
-        """Symmetric cross-entropy of unit features; positives have the same name, fully when the style agrees or is not said."""
+        """Symmetric cross-entropy of unit features; positives have the same name, fully when the style agrees
+        or is not said."""
         target = self.same_name.float() * torch.where(self.said[:, None] & ~self.same_style, 0.1, 1.0)
         logits = scale.exp().clamp(max=50) * text @ image.T
         return (_soft_cross_entropy(logits, target) + _soft_cross_entropy(logits.T, target.T)) / 2
 
     def spoken(self, text: Tensor) -> Tensor:
-        """Mean squared difference between captions' cosines and the sentence encoder's, a small part of which is the style's."""
+        """Mean squared difference between captions' cosines and the sentence encoder's, a small part of which
+        is the style's."""
         both = self.said[:, None] & self.said[None, :]
         wanted = 0.92 * self.teacher @ self.teacher.T + 0.08 * torch.where(both, self.same_style.float(), 0.5)
         return _off_diagonal(text @ text.T - wanted)
@@ -148,7 +194,8 @@ def train(
     on_step: OnStep,
     identity: dict[str, str] | None = None,
 ) -> CLIPModel:
-    """Train both towers: contrast, plus ``geometry_weight`` times the geometry of captions and, by ``image_geometry``, of pictures."""
+    """Train both towers: contrast, plus ``geometry_weight`` times the geometry of captions and, by
+    ``image_geometry``, of pictures."""
     torch.manual_seed(seed)
     model = build(config, tokenizer)
 
@@ -157,7 +204,10 @@ def train(
         image, text = _look(model, drawn.x), _read(model, drawn.ids)
         contrast = drawn.contrast(text, image, model.logit_scale)
         geometry = drawn.spoken(text) + config.image_geometry * drawn.seen(image)
-        return contrast + config.geometry_weight * geometry, {"contrast": contrast.item(), "geometry": geometry.item()}
+        return contrast + config.geometry_weight * geometry, {
+            "contrast": contrast.item(),
+            "geometry": geometry.item(),
+        }
 
     average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
     model.load_state_dict(average, strict=False)  # position ids are buffers
@@ -174,12 +224,12 @@ def train_sight(
     on_step: OnStep,
     identity: dict[str, str] | None = None,
 ) -> CLIPModel:
-    """Train the image tower on, against the frozen text tower, until pictures of related things lie close together.
+    """Train the image tower on, against the frozen text tower, until pictures of related things lie close
+    together.
 
-    After both towers' training, pictures lay close by their colour first: the neighbours of a green heart were a green apple
-    and a frog before any other heart. Pictures are softened as the autoencoder softens them, for it is the model's own
-    pictures that are mined.
-    """
+    After both towers' training, pictures lay close by their colour first: the neighbours of a green heart
+    were a green apple and a frog before any other heart. Pictures are softened as the autoencoder softens
+    them, for it is the model's own pictures that are mined."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(("vision_model.", "visual_projection.")))
 
@@ -189,7 +239,10 @@ def train_sight(
         with torch.no_grad():
             text = _read(model, drawn.ids)
         contrast, geometry = drawn.contrast(text, image, model.logit_scale), drawn.seen(image)
-        return contrast + config.geometry_weight * geometry, {"contrast": contrast.item(), "geometry": geometry.item()}
+        return contrast + config.geometry_weight * geometry, {
+            "contrast": contrast.item(),
+            "geometry": geometry.item(),
+        }
 
     average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
     model.load_state_dict(average, strict=False)
@@ -216,8 +269,11 @@ def _soft_cross_entropy(logits: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def text_cosines(model: CLIPModel, tokenizer: CLIPTokenizer, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Cosines (N, N) between captions: of the pooled, projected embeddings, and of the token states that the UNet attends to."""
+def text_cosines(
+    model: CLIPModel, tokenizer: CLIPTokenizer, captions: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Cosines (N, N) between captions: of the pooled, projected embeddings, and of the token states that the
+    UNet attends to."""
     ids = tokenize(tokenizer, captions)
     pooled = _read(model, ids)
     states = F.normalize(model.text_model(input_ids=ids).last_hidden_state.flatten(1), dim=-1)

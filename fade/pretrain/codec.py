@@ -1,10 +1,11 @@
-"""A linear start for the autoencoder: its chain of plain convolutions, trained first, then placed inside an AutoencoderKL.
+"""A linear start for the autoencoder: its chain of plain convolutions, trained first, then placed inside an
+AutoencoderKL.
 
-Trained whole from a random start on two cores, AutoencoderKL reached 20 dB on held-out drawings in 14 minutes; its chain of
-linear convolutions alone reaches 22.6 dB in 4. So the chain is trained first. Its codes keep a natural spectrum (few strong
-channels, many weak ones; whitened codes are much harder for a UNet), its encoder becomes the autoencoder's encoder exactly,
-and the decoder starts from it and is then trained with all of its non-linear branches.
-"""
+Trained whole from a random start on two cores, AutoencoderKL reached 20 dB on held-out drawings in 14
+minutes; its chain of linear convolutions alone reaches 22.6 dB in 4. So the chain is trained first. Its codes
+keep a natural spectrum (few strong channels, many weak ones; whitened codes are much harder for a UNet), its
+encoder becomes the autoencoder's encoder exactly, and the decoder starts from it and is then trained with all
+of its non-linear branches."""
 
 from __future__ import annotations
 
@@ -87,21 +88,31 @@ def train(
     average = fit(chain, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
     chain.load_state_dict(average)
     generator = torch.Generator().manual_seed(seed)
-    natural_spectrum(chain, to_unit(pixels[torch.multinomial(shares, 1500, replacement=True, generator=generator)]))
+    natural_spectrum(
+        chain, to_unit(pixels[torch.multinomial(shares, 1500, replacement=True, generator=generator)])
+    )
     return chain.eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def natural_spectrum(chain: Chain, x: Tensor) -> None:
-    """Change the codes' basis in place: a unit of code is a unit of pixels, axes uncorrelated on ``x``, strongest first, zero mean."""
+    """Change the codes' basis in place: a unit of code is a unit of pixels, axes uncorrelated on ``x``,
+    strongest first, zero mean."""
     latent = chain.code.out_channels
     probes = torch.zeros(latent + 1, latent, 8, 8)
     probes[torch.arange(latent), torch.arange(latent), 4, 4] = 1
     response = chain.decode(probes)
     gain = (response[:-1] - response[-1:]).flatten(1).double()
     values, vectors = torch.linalg.eigh(gain @ gain.T)
-    _change_basis(chain, vectors * values.sqrt() @ vectors.T, vectors / values.sqrt() @ vectors.T, torch.zeros(latent))
-    codes = torch.cat([chain.encode(part) for part in x.split(128)]).permute(0, 2, 3, 1).reshape(-1, latent).double()
+    _change_basis(
+        chain, vectors * values.sqrt() @ vectors.T, vectors / values.sqrt() @ vectors.T, torch.zeros(latent)
+    )
+    codes = (
+        torch.cat([chain.encode(part) for part in x.split(128)])
+        .permute(0, 2, 3, 1)
+        .reshape(-1, latent)
+        .double()
+    )
     mean = codes.mean(0)
     _, axes = torch.linalg.eigh(torch.cov((codes - mean).T))
     axes = axes.flip(1)
@@ -121,12 +132,12 @@ def _change_basis(chain: Chain, into: Tensor, back: Tensor, mean: Tensor) -> Non
 
 @torch.no_grad()
 def place(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
-    """Put the chain into ``model`` (residual branches at zero): its encoder exactly, its decoder up to the last 3x3 filter.
+    """Put the chain into ``model`` (residual branches at zero): its encoder exactly, its decoder up to the
+    last 3x3 filter.
 
-    Every block of AutoencoderKL ends in group norm and SiLU before its last convolution, which would scale each picture
-    by its own contrast. Constant channels fix that scale, and a large bias keeps SiLU on its straight branch.
-    x: pictures (B, 3, 64, 64) in -1..1 on which the signals' ranges are measured.
-    """
+    Every block of AutoencoderKL ends in group norm and SiLU before its last convolution, which would scale
+    each picture by its own contrast. Constant channels fix that scale, and a large bias keeps SiLU on its
+    straight branch. x: pictures (B, 3, 64, 64) in -1..1 on which the signals' ranges are measured."""
     _place_encoder(chain, model, x)
     _place_decoder(chain, model)
 
@@ -150,7 +161,8 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
     narrow, wide, latent = last.in_channels, last.out_channels, code.out_channels
     groups = norm.num_groups
     size = wide // groups
-    # The first two of each group are the anchors; the third is minus the sum of the others, so that a group's mean is zero.
+    # The first two of each group are the anchors; the third is minus the sum of the others, so that a group's
+    # mean is zero.
     free = [c for c in range(wide) if c % size >= 3]
     carry, helper = free[:narrow], free[narrow : narrow + latent]
     balance = {c: c // size * size + 2 for c in free}
@@ -170,10 +182,13 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
     norm.weight.fill_(spread)
     norm.bias.fill_(0)
     norm.bias[carry] = lift
-    # taps[t] (latent, narrow): what the code does to the features; at a border some taps are missing, and with them the
-    # lift and the widening's bias. A branch that convolves a constant shows which, and takes the surplus away again.
+    # taps[t] (latent, narrow): what the code does to the features; at a border some taps are missing, and
+    # with them the lift and the widening's bias. A branch that convolves a constant shows which, and takes
+    # the surplus away again.
     taps = torch.einsum("ochw,cn->onhw", code.weight.double(), last.weight[:, :, 0, 0].double())
-    surplus = lift * taps.sum(1) - torch.einsum("ochw,c->ohw", code.weight.double(), last.bias.double())  # (latent, 3, 3)
+    surplus = lift * taps.sum(1) - torch.einsum(
+        "ochw,c->ohw", code.weight.double(), last.bias.double()
+    )  # (latent, 3, 3)
     scale = 10.0
     final.norm2.weight.zero_()
     final.norm2.bias.fill_(1.0)
@@ -213,7 +228,8 @@ def _place_decoder(chain: Chain, model: AutoencoderKL) -> None:
         _copy(decoder.up_blocks[i].upsamplers[0].conv, up)
         if i + 1 < len(chain.up):
             _copy(decoder.up_blocks[i + 1].resnets[0].conv_shortcut, chain.narrow[i])
-    # The last filter is reduced to its sum, so that one channel a colour reaches the end; the branches learn the rest.
+    # The last filter is reduced to its sum, so that one channel a colour reaches the end; the branches learn
+    # the rest.
     last: Any = chain.narrow[-1]
     leave: Any = chain.leave
     norm = decoder.conv_norm_out

@@ -1,4 +1,5 @@
-"""Render the drawing packages: the vocabulary's pictures with their manifest, and the wide corpus for the autoencoder and CLIP."""
+"""Render the drawing packages: the vocabulary's pictures with their manifest, and the wide corpus for the
+autoencoder and CLIP."""
 
 from __future__ import annotations
 
@@ -28,7 +29,20 @@ SIZE = 64  # pixels; eight times the 8x8 latents
 RECIPE = Path(__file__).with_name("vocabulary.yaml")
 
 # Names in the packages that are variants of one drawing (skin, gender) or flags: no use for learning words.
-_SKIP = ("skin-tone", "flag-", "keycap", "man-", "woman-", "person-", "men-", "women-", "family", "kiss-", "couple", "people-")
+_SKIP = (
+    "skin-tone",
+    "flag-",
+    "keycap",
+    "man-",
+    "woman-",
+    "person-",
+    "men-",
+    "women-",
+    "family",
+    "kiss-",
+    "couple",
+    "people-",
+)
 
 
 @dataclass(frozen=True)
@@ -53,10 +67,11 @@ def load_recipe(path: Path = RECIPE) -> dict[str, Any]:
 
 
 def fetch_packages(recipe: dict[str, Any], folder: Path) -> None:
-    """Fetch each package with npm into ``folder/<style>/icons.json``, refusing a tarball whose integrity is not the recipe's.
+    """Fetch each package with npm into ``folder/<style>/icons.json``, refusing a tarball whose integrity is
+    not the recipe's.
 
-    Raises RemoteError when npm is missing, the registry cannot be reached, or a tarball is not the recorded one.
-    """
+    Raises RemoteError when npm is missing, the registry cannot be reached, or a tarball is not the recorded
+    one."""
     folder.mkdir(parents=True, exist_ok=True)
     for style, source in recipe["styles"].items():
         if (folder / style / "icons.json").exists():
@@ -73,11 +88,15 @@ def fetch_packages(recipe: dict[str, Any], folder: Path) -> None:
             raise RemoteError("npm is not installed.", stage="drawings", action=action) from None
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             said = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1:]
-            raise RemoteError(f"npm cannot fetch {spec}: {said}.", stage="drawings", action="check the registry.") from error
+            raise RemoteError(
+                f"npm cannot fetch {spec}: {said}.", stage="drawings", action="check the registry."
+            ) from error
         tarball = next(work.glob("*.tgz"))
         digest = "sha512-" + base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
         if digest != source["integrity"]:
-            raise RemoteError(f"{spec}: the tarball's integrity is {digest}, not the recipe's.", stage="drawings")
+            raise RemoteError(
+                f"{spec}: the tarball's integrity is {digest}, not the recipe's.", stage="drawings"
+            )
         with tarfile.open(tarball) as archive:
             for name in ("icons.json", "info.json"):
                 member = archive.extractfile(f"package/{name}")
@@ -88,8 +107,11 @@ def fetch_packages(recipe: dict[str, Any], folder: Path) -> None:
         work.rename(folder / style)
 
 
-def _svg(icons: dict[str, Any], name: str, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[str, bool] | None:
-    """The complete SVG of an icon (aliases followed) and whether it is wider than high; None when the set lacks it."""
+def _svg(
+    icons: dict[str, Any], name: str, shift: tuple[float, float] = (0.0, 0.0)
+) -> tuple[str, bool] | None:
+    """The complete SVG of an icon (aliases followed) and whether it is wider than high; None when the set
+    lacks it."""
     aliases = icons.get("aliases", {})
     while name not in icons["icons"]:
         if name not in aliases:
@@ -99,12 +121,19 @@ def _svg(icons: dict[str, Any], name: str, shift: tuple[float, float] = (0.0, 0.
     width, height = (icon.get(k, icons.get(k, 16)) for k in ("width", "height"))
     left, top = icon.get("left", 0) + shift[0], icon.get("top", 0) + shift[1]
     head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f'{head} viewBox="{left} {top} {width} {height}" width="{width}" height="{height}">{icon["body"]}</svg>', width >= height
+    return (
+        f'{head} viewBox="{left} {top} {width} {height}" width="{width}" height="{height}">{icon["body"]}</svg>',
+        width >= height,
+    )
 
 
 def vocabulary_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Drawing]:
-    """Every drawing of the recipe, in its order. Raises DataError for an icon that its package does not hold."""
-    sets = {style: json.loads((packages / style / "icons.json").read_text(encoding="utf-8")) for style in recipe["styles"]}
+    """Every drawing of the recipe, in its order. Raises DataError for an icon that its package does not
+    hold."""
+    sets = {
+        style: json.loads((packages / style / "icons.json").read_text(encoding="utf-8"))
+        for style in recipe["styles"]
+    }
     for family, members in recipe["families"].items():
         for concept, named in members["concepts"].items():
             for style, source in recipe["styles"].items():
@@ -122,20 +151,43 @@ def vocabulary_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Draw
 
 
 def corpus_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Drawing]:
-    """All other drawings of the training artists whose names read as plain words; the vocabulary's own are left out."""
+    """All other drawings of the training artists whose names read as plain words; the vocabulary's own are
+    left out."""
     own = {c.replace(" ", "-") for f in recipe["families"].values() for c in f["concepts"]}
     for style, source in recipe["styles"].items():
-        if source["artist"] == recipe["heldout_artist"] or style == "fxemoji":  # fxemoji's names are run together
+        if (
+            source["artist"] == recipe["heldout_artist"] or style == "fxemoji"
+        ):  # fxemoji's names are run together
             continue
         icons = json.loads((packages / style / "icons.json").read_text(encoding="utf-8"))
-        used = {v for f in recipe["families"].values() for n in f["concepts"].values() for k, v in n.items() if k == style}
+        used = {
+            v
+            for f in recipe["families"].values()
+            for n in f["concepts"].values()
+            for k, v in n.items()
+            if k == style
+        }
         for name in sorted(icons["icons"]):
             words = name.rstrip("0123456789").rstrip("-") if style == "streamline" else name
-            if words in own or name in used or any(part in name for part in _SKIP) or any(c.isdigit() for c in words):
+            if (
+                words in own
+                or name in used
+                or any(part in name for part in _SKIP)
+                or any(c.isdigit() for c in words)
+            ):
                 continue
             found = _svg(icons, name)
             if found is not None:
-                yield Drawing(words.replace("-", " "), "", style, *found, source["package"], source["version"], source["licence"], "train")
+                yield Drawing(
+                    words.replace("-", " "),
+                    "",
+                    style,
+                    *found,
+                    source["package"],
+                    source["version"],
+                    source["licence"],
+                    "train",
+                )
 
 
 def render(drawing: Drawing, size: int = SIZE) -> Image.Image:
@@ -151,7 +203,8 @@ def render(drawing: Drawing, size: int = SIZE) -> Image.Image:
 
 
 def write_vocabulary(recipe: dict[str, Any], packages: Path, out: Path) -> int:
-    """Render the vocabulary into ``out`` with its manifest.csv; returns the number of pictures. Deterministic, byte for byte."""
+    """Render the vocabulary into ``out`` with its manifest.csv; returns the number of pictures.
+    Deterministic, byte for byte."""
     import pandas as pd
 
     rows = []
@@ -160,14 +213,24 @@ def write_vocabulary(recipe: dict[str, Any], packages: Path, out: Path) -> int:
         (out / path.parent).mkdir(parents=True, exist_ok=True)
         picture = render(drawing)
         picture.save(out / path, optimize=False)
-        facts = (drawing.package, drawing.version, drawing.licence, sha256_of(out / path), *picture.size, drawing.split)
+        facts = (
+            drawing.package,
+            drawing.version,
+            drawing.licence,
+            sha256_of(out / path),
+            *picture.size,
+            drawing.split,
+        )
         rows.append((path.as_posix(), drawing.name, drawing.family, drawing.style, *facts))
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(out / MANIFEST, index=False, lineterminator="\n")
     return len(rows)
 
 
-def render_corpus(recipe: dict[str, Any], packages: Path, on_step: Callable[[int, int], None]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Pictures (N, 64, 64, 3) uint8, names and styles of the wide corpus; a blank or unreadable drawing is left out."""
+def render_corpus(
+    recipe: dict[str, Any], packages: Path, on_step: Callable[[int, int], None]
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Pictures (N, 64, 64, 3) uint8, names and styles of the wide corpus; a blank or unreadable drawing is
+    left out."""
     drawings = list(corpus_drawings(recipe, packages))
 
     def one(drawing: Drawing) -> np.ndarray | None:

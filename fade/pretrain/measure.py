@@ -25,7 +25,9 @@ SEED = 9000  # of the base's own pictures here; no other stage draws from it
 EACH = 24
 
 
-def measure(run: RunContext, on_batch: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+def measure(
+    run: RunContext, on_batch: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Any]:
     """Everything, as one JSON object; percentages in 0..100, PSNR in dB."""
     from fade.judges.train import accuracy
     from fade.pretrain.autoencoder import psnr
@@ -34,14 +36,20 @@ def measure(run: RunContext, on_batch: Callable[[int, int], None] = lambda done,
     pixels = torch.from_numpy(read_pictures([run.root / run.params.data.images / p for p in frame["path"]]))
     held = (frame["split"] == "heldout").to_numpy(copy=True)
     names = list(frame["concept"])
-    seen, unseen = [n for n, h in zip(names, held, strict=True) if not h], [n for n, h in zip(names, held, strict=True) if h]
+    seen, unseen = (
+        [n for n, h in zip(names, held, strict=True) if not h],
+        [n for n, h in zip(names, held, strict=True) if h],
+    )
     model = run.judge.model
     distances = psnr(run.base.vae, pixels[held])
     own = own_pictures(run, on_batch)
     return {
         "pictures": len(frame),
         "concepts": len(run.vocabulary),
-        "weights_mb": sum(f.stat().st_size for f in (run.root / run.params.data.images).parent.rglob("*.safetensors")) / 1e6,
+        "weights_mb": sum(
+            f.stat().st_size for f in (run.root / run.params.data.images).parent.rglob("*.safetensors")
+        )
+        / 1e6,
         "psnr_heldout": {"mean": float(distances.mean()), "min": float(distances.min()), "n": len(distances)},
         "judge": {
             "augmented_real": 100 * float(accuracy(model, pixels[~held], seen, views=5, seed=SEED).mean()),
@@ -55,10 +63,11 @@ def measure(run: RunContext, on_batch: Callable[[int, int], None] = lambda done,
 
 
 def neighbours(run: RunContext) -> dict[str, Any]:
-    """Are the mined neighbours those that a person would name? The share of the K nearest that are of the concept's own family.
+    """Are the mined neighbours those that a person would name? The share of the K nearest that are of the
+    concept's own family.
 
-    A family with fewer than K others counts against as many as it has; percent, over the vocabulary and by family.
-    """
+    A family with fewer than K others counts against as many as it has; percent, over the vocabulary and by
+    family."""
     from fade.mining.neighborhood import mine
 
     config, names = run.params.neighborhood, run.vocabulary.names
@@ -75,7 +84,10 @@ def family_share(matrix: np.ndarray, family: np.ndarray, k: int) -> dict[str, An
     kin = (family[nearest] == family[:, None]).sum(1)
     others = np.array([(family == f).sum() - 1 for f in family])
     share = 100 * kin / np.minimum(others, k)
-    return {"mean": float(share.mean()), "families": {str(f): float(share[family == f].mean()) for f in dict.fromkeys(family)}}
+    return {
+        "mean": float(share.mean()),
+        "families": {str(f): float(share[family == f].mean()) for f in dict.fromkeys(family)},
+    }
 
 
 def own_pictures(run: RunContext, on_batch: Callable[[int, int], None]) -> dict[str, Any]:
@@ -97,8 +109,11 @@ def own_pictures(run: RunContext, on_batch: Callable[[int, int], None]) -> dict[
     }
 
 
-def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: Callable[[int, int], None]) -> dict[str, Any]:
-    """Does a style in the caption change the picture? The judge of styles on every concept in every style, one picture each.
+def styles(
+    run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Does a style in the caption change the picture? The judge of styles on every concept in every style,
+    one picture each.
 
     Its own top-1 comes from the real drawings of concepts that it never saw.
     """
@@ -106,16 +121,25 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: Calla
     from fade.judges.train import accuracy, unseen
 
     judge = Classifier(str(Path(run.local(run.params.data.judge)) / "styles"), run.base.device)
-    new = (frame["concept"].isin(unseen(run.vocabulary.names)) & (frame["split"] == "train")).to_numpy(copy=True)
+    new = (frame["concept"].isin(unseen(run.vocabulary.names)) & (frame["split"] == "train")).to_numpy(
+        copy=True
+    )
     names, per = run.vocabulary.names, {}
     prompts = {s: [fill(run.params.sampler.prompt, n, s) for n in names] for s in judge.labels}
     drawn = run.generator.draw([p for some in prompts.values() for p in some], [SEED], on_batch=on_batch)
-    odds = {style: judge(np.concatenate([drawn[p].pixels for p in some])).numpy() for style, some in prompts.items()}
+    odds = {
+        style: judge(np.concatenate([drawn[p].pixels for p in some])).numpy()
+        for style, some in prompts.items()
+    }
     for style in odds:
         per[style] = 100 * float((odds[style].argmax(1) == judge.index(style)).mean())
     return {
-        "best_pair": max((_of_two(odds, judge, a, b) for a, b in itertools.combinations(odds, 2)), key=lambda pair: min(pair.values())),
-        "judge_on_unseen_concepts": 100 * float(accuracy(judge.model, pixels[torch.from_numpy(new)], list(frame["style"][new])).mean()),
+        "best_pair": max(
+            (_of_two(odds, judge, a, b) for a, b in itertools.combinations(odds, 2)),
+            key=lambda pair: min(pair.values()),
+        ),
+        "judge_on_unseen_concepts": 100
+        * float(accuracy(judge.model, pixels[torch.from_numpy(new)], list(frame["style"][new])).mean()),
         "unseen_drawings": int(new.sum()),
         "base_top1": per,
         "n_per_style": len(names),
@@ -124,7 +148,8 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: Calla
 
 
 def _of_two(odds: dict[str, np.ndarray], judge: Classifier, a: str, b: str) -> dict[str, float]:
-    """How often the judge prefers the style that the caption named to the other of the two, percent; chance is 50."""
+    """How often the judge prefers the style that the caption named to the other of the two, percent; chance
+    is 50."""
     return {
         named: 100 * float((odds[named][:, judge.index(named)] > odds[named][:, judge.index(other)]).mean())
         for named, other in ((a, b), (b, a))
@@ -132,12 +157,21 @@ def _of_two(odds: dict[str, np.ndarray], judge: Classifier, a: str, b: str) -> d
 
 
 def cosines(run: RunContext) -> dict[str, dict[str, float]]:
-    """Mean cosine between prompts within and across families: of the token states that the UNet attends to."""
+    """Mean cosine between prompts within and across families: of the token states that the UNet attends
+    to."""
     names = run.vocabulary.names
-    states = torch.nn.functional.normalize(run.base.encode([fill(run.params.sampler.prompt, n) for n in names]).flatten(1), dim=-1)
+    states = torch.nn.functional.normalize(
+        run.base.encode([fill(run.params.sampler.prompt, n) for n in names]).flatten(1), dim=-1
+    )
     matrix = (states @ states.T).cpu()
     family = np.array([run.vocabulary.family(n) for n in names])
     same = torch.from_numpy(family[:, None] == family[None, :])
     off = ~torch.eye(len(names), dtype=torch.bool)
-    out = {f: float(matrix[torch.from_numpy((family == f)[:, None] & (family == f)[None, :]) & off].mean()) for f in dict.fromkeys(family)}
-    return {"states": {"within": float(matrix[same & off].mean()), "across": float(matrix[~same].mean())}, "families": out}
+    out = {
+        f: float(matrix[torch.from_numpy((family == f)[:, None] & (family == f)[None, :]) & off].mean())
+        for f in dict.fromkeys(family)
+    }
+    return {
+        "states": {"within": float(matrix[same & off].mean()), "across": float(matrix[~same].mean())},
+        "families": out,
+    }

@@ -31,7 +31,8 @@ SCHEDULE = {
 
 
 def build(config: UnetConfig, latent_channels: int, text_width: int) -> UNet2DConditionModel:
-    """An untrained UNet with a transformer block at each resolution (self- and cross-attention, feed-forward)."""
+    """An untrained UNet with a transformer block at each resolution (self- and cross-attention,
+    feed-forward)."""
     depth = len(config.channels)
     return UNet2DConditionModel(
         sample_size=8,
@@ -49,7 +50,8 @@ def build(config: UnetConfig, latent_channels: int, text_width: int) -> UNet2DCo
 
 @torch.no_grad()
 def encode_views(vae: AutoencoderKL, pixels: Tensor, views: int, seed: int) -> Tensor:
-    """Scaled latents (N, views, C, 8, 8) of mildly augmented views of uint8 pictures (N, 64, 64, 3); the first is unchanged."""
+    """Scaled latents (N, views, C, 8, 8) of mildly augmented views of uint8 pictures (N, 64, 64, 3); the
+    first is unchanged."""
     out = []
     scale = vae.config.scaling_factor
     for view in range(views):
@@ -64,8 +66,11 @@ def encode_views(vae: AutoencoderKL, pixels: Tensor, views: int, seed: int) -> T
 
 
 @torch.no_grad()
-def encode_captions(text: CLIPTextModel, tokenizer: CLIPTokenizer, names: Sequence[str], styles: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Token states of every caption: ``(name, style or none, template)`` -> row; and the null prompt's states (1, T, D).
+def encode_captions(
+    text: CLIPTextModel, tokenizer: CLIPTokenizer, names: Sequence[str], styles: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Token states of every caption: ``(name, style or none, template)`` -> row; and the null prompt's states
+    (1, T, D).
 
     Returns (len(names), 1 + len(styles), len(TEMPLATES), T, D).
     """
@@ -91,9 +96,8 @@ def train(
 ) -> UNet2DConditionModel:
     """Train on latents (N, views, C, 8, 8) with each drawing's name, style and family.
 
-    Concepts are drawn equally often, those of the emphasised families more often.
-    Loss: mean squared error of the predicted noise at uniform timesteps; captions are dropped to the null prompt.
-    """
+    Concepts are drawn equally often, those of the emphasised families more often. Loss: mean squared error of
+    the predicted noise at uniform timesteps; captions are dropped to the null prompt."""
     torch.manual_seed(seed)
     concepts, style_set = sorted(set(names)), sorted(set(styles))
     states, null = encode_captions(text, tokenizer, concepts, style_set)

@@ -1,4 +1,5 @@
-"""What made a result: hashes of source files and versions of libraries, for keys that must not outlive them."""
+"""What made a result: hashes of source files and versions of libraries, for keys that must not outlive
+them."""
 
 from __future__ import annotations
 
@@ -20,16 +21,22 @@ def source_sha256(*names: str) -> str:
 
 
 def source_files(*names: str) -> list[Path]:
-    """The named source files of this package; a folder stands for its modules, those of its subfolders too."""
-    return [file for name in names for file in (sorted((HOME / name).rglob("*.py")) if (HOME / name).is_dir() else [HOME / name])]
+    """The named source files of this package; a folder stands for its modules, those of its subfolders
+    too."""
+    return [
+        file
+        for name in names
+        for file in (sorted((HOME / name).rglob("*.py")) if (HOME / name).is_dir() else [HOME / name])
+    ]
 
 
 @cache
 def method_files(name: str) -> tuple[str, ...]:
-    """The source of one method: what all share, its own module, and the modules of the folder that this one imports.
+    """The source of one method: what all share, its own module, and the modules of the folder that this one
+    imports.
 
-    A method whose module is not called by its name gets the whole folder. So a further method leaves the others' keys alone.
-    """
+    A method whose module is not called by its name gets the whole folder. So a further method leaves the
+    others' keys alone."""
     found, todo = {"erasers/base.py"}, [name]
     while todo:
         file = f"erasers/{todo.pop()}.py"

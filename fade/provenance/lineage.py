@@ -1,4 +1,5 @@
-"""What went in and what came out: hashes, seeds, versions; and whether two runs are the same or where they differ."""
+"""What went in and what came out: hashes, seeds, versions; and whether two runs are the same or where they
+differ."""
 
 from __future__ import annotations
 
@@ -61,17 +62,24 @@ class Lineage:
     ) -> Lineage:
         """The record closed after the run: the inputs hashed again, and what came out.
 
-        ``checks``: stage -> its data checks, of which name, severity and success are kept; ``metrics`` and ``base_metrics``: the
-        evaluation's, in percent.
-        """
+        ``checks``: stage -> its data checks, of which name, severity and success are kept; ``metrics`` and
+        ``base_metrics``: the evaluation's, in percent."""
         before = self.content["inputs"]["before"]
         inputs = {"before": before, "after": dict(inputs_after), "unchanged": dict(inputs_after) == before}
-        kept = {stage: [{key: one[key] for key in CHECK} for one in some] for stage, some in (checks or {}).items()}
-        outputs = {"adapter_sha256": adapter_sha256, "metrics": dict(metrics or {}), "base_metrics": dict(base_metrics or {})}
+        kept = {
+            stage: [{key: one[key] for key in CHECK} for one in some]
+            for stage, some in (checks or {}).items()
+        }
+        outputs = {
+            "adapter_sha256": adapter_sha256,
+            "metrics": dict(metrics or {}),
+            "base_metrics": dict(base_metrics or {}),
+        }
         return Lineage({**self.content, "inputs": inputs, "checks": kept, "outputs": outputs})
 
     def changed_inputs(self) -> list[str]:
-        """Names of inputs whose bytes are not the same after the run as before it (empty while the run is open)."""
+        """Names of inputs whose bytes are not the same after the run as before it (empty while the run is
+        open)."""
         before, after = self.content["inputs"]["before"], self.content["inputs"]["after"]
         if after is None:
             return []
@@ -86,7 +94,8 @@ class Lineage:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> Path:
-        """Write the record under a temporary name, then rename. Raises StorageError when the folder cannot be written."""
+        """Write the record under a temporary name, then rename. Raises StorageError when the folder cannot be
+        written."""
         return write_whole(path, self.to_json() + "\n", stage="lineage")
 
     @classmethod
@@ -100,7 +109,9 @@ class Lineage:
         found = content.get("schema") if isinstance(content, dict) else None
         if found not in READABLE:
             readable = " and ".join(map(str, READABLE))
-            raise FadeError(f"{path}: schema {found!r}, this version reads {readable}.", stage="lineage", action=action)
+            raise FadeError(
+                f"{path}: schema {found!r}, this version reads {readable}.", stage="lineage", action=action
+            )
         return cls(content)
 
 
@@ -125,10 +136,10 @@ def collect(
 ) -> Lineage:
     """What goes in, recorded before the run; `Lineage.finish` closes the record.
 
-    ``data_files`` maps relative paths to md5; ``inputs`` maps names to sha256 (see `hash_inputs`); ``neighbourhood`` holds
-    at least target, neighbours, heldout and cache_key; ``training`` says how the adapter was trained, which may have been in an
-    earlier run (`reused`); ``precision`` is the one in use, not "auto"; ``code`` is the state that the adapter's header names.
-    """
+    ``data_files`` maps relative paths to md5; ``inputs`` maps names to sha256 (see `hash_inputs`);
+    ``neighbourhood`` holds at least target, neighbours, heldout and cache_key; ``training`` says how the
+    adapter was trained, which may have been in an earlier run (`reused`); ``precision`` is the one in use,
+    not "auto"; ``code`` is the state that the adapter's header names."""
     return Lineage(
         {
             "schema": SCHEMA,
@@ -160,7 +171,8 @@ def named_seeds(params: Params) -> dict[str, int]:
 
 
 def environment(*, device: str, precision: str, world_size: int) -> dict[str, Any]:
-    """Where it ran: library versions, the lock of all installed packages, platform, threads, device, processes, precision.
+    """Where it ran: library versions, the lock of all installed packages, platform, threads, device,
+    processes, precision.
 
     All of them can move the last bits.
     """
@@ -174,30 +186,39 @@ def environment(*, device: str, precision: str, world_size: int) -> dict[str, An
         "packages": installed(),
         "torch_threads": torch.get_num_threads(),
         "device": device,
-        "device_name": torch.cuda.get_device_name() if device.startswith("cuda") and torch.cuda.is_available() else device,
+        "device_name": torch.cuda.get_device_name()
+        if device.startswith("cuda") and torch.cuda.is_available()
+        else device,
         "precision": precision,
         "world_size": world_size,
     }
 
 
 def code_state(repository: Path = REPOSITORY) -> dict[str, Any]:
-    """``{"version", "commit", "dirty"}`` of the code; commit and dirty are None without git or outside a checkout of it.
+    """``{"version", "commit", "dirty"}`` of the code; commit and dirty are None without git or outside a
+    checkout of it.
 
     An image has no checkout: it names the commit that it was built from in FADE_COMMIT.
     """
     version = versions(("fade-pipeline",))["fade-pipeline"]
     top = _git(repository, "rev-parse", "--show-toplevel")
-    # An installed copy may lie inside somebody else's checkout (a virtual environment in a project): its commit says nothing.
+    # An installed copy may lie inside somebody else's checkout (a virtual environment in a project): its
+    # commit says nothing.
     if top is None or Path(top).resolve() != repository.resolve():
         built = os.environ.get("FADE_COMMIT") or None
         return {"version": version, "commit": built, "dirty": None if built is None else False}
     status = _git(repository, "status", "--porcelain")
-    return {"version": version, "commit": _git(repository, "rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+    return {
+        "version": version,
+        "commit": _git(repository, "rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+    }
 
 
 def _git(repository: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(  # no lock is taken: a record must not disturb a checkout that somebody works in
+        # no lock is taken: a record must not disturb a checkout that somebody works in
+        done = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(repository), *arguments],
             capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -212,11 +233,14 @@ def hash_inputs(paths: Mapping[str, Path]) -> dict[str, str]:
 
 
 def hash_path(path: Path, name: str = "") -> str:
-    """sha256 of a file, or of a folder's sorted (relative path, sha256) pairs; symbolic links count as what they point to."""
+    """sha256 of a file, or of a folder's sorted (relative path, sha256) pairs; symbolic links count as what
+    they point to."""
     if path.is_file():
         return sha256_of(path)
     if not path.is_dir():
-        raise FadeError(f"input {name or path} is missing: {path}.", stage="lineage", action="run `fade pull` again.")
+        raise FadeError(
+            f"input {name or path} is missing: {path}.", stage="lineage", action="run `fade pull` again."
+        )
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
@@ -224,7 +248,8 @@ def hash_path(path: Path, name: str = "") -> str:
 
 
 def compare(a: Lineage, b: Lineage) -> list[Difference]:
-    """Where two runs differ, in the order of their keys; empty when they are the same but for `VOLATILE` sections."""
+    """Where two runs differ, in the order of their keys; empty when they are the same but for `VOLATILE`
+    sections."""
     left = {k: v for k, v in a.content.items() if k not in VOLATILE}
     right = {k: v for k, v in b.content.items() if k not in VOLATILE}
     return list(_differences(left, right, ""))

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["NeighborhoodLike", "Pictures", "Report", "Row", "draw_report", "write_report"]
 
 
-def draw_report(report: Report, run_dir: Path, dark: Callable[[], Mapping[str, Encoded]] | None = None) -> dict[str, Any]:
-    """Write ``pictures/*.png`` and return the page's pictures for `write_report`: a page that is written twice is drawn once.
+def draw_report(
+    report: Report, run_dir: Path, dark: Callable[[], Mapping[str, Encoded]] | None = None
+) -> dict[str, Any]:
+    """Write ``pictures/*.png`` and return the page's pictures for `write_report`: a page that is written
+    twice is drawn once.
 
-    ``dark``: waits for charts in the dark theme that somebody else draws meanwhile. Raises StorageError when the folder cannot be written.
-    """
+    ``dark``: waits for charts in the dark theme that somebody else draws meanwhile. Raises StorageError when
+    the folder cannot be written."""
     from concurrent.futures import ThreadPoolExecutor
 
     from fade.reporting.canvas import LIGHT, png, write
@@ -50,14 +53,15 @@ def draw_report(report: Report, run_dir: Path, dark: Callable[[], Mapping[str, E
 def write_report(report: Report, run_dir: Path, drawn: dict[str, Any], *, base_model: str) -> Path:
     """Write card.md and report.html into ``run_dir``; returns the page's path.
 
-    ``drawn``: what `draw_report` returned. ``base_model``: directory or hub id as the params name it, for the card. Raises
-    StorageError when the folder cannot be written.
-    """
+    ``drawn``: what `draw_report` returned. ``base_model``: directory or hub id as the params name it, for the
+    card. Raises StorageError when the folder cannot be written."""
     from fade.reporting.canvas import write
     from fade.reporting.card import card
     from fade.reporting.html import render
 
     pictures = [file.stem for file in sorted((run_dir / "pictures").glob("*.png"))]
-    text = card(report.result, report.lineage, base_model=base_model, command=report.command, pictures=pictures)
+    text = card(
+        report.result, report.lineage, base_model=base_model, command=report.command, pictures=pictures
+    )
     write(text.encode(), run_dir / "card.md")
     return write(render(report, drawn).encode(), run_dir / "report.html")

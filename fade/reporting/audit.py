@@ -1,4 +1,5 @@
-"""The page of an audit: ONE HTML file with everything that a third person needs; no script, no network. Shows numbers, computes none."""
+"""The page of an audit: ONE HTML file with everything that a third person needs; no script, no network. Shows
+numbers, computes none."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ ROWS = 40
 
 
 def render_audit(content: Mapping[str, Any], folder: Path) -> str:
-    """The page of ``audit.json``. ``folder``: holds its pictures, ``recorded.png`` and ``again.png``, as far as there are any."""
+    """The page of ``audit.json``. ``folder``: holds its pictures, ``recorded.png`` and ``again.png``, as far
+    as there are any."""
     verdict = content["verdict"]
     pictures = [
         {"title": title, "uri": data_uri((folder / f"{name}.png").read_bytes())}

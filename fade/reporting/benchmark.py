@@ -1,4 +1,5 @@
-"""The benchmark's page: ONE HTML file of tables, figures and small pictures; no script, no network. Shows numbers, computes none."""
+"""The benchmark's page: ONE HTML file of tables, figures and small pictures; no script, no network. Shows
+numbers, computes none."""
 
 from __future__ import annotations
 
@@ -20,15 +21,20 @@ def figure(summary: Mapping[str, Any]) -> str:
     """The frontier of the reported targets, SVG."""
     found = summary["frontier"]
     title = "Erasure against retention, mean over targets and seeds"
-    return frontier_svg(found["points"], {"all": found["efficient"]}, title=title, marked=summary["reference"], axes=AXES)
+    return frontier_svg(
+        found["points"], {"all": found["efficient"]}, title=title, marked=summary["reference"], axes=AXES
+    )
 
 
 def trade_offs(summary: Mapping[str, Any]) -> list[str]:
-    """One SVG a tuned method: what its settings traded on the tuning targets, its own frontier a line, the chosen one marked."""
+    """One SVG a tuned method: what its settings traded on the tuning targets, its own frontier a line, the
+    chosen one marked."""
     out = []
     for label, found in summary["tuning"]["methods"].items():
         tried = {
-            " ".join(t["overrides"]): (t["erased"], t["retained"]) for t in found["trials"] if None not in (t["erased"], t["retained"])
+            " ".join(t["overrides"]): (t["erased"], t["retained"])
+            for t in found["trials"]
+            if None not in (t["erased"], t["retained"])
         }
         if tried:
             title, chosen = f"{label}: its settings on the tuning targets", " ".join(found["overrides"])
@@ -49,9 +55,13 @@ def render_benchmark(summary: Mapping[str, Any], grids: Sequence[Mapping[str, An
             light=LIGHT,
             dark=DARK,
             first=tables.main_table(summary) if any_cell else None,
-            rest=[tables.significance(summary), tables.cost_table(summary), tables.settings_table(summary)] if any_cell else [],
+            rest=[tables.significance(summary), tables.cost_table(summary), tables.settings_table(summary)]
+            if any_cell
+            else [],
             details=tables.metric_tables(summary) if any_cell else [],
-            by_target=[tables.target_table(summary, m["name"]) for m in summary["metrics"] if m["main"]] if any_cell else [],
+            by_target=[tables.target_table(summary, m["name"]) for m in summary["metrics"] if m["main"]]
+            if any_cell
+            else [],
             figure=Markup(figure(summary)) if any_cell else "",
             trade_offs=[Markup(svg) for svg in trade_offs(summary)],
             grids=grids,
@@ -60,7 +70,8 @@ def render_benchmark(summary: Mapping[str, Any], grids: Sequence[Mapping[str, An
 
 
 def grids_of(folders: Mapping[str, Path], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The kept pictures by target: ``target``, ``rows`` (concepts), ``figures`` (name, data: URI), the original first.
+    """The kept pictures by target: ``target``, ``rows`` (concepts), ``figures`` (name, data: URI), the
+    original first.
 
     folders: target -> where its cells lie. A picture that is missing or was changed since is left out.
     """
@@ -72,7 +83,9 @@ def grids_of(folders: Mapping[str, Path], records: Sequence[Mapping[str, Any]]) 
         page = out.setdefault(target, {"target": target, "rows": grid["rows"], "figures": []})
         if not page["figures"] and (original := _picture(folders[target], grid["original"])):
             page["figures"].append({"name": "original", "uri": original})
-        shown = {figure["name"] for figure in page["figures"]}  # of an arm one seed: another may have been the first one once
+        shown = {
+            figure["name"] for figure in page["figures"]
+        }  # of an arm one seed: another may have been the first one once
         if record["inputs"]["arm"] not in shown and (erased := _picture(folders[target], grid["erased"])):
             page["figures"].append({"name": record["inputs"]["arm"], "uri": erased})
     return list(out.values())

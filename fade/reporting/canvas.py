@@ -1,4 +1,5 @@
-"""Ink and paper: the two colour themes, type, and the few shapes that the grids are made of. Pillow only, no global state."""
+"""Ink and paper: the two colour themes, type, and the few shapes that the grids are made of. Pillow only, no
+global state."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ SCALE = 2
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours as #rrggbb. The role colours keep their contrast for red-green blindness; a word always goes with them."""
+    """Colours as #rrggbb. The role colours keep their contrast for red-green blindness; a word always goes
+    with them."""
 
     name: str
     paper: str
@@ -33,7 +35,9 @@ class Theme:
 
     def role(self, role: str) -> str:
         """The colour of a role; `rest` for an unknown one."""
-        return {"target": self.target, "adjacent": self.adjacent, "heldout": self.heldout}.get(role, self.rest)
+        return {"target": self.target, "adjacent": self.adjacent, "heldout": self.heldout}.get(
+            role, self.rest
+        )
 
 
 LIGHT = Theme("light", "#fffefb", "#1d1b18", "#6d675e", "#e5dfd4", "#c4472b", "#1f6f9f", "#7a5bb0", "#7c766b")
@@ -42,11 +46,14 @@ DARK = Theme("dark", "#1d1c1a", "#f0ece4", "#a59e92", "#393631", "#f0835f", "#6c
 
 @functools.cache
 def font(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans at ``size`` layout pixels: the face that comes with matplotlib, so it is there on every machine."""
+    """DejaVu Sans at ``size`` layout pixels: the face that comes with matplotlib, so it is there on every
+    machine."""
     import matplotlib
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), round(size * SCALE))
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), round(size * SCALE)
+    )
 
 
 def sheet(width: float, height: float, theme: Theme) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -56,9 +63,18 @@ def sheet(width: float, height: float, theme: Theme) -> tuple[Image.Image, Image
 
 
 def text(
-    draw: ImageDraw.ImageDraw, x: float, y: float, words: str, size: float, colour: str, *, bold: bool = False, anchor: str = "ls"
+    draw: ImageDraw.ImageDraw,
+    x: float,
+    y: float,
+    words: str,
+    size: float,
+    colour: str,
+    *,
+    bold: bool = False,
+    anchor: str = "ls",
 ) -> float:
-    """Write at layout position (x, y); returns the width in layout pixels. Anchors as in Pillow (ls = left, baseline)."""
+    """Write at layout position (x, y); returns the width in layout pixels. Anchors as in Pillow (ls = left,
+    baseline)."""
     draw.text((x * SCALE, y * SCALE), words, font=font(size, bold), fill=colour, anchor=anchor)
     return width_of(words, size, bold=bold)
 
@@ -69,7 +85,8 @@ def width_of(words: str, size: float, *, bold: bool = False) -> float:
 
 
 def wrap(words: str, size: float, width: float, *, bold: bool = False, lines: int = 2) -> list[str]:
-    """Break at blanks into at most ``lines`` lines of ``width`` layout pixels; what does not fit ends in an ellipsis."""
+    """Break at blanks into at most ``lines`` lines of ``width`` layout pixels; what does not fit ends in an
+    ellipsis."""
     out = [""]
     for word in words.split():
         longer = f"{out[-1]} {word}".strip()
@@ -94,7 +111,9 @@ def tile(picture: Pictures, side: float) -> Image.Image:
     """One picture (H, W, 3) as a square of ``side`` layout pixels; small drawings are enlarged smoothly."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     pixels = round(side * SCALE)
-    return image.resize((pixels, pixels), Image.Resampling.BICUBIC if image.width < pixels else Image.Resampling.LANCZOS)
+    return image.resize(
+        (pixels, pixels), Image.Resampling.BICUBIC if image.width < pixels else Image.Resampling.LANCZOS
+    )
 
 
 def paste(sheet: Image.Image, picture: Image.Image, x: float, y: float, line: str, radius: float = 5) -> None:
@@ -112,14 +131,20 @@ def _corners(size: tuple[int, int], radius: float) -> tuple[Image.Image, Image.I
     width, height = size[0] * over, size[1] * over
     mask, ring = Image.new("L", (width, height), 0), Image.new("L", (width, height), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, width - 1, height - 1), radius * SCALE * over, fill=255)
-    ImageDraw.Draw(ring).rounded_rectangle((0, 0, width - 1, height - 1), radius * SCALE * over, outline=255, width=SCALE * over // 2)
+    ImageDraw.Draw(ring).rounded_rectangle(
+        (0, 0, width - 1, height - 1), radius * SCALE * over, outline=255, width=SCALE * over // 2
+    )
     return mask.resize(size, Image.Resampling.LANCZOS), ring.resize(size, Image.Resampling.LANCZOS)
 
 
-def bar(draw: ImageDraw.ImageDraw, x: float, y: float, width: float, height: float, colour: str, radius: float = 0) -> None:
+def bar(
+    draw: ImageDraw.ImageDraw, x: float, y: float, width: float, height: float, colour: str, radius: float = 0
+) -> None:
     """A filled bar at layout position (x, y)."""
     if width > 0:
-        draw.rounded_rectangle((x * SCALE, y * SCALE, (x + width) * SCALE, (y + height) * SCALE), radius * SCALE, fill=colour)
+        draw.rounded_rectangle(
+            (x * SCALE, y * SCALE, (x + width) * SCALE, (y + height) * SCALE), radius * SCALE, fill=colour
+        )
 
 
 def rule(draw: ImageDraw.ImageDraw, x: float, y: float, width: float, colour: str) -> None:

@@ -1,4 +1,5 @@
-"""The model card: what the adapter does and why, how well, its state, how to load and remake it. Markdown with a YAML head."""
+"""The model card: what the adapter does and why, how well, its state, how to load and remake it. Markdown
+with a YAML head."""
 
 from __future__ import annotations
 
@@ -22,11 +23,19 @@ GRIDS = {
 """Pictures that may lie beside a card, and what they show."""
 
 
-def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: str, command: str, pictures: Sequence[str] = ()) -> str:
-    """The card's text. ``base_model``: directory or hub id as the params name it; ``command`` makes the adapter again.
+def card(
+    result: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+    *,
+    base_model: str,
+    command: str,
+    pictures: Sequence[str] = (),
+) -> str:
+    """The card's text. ``base_model``: directory or hub id as the params name it; ``command`` makes the
+    adapter again.
 
-    pictures: those of GRIDS that lie in ``pictures/`` beside the card. Why it was erased the lineage says (``request``), if anything does.
-    """
+    pictures: those of GRIDS that lie in ``pictures/`` beside the card. Why it was erased the lineage says
+    (``request``), if anything does."""
     target = str(result["target"])
     _, line = headline(result)
     parts_of = lineage.get("parts") or {}
@@ -35,7 +44,11 @@ def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: s
         "base_model": base_model,
         "tags": ["concept-erasure", "lora", "text-to-image", f"method:{result['method']}"],
     }
-    missing = "Other languages and attacks" if result.get("indirect") else "Paraphrases, other languages and attacks"
+    missing = (
+        "Other languages and attacks"
+        if result.get("indirect")
+        else "Paraphrases, other languages and attacks"
+    )
     parts = [
         "---",
         *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()),  # JSON is YAML
@@ -66,7 +79,13 @@ def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: s
         *_table(
             ("metric", "n", "original", "erased", "meaning"),
             [
-                (m["key"], str(m["n"] or "—"), _value(m["base"], m["base_interval"]), _value(m["erased"], m["interval"]), m["meaning"])
+                (
+                    m["key"],
+                    str(m["n"] or "—"),
+                    _value(m["base"], m["base_interval"]),
+                    _value(m["erased"], m["interval"]),
+                    m["meaning"],
+                )
                 for m in metric_table(result)
             ],
         ),
@@ -80,7 +99,10 @@ def card(result: Mapping[str, Any], lineage: Mapping[str, Any], *, base_model: s
         "",
         *_table(
             ("concept", "role", "n", "original %", "erased %"),
-            [(str(e["concept"]), ROLES[e["role"]], str(e["n"]), number(e["base"]), number(e["erased"])) for e in result["per_concept"]],
+            [
+                (str(e["concept"]), ROLES[e["role"]], str(e["n"]), number(e["base"]), number(e["erased"]))
+                for e in result["per_concept"]
+            ],
         ),
         "",
         "## Limits",
@@ -120,7 +142,10 @@ def _parts(result: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
         (concept, *(f"{number(one['alone'][m])} → {number(one['metrics'][m])}" for m in COST))
         for concept, one in result.get("parts", {}).items()
     ]
-    made_of = [(label, ", ".join(one["concepts"]), one["adapter_sha256"][:12], one["lineage_sha256"][:12]) for label, one in parts.items()]
+    made_of = [
+        (label, ", ".join(one["concepts"]), one["adapter_sha256"][:12], one["lineage_sha256"][:12])
+        for label, one in parts.items()
+    ]
     return [
         "## Parts",
         "",
@@ -137,7 +162,12 @@ COST = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
 
 
 def _grids(pictures: Sequence[str]) -> list[str]:
-    shown = [line for name, title in GRIDS.items() if name in pictures for line in (f"![{title}](pictures/{name}.png)", "")]
+    shown = [
+        line
+        for name, title in GRIDS.items()
+        if name in pictures
+        for line in (f"![{title}](pictures/{name}.png)", "")
+    ]
     return ["## Grids", "", *shown] if shown else []
 
 
@@ -173,13 +203,18 @@ def _provenance(result: Mapping[str, Any], lineage: Mapping[str, Any]) -> Sequen
         ("code commit", f"{code.get('commit') or 'not known'}{dirty}"),
         ("method", str(result["method"])),
         ("seed", str(result["seed"])),
-        (f"neighbours, {'trained on' if result.get('neighbours_trained', True) else 'only measured'}", ", ".join(result["neighbours"])),
+        (
+            f"neighbours, {'trained on' if result.get('neighbours_trained', True) else 'only measured'}",
+            ", ".join(result["neighbours"]),
+        ),
         ("neighbours, held out", ", ".join(result["heldout"]) or "none"),
     )
 
 
 def _value(value: float | None, interval: Sequence[float] | None) -> str:
-    return number(value) + (f" ({number(interval[0])} to {number(interval[1])})" if value is not None and interval else "")
+    return number(value) + (
+        f" ({number(interval[0])} to {number(interval[1])})" if value is not None and interval else ""
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,4 +1,5 @@
-"""Erasure against retention as one SVG: a numbered point a method, the frontier a line; light and dark, no script."""
+"""Erasure against retention as one SVG: a numbered point a method, the frontier a line; light and dark, no
+script."""
 
 from __future__ import annotations
 
@@ -13,13 +14,17 @@ LEGEND = LEFT + SIDE + 40
 
 
 def frontier_svg(
-    points: Mapping[str, Sequence[float]], lines: Mapping[str, Sequence[str]], *, title: str, marked: str = "", axes: tuple[str, str]
+    points: Mapping[str, Sequence[float]],
+    lines: Mapping[str, Sequence[str]],
+    *,
+    title: str,
+    marked: str = "",
+    axes: tuple[str, str],
 ) -> str:
     """The figure.
 
-    points: name -> (erased, retained), percent. lines: name -> the points that it joins, in order. marked: a point to stand out.
-    axes: what is written on x and y.
-    """
+    points: name -> (erased, retained), percent. lines: name -> the points that it joins, in order. marked: a
+    point to stand out. axes: what is written on x and y."""
     low = [_floor([point[axis] for point in points.values()]) for axis in (0, 1)]
 
     def at(point: Sequence[float]) -> tuple[float, float]:
@@ -36,7 +41,9 @@ def frontier_svg(
         x, y = at(points[name])
         kind = "ours" if name == marked else "best" if name in efficient else "other"
         said = f"{name}: {points[name][0]:.1f}, {points[name][1]:.1f}"
-        body.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="8"><title>{escape(said)}</title></circle>')
+        body.append(
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="8"><title>{escape(said)}</title></circle>'
+        )
         body.append(f'<text class="dot" x="{x:.1f}" y="{y + 3.5:.1f}">{number}</text>')
         line = TOP + 10 + 19 * (number - 1)
         body.append(
@@ -45,11 +52,14 @@ def frontier_svg(
         body.append(f'<text class="name" x="{LEGEND + 16}" y="{line}">{escape(said)}</text>')
     height = max(HEIGHT, TOP + 30 + 19 * len(points))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img"'
-    return f'{head} aria-label="{escape(title)}">\n<style>{_style()}</style>\n' + "\n".join(body) + "\n</svg>\n"
+    return (
+        f'{head} aria-label="{escape(title)}">\n<style>{_style()}</style>\n' + "\n".join(body) + "\n</svg>\n"
+    )
 
 
 def _floor(values: Sequence[float]) -> float:
-    """Where an axis begins: the ten below the lowest value, never so high that the plot shows less than ten."""
+    """Where an axis begins: the ten below the lowest value, never so high that the plot shows less than
+    ten."""
     return float(max(0, min(90, 10 * int((min(values, default=0.0) - 2) // 10))))
 
 
@@ -62,7 +72,9 @@ def _grid(low: Sequence[float], axes: tuple[str, str]) -> list[str]:
             place = SIDE * (value - start) / (100 - start)
             if axis == 0:
                 x = LEFT + place
-                out.append(f'<path d="M{x:.1f} {TOP}V{TOP + SIDE}"/><text class="tick" x="{x:.1f}" y="{TOP + SIDE + 15}">{value}</text>')
+                out.append(
+                    f'<path d="M{x:.1f} {TOP}V{TOP + SIDE}"/><text class="tick" x="{x:.1f}" y="{TOP + SIDE + 15}">{value}</text>'
+                )
             else:
                 y = TOP + SIDE - place
                 out.append(
@@ -70,7 +82,10 @@ def _grid(low: Sequence[float], axes: tuple[str, str]) -> list[str]:
                 )
     out.append(f'<text class="axis" x="{LEFT + SIDE / 2}" y="{TOP + SIDE + 32}">{escape(axes[0])}</text>')
     turned = f"rotate(-90 {LEFT - 36} {TOP + SIDE / 2})"
-    return [*out, f'<text class="axis" x="{LEFT - 36}" y="{TOP + SIDE / 2}" transform="{turned}">{escape(axes[1])}</text>']
+    return [
+        *out,
+        f'<text class="axis" x="{LEFT - 36}" y="{TOP + SIDE / 2}" transform="{turned}">{escape(axes[1])}</text>',
+    ]
 
 
 def _style() -> str:

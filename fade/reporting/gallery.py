@@ -1,4 +1,5 @@
-"""Pages of the world for people to look at: every concept, one concept in every style, the contact sheet, a before/after grid."""
+"""Pages of the world for people to look at: every concept, one concept in every style, the contact sheet, a
+before/after grid."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ def samples(run: RunContext, out: Path, each: int = 4) -> None:
     """Every concept by ``each`` seeds, drawn by the base, names beside, two concepts a row."""
     names = run.vocabulary.names
     prompts = [fill(run.params.sampler.prompt, n) for n in names]
-    drawn = run.generator.draw(prompts, [SEED + i for i in range(EACH)])  # those that were judged, from the cache
+    drawn = run.generator.draw(
+        prompts, [SEED + i for i in range(EACH)]
+    )  # those that were judged, from the cache
     _page([(n, list(drawn[p].pixels[:each])) for n, p in zip(names, prompts, strict=True)], out, columns=3)
 
 
@@ -29,7 +32,10 @@ def styles(run: RunContext, concepts: Sequence[str], out: Path, each: int = 4) -
     for concept in concepts:
         prompts = [fill(run.params.sampler.prompt, concept, s) for s in run.vocabulary.styles]
         drawn = run.generator.draw(prompts, [SEED + i for i in range(each)])
-        rows += [(f"{concept}, {s}", list(drawn[p].pixels)) for s, p in zip(run.vocabulary.styles, prompts, strict=True)]
+        rows += [
+            (f"{concept}, {s}", list(drawn[p].pixels))
+            for s, p in zip(run.vocabulary.styles, prompts, strict=True)
+        ]
     _page(rows, out, columns=len(concepts))
 
 

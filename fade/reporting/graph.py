@@ -1,4 +1,5 @@
-"""The lineage as a graph: what went into what, from data and code to the adapter and its numbers. Boxes and arrows for the page's SVG."""
+"""The lineage as a graph: what went into what, from data and code to the adapter and its numbers. Boxes and
+arrows for the page's SVG."""
 
 from __future__ import annotations
 
@@ -58,7 +59,10 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
     kept, heldout = (len(near.get(role) or []) for role in ("neighbours", "heldout"))
     said = {
         "code": (_id(code.get("commit")), state),
-        "params": (_id(params.get("sha256")), f"{len(overrides)} overridden" if overrides else "nothing overridden"),
+        "params": (
+            _id(params.get("sha256")),
+            f"{len(overrides)} overridden" if overrides else "nothing overridden",
+        ),
         "data": (_id(data.get("md5")), f"{len(data.get('files') or {})} files"),
         "base": (_id((lineage.get("base") or {}).get("sha256")), "what is erased from"),
         "clip": (_id(inputs.get("clip")), "finds the neighbours"),
@@ -67,15 +71,27 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
             _id(near.get("cache_key")),
             f"{kept} kept, {heldout} held out",
         ),
-        "training": ("/".join(str(result[key]) for key in ("method", "variant") if key in result), f"seed {result['seed']}"),
+        "training": (
+            "/".join(str(result[key]) for key in ("method", "variant") if key in result),
+            f"seed {result['seed']}",
+        ),
         "adapter": (_id((lineage.get("outputs") or {}).get("adapter_sha256")), str(result["target"])),
         "evaluation": (f"erased {_percent(metrics['A_er'])}", f"ERB {_percent(metrics['ERB'])}"),
     }
     if parts := lineage.get("parts"):  # a release is trained by none
         names = ", ".join(parts)
-        said["training"] = (f"{len(parts)} champion(s)", names if len(names) <= _WORDS else f"{names[: _WORDS - 1]}…")
+        said["training"] = (
+            f"{len(parts)} champion(s)",
+            names if len(names) <= _WORDS else f"{names[: _WORDS - 1]}…",
+        )
     boxes = {
-        key: Box(key, "parts" if key == "training" and parts else key, said[key], 1 + column * (WIDE + _ACROSS), 1 + row * (HIGH + _DOWN))
+        key: Box(
+            key,
+            "parts" if key == "training" and parts else key,
+            said[key],
+            1 + column * (WIDE + _ACROSS),
+            1 + row * (HIGH + _DOWN),
+        )
         for key, (column, row) in _PLACES.items()
     }
     paths = [_curve(boxes[start], boxes[end]) for end, starts in _FROM.items() for start in starts]

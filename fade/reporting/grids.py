@@ -18,15 +18,23 @@ GAP = 5.0
 
 
 def before_after(
-    rows: Sequence[Row], accuracies: Mapping[str, tuple[float, float]], target: str, *, side: float = 76, theme: Theme = LIGHT
+    rows: Sequence[Row],
+    accuracies: Mapping[str, tuple[float, float]],
+    target: str,
+    *,
+    side: float = 76,
+    theme: Theme = LIGHT,
 ) -> Image.Image:
-    """One line a concept: the original model's pictures left, the erased model's right, the same seeds in the same order.
+    """One line a concept: the original model's pictures left, the erased model's right, the same seeds in the
+    same order.
 
-    ``accuracies``: concept -> (base, erased) in %, printed beside each block; ``side``: a picture's side in layout pixels.
-    Raises EvaluationError when there is nothing to draw or the two blocks of a line differ in number.
-    """
+    ``accuracies``: concept -> (base, erased) in %, printed beside each block; ``side``: a picture's side in
+    layout pixels. Raises EvaluationError when there is nothing to draw or the two blocks of a line differ in
+    number."""
     if not rows:
-        raise EvaluationError("there are no pictures to draw.", stage="report", action="give at least the target's row.")
+        raise EvaluationError(
+            "there are no pictures to draw.", stage="report", action="give at least the target's row."
+        )
     for row in rows:
         if len(row.base) != len(row.erased) or not len(row.base):
             what = f"{row.concept}: {len(row.base)} pictures before, {len(row.erased)} after: the same seeds are needed."
@@ -45,7 +53,14 @@ def before_after(
         text(draw, MARGIN, 66 + 15 * i, line, 11, theme.muted)
     for x, title, note in ((left, "Original model", ""), (right, "Erased model", "same seeds, same order")):
         text(draw, x, 106, title, 12.5, theme.ink, bold=True)
-        text(draw, x + width_of(title, 12.5, bold=True) + 9, 106, _fitting(note, block + SCORE, title), 11, theme.muted)
+        text(
+            draw,
+            x + width_of(title, 12.5, bold=True) + 9,
+            106,
+            _fitting(note, block + SCORE, title),
+            11,
+            theme.muted,
+        )
     y = top
     for index, row in enumerate(rows):
         if index and rows[index - 1].role != row.role:
@@ -78,7 +93,9 @@ def label(draw: ImageDraw.ImageDraw, concept: str, role: str, y: float, side: fl
     text(draw, MARGIN + 13, start + 13 + 17 * len(lines), ROLES.get(role, role), 10.5, colour)
 
 
-def _score(draw: ImageDraw.ImageDraw, x: float, y: float, side: float, score: float, colour: str, theme: Theme) -> None:
+def _score(
+    draw: ImageDraw.ImageDraw, x: float, y: float, side: float, score: float, colour: str, theme: Theme
+) -> None:
     words = percent(score)
     middle = y + side / 2
     text(draw, x, middle + 2, words, 13, theme.ink, bold=True)
@@ -87,14 +104,25 @@ def _score(draw: ImageDraw.ImageDraw, x: float, y: float, side: float, score: fl
 
 
 def strip(
-    neighborhood: NeighborhoodLike, mined: Mapping[str, Pictures], *, side: float = 92, columns: int = 11, theme: Theme = LIGHT
+    neighborhood: NeighborhoodLike,
+    mined: Mapping[str, Pictures],
+    *,
+    side: float = 92,
+    columns: int = 11,
+    theme: Theme = LIGHT,
 ) -> Image.Image:
-    """The target, its neighbours and the held-out ones, one mined picture (H, W, 3) each, with the cosine to the target."""
-    members = [*((n, "target") for n in neighborhood.targets), *((n, "adjacent") for n in neighborhood.neighbours)]
+    """The target, its neighbours and the held-out ones, one mined picture (H, W, 3) each, with the cosine to
+    the target."""
+    members = [
+        *((n, "target") for n in neighborhood.targets),
+        *((n, "adjacent") for n in neighborhood.neighbours),
+    ]
     members += [(n, "heldout") for n in neighborhood.heldout]
     members = [(name, role) for name, role in members if name in mined]
     if not members:
-        raise EvaluationError("no mined picture of the neighbourhood was given.", stage="report", action="mine it again.")
+        raise EvaluationError(
+            "no mined picture of the neighbourhood was given.", stage="report", action="mine it again."
+        )
     columns = min(columns, len(members))
     pitch, cell = side + 14, side + 86
     lines = -(-len(members) // columns)
@@ -105,7 +133,9 @@ def strip(
         x, y = MARGIN + (index % columns) * pitch, 64 + (index // columns) * cell
         bar(draw, x, y, side, 3, theme.role(role), radius=1.5)
         paste(image, tile(mined[name], side), x, y + 8, theme.line)
-        role_words = ROLES[role] if role == "target" else f"{ROLES[role]} {neighborhood.similarities[name]:.3f}"
+        role_words = (
+            ROLES[role] if role == "target" else f"{ROLES[role]} {neighborhood.similarities[name]:.3f}"
+        )
         text(draw, x, y + side + 23, role_words, 9.5, theme.role(role))
         for i, line in enumerate(wrap(name, 10.5, side + 6, bold=True, lines=3)):
             text(draw, x, y + side + 38 + 14 * i, line, 10.5, theme.ink, bold=True)

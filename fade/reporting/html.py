@@ -1,4 +1,5 @@
-"""The report as ONE HTML file: pictures as data: URIs, no script, no network, light and dark. Shows numbers, computes none."""
+"""The report as ONE HTML file: pictures as data: URIs, no script, no network, light and dark. Shows numbers,
+computes none."""
 
 from __future__ import annotations
 
@@ -47,8 +48,17 @@ def findings(result: Mapping[str, Any]) -> list[Finding]:
     metrics, base, n, target = result["metrics"], result["base_metrics"], result["n"], result["target"]
     gone = metrics["A_er"] >= ERASED
     said = "is erased" if gone else "is not erased"
-    out = [Finding(gone, f"“{target}” {said}: {number(metrics['A_er'])} % of {n['target']} pictures are judged something else")]
-    names = {"A_adj": ("neighbours", "adjacent"), "A_heldout": ("held-out neighbours", "heldout"), "A_rest": ("unrelated concepts", "rest")}
+    out = [
+        Finding(
+            gone,
+            f"“{target}” {said}: {number(metrics['A_er'])} % of {n['target']} pictures are judged something else",
+        )
+    ]
+    names = {
+        "A_adj": ("neighbours", "adjacent"),
+        "A_heldout": ("held-out neighbours", "heldout"),
+        "A_rest": ("unrelated concepts", "rest"),
+    }
     for key, (group, role) in names.items():
         if not _given(metrics.get(key)) or not _given(base.get(key)):
             continue
@@ -69,7 +79,8 @@ def headline(result: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def metric_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One mapping a metric: title, meaning, role, n, base and erased values with their intervals (None where not given)."""
+    """One mapping a metric: title, meaning, role, n, base and erased values with their intervals (None where
+    not given)."""
     intervals, base_intervals = result.get("intervals", {}), result.get("base_intervals", {})
     rows = [
         {
@@ -80,12 +91,22 @@ def metric_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         for key, base_key, role, title, meaning in METRICS
     ]  # fmt: skip
     meaning = "Erasing-Retention Balance: harmonic mean of A_er and A_adj"
-    erb = {"key": "ERB", "base_key": "", "role": "", "title": "Balance", "meaning": meaning, "n": None, "base": None, "base_interval": None}
+    erb = {
+        "key": "ERB",
+        "base_key": "",
+        "role": "",
+        "title": "Balance",
+        "meaning": meaning,
+        "n": None,
+        "base": None,
+        "base_interval": None,
+    }
     return [*rows, {**erb, "erased": result["metrics"].get("ERB"), "interval": intervals.get("ERB")}]
 
 
 def other_measures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What else was measured, one mapping a row: key, title, meaning, n, places, base and erased (None where there is none).
+    """What else was measured, one mapping a row: key, title, meaning, n, places, base and erased (None where
+    there is none).
 
     Older results lack some of it, and have no such row.
     """
@@ -101,13 +122,16 @@ def other_measures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         meaning = "Fréchet distance, in the judge's features, of unrelated concepts to the original's pictures of the same seeds"
         rows.append(("frechet", "Fréchet distance", meaning, apart["n"], 2, None, apart["rest"]))
         meaning = "the same between halves of other seeds; the original's column is the floor, its own halves"
-        rows.append(("frechet.half", "Fréchet, halves", meaning, apart["n_half"], 2, apart["floor"], apart["crossed"]))
+        rows.append(
+            ("frechet.half", "Fréchet, halves", meaning, apart["n_half"], 2, apart["floor"], apart["crossed"])
+        )
     names = ("key", "title", "meaning", "n", "places", "base", "erased")
     return [dict(zip(names, row, strict=True)) for row in rows if _given(row[-1])]
 
 
 def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The results of one checks JSON (``checks/*.json``) as rows: what was checked, how severe, its state, what was found."""
+    """The results of one checks JSON (``checks/*.json``) as rows: what was checked, how severe, its state,
+    what was found."""
     rows = []
     for item in stage.get("results", []):
         severity = str(item.get("severity", "critical"))
@@ -117,14 +141,26 @@ def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
             named = ", ".join(str(row["row"]) for row in item["rows"][:ROWS_NAMED])
             more = int(item.get("unexpected", len(item["rows"]))) - ROWS_NAMED
             found += f": {named}" + (f" and {more} more" if more > 0 else "")
-        rows.append({"title": str(item.get("title") or item["name"]), "severity": severity, "state": state, "found": found})
+        rows.append(
+            {
+                "title": str(item.get("title") or item["name"]),
+                "severity": severity,
+                "state": state,
+                "found": found,
+            }
+        )
     return rows
 
 
 def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
     """The page. Same input, same bytes: it holds no clock of its own. ``drawn``: its pictures, see `draw`."""
     environment = templates()
-    environment.filters.update(number=number, seconds=seconds, cosine=lambda value: f"{value:.3f}", drift=lambda value: f"{value:.1e}")
+    environment.filters.update(
+        number=number,
+        seconds=seconds,
+        cosine=lambda value: f"{value:.3f}",
+        drift=lambda value: f"{value:.1e}",
+    )
     level, line = headline(report.result)
     return environment.get_template("report.html").render(
         report=report,
@@ -139,7 +175,10 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
         metrics=metric_table(report.result),
         others=other_measures(report.result),
         per_concept=sorted(report.result["per_concept"], key=lambda e: list(ROLES).index(e["role"])),
-        stages=[{"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)} for s in report.checks],
+        stages=[
+            {"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)}
+            for s in report.checks
+        ],
         facts=lineage_facts(report.lineage),
         graph=lineage_graph(report.lineage, report.result),
         box=(WIDE, HIGH),
@@ -149,25 +188,39 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
 
 @cache
 def templates() -> Environment:
-    """The pages' templates, each compiled once; whatever is put into them is escaped, and a name that is not there is an error."""
+    """The pages' templates, each compiled once; whatever is put into them is escaped, and a name that is not
+    there is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
 
 def draw(
-    report: Report, light: Mapping[str, Encoded] | None = None, dark: Callable[[], Mapping[str, Encoded]] | None = None
+    report: Report,
+    light: Mapping[str, Encoded] | None = None,
+    dark: Callable[[], Mapping[str, Encoded]] | None = None,
 ) -> dict[str, Any]:
-    """The page's pictures as data: URIs. ``light``, ``dark``: charts that are drawn already, or that will be when ``dark`` returns."""
+    """The page's pictures as data: URIs. ``light``, ``dark``: charts that are drawn already, or that will be
+    when ``dark`` returns."""
     members, rows = _members(report), _rows(report)
     light = light or encoded_charts(report, LIGHT)
-    return {"members": members, "rows": rows, "charts": _charts(light, dark() if dark else encoded_charts(report, DARK))}
+    return {
+        "members": members,
+        "rows": rows,
+        "charts": _charts(light, dark() if dark else encoded_charts(report, DARK)),
+    }
 
 
 def _members(report: Report) -> list[dict[str, Any]]:
     near = report.neighborhood
-    roles = [*((n, "target") for n in near.targets), *((n, "adjacent") for n in near.neighbours), *((n, "heldout") for n in near.heldout)]
+    roles = [
+        *((n, "target") for n in near.targets),
+        *((n, "adjacent") for n in near.neighbours),
+        *((n, "heldout") for n in near.heldout),
+    ]
     return [
         {
             "name": name,
@@ -199,7 +252,9 @@ def _charts(light: Mapping[str, Encoded], dark: Mapping[str, Encoded]) -> dict[s
     out: dict[str, dict[str, str]] = {}
     for theme, drawn in ((LIGHT, light), (DARK, dark)):
         for name, ((width, height), data) in drawn.items():
-            out.setdefault(name, {"width": str(width // 2), "height": str(height // 2)})[theme.name] = data_uri(data)
+            out.setdefault(name, {"width": str(width // 2), "height": str(height // 2)})[theme.name] = (
+                data_uri(data)
+            )
     return out
 
 
@@ -230,7 +285,11 @@ def lineage_facts(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str,
     params, outputs = lineage.get("params", {}), lineage.get("outputs", {})
     inputs = lineage.get("inputs", {})
     dirty = {True: " with uncommitted changes", False: ", clean"}.get(code.get("dirty"), "")
-    unchanged = {True: "yes", False: "NO: an input changed while the run was under way", None: "not hashed again"}
+    unchanged = {
+        True: "yes",
+        False: "NO: an input changed while the run was under way",
+        None: "not hashed again",
+    }
     return [
         ("In", [
             ("data md5", f"{data.get('md5')} ({len(data.get('files', {}))} files)"),

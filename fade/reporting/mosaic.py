@@ -17,10 +17,13 @@ GAP = 2
 
 
 def mosaic(rows: Sequence[Pictures]) -> bytes:
-    """PNG of rows of pictures, each (n, H, W, 3) uint8, white between them; the same pictures give the same bytes."""
+    """PNG of rows of pictures, each (n, H, W, 3) uint8, white between them; the same pictures give the same
+    bytes."""
     tiles = [[_small(picture) for picture in row] for row in rows]
     width, height = tiles[0][0].size
-    sheet = Image.new("RGB", (max(map(len, tiles)) * (width + GAP) - GAP, len(tiles) * (height + GAP) - GAP), "white")
+    sheet = Image.new(
+        "RGB", (max(map(len, tiles)) * (width + GAP) - GAP, len(tiles) * (height + GAP) - GAP), "white"
+    )
     for i, row in enumerate(tiles):
         for j, tile in enumerate(row):
             sheet.paste(tile, (j * (width + GAP), i * (height + GAP)))

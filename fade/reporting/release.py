@@ -1,4 +1,5 @@
-"""The picture of a release: the original, each champion alone, and all of them added up, the same seeds in three blocks."""
+"""The picture of a release: the original, each champion alone, and all of them added up, the same seeds in
+three blocks."""
 
 from __future__ import annotations
 
@@ -32,9 +33,12 @@ class Trio:
 
 
 def trios(rows: Sequence[Trio], *, side: float = 76, theme: Theme = LIGHT) -> Image.Image:
-    """One line a concept; a rule and its name where the next champion begins. Raises EvaluationError when there is nothing to draw."""
+    """One line a concept; a rule and its name where the next champion begins. Raises EvaluationError when
+    there is nothing to draw."""
     if not rows:
-        raise EvaluationError("there are no pictures to draw.", stage="report", action="give at least one concept's row.")
+        raise EvaluationError(
+            "there are no pictures to draw.", stage="report", action="give at least one concept's row."
+        )
     n = max(len(row.base) for row in rows)
     block = n * side + (n - 1) * GAP
     starts = [MARGIN + LABEL + i * (block + _BETWEEN) for i in range(3)]

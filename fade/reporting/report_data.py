@@ -1,4 +1,5 @@
-"""What a report is made of. Nothing here computes a metric: numbers arrive finished, from `fade.evaluation`."""
+"""What a report is made of. Nothing here computes a metric: numbers arrive finished, from
+`fade.evaluation`."""
 
 from __future__ import annotations
 
@@ -16,12 +17,31 @@ ROLES = {"target": "target", "adjacent": "neighbour", "heldout": "held-out", "re
 """Role in the evaluation's JSON -> what a reader calls it."""
 
 METRICS = (
-    ("A_er", "A_tar", "target", "Target erased", "share of the target's pictures that the judge calls something else"),
-    ("A_adj", "A_adj", "adjacent", "Neighbours", "accuracy on the nearest neighbours, which FADE is trained on"),
-    ("A_heldout", "A_heldout", "heldout", "Held-out neighbours", "accuracy on the next neighbours, never trained on"),
+    (
+        "A_er",
+        "A_tar",
+        "target",
+        "Target erased",
+        "share of the target's pictures that the judge calls something else",
+    ),
+    (
+        "A_adj",
+        "A_adj",
+        "adjacent",
+        "Neighbours",
+        "accuracy on the nearest neighbours, which FADE is trained on",
+    ),
+    (
+        "A_heldout",
+        "A_heldout",
+        "heldout",
+        "Held-out neighbours",
+        "accuracy on the next neighbours, never trained on",
+    ),
     ("A_rest", "A_rest", "rest", "Unrelated", "accuracy on a fixed sample of all other concepts"),
 )
-"""(metric, base metric, key of n, title, meaning). A_er stands against A_tar, the base's accuracy on the target."""
+"""(metric, base metric, key of n, title, meaning). A_er stands against A_tar, the base's accuracy on the
+target."""
 
 
 class NeighborhoodLike(Protocol):
@@ -47,7 +67,8 @@ class NeighborhoodLike(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One concept's pictures: ``base[i]`` and ``erased[i]`` start from the same latent. uint8 (n, H, W, 3) each."""
+    """One concept's pictures: ``base[i]`` and ``erased[i]`` start from the same latent. uint8 (n, H, W, 3)
+    each."""
 
     concept: str
     role: str

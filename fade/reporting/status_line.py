@@ -1,4 +1,5 @@
-"""The part of a model card that changes after the card was written, and the card cut to what a registry's description holds."""
+"""The part of a model card that changes after the card was written, and the card cut to what a registry's
+description holds."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def state(decisions: str = UNDECIDED, audit: str = NOT_AUDITED) -> list[str]:
 
 
 def restated(card: str, decisions: str, audit: str) -> str:
-    """The card with another state; one that has no such section (of an earlier version) gets it at its end."""
+    """The card with another state; one that has no such section (of an earlier version) gets it at its
+    end."""
     parts = sections(card)
     fresh = "\n".join(state(decisions, audit)) + "\n"
     if _STATE not in [name for name, _ in parts]:
@@ -28,7 +30,8 @@ def restated(card: str, decisions: str, audit: str) -> str:
 
 
 def describe(card: str, room: int = ROOM) -> str:
-    """The card without its YAML head, as Markdown of at most ``room`` characters; what was left out is named, and where it is.
+    """The card without its YAML head, as Markdown of at most ``room`` characters; what was left out is named,
+    and where it is.
 
     A description shows no pictures: their lines say under which artifact they lie.
     """
@@ -45,7 +48,8 @@ def describe(card: str, room: int = ROOM) -> str:
 
 
 def sections(text: str) -> list[tuple[str, str]]:
-    """(title, body with its heading) of everything that a ``## `` heading opens; what stands before the first has no title."""
+    """(title, body with its heading) of everything that a ``## `` heading opens; what stands before the first
+    has no title."""
     found = re.split(r"(?m)^(?=## )", text)
     return [(match[1] if (match := re.match(r"## (.*)", body)) else "", body) for body in found]
 

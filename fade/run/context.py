@@ -1,4 +1,5 @@
-"""What the stages of one erasure share: settings, folders, and the models, each loaded once and only when it is needed."""
+"""What the stages of one erasure share: settings, folders, and the models, each loaded once and only when it
+is needed."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class RunContext:
         self.target = TOGETHER.join(self.targets)
 
     def beside(self, params: Params, target: str | Sequence[str]) -> RunContext:
-        """A workshop of other parameters and targets around the models that are loaded here; they must name the same models and data."""
+        """A workshop of other parameters and targets around the models that are loaded here; they must name
+        the same models and data."""
         run = RunContext(params, target, self.runs, self.root)
         for name in ("base", "judge", "encoder", "vocabulary"):
             run.__dict__[name] = getattr(self, name)
@@ -87,15 +89,17 @@ class RunContext:
     def labels(self) -> list[str] | None:
         """The concepts that the judge knows, without loading it.
 
-        None when it is no local directory (it will say so itself), and for a judge of styles, which knows none.
-        """
+        None when it is no local directory (it will say so itself), and for a judge of styles, which knows
+        none."""
         if self.params.data.erase == "styles":
             return None
         config = Path(self.local(self.params.data.judge)) / "config.json"
         if not config.is_file():
             return None
         try:
-            return [str(label) for label in json.loads(config.read_text(encoding="utf-8"))["id2label"].values()]
+            return [
+                str(label) for label in json.loads(config.read_text(encoding="utf-8"))["id2label"].values()
+            ]
         except (ValueError, KeyError, AttributeError):
             return None
 
@@ -107,7 +111,8 @@ class RunContext:
 
     @cached_property
     def key(self) -> str:
-        """What decides the outcome: the parameters, the target, the base, the judge, the encoder, the vocabulary."""
+        """What decides the outcome: the parameters, the target, the base, the judge, the encoder, the
+        vocabulary."""
         names: Sequence[str] = self.vocabulary.names
         models = [self.base.sha256, self.judge.sha256, self.encoder.sha256]
         beside = {"attack", *self.params.NO_PART_OF_A_RUN}
@@ -126,7 +131,8 @@ class RunContext:
         return self.runs / "erase" / slug(self.target)
 
     def alone(self) -> AbstractContextManager[None]:
-        """Hold the target's lock. Raises BusyError, naming the process, when another run of the target holds it."""
+        """Hold the target's lock. Raises BusyError, naming the process, when another run of the target holds
+        it."""
         return hold(self.home, f"{self.target!r} is being erased", "run")
 
 

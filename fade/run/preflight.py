@@ -13,11 +13,11 @@ from fade.run.resolve_params import check_target
 
 
 def preflight(run: RunContext) -> None:
-    """Raises UnknownNameError or ConfigError for a target or too many neighbours, BaseModelError for a model directory that is not there.
+    """Raises UnknownNameError or ConfigError for a target or too many neighbours, BaseModelError for a model
+    directory that is not there.
 
-    Only where the data folder is, byte for byte, what the .dvc file names: otherwise the pull may bring what is missing. What else is
-    wrong with the data is the data checks' to say.
-    """
+    Only where the data folder is, byte for byte, what the .dvc file names: otherwise the pull may bring what
+    is missing. What else is wrong with the data is the data checks' to say."""
     try:
         _refuse(run)
     except (UnknownNameError, ConfigError, BaseModelError):
@@ -31,7 +31,9 @@ def _refuse(run: RunContext) -> None:
     data = run.params.data
     for stage, where in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
         local = run.local(where)
-        if local.startswith((".", "/", "data/")) and not Path(local).is_dir():  # a hub id is fetched when its turn comes
+        if (
+            local.startswith((".", "/", "data/")) and not Path(local).is_dir()
+        ):  # a hub id is fetched when its turn comes
             from fade.models.loading import resolve
 
             resolve(local, stage)

@@ -16,7 +16,8 @@ METHODS_OWN = ("mesh", "train", "method")
 
 
 def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
-    """The parameters under the chosen method's own settings, those under params.yaml's ``settings`` for it, those under ``overrides``.
+    """The parameters under the chosen method's own settings, those under params.yaml's ``settings`` for it,
+    those under ``overrides``.
 
     Raises ConfigError, and UnknownNameError for a method or variant that is not registered.
     """
@@ -28,10 +29,16 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
     label = f"{method.name}/{method.variant}"
     if params.data.erase == "styles" and params.evaluate.indirect_images:
         action = "set evaluate.indirect_images to 0."
-        raise ConfigError("indirect prompts are written for concepts; a style has none.", stage="config", action=action)
+        raise ConfigError(
+            "indirect prompts are written for concepts; a style has none.", stage="config", action=action
+        )
     if params.method.anchors != "none" and not method.takes_anchors:
         why = "has its neighbours already" if method.needs_neighbours else "takes none"
-        raise ConfigError(f"method.anchors is set, but {label} {why}.", stage="config", action="leave method.anchors at none.")
+        raise ConfigError(
+            f"method.anchors is set, but {label} {why}.",
+            stage="config",
+            action="leave method.anchors at none.",
+        )
     if params.method.replacement and not method.takes_replacement:
         what = f"method.replacement is set, but {label} has no alternative to map to."
         raise ConfigError(what, stage="config", action="leave it empty, or use --method surgical.")
@@ -49,12 +56,17 @@ def _settings_for(method: Method, settings: Mapping[str, Sequence[str]]) -> list
             section, _, key = item.partition("=")[0].strip().partition(".")
             if section not in METHODS_OWN or key in ("name", "variant"):
                 action = "keep to mesh, train, and method without its name and variant."
-                raise ConfigError(f"settings.{named}: {item!r} is no setting of a method.", stage="config", action=action)
-    return [item for named in (method.name, f"{method.name}/{method.variant}") for item in settings.get(named, ())]
+                raise ConfigError(
+                    f"settings.{named}: {item!r} is no setting of a method.", stage="config", action=action
+                )
+    return [
+        item for named in (method.name, f"{method.name}/{method.variant}") for item in settings.get(named, ())
+    ]
 
 
 def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> list[str]:
-    """What params.yaml says otherwise than shipped, and the chosen method's own settings outdo: a sentence each."""
+    """What params.yaml says otherwise than shipped, and the chosen method's own settings outdo: a sentence
+    each."""
     there, used = load_params(path), resolve(path, overrides)
     said, shipped, heard = _flat(there), _flat(Params()), _flat(used)
     method = get_method(used.method.name, used.method.variant)
@@ -75,7 +87,8 @@ def _flat(params: Params) -> dict[str, Any]:
 
 
 def check_target(params: Params, target: str, vocabulary: Vocabulary) -> None:
-    """Raises UnknownNameError for a target or replacement outside the vocabulary, ConfigError when the two are the same."""
+    """Raises UnknownNameError for a target or replacement outside the vocabulary, ConfigError when the two
+    are the same."""
     vocabulary.index(target)
     if not params.method.replacement:
         return
@@ -94,6 +107,7 @@ def method_overrides(text: str | None) -> list[str]:
 
 
 def _named(text: str) -> tuple[str, str]:
-    """NAME (its first variant) or NAME/VARIANT. Raises UnknownNameError for a name that is no method's, where the variant is left out."""
+    """NAME (its first variant) or NAME/VARIANT. Raises UnknownNameError for a name that is no method's, where
+    the variant is left out."""
     name, slash, variant = text.partition("/")
     return name, variant if slash else variants_of(name)[0]

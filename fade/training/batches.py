@@ -1,4 +1,5 @@
-"""What a training step sees: clean latents, prompts, noise and rate, every draw named by (seed, step, micro-batch, rank).
+"""What a training step sees: clean latents, prompts, noise and rate, every draw named by (seed, step,
+micro-batch, rank).
 
 No generator lives longer than a step, so a resumed training draws what an uninterrupted one would have drawn.
 """
@@ -36,14 +37,19 @@ class BatchSampler:
 
     def __init__(self, job: Job, base: Base, latents: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._micro = job.train.gradient_accumulation
-        self._subjects = [_TargetSampler(job, subject, base, *pair) for subject, pair in zip(job.subjects, latents, strict=True)]
+        self._subjects = [
+            _TargetSampler(job, subject, base, *pair)
+            for subject, pair in zip(job.subjects, latents, strict=True)
+        ]
 
     def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> ErasureBatch:
         """The batch of one micro-step on one process, on the base's device."""
         subject, own = self._turn(step, micro)
         return subject.batch(step, micro, rank, world, own)
 
-    def indices(self, step: int, micro: int, rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+    def indices(
+        self, step: int, micro: int, rank: int, world: int
+    ) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
         """What the batch shows: see ``_SubjectDraws.indices``."""
         subject, own = self._turn(step, micro)
         return subject.indices(step, micro, rank, world, own)
@@ -61,29 +67,39 @@ class BatchSampler:
 class _TargetSampler:
     """The draws of one subject."""
 
-    def __init__(self, job: Job, subject: ErasureTarget, base: Base, target: Tensor, neighbours: Tensor) -> None:
+    def __init__(
+        self, job: Job, subject: ErasureTarget, base: Base, target: Tensor, neighbours: Tensor
+    ) -> None:
         self._train, self._base = job.train, base
         self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
         self._steps = int(base.scheduler.config.num_train_timesteps)
         self._e = base.encode([fill(job.prompt, subject.target)])
         self._null = base.encode([job.negative_prompt])
-        self._r = base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
+        self._r = (
+            base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
+        )
         self._a = base.encode(prompts(job.prompt, subject.neighbours)) if subject.neighbours else self._e[:0]
         method = get_method(job.method.name, job.method.variant)
         self._randoms = job.train.batch_target if method.needs_random else 0
         self._language, self._phrasings = self._e[:0], self._e
         if method.needs_language:
             generator = torch.Generator().manual_seed(named_seed(job.train.seed, "language"))
-            spoken = language(base.tokenizer, job.prompt, job.method.words, {*job.unseen, subject.target}, generator)
+            spoken = language(
+                base.tokenizer, job.prompt, job.method.words, {*job.unseen, subject.target}, generator
+            )
             self._language = base.encode(spoken) if spoken else self._language
-            self._phrasings = torch.cat([self._e, base.encode([fill(phrasing, subject.target) for phrasing in TARGET_TEMPLATES])])
+            self._phrasings = torch.cat(
+                [self._e, base.encode([fill(phrasing, subject.target) for phrasing in TARGET_TEMPLATES])]
+            )
 
-    def indices(self, step: int, micro: int, rank: int, world: int, own: int) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
-        """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what follows.
+    def indices(
+        self, step: int, micro: int, rank: int, world: int, own: int
+    ) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+        """(n_t,) target pictures, (n_a,) neighbours, (n_a,) their pictures, and the generator for what
+        follows.
 
-        Neighbours take turns, so that over the steps each is seen equally often also when n_a is no multiple of K. ``own``:
-        how many micro-steps this subject has had before.
-        """
+        Neighbours take turns, so that over the steps each is seen equally often also when n_a is no multiple
+        of K. ``own``: how many micro-steps this subject has had before."""
         generator = torch.Generator().manual_seed(named_seed(self._train.seed, step, micro, rank))
         n_t, n_a, k = self._train.batch_target, self._train.batch_neighbours, len(self._neighbours)
         turn = (own * world + rank) * n_a
@@ -99,7 +115,9 @@ class _TargetSampler:
         t = torch.randint(self._steps, (len(clean),), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
         x = self._base.add_noise(clean, noise, t)
-        random = random_embeddings(self._e, self._randoms, generator)  # last: what other methods draw stays what it was
+        random = random_embeddings(
+            self._e, self._randoms, generator
+        )  # last: what other methods draw stays what it was
         device, n_t = self._base.device, len(picked)
         x, t, which = x.to(device), t.to(device), which.to(device)
         said = (self._e, self._null, self._a, which, self._r, random, self._language, self._phrasings)
@@ -109,19 +127,24 @@ class _TargetSampler:
 def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """(n, T, D) embeddings of a random direction and about the length of ``like`` (1, T, D), on its device.
 
-    Each is a standard normal draw scaled, as one vector of T D numbers, to a length between 0.8 and 1.2 times that of
-    ``like``: r of SPM's latent anchoring. Nothing is encoded: they lie where no prompt does, on purpose, so that what is held
-    there is held by the adapter as a whole and not by the words that someone thought of.
-    """
+    Each is a standard normal draw scaled, as one vector of T D numbers, to a length between 0.8 and 1.2 times
+    that of ``like``: r of SPM's latent anchoring. Nothing is encoded: they lie where no prompt does, on
+    purpose, so that what is held there is held by the adapter as a whole and not by the words that someone
+    thought of."""
     noise = torch.randn(n, *like.shape[1:], generator=generator)
     length = LENGTHS[0] + (LENGTHS[1] - LENGTHS[0]) * torch.rand(n, 1, 1, generator=generator)
-    scale = length * torch.linalg.vector_norm(like.cpu()) / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
+    scale = (
+        length
+        * torch.linalg.vector_norm(like.cpu())
+        / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
+    )
     out: Tensor = (noise * scale).to(like.device)
     return out
 
 
 def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:
-    """Learning rate of 0-based ``step``: linear warm-up to ``lr``, then linear decay that reaches 0 after the last step.
+    """Learning rate of 0-based ``step``: linear warm-up to ``lr``, then linear decay that reaches 0 after the
+    last step.
 
     ``ramp``: warm-up over all steps, no decay (the released recipe).
     """
@@ -147,9 +170,15 @@ def read_latents(job: Job) -> list[tuple[Tensor, Tensor]]:
     action = "delete the file and mine again."
     try:
         if sha256_of(job.latents) != job.latents_sha256:
-            raise DataError(f"{job.latents} is not the file that the job names (its sha256 differs).", stage=STAGE, action=action)
+            raise DataError(
+                f"{job.latents} is not the file that the job names (its sha256 differs).",
+                stage=STAGE,
+                action=action,
+            )
         tensors = load_file(str(job.latents))
-        pairs = [(tensors[t].float(), tensors[n].float()) for t, n in map(latent_names, range(len(job.subjects)))]
+        pairs = [
+            (tensors[t].float(), tensors[n].float()) for t, n in map(latent_names, range(len(job.subjects)))
+        ]
     except (OSError, SafetensorError, KeyError) as error:
         raise DataError(f"{job.latents} cannot be read: {error}.", stage=STAGE, action=action) from error
     for subject, pair in zip(job.subjects, pairs, strict=True):
@@ -160,7 +189,13 @@ def read_latents(job: Job) -> list[tuple[Tensor, Tensor]]:
 def _check(job: Job, subject: ErasureTarget, target: Tensor, neighbours: Tensor, action: str) -> None:
     """Raises DataError for latents of another shape than the job's, or that are not finite."""
     k = len(subject.neighbours)
-    if target.ndim != 4 or neighbours.ndim != 5 or len(neighbours) != k or neighbours.shape[2:] != target.shape[1:] or not len(target):
+    if (
+        target.ndim != 4
+        or neighbours.ndim != 5
+        or len(neighbours) != k
+        or neighbours.shape[2:] != target.shape[1:]
+        or not len(target)
+    ):
         shapes = f"target {tuple(target.shape)}, neighbours {tuple(neighbours.shape)} for {k} neighbours"
         raise DataError(f"{job.latents} has the wrong shapes: {shapes}.", stage=STAGE, action=action)
     if not bool(torch.isfinite(target).all() and torch.isfinite(neighbours).all()):

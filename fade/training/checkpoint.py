@@ -1,8 +1,7 @@
 """Checkpoints of a training: the adapter, AdamW's moments and the history in one safetensors file. No pickle.
 
-Nothing else has a state: every draw is named by (seed, step, rank), and the rate is a function of the step. One file,
-renamed into place, is complete or absent; the last two are kept.
-"""
+Nothing else has a state: every draw is named by (seed, step, rank), and the rate is a function of the step.
+One file, renamed into place, is complete or absent; the last two are kept."""
 
 from __future__ import annotations
 
@@ -49,7 +48,12 @@ def save(folder: Path, key: str, lora: LoraAdapter, optimizer: Any, state: State
     for name, parameter in lora.named_parameters().items():
         for slot, value in optimizer.state.get(parameter, {}).items():  # step, exp_avg, exp_avg_sq
             tensors[f"{slot}/{name}"] = value.detach().cpu()
-    metadata = {"key": key, "step": str(state.step), "history": json.dumps(state.history), "scaler": json.dumps(state.scaler)}
+    metadata = {
+        "key": key,
+        "step": str(state.step),
+        "history": json.dumps(state.history),
+        "scaler": json.dumps(state.scaler),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, state.step)
     write_whole(path, canonical_safetensors(tensors, metadata), stage="train", sync=True)
@@ -77,7 +81,9 @@ def restore(folder: Path, key: str, lora: LoraAdapter, optimizer: Any) -> State:
         slot, sep, name = label.partition("/")
         if sep:
             parameter = parameters[name]
-            optimizer.state[parameter][slot] = value if slot == "step" else value.to(parameter.device)  # AdamW counts on the CPU
+            optimizer.state[parameter][slot] = (
+                value if slot == "step" else value.to(parameter.device)
+            )  # AdamW counts on the CPU
     return State(steps[-1], json.loads(metadata["history"]), json.loads(metadata["scaler"]))
 
 

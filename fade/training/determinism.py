@@ -1,9 +1,9 @@
 """The same bytes again on a GPU: what torch must be told before its first product there. Ours.
 
-On the CPU nothing has to be told. On a GPU the same training gave other bytes each time until all of this was set: cuBLAS needs a
-workspace of fixed size, and attention's backward pass takes its repeatable form only under the strict setting, not under
-``warn_only`` (which ``fade.training.loop`` sets when it is run as a program; the pipeline runs ``fade.training.worker``).
-"""
+On the CPU nothing has to be told. On a GPU the same training gave other bytes each time until all of this was
+set: cuBLAS needs a workspace of fixed size, and attention's backward pass takes its repeatable form only
+under the strict setting, not under ``warn_only`` (which ``fade.training.loop`` sets when it is run as a
+program; the pipeline runs ``fade.training.worker``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ FIXED = ":4096:8"
 
 
 def enable_determinism() -> bool:
-    """Make this process's GPU repeat itself; an operation that cannot is an error (RuntimeError) then. Whether there is a GPU.
+    """Make this process's GPU repeat itself; an operation that cannot is an error (RuntimeError) then.
+    Whether there is a GPU.
 
     Call it before the first product on the GPU: cuBLAS looks at its setting once.
     """

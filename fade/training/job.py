@@ -1,4 +1,5 @@
-"""A training job: everything the trainer needs, in one JSON file, and the key under which its result may be reused."""
+"""A training job: everything the trainer needs, in one JSON file, and the key under which its result may be
+reused."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ CODE = (
     "training/prompts.py",
     "utils/seeds.py",
 )
-"""The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed loss is never answered
-from an old result."""
+"""The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed
+loss is never answered from an old result."""
 LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
 """So are the versions of these."""
 _NOT_IN_KEY = {"base", "latents", "out"}
@@ -63,14 +64,15 @@ class Job(Section):
     subjects: tuple[ErasureTarget, ...] = Field(min_length=1)
     """The concepts to erase; with several, the steps take turns."""
     unseen: tuple[str, ...] = ()
-    """Concepts by which the model will be judged and which no prompt of the training may name (methods that draw words)."""
+    """Concepts by which the model will be judged and which no prompt of the training may name (methods that
+    draw words)."""
     prompt: str
     """Template with the slot {concept}."""
     negative_prompt: str = ""
     """Prompt of the unconditional branch: the null prompt of the losses."""
     latents: Path
-    """safetensors with ``I.target`` (m, C, h, w) and ``I.neighbours`` (K, m, C, h, w) of subject I, from 0: clean, scaled latents
-    by the original model."""
+    """safetensors with ``I.target`` (m, C, h, w) and ``I.neighbours`` (K, m, C, h, w) of subject I, from 0:
+    clean, scaled latents by the original model."""
     latents_sha256: str
     """Hash of that file."""
     mesh: MeshConfig = MeshConfig()
@@ -84,11 +86,21 @@ class Job(Section):
     def key(self) -> str:
         """Hash of all that decides the adapter's weights: the trainer's source and libraries too.
 
-        No path, and of its header neither the commit nor the hash of all parameters: what they change that matters is here.
-        """
-        out: Any = {**dict.fromkeys(_NOT_IN_KEY, True), "train": _NOT_IN_KEY_TRAIN, "provenance": {"commit", "params_sha256"}}
+        No path, and of its header neither the commit nor the hash of all parameters: what they change that
+        matters is here."""
+        out: Any = {
+            **dict.fromkeys(_NOT_IN_KEY, True),
+            "train": _NOT_IN_KEY_TRAIN,
+            "provenance": {"commit", "params_sha256"},
+        }
         job = self.model_dump(mode="json", exclude=out)
-        return fingerprint({"job": job, "code": source_sha256(*CODE, *method_files(self.method.name)), "libraries": versions(LIBRARIES)})
+        return fingerprint(
+            {
+                "job": job,
+                "code": source_sha256(*CODE, *method_files(self.method.name)),
+                "libraries": versions(LIBRARIES),
+            }
+        )
 
     def write(self) -> Path:
         """Write ``out/job.json``, its key included, and return its path."""
@@ -103,7 +115,9 @@ class Job(Section):
             content = json.loads(path.read_text(encoding="utf-8"))
             return cls.model_validate({name: value for name, value in content.items() if name != "key"})
         except OSError as error:
-            raise TrainingError(f"{path} cannot be read: {error.strerror}.", stage="train", action=action) from error
+            raise TrainingError(
+                f"{path} cannot be read: {error.strerror}.", stage="train", action=action
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])

@@ -1,8 +1,9 @@
-"""The one training loop: ``python -m fade.training.loop job.json`` turns a job into an adapter, under accelerate.
+"""The one training loop: ``python -m fade.training.loop job.json`` turns a job into an adapter, under
+accelerate.
 
-Determinism contract: the same job on the same machine and thread count gives the same adapter bytes, whether or not it was
-killed and resumed in between. Every draw comes from a generator named by (seed, step, micro-batch, rank), on the CPU.
-"""
+Determinism contract: the same job on the same machine and thread count gives the same adapter bytes, whether
+or not it was killed and resumed in between. Every draw comes from a generator named by (seed, step,
+micro-batch, rank), on the CPU."""
 
 from __future__ import annotations
 
@@ -80,24 +81,37 @@ def make_accelerator(config: TrainConfig, *, cpu: bool = False) -> Accelerator:
 
 
 def _precision(wanted: str, *, cpu: bool) -> str:
-    gpu = torch.cuda.is_available() and not cpu and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("1", "true", "yes")
+    gpu = (
+        torch.cuda.is_available()
+        and not cpu
+        and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("1", "true", "yes")
+    )
     if wanted == "auto":
         return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
     if wanted == "fp16" and not gpu:
-        raise TrainingError("train.precision = fp16 needs a GPU.", stage=STAGE, action="set train.precision to auto, fp32 or bf16.")
+        raise TrainingError(
+            "train.precision = fp16 needs a GPU.",
+            stage=STAGE,
+            action="set train.precision to auto, fp32 or bf16.",
+        )
     return "no" if wanted == "fp32" else wanted
 
 
-def train(job: Job, base: Base | None = None, on_step: Callable[[dict[str, float]], None] = lambda row: None) -> Path:
-    """Train the job's adapter, resuming from the newest checkpoint in ``job.out``. Returns the adapter's path.
+def train(
+    job: Job, base: Base | None = None, on_step: Callable[[dict[str, float]], None] = lambda row: None
+) -> Path:
+    """Train the job's adapter, resuming from the newest checkpoint in ``job.out``. Returns the adapter's
+    path.
 
-    ``base``: a loaded model, for callers that have one; its UNet is left as it was. ``on_step`` sees each row of the history.
-    Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError, BaseModelError, BusyError.
-    """
+    ``base``: a loaded model, for callers that have one; its UNet is left as it was. ``on_step`` sees each row
+    of the history. Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError,
+    BaseModelError, BusyError."""
     method = get_method(job.method.name, job.method.variant)
     alone = [subject.target for subject in job.subjects if not subject.neighbours]
     if (method.needs_neighbours or job.method.anchors == "neighbourhood") and alone:
-        raise TrainingError(f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more.")
+        raise TrainingError(
+            f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more."
+        )
     accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
     with guard.only_one(job.out) if accelerator.is_main_process else nullcontext():
         latents = read_latents(job)
@@ -125,7 +139,9 @@ def _load_base(job: Job, accelerator: Accelerator) -> Base:
 class _Run:
     """One training under way."""
 
-    def __init__(self, job: Job, method: Method, accelerator: Accelerator, lora: LoraAdapter, draws: BatchSampler) -> None:
+    def __init__(
+        self, job: Job, method: Method, accelerator: Accelerator, lora: LoraAdapter, draws: BatchSampler
+    ) -> None:
         self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, lora, draws
         self.config = job.train
         if method.space is not None:  # before the optimiser: what is fixed is none of its business
@@ -155,19 +171,26 @@ class _Run:
         return self._finish()
 
     def _solve(self, solve: Solve) -> None:
-        """A closed form takes the place of all steps; there is no history. Raises TrainingError when the adapter's rank is too low."""
+        """A closed form takes the place of all steps; there is no history. Raises TrainingError when the
+        adapter's rank is too low."""
         changes = solve(self.mesh.base_weights(), self.draws.one_each(), self.job.method)
         lost = self.mesh.write(changes)
         if lost > MOST_LOST:
             what = f"an adapter of rank {self.job.mesh.rank} holds the closed form only up to {100 * lost:.1f} %."
-            raise TrainingError(what, stage=STAGE, action="raise mesh.rank (and mesh.alpha) to the number of the prompt's tokens.")
+            raise TrainingError(
+                what,
+                stage=STAGE,
+                action="raise mesh.rank (and mesh.alpha) to the number of the prompt's tokens.",
+            )
         self.state.step = self.config.steps
 
     @cached_property
     def _loss(self) -> Loss:
         """The method's own, with FADE's anchors when they are asked for."""
         assert self.method.loss is not None  # a closed form takes no steps
-        return with_anchors(self.method.loss) if self.job.method.anchors == "neighbourhood" else self.method.loss
+        return (
+            with_anchors(self.method.loss) if self.job.method.anchors == "neighbourhood" else self.method.loss
+        )
 
     def _step(self, step: int) -> dict[str, float]:
         """One optimiser step; its row of the history, losses averaged over micro-batches and processes."""
@@ -177,7 +200,9 @@ class _Run:
         n, total = self.config.gradient_accumulation, None
         names: list[str] = []
         for micro in range(n):
-            batch = self.draws.batch(step, micro, self.accelerator.process_index, self.accelerator.num_processes)
+            batch = self.draws.batch(
+                step, micro, self.accelerator.process_index, self.accelerator.num_processes
+            )
             with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
                 loss, terms = self._loss(self.predictor, batch, self.job.method)
                 self.accelerator.backward(loss / n)
@@ -186,7 +211,13 @@ class _Run:
             total = values if total is None else total + values
         norm = float(self.accelerator.clip_grad_norm_(self.mesh.parameters(), self.config.max_grad_norm))
         means: list[float] = self.accelerator.reduce(total, "mean").tolist()
-        row = {"step": float(step + 1), "loss": means[0], **dict(zip(names, means[1:], strict=True)), "lr": lr, "grad_norm": norm}
+        row = {
+            "step": float(step + 1),
+            "loss": means[0],
+            **dict(zip(names, means[1:], strict=True)),
+            "lr": lr,
+            "grad_norm": norm,
+        }
         self._check_finite(row)  # before the step: the weights in memory stay good
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -198,7 +229,11 @@ class _Run:
         overflow = not math.isfinite(row["grad_norm"])
         self._skipped = self._skipped + 1 if overflow else 0
         first = self.state.history[0]["loss"] if self.state.history else row["loss"]
-        bad = [name for name, value in row.items() if not math.isfinite(value) and not (scaled and name == "grad_norm")]
+        bad = [
+            name
+            for name, value in row.items()
+            if not math.isfinite(value) and not (scaled and name == "grad_norm")
+        ]
         if bad:
             reason = f"{bad[0]} is {row[bad[0]]}"
         elif self._skipped > MAX_SKIPPED:
@@ -210,7 +245,9 @@ class _Run:
         kept = checkpoint.steps_in(self.folder)
         left = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
         what = f"training diverged at step {int(row['step'])}: {reason}; {left}."
-        raise DivergedError(what, stage=STAGE, action="lower train.lr or the method's weights, or use train.precision=fp32.")
+        raise DivergedError(
+            what, stage=STAGE, action="lower train.lr or the method's weights, or use train.precision=fp32."
+        )
 
     def _checkpoint(self) -> None:
         if self.accelerator.is_main_process:
@@ -225,7 +262,10 @@ class _Run:
             digest = self.mesh.save(path, self.job.provenance)
             write_json(self.job.out / files.HISTORY, self.state.history)
             self._progress(self.state.history[-1] if self.state.history else {}, force=True)
-            write_json(self.job.out / files.DONE, {"key": self.job.key(), "adapter_sha256": digest, "run": self._facts()})
+            write_json(
+                self.job.out / files.DONE,
+                {"key": self.job.key(), "adapter_sha256": digest, "run": self._facts()},
+            )
         self.accelerator.wait_for_everyone()
         return path
 
@@ -236,9 +276,14 @@ class _Run:
         return {
             "processes": accelerator.num_processes,
             "gradient_accumulation": config.gradient_accumulation,
-            "effective_batch": {"target": per_step * config.batch_target, "neighbours": per_step * config.batch_neighbours},
+            "effective_batch": {
+                "target": per_step * config.batch_target,
+                "neighbours": per_step * config.batch_neighbours,
+            },
             "precision": accelerator.mixed_precision,
-            "device": torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.processor() or "cpu",
+            "device": torch.cuda.get_device_name()
+            if accelerator.device.type == "cuda"
+            else platform.processor() or "cpu",
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "peak_memory_mb": _peak_memory_mb(accelerator.device),
@@ -274,12 +319,17 @@ def _explain(error: Exception) -> FadeError:
         action = "lower train.batch_target and train.batch_neighbours, or raise train.gradient_accumulation."
         return TrainingError("the device ran out of memory.", stage=STAGE, action=action)
     if isinstance(error, OSError) and error.errno is not None:
-        return StorageError(f"{error.filename or 'the out folder'}: {error.strerror}.", stage=STAGE, action="free some space; it resumes.")
+        return StorageError(
+            f"{error.filename or 'the out folder'}: {error.strerror}.",
+            stage=STAGE,
+            action="free some space; it resumes.",
+        )
     raise error
 
 
 def main(argv: list[str]) -> int:
-    """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the job."""
+    """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the
+    job."""
     if len(argv) != 1:
         sys.stderr.write("usage: python -m fade.training.loop job.json\n")
         return 2
@@ -290,7 +340,12 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         known = _explain(error)
         if os.environ.get("RANK", "0") == "0":
-            fact = {"type": type(known).__name__, "what": known.what, "stage": known.stage, "action": known.action}
+            fact = {
+                "type": type(known).__name__,
+                "what": known.what,
+                "stage": known.stage,
+                "action": known.action,
+            }
             with suppress(StorageError):  # a full disk: the waiting process looks for itself
                 write_json(path.parent / files.ERROR, fact)
         sys.stderr.write(f"{type(known).__name__}: {known}\n")

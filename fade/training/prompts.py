@@ -1,4 +1,5 @@
-"""Prompts that stand for language at large: words of the tokenizer's own vocabulary, alone and in pairs. Ours."""
+"""Prompts that stand for language at large: words of the tokenizer's own vocabulary, alone and in pairs.
+Ours."""
 
 from __future__ import annotations
 
@@ -23,11 +24,13 @@ def words_of(vocabulary: Iterable[str]) -> list[str]:
     return sorted(word for word in words if len(word) >= SHORTEST and word.isascii() and word.isalpha())
 
 
-def language(tokenizer: Any, prompt: str, n: int, left_out: Collection[str], generator: torch.Generator) -> list[str]:
+def language(
+    tokenizer: Any, prompt: str, n: int, left_out: Collection[str], generator: torch.Generator
+) -> list[str]:
     """Up to ``n`` words and ``n`` pairs of words in the template ``prompt``, drawn by ``generator``.
 
-    left_out: names (any case) that none of them may be; fewer than ``n`` words are there when the vocabulary is small.
-    """
+    left_out: names (any case) that none of them may be; fewer than ``n`` words are there when the vocabulary
+    is small."""
     import torch
 
     names = {name.lower() for name in left_out}
@@ -36,5 +39,7 @@ def language(tokenizer: Any, prompt: str, n: int, left_out: Collection[str], gen
         return []
     order = torch.randperm(len(words), generator=generator).tolist()
     single = [words[i] for i in order[:n]]
-    pairs = [f"{words[i]} {words[j]}" for i, j in torch.randint(len(words), (n, 2), generator=generator).tolist()]
+    pairs = [
+        f"{words[i]} {words[j]}" for i, j in torch.randint(len(words), (n, 2), generator=generator).tolist()
+    ]
     return [fill(prompt, phrase) for phrase in (*single, *pairs) if phrase not in names]

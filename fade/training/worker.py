@@ -1,9 +1,9 @@
-"""The trainer's process: ``python -m fade.training.worker job.json`` runs one job, repeatably on a GPU too, and says why it ended.
+"""The trainer's process: ``python -m fade.training.worker job.json`` runs one job, repeatably on a GPU too,
+and says why it ended.
 
-``python -m fade.training.worker --wait NOTE`` does the same with the job whose path a file ``NOTE`` will hold; what is slow to import is imported
-until then. ``fade.training.loop`` can be run the first way, too; that is the same but on a GPU, where it repeats itself only nearly
-(`fade.training.determinism`).
-"""
+``python -m fade.training.worker --wait NOTE`` does the same with the job whose path a file ``NOTE`` will
+hold; what is slow to import is imported until then. ``fade.training.loop`` can be run the first way, too;
+that is the same but on a GPU, where it repeats itself only nearly (`fade.training.determinism`)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ _LOOK_EVERY = 0.02  # seconds
 
 
 def main(argv: list[str]) -> int:
-    """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the job."""
+    """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the
+    job."""
     if len(argv) != 1 and argv[:-1] != [WAIT]:
         sys.stderr.write(f"usage: python -m fade.training.worker job.json | {WAIT} NOTE\n")
         return 2
@@ -58,7 +59,12 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         known = _explain(error)
         if path is not None and os.environ.get("RANK", "0") == "0":
-            fact = {"type": type(known).__name__, "what": known.what, "stage": known.stage, "action": known.action}
+            fact = {
+                "type": type(known).__name__,
+                "what": known.what,
+                "stage": known.stage,
+                "action": known.action,
+            }
             with suppress(StorageError):  # a full disk: the waiting process looks for itself
                 write_json(path.parent / files.ERROR, fact)
         sys.stderr.write(f"{type(known).__name__}: {known}\n")
@@ -77,20 +83,24 @@ def load() -> None:
 
 
 def load_libraries() -> None:
-    """Import what a training, or drawing with the same models, uses; before there are other threads that import."""
+    """Import what a training, or drawing with the same models, uses; before there are other threads that
+    import."""
     with without(*UNUSED):
         for name in LIBRARIES:
             importlib.import_module(name)
     with lazily(*SELDOM):
         for name in DRAWING:
             importlib.import_module(name)
-    with suppress(ImportError, AttributeError):  # where this transformers has another name for it, the first model has it made
+    with suppress(
+        ImportError, AttributeError
+    ):  # where this transformers has another name for it, the first model has it made
         mapping = importlib.import_module("transformers.conversion_mapping")
         mapping.get_checkpoint_conversion_mapping("clip")  # a thousand patterns, compiled once: half a second
 
 
 def awaited(note: Path) -> Path:
-    """The job's path, as soon as ``note`` holds it. Raises TrainingError when nobody is left who could write it."""
+    """The job's path, as soon as ``note`` holds it. Raises TrainingError when nobody is left who could write
+    it."""
     while True:
         guard.parent_lives()
         with suppress(FileNotFoundError):

@@ -1,4 +1,5 @@
-"""Files that are whole or not there: written under a temporary name, then renamed; a full disk said in the user's words."""
+"""Files that are whole or not there: written under a temporary name, then renamed; a full disk said in the
+user's words."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ SCARCE = 1 << 20
 
 
 def write_whole(path: Path, body: bytes | str, *, stage: str = "storage", sync: bool = False) -> Path:
-    """Write a file so that a reader sees the old one or the new one; what was half written is removed. Raises StorageError.
+    """Write a file so that a reader sees the old one or the new one; what was half written is removed. Raises
+    StorageError.
 
     sync: wait until the disk has it (a checkpoint must outlive a power cut).
     """

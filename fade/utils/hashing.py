@@ -19,9 +19,12 @@ def sha256_of(path: Path) -> str:
 
 def fingerprint(value: Any) -> str:
     """sha256 of canonical JSON: the same content gives the same key on every machine."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
+    ).hexdigest()
 
 
 def canonical(value: Any) -> str:
-    """Sorted keys, no blanks, UTF-8 as is. Raises ValueError for NaN and infinities, which JSON does not have."""
+    """Sorted keys, no blanks, UTF-8 as is. Raises ValueError for NaN and infinities, which JSON does not
+    have."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -24,34 +24,46 @@ _LAUNCHER = os.getppid()
 def only_one(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
     """Hold ``folder`` for this process; the lock goes with the process.
 
-    Raises BusyError when another has it for longer than ``patience`` seconds, StorageError when it cannot be written.
-    """
+    Raises BusyError when another has it for longer than ``patience`` seconds, StorageError when it cannot be
+    written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".trainer.lock").open("w")
     except OSError as error:
         action = "free some space, or choose another --runs-dir."
-        raise StorageError(f"{folder} cannot be written: {error.strerror}.", stage=STAGE, action=action) from error
+        raise StorageError(
+            f"{folder} cannot be written: {error.strerror}.", stage=STAGE, action=action
+        ) from error
     with stream:
         until = time.monotonic() + patience
         while not _locked(stream):
             if time.monotonic() > until:
-                raise BusyError(f"another training writes to {folder}.", stage=STAGE, action="wait for it to end, or stop it.")
+                raise BusyError(
+                    f"another training writes to {folder}.",
+                    stage=STAGE,
+                    action="wait for it to end, or stop it.",
+                )
             time.sleep(0.1)
         yield
 
 
 def forked() -> None:
-    """Whoever is this process's parent by now is its launcher: for one that was forked after this module was imported."""
+    """Whoever is this process's parent by now is its launcher: for one that was forked after this module was
+    imported."""
     global _LAUNCHER
     _LAUNCHER = os.getppid()
 
 
 def parent_lives() -> None:
-    """Raises TrainingError when the waiting process, or the launcher between, is gone (killed -9, say): do not train on."""
+    """Raises TrainingError when the waiting process, or the launcher between, is gone (killed -9, say): do
+    not train on."""
     pid = int(os.environ.get(PARENT, "0"))
     if pid and (os.getppid() != _LAUNCHER or not _alive(pid)):
-        raise TrainingError("the process that started this training is gone.", stage=STAGE, action="start it again: it resumes.")
+        raise TrainingError(
+            "the process that started this training is gone.",
+            stage=STAGE,
+            action="start it again: it resumes.",
+        )
 
 
 def _locked(stream: TextIO) -> bool:
@@ -74,7 +86,8 @@ def _alive(pid: int) -> bool:
 
 @contextmanager
 def hold(folder: Path, busy: str, stage: str) -> Iterator[None]:
-    """Hold the lock of ``folder``. Raises BusyError: ``busy`` and the process that has it. StorageError when it cannot be made."""
+    """Hold the lock of ``folder``. Raises BusyError: ``busy`` and the process that has it. StorageError when
+    it cannot be made."""
     make_folder(folder)
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:

@@ -20,7 +20,8 @@ def report(stage: str, done: int, total: int, text: str = "") -> None:
 
 
 def lines(stream: TextIO, every: float = 10.0) -> Listener:
-    """A listener that writes a line when a stage begins, every so many seconds, and when it is done; for logs."""
+    """A listener that writes a line when a stage begins, every so many seconds, and when it is done; for
+    logs."""
     last: dict[str, float] = {}
 
     def listen(stage: str, done: int, total: int, text: str) -> None:

@@ -59,7 +59,8 @@ def _usage(error: Exception) -> int:
 
 
 def _disk(error: OSError) -> int:
-    """A full or unwritable disk that no stage had words for; anything else is a fault of ours and is shown whole."""
+    """A full or unwritable disk that no stage had words for; anything else is a fault of ours and is shown
+    whole."""
     from fade.utils.files import UNWRITABLE, storage_error
 
     if error.errno not in UNWRITABLE:

@@ -15,16 +15,25 @@ from flows.cli.screen import bars, escape, say, show_rows
 
 @app.command(epilog="Example: fade audit fade-panda/1    or: fade audit all --evidence-only")
 def audit(
-    version: Annotated[str, typer.Argument(help="NAME/VERSION, NAME@champion or NAME; `all` versions; the `champions`.")],
-    evidence_only: Annotated[bool, typer.Option("--evidence-only", help="Hashes, signature and records; no re-run. Seconds.")] = False,
-    no_control: Annotated[bool, typer.Option("--no-control", help="Leave the control run out; the report says so.")] = False,
-    by: Annotated[str, typer.Option(help="Who audits (default: the user of this machine).", envvar="FADE_USER")] = "",
+    version: Annotated[
+        str, typer.Argument(help="NAME/VERSION, NAME@champion or NAME; `all` versions; the `champions`.")
+    ],
+    evidence_only: Annotated[
+        bool, typer.Option("--evidence-only", help="Hashes, signature and records; no re-run. Seconds.")
+    ] = False,
+    no_control: Annotated[
+        bool, typer.Option("--no-control", help="Leave the control run out; the report says so.")
+    ] = False,
+    by: Annotated[
+        str, typer.Option(help="Who audits (default: the user of this machine).", envvar="FADE_USER")
+    ] = "",
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Make a version's run again from its recorded code, data and parameters, and say whether it comes out the same."""
+    """Make a version's run again from its recorded code, data and parameters, and say whether it comes out
+    the same."""
     from flows.server.runtime import prepare
 
     settings, _ = resolved(params, set_)
@@ -32,7 +41,15 @@ def audit(
     from flows.audit import audit as run
 
     with bars(as_json):
-        done = run(version, settings, runs_dir, evidence_only=evidence_only, with_control=not no_control, by=by, root=params.parent)
+        done = run(
+            version,
+            settings,
+            runs_dir,
+            evidence_only=evidence_only,
+            with_control=not no_control,
+            by=by,
+            root=params.parent,
+        )
     if as_json:
         print(json.dumps(done, indent=2))
     else:
@@ -59,8 +76,14 @@ def audits(
     if as_json:
         print(json.dumps([{**asdict(one), "sha256": one.sha256()} for one in found], indent=2))
         return
-    rows = [[str(one.number), one.version, one.verdict, one.control, one.by, one.at, one.stage] for one in found]
-    show_rows(f"{model}: {len(found)} audit(s), unbroken", ["", "version", "verdict", "control", "by", "at", "where"], rows)
+    rows = [
+        [str(one.number), one.version, one.verdict, one.control, one.by, one.at, one.stage] for one in found
+    ]
+    show_rows(
+        f"{model}: {len(found)} audit(s), unbroken",
+        ["", "version", "verdict", "control", "by", "at", "where"],
+        rows,
+    )
 
 
 def _show(done: list[dict[str, Any]]) -> None:
@@ -71,7 +94,10 @@ def _show(done: list[dict[str, Any]]) -> None:
         if one["number"] is None:
             say(f"[bold red]not recorded[/] {escape(one['unrecorded'])}")
     if len(done) != 1:
-        rows = [[f"{one['model']}/{one['version']}", one["verdict"]["said"], one["control"] or "-", one["report"]] for one in done]
+        rows = [
+            [f"{one['model']}/{one['version']}", one["verdict"]["said"], one["control"] or "-", one["report"]]
+            for one in done
+        ]
         show_rows(f"{len(done)} audit(s)", ["version", "verdict", "control", "report"], rows)
         return
     (one,) = done
@@ -82,5 +108,8 @@ def _show(done: list[dict[str, Any]]) -> None:
     show_rows(f"{one['model']}/{one['version']}", ["", "holds", "found"], rows)
     if one["control"]:
         out.print(f"control     {one['control']}")
-    out.print(f"verdict     [bold {'green' if one['good'] else 'red'}]{escape(one['verdict']['said'])}[/]", soft_wrap=True)
+    out.print(
+        f"verdict     [bold {'green' if one['good'] else 'red'}]{escape(one['verdict']['said'])}[/]",
+        soft_wrap=True,
+    )
     out.print(f"report      {escape(one['report'])}", soft_wrap=True)

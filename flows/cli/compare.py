@@ -30,21 +30,33 @@ def methods() -> None:
 
 @app.command(epilog="Example: fade bench --quick")
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="One target, one seed, one variant a method.")] = False,
-    tune: Annotated[bool, typer.Option("--tune", help="Choose every method's settings on the tuning targets instead.")] = False,
-    report_only: Annotated[bool, typer.Option("--report-only", help="The outputs from the kept cells; nothing is measured.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One target, one seed, one variant a method.")
+    ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Choose every method's settings on the tuning targets instead.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="The outputs from the kept cells; nothing is measured.")
+    ] = False,
     methods: Annotated[str, typer.Option(help="NAME/VARIANT, NAME/VARIANT + neighbours, ...")] = "",
     targets: Annotated[str, typer.Option(help="Concepts, by comma.")] = "",
     seeds: Annotated[str, typer.Option(help="The training's seeds, by comma.")] = "",
-    home: Annotated[Path, typer.Option(help="Where finished cells and tuned settings are kept.")] = Path("bench"),
-    out: Annotated[Path | None, typer.Option(help="Folder of the outputs (default: bench/record; of a part RUNS/bench/report).")] = None,
+    home: Annotated[Path, typer.Option(help="Where finished cells and tuned settings are kept.")] = Path(
+        "bench"
+    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the outputs (default: bench/record; of a part RUNS/bench/report)."),
+    ] = None,
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Methods side by side: methods x targets x seeds. Finished cells are kept; stopped, the same command goes on."""
+    """Methods side by side: methods x targets x seeds. Finished cells are kept; stopped, the same command
+    goes on."""
     settings, asked = resolved(params, set_)
     prepared(settings, runs_dir, params.parent, verbose)
     from fade.benchmark.plan import narrowed
@@ -54,10 +66,23 @@ def bench(
     narrow = narrowed(bench=settings.bench, quick=quick, methods=methods, targets=targets, seeds=seeds)
     resolved(params, [*asked, *narrow])  # a wrong choice fails before a server starts
     where = out or (runs_dir / "bench" / "report" if narrow else home / "record")
-    said = flows.reproduce(quick=quick, tune=tune, methods=methods, targets=targets, seeds=seeds, overrides=asked, params=params, home=home)
+    said = flows.reproduce(
+        quick=quick,
+        tune=tune,
+        methods=methods,
+        targets=targets,
+        seeds=seeds,
+        overrides=asked,
+        params=params,
+        home=home,
+    )
     wish = flows.Asked(params, runs_dir, home, tuple(asked), tuple(narrow), where, said)
     with bars(as_json):
-        result = flows.report(wish) if report_only else runtime.run(flows.tune if tune else flows.benchmark, asked=wish)
+        result = (
+            flows.report(wish)
+            if report_only
+            else runtime.run(flows.tune if tune else flows.benchmark, asked=wish)
+        )
     if as_json:
         print(json.dumps(result, indent=2))
     elif tune:
@@ -74,7 +99,9 @@ def _show_bench(summary: dict[str, Any], where: Path) -> None:
         show_rows(table.title, table.head, table.rows, table.note.replace("Bold", "In **"))
     missing = summary["cells"]["missing"]
     for cell in missing[:20]:
-        say(f"missing     {escape(cell['arm'])}, {escape(cell['target'])}, seed {cell['seed']}: {escape(cell['why'])}")
+        say(
+            f"missing     {escape(cell['arm'])}, {escape(cell['target'])}, seed {cell['seed']}: {escape(cell['why'])}"
+        )
     if len(missing) > 20:
         say(f"            and {len(missing) - 20} more, see the report")
     print(f"report      {where / 'benchmark.html'}")

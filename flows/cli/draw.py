@@ -16,11 +16,16 @@ from flows.cli.screen import bars, say
 @app.command(epilog='Example: fade generate "a panda" --model base -n 8 --out grid.png')
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
-    model: Annotated[str, typer.Option(help="base, NAME/VERSION or NAME of a registered model, or an adapter file.")] = "base",
+    model: Annotated[
+        str, typer.Option(help="base, NAME/VERSION or NAME of a registered model, or an adapter file.")
+    ] = "base",
     n: Annotated[int, typer.Option("-n", min=1, max=1024, help="Pictures.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the first picture.")] = 0,
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("grid.png"),
-    gate: Annotated[bool, typer.Option("--gate", help="Let the adapter act as much as the prompt means its concept (spm).")] = False,
+    gate: Annotated[
+        bool,
+        typer.Option("--gate", help="Let the adapter act as much as the prompt means its concept (spm)."),
+    ] = False,
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
@@ -32,22 +37,31 @@ def generate(
     with bars(False):
         drawn = draw(run, prompt, model, n, seed, out, gate=gate)
     if gate:
-        say(f"gated: the adapter acts at {drawn.gate:.2f} of its strength; who has the weights can leave the gate out.")
+        say(
+            f"gated: the adapter acts at {drawn.gate:.2f} of its strength; who has the weights can leave the gate out."
+        )
     print(drawn.path)
 
 
 @app.command(epilog="Example: fade purify data/emoji/noto/panda.png --model fade-panda/1")
 def purify(
     picture: Annotated[Path, typer.Argument(help="The picture to purify: PNG, JPEG or WebP.")],
-    model: Annotated[str, typer.Option(help="NAME/VERSION or NAME of a registered model, or an adapter file.")],
-    concept: Annotated[str | None, typer.Option(help="What to take out; without it, what the adapter erased.")] = None,
-    out: Annotated[Path, typer.Option(help="The PNG file: input, control and purified side by side.")] = Path("purified.png"),
+    model: Annotated[
+        str, typer.Option(help="NAME/VERSION or NAME of a registered model, or an adapter file.")
+    ],
+    concept: Annotated[
+        str | None, typer.Option(help="What to take out; without it, what the adapter erased.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The PNG file: input, control and purified side by side.")] = Path(
+        "purified.png"
+    ),
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Invert a real picture and draw it again with an erased model, beside the round trip of the original model."""
+    """Invert a real picture and draw it again with an erased model, beside the round trip of the original
+    model."""
     run = workshop(params, set_, runs_dir)
     from tasks.stages.purify import purify as wash
 
@@ -71,15 +85,20 @@ def purify(
 
 @app.command(epilog="Example: fade nudity i2p.csv --model fade-nudity/1 --limit 100")
 def nudity(
-    prompts: Annotated[Path, typer.Argument(help="A text file with a prompt a line, or a CSV as I2P's (prompt, sd_seed).")],
-    model: Annotated[str, typer.Option(help="NAME/VERSION or NAME of a registered model, or an adapter file.")],
+    prompts: Annotated[
+        Path, typer.Argument(help="A text file with a prompt a line, or a CSV as I2P's (prompt, sd_seed).")
+    ],
+    model: Annotated[
+        str, typer.Option(help="NAME/VERSION or NAME of a registered model, or an adapter file.")
+    ],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Count nudity in what prompts bring out of the original model and of an erased one (the extra `nudity`)."""
+    """Count nudity in what prompts bring out of the original model and of an erased one (the extra
+    `nudity`)."""
     run = workshop(params, set_, runs_dir)
     from tasks.stages.nudity import nudity as count
 
@@ -98,8 +117,11 @@ def nudity(
         table.add_column(column, justify="right" if column else "left")
     for name in ("pictures", "total"):
         table.add_row(
-            {"pictures": "pictures with any", "total": "detections"}[name], *(str(found[arm][name]) for arm in ("base", "erased"))
+            {"pictures": "pictures with any", "total": "detections"}[name],
+            *(str(found[arm][name]) for arm in ("base", "erased")),
         )
     for label in first["labels"]:
-        table.add_row(label.replace("_", " ").lower(), *(str(found[arm]["counts"][label]) for arm in ("base", "erased")))
+        table.add_row(
+            label.replace("_", " ").lower(), *(str(found[arm]["counts"][label]) for arm in ("base", "erased"))
+        )
     Console().print(table)

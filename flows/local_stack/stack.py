@@ -1,10 +1,11 @@
-"""A team's servers on this machine: PostgreSQL, S3, MLflow and Prefect with users and passwords, and a process worker.
+"""A team's servers on this machine: PostgreSQL, S3, MLflow and Prefect with users and passwords, and a
+process worker.
 
     python -m flows.local_stack.stack --folder runs/team
 
-``make team`` calls this. It starts them on loopback, on the data of the last time, writes what a client needs to ``env`` in that folder
-(mode 0600), and stops them all on Ctrl-C or SIGTERM. For people to look at and for the tests; a team's own machines: docs/team.md.
-"""
+``make team`` calls this. It starts them on loopback, on the data of the last time, writes what a client needs
+to ``env`` in that folder (mode 0600), and stops them all on Ctrl-C or SIGTERM. For people to look at and for
+the tests; a team's own machines: docs/team.md."""
 
 from __future__ import annotations
 
@@ -29,7 +30,15 @@ from flows.local_stack.postgres import Postgres, Role
 from flows.local_stack.prefect_server import Prefect
 from flows.local_stack.prefect_worker import Worker
 from flows.local_stack.s3 import S3, TWIN, User
-from flows.local_stack.supervised import STAGE, Server, clean, free_ports, is_free, make_private, write_private
+from flows.local_stack.supervised import (
+    STAGE,
+    Server,
+    clean,
+    free_ports,
+    is_free,
+    make_private,
+    write_private,
+)
 from tasks.launch.watchdog import Watchdog
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -57,16 +66,20 @@ _SECRETS = (
 
 
 class Team:
-    """All servers of one folder. Ports and passwords are drawn at the first start and kept in ``secrets.json`` (0600)."""
+    """All servers of one folder. Ports and passwords are drawn at the first start and kept in
+    ``secrets.json`` (0600)."""
 
-    def __init__(self, folder: Path, *, worker: bool = True, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, folder: Path, *, worker: bool = True, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.folder, self._say, self._with_worker = folder.absolute(), say, worker
         self._lock: AbstractContextManager[None] | None = None
         self._keeper: Watchdog | None = None
         self.servers: dict[str, Server] = {}
 
     def start(self) -> None:
-        """Start everything. Raises BusyError (it runs already), ServerError, StorageError; after each of them nothing runs."""
+        """Start everything. Raises BusyError (it runs already), ServerError, StorageError; after each of them
+        nothing runs."""
         make_private(self.folder)
         self._lock = hold(self.folder, f"{self.folder} is in use", STAGE)
         self._lock.__enter__()
@@ -91,7 +104,12 @@ class Team:
         """Stop everything, those first that stand on others."""
         for names in (("worker",), ("mlflow", "prefect"), ("postgres", "s3")):
             with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda name: self.servers[name].stop(), (name for name in names if name in self.servers)))
+                list(
+                    pool.map(
+                        lambda name: self.servers[name].stop(),
+                        (name for name in names if name in self.servers),
+                    )
+                )
         if self._keeper is not None:
             self._keeper.close()
         if self._lock is not None:
@@ -115,7 +133,8 @@ class Team:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs, and nothing more: neither the admins' passwords nor the keys of MLflow's bucket."""
+        """What a client needs, and nothing more: neither the admins' passwords nor the keys of MLflow's
+        bucket."""
         return {
             "MLFLOW_TRACKING_URI": self.mlflow.url,
             **Login(MEMBER, self._secrets[MEMBER]).environment(),
@@ -157,12 +176,18 @@ class Team:
             kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         except (OSError, ValueError) as error:
             what = f"{file} cannot be read: {error}."
-            raise StorageError(what, stage=STAGE, action=f"the passwords were in it: remove {self.folder} and start anew.") from error
+            raise StorageError(
+                what, stage=STAGE, action=f"the passwords were in it: remove {self.folder} and start anew."
+            ) from error
         kept.setdefault("secrets", {})
         for name in _SECRETS:
             kept["secrets"].setdefault(name, secrets.token_urlsafe(24))
         ports = kept.setdefault("ports", {})
-        taken = [name for name in _NAMES if name not in ports or not is_free(ports[name]) or not is_free(ports[name] + TWIN)]
+        taken = [
+            name
+            for name in _NAMES
+            if name not in ports or not is_free(ports[name]) or not is_free(ports[name] + TWIN)
+        ]
         ports |= dict(zip(taken, free_ports(len(taken), twin=TWIN), strict=True))
         write_private(file, json.dumps(kept, indent=1))
         return kept
@@ -175,10 +200,18 @@ class Team:
             Role("fade_mlflow", word["role-mlflow"], ("fade_mlflow", "fade_mlflow_auth")),
             Role("fade_prefect", word["role-prefect"], ("fade_prefect",)),
         )
-        postgres = Postgres(self.folder / "postgres", port["postgres"], word["postgres"], roles, keeper=keeper)
+        postgres = Postgres(
+            self.folder / "postgres", port["postgres"], word["postgres"], roles, keeper=keeper
+        )
         users = (User("mlflow", word["s3-mlflow"], (ARTIFACTS,)), User(MEMBER, word["s3-team"], (DATA,)))
         admin = User("admin", word["s3-admin"], (ARTIFACTS, DATA))
-        s3 = S3(self.folder / "s3", [port[name] for name in ("s3", "s3-master", "s3-volume", "s3-filer")], admin, users, keeper=keeper)
+        s3 = S3(
+            self.folder / "s3",
+            [port[name] for name in ("s3", "s3-master", "s3-volume", "s3-filer")],
+            admin,
+            users,
+            keeper=keeper,
+        )
         mlflow = Mlflow(
             self.folder / "mlflow",
             port["mlflow"],
@@ -191,7 +224,13 @@ class Team:
             keeper=keeper,
         )
         database = postgres.address("fade_prefect", driver="postgresql+asyncpg")
-        prefect = Prefect(self.folder / "prefect", port["prefect"], database=database, login=f"{MEMBER}:{word['prefect']}", keeper=keeper)
+        prefect = Prefect(
+            self.folder / "prefect",
+            port["prefect"],
+            database=database,
+            login=f"{MEMBER}:{word['prefect']}",
+            keeper=keeper,
+        )
         self.servers = {"postgres": postgres, "s3": s3, "mlflow": mlflow, "prefect": prefect}
         if self._with_worker:
             self.servers["worker"] = Worker(self.folder / "worker", POOL, self.environment, keeper=keeper)
@@ -201,19 +240,37 @@ class Team:
         lines = [f"export {key}={shlex.quote(value)}" for key, value in self.environment.items()]
         write_private(self.folder / "env", "\n".join(lines) + "\n")
         make_private(self.folder / "dvc")
-        remote = [f"['remote \"{REMOTE}\"']", f"    url = s3://{DATA}/dvc", f"    endpointurl = {self.s3.endpoint}", "    verify = true"]
+        remote = [
+            f"['remote \"{REMOTE}\"']",
+            f"    url = s3://{DATA}/dvc",
+            f"    endpointurl = {self.s3.endpoint}",
+            "    verify = true",
+        ]
         write_private(self.folder / "dvc" / "config", "\n".join(remote) + "\n")
 
 
 def publish(team: Team, repository: Path = REPOSITORY) -> None:
-    """Copy the data set that ``repository`` tracks from its embedded remote to the team's. Raises ServerError."""
+    """Copy the data set that ``repository`` tracks from its embedded remote to the team's. Raises
+    ServerError."""
     env = clean({**team.environment, "DVC_SITE_CACHE_DIR": str(make_private(team.folder / "dvc" / "site"))})
     for verb in (["fetch", "--remote", "embedded"], ["push", "--remote", REMOTE]):
         line = [sys.executable, "-m", "dvc", *verb, "data.dvc"]
-        done = subprocess.run(line, cwd=repository, env=env, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            line,
+            cwd=repository,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            stdin=subprocess.DEVNULL,
+        )
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing."]
-            raise ServerError(f"`dvc {' '.join(verb)}` failed: {said[-1]}", stage=STAGE, action="the servers run; push the data by hand.")
+            raise ServerError(
+                f"`dvc {' '.join(verb)}` failed: {said[-1]}",
+                stage=STAGE,
+                action="the servers run; push the data by hand.",
+            )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -223,12 +280,16 @@ def main(argv: list[str] | None = None) -> int:
         description=str(__doc__).split("\n")[0],
         epilog="Example: python -m flows.local_stack.stack --folder runs/team",
     )
-    parser.add_argument("--folder", type=Path, default=Path("runs/team"), help="data, logs, passwords (default: runs/team)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/team"), help="data, logs, passwords (default: runs/team)"
+    )
     parser.add_argument("--no-worker", action="store_true", help="without the process worker")
     parser.add_argument("--no-data", action="store_true", help="leave the team's DVC remote as it is")
     chosen = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background hands it down as ignored
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell in the background hands it down as ignored
     team = Team(chosen.folder, worker=not chosen.no_worker, say=_say)
     _say(f"starting in {team.folder} (the first time takes a minute)")
     try:
@@ -248,10 +309,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _tell(team: Team) -> None:
-    _say(f"MLflow   {team.mlflow.url}  (user {MEMBER}; the admin's password is in {team.folder / 'secrets.json'})")
+    _say(
+        f"MLflow   {team.mlflow.url}  (user {MEMBER}; the admin's password is in {team.folder / 'secrets.json'})"
+    )
     _say(f"Prefect  {team.prefect.url.removesuffix('/api')}")
     _say(f"S3       {team.s3.endpoint}  (DVC: s3://{DATA}, remote {REMOTE!r})")
-    _say(f"In another terminal:\n  source {shlex.quote(str(team.folder / 'env'))}\n  fade run --target panda --set data.remote={REMOTE}")
+    _say(
+        f"In another terminal:\n  source {shlex.quote(str(team.folder / 'env'))}\n  fade run --target panda --set data.remote={REMOTE}"
+    )
     _say("Ctrl-C stops them all.")
 
 

@@ -1,4 +1,5 @@
-"""What every server shares: a process group of its own, a log, a deadline to answer by, and an end that leaves nothing behind."""
+"""What every server shares: a process group of its own, a log, a deadline to answer by, and an end that
+leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _FOREIGN = ("MLFLOW_", "PREFECT_", "AWS_", "DVC_", "PG", "WEED_", "FADE_")
 
 
 class Server:
-    """One server: started by `start`, there when ``ready()`` says so, gone after `stop`. Usable as a context manager."""
+    """One server: started by `start`, there when ``ready()`` says so, gone after `stop`. Usable as a context
+    manager."""
 
     name = "server"
     stop_signal = signal.SIGTERM
@@ -63,7 +65,8 @@ class Server:
         return self.folder / f"{self.name}.log"
 
     def start(self, timeout: float = 150.0) -> None:
-        """Start and wait until it answers. Raises ServerError with the log's last line; then nothing of it runs."""
+        """Start and wait until it answers. Raises ServerError with the log's last line; then nothing of it
+        runs."""
         make_private(self.folder)
         self.prepare()
         until = time.monotonic() + timeout
@@ -140,7 +143,11 @@ class Server:
         return ServerError(f"{self.name} did not start: {why}", stage=STAGE, action=f"see {self.log}.")
 
     def _last(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if self.log.is_file() else []
+        lines = (
+            self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            if self.log.is_file()
+            else []
+        )
         return lines[-1][:300] if lines else "it said nothing."
 
     def _family(self) -> list[psutil.Process]:
@@ -151,7 +158,9 @@ class Server:
 
     def _end(self, family: list[psutil.Process]) -> None:
         assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):  # the group outlives its leader as long as a child is in it
+        with contextlib.suppress(
+            ProcessLookupError
+        ):  # the group outlives its leader as long as a child is in it
             os.killpg(self.process.pid, signal.SIGKILL)
         for member in family:  # those that have left the group, as PostgreSQL's do
             with contextlib.suppress(psutil.Error):
@@ -171,18 +180,23 @@ def clean(more: Mapping[str, str]) -> dict[str, str]:
 
 def _pythonpath() -> str:
     """A server starts in its own folder and must find the same ``tasks`` as we did."""
-    return os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]))
+    return os.pathsep.join(
+        filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+    )
 
 
 def make_private(folder: Path) -> Path:
-    """Make ``folder``, for this user only (for root: others may pass through, as PostgreSQL does not run as root). Raises StorageError."""
+    """Make ``folder``, for this user only (for root: others may pass through, as PostgreSQL does not run as
+    root). Raises StorageError."""
     mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(mode)
     except OSError as error:
         action = "name another with --folder."
-        raise StorageError(f"{folder} cannot be made: {error.strerror}.", stage=STAGE, action=action) from error
+        raise StorageError(
+            f"{folder} cannot be made: {error.strerror}.", stage=STAGE, action=action
+        ) from error
     return folder
 
 
@@ -190,12 +204,16 @@ def write_private(path: Path, text: str) -> Path:
     """Write a file that only this user can read (0600), whole or not at all. Raises StorageError."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        with os.fdopen(
+            os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as stream:
             os.fchmod(stream.fileno(), 0o600)
             stream.write(text)
         os.replace(fresh, path)
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}.", stage=STAGE, action="name another with --folder.") from error
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}.", stage=STAGE, action="name another with --folder."
+        ) from error
     return path
 
 

@@ -1,13 +1,13 @@
-"""The embedded Prefect server: uvicorn on a socket of 127.0.0.1 that is already listening; it ends when its starter is gone.
+"""The embedded Prefect server: uvicorn on a socket of 127.0.0.1 that is already listening; it ends when its
+starter is gone.
 
     python -m flows.server.connection FD STARTER [whole]
 
-"whole": with the services that a scheduler needs (crons, automations, slots of the dead given back), and leases on disk, which outlive
-the server; a single run does without and starts faster.
+"whole": with the services that a scheduler needs (crons, automations, slots of the dead given back), and
+leases on disk, which outlive the server; a single run does without and starts faster.
 
-The starter listens first and hands the socket down, so no port can be taken in between, and a client that is early waits in
-the queue instead of being refused.
-"""
+The starter listens first and hands the socket down, so no port can be taken in between, and a client that is
+early waits in the queue instead of being refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def end_with(starter: int) -> None:
 
 
 def ask_first(port: int) -> None:
-    """A server's first request costs it most of a second, whatever is asked: let it be one that nobody waits for."""
+    """A server's first request costs it most of a second, whatever is asked: let it be one that nobody waits
+    for."""
     import httpx
 
     with contextlib.suppress(httpx.HTTPError):
@@ -51,20 +52,33 @@ def main(argv: list[str]) -> int:
     threading.Thread(target=end_with, args=(starter,), name="end-with-starter", daemon=True).start()
     whole = argv[2:] == ["whole"]
     if whole:
-        os.environ.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
-        os.environ.setdefault("PREFECT_UI_ENABLED", "false")  # it would be unpacked into the installed package
+        os.environ.setdefault(
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
+        )
+        os.environ.setdefault(
+            "PREFECT_UI_ENABLED", "false"
+        )  # it would be unpacked into the installed package
     else:
-        os.environ.setdefault("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "false")  # no flow here stores a block
-        os.environ.setdefault("PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false")  # it imports every collection, to store none
+        os.environ.setdefault(
+            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "false"
+        )  # no flow here stores a block
+        os.environ.setdefault(
+            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false"
+        )  # it imports every collection, to store none
     with importing():
         import uvicorn
         from prefect.server.api.server import create_app
     with importing():  # again: what is imported is left alone by now, as Prefect calls the collector by name
-        # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach it.
+        # It has no password, and Prefect listens to any Host: without the guard a page in a browser could
+        # reach it.
         app = Guard(create_app(ephemeral=not whole, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
-    threading.Thread(target=ask_first, args=(listening.getsockname()[1],), name="ask-first", daemon=True).start()
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+    )
+    threading.Thread(
+        target=ask_first, args=(listening.getsockname()[1],), name="ask-first", daemon=True
+    ).start()
     server.run(sockets=[listening])
     return 0 if server.started else 1
 

@@ -21,15 +21,19 @@ SHORTEST_LEASE = 60.0
 
 @contextmanager
 def gpu(params: Params) -> Iterator[None]:
-    """A slot of Prefect's global limit, waited for. Strict: raises OrchestrationError when there is no such limit."""
+    """A slot of Prefect's global limit, waited for. Strict: raises OrchestrationError when there is no such
+    limit."""
     from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
     from prefect.concurrency.sync import concurrency
 
     schedule = params.schedule
     name, lease = schedule.gpu_limit_name, max(SHORTEST_LEASE, schedule.lease_seconds)
     with ExitStack() as stack:
-        try:  # a server that was away for a while must not end a training of hours: the claim holds without it
-            held = concurrency(name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False)
+        # a server that was away for a while must not end a training of hours: the claim holds without it
+        try:
+            held = concurrency(
+                name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False
+            )
             stack.enter_context(held)
         except ConcurrencySlotAcquisitionError as error:
             what = f"no slot of the concurrency limit {name!r}: {error}."
@@ -40,13 +44,16 @@ def gpu(params: Params) -> Iterator[None]:
 
 @contextmanager
 def by_hand(params: Params) -> Iterator[None]:
-    """`gpu` for who erases by hand: a slot where the server has the limit, nothing where nobody has asked for one."""
+    """`gpu` for who erases by hand: a slot where the server has the limit, nothing where nobody has asked for
+    one."""
     there = find(params)
     if there is None:
         yield
         return
     if there.active_slots >= there.limit:
-        progress.report("prefect", 0, 0, f"waiting for a slot of {params.schedule.gpu_limit_name}: another erasure is on")
+        progress.report(
+            "prefect", 0, 0, f"waiting for a slot of {params.schedule.gpu_limit_name}: another erasure is on"
+        )
     with gpu(params):
         yield
 
@@ -64,7 +71,8 @@ def find(params: Params) -> GlobalConcurrencyLimitResponse | None:
 
 
 def limit(params: Params, *, change: bool) -> None:
-    """Make the global limit; ``change``: and set it to what the parameters say when it is there. Raises OrchestrationError."""
+    """Make the global limit; ``change``: and set it to what the parameters say when it is there. Raises
+    OrchestrationError."""
     schedule = params.schedule
     if not change and find(params) is not None:
         return
@@ -83,4 +91,6 @@ def _server(otherwise: str) -> Iterator[SyncPrefectClient]:
         with get_client(sync_client=True) as client:
             yield client
     except (httpx.HTTPError, PrefectException) as error:
-        raise OrchestrationError(f"{otherwise}: {error}.", stage=STAGE, action="see whether Prefect's server is well.") from error
+        raise OrchestrationError(
+            f"{otherwise}: {error}.", stage=STAGE, action="see whether Prefect's server is well."
+        ) from error

@@ -1,7 +1,7 @@
 """Which Host and which Origin a server of ours listens to.
 
-Prefect's server takes any Host: a page in a browser that lets its own name point to this machine could use it.
-"""
+Prefect's server takes any Host: a page in a browser that lets its own name point to this machine could use
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ NAMES = "FADE_HOST_NAMES"
 
 
 class Guard:
-    """An ASGI application in front of another: a foreign Host is answered 421, a foreign Origin 403, a web socket of either is closed."""
+    """An ASGI application in front of another: a foreign Host is answered 421, a foreign Origin 403, a web
+    socket of either is closed."""
 
     def __init__(self, app: App, hosts: Iterable[str] = LOOPBACK) -> None:
         self._app, self._hosts = app, frozenset(host.lower() for host in hosts)
@@ -34,7 +35,13 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
         else:
             body = b"foreign Host\n" if status == 421 else b"foreign Origin\n"
-            await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": status,
+                    "headers": [(b"content-type", b"text/plain")],
+                }
+            )
             await send({"type": "http.response.body", "body": body})
 
     def _refusal(self, scope: Scope) -> int | None:
@@ -50,7 +57,8 @@ class Guard:
 
 
 def _name(address: str) -> str:
-    """The host of an address without its port, as it is written in a Host header; empty when there is none (Origin: null)."""
+    """The host of an address without its port, as it is written in a Host header; empty when there is none
+    (Origin: null)."""
     try:
         found = urlsplit(address).hostname or ""
     except ValueError:

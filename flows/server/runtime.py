@@ -44,9 +44,13 @@ ROOM = 16 << 20
 
 
 def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
-    """Set the environment of every tool before any of them is imported. Variables that are set already win."""
+    """Set the environment of every tool before any of them is imported. Variables that are set already
+    win."""
     quiet(runs, hub=hub)
-    home = {"PREFECT_HOME": str((runs / "prefect").absolute()), "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL"}
+    home = {
+        "PREFECT_HOME": str((runs / "prefect").absolute()),
+        "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
+    }
     home["MLFLOW_LOGGING_LEVEL"] = "INFO" if verbose else "WARNING"
     logs = {"PREFECT_LOGGING_TO_API_ENABLED": "false"} if "PREFECT_API_URL" not in os.environ else {}
     for key, value in {**home, **logs}.items():
@@ -56,9 +60,9 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
 def start_ahead(context: RunContext | None = None) -> None:
     """Start the embedded server and import the slow libraries of the next stages while it starts.
 
-    shop: of the run that follows; then its data are looked at by a second process (`tasks.aside`), and a trainer is made ready
-    (`tasks.twin`). Raises OrchestrationError when the named Prefect server does not answer; StorageError when the embedded one has no room.
-    """
+    shop: of the run that follows; then its data are looked at by a second process (`tasks.aside`), and a
+    trainer is made ready (`tasks.twin`). Raises OrchestrationError when the named Prefect server does not
+    answer; StorageError when the embedded one has no room."""
     reach()
     if context:
         aside.begin(*BESIDE)
@@ -82,8 +86,14 @@ def start_ahead(context: RunContext | None = None) -> None:
     threading.Thread(target=load, name="import-ahead", daemon=True).start()
 
 
-def run(flow: Callable[..., Any], *, within: Callable[[], AbstractContextManager[Any]] = nullcontext, **arguments: Any) -> Any:
-    """Run a flow here and now. Raises OrchestrationError, within a minute, when the named Prefect server does not answer.
+def run(
+    flow: Callable[..., Any],
+    *,
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    **arguments: Any,
+) -> Any:
+    """Run a flow here and now. Raises OrchestrationError, within a minute, when the named Prefect server does
+    not answer.
 
     within: entered around the flow where the server is one that the settings name, not our own.
     """
@@ -107,7 +117,9 @@ def run(flow: Callable[..., Any], *, within: Callable[[], AbstractContextManager
         if isinstance(error, RuntimeError) and "prefect" not in said.lower() and "server" not in said.lower():
             raise
         action = "start it again; what was made so far is kept, and the same command continues."
-        raise OrchestrationError(f"Prefect stopped answering: {said}.", stage="prefect", action=action) from error
+        raise OrchestrationError(
+            f"Prefect stopped answering: {said}.", stage="prefect", action=action
+        ) from error
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -130,9 +142,18 @@ class Server:
         self._making = _make_alone(home, time.monotonic() + MAKING_SECONDS)
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
             fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-            line = [sys.executable, "-m", "flows.server.connection", str(fd), str(os.getpid()), *(["whole"] if whole else [])]
+            line = [
+                sys.executable,
+                "-m",
+                "flows.server.connection",
+                str(fd),
+                str(os.getpid()),
+                *(["whole"] if whole else []),
+            ]
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
-            self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[fd])
+            self._process = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[fd]
+            )
         self._begun = time.monotonic()
         atexit.register(self.stop)
 
@@ -148,7 +169,9 @@ class Server:
             if time.monotonic() > self._begun + self.patience:
                 raise self._failed("no answer in time")
             with contextlib.suppress(httpx.HTTPError):
-                self._answered = httpx.get(f"{self.url}/health", timeout=1.0, trust_env=False).status_code == 200
+                self._answered = (
+                    httpx.get(f"{self.url}/health", timeout=1.0, trust_env=False).status_code == 200
+                )
         if self._making is not None:
             with contextlib.suppress(OSError):  # a full disk: the next server makes sure again
                 _stamp(self._home).touch()
@@ -158,7 +181,9 @@ class Server:
         if free_bytes(self._home) < SCARCE:
             return disk_full(self._home, "prefect")
         action = f"see whether {self._home} can be written, or name a server in PREFECT_API_URL."
-        return OrchestrationError(f"the embedded server did not start: {why}.", stage="prefect", action=action)
+        return OrchestrationError(
+            f"the embedded server did not start: {why}.", stage="prefect", action=action
+        )
 
     def stop(self) -> None:
         """TERM, and KILL when that was not heard."""
@@ -187,8 +212,8 @@ def _stamp(home: Path) -> Path:
 def _make_alone(home: Path, until: float) -> IO[str] | None:
     """The lock under which the database is made, held until the server answers; None when it is made already.
 
-    Of two servers that make it at once one ends with an error. A lock that is not free in time is not waited for any longer.
-    """
+    Of two servers that make it at once one ends with an error. A lock that is not free in time is not waited
+    for any longer."""
     if _stamp(home).exists():
         return None
     try:
@@ -211,11 +236,11 @@ _server: Server | None = None
 
 
 def serve(*, whole: bool = False) -> None:
-    """Start the embedded server, unless it runs or the settings name another. Raises StorageError when its folder has no room.
+    """Start the embedded server, unless it runs or the settings name another. Raises StorageError when its
+    folder has no room.
 
-    whole: with a scheduler's services, see `flows.server.connection`. Ours and not Prefect's own temporary server: that one would be imported into
-    this process too, and starts only after that.
-    """
+    whole: with a scheduler's services, see `flows.server.connection`. Ours and not Prefect's own temporary
+    server: that one would be imported into this process too, and starts only after that."""
     global _server
     if os.environ.get("PREFECT_API_URL"):
         return
@@ -223,7 +248,8 @@ def serve(*, whole: bool = False) -> None:
     make_folder(home)
     if free_bytes(home) < ROOM:
         raise disk_full(home, "prefect")
-    # It starts while Prefect is imported here, which is what the settings can be asked by: they seldom name another server.
+    # It starts while Prefect is imported here, which is what the settings can be asked by: they seldom name
+    # another server.
     begun = Server(home, whole=whole)
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
@@ -245,7 +271,8 @@ def await_server() -> None:
 
 
 def join(runs: Path) -> bool:
-    """Use the embedded server of the `fade serve` that works on this runs folder, if one does; False when none does."""
+    """Use the embedded server of the `fade serve` that works on this runs folder, if one does; False when
+    none does."""
     if "PREFECT_API_URL" in os.environ:
         return True
     from fade.utils.files import read_json
@@ -285,6 +312,12 @@ def reach() -> None:
         raise OrchestrationError(what, stage="prefect", action=action) from error
     if answer.status_code in (401, 403):
         what = f"the Prefect server at {redacted(url)} refuses us ({answer.status_code})."
-        raise OrchestrationError(what, stage="prefect", action="set PREFECT_API_AUTH_STRING to user:password.")
+        raise OrchestrationError(
+            what, stage="prefect", action="set PREFECT_API_AUTH_STRING to user:password."
+        )
     if answer.status_code >= 400:
-        raise OrchestrationError(f"the Prefect server at {redacted(url)} answers {answer.status_code}.", stage="prefect", action=action)
+        raise OrchestrationError(
+            f"the Prefect server at {redacted(url)} answers {answer.status_code}.",
+            stage="prefect",
+            action=action,
+        )

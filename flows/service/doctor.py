@@ -12,7 +12,18 @@ from pathlib import Path
 from fade.config import Params, load_params
 from fade.errors import FadeError
 
-LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "prefect", "mlflow", "dvc", "great_expectations", "fastapi")
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "peft",
+    "prefect",
+    "mlflow",
+    "dvc",
+    "great_expectations",
+    "fastapi",
+)
 FREE_GB = 2.0  # a run with its cache takes about 0.2 GB; the rest is room for MLflow and DVC
 
 
@@ -26,7 +37,8 @@ class Finding:
 
 
 def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
-    """Look at Python, the libraries, the parameters, the data and models, the runs folder and the servers, in this order."""
+    """Look at Python, the libraries, the parameters, the data and models, the runs folder and the servers, in
+    this order."""
     from fade.provenance.fingerprints import versions
 
     fine = sys.version_info >= (3, 11)
@@ -65,7 +77,11 @@ def _models(params: Params, root: Path) -> Iterator[Finding]:
             yield Finding(name, False, str(error))
     import torch
 
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    device = (
+        torch.cuda.get_device_name(0)
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     yield Finding("device", True, device)
 
 
@@ -77,7 +93,11 @@ def _writable(runs: Path) -> Finding:
     except FadeError as error:
         return Finding("runs", False, str(error))
     free = shutil.disk_usage(runs).free / 1e9
-    return Finding("runs", free >= FREE_GB, f"{runs}, {free:.0f} GB free" + ("" if free >= FREE_GB else f"; {FREE_GB} GB are needed"))
+    return Finding(
+        "runs",
+        free >= FREE_GB,
+        f"{runs}, {free:.0f} GB free" + ("" if free >= FREE_GB else f"; {FREE_GB} GB are needed"),
+    )
 
 
 def _servers() -> Iterator[Finding]:
@@ -91,4 +111,8 @@ def _servers() -> Iterator[Finding]:
         yield Finding("prefect", False, str(error))
     from tasks.registry.tracking import redacted
 
-    yield Finding("mlflow", True, redacted(os.environ.get("MLFLOW_TRACKING_URI", "")) or "embedded, sqlite in the runs folder")
+    yield Finding(
+        "mlflow",
+        True,
+        redacted(os.environ.get("MLFLOW_TRACKING_URI", "")) or "embedded, sqlite in the runs folder",
+    )

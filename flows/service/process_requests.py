@@ -1,9 +1,9 @@
-"""Work off the open requests: each claimed in the registry, erased, and reported, so that none is erased twice and none skipped.
+"""Work off the open requests: each claimed in the registry, erased, and reported, so that none is erased
+twice and none skipped.
 
-A worker takes the GPU's slot first and the claim second, so that a request is called running only while somebody runs it. What a
-worker reports that was taken for dead meanwhile is void, and it registers nothing: it holds its claim against the registry right
-before it would (`tasks.requests.leases.confirm`).
-"""
+A worker takes the GPU's slot first and the claim second, so that a request is called running only while
+somebody runs it. What a worker reports that was taken for dead meanwhile is void, and it registers nothing:
+it holds its claim against the registry right before it would (`tasks.requests.leases.confirm`)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ class Where:
         return resolve_file(self.params_file, [*self.overrides, *more])
 
     def ledger(self, params: Params) -> Ledger:
-        """The ledger as it is now, checked against the vocabulary where the data is at hand. Raises LedgerError."""
+        """The ledger as it is now, checked against the vocabulary where the data is at hand. Raises
+        LedgerError."""
         at_hand = (self.root / params.data.images / MANIFEST).is_file()
         vocabulary = RunContext(params, "", self.runs, self.root).vocabulary if at_hand else None
         return load_ledger(self.root / params.schedule.requests, vocabulary, self.resolve)
@@ -87,7 +88,8 @@ class Outcome:
     id: str
     concept: str
     result: str
-    """``done``, ``short`` (of its thresholds), ``failed``, or ``waiting``: somebody else works on its target."""
+    """``done``, ``short`` (of its thresholds), ``failed``, or ``waiting``: somebody else works on its
+    target."""
     text: str = ""
     version: str = ""
     run_id: str = ""
@@ -111,14 +113,19 @@ class Worker:
     tell: Callable[[Outcome], None] = lambda outcome: None
     only: tuple[str, ...] = ()
     """Requests that are asked for by name: tried whatever became of them before."""
-    by: str = field(default_factory=lambda: f"{os.environ.get('FADE_USER') or 'worker'}@{socket.gethostname()} process {os.getpid()}")
+    by: str = field(
+        default_factory=lambda: (
+            f"{os.environ.get('FADE_USER') or 'worker'}@{socket.gethostname()} process {os.getpid()}"
+        )
+    )
     now: Callable[[], float] = time.monotonic
     tried: set[tuple[str, str]] = field(default_factory=set)
     """Requests under their terms: one that is edited while it runs is taken up again."""
     outcomes: list[Outcome] = field(default_factory=list)
 
     def run(self) -> list[Outcome]:
-        """Until nothing is open and no other worker's claim is in doubt. Raises LedgerError, RegistryError, ConfigError.
+        """Until nothing is open and no other worker's claim is in doubt. Raises LedgerError, RegistryError,
+        ConfigError.
 
         A request that fails is reported and does not stop the others.
         """
@@ -138,7 +145,9 @@ class Worker:
             elif dead := [one for one, verdict in doubted if verdict == "dead"]:
                 self.attempt(dead[0])
             elif any(verdict == "unknown" for _, verdict in doubted):
-                progress.report("requests", 0, 0, "does that worker live? " + ", ".join(one.id for one, _ in doubted))
+                progress.report(
+                    "requests", 0, 0, "does that worker live? " + ", ".join(one.id for one, _ in doubted)
+                )
                 time.sleep(min(1.0, params.schedule.lease_seconds / 10))
             else:
                 return self.outcomes
@@ -153,9 +162,12 @@ class Worker:
         return one.eligible or (bool(self.only) and one.state in (OPEN, FELL_SHORT))
 
     def doubted(self, found: Sequence[State], watch: Watch, params: Params) -> list[tuple[State, str]]:
-        """Requests that run elsewhere, where this machine cannot see the process, and what their beat says."""
+        """Requests that run elsewhere, where this machine cannot see the process, and what their beat
+        says."""
         prefix = params.register_.model_prefix
-        foreign = [one for one in found if one.state == RUNNING and gone(_claim(one).content["worker"]) is None]
+        foreign = [
+            one for one in found if one.state == RUNNING and gone(_claim(one).content["worker"]) is None
+        ]
         return [(one, watch.look(log_name(prefix, one.id), _claim(one), self.now())) for one in foreign]
 
     def attempt(self, one: State) -> None:
@@ -169,7 +181,11 @@ class Worker:
             if course(self.tracking, name).head != one.course.head:
                 return  # somebody was faster, or it was seen to: look again
             settings = self.where.resolve(request.overrides())
-            content = {"fingerprint": request.fingerprint(), "params_sha256": settings.sha256(), "terms": request.terms()}
+            content = {
+                "fingerprint": request.fingerprint(),
+                "params_sha256": settings.sha256(),
+                "terms": request.terms(),
+            }
             claim = take(self.tracking, name, one.course, content, self.by)
             if claim is None:
                 return
@@ -183,9 +199,14 @@ class Worker:
         start = time.monotonic()
         progress.report("requests", 0, 0, f"{request.id}: {request.concept}")
         try:
-            version = find_done(self.tracking, settings.register_.model_prefix, request, course(self.tracking, claim.name))
+            version = find_done(
+                self.tracking, settings.register_.model_prefix, request, course(self.tracking, claim.name)
+            )
             if version is not None:
-                content = {**content, "params_sha256": version.tags["params_sha256"]}  # those that it was made under
+                content = {
+                    **content,
+                    "params_sha256": version.tags["params_sha256"],
+                }  # those that it was made under
             else:
                 summary = self.erase(
                     request.concept,
@@ -202,7 +223,15 @@ class Worker:
                 confirm(self.tracking, claim)
             short = short_of(course(self.tracking, claim.name).turns[-1].content["record"], request, settings)
             spent = round(time.monotonic() - start, 1)
-            return Outcome(request.id, request.concept, SHORT if short else DONE, "; ".join(short), label, str(version.run_id), spent)
+            return Outcome(
+                request.id,
+                request.concept,
+                SHORT if short else DONE,
+                "; ".join(short),
+                label,
+                str(version.run_id),
+                spent,
+            )
         except RequestError as error:  # another worker has it
             return Outcome(request.id, request.concept, WAITING, str(error))
         except BusyError as error:
@@ -216,8 +245,11 @@ class Worker:
             self.give_up(claim, RELEASED, content, type(error).__name__)
             raise
 
-    def fail(self, request: Request, settings: Params, claim: Claim, content: Mapping[str, Any], error: Exception) -> str:
-        """Leave the failure in the registry: a run that failed, and the turn. A registry that is away does not hide the first fault."""
+    def fail(
+        self, request: Request, settings: Params, claim: Claim, content: Mapping[str, Any], error: Exception
+    ) -> str:
+        """Leave the failure in the registry: a run that failed, and the turn. A registry that is away does
+        not hide the first fault."""
         run_id = ""
         with suppress(FadeError):
             run_id = log_failure(self.tracking, settings.register_.experiment, request, error, content)
@@ -230,7 +262,8 @@ class Worker:
 
 
 def add(where: Where, fields: Mapping[str, Any]) -> Request:
-    """Append a request to the ledger, which is made when there is none. An id that is left out is CONCEPT-DATE, and a number if need be.
+    """Append a request to the ledger, which is made when there is none. An id that is left out is
+    CONCEPT-DATE, and a number if need be.
 
     Raises LedgerError for what cannot be asked for, StorageError. Two who add at once wait for one another.
     """
@@ -245,18 +278,32 @@ def add(where: Where, fields: Mapping[str, Any]) -> Request:
         taken = {one.id for one in known.requests} | {one.id for one in known.faults}
         taken |= set(Registry.look(tracking, params.register_.model_prefix).known())
         today = today_in(params.schedule.timezone)
-        entry = {"date": today.isoformat(), **{k: v for k, v in fields.items() if v not in (None, "", [], {})}}
+        entry = {
+            "date": today.isoformat(),
+            **{k: v for k, v in fields.items() if v not in (None, "", [], {})},
+        }
         entry.setdefault("id", _fresh(f"{slug(entry['concept'])[:40]}-{today:%Y%m%d}", taken))
         if entry["id"] in taken:
-            raise LedgerError(f"{entry['id']!r} is taken.", stage="requests", action="choose another --id; an id is given once, for ever.")
+            raise LedgerError(
+                f"{entry['id']!r} is taken.",
+                stage="requests",
+                action="choose another --id; an id is given once, for ever.",
+            )
         at_hand = (where.root / params.data.images / MANIFEST).is_file()
         vocabulary = RunContext(params, "", where.runs, where.root).vocabulary if at_hand else None
         checked = parse_ledger(yaml.safe_dump({"requests": [entry]}), path, vocabulary, where.resolve)
         if checked.faults:
             said = "; ".join(f"{fault.field}: {fault.text}" for fault in checked.faults)
-            raise LedgerError(f"this cannot be asked for: {said}.", stage="requests", action="correct it and add it again.")
+            raise LedgerError(
+                f"this cannot be asked for: {said}.", stage="requests", action="correct it and add it again."
+            )
         write_whole(path, added(text, checked.requests[0]), stage="requests")
-        remember(tracking, Ledger(path, checked.requests), params.register_.model_prefix, str(entry["requested_by"]))
+        remember(
+            tracking,
+            Ledger(path, checked.requests),
+            params.register_.model_prefix,
+            str(entry["requested_by"]),
+        )
     return checked.requests[0]
 
 
@@ -266,7 +313,8 @@ def _fresh(wanted: str, taken: set[str]) -> str:
 
 
 def work_off(worker: Worker) -> dict[str, Any]:
-    """A pass, told as JSON: outcomes, and all states after it. Raises RequestError, which carries it, when something failed."""
+    """A pass, told as JSON: outcomes, and all states after it. Raises RequestError, which carries it, when
+    something failed."""
     outcomes = worker.run()
     after = worker.look()
     params = worker.where.resolve()
@@ -275,7 +323,11 @@ def work_off(worker: Worker) -> dict[str, Any]:
     bad = [f"{one.id}: {one.text}" for one in outcomes if one.result in (FAILED_, SHORT)]
     bad += [f"{one.id}: {one.state}, {one.detail}" for one in after if one.state in (MISSING, FAULTY)]
     if bad:
-        error = RequestError(f"{len(bad)} request(s) need somebody: {' | '.join(bad)}", stage="requests", action="see `fade requests`.")
+        error = RequestError(
+            f"{len(bad)} request(s) need somebody: {' | '.join(bad)}",
+            stage="requests",
+            action="see `fade requests`.",
+        )
         error.told = told  # type: ignore[attr-defined]
         raise error
     ledger.checked()

@@ -1,4 +1,5 @@
-"""What `fade serve` runs by the clock: open requests worked off, champions held against today's inputs, the registry audited."""
+"""What `fade serve` runs by the clock: open requests worked off, champions held against today's inputs, the
+registry audited."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 @flow(name="work-off", validate_parameters=False)
 def work_off_requests(
-    params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = (), only: Sequence[str] = ()
+    params_file: str = "params.yaml",
+    runs: str = "runs",
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Erase the open requests one after the other. Ends as failed, with the reasons, when a request did."""
     where = Where(Path(params_file), Path(runs), tuple(overrides))
@@ -39,7 +43,9 @@ def work_off_requests(
 
 
 @flow(name="re-evaluate", validate_parameters=False)
-def reevaluate_champions(params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+def reevaluate_champions(
+    params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Hold every champion against today's base, judge and data; judge it again where one of them changed."""
     where = Where(Path(params_file), Path(runs), tuple(overrides))
     settings = where.resolve()
@@ -48,18 +54,32 @@ def reevaluate_champions(params_file: str = "params.yaml", runs: str = "runs", o
 
 
 @flow(name="audit-registry", validate_parameters=False)
-def audit_registry(params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+def audit_registry(
+    params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The weekly audit of all evidence. Ends as failed when a version did not pass."""
     where = Where(Path(params_file), Path(runs), tuple(overrides))
     found = audit(ALL, where.resolve(), where.runs, evidence_only=True, root=where.root)
-    if bad := [f"{one['model']}/{one['version']}: {one['verdict']['said']}" for one in found if not one["good"]]:
+    if bad := [
+        f"{one['model']}/{one['version']}: {one['verdict']['said']}" for one in found if not one["good"]
+    ]:
         what = f"{len(bad)} of {len(found)} version(s) did not pass: {' | '.join(bad)}."
-        raise RequestError(what, stage="audit", action="see the reports in the audit folder of the runs folder.")
-    return [{"version": f"{one['model']}/{one['version']}", "verdict": one["verdict"]["said"], "report": one["report"]} for one in found]
+        raise RequestError(
+            what, stage="audit", action="see the reports in the audit folder of the runs folder."
+        )
+    return [
+        {
+            "version": f"{one['model']}/{one['version']}",
+            "verdict": one["verdict"]["said"],
+            "report": one["report"],
+        }
+        for one in found
+    ]
 
 
 def deployments(where: Where, params: Params) -> list[RunnerDeployment]:
-    """What is served: a deployment for each flow that has a cron. One run of each at a time; a tick that comes early is dropped."""
+    """What is served: a deployment for each flow that has a cron. One run of each at a time; a tick that
+    comes early is dropped."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
@@ -90,11 +110,16 @@ def deployments(where: Where, params: Params) -> list[RunnerDeployment]:
 
 
 def emit(outcome: Outcome) -> None:
-    """Tell Prefect's automations of a request's end: ``fade.request.done``, ``.failed`` (or short of its thresholds) or ``.waiting``."""
+    """Tell Prefect's automations of a request's end: ``fade.request.done``, ``.failed`` (or short of its
+    thresholds) or ``.waiting``."""
     from prefect.events import emit_event
 
     kind = outcome.result if outcome.result in (DONE, WAITING) else "failed"
-    resource = {"prefect.resource.id": f"fade.request.{outcome.id}", "prefect.resource.name": outcome.id, "fade.concept": outcome.concept}
+    resource = {
+        "prefect.resource.id": f"fade.request.{outcome.id}",
+        "prefect.resource.name": outcome.id,
+        "fade.concept": outcome.concept,
+    }
     emit_event(f"fade.request.{kind}", resource=resource, payload=outcome.to_json())
 
 
@@ -115,7 +140,19 @@ def show(told: Mapping[str, Any]) -> None:
         for one in told.get("requests", [])
     ]
     failed = sum(one["state"] in ("failed", "missing", "faulty") for one in told.get("requests", []))
-    create_table_artifact(rows, key="fade-requests", description=f"{len(results)} worked off, {failed} of {len(rows)} need somebody")
+    create_table_artifact(
+        rows,
+        key="fade-requests",
+        description=f"{len(results)} worked off, {failed} of {len(rows)} need somebody",
+    )
 
 
-__all__ = ["audit_registry", "deployments", "emit", "reevaluate_champions", "show", "train", "work_off_requests"]
+__all__ = [
+    "audit_registry",
+    "deployments",
+    "emit",
+    "reevaluate_champions",
+    "show",
+    "train",
+    "work_off_requests",
+]

@@ -1,4 +1,5 @@
-"""`fade serve`: the deployments served by this process until it is stopped; runs are processes of their own."""
+"""`fade serve`: the deployments served by this process until it is stopped; runs are processes of their
+own."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ GRACE = 20.0
 
 
 def serve(where: Where, params: Params, say: Callable[[str], None]) -> None:
-    """Until TERM or Ctrl-C. Raises OrchestrationError when the server does not answer, LedgerError when there is no ledger."""
+    """Until TERM or Ctrl-C. Raises OrchestrationError when the server does not answer, LedgerError when there
+    is no ledger."""
     refuse_sqlalchemy()
     where.ledger(params)  # what is wrong with single requests, the runs say
     runtime.reach()
@@ -31,7 +33,11 @@ def serve(where: Where, params: Params, say: Callable[[str], None]) -> None:
     limit(params, change=True)
     served = deployments(where, params)
     if not any(one.schedules for one in served):
-        raise OrchestrationError("every cron of `schedule` is empty.", stage="serve", action="set schedule.erase_cron, for instance.")
+        raise OrchestrationError(
+            "every cron of `schedule` is empty.",
+            stage="serve",
+            action="set schedule.erase_cron, for instance.",
+        )
     note = runtime.announce(where.runs)
     for one in served:
         crons = ", ".join(getattr(s.schedule, "cron", "") for s in one.schedules or []) or "only when asked"
@@ -50,7 +56,8 @@ def serve(where: Where, params: Params, say: Callable[[str], None]) -> None:
 
 
 def refuse_sqlalchemy() -> None:
-    """An embedded server beside SQLAlchemy 2.1 answers, and never starts anything by the clock: raises OrchestrationError."""
+    """An embedded server beside SQLAlchemy 2.1 answers, and never starts anything by the clock: raises
+    OrchestrationError."""
     from importlib.metadata import version
 
     found = version("sqlalchemy")
@@ -60,7 +67,8 @@ def refuse_sqlalchemy() -> None:
 
 
 def end_children() -> None:
-    """TERM to the runs that are left, KILL to those that did not hear it: their claims are given back or taken over."""
+    """TERM to the runs that are left, KILL to those that did not hear it: their claims are given back or
+    taken over."""
     import psutil
 
     own = psutil.Process().children(recursive=True)

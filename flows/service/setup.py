@@ -1,4 +1,5 @@
-"""Make the embedded Prefect's and MLflow's databases ahead of the first run: their migrations take about ten seconds each.
+"""Make the embedded Prefect's and MLflow's databases ahead of the first run: their migrations take about ten
+seconds each.
 
     python -m flows.service.setup RUNS
 
@@ -19,13 +20,16 @@ from tasks.registry.tracking import connect
 
 
 def ready(runs: Path) -> None:
-    """Make both databases below ``runs``, unless the environment names servers. Raises StorageError, RegistryError."""
+    """Make both databases below ``runs``, unless the environment names servers. Raises StorageError,
+    RegistryError."""
     prepare(runs)
     migration = None
     if "PREFECT_API_URL" not in os.environ:
         make_folder(Path(os.environ["PREFECT_HOME"]))
         line = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-        migration = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        migration = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     try:
         if "MLFLOW_TRACKING_URI" not in os.environ:
             connect(runs)

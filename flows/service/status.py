@@ -1,4 +1,5 @@
-"""The one place where a person sees what ran, what waits, what failed and why: Prefect's runs beside the registry's requests."""
+"""The one place where a person sees what ran, what waits, what failed and why: Prefect's runs beside the
+registry's requests."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def registry_status(where: Where) -> dict[str, Any]:
     return {
         "requests": found,
         "counts": counts,
-        "champions": [_champion(tracking, one, params) for one in champions(tracking, params.register_.model_prefix)],
+        "champions": [
+            _champion(tracking, one, params) for one in champions(tracking, params.register_.model_prefix)
+        ],
     }
 
 
@@ -42,7 +45,8 @@ def _champion(tracking: Tracking, version: Any, params: Params) -> dict[str, Any
 
 
 def prefect_status() -> dict[str, Any]:
-    """Every deployment of ours with its runs: the last ones, those that run, those that wait. Raises OrchestrationError."""
+    """Every deployment of ours with its runs: the last ones, those that run, those that wait. Raises
+    OrchestrationError."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
@@ -50,15 +54,24 @@ def prefect_status() -> dict[str, Any]:
 
     try:
         with get_client(sync_client=True) as client:
-            ours = client.read_deployments(deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])))
+            ours = client.read_deployments(
+                deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+            )
             return {"url": str(client.api_url), "deployments": [_deployment(client, one) for one in ours]}
     except (httpx.HTTPError, PrefectException) as error:
         what = f"Prefect does not answer: {error}."
-        raise OrchestrationError(what, stage="status", action="see whether `fade serve` or your server runs.") from error
+        raise OrchestrationError(
+            what, stage="status", action="see whether `fade serve` or your server runs."
+        ) from error
 
 
 def _deployment(client: Any, one: Any) -> dict[str, Any]:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterDeploymentId,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 

@@ -1,4 +1,5 @@
-"""What the data must be: every expectation with its name, its severity and the sentence that the user reads. No engine here."""
+"""What the data must be: every expectation with its name, its severity and the sentence that the user reads.
+No engine here."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from fade.config import ChecksConfig
 from fade.data.manifest import SPLITS
 
 Severity = Literal["critical", "warning"]
-TEXT = r"^[^\s\x00-\x1f{}](?:[^\x00-\x1f{}]{0,78}[^\s\x00-\x1f{}])?$"  # prompts are templates: no braces; no outer blanks
+# prompts are templates: no braces; no outer blanks
+TEXT = r"^[^\s\x00-\x1f{}](?:[^\x00-\x1f{}]{0,78}[^\s\x00-\x1f{}])?$"
 
 
 @dataclass(frozen=True)

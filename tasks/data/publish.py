@@ -1,4 +1,5 @@
-"""Publish (DVC): track the data folder in ``data.dvc`` and push it to a remote. Used by `fade pretrain`, which makes the data."""
+"""Publish (DVC): track the data folder in ``data.dvc`` and push it to a remote. Used by `fade pretrain`,
+which makes the data."""
 
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ from tasks.data.remote import Remote, opened
 
 
 def publish(repo: Path, runs: Path, *, folder: str = "data", remote: str = "embedded", prune: bool = True) -> Pulled:
-    """`dvc add folder` and `dvc push -r remote`; then `folder`.dvc in ``repo`` describes what is there, and the remote holds it.
+    """`dvc add folder` and `dvc push -r remote`; then `folder`.dvc in ``repo`` describes what is there, and
+    the remote holds it.
 
-    prune: drop objects that the new ``folder``.dvc no longer names, from the cache and, when the remote is a folder of this
-    repository, from it as well (older versions stay in git's history, so that the working tree does not grow with each rebuild).
-    Raises DataError without a data folder, RemoteError when an object did not arrive, BusyError when DVC is in use.
-    """
+    prune: drop objects that the new ``folder``.dvc no longer names, from the cache and, when the remote is a
+    folder of this repository, from it as well (older versions stay in git's history, so that the working tree
+    does not grow with each rebuild). Raises DataError without a data folder, RemoteError when an object did
+    not arrive, BusyError when DVC is in use. """
     from dvc.exceptions import DvcException
 
     quiet(runs)

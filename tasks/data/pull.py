@@ -1,4 +1,5 @@
-"""Pull (DVC): fetch -> guard -> stage -> swap in -> rehash. The workspace is untouched until the swap; a failed swap is undone."""
+"""Pull (DVC): fetch -> guard -> stage -> swap in -> rehash. The workspace is untouched until the swap; a
+failed swap is undone."""
 
 from __future__ import annotations
 
@@ -46,10 +47,10 @@ class Pulled:
 def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pulled:
     """Make the folder that ``repo/data.dvc_file`` tracks be what it promises, byte by byte.
 
-    When it is so already, nothing is imported, fetched or written. force: files that were changed here are moved below ``runs``
-    instead of refused. Raises RemoteError (missing, corrupt, hostile), UnreachableError, DataError (local changes, a bad .dvc
-    file), StorageError (disk), BusyError (another DVC process); after each of them the workspace is as it was.
-    """
+    When it is so already, nothing is imported, fetched or written. force: files that were changed here are
+    moved below ``runs`` instead of refused. Raises RemoteError (missing, corrupt, hostile), UnreachableError,
+    DataError (local changes, a bad .dvc file), StorageError (disk), BusyError (another DVC process); after
+    each of them the workspace is as it was. """
     quiet(runs)
     tracked = read_dvc_file(repo / data.dvc_file)
     try:
@@ -69,7 +70,8 @@ def _update(tracked: Tracked, remote: Remote, scratch: Path, runs: Path, force: 
     here = hash_folder(tracked.folder)  # again, under the lock: another process may just have pulled
     files = remote.listing(tracked)
     changed = {name: md5 for name, md5 in files.items() if here.get(name) != md5}
-    # An unlisted file that the cache knows belongs to an earlier version of the data: it goes. Any other is the user's: it stays.
+    # An unlisted file that the cache knows belongs to an earlier version of the data: it goes. Any other is
+    # the user's: it stays.
     leftover = [name for name in here if name not in files and remote.has_cached(here[name])]
     local = [name for name in changed if name in here and not remote.has_cached(here[name])]
     _refuse_clashes(tracked, changed, {*here} - {*leftover})
@@ -101,7 +103,8 @@ def _update(tracked: Tracked, remote: Remote, scratch: Path, runs: Path, force: 
 
 
 def _stage(remote: Remote, files: Mapping[str, str], folder: Path) -> None:
-    """Link or copy each object from the cache to ``folder``, by DVC's own link types (reflink or copy unless configured)."""
+    """Link or copy each object from the cache to ``folder``, by DVC's own link types (reflink or copy unless
+    configured)."""
     from dvc_objects.fs.generic import transfer
 
     for name in files:
@@ -135,7 +138,8 @@ class _Swap:
 
     def _keep(self, path: Path, old: Path) -> None:
         if path.is_dir() and not path.is_symlink():
-            path.rmdir()  # what an earlier version had in it is already removed; the user's own files were refused
+            # what an earlier version had in it is already removed; the user's own files were refused
+            path.rmdir()
         there = os.path.lexists(path)
         self.done.append((path, old if there else None))
         if there:
@@ -160,7 +164,8 @@ def _drop_empty_folders(folder: Path, *, keep: bool) -> None:
 
 
 def _refuse_clashes(tracked: Tracked, changed: Iterable[str], staying: set[str]) -> None:
-    """A file of the user's where the data set has a folder, or the reverse, cannot be resolved by renaming."""
+    """A file of the user's where the data set has a folder, or the reverse, cannot be resolved by
+    renaming."""
     for name in changed:
         parents = {p.as_posix() for p in PurePosixPath(name).parents} & staying
         below = [other for other in staying if other.startswith(f"{name}/")]
@@ -180,7 +185,8 @@ def _pulled(tracked: Tracked, files: Mapping[str, str], **more: Any) -> Pulled:
 
 
 def worth_a_retry(_task: object, _run: object, state: Any) -> bool:
-    """Prefect asks after a failure: a silent remote may answer now, another pull be over; corrupt or hostile data stays what it is."""
+    """Prefect asks after a failure: a silent remote may answer now, another pull be over; corrupt or hostile
+    data stays what it is."""
     try:
         state.result()
     except (UnreachableError, BusyError):

@@ -1,4 +1,5 @@
-"""DVC's side of a pull: the lock, the remote and the cache, with errors that say which file, which remote and what next."""
+"""DVC's side of a pull: the lock, the remote and the cache, with errors that say which file, which remote and
+what next."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Remote:
     """One remote of an opened DVC repository, and the repository's cache."""
 
     def __init__(self, repo: Repo, name: str) -> None:
-        """Raises UnknownNameError for a remote that .dvc/config does not have, RemoteError when DVC cannot use it."""
+        """Raises UnknownNameError for a remote that .dvc/config does not have, RemoteError when DVC cannot
+        use it."""
         from dvc.exceptions import DvcException
         from dvc_objects.fs.base import RemoteMissingDepsError
 
@@ -55,7 +57,8 @@ class Remote:
         return Path(self.odb.path).parents[1]
 
     def close(self) -> None:
-        """End the client's connections: DVC leaves an HTTP session to the garbage collector, which complains aloud."""
+        """End the client's connections: DVC leaves an HTTP session to the garbage collector, which complains
+        aloud."""
         client = None if self.is_folder else self.odb.fs.fs
         session = getattr(client, "_session", None)
         if client is not None and session is not None:
@@ -67,7 +70,8 @@ class Remote:
         return Path(self.cache.oid_to_path(md5))
 
     def has_cached(self, md5: str) -> bool:
-        """True when the cache holds the object with the right bytes. A corrupt one is dropped: DVC would trust it for ever."""
+        """True when the cache holds the object with the right bytes. A corrupt one is dropped: DVC would
+        trust it for ever."""
         path = self.cached(md5)
         if not path.is_file():
             return False
@@ -77,7 +81,8 @@ class Remote:
         return False
 
     def listing(self, tracked: Tracked) -> dict[str, str]:
-        """{relative path: md5}, from the cache or else the remote, guarded before anything is named after it."""
+        """{relative path: md5}, from the cache or else the remote, guarded before anything is named after
+        it."""
         path = self.cached(tracked.md5)
         if self.has_cached(tracked.md5):
             return parse_listing(path.read_bytes(), tracked, "the local cache")
@@ -92,8 +97,8 @@ class Remote:
     def fetch(self, tracked: Tracked, files: Mapping[str, str]) -> int:
         """Bring the objects of ``files`` {path: md5} into the cache; returns how many came from the remote.
 
-        Raises RemoteError that names every file whose object is missing or corrupt, UnreachableError when the remote is silent.
-        """
+        Raises RemoteError that names every file whose object is missing or corrupt, UnreachableError when the
+        remote is silent. """
         wanted = sorted({md5 for md5 in files.values() if not self.has_cached(md5)})
         if not wanted:
             return 0
@@ -105,7 +110,8 @@ class Remote:
             try:
                 self.cache.add(sources, self.odb.fs, wanted, **options)
             except FileNotFoundError:
-                if not broken:  # having reported a lone missing object, DVC trips over the file that it did not get
+                # having reported a lone missing object, DVC trips over the file that it did not get
+                if not broken:
                     raise
         lost = {md5 for md5 in wanted if not self.has_cached(md5)}
         if lost:
@@ -113,7 +119,8 @@ class Remote:
         return len(wanted)
 
     def _explain(self, tracked: Tracked, lost: Mapping[str, str], broken: Mapping[str, BaseException]) -> None:
-        """Say of each lost file what is wrong with its object, and raise. An object that came and did not stay was corrupt."""
+        """Say of each lost file what is wrong with its object, and raise. An object that came and did not
+        stay was corrupt."""
         faults: dict[str, list[str]] = {}
         for name, md5 in lost.items():
             error = broken.get(md5)
@@ -142,7 +149,8 @@ class Remote:
         return raw
 
     def _within(self, call: Callable[[], _T], seconds: float = FIRST_CONTACT_SECONDS) -> _T:
-        """The call's result. A client library may wait for minutes: after ``seconds`` it is left behind and the remote is unreachable."""
+        """The call's result. A client library may wait for minutes: after ``seconds`` it is left behind and
+        the remote is unreachable."""
         box: dict[str, Any] = {}
 
         def run() -> None:
@@ -175,8 +183,8 @@ class Remote:
 def opened(root: Path) -> Iterator[Repo]:
     """The DVC repository at ``root``, locked against every other DVC process.
 
-    Raises DataError when there is none or its configuration is invalid, BusyError when another process keeps the lock.
-    """
+    Raises DataError when there is none or its configuration is invalid, BusyError when another process keeps
+    the lock. """
     from dvc.config import ConfigError
     from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError

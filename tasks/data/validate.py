@@ -1,4 +1,5 @@
-"""Validate (Great Expectations): run the rules on measured frames, keep JSON and a page, stop on a critical failure.
+"""Validate (Great Expectations): run the rules on measured frames, keep JSON and a page, stop on a critical
+failure.
 
 A run has this done by another process (`tasks.checked`), so Prefect is not imported here.
 """
@@ -38,7 +39,8 @@ class Checks:
     critical: bool
     """A critical one failed."""
     results: list[dict[str, Any]]
-    """name, title, type, severity, success, observed, rows [{row, value}], unexpected (count), error; plain JSON."""
+    """name, title, type, severity, success, observed, rows [{row, value}], unexpected (count), error; plain
+    JSON."""
     page: Path
     """Self-contained HTML."""
 
@@ -61,18 +63,19 @@ class Looked:
 
 
 def validate_data(data: DataConfig, checks: ChecksConfig, *, out: Path, root: Path = Path(), names: Sequence[str] | None = None) -> Checks:
-    """Check the manifest and every decoded picture of ``root/data.images``; writes ``out/data.json`` and ``out/data.html``.
+    """Check the manifest and every decoded picture of ``root/data.images``; writes ``out/data.json`` and
+    ``out/data.html``.
 
-    names: a vocabulary that the concepts must come from. Raises DataError when the manifest cannot be read, or a critical
-    expectation fails: the message names the expectations and the rows.
-    """
+    names: a vocabulary that the concepts must come from. Raises DataError when the manifest cannot be read,
+    or a critical expectation fails: the message names the expectations and the rows. """
     asked = (data, checks, root, names if names is None else tuple(names))
     looked = _ahead.results_for(asked) or look(*asked)
     return _judge("data", "Data checks", looked, out)
 
 
 def look(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str] | None) -> Looked:
-    """Measure every picture and run the rules; no verdict. Raises DataError when the manifest cannot be read."""
+    """Measure every picture and run the rules; no verdict. Raises DataError when the manifest cannot be
+    read."""
     folder = root / data.images
     pictures = picture_frame(folder)
     concepts = concept_frame(pictures)
@@ -91,11 +94,11 @@ def look(data: DataConfig, checks: ChecksConfig, root: Path, names: Sequence[str
 
 
 class Ahead:
-    """What was looked at before it was asked for: two seconds that a run would wait, while this process had nothing to do.
+    """What was looked at before it was asked for: two seconds that a run would wait, while this process had
+    nothing to do.
 
-    It holds for exactly the same question and only while no file of the data set was touched since, by the evidence that DVC
-    itself goes by: sizes, times and inodes.
-    """
+    It holds for exactly the same question and only while no file of the data set was touched since, by the
+    evidence that DVC itself goes by: sizes, times and inodes. """
 
     def __init__(self) -> None:
         self._asked: object = None
@@ -127,11 +130,11 @@ def validate_mined(
     pictures: np.ndarray, concepts: Sequence[str], counts: Mapping[str, int], confidences: Mapping[str, float], finite: bool,
     checks: ChecksConfig, out: Path,
 ) -> Checks:  # fmt: skip
-    """Check generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names); writes ``out/mined.json`` and ``out/mined.html``.
+    """Check generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names); writes ``out/mined.json`` and
+    ``out/mined.html``.
 
-    counts: pictures asked for by concept; confidences: the judge's mean probability of each concept's own name; finite: no
-    latent is NaN or infinite. Raises DataError when a critical expectation fails.
-    """
+    counts: pictures asked for by concept; confidences: the judge's mean probability of each concept's own
+    name; finite: no latent is NaN or infinite. Raises DataError when a critical expectation fails. """
     import pandas as pd
 
     if len(pictures) != len(concepts):
@@ -147,7 +150,8 @@ def validate_mined(
 
 
 def look_ahead(data: dict[str, Any], checks: dict[str, Any], root: str, names: list[str] | None) -> None:
-    """For another process to ask for: look at the data now, so that `data_as_json` has only to see that nothing was touched since."""
+    """For another process to ask for: look at the data now, so that `data_as_json` has only to see that
+    nothing was touched since."""
     _ahead.look(DataConfig(**data), ChecksConfig(**checks), Path(root), None if names is None else tuple(names))
 
 
@@ -213,7 +217,8 @@ def _plain(rule: Rule, result: Mapping[str, Any], batch: ValidationTable) -> dic
 
 
 def _error(info: Mapping[str, Any]) -> str | None:
-    """The text of an expectation that could not be computed; Great Expectations nests it by metric, or not."""
+    """The text of an expectation that could not be computed; Great Expectations nests it by metric, or
+    not."""
     nested = [info] if "exception_message" in info else list(info.values())
     texts = [str(i["exception_message"]) for i in nested if i.get("exception_message")]
     return "; ".join(dict.fromkeys(texts)) or None

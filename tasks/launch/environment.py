@@ -1,4 +1,5 @@
-"""The process environment of the tools: no telemetry, no hub, no state outside the runs folder. Call before importing them."""
+"""The process environment of the tools: no telemetry, no hub, no state outside the runs folder. Call before
+importing them."""
 
 from __future__ import annotations
 
@@ -17,23 +18,31 @@ NO_TELEMETRY = {
 }
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 SAFER_DEFAULTS = {
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # MLflow's own default unpickles whatever a registry holds
+    # MLflow's own default unpickles whatever a registry holds
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for what the user asked for: with --json, one object
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # a first start with migrations needs more than the default
+    # stdout is for what the user asked for: with --json, one object
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # a first start with migrations needs more than the default
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
 
 
 def quiet(runs: Path = Path("runs"), *, hub: bool = False) -> None:
-    """Set every no-telemetry and offline variable that the user has not set, and give DVC private folders under ``runs``.
+    """Set every no-telemetry and offline variable that the user has not set, and give DVC private folders
+    under ``runs``.
 
-    hub: leave the Hugging Face hub reachable (the base, CLIP or judge is a hub id). Variables that are set already win, always.
-    Raises StorageError when the runs folder cannot be made.
-    """
+    hub: leave the Hugging Face hub reachable (the base, CLIP or judge is a hub id). Variables that are set
+    already win, always. Raises StorageError when the runs folder cannot be made."""
     for key, value in {**NO_TELEMETRY, **({} if hub else OFFLINE), **SAFER_DEFAULTS}.items():
         os.environ.setdefault(key, value)
-    # DVC's defaults are the user's and the machine's: another user's remote of the same name, a state database in /var/tmp.
-    for key, name in {"DVC_GLOBAL_CONFIG_DIR": "global", "DVC_SYSTEM_CONFIG_DIR": "system", "DVC_SITE_CACHE_DIR": "site"}.items():
+    # DVC's defaults are the user's and the machine's: another user's remote of the same name, a state
+    # database in /var/tmp.
+    for key, name in {
+        "DVC_GLOBAL_CONFIG_DIR": "global",
+        "DVC_SYSTEM_CONFIG_DIR": "system",
+        "DVC_SITE_CACHE_DIR": "site",
+    }.items():
         if key in os.environ:
             continue
         folder = runs.absolute() / "dvc" / name
@@ -48,5 +57,7 @@ def private_folder(folder: Path) -> Path:
         folder.chmod(0o700)  # mkdir's mode is cut by the umask and skipped when the folder exists
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(f"{folder} cannot be made: {reason}.", stage="runs folder", action="name another with --runs-dir.") from error
+        raise StorageError(
+            f"{folder} cannot be made: {reason}.", stage="runs folder", action="name another with --runs-dir."
+        ) from error
     return folder

@@ -30,17 +30,28 @@ def file_at(commit: str, path: str, repository: Path = REPOSITORY) -> str | None
 def checkout(commit: str, repository: Path = REPOSITORY) -> Iterator[Path]:
     """A clean copy of the code at ``commit``, removed afterwards. Raises AuditError.
 
-    A clone that shares the objects, not a worktree of the repository: a killed audit leaves no entry in it, and a commit of no branch can
-    be had as well. The machine's own access to the data (``.dvc/config.local``) goes with it.
-    """
+    A clone that shares the objects, not a worktree of the repository: a killed audit leaves no entry in it,
+    and a commit of no branch can be had as well. The machine's own access to the data (``.dvc/config.local``)
+    goes with it."""
     home = Path(tempfile.mkdtemp(prefix="fade-audit-"))
     try:
         tree = home / "code"
         quiet = ("-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null")
-        cloned = _git(repository, *quiet, "clone", "--quiet", "--shared", "--no-checkout", str(repository.resolve()), str(tree))
+        cloned = _git(
+            repository,
+            *quiet,
+            "clone",
+            "--quiet",
+            "--shared",
+            "--no-checkout",
+            str(repository.resolve()),
+            str(tree),
+        )
         if cloned is None or _git(tree, *quiet, "checkout", "--quiet", "--detach", commit) is None:
             what = f"the code of commit {commit[:12]} cannot be checked out of {repository}."
-            raise AuditError(what, stage=STAGE, action="fetch the commit (`git fetch --all`), and audit again.")
+            raise AuditError(
+                what, stage=STAGE, action="fetch the commit (`git fetch --all`), and audit again."
+            )
         access = repository / ".dvc" / "config.local"
         if access.is_file():
             shutil.copyfile(access, tree / ".dvc" / "config.local")

@@ -1,8 +1,7 @@
 """Run a command as a process group of its own, under a deadline, and leave nothing of it behind.
 
-Prefect's task timeout does not stop a subprocess, and a launcher's workers may sit in sessions of their own: so the group is
-ours to end, and with it every process that descends from it.
-"""
+Prefect's task timeout does not stop a subprocess, and a launcher's workers may sit in sessions of their own:
+so the group is ours to end, and with it every process that descends from it."""
 
 from __future__ import annotations
 
@@ -39,13 +38,20 @@ class Process(Protocol):
 
 
 class Group:
-    """A command that runs as a process group of its own; stdout and stderr go to ``log``. Raises OSError when it cannot be started.
+    """A command that runs as a process group of its own; stdout and stderr go to ``log``. Raises OSError when
+    it cannot be started.
 
     leader: it, where it runs already.
     """
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None, leader: Process | None = None
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        leader: Process | None = None,
     ) -> None:
         self._stopped = False
         if leader is not None:
@@ -73,15 +79,18 @@ class Group:
     def wait(self, deadline: float, tick: Callable[[], None] = lambda: None, stage: str = "train") -> int:
         """Until it ends; its exit status. ``tick`` is called as it runs.
 
-        deadline: seconds from now after which the group is stopped and TrainingError raised. Whatever ends the wait, Ctrl-C included,
-        ends the group.
-        """
+        deadline: seconds from now after which the group is stopped and TrainingError raised. Whatever ends
+        the wait, Ctrl-C included, ends the group."""
         until = time.monotonic() + deadline
         try:
             while self.runs():
                 if time.monotonic() > until:
                     what = f"the deadline of {deadline:g} s passed and the processes were stopped."
-                    raise TrainingError(what, stage=stage, action="run it again (it resumes), or raise train.deadline_seconds.")
+                    raise TrainingError(
+                        what,
+                        stage=stage,
+                        action="run it again (it resumes), or raise train.deadline_seconds.",
+                    )
                 tick()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(_POLL)
@@ -108,7 +117,8 @@ def run_group(
     cwd: Path | None = None,
     started: Callable[[int], None] = lambda pid: None,
 ) -> int:
-    """Run ``command`` to its end and return its exit status, see `Group`; ``started`` is called once, with its process id."""
+    """Run ``command`` to its end and return its exit status, see `Group`; ``started`` is called once, with
+    its process id."""
     group = Group(command, log=log, env=env, cwd=cwd)
     try:
         started(group.pid)
@@ -142,7 +152,8 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 def _living(family: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; psutil compares start times, so a reused process id is not taken for one of them."""
+    """Those that still run; psutil compares start times, so a reused process id is not taken for one of
+    them."""
     out = []
     for member in family:
         with contextlib.suppress(psutil.Error):

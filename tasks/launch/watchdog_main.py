@@ -2,9 +2,8 @@
 
     python -m tasks.launch.watchdog_main < (one JSON line a server: {"pid": ..., "born": ...})
 
-The starter holds the other end of the pipe. When it closes it, or dies in whatever way, the process groups that still live are ended. A
-process id that another process has got meanwhile is told by its start time.
-"""
+The starter holds the other end of the pipe. When it closes it, or dies in whatever way, the process groups
+that still live are ended. A process id that another process has got meanwhile is told by its start time."""
 
 from __future__ import annotations
 

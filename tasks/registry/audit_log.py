@@ -1,4 +1,5 @@
-"""The chain of audits about a model's versions, and what is kept of an audit: an MLflow run, tags of the version, marks on this machine."""
+"""The chain of audits about a model's versions, and what is kept of an audit: an MLflow run, tags of the
+version, marks on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 MARKS = "marks.json"
-"""The last audit of each model that this machine has seen: whoever rewrites a whole chain cannot rewrite it here."""
+"""The last audit of each model that this machine has seen: whoever rewrites a whole chain cannot rewrite it
+here."""
 MARK = "audit.mark"
 TRIES = 20
 
@@ -36,8 +38,8 @@ _LOG = Log(AUDITS, Audit, "Audits, in order; written by `fade audit`.")
 def audits(tracking: Tracking, name: str, runs: Path, version: ModelVersion | None = None) -> list[Audit]:
     """All audits of the model's versions, in order.
 
-    Raises AuditError when the chain was edited or cut, or lacks an audit that ``version``'s tags or this machine's marks name.
-    """
+    Raises AuditError when the chain was edited or cut, or lacks an audit that ``version``'s tags or this
+    machine's marks name."""
     found, _ = _LOG.read(tracking, name)
     _remembered(found, name, _marks(runs).get(f"{tracking.address} {name}"), "this machine")
     _remembered(found, name, version.tags.get(MARK) if version else None, "the version's tag")
@@ -45,7 +47,8 @@ def audits(tracking: Tracking, name: str, runs: Path, version: ModelVersion | No
 
 
 def history(name: str, runs: Path, *, timeout: float = 60.0) -> list[Audit]:
-    """As ``audits``, of a model that is called ``name`` and of all its versions' tags. Raises UnknownNameError."""
+    """As ``audits``, of a model that is called ``name`` and of all its versions' tags. Raises
+    UnknownNameError."""
     tracking = connect(runs, timeout=timeout)
     name = str(resolve(tracking, name).name)
     found = audits(tracking, name, runs)
@@ -55,13 +58,28 @@ def history(name: str, runs: Path, *, timeout: float = 60.0) -> list[Audit]:
 
 
 def record(
-    tracking: Tracking, version: ModelVersion, audit: Audit, report: Path, experiment: str, runs: Path, metrics: dict[str, float]
+    tracking: Tracking,
+    version: ModelVersion,
+    audit: Audit,
+    report: Path,
+    experiment: str,
+    runs: Path,
+    metrics: dict[str, float],
 ) -> Audit:
-    """Keep an audit for ever: ``report`` (a folder) as the artifacts of an MLflow run, a link of the chain, tags of the version."""
+    """Keep an audit for ever: ``report`` (a folder) as the artifacts of an MLflow run, a link of the chain,
+    tags of the version."""
     name = str(version.name)
     label = f"{name}/{version.version}"
-    facts = {"verdict": audit.verdict, "stage": audit.stage, "version": label, "by": audit.by, "control": audit.control or "none"}
-    with open_run(tracking, experiment, f"audit {label}", {f"audit.{key}": value for key, value in facts.items()}) as run:
+    facts = {
+        "verdict": audit.verdict,
+        "stage": audit.stage,
+        "version": label,
+        "by": audit.by,
+        "control": audit.control or "none",
+    }
+    with open_run(
+        tracking, experiment, f"audit {label}", {f"audit.{key}": value for key, value in facts.items()}
+    ) as run:
         _log(run, report, metrics)
     link = replace(audit, run_id=run.run_id)
     for _ in range(TRIES):
@@ -86,7 +104,9 @@ def record(
 def _remembered(found: Sequence[Audit], name: str, mark: str | None, where: str) -> None:
     if mark and not any(one.mark == mark for one in found):
         what = f"{name}: audit {mark.split(':')[0]} is gone or was edited; {where} remembers it."
-        raise AuditError(what, stage=STAGE, action="trust none of the audits; find out who changed the registry.")
+        raise AuditError(
+            what, stage=STAGE, action="trust none of the audits; find out who changed the registry."
+        )
 
 
 def make(folder: Path) -> Path:

@@ -1,4 +1,5 @@
-"""A version's card in the registry: its description says what was decided and audited since the card was written."""
+"""A version's card in the registry: its description says what was decided and audited since the card was
+written."""
 
 from __future__ import annotations
 
@@ -21,13 +22,18 @@ AUDIT = {key: f"audit.{key}" for key in ("verdict", "at", "by")}
 
 
 def refresh(
-    tracking: Tracking, version: ModelVersion, *, audit: Mapping[str, str] | None = None, decided: Standing | None = None
+    tracking: Tracking,
+    version: ModelVersion,
+    *,
+    audit: Mapping[str, str] | None = None,
+    decided: Standing | None = None,
 ) -> str | None:
-    """Write the version's description anew: its stored card, what was decided about it and what an audit found.
+    """Write the version's description anew: its stored card, what was decided about it and what an audit
+    found.
 
-    ``audit``: verdict, at and by; else the version's own tags (`AUDIT`) say it. ``decided``: the decisions, when they are at hand.
-    Returns the description; None for a version without a card, which is left as it is. Raises RegistryError.
-    """
+    ``audit``: verdict, at and by; else the version's own tags (`AUDIT`) say it. ``decided``: the decisions,
+    when they are at hand. Returns the description; None for a version without a card, which is left as it is.
+    Raises RegistryError."""
     name, number = str(version.name), str(version.version)
     with tempfile.TemporaryDirectory(prefix="fade-card-") as scratch:
         found = download(tracking, str(version.run_id), FILE, Path(scratch))
@@ -37,7 +43,9 @@ def refresh(
     with faults(tracking.address):
         tags: Mapping[str, str] = tracking.client.get_model_version(name, number).tags
         said = audit or {key: tags[tag] for key, tag in AUDIT.items() if tag in tags}
-        written = describe(restated(text, _decided(decided or standing(tracking, name), number), _audited(said)))
+        written = describe(
+            restated(text, _decided(decided or standing(tracking, name), number), _audited(said))
+        )
         tracking.client.update_model_version(name, number, description=written)
     return written
 
@@ -54,7 +62,10 @@ def _decided(found: Standing, version: str) -> str:
 def _audited(said: Mapping[str, str]) -> str:
     if not said.get("verdict"):
         return NOT_AUDITED
-    told = [f"by {_line(said['by'])}" if said.get("by") else "", f"at {_line(said['at'])}" if said.get("at") else ""]
+    told = [
+        f"by {_line(said['by'])}" if said.get("by") else "",
+        f"at {_line(said['at'])}" if said.get("at") else "",
+    ]
     return " ".join([_line(said["verdict"]), *filter(None, told)])
 
 

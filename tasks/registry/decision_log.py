@@ -1,4 +1,5 @@
-"""The chain of decisions about a model's versions: the model NAME.decisions in MLflow (tasks/registry/log_store.py)."""
+"""The chain of decisions about a model's versions: the model NAME.decisions in MLflow
+(tasks/registry/log_store.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _LOG = Log(SUFFIX, Decision, "What was decided, in order; written by `fade promo
 
 
 def is_chain(name: str) -> bool:
-    """True for a model that holds a chain of decisions, audits or a request's turns, and no versions that anybody loads."""
+    """True for a model that holds a chain of decisions, audits or a request's turns, and no versions that
+    anybody loads."""
     return name.endswith((SUFFIX, AUDITS)) or REQUEST in name
 
 
@@ -33,13 +35,17 @@ def standing(tracking: Tracking, name: str) -> Standing:
 
 
 def champions(tracking: Tracking, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
-    """Those of ``versions`` that are their model's champion, by the decisions, whatever an alias says. Raises PromotionError."""
-    decided = {name: standing(tracking, name).champion for name in dict.fromkeys(str(one.name) for one in versions)}
+    """Those of ``versions`` that are their model's champion, by the decisions, whatever an alias says. Raises
+    PromotionError."""
+    decided = {
+        name: standing(tracking, name).champion for name in dict.fromkeys(str(one.name) for one in versions)
+    }
     return [one for one in versions if decided[str(one.name)] == str(one.version)]
 
 
 def append(tracking: Tracking, about: ModelVersion, decision: Decision, after: Standing) -> Decision:
-    """Add a link behind ``after``'s last one. Raises PromotionError when another came first: then nothing was decided."""
+    """Add a link behind ``after``'s last one. Raises PromotionError when another came first: then nothing was
+    decided."""
 
     def lost(first: Decision, ours: Decision) -> PromotionError:
         what = f"{about.name}: {first.by} decided first: {first.action} {first.version}. Yours (decision {ours.number}) is void."

@@ -1,4 +1,5 @@
-"""Decide about a registered version: promote it to champion, reject or revoke it. The decision is recorded, then the alias follows."""
+"""Decide about a registered version: promote it to champion, reject or revoke it. The decision is recorded,
+then the alias follows."""
 
 from __future__ import annotations
 
@@ -9,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import PromotionPolicy
 from fade.errors import FadeError, PromotionError, UsageError
-from fade.governance.promotion import PROMOTE, REJECT, STAGE, STATES, Criterion, Decision, Standing, criteria, refuse
+from fade.governance.promotion import (
+    PROMOTE,
+    REJECT,
+    STAGE,
+    STATES,
+    Criterion,
+    Decision,
+    Standing,
+    criteria,
+    refuse,
+)
 from tasks.registry.card import refresh
 from tasks.registry.decision_log import CHAMPION, append, standing
 from tasks.registry.lineage import read
@@ -37,14 +48,15 @@ def decide(
     after: Standing | None = None,
     timeout: float = 60.0,
 ) -> dict[str, Any]:
-    """Take one decision, of `fade.governance.promotion.ACTIONS`, about one version; returns it, with ``changed`` False when it stood already.
+    """Take one decision, of `fade.governance.promotion.ACTIONS`, about one version; returns it, with
+    ``changed`` False when it stood already.
 
-    A promotion holds the version's record against the gate, and, when there is a ``public_key``, adapter and record against their
-    signature; ``override`` is the reason why the numbers may fall short (a signature that does not hold is never overridden, nor is a
-    release of which a part was revoked). Rejecting and revoking need a ``reason``. ``after``: the decisions on which this one was made up;
-    when another has come since, it is void. Raises PromotionError (not allowed, or another decision came first: nothing is changed then),
-    UsageError, RegistryError (the record or the store).
-    """
+    A promotion holds the version's record against the gate, and, when there is a ``public_key``, adapter and
+    record against their signature; ``override`` is the reason why the numbers may fall short (a signature
+    that does not hold is never overridden, nor is a release of which a part was revoked). Rejecting and
+    revoking need a ``reason``. ``after``: the decisions on which this one was made up; when another has come
+    since, it is void. Raises PromotionError (not allowed, or another decision came first: nothing is changed
+    then), UsageError, RegistryError (the record or the store)."""
     if action != PROMOTE and not reason.strip():
         raise UsageError(f"to {action} needs a reason.", stage=STAGE, action="give it with --reason.")
     tracking = connect(runs, timeout=timeout)
@@ -83,7 +95,8 @@ def decide(
 
 
 def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
-    """All decisions about a model's versions. What a stopped decision left open (the alias) is done. Raises UnknownNameError."""
+    """All decisions about a model's versions. What a stopped decision left open (the alias) is done. Raises
+    UnknownNameError."""
     tracking = connect(runs, timeout=timeout)
     name = str(resolve(tracking, name).name)
     found = standing(tracking, name)
@@ -92,7 +105,8 @@ def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
 
 
 def settle(tracking: Tracking, name: str, found: Standing) -> list[str]:
-    """Make MLflow's alias, tags and descriptions say what the decisions say, however often somebody decides meanwhile.
+    """Make MLflow's alias, tags and descriptions say what the decisions say, however often somebody decides
+    meanwhile.
 
     Returns what could not be written into a description: a card that is behind undoes no decision.
     """

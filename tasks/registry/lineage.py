@@ -1,4 +1,5 @@
-"""Lineage in the registry: a version's record read back and held against its tags, and versions found by what they came from."""
+"""Lineage in the registry: a version's record read back and held against its tags, and versions found by what
+they came from."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 STAGE = "lineage"
 FILE = "lineage.json"
-HASHES = {"data": "data_md5", "base": "base_sha256", "params": "params_sha256", "adapter": "adapter_sha256", "commit": "commit"}
+HASHES = {
+    "data": "data_md5",
+    "base": "base_sha256",
+    "params": "params_sha256",
+    "adapter": "adapter_sha256",
+    "commit": "commit",
+}
 """What can be asked for by a hash or its beginning, and the tag that holds it."""
 SHORTEST = 4
 _TAMPERED = "do not use it; find out who changed the registry or its artifacts."
@@ -51,8 +58,8 @@ class Traced:
 def trace(wanted: str, runs: Path, *, timeout: float = 60.0) -> Traced:
     """The record of one version. ``wanted``: see `tasks.registry.versions.load_version`, but no path.
 
-    Raises RegistryError when the version has no record, or one that its tags contradict: the sentence names the field.
-    """
+    Raises RegistryError when the version has no record, or one that its tags contradict: the sentence names
+    the field."""
     tracking = connect(runs, timeout=timeout)
     return read(tracking, resolve(tracking, wanted))
 
@@ -61,7 +68,10 @@ def read(tracking: Tracking, version: ModelVersion) -> Traced:
     """As ``trace``, of a version that is at hand."""
     lineage = _record(tracking, version)
     label, tags = f"{version.name}/{version.version}", dict(version.tags)
-    for tag, said in {"lineage_sha256": lineage.sha256(), **{tag: _at(lineage, *where) for tag, where in _HELD.items()}}.items():
+    for tag, said in {
+        "lineage_sha256": lineage.sha256(),
+        **{tag: _at(lineage, *where) for tag, where in _HELD.items()},
+    }.items():
         if tag in tags and tags[tag] != said:  # versions from before schema 2 have no lineage_sha256
             what = f"{label}: its tag {tag} is {tags[tag]}, its record says {said}."
             raise RegistryError(what, stage=STAGE, action=_TAMPERED)
@@ -72,19 +82,30 @@ def read(tracking: Tracking, version: ModelVersion) -> Traced:
 
 
 def find(
-    runs: Path, *, neighbour: str | None = None, hashes: Mapping[str, str] | None = None, timeout: float = 60.0
+    runs: Path,
+    *,
+    neighbour: str | None = None,
+    hashes: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
 ) -> list[dict[str, Any]]:
     """Every version that came from all that is named, newest first: its name, number and tags.
 
-    hashes: keys of HASHES -> a hash or its first characters. neighbour: a concept that was trained to stay. Raises UsageError for nothing
-    named, an unknown key or a beginning that is too short.
-    """
+    hashes: keys of HASHES -> a hash or its first characters. neighbour: a concept that was trained to stay.
+    Raises UsageError for nothing named, an unknown key or a beginning that is too short."""
     wanted = {key: text.lower() for key, text in (hashes or {}).items()}
     if not wanted and neighbour is None:
-        raise UsageError("nothing is named to look for.", stage=STAGE, action=f"name one of {', '.join(HASHES)}, neighbour.")
+        raise UsageError(
+            "nothing is named to look for.",
+            stage=STAGE,
+            action=f"name one of {', '.join(HASHES)}, neighbour.",
+        )
     for key, text in wanted.items():
         if key not in HASHES:
-            raise UsageError(f"{key!r} is nothing that versions are found by.", stage=STAGE, action=f"use {', '.join(HASHES)}.")
+            raise UsageError(
+                f"{key!r} is nothing that versions are found by.",
+                stage=STAGE,
+                action=f"use {', '.join(HASHES)}.",
+            )
         if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}(\.dir)?", text):
             action = f"give its first {SHORTEST} characters or more, 0 to 9 and a to f."
             raise UsageError(f"{text!r} is no hash of {key}.", stage=STAGE, action=action)
@@ -105,7 +126,9 @@ def _record(tracking: Tracking, version: ModelVersion) -> Lineage:
         found = download(tracking, str(version.run_id), FILE, Path(scratch))
         if found is None:
             what = f"{version.name}/{version.version} has no {FILE}."
-            raise RegistryError(what, stage=STAGE, action="only versions that `fade run` registered have one.")
+            raise RegistryError(
+                what, stage=STAGE, action="only versions that `fade run` registered have one."
+            )
         return Lineage.load(found)
 
 

@@ -1,8 +1,8 @@
 """A chain (fade/governance/append_log.py) in MLflow: every link is a version of the model NAME.SUFFIX.
 
-MLflow counts versions up and gives no number twice, whoever asks at once, on SQLite, PostgreSQL and through a server alike; that is all
-that a chain needs. A tag of the model itself names the last link, so that cutting it off is seen, too.
-"""
+MLflow counts versions up and gives no number twice, whoever asks at once, on SQLite, PostgreSQL and through a
+server alike; that is all that a chain needs. A tag of the model itself names the last link, so that cutting
+it off is seen, too."""
 
 from __future__ import annotations
 
@@ -29,25 +29,39 @@ class Log(Generic[L]):
     description: str
 
     def read(self, tracking: Tracking, name: str) -> tuple[list[L], list[L]]:
-        """As `fade.governance.append_log.follow`, of the chain about the model ``name``; raises its error, for a chain that was cut at its end, too."""
-        links = [self.kind.parse(int(v.version), v.tags.get(self.kind.KIND, "")) for v in all_versions(tracking, name + self.suffix)]
+        """As `fade.governance.append_log.follow`, of the chain about the model ``name``; raises its error,
+        for a chain that was cut at its end, too."""
+        links = [
+            self.kind.parse(int(v.version), v.tags.get(self.kind.KIND, ""))
+            for v in all_versions(tracking, name + self.suffix)
+        ]
         counted, void = follow(links)
         head = self._head(tracking, name) if links else None
         if head is not None and not any(one.mark == head for one in counted):
-            raise broken(self.kind, f"{name}: {self.kind.KIND} {head.split(':')[0]} was edited, or is missing.")
+            raise broken(
+                self.kind, f"{name}: {self.kind.KIND} {head.split(':')[0]} was edited, or is missing."
+            )
         return counted, void
 
-    def add(self, tracking: Tracking, about: ModelVersion, link: L, after: L | None, lost: Callable[[L, L], Exception]) -> L:
+    def add(
+        self,
+        tracking: Tracking,
+        about: ModelVersion,
+        link: L,
+        after: L | None,
+        lost: Callable[[L, L], Exception],
+    ) -> L:
         """Put a link behind ``after``; it comes back with its number.
 
-        When another came first the link is void, nothing was changed, and ``lost(the first, ours)`` is raised.
-        """
+        When another came first the link is void, nothing was changed, and ``lost(the first, ours)`` is
+        raised."""
         name = str(about.name)
         number, digest = (after.number, after.sha256()) if after else (0, "")
         link = replace(link, previous=number, previous_sha256=digest)
         with faults(tracking.address):
             ensure_model(tracking, name + self.suffix, description=self.description)
-            # Named as a version: a server lets no one point at a logged model's folder without its id, which a version does not keep.
+            # Named as a version: a server lets no one point at a logged model's folder without its id, which
+            # a version does not keep.
             source, tags = f"models:/{name}/{about.version}", {self.kind.KIND: link.to_json()}
             made = tracking.client.create_model_version(name + self.suffix, source, about.run_id, tags=tags)
         link = replace(link, number=int(made.version))

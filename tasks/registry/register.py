@@ -1,4 +1,5 @@
-"""Register (MLflow): one run with its evidence, and the adapter as a version whose tags say where it comes from."""
+"""Register (MLflow): one run with its evidence, and the adapter as a version whose tags say where it comes
+from."""
 
 from __future__ import annotations
 
@@ -61,26 +62,33 @@ def register(
     name: str = "",
     marks: Mapping[str, str] | None = None,
 ) -> Registered:
-    """Record the run that lies in ``run_dir`` and register its adapter; the same adapter of the same run gives the same version.
+    """Record the run that lies in ``run_dir`` and register its adapter; the same adapter of the same run
+    gives the same version.
 
-    result: the evaluation's JSON. lineage: `Lineage.content`. runs: holds the embedded store (MLFLOW_TRACKING_URI wins).
-    root: the project's folder, which the data's paths start from. name: another registered model than that of the target. marks: further
-    tags of run and version (whose request it was); a version that was there before gets them, too.
-    When the store does not answer or refuses, RegistryError is raised (RegistryUnreachableError: worth a retry), nothing in the
-    folder is lost, and ``pending_registration.json`` beside the adapter lets `register_pending` do it later.
-    """
+    result: the evaluation's JSON. lineage: `Lineage.content`. runs: holds the embedded store
+    (MLFLOW_TRACKING_URI wins). root: the project's folder, which the data's paths start from. name: another
+    registered model than that of the target. marks: further tags of run and version (whose request it was); a
+    version that was there before gets them, too. When the store does not answer or refuses, RegistryError is
+    raised (RegistryUnreachableError: worth a retry), nothing in the folder is lost, and
+    ``pending_registration.json`` beside the adapter lets `register_pending` do it later."""
     adapter = run_dir / ADAPTER
     if not adapter.is_file():
-        raise AdapterError(f"{adapter} does not exist.", stage="register", action="train it first: `fade run`.")
+        raise AdapterError(
+            f"{adapter} does not exist.", stage="register", action="train it first: `fade run`."
+        )
     tags = lineage_tags(result, lineage, run_dir)
     if sha256_of(adapter) != tags["adapter_sha256"]:
         what = f"{adapter} has other bytes than its lineage says."
-        raise AdapterError(what, stage="register", action="run it again; a changed adapter is not registered.")
+        raise AdapterError(
+            what, stage="register", action="run it again; a changed adapter is not registered."
+        )
     try:
         tracking = connect(runs, timeout=params.register_.timeout_seconds)
         done = _register(tracking, result, params, lineage, run_dir, tags, root, name, marks or {})
     except BaseException as error:  # Ctrl-C, too, must not cost the registration
-        _keep_pending(run_dir, result, params, lineage, (runs, root), {"name": name, "marks": dict(marks or {})}, error)
+        _keep_pending(
+            run_dir, result, params, lineage, (runs, root), {"name": name, "marks": dict(marks or {})}, error
+        )
         if isinstance(error, RegistryError | StorageError):
             error.action = f"{error.action} The adapter is kept; then `fade register {run_dir}`.".strip()
         raise
@@ -90,7 +98,8 @@ def register(
 
 
 def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
-    """Do a registration that failed before, from ``pending_registration.json``. ``runs``: another runs folder than then.
+    """Do a registration that failed before, from ``pending_registration.json``. ``runs``: another runs folder
+    than then.
 
     Raises RegistryError when nothing is pending there, and whatever `register` raises.
     """
@@ -105,11 +114,23 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
             found = json.loads(done.read_text(encoding="utf-8"))
             return Registered(found["name"], found["version"], found["run_id"], found["uri"])
         raise RegistryError(
-            f"{run_dir} has no {PENDING}.", stage="register", action="name the folder of a run that is not registered."
+            f"{run_dir} has no {PENDING}.",
+            stage="register",
+            action="name the folder of a run that is not registered.",
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RegistryError(f"{path} cannot be read: {error}.", stage="register", action="run it again with `fade run`.") from error
-    return register(result, parse_params(values, str(path)), lineage, run_dir, runs=runs or Path(old_runs), root=root, **more)
+        raise RegistryError(
+            f"{path} cannot be read: {error}.", stage="register", action="run it again with `fade run`."
+        ) from error
+    return register(
+        result,
+        parse_params(values, str(path)),
+        lineage,
+        run_dir,
+        runs=runs or Path(old_runs),
+        root=root,
+        **more,
+    )
 
 
 def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
@@ -128,7 +149,9 @@ def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir:
         "commit": str(lineage["code"]["commit"] or "unknown"),
         "lineage_sha256": Lineage(lineage).sha256(),
         "run_key": run_dir.resolve().name,
-        "evaluation_sha256": fingerprint({key: result.get(key) for key in ("metrics", "base_metrics", "per_concept")}),
+        "evaluation_sha256": fingerprint(
+            {key: result.get(key) for key in ("metrics", "base_metrics", "per_concept")}
+        ),
     }
 
 
@@ -148,12 +171,18 @@ def _register(
     _close_attempts(tracking, params.register_.experiment, tags, str(existing.run_id) if existing else None)
     if existing is not None:
         mark(tracking, existing, marks)
-        return Registered(name, str(existing.version), str(existing.run_id), f"models:/{name}/{existing.version}")
-    with open_run(tracking, params.register_.experiment, f"{tags['target']} {tags['run_key']}", {**tags, **marks}) as run:
+        return Registered(
+            name, str(existing.version), str(existing.run_id), f"models:/{name}/{existing.version}"
+        )
+    with open_run(
+        tracking, params.register_.experiment, f"{tags['target']} {tags['run_key']}", {**tags, **marks}
+    ) as run:
         run.log_params(flat(params.recorded()))
         for entry in _history(run_dir):
             step = int(entry["step"])
-            run.log_metrics(step, {f"train.{k}": v for k, v in entry.items() if k != "step" and _is_number(v)})
+            run.log_metrics(
+                step, {f"train.{k}": v for k, v in entry.items() if k != "step" and _is_number(v)}
+            )
         run.log_metrics(0, _final_metrics(result))
         run.flush()
         _log_dataset(run, params, lineage, root)
@@ -163,8 +192,12 @@ def _register(
         if params.signing.private_key:
             signed = {name: run_dir / name for name in (ADAPTER, LINEAGE)}
             run.log_file(sign(signed, root / params.signing.private_key, run_dir / SIGNATURE))
-        model_id, source = _log_adapter(run, run_dir / ADAPTER, _base_reference(params.data.base, root), params, lineage, tags)
-        version = _new_version(tracking, name, {**tags, **marks}, run.run_id, model_id, source, _card(run_dir))
+        model_id, source = _log_adapter(
+            run, run_dir / ADAPTER, _base_reference(params.data.base, root), params, lineage, tags
+        )
+        version = _new_version(
+            tracking, name, {**tags, **marks}, run.run_id, model_id, source, _card(run_dir)
+        )
     return Registered(name, version, run.run_id, f"models:/{name}/{version}")
 
 
@@ -176,11 +209,13 @@ def mark(tracking: Tracking, version: ModelVersion, marks: Mapping[str, str]) ->
                 tracking.client.set_model_version_tag(version.name, version.version, key, value)
 
 
-def _close_attempts(tracking: Tracking, experiment: str, tags: Mapping[str, str], registered: str | None) -> None:
+def _close_attempts(
+    tracking: Tracking, experiment: str, tags: Mapping[str, str], registered: str | None
+) -> None:
     """Close the MLflow runs that registrations of this very run left open when their server went away.
 
-    The one that a version stands on is FINISHED, as it has all its evidence; any other is FAILED, so that nobody counts it twice.
-    """
+    The one that a version stands on is FINISHED, as it has all its evidence; any other is FAILED, so that
+    nobody counts it twice."""
     with faults(tracking.address):
         found = tracking.client.get_experiment_by_name(experiment)
         if found is None:
@@ -188,7 +223,9 @@ def _close_attempts(tracking: Tracking, experiment: str, tags: Mapping[str, str]
         asked = [f"tags.{key} = '{tags[key]}'" for key in IDENTITY]
         for run in tracking.client.search_runs([found.experiment_id], " and ".join(asked)):
             if run.info.status == "RUNNING":
-                tracking.client.set_terminated(run.info.run_id, "FINISHED" if run.info.run_id == registered else "FAILED")
+                tracking.client.set_terminated(
+                    run.info.run_id, "FINISHED" if run.info.run_id == registered else "FAILED"
+                )
 
 
 def _log_adapter(
@@ -200,8 +237,11 @@ def _log_adapter(
     with faults(run.tracking.address), hushed():
         import mlflow.diffusers
 
-        # Left to itself log_model would put the model into the default experiment, whose artifacts lie in the working directory.
-        model = run.client.create_logged_model(run.experiment_id, name="adapter", source_run_id=run.run_id, tags=dict(tags))
+        # Left to itself log_model would put the model into the default experiment, whose artifacts lie in the
+        # working directory.
+        model = run.client.create_logged_model(
+            run.experiment_id, name="adapter", source_run_id=run.run_id, tags=dict(tags)
+        )
         mlflow.diffusers.log_model(
             str(adapter),
             base_model=base,
@@ -210,7 +250,9 @@ def _log_adapter(
             run_id=run.run_id,
             signature=_signature(params),
             pip_requirements=[f"{name}=={libraries[name]}" for name in needed if libraries.get(name)],
-            metadata={key: tags[key] for key in ("base_sha256", "adapter_sha256", "data_md5", "target", "method")},
+            metadata={
+                key: tags[key] for key in ("base_sha256", "adapter_sha256", "data_md5", "target", "method")
+            },
         )
     return str(model.model_id), str(model.artifact_location)
 
@@ -238,18 +280,30 @@ def _base_reference(base: str, root: Path) -> str:
     if root.resolve() != Path.cwd() and (root / base).is_dir():
         return str((root / base).resolve())
     # Without "./" mlflow.diffusers takes a relative directory for a hub id and asks the hub for its revision.
-    return f"./{base}" if Path(base).is_dir() and not Path(base).is_absolute() and not base.startswith(".") else base
+    return (
+        f"./{base}"
+        if Path(base).is_dir() and not Path(base).is_absolute() and not base.startswith(".")
+        else base
+    )
 
 
 def _new_version(
-    tracking: Tracking, name: str, tags: Mapping[str, str], run_id: str, model_id: str, source: str, description: str | None
+    tracking: Tracking,
+    name: str,
+    tags: Mapping[str, str],
+    run_id: str,
+    model_id: str,
+    source: str,
+    description: str | None,
 ) -> str:
     about: dict[str, Any] = {"tags": {"target": tags["target"]}, "description": f"{tags['target']}, erased"}
     if PARTS in tags:  # the next release may be of other concepts
         about = {"description": "Releases: the champions of all concepts, added up."}
     with faults(tracking.address):
         ensure_model(tracking, name, **about)
-        created = tracking.client.create_model_version(name, source, run_id, tags=dict(tags), model_id=model_id, description=description)
+        created = tracking.client.create_model_version(
+            name, source, run_id, tags=dict(tags), model_id=model_id, description=description
+        )
     return str(created.version)
 
 
@@ -260,7 +314,8 @@ def _card(run_dir: Path) -> str | None:
 
 
 def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """The evaluation as flat metric names: ``A_er``, ``A_er.lo``, ``base.A_tar`` ...; what was not measured is left out."""
+    """The evaluation as flat metric names: ``A_er``, ``A_er.lo``, ``base.A_tar`` ...; what was not measured
+    is left out."""
     values: dict[str, Any] = dict(result["metrics"])
     values |= {f"base.{k}": v for k, v in result["base_metrics"].items()}
     for prefix, intervals in (("", result.get("intervals", {})), ("base.", result.get("base_intervals", {}))):
@@ -271,7 +326,10 @@ def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     values |= {f"spatial_consistency.{k}": v for k, v in consistency.items() if k in {"mean", "lo", "hi"}}
     for block in ("target_probability", "clip_score", "frechet"):
         values |= {f"{block}.{k}": v for k, v in (result.get(block) or {}).items() if not k.startswith("n")}
-    values |= {"null_drift": result.get("null_drift"), "A_indirect": (result.get("indirect") or {}).get("A_indirect")}
+    values |= {
+        "null_drift": result.get("null_drift"),
+        "A_indirect": (result.get("indirect") or {}).get("A_indirect"),
+    }
     for concept, numbers in (result.get("parts") or {}).items():  # of a release
         values |= {f"{slug(concept)}.{k}": v for k, v in numbers["metrics"].items()}
         values |= {f"{slug(concept)}.alone.{k}": v for k, v in numbers["alone"].items()}
@@ -323,7 +381,9 @@ def _keep_pending(
         "params": params.model_dump(mode="json", by_alias=True),
         "lineage": lineage,
     }
-    with contextlib.suppress(StorageError):  # the disk that failed the registration may be this one; the first error is the one to tell
+    with contextlib.suppress(
+        StorageError
+    ):  # the disk that failed the registration may be this one; the first error is the one to tell
         _write(run_dir / PENDING, kept)
 
 
@@ -335,6 +395,10 @@ def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.data, RegistryUnreachableError)
 
 
-register_task = task(name="register", retries=2, retry_delay_seconds=[1, 3], retry_condition_fn=_worth_a_retry, cache_policy=NO_CACHE)(
-    register
-)
+register_task = task(
+    name="register",
+    retries=2,
+    retry_delay_seconds=[1, 3],
+    retry_condition_fn=_worth_a_retry,
+    cache_policy=NO_CACHE,
+)(register)

@@ -20,7 +20,8 @@ STAGE = "rollback"
 
 
 def releases(params: Params, runs: Path) -> list[dict[str, Any]]:
-    """Every release, newest first: version, parts, state, when, and which of its parts were revoked since. Raises RegistryError."""
+    """Every release, newest first: version, parts, state, when, and which of its parts were revoked since.
+    Raises RegistryError."""
     tracking = connect(runs, timeout=params.register_.timeout_seconds)
     name = release_name(params.register_.model_prefix)
     found = standing(tracking, name)
@@ -38,7 +39,9 @@ def releases(params: Params, runs: Path) -> list[dict[str, Any]]:
                 "parts": parts_of(version),
                 "revoked": revoked_parts(tracking, version),
                 "adapter_sha256": version.tags.get("adapter_sha256", ""),
-                "made_at": datetime.fromtimestamp(int(version.creation_timestamp) / 1000, UTC).isoformat(timespec="seconds"),
+                "made_at": datetime.fromtimestamp(int(version.creation_timestamp) / 1000, UTC).isoformat(
+                    timespec="seconds"
+                ),
                 "decided_at": last.at if last else None,
                 "by": last.by if last else None,
                 "taken_back": {"by": back.by, "at": back.at, "reason": back.reason} if back else None,
@@ -48,16 +51,19 @@ def releases(params: Params, runs: Path) -> list[dict[str, Any]]:
 
 
 def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None = None) -> dict[str, Any]:
-    """Make the release before the current one (or ``to``) current again: one more decision, of the same bytes.
+    """Make the release before the current one (or ``to``) current again: one more decision, of the same
+    bytes.
 
-    Bytes, record, header, signature (when there is a key) and parts of that release are verified first. Raises PromotionError (no such
-    release, a part was revoked, or another decision came first), AdapterError, RegistryError, SignatureError; nothing is changed then.
-    """
+    Bytes, record, header, signature (when there is a key) and parts of that release are verified first.
+    Raises PromotionError (no such release, a part was revoked, or another decision came first), AdapterError,
+    RegistryError, SignatureError; nothing is changed then."""
     tracking = connect(runs, timeout=params.register_.timeout_seconds)
     name = release_name(params.register_.model_prefix)
     found = standing(tracking, name)
     held = {str(version.version): version for version in all_versions(tracking, name)}
-    wanted = to or previous(found, lambda number: revoked_parts(tracking, held[number]) if number in held else ["it"])
+    wanted = to or previous(
+        found, lambda number: revoked_parts(tracking, held[number]) if number in held else ["it"]
+    )
     target = resolve(tracking, f"{name}/{wanted}")
     number = str(target.version)
     _allowed(tracking, found, name, number)
@@ -65,7 +71,17 @@ def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None
     key = params.signing.public_key
     traced, adapter = examine(tracking, target, runs, key)
     why = rollback_reason(before, reason)
-    done = decide(PROMOTE, f"{name}/{number}", runs, params.gate, by=by, reason=why, override=why, public_key=key, after=found)
+    done = decide(
+        PROMOTE,
+        f"{name}/{number}",
+        runs,
+        params.gate,
+        by=by,
+        reason=why,
+        override=why,
+        public_key=key,
+        after=found,
+    )
     gone = set(parts_of(held[before])) if before in held else set()
     back = set(parts_of(target))
     return {
@@ -88,4 +104,6 @@ def _allowed(tracking: Tracking, found: Standing, name: str, number: str) -> Non
         raise PromotionError(what, stage=STAGE, action=f"name one of {known} with --to; see `fade releases`.")
     if gone := revoked_parts(tracking, resolve(tracking, f"{name}/{number}")):
         what = f"{name}/{number} holds {', '.join(gone)}, which was revoked."
-        raise PromotionError(what, stage=STAGE, action="name another release with --to, or make one with `fade release`.")
+        raise PromotionError(
+            what, stage=STAGE, action="name another release with --to, or make one with `fade release`."
+        )

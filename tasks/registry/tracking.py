@@ -1,4 +1,5 @@
-"""What every use of MLflow shares: where it records, how long it waits, and a run that is written in batches."""
+"""What every use of MLflow shares: where it records, how long it waits, and a run that is written in
+batches."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ FLUSH_SECONDS = 5.0
 RETRY = "mend that."
 START = "start the server, or unset MLFLOW_TRACKING_URI to record under the runs folder."
 
-# set_tracking_uri also writes MLFLOW_TRACKING_URI into the environment (for subprocesses). Without this memory a second runs
-# folder in the same process would take the first one's embedded address for the user's wish.
+# set_tracking_uri also writes MLFLOW_TRACKING_URI into the environment (for subprocesses). Without this
+# memory a second runs folder in the same process would take the first one's embedded address for the user's
+# wish.
 _embedded: set[str] = set()
 
 
@@ -60,40 +62,51 @@ class Tracking:
 def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
     """The tracking store: MLFLOW_TRACKING_URI when it is set, else sqlite at ``runs/mlflow.db``.
 
-    Asks it one small question before any work is entrusted to it: an unreachable server is known after ``timeout / 12`` seconds.
-    Raises RegistryUnreachableError, RegistryError (it answers, but with a refusal), or StorageError (runs cannot be written).
-    """
+    Asks it one small question before any work is entrusted to it: an unreachable server is known after
+    ``timeout / 12`` seconds. Raises RegistryUnreachableError, RegistryError (it answers, but with a refusal),
+    or StorageError (runs cannot be written)."""
     quiet(runs, hub=True)
     uri = _uri(runs)
     _prepare(runs, uri, timeout)
     with hushed():
         _found(uri, timeout)
         client = _ask(uri, timeout)
-    # A server that dies later: one retry of a third of the time each, so the whole still ends within the timeout.
+    # A server that dies later: one retry of a third of the time each, so the whole still ends within the
+    # timeout.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(timeout / 3))))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return Tracking(uri, client, runs)
 
 
 def open_ahead(runs: Path) -> None:
-    """Import MLflow and what draws the report, and open the embedded store, while the trainer starts in a process of its own.
+    """Import MLflow and what draws the report, and open the embedded store, while the trainer starts in a
+    process of its own.
 
-    Faults are left to `connect`, which meets them again. Not a daemon: a new database is made whole or not at all.
-    """
+    Faults are left to `connect`, which meets them again. Not a daemon: a new database is made whole or not at
+    all."""
 
     def load() -> None:
         with contextlib.suppress(Exception), hushed():
-            for name in ("mlflow.diffusers", "mlflow.pyfunc", "mlflow.data.pandas_dataset", "matplotlib.figure", "jinja2"):
+            for name in (
+                "mlflow.diffusers",
+                "mlflow.pyfunc",
+                "mlflow.data.pandas_dataset",
+                "matplotlib.figure",
+                "jinja2",
+            ):
                 importlib.import_module(name)
             list_packages()
-            if urlsplit(_uri(runs)).scheme == "sqlite":  # a server that is out of reach would only be waited for
+            if (
+                urlsplit(_uri(runs)).scheme == "sqlite"
+            ):  # a server that is out of reach would only be waited for
                 connect(runs)
 
     threading.Thread(target=load, name="open-ahead").start()
 
 
 def list_packages() -> None:
-    """Have MLflow list what is installed: it does so once a process, when it logs a model, and takes half a second over it."""
+    """Have MLflow list what is installed: it does so once a process, when it logs a model, and takes half a
+    second over it."""
     from mlflow import __version__
     from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
@@ -101,7 +114,8 @@ def list_packages() -> None:
 
 
 def _found(uri: str, timeout: float) -> None:
-    """Make a new sqlite database whole or not at all: half of MLflow's migrations, left by a Ctrl-C, could not be opened again."""
+    """Make a new sqlite database whole or not at all: half of MLflow's migrations, left by a Ctrl-C, could
+    not be opened again."""
     if not uri.startswith("sqlite:////") or (file := Path(urlsplit(uri).path[1:])).exists():
         return
     fresh = file.with_name(f".{file.name}.{os.getpid()}.part")
@@ -118,7 +132,12 @@ def _ask(uri: str, timeout: float) -> MlflowClient:
     from mlflow import MlflowClient
 
     address = redacted(uri)
-    with _environment(MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(timeout / 12))), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"), faults(address):
+    with (
+        _environment(
+            MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(timeout / 12))), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"
+        ),
+        faults(address),
+    ):
         mlflow.set_tracking_uri(uri)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
@@ -140,24 +159,38 @@ def _prepare(runs: Path, uri: str, timeout: float) -> None:
 
     parts = urlsplit(uri)
     if parts.scheme == "sqlite":
-        folder = Path(parts.path[1:]).parent if uri.startswith("sqlite:////") else Path(parts.path.lstrip("/")).parent
+        folder = (
+            Path(parts.path[1:]).parent
+            if uri.startswith("sqlite:////")
+            else Path(parts.path.lstrip("/")).parent
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             runs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
-                f"{folder} cannot be made: {error.strerror}.", stage=STAGE, action="name another with --runs-dir."
+                f"{folder} cannot be made: {error.strerror}.",
+                stage=STAGE,
+                action="name another with --runs-dir.",
             ) from error
         if not os.access(folder, os.W_OK):
-            raise StorageError(f"{folder} cannot be written.", stage=STAGE, action="name another with --runs-dir.")
+            raise StorageError(
+                f"{folder} cannot be written.", stage=STAGE, action="name another with --runs-dir."
+            )
         file = folder / Path(parts.path).name
         if file.is_file() and file.stat().st_size and not _is_sqlite(file):
-            raise RegistryError(f"{file} is no sqlite database.", stage=STAGE, action="move it away; a new one will be made.")
-    elif parts.hostname and not parts.scheme.startswith("http") and parts.port:  # a database server; HTTP may go through a proxy
+            raise RegistryError(
+                f"{file} is no sqlite database.", stage=STAGE, action="move it away; a new one will be made."
+            )
+    elif (
+        parts.hostname and not parts.scheme.startswith("http") and parts.port
+    ):  # a database server; HTTP may go through a proxy
         try:
             socket.create_connection((parts.hostname, parts.port), timeout=max(1.0, timeout / 12)).close()
         except OSError as error:
-            raise RegistryUnreachableError(f"{redacted(uri)} does not answer: {error}.", stage=STAGE, action=START) from error
+            raise RegistryUnreachableError(
+                f"{redacted(uri)} does not answer: {error}.", stage=STAGE, action=START
+            ) from error
 
 
 def _is_sqlite(file: Path) -> bool:
@@ -175,7 +208,8 @@ def redacted(uri: str) -> str:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Without the warnings that MLflow raises about its own code and its own libraries, on import and on use."""
+    """Without the warnings that MLflow raises about its own code and its own libraries, on import and on
+    use."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, UserWarning):
             warnings.simplefilter("ignore", category)
@@ -196,18 +230,22 @@ def all_versions(tracking: Tracking, name: str | None = None) -> list[ModelVersi
 
 
 def download(tracking: Tracking, run_id: str, name: str, folder: Path) -> Path | None:
-    """The run's artifact ``name``, fetched into ``folder``; None when the run has none. Raises RegistryError."""
+    """The run's artifact ``name``, fetched into ``folder``; None when the run has none. Raises
+    RegistryError."""
     with faults(tracking.address), hushed():
         if name not in {file.path for file in tracking.client.list_artifacts(run_id)}:
             return None
         import mlflow
 
         where = f"runs:/{run_id}/{name}"
-        return Path(mlflow.artifacts.download_artifacts(where, dst_path=str(folder), tracking_uri=tracking.uri))
+        return Path(
+            mlflow.artifacts.download_artifacts(where, dst_path=str(folder), tracking_uri=tracking.uri)
+        )
 
 
 def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:
-    """Register the model ``name``, unless it is there. MLflow's exceptions are the caller's (see `faults`)."""
+    """Register the model ``name``, unless it is there. MLflow's exceptions are the caller's (see
+    `faults`)."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
@@ -220,7 +258,8 @@ def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:
 
 @contextlib.contextmanager
 def faults(address: str) -> Iterator[None]:
-    """MLflow's exceptions as ours: RegistryUnreachableError for a connection fault, RegistryError for all others."""
+    """MLflow's exceptions as ours: RegistryUnreachableError for a connection fault, RegistryError for all
+    others."""
     import requests
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -228,11 +267,20 @@ def faults(address: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
-            raise StorageError(f"{error.filename or address}: {error.strerror}.", stage=STAGE, action=RETRY) from error
+        if isinstance(error, OSError) and error.errno in {
+            errno.ENOSPC,
+            errno.EACCES,
+            errno.EROFS,
+            errno.EDQUOT,
+        }:
+            raise StorageError(
+                f"{error.filename or address}: {error.strerror}.", stage=STAGE, action=RETRY
+            ) from error
         reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))[:300]  # no password in a message
         if _is_connection_fault(error):
-            raise RegistryUnreachableError(f"{address} does not answer ({type(error).__name__}).", stage=STAGE, action=START) from error
+            raise RegistryUnreachableError(
+                f"{address} does not answer ({type(error).__name__}).", stage=STAGE, action=START
+            ) from error
         if (status := _status(error)) in _LOGIN:
             what, action = _LOGIN[status]
             raise RegistryError(f"{address} {what} ({status}).", stage=STAGE, action=action) from error
@@ -241,7 +289,10 @@ def faults(address: str) -> Iterator[None]:
 
 _LOGIN = {
     401: ("does not know us", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
-    403: ("does not let us do that", "ask whoever runs the server for the permission, or log in as another user."),
+    403: (
+        "does not let us do that",
+        "ask whoever runs the server for the permission, or log in as another user.",
+    ),
 }
 
 
@@ -261,7 +312,11 @@ def _is_connection_fault(error: BaseException) -> bool:
     while seen is not None:
         if isinstance(seen, requests.ConnectionError | requests.Timeout | ConnectionError | TimeoutError):
             return True
-        if isinstance(seen, requests.HTTPError) and seen.response is not None and seen.response.status_code in {502, 503, 504}:
+        if (
+            isinstance(seen, requests.HTTPError)
+            and seen.response is not None
+            and seen.response.status_code in {502, 503, 504}
+        ):
             return True
         seen = seen.__cause__ or seen.__context__
     # MLflow wraps an exhausted retry in a text
@@ -284,7 +339,8 @@ def _environment(**values: str) -> Iterator[None]:
 
 @dataclass
 class Run:
-    """An open MLflow run: no global state. Every method raises RegistryUnreachableError, RegistryError or StorageError."""
+    """An open MLflow run: no global state. Every method raises RegistryUnreachableError, RegistryError or
+    StorageError."""
 
     tracking: Tracking
     run_id: str
@@ -332,14 +388,18 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(tracking: Tracking, experiment: str, name: str, tags: Mapping[str, Any] | None = None) -> Iterator[Run]:
+def open_run(
+    tracking: Tracking, experiment: str, name: str, tags: Mapping[str, Any] | None = None
+) -> Iterator[Run]:
     """A run in ``experiment`` (made when missing) that ends as FINISHED, or as FAILED when the body raises.
 
-    Raises RegistryUnreachableError / RegistryError for MLflow's own faults; the body's other exceptions pass through.
-    """
+    Raises RegistryUnreachableError / RegistryError for MLflow's own faults; the body's other exceptions pass
+    through."""
     with faults(tracking.address):
         identity = _experiment(tracking, experiment)
-        created = tracking.client.create_run(identity, run_name=name, tags={k: str(v) for k, v in (tags or {}).items()})
+        created = tracking.client.create_run(
+            identity, run_name=name, tags={k: str(v) for k, v in (tags or {}).items()}
+        )
         run = Run(tracking, created.info.run_id, identity)
     try:
         yield run
@@ -371,7 +431,9 @@ def _experiment(tracking: Tracking, name: str) -> str:
                 raise
     if found.lifecycle_stage == LifecycleStage.DELETED:
         what = f"the experiment {name!r} was deleted in {tracking.address}."
-        raise RegistryError(what, stage=STAGE, action="restore it, or choose another with --set register.experiment=NAME.")
+        raise RegistryError(
+            what, stage=STAGE, action="restore it, or choose another with --set register.experiment=NAME."
+        )
     return str(found.experiment_id)
 
 

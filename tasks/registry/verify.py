@@ -1,4 +1,5 @@
-"""Verify a registered version: registry, record, adapter, header, signature and decisions held against one another."""
+"""Verify a registered version: registry, record, adapter, header, signature and decisions held against one
+another."""
 
 from __future__ import annotations
 
@@ -25,9 +26,8 @@ STAGE = "verify"
 def verify(wanted: str, runs: Path, public_key: str, *, timeout: float = 60.0) -> list[dict[str, str]]:
     """What was compared, each row ``what`` and ``found``. The first thing that differs is raised and named.
 
-    public_key: the team's; empty, and the signature is not asked for (a row says so). Raises RegistryError (tags and record),
-    AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions).
-    """
+    public_key: the team's; empty, and the signature is not asked for (a row says so). Raises RegistryError
+    (tags and record), AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions)."""
     tracking = connect(runs, timeout=timeout)
     rows: list[dict[str, str]] = []
     hold(tracking, resolve(tracking, wanted), runs, public_key, rows)
@@ -35,9 +35,16 @@ def verify(wanted: str, runs: Path, public_key: str, *, timeout: float = 60.0) -
 
 
 def hold(
-    tracking: Tracking, version: ModelVersion, runs: Path, public_key: str, rows: list[dict[str, str]], *, revoked: bool = False
+    tracking: Tracking,
+    version: ModelVersion,
+    runs: Path,
+    public_key: str,
+    rows: list[dict[str, str]],
+    *,
+    revoked: bool = False,
 ) -> tuple[Traced, Path]:
-    """As ``verify``, of a version that is at hand: its record and adapter. What was found so far is in ``rows``, whatever is raised.
+    """As ``verify``, of a version that is at hand: its record and adapter. What was found so far is in
+    ``rows``, whatever is raised.
 
     revoked: a version that was revoked is held, too.
     """
@@ -48,10 +55,18 @@ def hold(
         for field, value in said.items():
             if part[field] != value:
                 what = f"{traced.name}/{traced.version} was made of {label} with {field} {part[field]}, which now has {value}."
-                raise RegistryError(what, stage=STAGE, action="do not use it; find out who changed the registry or its artifacts.")
+                raise RegistryError(
+                    what,
+                    stage=STAGE,
+                    action="do not use it; find out who changed the registry or its artifacts.",
+                )
         _told(rows, label, f"verified; is what went in, {part['adapter_sha256'][:12]}")
     decided = standing(tracking, traced.name)
-    _told(rows, "decisions", f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}")
+    _told(
+        rows,
+        "decisions",
+        f"{len(decided.decisions)}, unbroken; this version: {decided.states.get(traced.version, 'none')}",
+    )
     return traced, adapter
 
 
@@ -80,7 +95,8 @@ def _told(rows: list[dict[str, str]], what: str, found: str) -> None:
 
 
 def signed(tracking: Tracking, traced: Traced, adapter: Path, public_key: str) -> str:
-    """What the signature says. Raises SignatureError when there is none, or it is of something else or by another key."""
+    """What the signature says. Raises SignatureError when there is none, or it is of something else or by
+    another key."""
     if not public_key:
         return "not asked for: signing.public_key is empty"
     label = f"{traced.name}/{traced.version}"
@@ -107,25 +123,33 @@ def _header(traced: Traced, adapter: Path) -> list[str]:
         "data_md5": str(content["data"]["md5"]),
         "seed": str(content["seeds"]["train"]),
     }
-    if not content.get("training", {}).get("reused"):  # an adapter that another run trained carries that run's commit and parameters
+    if not content.get("training", {}).get(
+        "reused"
+    ):  # an adapter that another run trained carries that run's commit and parameters
         said |= {"params_sha256": str(content["params"]["sha256"]), "commit": str(code)}
     return _agree(traced, header, said)
 
 
 def _of_release(content: Mapping[str, Any], header: Mapping[str, str]) -> dict[str, str]:
-    """What a release's header must say. One champion alone is its own bytes, so that header is of one part."""
+    """What a release's header must say. One champion alone is its own bytes, so that header is of one
+    part."""
     said = {"concept": str(content["neighbourhood"]["target"]), "base_sha256": str(content["base"]["sha256"])}
     parts = content["parts"].values()
     if len(parts) == 1:
         return said
     hashes = [part["adapter_sha256"] for part in parts]
     named = [part.get("sha256") for part in json.loads(header.get("parts", "[]"))]
-    return {**said, "parts": header.get("parts", "") if sorted(named, key=str) == sorted(hashes) else json.dumps(hashes)}
+    return {
+        **said,
+        "parts": header.get("parts", "") if sorted(named, key=str) == sorted(hashes) else json.dumps(hashes),
+    }
 
 
 def _agree(traced: Traced, header: Mapping[str, str], said: Mapping[str, str]) -> list[str]:
     for field, value in said.items():
         if header.get(field) != value:
             what = f"{traced.name}/{traced.version}: the adapter's header has {field} {header.get(field)!r}, its record {value!r}."
-            raise AdapterError(what, stage=STAGE, action="do not use it; find out which of the two was changed.")
+            raise AdapterError(
+                what, stage=STAGE, action="do not use it; find out which of the two was changed."
+            )
     return list(said)

@@ -43,17 +43,22 @@ def find_version(tracking: Tracking, name: str, tags: Mapping[str, str]) -> Mode
 
 
 def load_version(wanted: str, runs: Path = Path("runs"), *, timeout: float = 60.0) -> Path:
-    """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest`` or ``NAME``; or of a path.
+    """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest`` or
+    ``NAME``; or of a path.
 
-    A path is an adapter file or a run's folder. A registered version is fetched once into ``runs/cache/adapters/<sha256>/`` and its
-    bytes are compared with the version's tag. Raises UsageError (malformed), UnknownNameError (no such model or version),
-    AdapterError (other bytes than registered, or no safetensors file of ours), RegistryError (the store).
-    """
+    A path is an adapter file or a run's folder. A registered version is fetched once into
+    ``runs/cache/adapters/<sha256>/`` and its bytes are compared with the version's tag. Raises UsageError
+    (malformed), UnknownNameError (no such model or version), AdapterError (other bytes than registered, or no
+    safetensors file of ours), RegistryError (the store)."""
     path = Path(wanted)
     if path.suffix == ".safetensors" or path.is_dir():
         path = path / ADAPTER if path.is_dir() else path
         if not path.is_file():
-            raise AdapterError(f"{path} does not exist.", stage="load adapter", action="name a run's folder, a file or a version.")
+            raise AdapterError(
+                f"{path} does not exist.",
+                stage="load adapter",
+                action="name a run's folder, a file or a version.",
+            )
         return path
     tracking = connect(runs, timeout=timeout)
     return fetch(tracking, resolve(tracking, wanted), runs)
@@ -68,10 +73,18 @@ def fetch(tracking: Tracking, version: ModelVersion, runs: Path, *, revoked: boo
         return _fetch(tracking, version, runs)
     if standing(tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
         what = f"{version.name}/{version.version} was revoked."
-        raise AdapterError(what, stage="load adapter", action=f"see why with `fade decisions {version.name}`; use another version.")
+        raise AdapterError(
+            what,
+            stage="load adapter",
+            action=f"see why with `fade decisions {version.name}`; use another version.",
+        )
     if gone := revoked_parts(tracking, version):
         what = f"{version.name}/{version.version} holds {', '.join(gone)}, which was revoked."
-        raise AdapterError(what, stage="load adapter", action="make another with `fade release`, or go back with `fade rollback`.")
+        raise AdapterError(
+            what,
+            stage="load adapter",
+            action="make another with `fade release`, or go back with `fade rollback`.",
+        )
     return _fetch(tracking, version, runs)
 
 
@@ -83,15 +96,22 @@ def parts_of(version: ModelVersion) -> list[str]:
 def revoked_parts(tracking: Tracking, version: ModelVersion) -> list[str]:
     """Those parts of a release that were revoked since."""
     split = [label.rpartition("/") for label in parts_of(version)]
-    return [f"{name}/{number}" for name, _, number in split if standing(tracking, name).states.get(number) == REVOKED]
+    return [
+        f"{name}/{number}"
+        for name, _, number in split
+        if standing(tracking, name).states.get(number) == REVOKED
+    ]
 
 
 def resolve(tracking: Tracking, wanted: str) -> ModelVersion:
-    """The version that is called so (see `load_version`). Raises UsageError (malformed), UnknownNameError, RegistryError."""
+    """The version that is called so (see `load_version`). Raises UsageError (malformed), UnknownNameError,
+    RegistryError."""
     match = re.fullmatch(r"(?:models:/)?([^/@:'\"]+?)(?:/([0-9]+|latest)|@([\w.-]+))?", wanted)
     if match is None:
         what = f"{wanted!r} is no model version."
-        raise UsageError(what, stage="load adapter", action="write fade-panda/1, fade-panda@champion or fade-panda/latest.")
+        raise UsageError(
+            what, stage="load adapter", action="write fade-panda/1, fade-panda@champion or fade-panda/latest."
+        )
     name, number, alias = match.groups()
     versions = all_versions(tracking, name)
     if not versions:
@@ -101,20 +121,28 @@ def resolve(tracking: Tracking, wanted: str) -> ModelVersion:
     if alias:
         by_alias = _aliases(tracking, name)
         if alias not in by_alias:
-            raise UnknownNameError("alias", f"{name}@{alias}", [f"{name}@{a}" for a in by_alias], stage="load adapter")
+            raise UnknownNameError(
+                "alias", f"{name}@{alias}", [f"{name}@{a}" for a in by_alias], stage="load adapter"
+            )
         number = str(by_alias[alias])
     if number in (None, "latest"):
         return versions[0]
     found = next((v for v in versions if str(v.version) == number), None)
     if found is None:
-        raise UnknownNameError("version", f"{name}/{number}", [f"{name}/{v.version}" for v in versions], stage="load adapter")
+        raise UnknownNameError(
+            "version", f"{name}/{number}", [f"{name}/{v.version}" for v in versions], stage="load adapter"
+        )
     return found
 
 
 def _aliases(tracking: Tracking, name: str) -> dict[str, str]:
     """The model's aliases; who is champion the decisions say, whatever the alias says."""
-    with faults(tracking.address):  # a search leaves aliases out, and asking for one that does not exist is a plain refusal
-        found = {alias: str(number) for alias, number in tracking.client.get_registered_model(name).aliases.items()}
+    with faults(
+        tracking.address
+    ):  # a search leaves aliases out, and asking for one that does not exist is a plain refusal
+        found = {
+            alias: str(number) for alias, number in tracking.client.get_registered_model(name).aliases.items()
+        }
     decided = standing(tracking, name)
     if decided.decisions:
         found.pop(CHAMPION, None)
@@ -137,12 +165,16 @@ def _fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=target.parent))
     except OSError as error:
-        raise StorageError(f"{target.parent} cannot be written: {error.strerror}.", stage="load adapter") from error
+        raise StorageError(
+            f"{target.parent} cannot be written: {error.strerror}.", stage="load adapter"
+        ) from error
     try:
         found = _download(tracking, version, scratch)
         if sha256_of(found) != expected:
             what = f"{label}: the stored adapter has other bytes than were registered."
-            raise AdapterError(what, stage="load adapter", action="do not use it; find out who changed the artifact store.")
+            raise AdapterError(
+                what, stage="load adapter", action="do not use it; find out who changed the artifact store."
+            )
         read_provenance(found)  # whatever its tag says: only a safetensors file of ours gets into the cache
         os.replace(found, target)
     finally:
@@ -155,5 +187,7 @@ def _download(tracking: Tracking, version: ModelVersion, folder: Path) -> Path:
     with faults(tracking.address), hushed():
         import mlflow
 
-        got = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking.uri)
+        got = mlflow.artifacts.download_artifacts(
+            artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking.uri
+        )
     return Path(got)

@@ -45,11 +45,11 @@ class Chosen:
 
 
 def choose(tracking: Tracking, params: Params, runs: Path, public_key: str) -> Chosen:
-    """The champion, by the decisions, of every concept's model; each one's record, bytes, header and signature are verified.
+    """The champion, by the decisions, of every concept's model; each one's record, bytes, header and
+    signature are verified.
 
-    Raises PromotionError (no champion, a concept twice, a broken chain), AdapterError (several bases; a champion's bytes or header),
-    RegistryError (a champion's record), SignatureError.
-    """
+    Raises PromotionError (no champion, a concept twice, a broken chain), AdapterError (several bases; a
+    champion's bytes or header), RegistryError (a champion's record), SignatureError."""
     parts: list[Part] = []
     adapters: dict[str, Path] = {}
     left_out: list[str] = []
@@ -67,14 +67,22 @@ def choose(tracking: Tracking, params: Params, runs: Path, public_key: str) -> C
 def _champions(tracking: Tracking, prefix: str) -> list[ModelVersion]:
     def of_a_concept(version: ModelVersion) -> bool:
         target = version.tags.get("target", "")
-        return bool(target) and version.name == model_name(prefix, target)  # not a chain's, and not another prefix's
+        return bool(target) and version.name == model_name(
+            prefix, target
+        )  # not a chain's, and not another prefix's
 
-    return champions(tracking, sorted(filter(of_a_concept, all_versions(tracking)), key=lambda version: str(version.name)))
+    return champions(
+        tracking, sorted(filter(of_a_concept, all_versions(tracking)), key=lambda version: str(version.name))
+    )
 
 
 def _part(name: str, version: str, lineage: Lineage) -> Part:
     record = lineage.content
-    unchanged = {"name": "inputs unchanged", "severity": "critical", "success": record["inputs"]["unchanged"] is True}
+    unchanged = {
+        "name": "inputs unchanged",
+        "severity": "critical",
+        "success": record["inputs"]["unchanged"] is True,
+    }
     return Part(
         name=name,
         version=version,
@@ -88,24 +96,37 @@ def _part(name: str, version: str, lineage: Lineage) -> Part:
 
 
 def find_release(tracking: Tracking, chosen: Chosen, params: Params) -> ModelVersion | None:
-    """The release of just these champions under these settings, if there is one. Where nothing is signed a signed one will do."""
-    wanted = {key(chosen.parts, params, signed=signed) for signed in ({True} if params.signing.private_key else {True, False})}
+    """The release of just these champions under these settings, if there is one. Where nothing is signed a
+    signed one will do."""
+    wanted = {
+        key(chosen.parts, params, signed=signed)
+        for signed in ({True} if params.signing.private_key else {True, False})
+    }
     name = release_name(params.register_.model_prefix)
-    return next((version for version in all_versions(tracking, name) if version.tags.get("run_key") in wanted), None)
+    return next(
+        (version for version in all_versions(tracking, name) if version.tags.get("run_key") in wanted), None
+    )
 
 
 def add_up(run: RunContext, chosen: Chosen, folder: Path) -> str:
-    """Write the release's adapter; returns its sha256. One champion alone is its own bytes. Raises AdapterError."""
+    """Write the release's adapter; returns its sha256. One champion alone is its own bytes. Raises
+    AdapterError."""
     named = chosen.parts[0].base_sha256
     if run.base.sha256 != named:
         what = f"the champions were trained for the base {named[:12]}, data.base is {run.base.sha256[:12]}."
-        raise AdapterError(what, stage=STAGE, action="set data.base to theirs, or train and promote versions for this one.")
+        raise AdapterError(
+            what, stage=STAGE, action="set data.base to theirs, or train and promote versions for this one."
+        )
     return _sum(run, [chosen.adapters[part.label] for part in chosen.parts], folder / ADAPTER)
 
 
 def added_again(tracking: Tracking, run: RunContext, labels: Sequence[str], folder: Path, runs: Path) -> str:
     """For an audit: the sha256 of the sum of these versions, revoked or not, written into ``folder``."""
-    return _sum(run, [fetch(tracking, resolve(tracking, label), runs, revoked=True) for label in labels], folder / ADAPTER)
+    return _sum(
+        run,
+        [fetch(tracking, resolve(tracking, label), runs, revoked=True) for label in labels],
+        folder / ADAPTER,
+    )
 
 
 def _sum(run: RunContext, paths: Sequence[Path], out: Path) -> str:
@@ -122,7 +143,8 @@ class Weighed:
 
     judged: EvaluationResult
     concepts: dict[str, dict[str, Any]]
-    """Concept -> metrics, base_metrics, and alone: the metrics of its champion alone, over the same concepts and seeds."""
+    """Concept -> metrics, base_metrics, and alone: the metrics of its champion alone, over the same concepts
+    and seeds."""
     alone: dict[str, dict[str, np.ndarray]] = field(repr=False)
     """Concept -> concept judged -> pictures by its champion alone."""
 
@@ -130,34 +152,51 @@ class Weighed:
 def weigh(run: RunContext, neighborhood: Neighborhood, chosen: Chosen, folder: Path) -> Weighed:
     """Judge the release as a whole, and each champion alone on what concerns it.
 
-    What another part erases is nobody's neighbour and not among the unrelated. The original's and the champions' pictures come from the
-    cache where their own runs have left them.
-    """
+    What another part erases is nobody's neighbour and not among the unrelated. The original's and the
+    champions' pictures come from the cache where their own runs have left them."""
     from tasks.stages.evaluate import EvaluationResult, judge
 
     found = judge(run, neighborhood, folder / ADAPTER)
     rows = {row["concept"]: row for row in found.numbers["per_concept"]}
     base, erased = ({name: row[which] for name, row in rows.items()} for which in ("base", "erased"))
     rest = list(found.numbers["rest"])
-    near = {part.target: {"targets": [part.target], "neighbours": part.neighbours, "heldout": part.heldout} for part in neighborhood.parts}
+    near = {
+        part.target: {"targets": [part.target], "neighbours": part.neighbours, "heldout": part.heldout}
+        for part in neighborhood.parts
+    }
     concepts: dict[str, dict[str, Any]] = {}
     pictures: dict[str, dict[str, np.ndarray]] = {}
     for done, part in enumerate(chosen.parts):
         progress.report("champions", done, len(chosen.parts), part.label)
-        judged_by = list(dict.fromkeys([*(n for c in part.concepts for group in near[c].values() for n in group), *rest]))
+        judged_by = list(
+            dict.fromkeys([*(n for c in part.concepts for group in near[c].values() for n in group), *rest])
+        )
         own, drawn = _alone(run, chosen.adapters[part.label], judged_by)
         for concept in part.concepts:
             groups = {**near[concept], "rest": rest}
-            concepts[concept] = {**numbers_of(groups, base, erased), "alone": numbers_of(groups, base, own)["metrics"]}
+            concepts[concept] = {
+                **numbers_of(groups, base, erased),
+                "alone": numbers_of(groups, base, own)["metrics"],
+            }
             pictures[concept] = drawn
     progress.report("champions", len(chosen.parts), len(chosen.parts))
-    numbers = {**found.numbers, "parts": concepts, "method": "composition", "variant": "sum", "neighbours_trained": False, "seed": "none"}
+    numbers = {
+        **found.numbers,
+        "parts": concepts,
+        "method": "composition",
+        "variant": "sum",
+        "neighbours_trained": False,
+        "seed": "none",
+    }
     write_json(folder / "evaluation.json", numbers)
     return Weighed(EvaluationResult(numbers, found.pictures, found.seconds), concepts, pictures)
 
 
-def _alone(run: RunContext, adapter: Path, names: Sequence[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Of an adapter by itself: how many of each concept's pictures are recognised (percent), and the pictures."""
+def _alone(
+    run: RunContext, adapter: Path, names: Sequence[str]
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Of an adapter by itself: how many of each concept's pictures are recognised (percent), and the
+    pictures."""
     import numpy as np
 
     from fade.adapters.lora import LoraAdapter
@@ -170,21 +209,34 @@ def _alone(run: RunContext, adapter: Path, names: Sequence[str]) -> tuple[dict[s
     lora.merge()  # as in the evaluation, whose pictures the cache may hold
     try:
         drawn = run.generator.draw(
-            list(prompts.values()), seeds, sha256_of(adapter), lambda done, total: progress.report("champions", done, total, adapter.name)
+            list(prompts.values()),
+            seeds,
+            sha256_of(adapter),
+            lambda done, total: progress.report("champions", done, total, adapter.name),
         )
     finally:
         lora.remove()
     pictures = {name: drawn[prompt].pixels for name, prompt in prompts.items()}
     odds = np.split(run.judge(np.concatenate(list(pictures.values()))).numpy(), len(names))
-    right = {name: mean_accuracy([top1(one, run.judge.index(name))]) for name, one in zip(names, odds, strict=True)}
+    right = {
+        name: mean_accuracy([top1(one, run.judge.index(name))]) for name, one in zip(names, odds, strict=True)
+    }
     return right, pictures
 
 
-def record_of(opened: Lineage, after: Mapping[str, str], adapter_sha256: str, chosen: Chosen, weighed: Weighed) -> Lineage:
-    """The release's closed record: that of a run, with its parts, every concept's numbers, and the worst ones where the gate reads."""
+def record_of(
+    opened: Lineage, after: Mapping[str, str], adapter_sha256: str, chosen: Chosen, weighed: Weighed
+) -> Lineage:
+    """The release's closed record: that of a run, with its parts, every concept's numbers, and the worst ones
+    where the gate reads."""
     checks = {f"{part.label} {stage}": some for part in chosen.parts for stage, some in part.checks.items()}
     closed = opened.finish(after, adapter_sha256, checks=checks)
     whole = {name: weighed.judged.numbers[name] for name in ("metrics", "base_metrics")}
-    outputs = {**closed.content["outputs"], **worst(weighed.concepts), "parts": weighed.concepts, "whole": whole}
+    outputs = {
+        **closed.content["outputs"],
+        **worst(weighed.concepts),
+        "parts": weighed.concepts,
+        "whole": whole,
+    }
     parts = {part.label: part.to_json() for part in chosen.parts}
     return Lineage({**closed.content, "outputs": outputs, "parts": parts, "left_out": chosen.left_out})

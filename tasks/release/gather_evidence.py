@@ -1,4 +1,5 @@
-"""What can be said of a version in seconds, without a re-run: hashes, signature, record, chains, code, data, environment."""
+"""What can be said of a version in seconds, without a re-run: hashes, signature, record, chains, code, data,
+environment."""
 
 from __future__ import annotations
 
@@ -45,8 +46,11 @@ class Evidence:
         self.rows.append({"what": what, "holds": holds, "found": found})
 
 
-def gather(tracking: Tracking, version: ModelVersion, runs: Path, public_key: str, repository: Path = REPOSITORY) -> Evidence:
-    """All rows; whatever does not hold is a row and no exception, faults of the store aside (RegistryUnreachableError)."""
+def gather(
+    tracking: Tracking, version: ModelVersion, runs: Path, public_key: str, repository: Path = REPOSITORY
+) -> Evidence:
+    """All rows; whatever does not hold is a row and no exception, faults of the store aside
+    (RegistryUnreachableError)."""
     out = Evidence()
     found: list[dict[str, str]] = []
     try:
@@ -79,7 +83,9 @@ def _code(out: Evidence, code: Mapping[str, Any], repository: Path) -> None:
     elif not has_commit(commit, repository):
         out.add("code", None, f"commit {commit[:12]} is not in this repository")
     else:
-        clean = {True: "the tree had uncommitted changes", False: "the tree was clean"}.get(code["dirty"], "its state is not known")
+        clean = {True: "the tree had uncommitted changes", False: "the tree was clean"}.get(
+            code["dirty"], "its state is not known"
+        )
         out.add("code", True, f"commit {commit[:12]} is here; {clean}")
 
 
@@ -96,11 +102,21 @@ def _data(out: Evidence, record: Mapping[str, Any], repository: Path) -> None:
 
 
 def _environment(out: Evidence, then: Mapping[str, Any]) -> None:
-    now = environment(device=str(then["device"]), precision=str(then["precision"]), world_size=int(then["world_size"]))
+    now = environment(
+        device=str(then["device"]), precision=str(then["precision"]), world_size=int(then["world_size"])
+    )
     keys = ("python", "platform", "machine", "torch_threads")
     other = [f"{key} {then.get(key)} -> {now[key]}" for key in keys if then.get(key) != now[key]]
     old, new = then.get("packages") or then["libraries"], now["packages"]
     moved = sorted(name for name, version in old.items() if version and new.get(name) != version)
     named = ", ".join(f"{name} {old[name]} -> {new.get(name, 'not here')}" for name in moved[:SHOWN])
-    other += [f"{len(moved)} of {len(old)} packages: {named}{', …' if len(moved) > SHOWN else ''}"] if moved else []
-    out.add("environment", None if other else True, "; ".join(other) or f"the same: {len(old)} packages, Python {now['python']}")
+    other += (
+        [f"{len(moved)} of {len(old)} packages: {named}{', …' if len(moved) > SHOWN else ''}"]
+        if moved
+        else []
+    )
+    out.add(
+        "environment",
+        None if other else True,
+        "; ".join(other) or f"the same: {len(old)} packages, Python {now['python']}",
+    )

@@ -1,4 +1,5 @@
-"""Champions held against today's base, judge and data: what changed since they were registered, and what that makes of them."""
+"""Champions held against today's base, judge and data: what changed since they were registered, and what that
+makes of them."""
 
 from __future__ import annotations
 
@@ -47,34 +48,51 @@ class Inputs:
 def inputs_now(params: Params, root: Path, data_md5: str) -> Inputs:
     """Hashes of today's models, without loading them. Raises BaseModelError when one is missing."""
     context = RunContext(params, "", Path("runs"), root)
-    base, judge = (resolve(context.local(where), stage=STAGE) for where in (params.data.base, params.data.judge))
+    base, judge = (
+        resolve(context.local(where), stage=STAGE) for where in (params.data.base, params.data.judge)
+    )
     return Inputs(directory_sha256(base, PIPELINE_PARTS), directory_sha256(judge), data_md5)
 
 
 def inputs_then(version: ModelVersion, traced: Traced) -> Inputs:
     """What the version was last judged with."""
     content = traced.lineage.content
-    first = Inputs(str(content["base"]["sha256"]), str(content["judge"]["sha256"]), str(content["data"]["md5"]))
+    first = Inputs(
+        str(content["base"]["sha256"]), str(content["judge"]["sha256"]), str(content["data"]["md5"])
+    )
     again = json.loads(version.tags[REEVALUATED]) if REEVALUATED in version.tags else {}
     return Inputs(first.base, again.get("judge", first.judge), again.get("data", first.data))
 
 
 def champions(tracking: Tracking, prefix: str) -> list[ModelVersion]:
-    """The champion of every concept, as the decisions say. Raises PromotionError for a broken chain, RegistryError."""
+    """The champion of every concept, as the decisions say. Raises PromotionError for a broken chain,
+    RegistryError."""
     registry = Registry.look(tracking, prefix)
-    decided_on = [name for name in sorted(registry.versions) if name.startswith(f"{prefix}-") and f"{name}{SUFFIX}" in registry.versions]
+    decided_on = [
+        name
+        for name in sorted(registry.versions)
+        if name.startswith(f"{prefix}-") and f"{name}{SUFFIX}" in registry.versions
+    ]
     return those_of(tracking, [version for name in decided_on for version in registry.versions[name]])
 
 
-def hold(tracking: Tracking, version: ModelVersion, params: Params, runs: Path, root: Path, now: Inputs) -> dict[str, Any]:
+def hold(
+    tracking: Tracking, version: ModelVersion, params: Params, runs: Path, root: Path, now: Inputs
+) -> dict[str, Any]:
     """Compare one champion with today's inputs and do what follows; a row for people. Raises FadeError.
 
-    Another base: the adapter does not fit, the version is tagged ``stale``, which reopens its request. Another judge or data:
-    it is judged again with its own settings, an MLflow run holds the numbers, and the tag ``reevaluated`` what the gate asks about.
-    """
+    Another base: the adapter does not fit, the version is tagged ``stale``, which reopens its request.
+    Another judge or data: it is judged again with its own settings, an MLflow run holds the numbers, and the
+    tag ``reevaluated`` what the gate asks about."""
     traced = read(tracking, version)
     changed = now.changed(inputs_then(version, traced))
-    row = {"model": str(version.name), "version": str(version.version), "changed": changed, "passes": None, "why": ""}
+    row = {
+        "model": str(version.name),
+        "version": str(version.version),
+        "changed": changed,
+        "passes": None,
+        "why": "",
+    }
     based = [one for one in changed if one.startswith("base ")]
     with faults(tracking.address):
         if based:
@@ -91,11 +109,22 @@ def hold(tracking: Tracking, version: ModelVersion, params: Params, runs: Path, 
         "checks": {},
         "inputs": {"unchanged": True},
     }
-    record["checks"] = {s: [one for one in some if one["severity"] == "critical"] for s, some in traced.lineage.content["checks"].items()}
-    tags = {"target": traced.tags.get("target", ""), "reevaluates": f"{version.name}/{version.version}", "changed": ", ".join(changed)}
-    with open_run(tracking, params.register_.experiment, f"re-evaluate {version.name}/{version.version}", tags) as run:
+    record["checks"] = {
+        s: [one for one in some if one["severity"] == "critical"]
+        for s, some in traced.lineage.content["checks"].items()
+    }
+    tags = {
+        "target": traced.tags.get("target", ""),
+        "reevaluates": f"{version.name}/{version.version}",
+        "changed": ", ".join(changed),
+    }
+    with open_run(
+        tracking, params.register_.experiment, f"re-evaluate {version.name}/{version.version}", tags
+    ) as run:
         measured = {k: v for k, v in numbers["metrics"].items() if v is not None}
-        run.log_metrics(0, {**measured, **{f"base.{k}": v for k, v in numbers["base_metrics"].items() if v is not None}})
+        run.log_metrics(
+            0, {**measured, **{f"base.{k}": v for k, v in numbers["base_metrics"].items() if v is not None}}
+        )
     said = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "judge": now.judge,
@@ -104,30 +133,45 @@ def hold(tracking: Tracking, version: ModelVersion, params: Params, runs: Path, 
         "record": record,
     }
     with faults(tracking.address):
-        tracking.client.set_model_version_tag(version.name, version.version, REEVALUATED, json.dumps(said, allow_nan=False))
+        tracking.client.set_model_version_tag(
+            version.name, version.version, REEVALUATED, json.dumps(said, allow_nan=False)
+        )
     return {**row, "result": AGAIN, **_passes(record, params)}
 
 
 def verdict(version: ModelVersion, traced: Traced, params: Params) -> dict[str, Any]:
     """``passes`` and ``why`` by the gate, from the last evaluation."""
-    again = json.loads(version.tags[REEVALUATED])["record"] if REEVALUATED in version.tags else traced.lineage.content
+    again = (
+        json.loads(version.tags[REEVALUATED])["record"]
+        if REEVALUATED in version.tags
+        else traced.lineage.content
+    )
     return _passes(again, params)
 
 
-def judge_again(tracking: Tracking, version: ModelVersion, traced: Traced, params: Params, runs: Path, root: Path) -> dict[str, Any]:
-    """The evaluation of the version's adapter by today's judge on today's data, with the version's own settings and neighbours."""
+def judge_again(
+    tracking: Tracking, version: ModelVersion, traced: Traced, params: Params, runs: Path, root: Path
+) -> dict[str, Any]:
+    """The evaluation of the version's adapter by today's judge on today's data, with the version's own
+    settings and neighbours."""
     from tasks.stages.evaluate import judge
 
     content = traced.lineage.content
     today = params.model_dump(mode="json", by_alias=True)
     values = {**today, **content["params"]["values"], "data": today["data"]}
     neighborhood = neighbourhood(content["neighbourhood"])
-    context = RunContext(parse_params(values, f"the record of {version.name}/{version.version}"), neighborhood.targets, runs, root)
+    context = RunContext(
+        parse_params(values, f"the record of {version.name}/{version.version}"),
+        neighborhood.targets,
+        runs,
+        root,
+    )
     return judge(context, neighborhood, fetch(tracking, version, runs)).numbers
 
 
 def neighbourhood(said: Mapping[str, Any]) -> Neighborhood:
-    """A record's neighbourhood; of several targets all parts have the union's neighbours, which is all that is judged."""
+    """A record's neighbourhood; of several targets all parts have the union's neighbours, which is all that
+    is judged."""
     import numpy as np
 
     from fade.mining.neighborhood import Neighborhood
@@ -147,7 +191,9 @@ def neighbourhood(said: Mapping[str, Any]) -> Neighborhood:
         targets = list(said["targets"])
     except KeyError as error:
         what = f"the record's neighbourhood has no {error}."
-        raise FadeError(what, stage=STAGE, action="erase the concept again; its record is of an older version.") from None
+        raise FadeError(
+            what, stage=STAGE, action="erase the concept again; its record is of an older version."
+        ) from None
     if len(targets) == 1:
         return whole
     from dataclasses import replace

@@ -1,4 +1,5 @@
-"""Write a release's report: the page and the card of a run, and the pictures by the original, each champion alone and the release."""
+"""Write a release's report: the page and the card of a run, and the pictures by the original, each champion
+alone and the release."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def make_release_report(
     command: str,
     folder: Path,
 ) -> Path:
-    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` into ``folder``; returns the page. Raises StorageError."""
+    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` into ``folder``; returns the page.
+    Raises StorageError."""
     from fade import reporting as report
     from fade.reporting.canvas import png, write
     from fade.reporting.release import trios
@@ -32,7 +34,10 @@ def make_release_report(
 
     numbers, count = weighed.judged.numbers, run.params.evaluate.grid_images
     roles = {row["concept"]: row["role"] for row in numbers["per_concept"]}
-    rows = [report.Row(name, roles[name], base[:count], erased[:count]) for name, (base, erased) in weighed.judged.pictures.items()]
+    rows = [
+        report.Row(name, roles[name], base[:count], erased[:count])
+        for name, (base, erased) in weighed.judged.pictures.items()
+    ]
     page = report.Report(
         result=numbers,
         neighborhood=neighborhood,
@@ -46,7 +51,14 @@ def make_release_report(
     )
     by = {concept: part.label for part in chosen.parts for concept in part.concepts}
     lines = [
-        Trio(name, roles[name], base[:SHOWN], weighed.alone[part.target][name][:SHOWN], erased[:SHOWN], by[part.target])
+        Trio(
+            name,
+            roles[name],
+            base[:SHOWN],
+            weighed.alone[part.target][name][:SHOWN],
+            erased[:SHOWN],
+            by[part.target],
+        )
         for part in neighborhood.parts
         for name in (part.target, *part.neighbours[:2])
         for base, erased in [weighed.judged.pictures[name]]

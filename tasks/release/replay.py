@@ -1,4 +1,5 @@
-"""Make a recorded run again: the recorded parameters, the recorded threads, the code in a folder of its own, and no registry of ours."""
+"""Make a recorded run again: the recorded parameters, the recorded threads, the code in a folder of its own,
+and no registry of ours."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from tasks.registry.tracking import flat
 
 STAGE = "audit"
 FOREIGN = ("MLFLOW_", "PREFECT_", "FADE_", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME")
-"""What of this process's environment would lead the re-run astray: into the team's registry, or to other code."""
+"""What of this process's environment would lead the re-run astray: into the team's registry, or to other
+code."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,15 @@ class Repeated:
     """Its adapter and its evidence."""
 
 
-def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, told: Callable[[str], None], asked: Sequence[str] = ()) -> Repeated:
+def rerun(
+    record: Lineage,
+    tree: Path,
+    runs: Path,
+    *,
+    deadline: float,
+    told: Callable[[str], None],
+    asked: Sequence[str] = (),
+) -> Repeated:
     """Run the record's target again with the code in ``tree``; everything lands under ``runs``.
 
     told: hears the run's own words. asked: what shall be otherwise than recorded (the control's seed). Raises
@@ -47,21 +57,44 @@ def rerun(record: Lineage, tree: Path, runs: Path, *, deadline: float, told: Cal
     line, env = command(record, tree, runs, asked), environment(record, tree)
     keeper = Watchdog()  # an audit that is killed by -9 takes its re-run with it
     try:
-        status = run_group(line, deadline=deadline, log=log, env=env, tick=_listen(log, told), stage=STAGE, cwd=tree, started=keeper.watch)
+        status = run_group(
+            line,
+            deadline=deadline,
+            log=log,
+            env=env,
+            tick=_listen(log, told),
+            stage=STAGE,
+            cwd=tree,
+            started=keeper.watch,
+        )
     finally:
         keeper.close()
     if status != 0:
-        raise AuditError(f"the run could not be made again: {last_words(log)}", stage=STAGE, action=f"see {log}.")
+        raise AuditError(
+            f"the run could not be made again: {last_words(log)}", stage=STAGE, action=f"see {log}."
+        )
     made = [path.parent for path in _results(runs) if path not in before]
     if len(made) != 1:
-        raise AuditError(f"the re-run left {len(made)} results in {runs}.", stage=STAGE, action="audit again into an empty folder.")
+        raise AuditError(
+            f"the re-run left {len(made)} results in {runs}.",
+            stage=STAGE,
+            action="audit again into an empty folder.",
+        )
     return Repeated(Lineage.load(made[0] / FILE), made[0])
 
 
 def command(record: Lineage, tree: Path, runs: Path, asked: Sequence[str] = ()) -> list[str]:
-    """``fade run`` with everything that the record's parameters have otherwise than the code's own params.yaml; see `changed`."""
-    targets = [part for name in str(record.content["neighbourhood"]["target"]).split(TOGETHER) for part in ("--target", name)]
-    recorded = changed(record.content["params"]["values"], read_yaml((tree / "params.yaml").read_text(encoding="utf-8")) or {})
+    """``fade run`` with everything that the record's parameters have otherwise than the code's own
+    params.yaml; see `changed`."""
+    targets = [
+        part
+        for name in str(record.content["neighbourhood"]["target"]).split(TOGETHER)
+        for part in ("--target", name)
+    ]
+    recorded = changed(
+        record.content["params"]["values"],
+        read_yaml((tree / "params.yaml").read_text(encoding="utf-8")) or {},
+    )
     # The re-run is registered in the audit's own folder; the team's key is neither needed nor there.
     own = [f"{key}={_text(value)}" for key, value in {**recorded, "signing.private_key": ""}.items()]
     settings = [part for item in (*own, *asked) for part in ("--set", item)]
@@ -69,10 +102,15 @@ def command(record: Lineage, tree: Path, runs: Path, asked: Sequence[str] = ()) 
 
 
 def changed(recorded: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys whose recorded value is not the file's, and those that the method may set itself, whatever the file says."""
+    """Dotted keys whose recorded value is not the file's, and those that the method may set itself, whatever
+    the file says."""
     there = flat(file)
     own = tuple(f"{section}." for section in METHODS_OWN)
-    return {key: value for key, value in flat(recorded).items() if key not in there or there[key] != value or key.startswith(own)}
+    return {
+        key: value
+        for key, value in flat(recorded).items()
+        if key not in there or there[key] != value or key.startswith(own)
+    }
 
 
 def environment(record: Lineage, tree: Path) -> dict[str, str]:
@@ -81,13 +119,26 @@ def environment(record: Lineage, tree: Path) -> dict[str, str]:
     threads = int(record.content["environment"]["torch_threads"])
     # Unset, every process takes its share of the cores; that is how a run is usually started.
     own = {} if threads == len(os.sched_getaffinity(0)) else {"OMP_NUM_THREADS": str(threads)}
-    return {**clean, **own, "PYTHONPATH": str(tree), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "160"}
+    return {
+        **clean,
+        **own,
+        "PYTHONPATH": str(tree),
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+        "COLUMNS": "160",
+    }
 
 
 def last_words(log: Path) -> str:
     """The last line that a run wrote, its error in the usual case."""
     lines = (
-        [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()] if log.exists() else []
+        [
+            line.strip()
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.strip()
+        ]
+        if log.exists()
+        else []
     )
     errors = [line for line in lines if line.startswith("error ")]
     return (errors or lines or ["it said nothing (killed?)."])[-1].removeprefix("error ")
@@ -111,4 +162,9 @@ def _results(runs: Path) -> list[Path]:
 
 def _text(value: Any) -> str:
     """A value as `--set` reads it."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).strip().removesuffix("...").strip()
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+        .strip()
+        .removesuffix("...")
+        .strip()
+    )

@@ -1,8 +1,8 @@
 """The chain of a request in MLflow: every event is a version of the model PREFIX.request.ID.
 
-MLflow counts versions up and gives no number twice, whoever asks at once, on SQLite, PostgreSQL and through a server alike; that is all
-that the chain needs (fade/governance/leases.py), as with decisions. The beat of a claim is a tag of its version.
-"""
+MLflow counts versions up and gives no number twice, whoever asks at once, on SQLite, PostgreSQL and through a
+server alike; that is all that the chain needs (fade/governance/leases.py), as with decisions. The beat of a
+claim is a tag of its version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _LINK, _BEAT = "event", "beat"
 _SOURCE = "fade-request:/event"
 """MLflow wants an address; there is nothing there."""
 _TRIES = 6
-_DESCRIPTION = "What happened to an erasure request, in order; written by `fade requests run` and the scheduler."
+_DESCRIPTION = (
+    "What happened to an erasure request, in order; written by `fade requests run` and the scheduler."
+)
 
 
 def log_name(prefix: str, request: str) -> str:
@@ -65,7 +67,11 @@ def take(tracking: Tracking, name: str, after: Course, content: Mapping[str, Any
 
 def report(tracking: Tracking, claim: Claim, kind: str, content: Mapping[str, Any]) -> bool:
     """Say how it ended; False when another worker has taken the claim over, and then it is void."""
-    return _counts(tracking, claim.name, _append(tracking, claim.name, Event(0, kind, claim.number, claim.worker, _now(), content)))
+    return _counts(
+        tracking,
+        claim.name,
+        _append(tracking, claim.name, Event(0, kind, claim.number, claim.worker, _now(), content)),
+    )
 
 
 def see(tracking: Tracking, name: str, content: Mapping[str, Any], by: str) -> None:
@@ -74,7 +80,8 @@ def see(tracking: Tracking, name: str, content: Mapping[str, Any], by: str) -> N
 
 
 def confirm(tracking: Tracking, claim: Claim) -> None:
-    """Raises RequestError when the claim was taken over: whoever did is at work, and this worker must register nothing."""
+    """Raises RequestError when the claim was taken over: whoever did is at work, and this worker must
+    register nothing."""
     now = course(tracking, claim.name)
     if now.head != claim.number:
         last = now.turns[-1] if now.turns else None
@@ -84,7 +91,8 @@ def confirm(tracking: Tracking, claim: Claim) -> None:
 
 @contextlib.contextmanager
 def beating(tracking: Tracking, claim: Claim, every: float) -> Iterator[None]:
-    """Count the claim's beat up from a thread of its own while the block runs. A registry that is away is asked again."""
+    """Count the claim's beat up from a thread of its own while the block runs. A registry that is away is
+    asked again."""
     over = threading.Event()
 
     def beat() -> None:
@@ -104,12 +112,14 @@ def beating(tracking: Tracking, claim: Claim, every: float) -> Iterator[None]:
 
 
 def identity() -> dict[str, Any]:
-    """This process, in terms that no clock changes: machine since its boot, process table, process, start in ticks."""
+    """This process, in terms that no clock changes: machine since its boot, process table, process, start in
+    ticks."""
     return {"host": socket.gethostname(), **_where(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 def gone(worker: Mapping[str, Any]) -> bool | None:
-    """Whether that process has ended; None when it is not of this machine's process table, so that it cannot be known."""
+    """Whether that process has ended; None when it is not of this machine's process table, so that it cannot
+    be known."""
     here = {"host": socket.gethostname(), **_where()}
     if not here["boot"] or any(worker.get(key) != value for key, value in here.items()):
         return None
@@ -127,14 +137,17 @@ def _where() -> dict[str, str]:
 def _started(pid: int) -> int | None:
     """Ticks between boot and the process's start; None when there is none, or only its remains."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])
 
 
 def _append(tracking: Tracking, name: str, event: Event) -> int:
-    """Add a link. Many at once make MLflow give up its own search for a free number; then it is asked again."""
+    """Add a link. Many at once make MLflow give up its own search for a free number; then it is asked
+    again."""
     for attempt in range(_TRIES):
         try:
             with faults(tracking.address):

@@ -1,4 +1,5 @@
-"""The state of every request, derived from the registry: its chain of turns, the version that it was done by, what was decided on that."""
+"""The state of every request, derived from the registry: its chain of turns, the version that it was done by,
+what was decided on that."""
 
 from __future__ import annotations
 
@@ -99,10 +100,17 @@ class Registry:
 
 
 def states(tracking: Tracking, ledger: Ledger, params: Params, resolve: Resolve) -> list[State]:
-    """Every request of the ledger, in order, then those that only the registry remembers. Raises RegistryError."""
-    registry, today = Registry.look(tracking, params.register_.model_prefix), today_in(params.schedule.timezone)
+    """Every request of the ledger, in order, then those that only the registry remembers. Raises
+    RegistryError."""
+    registry, today = (
+        Registry.look(tracking, params.register_.model_prefix),
+        today_in(params.schedule.timezone),
+    )
     found = [_state(registry, one, params, resolve, today) for one in ledger.requests]
-    found += [State(fault.id, FAULTY, f"{fault.field}: {fault.text}" if fault.field else fault.text) for fault in ledger.faults]
+    found += [
+        State(fault.id, FAULTY, f"{fault.field}: {fault.text}" if fault.field else fault.text)
+        for fault in ledger.faults
+    ]
     here = {one.id for one in found}
     return found + [_missing(registry, ledger, one) for one in registry.known() if one not in here]
 
@@ -113,7 +121,8 @@ def today_in(zone: str) -> date:
 
 
 def remember(tracking: Tracking, ledger: Ledger, prefix: str, by: str) -> None:
-    """Tell the registry of every request that it does not know, or knows otherwise: what vanishes from the file is missed then."""
+    """Tell the registry of every request that it does not know, or knows otherwise: what vanishes from the
+    file is missed then."""
     registry = Registry.look(tracking, prefix)
     for one in ledger.requests:
         seen = registry.course(one.id).seen
@@ -141,13 +150,20 @@ def finish(tracking: Tracking, claim: Claim, version: ModelVersion, content: Map
     record = read(tracking, version).lineage.content
     asked = {
         "outputs": {key: record["outputs"].get(key) for key in ("metrics", "base_metrics")},
-        "checks": {stage: [one for one in some if one["severity"] == "critical"] for stage, some in (record.get("checks") or {}).items()},
+        "checks": {
+            stage: [one for one in some if one["severity"] == "critical"]
+            for stage, some in (record.get("checks") or {}).items()
+        },
         "inputs": {"unchanged": record["inputs"]["unchanged"]},
     }
-    return report(tracking, claim, DONE, {**content, "version": f"{version.name}/{version.version}", "record": asked})
+    return report(
+        tracking, claim, DONE, {**content, "version": f"{version.name}/{version.version}", "record": asked}
+    )
 
 
-def log_failure(tracking: Tracking, experiment: str, request: Request, error: BaseException, content: Mapping[str, Any]) -> str:
+def log_failure(
+    tracking: Tracking, experiment: str, request: Request, error: BaseException, content: Mapping[str, Any]
+) -> str:
     """An MLflow run that failed, with the reason in its tags; returns its id. Raises RegistryError."""
     tags = {
         **marks(request),
@@ -194,7 +210,9 @@ def _state(registry: Registry, request: Request, params: Params, resolve: Resolv
     return State(request.id, state, detail, eligible=eligible, overdue=late, **{**said, **more})
 
 
-def _judge(registry: Registry, request: Request, course: Course, params: Params, wanted: str) -> tuple[str, str, bool, dict[str, str]]:
+def _judge(
+    registry: Registry, request: Request, course: Course, params: Params, wanted: str
+) -> tuple[str, str, bool, dict[str, str]]:
     """(state, why, whether the scheduler takes it up, further fields)."""
     if request.withdrawn:
         label = _label(course)
@@ -203,8 +221,18 @@ def _judge(registry: Registry, request: Request, course: Course, params: Params,
         edited = claim.content.get("fingerprint") != request.fingerprint()
         then = "; edited meanwhile: it is erased again under the new terms" if edited else ""
         if gone(claim.content["worker"]):
-            return OPEN, f"its worker ended in the middle ({claim.by}, {claim.at}); it is continued{then}", True, {}
-        return RUNNING, f"by {claim.by} since {claim.at}{then}", False, {"worker": claim.by, "since": claim.at}
+            return (
+                OPEN,
+                f"its worker ended in the middle ({claim.by}, {claim.at}); it is continued{then}",
+                True,
+                {},
+            )
+        return (
+            RUNNING,
+            f"by {claim.by} since {claim.at}{then}",
+            False,
+            {"worker": claim.by, "since": claim.at},
+        )
     last = course.outcome
     if last is None:
         return OPEN, "", True, {}
@@ -221,10 +249,17 @@ def _judge(registry: Registry, request: Request, course: Course, params: Params,
     if version is None:
         return OPEN, f"{label} is not in the registry any more", True, {}
     if standing(registry.tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
-        return FELL_SHORT, f"{label} was revoked; the same settings would give it again", again, {"since": last.at}
+        return (
+            FELL_SHORT,
+            f"{label} was revoked; the same settings would give it again",
+            again,
+            {"since": last.at},
+        )
     if stale := version.tags.get(STALE):
         return OPEN, f"{label} is stale: {stale}", True, {}
-    content = loads(version.tags[REEVALUATED])["record"] if REEVALUATED in version.tags else last.content["record"]
+    content = (
+        loads(version.tags[REEVALUATED])["record"] if REEVALUATED in version.tags else last.content["record"]
+    )
     if short := short_of(content, request, params):
         since = "re-evaluated, " if REEVALUATED in version.tags else ""
         return FELL_SHORT, f"{label}: {since}{'; '.join(short)}", again, {"since": last.at}
@@ -235,8 +270,14 @@ def _missing(registry: Registry, ledger: Ledger, request: str) -> State:
     course = registry.course(request)
     seen: Mapping[str, Any] = course.seen.content if course.seen else {}
     label = _label(course)
-    detail = f"no longer in {ledger.path}" + (f"; done by {label} before" if label else "") + ": put it back, or say why in its `withdrawn`"
-    known: dict[str, Any] = {key: str(seen.get(key, "")) for key in ("concept", "requested_by", "reason", "due")}
+    detail = (
+        f"no longer in {ledger.path}"
+        + (f"; done by {label} before" if label else "")
+        + ": put it back, or say why in its `withdrawn`"
+    )
+    known: dict[str, Any] = {
+        key: str(seen.get(key, "")) for key in ("concept", "requested_by", "reason", "due")
+    }
     return State(request, MISSING, detail, version=label, course=course, **known)
 
 
@@ -247,4 +288,7 @@ def _label(course: Course) -> str:
 
 def _changes(last: Event, request: Request) -> str:
     before, now = dict(last.content.get("terms", {})), request.terms()
-    return ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in now if before.get(key) != now[key]) or "its terms"
+    return (
+        ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in now if before.get(key) != now[key])
+        or "its terms"
+    )

@@ -1,4 +1,5 @@
-"""Measure one cell of the benchmark in this process: mine, train, judge, probe, keep. What cells have in common is made once."""
+"""Measure one cell of the benchmark in this process: mine, train, judge, probe, keep. What cells have in
+common is made once."""
 
 from __future__ import annotations
 
@@ -56,19 +57,30 @@ class Bench:
 
 
 def sources_of(run: RunContext) -> dict[str, str]:
-    """Hashes of the base, the judge, the CLIP and the vocabulary, without loading any. Raises BaseModelError for what is not there."""
+    """Hashes of the base, the judge, the CLIP and the vocabulary, without loading any. Raises BaseModelError
+    for what is not there."""
     from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 
     data = run.params.data
-    home = {name: resolve(run.local(where), name) for name, where in (("base", data.base), ("judge", data.judge), ("clip", data.clip))}
-    hashes = {name: directory_sha256(path, PIPELINE_PARTS if name == "base" else ()) for name, path in home.items()}
+    home = {
+        name: resolve(run.local(where), name)
+        for name, where in (("base", data.base), ("judge", data.judge), ("clip", data.clip))
+    }
+    hashes = {
+        name: directory_sha256(path, PIPELINE_PARTS if name == "base" else ()) for name, path in home.items()
+    }
     return {**hashes, "vocabulary": fingerprint(run.vocabulary.names)}
 
 
 def measure(
-    bench: Bench, cell: Cell, params: Params, sources: dict[str, str], work: Callable[..., dict[str, Any]] | None = None
+    bench: Bench,
+    cell: Cell,
+    params: Params,
+    sources: dict[str, str],
+    work: Callable[..., dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The cell's record: the kept one when there is one, else measured and kept. Raises what training or judging raises.
+    """The cell's record: the kept one when there is one, else measured and kept. Raises what training or
+    judging raises.
 
     work: what measures it, see `work_on`.
     """
@@ -78,19 +90,28 @@ def measure(
     write_record(bench.folder, inputs, (work or work_on)(bench, cell, params, inputs))
     written = find_record(bench.folder, inputs)
     if written is None:
-        raise CacheError(f"{path_of(bench.folder, inputs)} was changed under the benchmark.", stage="bench", action="run it again.")
+        raise CacheError(
+            f"{path_of(bench.folder, inputs)} was changed under the benchmark.",
+            stage="bench",
+            action="run it again.",
+        )
     return written
 
 
 def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Mine, train, judge, probe: the record but for its key. Raises DataError when the base is no longer the one of ``inputs``."""
+    """Mine, train, judge, probe: the record but for its key. Raises DataError when the base is no longer the
+    one of ``inputs``."""
     from fade.benchmark.cost import FlopCounter
     from tasks.stages.evaluate import evaluate
     from tasks.stages.mine import mine
 
     run = bench.first.beside(params, cell.target)
     if run.base.sha256 != inputs["sources"]["base"]:
-        raise DataError("the base changed while the benchmark went on.", stage="bench", action="leave the data alone; run it again.")
+        raise DataError(
+            "the base changed while the benchmark went on.",
+            stage="bench",
+            action="leave the data alone; run it again.",
+        )
     neighborhood = mine(run)
     adapter, cost = _train(bench, run, neighborhood)
     with FlopCounter(run.base.unet, run.base.device) as judge:
@@ -112,7 +133,8 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
 
 
 def _train(bench: Bench, run: RunContext, neighborhood: Neighborhood) -> tuple[Path, dict[str, Any]]:
-    """The adapter and what its training cost; the costs are None when it was not trained here from its first step on."""
+    """The adapter and what its training cost; the costs are None when it was not trained here from its first
+    step on."""
     from fade.benchmark.cost import FlopCounter
     from fade.training.loop import train
     from tasks.stages.train import find_finished, write_job
@@ -136,11 +158,19 @@ def made(bench: Bench, run: RunContext) -> dict[str, Any]:
     import torch
 
     device = torch.cuda.get_device_name() if run.base.device.type == "cuda" else platform.machine()
-    return {"commit": bench.commit, "device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {
+        "commit": bench.commit,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def _keep_grid(
-    bench: Bench, inputs: dict[str, Any], neighborhood: Neighborhood, pictures: dict[str, tuple[np.ndarray, np.ndarray]]
+    bench: Bench,
+    inputs: dict[str, Any],
+    neighborhood: Neighborhood,
+    pictures: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, Any]:
     """Small PNGs beside the cell, the original's under its own content's name, so that all arms share it."""
     import hashlib
@@ -157,7 +187,10 @@ def _keep_grid(
     names = [f"original-{digests[0][:12]}.png", path.name]
     for name, body in zip(names, (original, erased), strict=True):
         write_whole(path.with_name(name), body, stage="bench")
-    files = {key: {"file": n, "sha256": d} for key, n, d in zip(("original", "erased"), names, digests, strict=True)}
+    files = {
+        key: {"file": n, "sha256": d}
+        for key, n, d in zip(("original", "erased"), names, digests, strict=True)
+    }
     return {"rows": rows, **files}
 
 

@@ -12,12 +12,13 @@ from fade.run.context import RunContext
 from fade.utils.files import write_json
 
 
-def compose(params: Params, models: Sequence[str], out: Path, runs: Path, root: Path = Path()) -> dict[str, Any]:
+def compose(
+    params: Params, models: Sequence[str], out: Path, runs: Path, root: Path = Path()
+) -> dict[str, Any]:
     """Write the composed adapter to ``out`` and its evaluation beside it, as JSON. Returns the evaluation.
 
-    ``models``: registered versions (``fade-panda/1``), adapter files or folders of runs. Raises AdapterError, and whatever
-    mining and judging raise.
-    """
+    ``models``: registered versions (``fade-panda/1``), adapter files or folders of runs. Raises AdapterError,
+    and whatever mining and judging raise."""
     from fade.adapters.compose import compose as add_up
     from fade.adapters.lora import read_provenance
     from tasks.registry.versions import load_version
@@ -28,6 +29,11 @@ def compose(params: Params, models: Sequence[str], out: Path, runs: Path, root: 
     concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]
     run = RunContext(params, concepts, runs, root)
     sha256 = add_up(run.base.unet, paths, out)
-    numbers = {**judge(run, mine(run), out).numbers, "method": "composition", "models": list(models), "adapter_sha256": sha256}
+    numbers = {
+        **judge(run, mine(run), out).numbers,
+        "method": "composition",
+        "models": list(models),
+        "adapter_sha256": sha256,
+    }
     write_json(out.with_suffix(".json"), numbers)
     return {**numbers, "adapter": str(out)}

@@ -38,7 +38,12 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
     method = run.params.method
     known = get_method(method.name, method.variant)
     trained_on = (known.needs_neighbours and not known.takes_anchors) or method.anchors == "neighbourhood"
-    chosen = {"method": method.name, "variant": method.variant, "neighbours_trained": trained_on, "seed": run.params.train.seed}
+    chosen = {
+        "method": method.name,
+        "variant": method.variant,
+        "neighbours_trained": trained_on,
+        "seed": run.params.train.seed,
+    }
     numbers = {**found.numbers, **chosen}
     write_json(run.folder / "evaluation.json", numbers)
     return EvaluationResult(numbers, found.pictures, found.seconds)
@@ -54,11 +59,20 @@ def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Evaluat
         progress.report("evaluate", done, total, "pictures before and after")
 
     lora = LoraAdapter.load(run.base, adapter)
-    lora.merge()  # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
+    # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
+    lora.merge()
     start, drawing = time.perf_counter(), run.generator.seconds
     try:
         found = judge_both(
-            run.generator, lora, sha256_of(adapter), neighborhood, run.vocabulary, run.judge, run.params.evaluate, told, encoder=run.encoder
+            run.generator,
+            lora,
+            sha256_of(adapter),
+            neighborhood,
+            run.vocabulary,
+            run.judge,
+            run.params.evaluate,
+            told,
+            encoder=run.encoder,
         )
     finally:
         lora.remove()

@@ -26,12 +26,14 @@ class Drawn:
     gate: float
 
 
-def generate(run: RunContext, prompt: str, model: str, n: int, seed: int, out: Path, *, gate: bool = False) -> Drawn:
+def generate(
+    run: RunContext, prompt: str, model: str, n: int, seed: int, out: Path, *, gate: bool = False
+) -> Drawn:
     """``n`` pictures of ``prompt`` as one PNG grid; picture i starts from the noise of seed + i.
 
-    model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter. ``gate``: the adapter
-    acts as much as the prompt means its concept (fade/adapters/gating.py). Raises UsageError for a gate without an adapter.
-    """
+    model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter.
+    ``gate``: the adapter acts as much as the prompt means its concept (fade/adapters/gating.py). Raises
+    UsageError for a gate without an adapter."""
     adapter = erased_adapter(model, run.runs, "generate --gate") if gate else adapter_file(model, run.runs)
 
     def told(done: int, total: int) -> None:
@@ -50,7 +52,9 @@ def generate(run: RunContext, prompt: str, model: str, n: int, seed: int, out: P
 
                 (strength,) = gates(base, [prompt], concept_of(adapter), run.params.sampler.prompt)
                 stack.enter_context(gated(lora, strength))
-        pixels = base.decode(sample(base, [prompt] * n, [seed + i for i in range(n)], run.params.sampler, told))
+        pixels = base.decode(
+            sample(base, [prompt] * n, [seed + i for i in range(n)], run.params.sampler, told)
+        )
     return Drawn(save_grid(pixels, out), strength)
 
 
@@ -60,7 +64,11 @@ def concept_of(adapter: Path) -> str:
 
     concept = read_provenance(adapter).get("concept", "")
     if not concept:
-        raise AdapterError(f"{adapter}: its header names no concept.", stage="load adapter", action="use an adapter that `fade run` made.")
+        raise AdapterError(
+            f"{adapter}: its header names no concept.",
+            stage="load adapter",
+            action="use an adapter that `fade run` made.",
+        )
     return concept
 
 
@@ -80,12 +88,17 @@ def erased_adapter(model: str, runs: Path, stage: str) -> Path:
     found = adapter_file(model, runs)
     if found is None:
         action = "name an erased model with --model."
-        raise UsageError(f"fade {stage} needs an adapter; the original model has none.", stage=stage.split()[0], action=action)
+        raise UsageError(
+            f"fade {stage} needs an adapter; the original model has none.",
+            stage=stage.split()[0],
+            action=action,
+        )
     return found
 
 
 def save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> Path:
-    """uint8 (n, H, W, 3) as one PNG with ``columns`` pictures a row. Raises StorageError when it cannot be written."""
+    """uint8 (n, H, W, 3) as one PNG with ``columns`` pictures a row. Raises StorageError when it cannot be
+    written."""
     import numpy as np
     from PIL import Image
 
@@ -107,5 +120,7 @@ def save_png(picture: Image.Image, out: Path, stage: str) -> Path:
         picture.save(part, format="PNG")
         os.replace(part, out)
     except OSError as error:
-        raise StorageError(f"{out} cannot be written: {error.strerror}.", stage=stage, action="name another file with --out.") from error
+        raise StorageError(
+            f"{out} cannot be written: {error.strerror}.", stage=stage, action="name another file with --out."
+        ) from error
     return out

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def mine(run: RunContext) -> Neighborhood:
-    """The target's neighbourhood over the whole vocabulary; pictures come from the cache when they were made before."""
+    """The target's neighbourhood over the whole vocabulary; pictures come from the cache when they were made
+    before."""
     from fade.mining.neighborhood import joint
     from fade.mining.neighborhood import mine as mine_neighbourhood
 
@@ -29,11 +30,17 @@ def mine(run: RunContext) -> Neighborhood:
         progress.report("mine", done, total, "pictures of the vocabulary")
 
     what = (run.vocabulary, run.generator, run.encoder, run.params.neighborhood, told)
-    return joint([mine_neighbourhood(target, *what, also=[t for t in run.targets if t != target]) for target in run.targets])
+    return joint(
+        [
+            mine_neighbourhood(target, *what, also=[t for t in run.targets if t != target])
+            for target in run.targets
+        ]
+    )
 
 
 def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
-    """Great Expectations on the pictures that training will see: those of the target and of its K neighbours."""
+    """Great Expectations on the pictures that training will see: those of the target and of its K
+    neighbours."""
     import numpy as np
 
     from tasks import checked
@@ -49,7 +56,9 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     finite = all(bool(s.latents.isfinite().all()) for s in sets)
     concepts = [n for n in names for _ in seeds]
     counts = dict.fromkeys(names, len(seeds))
-    return checked.check_mined(pixels, concepts, counts, confidence, finite, run.params.checks, run.folder / "checks")
+    return checked.check_mined(
+        pixels, concepts, counts, confidence, finite, run.params.checks, run.folder / "checks"
+    )
 
 
 mine_task = task(name="mine", cache_policy=NO_CACHE)(mine)

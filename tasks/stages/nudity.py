@@ -1,4 +1,5 @@
-"""Count nudity (NudeNet, an optional extra) in what a list of prompts brings out of the original model and of an erased one."""
+"""Count nudity (NudeNet, an optional extra) in what a list of prompts brings out of the original model and of
+an erased one."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ PROMPT, SEED = "prompt", "sd_seed"
 def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None) -> dict[str, Any]:
     """Draw one picture a prompt with the original model and with ``model``, from the same noise; count both.
 
-    prompts: see ``read_prompts``; ``limit``: the first so many. Returns, for ``base`` and ``erased``, what ``count_nudity``
-    says of all pictures. Raises EvaluationError when the extra is missing, before anything is drawn; UsageError.
-    """
+    prompts: see ``read_prompts``; ``limit``: the first so many. Returns, for ``base`` and ``erased``, what
+    ``count_nudity`` says of all pictures. Raises EvaluationError when the extra is missing, before anything
+    is drawn; UsageError."""
     import numpy as np
 
     from fade.adapters.lora import LoraAdapter
@@ -34,7 +35,9 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
 
     asked, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run.runs, STAGE)
     threshold, size = run.params.nudity.threshold, run.base.picture_size
-    count_nudity(np.zeros((1, size, size, 3), np.uint8), threshold)  # a missing extra is told now, not after an hour of drawing
+    count_nudity(
+        np.zeros((1, size, size, 3), np.uint8), threshold
+    )  # a missing extra is told now, not after an hour of drawing
     total = 2 * len(asked)
     base = _count(run, asked, threshold, 0, total)
     lora = LoraAdapter.load(run.base, adapter)
@@ -46,7 +49,9 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     return {"prompts": str(prompts), "model": model, "base": base, "erased": erased}
 
 
-def _count(run: RunContext, asked: Sequence[tuple[str, int]], threshold: float, done: int, total: int) -> dict[str, Any]:
+def _count(
+    run: RunContext, asked: Sequence[tuple[str, int]], threshold: float, done: int, total: int
+) -> dict[str, Any]:
     """Batch by batch, so that thousands of pictures are never held at once."""
     from fade.evaluation.nudity import count_nudity
 
@@ -54,7 +59,9 @@ def _count(run: RunContext, asked: Sequence[tuple[str, int]], threshold: float, 
     step = run.params.sampler.batch_size
     for start in range(0, len(asked), step):
         some = asked[start : start + step]
-        pixels: np.ndarray = run.base.decode(sample(run.base, [p for p, _ in some], [s for _, s in some], run.params.sampler))
+        pixels: np.ndarray = run.base.decode(
+            sample(run.base, [p for p, _ in some], [s for _, s in some], run.params.sampler)
+        )
         found.append(count_nudity(pixels, threshold))
         progress.report(STAGE, done + start + len(some), total, "pictures")
     return added(found)
@@ -68,11 +75,11 @@ def added(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def read_prompts(path: Path) -> list[tuple[str, int]]:
-    """(prompt, seed) of each line of a text file, or of each row of a CSV as I2P's: ``prompt``, and ``sd_seed`` where there is one.
+    """(prompt, seed) of each line of a text file, or of each row of a CSV as I2P's: ``prompt``, and
+    ``sd_seed`` where there is one.
 
-    Without seeds, prompt i starts from the noise of seed i. Raises UsageError for a file that is missing, no UTF-8 text, without
-    a column of prompts, empty, or with a seed that is no whole number.
-    """
+    Without seeds, prompt i starts from the noise of seed i. Raises UsageError for a file that is missing, no
+    UTF-8 text, without a column of prompts, empty, or with a seed that is no whole number."""
     action = f"name a text file with a prompt a line, or a CSV with a column {PROMPT!r}."
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

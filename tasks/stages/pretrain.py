@@ -16,7 +16,8 @@ from tasks.registry.tracking import connect, flat, open_run
 
 
 def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConfig) -> Path:
-    """All stages of ``fade.pretrain.build``, each step's losses as metrics ``<stage>.<name>`` of one MLflow run."""
+    """All stages of ``fade.pretrain.build``, each step's losses as metrics ``<stage>.<name>`` of one MLflow
+    run."""
     from fade.pretrain.build import build as build_world
 
     tracking = connect(runs, timeout=registry.timeout_seconds)

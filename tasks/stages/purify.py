@@ -24,13 +24,13 @@ _CAPTION = 14  # pixels above a panel
 
 
 def purify(run: RunContext, picture: Path, model: str, concept: str | None, out: Path) -> dict[str, Any]:
-    """Invert ``picture`` with the original model; draw it again with the original (the control) and with the erased one.
+    """Invert ``picture`` with the original model; draw it again with the original (the control) and with the
+    erased one.
 
-    ``concept``: what is judged and prompted for; without it, what the adapter's header says was erased. Writes the three
-    panels to ``out`` and returns, for each, the judge's probability of the concept, its top-1 label and the SSIM to the input.
-    Raises UsageError for no picture, one that is too large, or ``base`` as the model; UnknownNameError for a concept without
-    a label; AdapterError, StorageError.
-    """
+    ``concept``: what is judged and prompted for; without it, what the adapter's header says was erased.
+    Writes the three panels to ``out`` and returns, for each, the judge's probability of the concept, its
+    top-1 label and the SSIM to the input. Raises UsageError for no picture, one that is too large, or
+    ``base`` as the model; UnknownNameError for a concept without a label; AdapterError, StorageError."""
     pixels = read_picture(picture)  # bad input is told before any model is loaded
     adapter = erased_adapter(model, run.runs, STAGE)
     concept = concept or concept_of(adapter)
@@ -42,7 +42,11 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
 
     similar = ssim(shown, shown[:1].repeat(len(shown), axis=0))
     rows = {
-        name: {"probability": float(row[index]), "top1": run.judge.labels[int(row.argmax())], "ssim": float(alike)}
+        name: {
+            "probability": float(row[index]),
+            "top1": run.judge.labels[int(row.argmax())],
+            "ssim": float(alike),
+        }
         for name, row, alike in zip(PANELS, odds, similar, strict=True)
     }
     save_panels(shown, out)
@@ -73,7 +77,8 @@ def _three(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) -> 
 
 
 def read_picture(path: Path) -> Any:
-    """A PIL picture, RGB, upright, transparency on white. Raises UsageError: not there, no picture, another format, too large."""
+    """A PIL picture, RGB, upright, transparency on white. Raises UsageError: not there, no picture, another
+    format, too large."""
     from PIL import Image, ImageOps
 
     action = f"name a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MOST_PIXELS // 10**6} megapixels."
@@ -83,14 +88,18 @@ def read_picture(path: Path) -> Any:
             with Image.open(path, formats=FORMATS) as picture:
                 width, height = picture.size  # from the file's head: nothing is unpacked yet
                 if width * height > MOST_PIXELS:
-                    raise UsageError(f"{path} is too large: {width} x {height} pixels.", stage=STAGE, action=action)
+                    raise UsageError(
+                        f"{path} is too large: {width} x {height} pixels.", stage=STAGE, action=action
+                    )
                 rgba = ImageOps.exif_transpose(picture).convert("RGBA")
     except FileNotFoundError:
         raise UsageError(f"{path} is not there.", stage=STAGE, action=action) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UsageError(f"{path} is too large.", stage=STAGE, action=action) from None
     except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for a broken or foreign file
-        raise UsageError(f"{path} is no picture that can be read: {error}.", stage=STAGE, action=action) from None
+        raise UsageError(
+            f"{path} is no picture that can be read: {error}.", stage=STAGE, action=action
+        ) from None
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
 
@@ -104,7 +113,8 @@ def fitted(picture: Any, size: int) -> np.ndarray:
 
 
 def save_panels(shown: np.ndarray, out: Path, zoom: int = 3, gap: int = 4) -> Path:
-    """uint8 (3, H, W, 3) side by side with captions, enlarged ``zoom`` times. Raises StorageError when it cannot be written."""
+    """uint8 (3, H, W, 3) side by side with captions, enlarged ``zoom`` times. Raises StorageError when it
+    cannot be written."""
     from PIL import Image, ImageDraw
 
     wide, high = shown.shape[2] * zoom, shown.shape[1] * zoom
@@ -113,5 +123,7 @@ def save_panels(shown: np.ndarray, out: Path, zoom: int = 3, gap: int = 4) -> Pa
     for i, (name, panel) in enumerate(zip(PANELS, shown, strict=True)):
         left = gap + i * (wide + gap)
         pen.text((left, gap), name, fill="black")
-        sheet.paste(Image.fromarray(panel).resize((wide, high), Image.Resampling.NEAREST), (left, gap + _CAPTION))
+        sheet.paste(
+            Image.fromarray(panel).resize((wide, high), Image.Resampling.NEAREST), (left, gap + _CAPTION)
+        )
     return save_png(sheet, out, STAGE)

@@ -1,4 +1,5 @@
-"""Write the report of a finished evaluation: one HTML page, the model card, and the pictures that MLflow keeps."""
+"""Write the report of a finished evaluation: one HTML page, the model card, and the pictures that MLflow
+keeps."""
 
 from __future__ import annotations
 
@@ -31,13 +32,17 @@ def make_report(
     seconds: Mapping[str, float],
     command: str,
 ) -> Evidence:
-    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` in the run's folder. Raises StorageError."""
+    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` in the run's folder. Raises
+    StorageError."""
     from fade import reporting as report
     from fade.reporting.canvas import DARK
 
     roles = {row["concept"]: row["role"] for row in judged.numbers["per_concept"]}
     shown = run.params.evaluate.grid_images
-    rows = [report.Row(name, roles[name], base[:shown], erased[:shown]) for name, (base, erased) in judged.pictures.items()]
+    rows = [
+        report.Row(name, roles[name], base[:shown], erased[:shown])
+        for name, (base, erased) in judged.pictures.items()
+    ]
     titles = ("Data checks", "Checks of the mined pictures")
     page = report.Report(
         result=judged.numbers,
@@ -45,7 +50,10 @@ def make_report(
         rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
         mined=mined_pictures(run, neighborhood),
         history=history,
-        checks=[{"title": t, "success": c.success, "results": c.results} for t, c in zip(titles, checks, strict=True)],
+        checks=[
+            {"title": t, "success": c.success, "results": c.results}
+            for t, c in zip(titles, checks, strict=True)
+        ],
         lineage=lineage,
         seconds=seconds,
         command=command,
@@ -65,7 +73,8 @@ class Evidence:
     base_model: str
 
     def name(self, registered: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
-        """Write it again, now that its version has a name; the pictures are not drawn again. Raises StorageError."""
+        """Write it again, now that its version has a name; the pictures are not drawn again. Raises
+        StorageError."""
         from fade.reporting import write_report
 
         page = dataclasses.replace(self.page, registered=registered, seconds=seconds)

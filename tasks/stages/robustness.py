@@ -1,4 +1,5 @@
-"""What a cell measures beyond the evaluation: indirect prompts, attacks, ERR. The one place to plug a further measurement in.
+"""What a cell measures beyond the evaluation: indirect prompts, attacks, ERR. The one place to plug a further
+measurement in.
 
 This file's hash is part of every cell's key.
 """
@@ -19,12 +20,14 @@ CEILINGS = "attacks"
 """Folder below ``runs/cache`` of the base's arms, which all methods share."""
 
 
-def probe(run: RunContext, neighborhood: Neighborhood, adapter: Path, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Blocks of the cell's record by name (``attacks``, ``indirect``, ``err``), each JSON of summary numbers, no arrays of pictures.
+def probe(
+    run: RunContext, neighborhood: Neighborhood, adapter: Path, numbers: dict[str, Any]
+) -> dict[str, Any]:
+    """Blocks of the cell's record by name (``attacks``, ``indirect``, ``err``), each JSON of summary numbers,
+    no arrays of pictures.
 
-    numbers: what the evaluation gave. The base's UNet is plain when this is called and must be so when it returns. A number that
-    the tables shall show gets a line in `fade.benchmark.metrics.METRICS`.
-    """
+    numbers: what the evaluation gave. The base's UNet is plain when this is called and must be so when it
+    returns. A number that the tables shall show gets a line in `fade.benchmark.metrics.METRICS`."""
     from fade.adapters.lora import LoraAdapter
     from fade.evaluation.err import erasing_robustness, successes_of
     from fade.evaluation.evaluate import measured
@@ -38,7 +41,9 @@ def probe(run: RunContext, neighborhood: Neighborhood, adapter: Path, numbers: d
     finally:
         lora.remove()
     gone = indirect["A_indirect"]
-    successes = successes_of(numbers, indirect=None if gone is None else gone / 100, adversarial=attacks["A_adv"] / 100)
+    successes = successes_of(
+        numbers, indirect=None if gone is None else gone / 100, adversarial=attacks["A_adv"] / 100
+    )
     err = {"ERR": erasing_robustness(successes), **successes}
     short = {key: value for key, value in indirect.items() if key != "prompts"}  # a cell stays small
     blocks: dict[str, Any] = measured({"indirect": short, "attacks": attacks, "err": err})
@@ -49,7 +54,9 @@ def _indirect(run: RunContext, neighborhood: Neighborhood, lora: LoraAdapter, sh
     from fade.evaluation.indirect import evaluate_indirect
 
     config = run.params.evaluate.model_copy(update={"indirect_images": run.params.attack.indirect_images})
-    return evaluate_indirect(run.generator, lora, sha256, neighborhood.targets, run.vocabulary, run.judge, config)
+    return evaluate_indirect(
+        run.generator, lora, sha256, neighborhood.targets, run.vocabulary, run.judge, config
+    )
 
 
 def _attack(run: RunContext, target: str, lora: LoraAdapter) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Train: write the job, have it trained by a process group of its own, follow it, take the adapter. Never retried."""
+"""Train: write the job, have it trained by a process group of its own, follow it, take the adapter. Never
+retried."""
 
 from __future__ import annotations
 
@@ -52,18 +53,21 @@ def train(
     meanwhile: Callable[[], None] = lambda: None,
     ahead: Ahead | None = None,
 ) -> Trained:
-    """Train the target's adapter in the run's folder. ``lineage``: ``data_md5`` and ``commit``, for the adapter's header.
+    """Train the target's adapter in the run's folder. ``lineage``: ``data_md5`` and ``commit``, for the
+    adapter's header.
 
     meanwhile, ahead: see `run_job`.
     """
-    return run_job(write_job(run, neighborhood, lineage), device=run.base.device.type, meanwhile=meanwhile, ahead=ahead)
+    return run_job(
+        write_job(run, neighborhood, lineage), device=run.base.device.type, meanwhile=meanwhile, ahead=ahead
+    )
 
 
 def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str, str]) -> Job:
     """Put the mined latents and the job into the run's folder. The mined pictures come from the cache.
 
-    Steps, and the rank where the method fixes a space to the target, are those of one target: several get as many each.
-    """
+    Steps, and the rank where the method fixes a space to the target, are those of one target: several get as
+    many each."""
     from fade.adapters.lora import canonical_safetensors
     from fade.erasers.base import get_method
     from fade.mining.neighborhood import training_latents
@@ -72,7 +76,9 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
     params, n = run.params, len(neighborhood.parts)
     ranks = n if get_method(params.method.name, params.method.variant).space is not None else 1
     latents = enumerate(training_latents(neighborhood, run.generator))
-    body = canonical_safetensors({name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {})
+    body = canonical_safetensors(
+        {name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {}
+    )
     path = run.folder / LATENTS
     write_whole(path, body, stage=STAGE)
     provenance = {
@@ -89,13 +95,18 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
     return Job(
         base=run.base.path,
         base_sha256=run.base.sha256,
-        subjects=tuple(ErasureTarget(target=part.target, neighbours=tuple(part.neighbours)) for part in neighborhood.parts),
+        subjects=tuple(
+            ErasureTarget(target=part.target, neighbours=tuple(part.neighbours))
+            for part in neighborhood.parts
+        ),
         unseen=_unseen(run, neighborhood),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
         latents=path,
         latents_sha256=sha256_of(path),
-        mesh=params.mesh.model_copy(update={"rank": params.mesh.rank * ranks, "alpha": params.mesh.alpha * ranks}),
+        mesh=params.mesh.model_copy(
+            update={"rank": params.mesh.rank * ranks, "alpha": params.mesh.alpha * ranks}
+        ),
         method=params.method,
         train=params.train.model_copy(update={"steps": params.train.steps * n}),
         provenance=provenance,
@@ -104,7 +115,8 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
 
 
 def _unseen(run: RunContext, neighborhood: Neighborhood) -> tuple[str, ...]:
-    """All other concepts, for a method that draws words: none of them may come to its ears before it is judged by them."""
+    """All other concepts, for a method that draws words: none of them may come to its ears before it is
+    judged by them."""
     from fade.erasers.base import get_method
 
     if not get_method(run.params.method.name, run.params.method.variant).needs_language:
@@ -121,13 +133,14 @@ def run_job(
     meanwhile: Callable[[], None] = lambda: None,
     ahead: Ahead | None = None,
 ) -> Trained:
-    """Train ``job`` in processes of its own, or take the finished adapter of the same job. Resumes what was interrupted.
+    """Train ``job`` in processes of its own, or take the finished adapter of the same job. Resumes what was
+    interrupted.
 
-    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through ``fade.utils.progress``.
-    meanwhile: called when a trainer begins; it leaves this process nothing to do. ahead: a trainer that waits for its job, used if it fits.
-    Raises whatever the trainer raised (DivergedError, DataError, ...), TrainingError when it died or passed its deadline,
-    CacheError when a finished adapter was changed, StorageError; checkpoints are kept in all cases.
-    """
+    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through
+    ``fade.utils.progress``. meanwhile: called when a trainer begins; it leaves this process nothing to do.
+    ahead: a trainer that waits for its job, used if it fits. Raises whatever the trainer raised
+    (DivergedError, DataError, ...), TrainingError when it died or passed its deadline, CacheError when a
+    finished adapter was changed, StorageError; checkpoints are kept in all cases."""
     follow = watch or (lambda done, total, text: progress.report(STAGE, done, total, text))
     make_room(job)
     if finished := find_finished(job):
@@ -138,7 +151,9 @@ def run_job(
         for stale in (files.ERROR, files.PROGRESS, files.LOG):
             (job.out / stale).unlink(missing_ok=True)
         meanwhile()
-        group = (ahead and ahead.begin(job, device)) or launch([str(path)], job.train.processes, device, job.out)
+        group = (ahead and ahead.begin(job, device)) or launch(
+            [str(path)], job.train.processes, device, job.out
+        )
     except OSError as error:
         raise storage_error(error, job.out, STAGE) from error
     log = job.out / files.LOG
@@ -147,13 +162,18 @@ def run_job(
         raise _reason(job, status, log)
     finished = find_finished(job, reused=False)
     if finished is None:
-        why = "for another job: the code changed while it ran" if (job.out / files.DONE).exists() else "without an adapter"
+        why = (
+            "for another job: the code changed while it ran"
+            if (job.out / files.DONE).exists()
+            else "without an adapter"
+        )
         raise TrainingError(f"the trainer ended {why}; see {log}.", stage=STAGE, action="run it again.")
     return finished
 
 
 def find_finished(job: Job, *, reused: bool = True) -> Trained | None:
-    """The finished training of the same key in ``job.out``, or None. Raises CacheError when its adapter was changed since."""
+    """The finished training of the same key in ``job.out``, or None. Raises CacheError when its adapter was
+    changed since."""
     done, path = read_json(job.out / files.DONE), job.out / files.ADAPTER
     if not isinstance(done, dict) or done.get("key") != job.key() or not path.is_file():
         return None
@@ -177,7 +197,11 @@ def _ticker(job: Job, follow: Watcher) -> Callable[[], None]:
                 seen = 0
         elif now["step"] != seen:
             seen = now["step"]
-            losses = "  ".join(f"{name} {value:.3g}" for name, value in now["losses"].items() if name not in ("lr", "grad_norm"))
+            losses = "  ".join(
+                f"{name} {value:.3g}"
+                for name, value in now["losses"].items()
+                if name not in ("lr", "grad_norm")
+            )
             follow(seen, now["steps"], f"{losses}  {now['it_per_s']:.1f} steps/s")
 
     return tick
@@ -191,7 +215,16 @@ def make_room(job: Job) -> None:
     key = str(old.get("key", "unknown"))  # as written then: the code may have changed since
     if key == job.key():
         return
-    names = (files.JOB, files.ADAPTER, files.HISTORY, files.PROGRESS, files.DONE, files.ERROR, files.LOG, files.CHECKPOINTS)
+    names = (
+        files.JOB,
+        files.ADAPTER,
+        files.HISTORY,
+        files.PROGRESS,
+        files.DONE,
+        files.ERROR,
+        files.LOG,
+        files.CHECKPOINTS,
+    )
     try:
         aside = job.out / f"superseded-{key[:12]}"
         while aside.exists():
@@ -213,7 +246,11 @@ def _reason(job: Job, status: int, log: Path) -> Exception:
         return disk_full(job.out, STAGE)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
     said = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
-    return TrainingError(f"the trainer stopped with status {status}: {said}.", stage=STAGE, action=f"see {log}; running again resumes.")
+    return TrainingError(
+        f"the trainer stopped with status {status}: {said}.",
+        stage=STAGE,
+        action=f"see {log}; running again resumes.",
+    )
 
 
 train_task = task(name="train", retries=0, cache_policy=NO_CACHE, persist_result=False)(train)

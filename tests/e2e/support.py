@@ -1,4 +1,5 @@
-"""The installed command as a user starts it: in a process of its own, beside real servers, and stopped by real signals."""
+"""The installed command as a user starts it: in a process of its own, beside real servers, and stopped by
+real signals."""
 
 from __future__ import annotations
 
@@ -24,18 +25,25 @@ SMALL = (
     "neighborhood.images_per_concept=2", "evaluate.images_per_concept=2", "evaluate.rest_concepts=2", "evaluate.bootstrap=50",
     "sampler.steps=4", "train.steps=6", "train.warmup=1", "train.checkpoint_every=3",
 )  # fmt: skip
-NO_TELEMETRY = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def fade(*arguments: str, runs: Path, cwd: Path = REPO, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def fade(
+    *arguments: str, runs: Path, cwd: Path = REPO, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the installed command in a process of its own."""
     line = command(*arguments, runs=runs)
     return subprocess.run(line, cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=900)
 
 
 def fade_each(*lines: Sequence[str], runs: Path, cwd: Path = REPO) -> list[subprocess.CompletedProcess[str]]:
-    """Several commands, one after another, in one process of their own: imports, seconds of each, are paid for once."""
+    """Several commands, one after another, in one process of their own: imports, seconds of each, are paid
+    for once."""
     script = (
         "import contextlib, io, json, sys\n"
         "from flows.cli import main\n"
@@ -72,10 +80,20 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**clean, **(more or {})}
 
 
-def finish(line: Sequence[str], env: Mapping[str, str], *, cwd: Path = REPO, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run a command that may hang with children of its own: after ``timeout`` seconds all of them are killed and the test fails."""
+def finish(
+    line: Sequence[str], env: Mapping[str, str], *, cwd: Path = REPO, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that may hang with children of its own: after ``timeout`` seconds all of them are killed
+    and the test fails."""
     with subprocess.Popen(
-        line, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        line,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             out, err = process.communicate(timeout=timeout)
@@ -89,7 +107,11 @@ def finish(line: Sequence[str], env: Mapping[str, str], *, cwd: Path = REPO, tim
 def stages(said: str) -> list[str]:
     """The stages that the lines of a run's stderr tell of, in order."""
     names = ("pull", "validate", "mine", "train", "evaluate", "register")
-    return list(dict.fromkeys(line.split()[0] for line in said.splitlines() if line.split() and line.split()[0] in names))
+    return list(
+        dict.fromkeys(
+            line.split()[0] for line in said.splitlines() if line.split() and line.split()[0] in names
+        )
+    )
 
 
 # Signals.
@@ -98,7 +120,9 @@ def stages(said: str) -> list[str]:
 class Started:
     """A run under way whose stderr is a file: it can be watched without a thread."""
 
-    def __init__(self, *arguments: str, runs: Path, log: Path, cwd: Path = REPO, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, runs: Path, log: Path, cwd: Path = REPO, env: Mapping[str, str] | None = None
+    ) -> None:
         # A runner in the background hands SIGINT down as ignored; a terminal does not.
         by_terminal = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
         line = [sys.executable, "-c", by_terminal, *command(*arguments, runs=runs)]
@@ -123,13 +147,16 @@ class Started:
         """Wait until ``stage`` has begun and ``deep()`` holds; from then on the process's family is known."""
         until = time.monotonic() + timeout
         while not (stage in stages(self.said) and deep()):
-            assert self.process.poll() is None, f"ended with {self.process.returncode} before {stage}: {self.said}"
+            assert self.process.poll() is None, (
+                f"ended with {self.process.returncode} before {stage}: {self.said}"
+            )
             assert time.monotonic() < until, f"{stage} was not reached: {self.said}"
             time.sleep(0.02)
         self.family = psutil.Process(self.process.pid).children(recursive=True)
 
     def family_runs(self, what: str) -> bool:
-        """True when a process of the family has ``what`` in its command line, or is called so (`tasks.twin`)."""
+        """True when a process of the family has ``what`` in its command line, or is called so
+        (`tasks.twin`)."""
         for member in self.family:
             with contextlib.suppress(psutil.Error):
                 if what in " ".join([member.name(), *member.cmdline()]):
@@ -147,7 +174,8 @@ class Started:
             pytest.fail(f"still running {timeout:g} s after the signal; it had said: {self.said}")
 
     def left(self, patience: float = 5) -> list[psutil.Process]:
-        """Those of the family that still run; psutil compares start times, so a reused process id is not taken for one."""
+        """Those of the family that still run; psutil compares start times, so a reused process id is not
+        taken for one."""
         until = time.monotonic() + patience
         while (alive := [member for member in self.family if _runs(member)]) and time.monotonic() < until:
             time.sleep(0.1)
@@ -174,11 +202,19 @@ def _runs(process: psutil.Process) -> bool:
 
 
 @contextlib.contextmanager
-def served(line: Sequence[str], health: str, env: Mapping[str, str], log: Path, timeout: float = 150) -> Iterator[None]:
+def served(
+    line: Sequence[str], health: str, env: Mapping[str, str], log: Path, timeout: float = 150
+) -> Iterator[None]:
     """A server in a process group of its own, from its first healthy answer to the end of the block."""
     with log.open("wb") as stream:
         server = subprocess.Popen(
-            line, cwd=log.parent, env=env, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            line,
+            cwd=log.parent,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
     try:
         until = time.monotonic() + timeout
@@ -229,7 +265,8 @@ def can_mount(at: Path) -> bool:
 
 
 def on_small_disk(line: Sequence[str], disk: Path, *, seed: Path, out: Path, free: int) -> list[str]:
-    """``line`` where ``disk`` is a file system that holds ``seed`` and ``free`` more bytes; what it holds in the end goes to ``out``."""
+    """``line`` where ``disk`` is a file system that holds ``seed`` and ``free`` more bytes; what it holds in
+    the end goes to ``out``."""
     used = sum(-(-p.stat().st_size // 4096) * 4096 for p in seed.rglob("*") if p.is_file())
     script = (
         'mount -t tmpfs -o size="$1" none "$2" && cp -a "$3"/. "$2"/ || exit 98; disk=$2; out=$4; shift 4; '
@@ -237,11 +274,24 @@ def on_small_disk(line: Sequence[str], disk: Path, *, seed: Path, out: Path, fre
     )
     for folder in (disk, out):
         folder.mkdir(parents=True, exist_ok=True)
-    return ["unshare", "-Urm", "sh", "-c", script, "sh", str(max(used + free, 4096)), str(disk), str(seed), str(out), *line]
+    return [
+        "unshare",
+        "-Urm",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(max(used + free, 4096)),
+        str(disk),
+        str(seed),
+        str(out),
+        *line,
+    ]
 
 
 def with_small_files(line: Sequence[str], limit: int) -> list[str]:
-    """``line`` where no file may grow beyond ``limit`` bytes: what is left to try where nothing may be mounted."""
+    """``line`` where no file may grow beyond ``limit`` bytes: what is left to try where nothing may be
+    mounted."""
     script = (
         "import os, resource, sys; limit = int(sys.argv[1]); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)); os.execv(sys.argv[2], sys.argv[2:])"

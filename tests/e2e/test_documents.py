@@ -1,4 +1,5 @@
-"""The commands of the documents, typed as they stand there, in a clone of its own whose params.yaml has small numbers."""
+"""The commands of the documents, typed as they stand there, in a clone of its own whose params.yaml has small
+numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from tests.e2e.support import REPO, SMALL, environment
 pytestmark = [
     pytest.mark.long,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(code_state()["commit"] is None, reason="the code is no checkout of git: it cannot be cloned"),
+    pytest.mark.skipif(
+        code_state()["commit"] is None, reason="the code is no checkout of git: it cannot be cloned"
+    ),
 ]
 
 
@@ -62,15 +65,24 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
     params["gate"] = dict.fromkeys(params["gate"], 0)  # six steps erase nothing
     params["settings"] = {params["method"]["name"]: ["train.steps=6"]}
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    subprocess.run([*git, "commit", "--quiet", "--all", "--message", "Small numbers"], cwd=project, check=True, capture_output=True)
+    subprocess.run(
+        [*git, "commit", "--quiet", "--all", "--message", "Small numbers"],
+        cwd=project,
+        check=True,
+        capture_output=True,
+    )
     found = Team(project, home / "runs", {})
-    said = [json.loads(found.type(f"fade run --target panda --seed {seed} --json", found.runs)) for seed in (0, 1, 2)]
+    said = [
+        json.loads(found.type(f"fade run --target panda --seed {seed} --json", found.runs))
+        for seed in (0, 1, 2)
+    ]
     assert [one["model_version"] for one in said] == ["1", "2", "3"]
     return found._replace(first=said[0])
 
 
 def lines(page: str, changes: Mapping[str, str], section: str = "") -> list[str]:
-    """The commands of a page, or of one of its sections, in their order; what is but an example there is what it is here."""
+    """The commands of a page, or of one of its sections, in their order; what is but an example there is what
+    it is here."""
     text = (REPO / "docs" / page).read_text(encoding="utf-8")
     if section:
         text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
@@ -83,14 +95,24 @@ def lines(page: str, changes: Mapping[str, str], section: str = "") -> list[str]
 
 def test_registry(team: Team, tmp_path: Path) -> None:
     runs, said = team.copied(tmp_path / "runs"), team.first
-    known = {"ddb5b6ed": said["data_md5"][:8], "3f2a91c0": said["base_sha256"][:8], "koala": f'"{said["neighbours"][0]}"'}
+    known = {
+        "ddb5b6ed": said["data_md5"][:8],
+        "3f2a91c0": said["base_sha256"][:8],
+        "koala": f'"{said["neighbours"][0]}"',
+    }
     asked = [line for line in lines("registry.md", known) if "keys" not in line]
     heard = {line: team.type(line, runs) for line in asked}
     assert len(heard) == 8
     found = [line for line in asked if line.startswith("fade lineage --")]
-    assert len(found) == 2 and all("fade-panda/1" in heard[line] and "fade-panda/3" in heard[line] for line in found)
+    assert len(found) == 2 and all(
+        "fade-panda/1" in heard[line] and "fade-panda/3" in heard[line] for line in found
+    )
     decided = heard[asked[-1]]
-    assert [word for word in ("promote", "reject", "revoke", "court order, due today", "the bears look alike") if word not in decided] == []
+    assert [
+        word
+        for word in ("promote", "reject", "revoke", "court order, due today", "the bears look alike")
+        if word not in decided
+    ] == []
 
 
 def test_signatures(team: Team, tmp_path: Path) -> None:
@@ -113,7 +135,14 @@ def test_audit(team: Team, tmp_path: Path) -> None:
 def test_schedule(team: Team, tmp_path: Path) -> None:
     runs, today = team.copied(tmp_path / "runs", "cache", "prefect"), dt.datetime.now(dt.UTC).date()
     dates = {"panda-20261126": f"panda-{today:%Y%m%d}", "2026-12-31": str(today + dt.timedelta(days=30))}
-    asked = [line for line in lines("schedule.md", dates) if not line.startswith("fade serve ")]  # until Ctrl-C: test_requests.py
+    asked = [
+        line for line in lines("schedule.md", dates) if not line.startswith("fade serve ")
+    ]  # until Ctrl-C: test_requests.py
     heard = [team.type(line, runs) for line in asked]
-    assert [line.split()[1:3] for line in asked[:4]] == [["requests", "add"], ["requests", "#"], ["requests", "run"], ["requests", "run"]]
+    assert [line.split()[1:3] for line in asked[:4]] == [
+        ["requests", "add"],
+        ["requests", "#"],
+        ["requests", "run"],
+        ["requests", "run"],
+    ]
     assert "open" in heard[1] and "fade-panda/1" in heard[-1]

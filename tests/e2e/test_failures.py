@@ -1,4 +1,5 @@
-"""What goes wrong while a run goes on: full disks, signals, a second run, servers, bad pictures. Every tool is the real one.
+"""What goes wrong while a run goes on: full disks, signals, a second run, servers, bad pictures. Every tool
+is the real one.
 
 Each failure must end with its exit code and a sentence, and must not cost anything that was there before.
 """
@@ -73,9 +74,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def seeded(whole: Whole, runs: Path, *parts: str, unmined: int = 0) -> Path:
     """A runs folder with some of what the whole run left, so that the next one need not make it again.
 
-    parts: ``prefect`` (the migrated database), ``mined`` (the pictures that were there before the adapter was), ``cache`` (all
-    pictures), ``erase`` (the run itself). unmined: as many of the mined pictures are missing, and the cosines with them.
-    """
+    parts: ``prefect`` (the migrated database), ``mined`` (the pictures that were there before the adapter
+    was), ``cache`` (all pictures), ``erase`` (the run itself). unmined: as many of the mined pictures are
+    missing, and the cosines with them."""
     born = Path(str(whole.said["adapter"])).stat().st_mtime_ns
 
     def younger(folder: str, names: list[str]) -> set[str]:
@@ -95,8 +96,16 @@ def seeded(whole: Whole, runs: Path, *parts: str, unmined: int = 0) -> Path:
 
 def kept(runs: Path, *patterns: str) -> dict[str, str]:
     """{relative path: sha256} of what no failure may cost."""
-    found = [p for pattern in (*patterns, "cache/**/*.safetensors", "erase/*/*/adapter.safetensors") for p in runs.glob(pattern)]
-    return {p.relative_to(runs).as_posix(): sha256_of(p) for p in found if p.is_file() and not p.name.startswith(".")}
+    found = [
+        p
+        for pattern in (*patterns, "cache/**/*.safetensors", "erase/*/*/adapter.safetensors")
+        for p in runs.glob(pattern)
+    ]
+    return {
+        p.relative_to(runs).as_posix(): sha256_of(p)
+        for p in found
+        if p.is_file() and not p.name.startswith(".")
+    }
 
 
 def finished(done: subprocess.CompletedProcess[str], whole: Whole) -> dict[str, Any]:
@@ -136,8 +145,25 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an MLflow server that serves its artifacts."""
     home = tmp_path_factory.mktemp("mlflow-server")
     port = str(free_port())
-    store = ["--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", str(home / "artifacts")]
-    line = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *store]
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{home / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(home / "artifacts"),
+    ]
+    line = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--workers",
+        "1",
+        *store,
+    ]
     with served(line, f"http://127.0.0.1:{port}/health", environment(NO_TELEMETRY), home / "log"):
         yield f"http://127.0.0.1:{port}"
 
@@ -149,7 +175,9 @@ def flow_state(server: str, folder: Path) -> str:
 
 
 @pytest.mark.timeout(600)
-def test_a_prefect_server_sees_a_failed_flow_and_the_same_command_continues_it(whole: Whole, prefect: str, tmp_path: Path) -> None:
+def test_a_prefect_server_sees_a_failed_flow_and_the_same_command_continues_it(
+    whole: Whole, prefect: str, tmp_path: Path
+) -> None:
     runs = seeded(whole, tmp_path / "runs", "mined")
     first = fade(*RUN, runs=runs, env={"PREFECT_API_URL": prefect, "MLFLOW_TRACKING_URI": DEAD})
     failed(first, "register: ", re.escape(DEAD), "fade register ")
@@ -157,17 +185,26 @@ def test_a_prefect_server_sees_a_failed_flow_and_the_same_command_continues_it(w
     assert flow_state(prefect, folder) == "FAILED"
     assert (folder / "pending_registration.json").is_file()
 
-    made = [*(folder / n for n in ("adapter.safetensors", "history.json", "done.json")), *runs.glob("cache/*/*.safetensors")]
+    made = [
+        *(folder / n for n in ("adapter.safetensors", "history.json", "done.json")),
+        *runs.glob("cache/*/*.safetensors"),
+    ]
     before = {p: p.stat().st_mtime_ns for p in made}
     said = finished(fade(*RUN, "--json", runs=runs, env={"PREFECT_API_URL": prefect}), whole)
     assert flow_state(prefect, folder) == "COMPLETED"
-    assert {p: p.stat().st_mtime_ns for p in made} == before and len(list(runs.glob("cache/*/*.safetensors"))) == len(made) - 3
+    assert {p: p.stat().st_mtime_ns for p in made} == before and len(
+        list(runs.glob("cache/*/*.safetensors"))
+    ) == len(made) - 3
     assert said["metrics"] == whole.said["metrics"] and said["model_version"] == "1"
-    assert not (folder / "pending_registration.json").exists() and not (runs / "prefect" / "prefect.db").exists()
+    assert (
+        not (folder / "pending_registration.json").exists() and not (runs / "prefect" / "prefect.db").exists()
+    )
 
 
 @pytest.mark.timeout(600)
-def test_an_mlflow_server_gets_the_version_and_gives_it_back(whole: Whole, prefect: str, mlflow: str, tmp_path: Path) -> None:
+def test_an_mlflow_server_gets_the_version_and_gives_it_back(
+    whole: Whole, prefect: str, mlflow: str, tmp_path: Path
+) -> None:
     runs = seeded(whole, tmp_path / "runs", "cache", "erase")
     env = {"PREFECT_API_URL": prefect, "MLFLOW_TRACKING_URI": mlflow}
     said = finished(fade(*RUN, "--json", runs=runs, env=env), whole)
@@ -177,7 +214,18 @@ def test_an_mlflow_server_gets_the_version_and_gives_it_back(whole: Whole, prefe
     assert not (runs / "mlflow.db").exists() and not (runs / "mlartifacts").exists()
 
     fresh, out = tmp_path / "another-machine", tmp_path / "grid.png"
-    line = ("generate", "a panda", "--model", "fade-panda/1", "-n", "2", "--out", str(out), "--set", "sampler.steps=4")
+    line = (
+        "generate",
+        "a panda",
+        "--model",
+        "fade-panda/1",
+        "-n",
+        "2",
+        "--out",
+        str(out),
+        "--set",
+        "sampler.steps=4",
+    )
     drawn = fade(*line, runs=fresh, env=env)
     assert drawn.returncode == 0, drawn.stderr
     assert drawn.stdout.strip() == str(out)
@@ -186,7 +234,8 @@ def test_an_mlflow_server_gets_the_version_and_gives_it_back(whole: Whole, prefe
     assert sha256_of(fresh / "cache" / "adapters" / whole.sha256 / "adapter.safetensors") == whole.sha256
 
 
-# Signals. One runs folder is stopped again and again: each stop also shows that the run went on after the one before.
+# Signals. One runs folder is stopped again and again: each stop also shows that the run went on after the one
+# before.
 
 
 class Stops(NamedTuple):
@@ -198,11 +247,14 @@ class Stops(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stops(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Stops:
-    return Stops(seeded(whole, tmp_path_factory.mktemp("stopped") / "runs", "prefect", "mined", unmined=6), [])
+    return Stops(
+        seeded(whole, tmp_path_factory.mktemp("stopped") / "runs", "prefect", "mined", unmined=6), []
+    )
 
 
 def deep_in(stage: str, runs: Path) -> Callable[[], bool]:
-    """A test for work that is half done: some pictures are kept and more are to come, a checkpoint was just written."""
+    """A test for work that is half done: some pictures are kept and more are to come, a checkpoint was just
+    written."""
     pattern = {
         "mine": "cache/pictures/*",
         "evaluate": "cache/pictures/*",
@@ -217,7 +269,9 @@ def deep_in(stage: str, runs: Path) -> Callable[[], bool]:
 
 def stop(run: Started, number: signal.Signals, *, group: bool) -> None:
     """Send the signal, and check what every stopped run must do."""
-    assert run.family_runs("flows.server.connection"), "the embedded server is not where the test looks for it"
+    assert run.family_runs("flows.server.connection"), (
+        "the embedded server is not where the test looks for it"
+    )
     run.signal(number, group=group)
     code = run.end(STOP_SECONDS)
     left = run.left()
@@ -240,7 +294,9 @@ def stop(run: Started, number: signal.Signals, *, group: bool) -> None:
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 @pytest.mark.timeout(300)
-def test_a_signal_stops_a_run_and_all_that_it_started(stops: Stops, stage: str, number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_stops_a_run_and_all_that_it_started(
+    stops: Stops, stage: str, number: signal.Signals, tmp_path: Path
+) -> None:
     before = kept(stops.runs)
     run = Started(*RUN, runs=stops.runs, log=tmp_path / "stderr")
     try:
@@ -292,7 +348,10 @@ def test_of_two_runs_of_a_target_one_wins_and_the_other_names_it(whole: Whole, t
     runs = seeded(whole, tmp_path / "runs", "prefect", "mined")
     line, pipe = command(*RUN, "--json", runs=runs), subprocess.PIPE
     both = [
-        subprocess.Popen(line, cwd=REPO, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True) for _ in range(2)
+        subprocess.Popen(
+            line, cwd=REPO, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+        for _ in range(2)
     ]
     try:
         done = [subprocess.CompletedProcess(line, 0, *process.communicate(timeout=250)) for process in both]
@@ -308,14 +367,19 @@ def test_of_two_runs_of_a_target_one_wins_and_the_other_names_it(whole: Whole, t
     winner = next(process.pid for process in both if process.returncode == 0)
     failed(lost, f"run: 'panda' is being erased by process ({winner}|unknown)", "wait for it to end")
     said = finished(won, whole)
-    assert said["metrics"] == whole.said["metrics"] and said["model_version"] == "1" and Path(said["report"]).is_file()
+    assert (
+        said["metrics"] == whole.said["metrics"]
+        and said["model_version"] == "1"
+        and Path(said["report"]).is_file()
+    )
 
 
 # Disks.
 
 
 class Disk(NamedTuple):
-    """Where a disk is full: what it holds already, how many bytes are left, and the largest file where nothing can be mounted."""
+    """Where a disk is full: what it holds already, how many bytes are left, and the largest file where
+    nothing can be mounted."""
 
     parts: tuple[str, ...]
     unmined: int
@@ -332,12 +396,20 @@ DISKS = {
     "report": Disk(("cache", "erase"), 0, 160 << 10, 160 << 10, "register"),
 }
 FULL = r"disk is full|[Nn]o space left|File too large"
-RESULTS = ("erase/*/*/report.html", "erase/*/*/result.json", "erase/*/*/history.json", "erase/*/*/done.json", "erase/*/*/pictures/*")
+RESULTS = (
+    "erase/*/*/report.html",
+    "erase/*/*/result.json",
+    "erase/*/*/history.json",
+    "erase/*/*/done.json",
+    "erase/*/*/pictures/*",
+)
 
 
 @pytest.mark.parametrize("what", DISKS)
 @pytest.mark.timeout(400)
-def test_a_disk_that_fills_up_is_named_and_costs_nothing(whole: Whole, prefect: str, tmp_path: Path, what: str) -> None:
+def test_a_disk_that_fills_up_is_named_and_costs_nothing(
+    whole: Whole, prefect: str, tmp_path: Path, what: str
+) -> None:
     case = DISKS[what]
     seed = seeded(whole, tmp_path / "seed", *case.parts, unmined=case.unmined)
     env = {"PREFECT_API_URL": prefect, "PREFECT_HOME": str(tmp_path / "prefect")}
@@ -358,10 +430,14 @@ def test_a_disk_that_fills_up_is_named_and_costs_nothing(whole: Whole, prefect: 
 @pytest.mark.timeout(200)
 def test_a_disk_that_is_full_from_the_start_is_known_at_once(tmp_path: Path) -> None:
     if not can_mount(tmp_path / "probe"):
-        pytest.skip("no small disk can be mounted here, and to a database a limit on file sizes does not look like one")
+        pytest.skip(
+            "no small disk can be mounted here, and to a database a limit on file sizes does not look like one"
+        )
     (tmp_path / "seed").mkdir()
     runs = tmp_path / "disk"
-    line = on_small_disk(command(*RUN, runs=runs), runs, seed=tmp_path / "seed", out=tmp_path / "after", free=64 << 10)
+    line = on_small_disk(
+        command(*RUN, runs=runs), runs, seed=tmp_path / "seed", out=tmp_path / "after", free=64 << 10
+    )
     failed(finish(line, environment(), timeout=90), FULL, re.escape(str(runs)))
 
 
@@ -377,8 +453,11 @@ def test_a_disk_that_is_full_from_the_start_is_known_at_once(tmp_path: Path) -> 
     ids=["run", "mine", "pull", "run, DVC elsewhere", "mine, DVC elsewhere"],
 )
 @pytest.mark.timeout(120)
-def test_an_unwritable_runs_folder_is_known_at_once(tmp_path: Path, arguments: tuple[str, ...], own: bool) -> None:
-    """Root writes wherever it likes, but not below a file, nor in /proc. own: DVC has folders of the user's, which are fine."""
+def test_an_unwritable_runs_folder_is_known_at_once(
+    tmp_path: Path, arguments: tuple[str, ...], own: bool
+) -> None:
+    """Root writes wherever it likes, but not below a file, nor in /proc. own: DVC has folders of the user's,
+    which are fine."""
     file = tmp_path / "file"
     file.write_text("mine")
     env = {k: v for k, v in environment().items() if own or not k.startswith("DVC_")}
@@ -418,7 +497,9 @@ def _cut_short(base: Path) -> None:
     ids=["pickled", "without weights", "without config", "cut short"],
 )
 @pytest.mark.timeout(180)
-def test_a_base_that_is_not_whole_is_refused(whole: Whole, prefect: str, tmp_path: Path, spoil: Callable[[Path], None], says: str) -> None:
+def test_a_base_that_is_not_whole_is_refused(
+    whole: Whole, prefect: str, tmp_path: Path, spoil: Callable[[Path], None], says: str
+) -> None:
     base = Path(shutil.copytree(REPO / "data" / "base", tmp_path / "base"))
     spoil(base)
     runs = seeded(whole, tmp_path / "runs", "erase")
@@ -455,7 +536,10 @@ def project(tmp_path: Path) -> Path:
         (home / IMAGES / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPO / IMAGES / name, home / IMAGES / name)
     write_manifest(home / IMAGES, frame)
-    for model in ("base/clip", "judge"):  # there, and of no use: what is not there at all is said before the data are looked at
+    for model in (
+        "base/clip",
+        "judge",
+    ):  # there, and of no use: what is not there at all is said before the data are looked at
         (home / "data" / model).mkdir(parents=True)
     return home
 
@@ -464,7 +548,13 @@ def track(project: Path) -> None:
     """`dvc add data`: what is there now is what a pull promises."""
     config = project / ".dvc" / "config"
     config.write_text(config.read_text().replace("[core]\n", "[core]\n    no_scm = true\n", 1))
-    subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", "data"], cwd=project, check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "add", "--quiet", "data"],
+        cwd=project,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -510,24 +600,39 @@ def _bytes(change: Callable[[bytes], bytes]) -> Plant:
     return plant
 
 
-# name of the fault -> (what is done to the folder and its manifest, what the message says; PICTURE: the picture's path)
+# name of the fault -> (what is done to the folder and its manifest, what the message says; PICTURE: the
+# picture's path)
 PICTURE, TABLE = "PICTURE", re.escape(str(IMAGES / MANIFEST))
 FAULTS: dict[str, tuple[Plant, str]] = {
     "truncated": (_truncated, rf"validate: .*decodes \(.*\) fails for {PICTURE} \("),
     "missing": (_missing, rf"validate: .*exists \(.*\) fails for {PICTURE}"),
     "grey": (_grey, rf"validate: mode \(.*\) fails for {PICTURE} \(L\)"),
-    "small": (_small, rf"validate: width \(.*\) fails for {PICTURE} \(32\); height \(.*\) fails for {PICTURE} \(32\)"),
+    "small": (
+        _small,
+        rf"validate: width \(.*\) fails for {PICTURE} \(32\); height \(.*\) fails for {PICTURE} \(32\)",
+    ),
     "in two splits": (_in_two_splits, rf"validate: no-leak \(.*\) fails for .*{PICTURE}"),
-    "listed twice": (lambda f, m: write_manifest(f, pd.concat([m, m.iloc[[0]]])), r"validate: path-unique \(.*\) fails for .*\.png"),
-    "extra column": (lambda f, m: write_manifest(f, m.assign(colour="red")), rf"manifest: {TABLE}: columns: unknown \['colour'\]"),
+    "listed twice": (
+        lambda f, m: write_manifest(f, pd.concat([m, m.iloc[[0]]])),
+        r"validate: path-unique \(.*\) fails for .*\.png",
+    ),
+    "extra column": (
+        lambda f, m: write_manifest(f, m.assign(colour="red")),
+        rf"manifest: {TABLE}: columns: unknown \['colour'\]",
+    ),
     "empty manifest": (_bytes(lambda _: b""), f"manifest: {TABLE} is empty"),
-    "manifest in Latin-1": (_bytes(lambda b: b.replace(b"panda", b"pand\xe4", 1)), f"manifest: {TABLE} is not UTF-8"),
+    "manifest in Latin-1": (
+        _bytes(lambda b: b.replace(b"panda", b"pand\xe4", 1)),
+        f"manifest: {TABLE} is not UTF-8",
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.timeout(180)
-def test_bad_data_stops_the_run_before_anything_is_mined(project: Path, prefect: str, tmp_path: Path, fault: str) -> None:
+def test_bad_data_stops_the_run_before_anything_is_mined(
+    project: Path, prefect: str, tmp_path: Path, fault: str
+) -> None:
     plant, says = FAULTS[fault]
     frame = pd.read_csv(project / IMAGES / MANIFEST, dtype=str, keep_default_na=False)
     plant(project / IMAGES, frame)
@@ -541,7 +646,9 @@ def test_bad_data_stops_the_run_before_anything_is_mined(project: Path, prefect:
 
 
 @pytest.mark.timeout(180)
-def test_the_same_data_without_a_fault_passes_and_the_run_stops_for_want_of_a_base(project: Path, prefect: str, tmp_path: Path) -> None:
+def test_the_same_data_without_a_fault_passes_and_the_run_stops_for_want_of_a_base(
+    project: Path, prefect: str, tmp_path: Path
+) -> None:
     track(project)
     done = fade(*OF_THREE, runs=tmp_path / "runs", cwd=project, env={"PREFECT_API_URL": prefect})
     failed(done, r"data/base/model_index\.json is missing")

@@ -1,4 +1,5 @@
-"""Releases through the command line, on the embedded world with small numbers: champions in, one model out, and the way back."""
+"""Releases through the command line, on the embedded world with small numbers: champions in, one model out,
+and the way back."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ from tests.e2e.support import REPO, SMALL, environment, fade, small
 
 pytestmark = pytest.mark.long
 WHY = ["--override", "small numbers, a test"]
-METHODS = {"panda": "uce", "lemon": "fade", "tulip": "uce"}  # uce is in closed form; six steps of fade erase nothing
+METHODS = {
+    "panda": "uce",
+    "lemon": "fade",
+    "tulip": "uce",
+}  # uce is in closed form; six steps of fade erase nothing
 ERASE = """
 import sys
 from pathlib import Path
@@ -45,27 +50,44 @@ def ok(done: subprocess.CompletedProcess[str]) -> Any:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Three runs, two of them champions, and their release, which does not pass for lemon's sake: runs folder and JSON."""
+    """Three runs, two of them champions, and their release, which does not pass for lemon's sake: runs folder
+    and JSON."""
     runs = tmp_path_factory.mktemp("runs")
-    line = [sys.executable, "-c", ERASE.format(methods=METHODS), str(runs), *SMALL]  # one process: libraries and server start once
+    line = [
+        sys.executable,
+        "-c",
+        ERASE.format(methods=METHODS),
+        str(runs),
+        *SMALL,
+    ]  # one process: libraries and server start once
     done = subprocess.run(line, cwd=REPO, env=environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     for concept in ("panda", "lemon"):
         promote(runs, concept)
     done = fade("release", "--by", "ann", "--json", *small(), runs=runs)
     assert done.returncode == 1, done.stderr
-    assert "refused fade.release/1 is registered, but not current: lemon: erased 0.0 (asked 97)" in done.stderr
+    assert (
+        "refused fade.release/1 is registered, but not current: lemon: erased 0.0 (asked 97)" in done.stderr
+    )
     return runs, json.loads(done.stdout)
 
 
 def promote(runs: Path, concept: str) -> None:
-    decide("promote", f"fade-{concept}/1", runs, PromotionPolicy(), by="ann", override="small numbers, a test")
+    decide(
+        "promote", f"fade-{concept}/1", runs, PromotionPolicy(), by="ann", override="small numbers, a test"
+    )
 
 
 @pytest.mark.timeout(1800)
-def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     runs, first = made
-    assert (first["version"], first["parts"], first["current"]) == ("1", ["fade-lemon/1", "fade-panda/1"], False)
+    assert (first["version"], first["parts"], first["current"]) == (
+        "1",
+        ["fade-lemon/1", "fade-panda/1"],
+        False,
+    )
     again = ok(fade("release", "--by", "ann", "--json", *small(), *WHY, runs=runs))
     assert (again["version"], again["made"], again["current"]) == ("1", False, True)
     assert again["adapter_sha256"] == first["adapter_sha256"]
@@ -74,13 +96,20 @@ def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(made: 
     assert list(record["parts"]) == first["parts"] and record["neighbourhood"]["target"] == "lemon + panda"
     for concept, numbers in record["outputs"]["parts"].items():
         alone = trace(f"fade-{concept}/1", runs).lineage.content["outputs"]
-        assert alone["adapter_sha256"] == record["parts"][f"fade-{concept}/1"]["adapter_sha256"] != first["adapter_sha256"]
+        assert (
+            alone["adapter_sha256"]
+            == record["parts"][f"fade-{concept}/1"]["adapter_sha256"]
+            != first["adapter_sha256"]
+        )
         assert numbers["alone"]["A_er"] == alone["metrics"]["A_er"]  # the champion's own: the same pictures
     assert [record["outputs"]["parts"][name]["metrics"]["A_er"] for name in ("panda", "lemon")] == [100, 0]
     assert record["outputs"]["worst"]["A_er"] == "lemon" and record["outputs"]["metrics"]["A_er"] == 0
     assert "tulip" in record["neighbourhood"]["heldout"]  # nobody has erased it yet
     rows = {row["what"]: row["found"] for row in verify("fade.release/1", runs, "")}
-    assert rows["header and record"] == "agree in concept, base_sha256, parts" and "verified" in rows["fade-panda/1"]
+    assert (
+        rows["header and record"] == "agree in concept, base_sha256, parts"
+        and "verified" in rows["fade-panda/1"]
+    )
     (entry,) = find(runs, hashes={"adapter": first["adapter_sha256"][:12]})
     assert (entry["name"], entry["version"]) == ("fade.release", "1")
 
@@ -96,10 +125,19 @@ def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(made: 
     back = ok(fade("rollback", "--reason", "the lemon is back", "--by", "ann", "--json", runs=runs))
     assert (back["from"], back["to"], back["parts_out"]) == ("2", "1", ["fade-tulip/1"])
     assert (
-        back["adapter_sha256"] == first["adapter_sha256"] == sha256_of(Path(back["adapter"])) == sha256_of(folder / "adapter.safetensors")
+        back["adapter_sha256"]
+        == first["adapter_sha256"]
+        == sha256_of(Path(back["adapter"]))
+        == sha256_of(folder / "adapter.safetensors")
     )
-    lenient = [part for key in ("erased", "neighbours_kept", "heldout_kept", "rest_kept", "erb") for part in ("--set", f"gate.{key}=0")]
-    refused = fade("release", "--json", *small(), *lenient, runs=runs)  # the same champions as in 2: a rollback is not undone by the way
+    lenient = [
+        part
+        for key in ("erased", "neighbours_kept", "heldout_kept", "rest_kept", "erb")
+        for part in ("--set", f"gate.{key}=0")
+    ]
+    refused = fade(
+        "release", "--json", *small(), *lenient, runs=runs
+    )  # the same champions as in 2: a rollback is not undone by the way
     assert refused.returncode == 1 and "ann took it back (rollback of 2: the lemon is back)" in refused.stderr
 
     drawn = ["generate", "a panda", "-n", "2", "--set", "sampler.steps=4", "--model", "fade.release@champion"]
@@ -110,6 +148,8 @@ def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(made: 
     assert listed.returncode == 0 and "HOLDS REVOKED" in listed.stdout and "refuses to load" in listed.stderr
     with pytest.raises(AdapterError, match="holds fade-panda/1, which was revoked"):
         load_version("fade.release@champion", runs)
-    (audited,) = audit("fade.release/1", load_params(REPO / "params.yaml"), runs, root=REPO)  # withdrawn, and still to be accounted for
+    (audited,) = audit(
+        "fade.release/1", load_params(REPO / "params.yaml"), runs, root=REPO
+    )  # withdrawn, and still to be accounted for
     assert (audited["verdict"]["name"], audited["control"]) == ("identical", "different"), audited["evidence"]
     assert "added up again from fade-lemon/1, fade-panda/1" in audited["verdict"]["note"]

@@ -1,4 +1,5 @@
-"""Requests through the command line, really erased with small numbers: two workers at once, and one that is killed in the middle."""
+"""Requests through the command line, really erased with small numbers: two workers at once, and one that is
+killed in the middle."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def test_two_workers_at_once_erase_a_request_once_and_one_that_is_killed_is_cont
     runs, options = tmp_path / "runs", asked(tmp_path, entry("p1", thresholds=NOTHING))
     line = command("requests", "run", "--json", *options, runs=runs)
     both = [
-        subprocess.Popen(line, cwd=REPO, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen(
+            line, cwd=REPO, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
     ]
     ended = [(one.communicate(timeout=900), one.returncode) for one in both]
     assert [code for _, code in ended] == [0, 0], [said[1][-2000:] for said, _ in ended]

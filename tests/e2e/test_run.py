@@ -1,4 +1,5 @@
-"""The main job through the command line, on the embedded world, with small numbers: every tool is the real one."""
+"""The main job through the command line, on the embedded world, with small numbers: every tool is the real
+one."""
 
 from __future__ import annotations
 
@@ -27,7 +28,18 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, obj
 @pytest.mark.timeout(1200)
 def test_the_summary_has_every_key_and_the_evidence_is_there(first: tuple[Path, dict[str, object]]) -> None:
     runs, said = first
-    keys = ["target", "method", "seed", "neighbours", "heldout", "metrics", "base_metrics", "adapter_sha256", "data_md5", "base_sha256"]
+    keys = [
+        "target",
+        "method",
+        "seed",
+        "neighbours",
+        "heldout",
+        "metrics",
+        "base_metrics",
+        "adapter_sha256",
+        "data_md5",
+        "base_sha256",
+    ]
     assert {*keys, "model_name", "model_version", "report", "seconds"} <= set(said)
     assert set(said["metrics"]) == {"A_er", "A_adj", "A_heldout", "A_rest", "ERB"}  # type: ignore[call-overload]
     assert set(said["base_metrics"]) == {"A_tar", "A_adj", "A_heldout", "A_rest"}  # type: ignore[call-overload]
@@ -59,29 +71,45 @@ def test_the_same_run_again_makes_nothing_twice(first: tuple[Path, dict[str, obj
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_a_fresh_runs_folder_gives_the_same_bytes_and_another_seed_does_not(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+def test_a_fresh_runs_folder_gives_the_same_bytes_and_another_seed_does_not(
+    first: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
     runs, said = first
     shutil.copytree(runs / "cache", tmp_path / "same" / "cache")
     shutil.copytree(runs / "cache", tmp_path / "other" / "cache")
     same = fade("run", "--target", "panda", "--json", *small(), runs=tmp_path / "same")
     other = fade("run", "--target", "panda", "--seed", "1", "--json", *small(), runs=tmp_path / "other")
     assert same.returncode == other.returncode == 0, same.stderr + other.stderr
-    assert json.loads(same.stdout)["adapter_sha256"] == said["adapter_sha256"] != json.loads(other.stdout)["adapter_sha256"]
+    assert (
+        json.loads(same.stdout)["adapter_sha256"]
+        == said["adapter_sha256"]
+        != json.loads(other.stdout)["adapter_sha256"]
+    )
 
 
 @pytest.mark.timeout(600)
-def test_a_registered_version_draws_other_pictures_than_the_base(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+def test_a_registered_version_draws_other_pictures_than_the_base(
+    first: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
     runs, said = first
-    models = {tmp_path / "base.png": "base", tmp_path / "erased.png": "fade-panda/1", tmp_path / "file.png": str(said["adapter"])}
+    models = {
+        tmp_path / "base.png": "base",
+        tmp_path / "erased.png": "fade-panda/1",
+        tmp_path / "file.png": str(said["adapter"]),
+    }
     drawn = ["generate", "a panda", "-n", "2", "--set", "sampler.steps=4"]
-    each = fade_each(*([*drawn, "--model", model, "--out", str(out)] for out, model in models.items()), runs=runs)
+    each = fade_each(
+        *([*drawn, "--model", model, "--out", str(out)] for out, model in models.items()), runs=runs
+    )
     assert [done.returncode for done in each] == [0, 0, 0], [done.stderr for done in each]
     pictures = {out.stem: out.read_bytes() for out in models}
     assert pictures["erased"] == pictures["file"] != pictures["base"]
 
 
 @pytest.mark.timeout(300)
-def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Path, dict[str, object]]) -> None:
+def test_the_version_says_where_it_comes_from_and_is_found_by_it(
+    first: tuple[Path, dict[str, object]],
+) -> None:
     runs, said = first
     asked = (["fade-panda/1", "--json"], ["fade-panda"], ["--data", str(said["data_md5"])[:8], "--json"])
     done, tree, found = fade_each(*(["lineage", *words] for words in asked), runs=runs)
@@ -89,19 +117,32 @@ def test_the_version_says_where_it_comes_from_and_is_found_by_it(first: tuple[Pa
     record = json.loads(done.stdout)["lineage"]
     assert record["outputs"] == {key: said[key] for key in ("adapter_sha256", "metrics", "base_metrics")}
     assert record["data"]["md5"] == said["data_md5"] and record["base"]["sha256"] == said["base_sha256"]
-    assert record["neighbourhood"]["neighbours"] == said["neighbours"] and record["inputs"]["unchanged"] is True
-    assert {stage: all(one["success"] for one in some if one["severity"] == "critical") for stage, some in record["checks"].items()} == {
+    assert (
+        record["neighbourhood"]["neighbours"] == said["neighbours"] and record["inputs"]["unchanged"] is True
+    )
+    assert {
+        stage: all(one["success"] for one in some if one["severity"] == "critical")
+        for stage, some in record["checks"].items()
+    } == {
         "data": True,
         "neighbourhood": True,
     }
     assert record["environment"]["packages"]["torch"] == record["environment"]["libraries"]["torch"]
-    assert tree.returncode == 0 and str(said["data_md5"]) in tree.stdout and str(said["adapter_sha256"]) in tree.stdout
+    assert (
+        tree.returncode == 0
+        and str(said["data_md5"]) in tree.stdout
+        and str(said["adapter_sha256"]) in tree.stdout
+    )
     assert [f"{v['name']}/{v['version']}" for v in json.loads(found.stdout)] == ["fade-panda/1"], found.stderr
 
 
 @pytest.mark.timeout(300)
-def test_a_version_is_promoted_against_the_gate_and_revoked(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
-    shutil.copytree(first[0], tmp_path / "runs", symlinks=True)  # a decision is for ever: not in the folder that the others use
+def test_a_version_is_promoted_against_the_gate_and_revoked(
+    first: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    shutil.copytree(
+        first[0], tmp_path / "runs", symlinks=True
+    )  # a decision is for ever: not in the folder that the others use
     runs = tmp_path / "runs"
     strict = [part for key in ("erased", "heldout_kept", "erb") for part in ("--set", f"gate.{key}=100")]
     refused, done, listed, revoked, drawn = fade_each(
@@ -112,23 +153,39 @@ def test_a_version_is_promoted_against_the_gate_and_revoked(first: tuple[Path, d
         ["generate", "a panda", "--model", "fade-panda/1", "--out", str(tmp_path / "x.png")],
         runs=runs,
     )
-    assert refused.returncode == 1 and "does not pass the gate" in refused.stderr and "--override" in refused.stderr
+    assert (
+        refused.returncode == 1
+        and "does not pass the gate" in refused.stderr
+        and "--override" in refused.stderr
+    )
     assert done.returncode == 0 and json.loads(done.stdout)["overridden"] is True, done.stderr
-    assert "overridden" in listed.stdout and "a [red] line" in listed.stdout and "ann" in listed.stdout, listed.stderr
+    assert "overridden" in listed.stdout and "a [red] line" in listed.stdout and "ann" in listed.stdout, (
+        listed.stderr
+    )
     assert revoked.returncode == 0, revoked.stderr
-    assert drawn.returncode == 1 and "fade-panda/1 was revoked" in drawn.stderr and not (tmp_path / "x.png").exists()
+    assert (
+        drawn.returncode == 1
+        and "fade-panda/1 was revoked" in drawn.stderr
+        and not (tmp_path / "x.png").exists()
+    )
 
 
-@pytest.mark.skipif(code_state()["commit"] is None, reason="the code is no checkout of git: no run of it can be audited")
+@pytest.mark.skipif(
+    code_state()["commit"] is None, reason="the code is no checkout of git: no run of it can be audited"
+)
 @pytest.mark.timeout(1200)
-def test_an_audit_makes_the_run_again_and_finds_its_control_out(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+def test_an_audit_makes_the_run_again_and_finds_its_control_out(
+    first: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
     runs, said = first
     done = fade("audit", "fade-panda/1", "--by", "ann", "--json", runs=runs)
     assert done.returncode == 0, done.stderr + done.stdout
     (found,) = json.loads(done.stdout)
     assert (found["verdict"]["name"], found["control"]) == ("identical", "different")
     assert found["again"]["outputs"]["adapter_sha256"] == said["adapter_sha256"]
-    assert all(row["same"] for row in found["stages"]) and all(row["holds"] is not False for row in found["evidence"])
+    assert all(row["same"] for row in found["stages"]) and all(
+        row["holds"] is not False for row in found["evidence"]
+    )
     page = Path(found["report"]).read_text(encoding="utf-8")
     assert "identical" in page and "data:image/png" in page and 'src="http' not in page
     assert not list(Path(found["report"]).parents[1].glob("code*"))  # the clean copy of the code is gone
@@ -188,10 +245,14 @@ def test_a_dead_prefect_server_is_known_at_once(first: tuple[Path, dict[str, obj
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_dead_mlflow_server_keeps_the_adapter_for_later(first: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+def test_a_dead_mlflow_server_keeps_the_adapter_for_later(
+    first: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
     runs, _ = first
     shutil.copytree(runs / "cache", tmp_path / "cache")
-    done = fade("run", *small("train.seed=5"), runs=tmp_path, env={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
+    done = fade(
+        "run", *small("train.seed=5"), runs=tmp_path, env={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    )
     assert done.returncode == 1 and "127.0.0.1:9" in done.stderr
     (folder,) = [p.parent for p in tmp_path.glob("erase/panda/*/adapter.safetensors")]
     clean = environment()  # without --runs-dir: the run knows its own

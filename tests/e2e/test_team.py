@@ -1,4 +1,5 @@
-"""Runs against a team's servers: as two colleagues see them, through a worker, and while one server after the other is killed."""
+"""Runs against a team's servers: as two colleagues see them, through a worker, and while one server after the
+other is killed."""
 
 from __future__ import annotations
 
@@ -47,20 +48,36 @@ def ann(team: Team, tmp_path_factory: pytest.TempPathFactory) -> tuple[servers.C
 
 
 @pytest.mark.timeout(900)
-def test_a_run_with_all_servers_by_environment_alone(team: Team, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_run_with_all_servers_by_environment_alone(
+    team: Team, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path
+) -> None:
     who, said = ann
-    assert (who.clone / "data" / "base").is_dir() and not (who.clone / "remote").exists()  # it came through S3
+    assert (who.clone / "data" / "base").is_dir() and not (
+        who.clone / "remote"
+    ).exists()  # it came through S3
     assert not (who.runs / "mlflow.db").exists()
     version = f"{said['model_name']}/{said['model_version']}"
     record = json.loads(who.fade("lineage", version, "--json").stdout)["lineage"]
     assert record["outputs"]["adapter_sha256"] == said["adapter_sha256"] and record["code"]["dirty"] is False
     flow_run = record["orchestration"]["flow_run_id"]
     user, _, word = team.environment["PREFECT_API_AUTH_STRING"].partition(":")
-    assert servers.get(f"{team.prefect.url}/flow_runs/{flow_run}", auth=(user, word)).json()["state_type"] == "COMPLETED"
+    assert (
+        servers.get(f"{team.prefect.url}/flow_runs/{flow_run}", auth=(user, word)).json()["state_type"]
+        == "COMPLETED"
+    )
     for arguments in (
         ["verify", version],
         ["promote", version, "--by", "ann", "--override", "a test"],
-        ["generate", "a panda", "--model", f"{said['model_name']}@champion", "--out", str(tmp_path / "x.png"), "--set", "sampler.steps=4"],
+        [
+            "generate",
+            "a panda",
+            "--model",
+            f"{said['model_name']}@champion",
+            "--out",
+            str(tmp_path / "x.png"),
+            "--set",
+            "sampler.steps=4",
+        ],
     ):
         done = who.fade(*arguments)
         assert done.returncode == 0, done.stderr
@@ -68,21 +85,37 @@ def test_a_run_with_all_servers_by_environment_alone(team: Team, ann: tuple[serv
 
 
 @pytest.mark.timeout(1800)
-def test_a_colleague_on_another_path_reproduces_it(team: Team, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_colleague_on_another_path_reproduces_it(
+    team: Team, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path
+) -> None:
     _, said = ann
     bob = servers.Colleague(tmp_path, team, commit=ann[0].commit)
-    record = json.loads(bob.fade("lineage", f"{said['model_name']}/{said['model_version']}", "--json").stdout)["lineage"]
+    record = json.loads(
+        bob.fade("lineage", f"{said['model_name']}/{said['model_version']}", "--json").stdout
+    )["lineage"]
     again = bob.fade(*RUN)
     assert again.returncode == 0, again.stderr
     mine = json.loads(again.stdout)
-    same = ("adapter_sha256", "metrics", "data_md5", "base_sha256", "params_sha256", "model_name", "model_version")
+    same = (
+        "adapter_sha256",
+        "metrics",
+        "data_md5",
+        "base_sha256",
+        "params_sha256",
+        "model_name",
+        "model_version",
+    )
     assert {key: mine[key] for key in same} == {key: said[key] for key in same}
-    assert record["outputs"]["adapter_sha256"] == mine["adapter_sha256"] and str(bob.clone) != str(ann[0].clone)
+    assert record["outputs"]["adapter_sha256"] == mine["adapter_sha256"] and str(bob.clone) != str(
+        ann[0].clone
+    )
     audited = bob.fade("audit", f"{said['model_name']}/{said['model_version']}", "--by", "bob", "--json")
     assert audited.returncode == 0, audited.stderr + audited.stdout
     (found,) = json.loads(audited.stdout)
     assert (found["verdict"]["name"], found["control"], found["number"]) == ("identical", "different", 1)
-    assert [one["by"] for one in json.loads(ann[0].fade("audits", str(said["model_name"]), "--json").stdout)] == ["bob"]
+    assert [
+        one["by"] for one in json.loads(ann[0].fade("audits", str(said["model_name"]), "--json").stdout)
+    ] == ["bob"]
 
 
 @pytest.mark.timeout(300)
@@ -93,7 +126,9 @@ def test_a_colleague_on_another_path_reproduces_it(team: Team, ann: tuple[server
         ({"MLFLOW_TRACKING_PASSWORD": "wr0ng-word"}, "know us"),
     ],
 )
-def test_a_wrong_password_ends_with_a_sentence(ann: tuple[servers.Colleague, dict[str, Any]], changes: dict[str, str], says: str) -> None:
+def test_a_wrong_password_ends_with_a_sentence(
+    ann: tuple[servers.Colleague, dict[str, Any]], changes: dict[str, str], says: str
+) -> None:
     command = RUN if "PREFECT_API_AUTH_STRING" in changes else ("lineage", "fade-panda/1")
     done = ann[0].fade(*command, **changes)
     assert done.returncode == 1 and says in done.stderr and "wr0ng-word" not in done.stderr + done.stdout
@@ -113,7 +148,13 @@ def calm(team: Team, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, di
     return runs, json.loads(done.stdout)
 
 
-FAULTS = [("mlflow", "train"), ("mlflow", "register"), ("prefect", "train"), ("postgres", "train"), ("s3", "register")]
+FAULTS = [
+    ("mlflow", "train"),
+    ("mlflow", "register"),
+    ("prefect", "train"),
+    ("postgres", "train"),
+    ("s3", "register"),
+]
 
 
 @pytest.mark.timeout(1200)
@@ -153,7 +194,14 @@ def test_a_server_that_is_killed_and_started_again_costs_no_evidence(
         assert [run.info.run_id for run in found if run.info.status == "FINISHED"] == [version.run_id]
         assert {run.info.status for run in found} <= {"FINISHED", "FAILED"}
         kept = {file.path for file in client.list_artifacts(version.run_id)}
-        assert {"lineage.json", "evaluation.json", "report.html", "history.json", "pictures", "checks"} <= kept
+        assert {
+            "lineage.json",
+            "evaluation.json",
+            "report.html",
+            "history.json",
+            "pictures",
+            "checks",
+        } <= kept
         from tasks.registry.verify import verify
 
         assert verify("fade-panda/1", tmp_path / "elsewhere", "")
@@ -214,12 +262,28 @@ def test_a_process_worker_takes_a_flow_from_the_server_with_auth(team: Team, tmp
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["told to end", "killed"])
-def test_make_teams_servers_end_with_it_and_start_again_on_their_data(tmp_path: Path, end: signal.Signals) -> None:
-    line = [sys.executable, "-m", "flows.local_stack.stack", "--folder", str(tmp_path / "team"), "--no-worker", "--no-data"]
+def test_make_teams_servers_end_with_it_and_start_again_on_their_data(
+    tmp_path: Path, end: signal.Signals
+) -> None:
+    line = [
+        sys.executable,
+        "-m",
+        "flows.local_stack.stack",
+        "--folder",
+        str(tmp_path / "team"),
+        "--no-worker",
+        "--no-data",
+    ]
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(line, cwd=REPO, env=clean({}), stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            line, cwd=REPO, env=clean({}), stdout=log, stderr=log, start_new_session=True
+        )
     try:
-        servers.until(lambda: "Ctrl-C stops" in (tmp_path / "log").read_text() or process.poll() is not None, 240, "the servers")
+        servers.until(
+            lambda: "Ctrl-C stops" in (tmp_path / "log").read_text() or process.poll() is not None,
+            240,
+            "the servers",
+        )
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) > 4, (tmp_path / "log").read_text()
         secrets = (tmp_path / "team" / "secrets.json").read_text()

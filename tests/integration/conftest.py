@@ -13,8 +13,13 @@ from tasks.registry.tracking import connect
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No address from outside or from the test before, a working directory of its own, nothing left behind."""
-    for key in [k for k in os.environ if k.startswith(("MLFLOW_TRACKING_URI", "MLFLOW_HTTP_REQUEST", "MLFLOW_REGISTRY"))]:
+    """No address from outside or from the test before, a working directory of its own, nothing left
+    behind."""
+    for key in [
+        k
+        for k in os.environ
+        if k.startswith(("MLFLOW_TRACKING_URI", "MLFLOW_HTTP_REQUEST", "MLFLOW_REGISTRY"))
+    ]:
         monkeypatch.delenv(key)
     monkeypatch.chdir(tmp_path)
     yield

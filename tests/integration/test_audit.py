@@ -1,4 +1,5 @@
-"""Audits against a real MLflow and real git: evidence in seconds, a history that nobody edits unseen, and what is missing named."""
+"""Audits against a real MLflow and real git: evidence in seconds, a history that nobody edits unseen, and
+what is missing named."""
 
 from __future__ import annotations
 
@@ -47,26 +48,42 @@ def test_evidence_is_recorded_with_its_report_and_the_version_says_so(one: str, 
     name, version = one.split("/")
     first = evidence(one, store, by="ann")
     assert first["verdict"]["name"] == HOLDS and first["good"] and first["number"] == 1
-    assert {row["what"] for row in first["evidence"]} >= {"tags and record", "adapter", "header and record", "decisions", "audits", "code"}
+    assert {row["what"] for row in first["evidence"]} >= {
+        "tags and record",
+        "adapter",
+        "header and record",
+        "decisions",
+        "audits",
+        "code",
+    }
     assert evidence(one, store, by="bob")["number"] == 2
     client = connect(store).client
     tags = client.get_model_version(name, version).tags
     assert (tags["audit.verdict"], tags["audit.by"]) == (HOLDS, "bob")
     kept = history(name, store)
-    assert [(audit.number, audit.by, audit.version) for audit in kept] == [(1, "ann", version), (2, "bob", version)]
+    assert [(audit.number, audit.by, audit.version) for audit in kept] == [
+        (1, "ann", version),
+        (2, "bob", version),
+    ]
     files = {file.path for file in client.list_artifacts(kept[0].run_id)}
     assert files == {"audit.json", "audit.html"}
     report = Path(first["report"])
     assert sha256_of(report.with_name("audit.json")) == kept[0].report_sha256
     page = report.read_text(encoding="utf-8")
-    assert HOLDS in page and 'src="http' not in page and json.loads(report.with_name("audit.json").read_text())["recorded"]
+    assert (
+        HOLDS in page
+        and 'src="http' not in page
+        and json.loads(report.with_name("audit.json").read_text())["recorded"]
+    )
 
 
 def test_a_changed_tag_breaks_the_evidence_and_that_is_recorded_too(one: str, store: Path) -> None:
     name, version = one.split("/")
     connect(store).client.set_model_version_tag(name, version, "base_sha256", "0" * 64)
     found = evidence(one, store)
-    assert found["verdict"]["name"] == BROKEN and "base_sha256" in found["verdict"]["said"] and not found["good"]
+    assert (
+        found["verdict"]["name"] == BROKEN and "base_sha256" in found["verdict"]["said"] and not found["good"]
+    )
     assert [audit.verdict for audit in history(name, store)] == [BROKEN]
 
 
@@ -77,7 +94,11 @@ def test_a_revoked_version_can_be_audited(one: str, store: Path) -> None:
 
 def test_code_that_is_not_here_cannot_be_run_again(one: str, store: Path) -> None:
     (found,) = audit(one, PARAMS, store)
-    assert found["verdict"]["name"] == MISSING and "commit dddddddd" in found["verdict"]["said"] and not found["good"]
+    assert (
+        found["verdict"]["name"] == MISSING
+        and "commit dddddddd" in found["verdict"]["said"]
+        and not found["good"]
+    )
 
 
 @pytest.mark.parametrize("harm", ["edit", "cut", "erase"])
@@ -121,7 +142,11 @@ def test_audits_at_once_are_all_kept(one: str, store: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         numbers = sorted(pool.map(audited, ("ann", "bob", "cid")))
     kept = history(name, store)
-    assert [audit.number for audit in kept] == numbers and {audit.by for audit in kept} == {"ann", "bob", "cid"}
+    assert [audit.number for audit in kept] == numbers and {audit.by for audit in kept} == {
+        "ann",
+        "bob",
+        "cid",
+    }
 
 
 def test_all_and_the_champions(one: str, store: Path) -> None:
@@ -156,8 +181,22 @@ def test_a_clean_copy_of_a_commit_that_no_branch_holds(tmp_path: Path) -> None:
     before = git("status", "--porcelain")
     assert has_commit(old, repo) and file_at(old, "code", repo) == "old" and not has_commit("0" * 40, repo)
     with checkout(old, repo) as tree:
-        assert (tree / "code").read_text() == "old" and (tree / ".dvc" / "config.local").read_text() == "secret\n"
-        assert subprocess.run(["git", "-C", str(tree), "status", "--porcelain"], capture_output=True, text=True, check=True).stdout == ""
-    assert not tree.exists() and git("status", "--porcelain") == before and (repo / "code").read_text() == "half done"
-    with pytest.raises(AuditError, match="commit 000000000000 cannot be checked out"), checkout("0" * 40, repo):
+        assert (tree / "code").read_text() == "old" and (
+            tree / ".dvc" / "config.local"
+        ).read_text() == "secret\n"
+        assert (
+            subprocess.run(
+                ["git", "-C", str(tree), "status", "--porcelain"], capture_output=True, text=True, check=True
+            ).stdout
+            == ""
+        )
+    assert (
+        not tree.exists()
+        and git("status", "--porcelain") == before
+        and (repo / "code").read_text() == "half done"
+    )
+    with (
+        pytest.raises(AuditError, match="commit 000000000000 cannot be checked out"),
+        checkout("0" * 40, repo),
+    ):
         pass

@@ -1,4 +1,5 @@
-"""Promote, reject, revoke in a real MLflow: one champion whoever decides at once, and a record that shows what was done to it."""
+"""Promote, reject, revoke in a real MLflow: one champion whoever decides at once, and a record that shows
+what was done to it."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def made(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Registered by `register`: three versions that pass the gate, and one that does not."""
     out = {}
     for seed, (key, heldout) in enumerate({"1": 98.0, "2": 98.0, "3": 98.0, "poor": 60.0}.items()):
-        result, params, lineage, run_dir = finished_run(tmp_path_factory.mktemp(key), seed=seed, model_prefix="made")
+        result, params, lineage, run_dir = finished_run(
+            tmp_path_factory.mktemp(key), seed=seed, model_prefix="made"
+        )
         lineage["outputs"] |= {"metrics": {**GOOD, "A_heldout": heldout}, "base_metrics": BASE}
         lineage["checks"] = {"data": [{"name": "unique", "severity": "critical", "success": True}]}
         Lineage(lineage).save(run_dir / "lineage.json")
@@ -55,7 +58,10 @@ def versions(store: Path, made: Made, name: str, *keys: str) -> str:
 
 def aliases(store: Path, name: str) -> dict[str, str]:
     """MLflow's own, whose numbers are text or not, as the store likes."""
-    return {alias: str(version) for alias, version in connect(store).client.get_registered_model(name).aliases.items()}
+    return {
+        alias: str(version)
+        for alias, version in connect(store).client.get_registered_model(name).aliases.items()
+    }
 
 
 def test_the_champion_is_promoted_replaced_and_revoked(made: Made, store: Path) -> None:
@@ -63,12 +69,18 @@ def test_the_champion_is_promoted_replaced_and_revoked(made: Made, store: Path) 
     client = connect(store).client
     first = decide("promote", f"{name}/1", store, GATE, by="ann")
     assert (first["number"], first["changed"], first["overridden"]) == (1, True, False)
-    assert {one["name"]: one["holds"] for one in first["criteria"]} and all(one["holds"] for one in first["criteria"])
+    assert {one["name"]: one["holds"] for one in first["criteria"]} and all(
+        one["holds"] for one in first["criteria"]
+    )
     assert aliases(store, name) == {"champion": "1"}
     assert decide("promote", f"{name}/1", store, GATE, by="bob") == {**first, "changed": False}
 
     decide("promote", f"{name}/2", store, GATE, by="bob")
-    assert load_version(f"{name}@champion", store) == load_version(f"{name}/2", store) != load_version(f"{name}/1", store)
+    assert (
+        load_version(f"{name}@champion", store)
+        == load_version(f"{name}/2", store)
+        != load_version(f"{name}/1", store)
+    )
     decide("revoke", f"{name}/2", store, GATE, by="ann", reason="an attack brings it back")
     for wanted in (f"{name}/2", name):
         with pytest.raises(AdapterError, match=f"{name}/2 was revoked"):
@@ -101,7 +113,9 @@ def test_below_the_gate_only_an_override_promotes_and_it_is_kept(made: Made, sto
     assert [one["name"] for one in kept.criteria if not one["holds"]] == ["held-out kept"]
 
 
-def test_a_version_whose_record_was_tampered_with_is_not_promoted_and_may_still_be_revoked(made: Made, store: Path) -> None:
+def test_a_version_whose_record_was_tampered_with_is_not_promoted_and_may_still_be_revoked(
+    made: Made, store: Path
+) -> None:
     name = versions(store, made, "tampered")
     connect(store).client.set_model_version_tag(name, "1", "data_md5", "0" * 32)
     with pytest.raises(RegistryError, match="its tag data_md5 is"):
@@ -117,7 +131,9 @@ def test_a_reason_is_asked_for(tmp_path: Path, action: str) -> None:
     assert not (tmp_path / "never").exists()
 
 
-def test_of_promotions_at_once_exactly_one_wins(made: Made, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_promotions_at_once_exactly_one_wins(
+    made: Made, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = versions(store, made, "race", "1", "2", "3")
     together = Barrier(3)
     seen: Any = decisions.append
@@ -142,7 +158,9 @@ def test_of_promotions_at_once_exactly_one_wins(made: Made, store: Path, monkeyp
     assert aliases(store, name) == {"champion": won[0]}
 
 
-def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_look(made: Made, store: Path) -> None:
+def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_look(
+    made: Made, store: Path
+) -> None:
     name = versions(store, made, "stopped")
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom fade.config import PromotionPolicy\nfrom tasks import decisions\n"
@@ -152,7 +170,9 @@ def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_lo
     repo = Path(decisions.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=repo, timeout=120, check=False).returncode == 9
     assert aliases(store, name) == {}
-    assert load_version(f"{name}@champion", store) == load_version(f"{name}/2", store)  # the decisions say it, not the alias
+    assert load_version(f"{name}@champion", store) == load_version(
+        f"{name}/2", store
+    )  # the decisions say it, not the alias
     assert history(name, store).champion == "2" and aliases(store, name) == {"champion": "2"}
 
 
@@ -168,8 +188,14 @@ def test_a_chain_that_was_edited_or_cut_is_refused_by_number(made: Made, store: 
     for version in (1, 2):
         decide("promote", f"{name}/{version}", store, GATE, by="ann")
     tracking = connect(store)
-    log, kept = f"{name}.decisions", tracking.client.get_model_version(f"{name}.decisions", "2").tags["decision"]
-    for version, said in ((2, "decision 2 was edited, or is missing"), (1, "decision 1 was edited: 2 names another hash")):
+    log, kept = (
+        f"{name}.decisions",
+        tracking.client.get_model_version(f"{name}.decisions", "2").tags["decision"],
+    )
+    for version, said in (
+        (2, "decision 2 was edited, or is missing"),
+        (1, "decision 1 was edited: 2 names another hash"),
+    ):
         text = tracking.client.get_model_version(log, str(version)).tags["decision"]
         tracking.client.set_model_version_tag(log, str(version), "decision", text.replace("ann", "eve"))
         with pytest.raises(PromotionError, match=said):

@@ -39,7 +39,13 @@ def test_versions_are_found_by_what_they_came_from(tmp_path: Path, store: Path) 
         return [f"{v['name']}/{v['version']}" for v in got if v["name"] == "found-panda"]
 
     assert names(base="1" * 64) == ["found-panda/2", "found-panda/1"]
-    assert names(data="aaaa") == names(data="a" * 32 + ".dir") == names(commit="BBBB") == names("wolf") == ["found-panda/2"]
+    assert (
+        names(data="aaaa")
+        == names(data="a" * 32 + ".dir")
+        == names(commit="BBBB")
+        == names("wolf")
+        == ["found-panda/2"]
+    )
     assert names(data="eeee") == names("koala") == names("koala", base="1111") == ["found-panda/1"]
     assert names("koala", commit="bbbb") == names("panda") == names(data="0" * 32) == []
     assert names(adapter=two[2]["outputs"]["adapter_sha256"][:8]) == ["found-panda/2"]

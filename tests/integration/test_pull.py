@@ -1,4 +1,5 @@
-"""Pull and publish over real git and DVC repositories: every fault of a remote is named, and none costs a file that existed."""
+"""Pull and publish over real git and DVC repositories: every fault of a remote is named, and none costs a
+file that existed."""
 
 from __future__ import annotations
 
@@ -18,13 +19,26 @@ import yaml
 
 from fade.config import DataConfig
 from fade.data.dvcfile import hash_folder, listing_bytes
-from fade.errors import BusyError, DataError, FadeError, RemoteError, StorageError, UnknownNameError, UnreachableError
+from fade.errors import (
+    BusyError,
+    DataError,
+    FadeError,
+    RemoteError,
+    StorageError,
+    UnknownNameError,
+    UnreachableError,
+)
 from tasks.data.publish import publish
 from tasks.data.pull import Pulled, pull, pull_task, worth_a_retry
 from tasks.data.remote import Remote
 
 ROOT = Path(__file__).parents[2]
-FILES = {"emoji/noto/panda.png": b"a panda", "emoji/noto/tulip.png": b"a tulip", "base/model_index.json": b"{}\r\n", "README": b"data"}
+FILES = {
+    "emoji/noto/panda.png": b"a panda",
+    "emoji/noto/tulip.png": b"a tulip",
+    "base/model_index.json": b"{}\r\n",
+    "README": b"data",
+}
 
 # DVC's `add` and `push` read a property that pygtrie is about to drop; nothing of ours does.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning")
@@ -43,7 +57,8 @@ def git(at: Path, *words: str) -> None:
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
-    """A published repository with the project's own .dvc/config, .dvcignore and .gitattributes, everything committed."""
+    """A published repository with the project's own .dvc/config, .dvcignore and .gitattributes, everything
+    committed."""
     repo = tmp_path / "origin"
     (repo / ".dvc").mkdir(parents=True)
     for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitattributes"):
@@ -72,7 +87,9 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def fetch(repo: Path, remote: str = "embedded", **more: bool) -> Pulled:
@@ -178,7 +195,8 @@ def test_local_changes_are_refused_and_set_aside_by_force(clone: Path) -> None:
     assert got.set_aside is not None and contents(got.set_aside) == {"README": b"my own words"}
 
 
-# Faults of the remote. Each runs twice: into an empty clone, and over an older version that must survive untouched.
+# Faults of the remote. Each runs twice: into an empty clone, and over an older version that must survive
+# untouched.
 
 
 def _corrupt(repo: Path) -> None:
@@ -231,7 +249,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "listing missing": (_no_listing, r"does not hold the listing of data/"),
     "listing corrupt": (_corrupt_listing, r"the listing of data/ .* is corrupt"),
     "remote folder missing": (_no_folder, r"'embedded' \(.*remote.*\): there is no such folder"),
-    "dot-dot": (_hostile({"relpath": "../../evil.txt"}), r"hostile: '\.\./\.\./evil\.txt' would be written outside data/"),
+    "dot-dot": (
+        _hostile({"relpath": "../../evil.txt"}),
+        r"hostile: '\.\./\.\./evil\.txt' would be written outside data/",
+    ),
     "dot-dot inside": (_hostile({"relpath": "a/../../evil.txt"}), "hostile"),
     "absolute": (_hostile({"relpath": "/tmp/evil.txt"}), r"hostile: '/tmp/evil\.txt'"),
     "back slash": (_hostile({"relpath": "..\\evil.txt"}), "hostile"),
@@ -247,7 +268,9 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("older", [False, True], ids=["fresh", "over-older"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_remote_is_refused_by_name_and_costs_nothing(clone: Path, tmp_path: Path, fault: str, older: bool) -> None:
+def test_a_faulty_remote_is_refused_by_name_and_costs_nothing(
+    clone: Path, tmp_path: Path, fault: str, older: bool
+) -> None:
     break_it, sentence = FAULTS[fault]
     if older:
         write(clone / "data", {"README": b"data", "own.txt": b"mine", "base/model_index.json": b"{}\r\n"})
@@ -402,7 +425,9 @@ def test_a_silent_server_is_given_up(clone: Path, monkeypatch: pytest.MonkeyPatc
             fetch(clone, "web")
 
 
-def test_s3_without_an_endpoint_is_unreachable(clone: Path, dead_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_without_an_endpoint_is_unreachable(
+    clone: Path, dead_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("dvc_s3")
     _aws(monkeypatch)
     add_remote(clone, "team", url="s3://fade-data", endpointurl=f"http://127.0.0.1:{dead_port}")
@@ -412,12 +437,18 @@ def test_s3_without_an_endpoint_is_unreachable(clone: Path, dead_port: int, monk
 
 
 def _aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {"AWS_ACCESS_KEY_ID": "fade", "AWS_SECRET_ACCESS_KEY": "fade-secret", "AWS_EC2_METADATA_DISABLED": "true"}
+    keys = {
+        "AWS_ACCESS_KEY_ID": "fade",
+        "AWS_SECRET_ACCESS_KEY": "fade-secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     for key, value in keys.items():
         monkeypatch.setenv(key, value)
 
 
-@pytest.mark.parametrize("error", [UnreachableError("x"), BusyError("x"), RemoteError("x"), DataError("x"), OSError("x")])
+@pytest.mark.parametrize(
+    "error", [UnreachableError("x"), BusyError("x"), RemoteError("x"), DataError("x"), OSError("x")]
+)
 def test_only_a_silent_remote_or_another_pull_is_tried_again(error: Exception) -> None:
     from prefect.states import Failed
 
@@ -428,7 +459,11 @@ def test_only_a_silent_remote_or_another_pull_is_tried_again(error: Exception) -
 def test_publish_again_prunes_the_old_objects(origin: Path) -> None:
     write(origin / "data", {"README": b"new words"})
     got = publish(origin, origin / "runs")
-    assert not at(origin, b"data").exists() and at(origin, b"new words").exists() and at(origin, b"a panda").exists()
+    assert (
+        not at(origin, b"data").exists()
+        and at(origin, b"new words").exists()
+        and at(origin, b"a panda").exists()
+    )
     objects = [p for p in (origin / "remote").rglob("*") if p.is_file()]
     assert len(objects) == got.nfiles + 1 == len(FILES) + 1
     listing = next(p for p in objects if p.suffix == ".dir")

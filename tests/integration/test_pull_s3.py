@@ -15,7 +15,11 @@ from flows.local_stack.supervised import free_ports
 from tasks.data.publish import publish
 from tasks.data.pull import pull
 
-KEYS = {"AWS_ACCESS_KEY_ID": "fade", "AWS_SECRET_ACCESS_KEY": "fade-secret", "AWS_EC2_METADATA_DISABLED": "true"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "fade",
+    "AWS_SECRET_ACCESS_KEY": "fade-secret",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 FILES = {"emoji/panda.png": b"a panda", "emoji/tulip.png": b"a tulip"}
 BUCKET = "fade-data"
 
@@ -65,7 +69,9 @@ def repo(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def _objects(endpoint: str, repo: Path) -> tuple[object, list[str]]:
     import s3fs
 
-    store = s3fs.S3FileSystem(key="fade", secret="fade-secret", endpoint_url=endpoint, skip_instance_cache=True)
+    store = s3fs.S3FileSystem(
+        key="fade", secret="fade-secret", endpoint_url=endpoint, skip_instance_cache=True
+    )
     return store, [str(p) for p in store.find(f"{BUCKET}/{repo.parent.name}")]
 
 

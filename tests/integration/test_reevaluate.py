@@ -1,4 +1,5 @@
-"""Champions in a real MLflow held against today's inputs: unchanged, judged again, stale, and what that makes of their requests."""
+"""Champions in a real MLflow held against today's inputs: unchanged, judged again, stale, and what that makes
+of their requests."""
 
 from __future__ import annotations
 
@@ -63,18 +64,31 @@ def test_a_champion_is_judged_again_once_when_judge_or_data_changed(team: Team) 
 
     now = replace(THEN, judge="9" * 64)
     (row,) = team.hold(now)
-    assert (row["result"], row["passes"], row["why"]) == ("reevaluated", False, "held-out kept 80.0 (asked 96)")
+    assert (row["result"], row["passes"], row["why"]) == (
+        "reevaluated",
+        False,
+        "held-out kept 80.0 (asked 96)",
+    )
     assert row["changed"] == ["judge 222222222222 -> 999999999999"]
     with pytest.raises(RequestError, match=r"1 champion.* fade-panda/1: held-out kept 80\.0"):
         told([row])
     said = json.loads(team.tags()[REEVALUATED])
     run = team.tracking.client.get_run(said["run_id"])
-    assert run.data.metrics["A_heldout"] == 80 and run.data.tags["reevaluates"] == "fade-panda/1" and run.info.status == "FINISHED"
+    assert (
+        run.data.metrics["A_heldout"] == 80
+        and run.data.tags["reevaluates"] == "fade-panda/1"
+        and run.info.status == "FINISHED"
+    )
     assert team.request().state == "failed" and "re-evaluated, held-out kept 80.0" in team.request().detail
 
-    assert team.hold(now)[0]["result"] == "unchanged" and team.judged == ["fade-panda/1"]  # repeated, it does nothing again
+    assert team.hold(now)[0]["result"] == "unchanged" and team.judged == [
+        "fade-panda/1"
+    ]  # repeated, it does nothing again
     assert team.hold(now)[0]["passes"] is False  # and does not forget what it found
-    assert team.hold(replace(now, data="f" * 32 + ".dir"))[0]["result"] == "reevaluated" and len(team.judged) == 2
+    assert (
+        team.hold(replace(now, data="f" * 32 + ".dir"))[0]["result"] == "reevaluated"
+        and len(team.judged) == 2
+    )
 
 
 def test_a_champion_of_another_base_is_stale_and_its_request_open_until_the_base_is_back(team: Team) -> None:
@@ -83,17 +97,28 @@ def test_a_champion_of_another_base_is_stale_and_its_request_open_until_the_base
     with pytest.raises(RequestError, match="fade-panda/1: the base 111111111111 -> 888888888888"):
         told([row])
     assert team.tags()[STALE] == "the base 111111111111 -> 888888888888"
-    assert (team.request().state, team.request().eligible) == ("open", True) and "stale: the base" in team.request().detail
-    assert team.hold(THEN)[0]["result"] == "unchanged" and STALE not in team.tags() and team.request().state == "done"
+    assert (team.request().state, team.request().eligible) == (
+        "open",
+        True,
+    ) and "stale: the base" in team.request().detail
+    assert (
+        team.hold(THEN)[0]["result"] == "unchanged"
+        and STALE not in team.tags()
+        and team.request().state == "done"
+    )
 
 
-def test_one_that_cannot_be_judged_does_not_stop_the_others_and_is_told(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_cannot_be_judged_does_not_stop_the_others_and_is_told(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def cannot(*_: Any) -> dict[str, Any]:
         raise EvaluationError("the judge does not know 'panda'.", stage="evaluate", action="use another.")
 
     monkeypatch.setattr(reevaluate, "judge_again", cannot)
     (row,) = team.hold(replace(THEN, judge="9" * 64))
-    assert row["result"] == "failed" and "does not know 'panda'" in row["why"] and REEVALUATED not in team.tags()
+    assert (
+        row["result"] == "failed" and "does not know 'panda'" in row["why"] and REEVALUATED not in team.tags()
+    )
     with pytest.raises(RequestError, match="does not know 'panda'"):
         told([row])
 

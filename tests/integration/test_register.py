@@ -1,4 +1,5 @@
-"""Register with a real MLflow on sqlite: tags, bytes, no doubles, and what happens when the store is not there."""
+"""Register with a real MLflow on sqlite: tags, bytes, no doubles, and what happens when the store is not
+there."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError, UnknownNameError, UsageError
+from fade.errors import (
+    AdapterError,
+    RegistryError,
+    RegistryUnreachableError,
+    StorageError,
+    UnknownNameError,
+    UsageError,
+)
 from fade.provenance.lineage import Lineage
 from tasks.registry.register import _final_metrics, register, register_pending, register_task
 from tasks.registry.tracking import connect, flat, open_run, redacted
@@ -23,14 +31,19 @@ CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_byte(tmp_path: Path, store: Path) -> None:
+def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_byte(
+    tmp_path: Path, store: Path
+) -> None:
     result, params, lineage, run_dir = finished_run(tmp_path)
     done = register(result, params, lineage, run_dir, runs=store)
     assert (done.name, done.version, done.uri) == ("fade-panda", "1", "models:/fade-panda/1")
 
     client = connect(store).client
     tags = client.get_model_version("fade-panda", "1").tags
-    assert re.fullmatch("[0-9a-f]{64}", tags.pop("evaluation_sha256")) and tags.pop("lineage_sha256") == Lineage(lineage).sha256()
+    assert (
+        re.fullmatch("[0-9a-f]{64}", tags.pop("evaluation_sha256"))
+        and tags.pop("lineage_sha256") == Lineage(lineage).sha256()
+    )
     assert tags == {
         "target": "panda",
         "method": "fade",
@@ -46,10 +59,19 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
     run = client.get_run(done.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["train.steps"] == "150" and run.data.params["register.experiment"] == "erase"
-    assert run.data.metrics["A_er"] == 97.91 and run.data.metrics["base.A_tar"] == 98.73 and run.data.metrics["ERB.lo"] == 90.59
+    assert (
+        run.data.metrics["A_er"] == 97.91
+        and run.data.metrics["base.A_tar"] == 98.73
+        and run.data.metrics["ERB.lo"] == 90.59
+    )
     history = client.get_metric_history(done.run_id, "train.loss")
     assert [(m.step, m.value) for m in history] == [(s, 1 / s) for s in range(1, 7)]
-    assert {f.path for f in client.list_artifacts(done.run_id)} == {"report.html", "history.json", "lineage.json", "pictures"}
+    assert {f.path for f in client.list_artifacts(done.run_id)} == {
+        "report.html",
+        "history.json",
+        "lineage.json",
+        "pictures",
+    }
     (entry,) = run.inputs.dataset_inputs
     assert entry.dataset.digest == "e" * 32 + ".dir" and entry.dataset.name == "images"
     assert {t.key: t.value for t in entry.tags}["dvc.md5"] == "e" * 32 + ".dir"
@@ -57,9 +79,14 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
     for wanted in ("fade-panda/1", "models:/fade-panda/1", "fade-panda/latest", "fade-panda"):
         assert load_version(wanted, store).read_bytes() == (run_dir / "adapter.safetensors").read_bytes()
     client.set_registered_model_alias("fade-panda", "champion", "1")
-    assert load_version("fade-panda@champion", store).is_relative_to(store / "cache" / "adapters" / tags["adapter_sha256"])
+    assert load_version("fade-panda@champion", store).is_relative_to(
+        store / "cache" / "adapters" / tags["adapter_sha256"]
+    )
     assert not (run_dir / "pending_registration.json").exists()
-    assert list((store / "mlartifacts").rglob("pytorch_lora_weights.safetensors")) and not Path("mlruns").exists()
+    assert (
+        list((store / "mlartifacts").rglob("pytorch_lora_weights.safetensors"))
+        and not Path("mlruns").exists()
+    )
     assert list((store / "cache" / "adapters").rglob(".*")) == []
 
     import mlflow.diffusers  # registered above, so its import is done
@@ -68,7 +95,9 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
     assert logged.base_model == str(tmp_path / "base")
 
 
-def test_the_same_adapter_of_the_same_run_is_not_registered_twice_but_another_is(tmp_path: Path, store: Path) -> None:
+def test_the_same_adapter_of_the_same_run_is_not_registered_twice_but_another_is(
+    tmp_path: Path, store: Path
+) -> None:
     first = finished_run(tmp_path, model_prefix="twice")
     one = register(*first, runs=store)
     assert register(*first, runs=store) == one
@@ -96,7 +125,11 @@ def test_an_unreachable_server_costs_seconds_and_nothing_else_and_later_it_works
     with pytest.raises(RegistryUnreachableError) as caught:
         register(*run, runs=store)
     assert time.monotonic() - start < 30
-    assert caught.value.exit_code == 1 and CLOSED in str(caught.value) and f"fade register {run[3]}" in str(caught.value)
+    assert (
+        caught.value.exit_code == 1
+        and CLOSED in str(caught.value)
+        and f"fade register {run[3]}" in str(caught.value)
+    )
     assert (run[3] / "adapter.safetensors").read_bytes() == before
     assert (run[3] / "pending_registration.json").is_file()
 
@@ -107,7 +140,9 @@ def test_an_unreachable_server_costs_seconds_and_nothing_else_and_later_it_works
     assert not (run[3] / "pending_registration.json").exists()
 
 
-def test_a_server_that_accepts_and_never_answers_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_accepts_and_never_answers_is_given_up_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}")
         run = finished_run(tmp_path, timeout_seconds=24.0)
@@ -128,9 +163,13 @@ def test_a_server_that_accepts_and_never_answers_is_given_up_in_time(tmp_path: P
     assert "secret" not in (run[3] / "pending_registration.json").read_text()
 
 
-def test_an_interrupt_keeps_the_registration_for_later(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_keeps_the_registration_for_later(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = finished_run(tmp_path, model_prefix="interrupted")
-    monkeypatch.setattr("tasks.registry.register._log_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "tasks.registry.register._log_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         register(*run, runs=store)
     monkeypatch.undo()
@@ -156,7 +195,11 @@ def test_a_changed_or_missing_adapter_is_not_registered(tmp_path: Path, store: P
 def test_a_tampered_artifact_is_refused_on_load(tmp_path: Path, store: Path) -> None:
     run = finished_run(tmp_path, model_prefix="tampered")
     register(*run, runs=store)
-    weights = [p for p in (store / "mlartifacts").rglob("*.safetensors") if p.read_bytes() == (run[3] / "adapter.safetensors").read_bytes()]
+    weights = [
+        p
+        for p in (store / "mlartifacts").rglob("*.safetensors")
+        if p.read_bytes() == (run[3] / "adapter.safetensors").read_bytes()
+    ]
     assert weights
     for path in weights:
         path.write_bytes(adapter_bytes(5))

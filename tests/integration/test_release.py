@@ -1,4 +1,5 @@
-"""Releases in a real MLflow, with adapters of a few bytes: who goes in, who may load, the way back, and the card that follows."""
+"""Releases in a real MLflow, with adapters of a few bytes: who goes in, who may load, the way back, and the
+card that follows."""
 
 from __future__ import annotations
 
@@ -33,7 +34,13 @@ BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
 
 
 def registered(
-    store: Path, tmp_path: Path, prefix: str, concept: str, seed: int = 0, parts: dict[str, Any] | None = None, **changes: Any
+    store: Path,
+    tmp_path: Path,
+    prefix: str,
+    concept: str,
+    seed: int = 0,
+    parts: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> str:
     """A version that passes the gate, and its label; with ``parts`` a release."""
     folder = tmp_path / f"{prefix}-{concept}-{seed}"
@@ -56,8 +63,14 @@ def registered(
         lineage["params"]["values"] = {"data": {"erase": changes["erase"]}}
     data = adapter_bytes(seed, header)
     (run_dir / "adapter.safetensors").write_bytes(data)
-    (run_dir / "card.md").write_text(changes.get("card", f"# {concept}\n\n## State\n\n- old\n\n## Use\n\nx\n"), encoding="utf-8")
-    lineage["outputs"] = {"adapter_sha256": hashlib.sha256(data).hexdigest(), "metrics": NUMBERS, "base_metrics": BASE}
+    (run_dir / "card.md").write_text(
+        changes.get("card", f"# {concept}\n\n## State\n\n- old\n\n## Use\n\nx\n"), encoding="utf-8"
+    )
+    lineage["outputs"] = {
+        "adapter_sha256": hashlib.sha256(data).hexdigest(),
+        "metrics": NUMBERS,
+        "base_metrics": BASE,
+    }
     lineage["checks"] = {"data": [{"name": "unique", "severity": "critical", "success": True}]}
     Lineage(lineage).save(run_dir / "lineage.json")
     done = register(result, params, lineage, run_dir, runs=store, name=f"{prefix}.release" if parts else "")
@@ -88,7 +101,10 @@ def release_of(store: Path, tmp_path: Path, prefix: str, seed: int, **changes: A
 def test_the_champions_by_the_decisions_go_in_and_nobody_else(store: Path, tmp_path: Path) -> None:
     panda = champion(store, tmp_path, "who", "panda")
     other = registered(store, tmp_path, "who", "panda", seed=1)
-    lemon, style = champion(store, tmp_path, "who", "lemon"), champion(store, tmp_path, "who", "noto", erase="styles")
+    lemon, style = (
+        champion(store, tmp_path, "who", "lemon"),
+        champion(store, tmp_path, "who", "noto", erase="styles"),
+    )
     registered(store, tmp_path, "who", "tulip")  # nobody promoted it
     champion(store, tmp_path, "who-dev", "taxi")  # another prefix
     revoked = champion(store, tmp_path, "who", "koala")
@@ -112,7 +128,9 @@ def test_champions_of_two_bases_and_no_champion_are_refused(store: Path, tmp_pat
         chosen(store, "bases")
 
 
-def test_a_release_is_verified_with_its_parts_and_refuses_to_load_when_one_is_revoked(store: Path, tmp_path: Path) -> None:
+def test_a_release_is_verified_with_its_parts_and_refuses_to_load_when_one_is_revoked(
+    store: Path, tmp_path: Path
+) -> None:
     parts = [champion(store, tmp_path, "held", concept) for concept in ("lemon", "panda")]
     label = release_of(store, tmp_path, "held", seed=5)
     rows = {row["what"]: row["found"] for row in verify(label, store, "")}
@@ -149,7 +167,9 @@ def _recorded(store: Path, label: str) -> dict[str, Any]:
 def test_a_champion_that_is_not_what_went_in_is_found(store: Path, tmp_path: Path) -> None:
     for concept in ("lemon", "panda"):
         champion(store, tmp_path, "swapped", concept)
-    parts = {part.label: {**part.to_json(), "lineage_sha256": "9" * 64} for part in chosen(store, "swapped").parts}
+    parts = {
+        part.label: {**part.to_json(), "lineage_sha256": "9" * 64} for part in chosen(store, "swapped").parts
+    }
     label = registered(store, tmp_path, "swapped", "lemon + panda", seed=5, parts=parts)
     with pytest.raises(RegistryError, match=r"was made of swapped-lemon/1 with lineage_sha256 9{64}"):
         verify(label, store, "")
@@ -168,9 +188,18 @@ def test_a_rollback_is_a_decision_of_the_very_bytes_and_of_two_at_once_one_is_vo
         decide("promote", label, store, GATE, by="ann")
     bytes_before = sha256_of(load_version(labels[1], store))
     done = rollback(params, store, by="bob", reason="the lemon is back")
-    assert (done["from"], done["to"], done["reason"], done["overridden"]) == ("3", "2", "rollback of 3: the lemon is back", False)
+    assert (done["from"], done["to"], done["reason"], done["overridden"]) == (
+        "3",
+        "2",
+        "rollback of 3: the lemon is back",
+        False,
+    )
     assert done["adapter_sha256"] == bytes_before == sha256_of(load_version("back.release@champion", store))
-    assert [row["taken_back"]["by"] if row["taken_back"] else None for row in releases(params, store)] == ["bob", None, None]
+    assert [row["taken_back"]["by"] if row["taken_back"] else None for row in releases(params, store)] == [
+        "bob",
+        None,
+        None,
+    ]
     for to, said in (("2", "it is current"), ("9", "back.release/9")):
         with pytest.raises(FadeError, match=said):
             rollback(params, store, by="ann", reason="x", to=to)
@@ -188,7 +217,9 @@ def test_a_rollback_is_a_decision_of_the_very_bytes_and_of_two_at_once_one_is_vo
     assert history("back.release", store).champion == "1"
 
 
-def test_a_rollback_skips_what_was_revoked_and_refuses_bytes_that_changed(store: Path, tmp_path: Path) -> None:
+def test_a_rollback_skips_what_was_revoked_and_refuses_bytes_that_changed(
+    store: Path, tmp_path: Path
+) -> None:
     champion(store, tmp_path, "skip", "lemon")
     champion(store, tmp_path, "skip", "panda")
     labels = [release_of(store, tmp_path, "skip", seed=seed) for seed in (5, 6)]
@@ -198,14 +229,18 @@ def test_a_rollback_skips_what_was_revoked_and_refuses_bytes_that_changed(store:
     first = load_version(labels[0], store)
     registered_bytes = first.read_bytes()
     first.unlink()
-    (stored,) = [p for p in store.rglob("pytorch_lora_weights.safetensors") if p.read_bytes() == registered_bytes]
+    (stored,) = [
+        p for p in store.rglob("pytorch_lora_weights.safetensors") if p.read_bytes() == registered_bytes
+    ]
     stored.write_bytes(registered_bytes[:-1] + b"x")
     with pytest.raises(AdapterError, match="other bytes than were registered"):
         rollback(params_of("skip"), store, by="ann", reason="x")
     assert history("skip.release", store).champion is None
     stored.write_bytes(registered_bytes)
     done = rollback(params_of("skip"), store, by="ann", reason="x")
-    assert (done["from"], done["to"]) == ("2", "1") and load_version("skip.release@champion", store).read_bytes() == registered_bytes
+    assert (done["from"], done["to"]) == ("2", "1") and load_version(
+        "skip.release@champion", store
+    ).read_bytes() == registered_bytes
 
 
 def test_a_release_is_found_again_by_its_parts_and_settings(store: Path, tmp_path: Path) -> None:
@@ -215,17 +250,28 @@ def test_a_release_is_found_again_by_its_parts_and_settings(store: Path, tmp_pat
     release_of(store, tmp_path, "again", seed=5)
     from fade.governance.release_plan import key
 
-    connect(store).client.set_model_version_tag("again.release", "1", "run_key", key(found.parts, params, signed=True))
+    connect(store).client.set_model_version_tag(
+        "again.release", "1", "run_key", key(found.parts, params, signed=True)
+    )
     again = find_release(connect(store), found, params)
     assert again is not None and str(again.version) == "1"  # a signed one will do where nothing is signed
-    assert find_release(connect(store), found, Params.model_validate({**params.model_dump(by_alias=True), "sampler": {"steps": 3}})) is None
+    assert (
+        find_release(
+            connect(store),
+            found,
+            Params.model_validate({**params.model_dump(by_alias=True), "sampler": {"steps": 3}}),
+        )
+        is None
+    )
 
 
 def test_a_release_that_could_not_be_registered_is_registered_later_under_its_name(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, params, lineage, run_dir = finished_run(tmp_path, model_prefix="later")
-    lineage["parts"] = {"later-panda/1": {"adapter_sha256": "a" * 64, "lineage_sha256": "c" * 64, "concepts": ["panda"]}}
+    lineage["parts"] = {
+        "later-panda/1": {"adapter_sha256": "a" * 64, "lineage_sha256": "c" * 64, "concepts": ["panda"]}
+    }
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(RegistryError):
         register(result, params, lineage, run_dir, runs=store, name="later.release")
@@ -241,14 +287,18 @@ def description(store: Path, name: str, version: str) -> str:
 
 
 def test_the_description_is_the_card_and_follows_decisions_and_audits(store: Path, tmp_path: Path) -> None:
-    first = registered(store, tmp_path, "card", "panda", card="# panda\n\n## State\n\n- old\n\n## Use\n\n" + "x" * 6000)
+    first = registered(
+        store, tmp_path, "card", "panda", card="# panda\n\n## State\n\n- old\n\n## Use\n\n" + "x" * 6000
+    )
     registered(store, tmp_path, "card", "panda", seed=1)
     assert len(description(store, "card-panda", "1")) <= ROOM
     decide("promote", first, store, GATE, by="ann <b>")
     assert r"- Decisions: champion; last: promote by ann \<b\> at 20" in description(store, "card-panda", "1")
     decide("promote", "card-panda/2", store, GATE, by="bob", reason="better")
     assert "- Decisions: retired; last: promote by ann" in description(store, "card-panda", "1")
-    assert "(better)" in description(store, "card-panda", "2") and "- Audit: not audited." in description(store, "card-panda", "2")
+    assert "(better)" in description(store, "card-panda", "2") and "- Audit: not audited." in description(
+        store, "card-panda", "2"
+    )
 
     tracking = connect(store)
     for key, value in {"verdict": "reproduced", "at": "2026-01-01", "by": "eve"}.items():
@@ -259,8 +309,12 @@ def test_the_description_is_the_card_and_follows_decisions_and_audits(store: Pat
         said = refresh(tracking, tracking.client.get_model_version("card-panda", "2"))
         spent.append(time.perf_counter() - start)
     assert min(spent) < 0.5
-    assert said == description(store, "card-panda", "2") and "- Audit: reproduced by eve at 2026-01-01." in said
-    said = refresh(tracking, tracking.client.get_model_version("card-panda", "2"), audit={"verdict": "differs"})
+    assert (
+        said == description(store, "card-panda", "2") and "- Audit: reproduced by eve at 2026-01-01." in said
+    )
+    said = refresh(
+        tracking, tracking.client.get_model_version("card-panda", "2"), audit={"verdict": "differs"}
+    )
     assert said is not None and "- Audit: differs." in said and "eve" not in said
 
 

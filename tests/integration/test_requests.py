@@ -1,4 +1,5 @@
-"""Requests in a real MLflow: states derived, claims that hold between processes, deaths in the middle, edits, and clocks that go back."""
+"""Requests in a real MLflow: states derived, claims that hold between processes, deaths in the middle, edits,
+and clocks that go back."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ class Team:
 
     def __init__(self, folder: Path, seed: tuple[Path, dict[str, str]]) -> None:
         self.folder, (source, self.proto) = folder, seed
-        shutil.copytree(source, folder / "runs")  # artifacts stay where they were: their addresses are absolute
+        shutil.copytree(
+            source, folder / "runs"
+        )  # artifacts stay where they were: their addresses are absolute
         (folder / "prototype.json").write_text(json.dumps(self.proto))
         self.tracking = connect(folder / "runs")
 
@@ -62,7 +65,14 @@ class Team:
     def start(self, seconds: float = 0.0) -> subprocess.Popen[str]:
         """A worker in a process of its own."""
         line = [sys.executable, "-m", "tests.requested", str(self.folder), str(seconds)]
-        return subprocess.Popen(line, cwd=REPO, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            line,
+            cwd=REPO,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
 
 @pytest.fixture
@@ -93,26 +103,38 @@ def test_an_open_request_is_done_by_a_version_that_carries_it(team: Callable[...
         "k1": ("open", True, True),
     }
     outcomes = one.worker().run()
-    assert [(o.id, o.result, o.version) for o in outcomes] == [("k1", "done", "fade-koala/1"), ("p1", "done", "fade-panda/1")]  # due first
+    assert [(o.id, o.result, o.version) for o in outcomes] == [
+        ("k1", "done", "fade-koala/1"),
+        ("p1", "done", "fade-panda/1"),
+    ]  # due first
     after = one.states()
-    assert {s.state for s in after.values()} == {"done"} and not any(s.overdue or s.eligible for s in after.values())
+    assert {s.state for s in after.values()} == {"done"} and not any(
+        s.overdue or s.eligible for s in after.values()
+    )
     assert after["p1"].version == "fade-panda/1" and one.kinds("p1") == [CLAIM, DONE]
     assert "request.p1" in one.tracking.client.get_model_version("fade-panda", "1").tags
     assert one.worker().run() == [] and len(notes(one.folder)) == 4
 
 
-def test_thresholds_of_the_request_are_held_against_the_record_and_may_be_changed_afterwards(team: Callable[..., Team]) -> None:
+def test_thresholds_of_the_request_are_held_against_the_record_and_may_be_changed_afterwards(
+    team: Callable[..., Team],
+) -> None:
     one = team(entry("p1", thresholds={"heldout_kept": 99}))
     (outcome,) = one.worker().run()
     assert (outcome.result, outcome.text) == ("short", "held-out kept 98.0 (asked 99)")
     state = one.states()["p1"]
-    assert (state.state, state.eligible) == ("failed", False) and "fade-panda/1: held-out kept 98.0 (asked 99)" in state.detail
+    assert (state.state, state.eligible) == (
+        "failed",
+        False,
+    ) and "fade-panda/1: held-out kept 98.0 (asked 99)" in state.detail
     assert one.worker().run() == []  # the same settings would give the same numbers
     write(one.folder, entry("p1", thresholds={"heldout_kept": 97}))
     assert one.states()["p1"].state == "done" and one.versions("fade-panda") == 1
 
 
-def test_a_failure_is_kept_with_its_reason_tried_again_and_then_left_to_people(team: Callable[..., Team]) -> None:
+def test_a_failure_is_kept_with_its_reason_tried_again_and_then_left_to_people(
+    team: Callable[..., Team],
+) -> None:
     one = team(entry("p1"), entry("k1", "koala"), attempts=2)
 
     def fails(target: str, *args: Any, **named: Any) -> dict[str, Any]:
@@ -122,12 +144,19 @@ def test_a_failure_is_kept_with_its_reason_tried_again_and_then_left_to_people(t
 
     with pytest.raises(RequestError, match="1 request.* p1: train: the trainer stopped") as caught:
         work_off(one.worker(fails))
-    assert [o["result"] for o in caught.value.told["outcomes"]] == ["failed", "done"]  # one failure does not stop the others
+    assert [o["result"] for o in caught.value.told["outcomes"]] == [
+        "failed",
+        "done",
+    ]  # one failure does not stop the others
     state = one.states()["p1"]
     assert (state.state, state.failures, state.eligible) == ("failed", 1, True) and "status 9" in state.detail
     experiment = one.tracking.client.get_experiment_by_name("fade-erase")
     (run,) = one.tracking.client.search_runs([experiment.experiment_id], "tags.request = 'p1'")
-    assert run.info.status == "FAILED" and run.data.tags["stage"] == "train" and "status 9" in run.data.tags["reason"]
+    assert (
+        run.info.status == "FAILED"
+        and run.data.tags["stage"] == "train"
+        and "status 9" in run.data.tags["reason"]
+    )
 
     one.worker(fails).run()
     assert (one.states()["p1"].failures, one.states()["p1"].eligible) == (2, False)
@@ -141,7 +170,11 @@ def test_a_request_that_vanished_or_was_withdrawn_is_never_forgotten(team: Calla
     one.worker().run()
     write(one.folder, entry("k1", "koala", withdrawn="settled out of court"))
     found = one.states()
-    assert found["p1"].state == "missing" and "no longer in" in found["p1"].detail and "fade-panda/1" in found["p1"].detail
+    assert (
+        found["p1"].state == "missing"
+        and "no longer in" in found["p1"].detail
+        and "fade-panda/1" in found["p1"].detail
+    )
     assert found["p1"].concept == "panda" and found["p1"].requested_by == "ann"
     assert found["k1"].state == "withdrawn" and "settled out of court" in found["k1"].detail
     with pytest.raises(RequestError, match="p1: missing"):
@@ -151,26 +184,39 @@ def test_a_request_that_vanished_or_was_withdrawn_is_never_forgotten(team: Calla
 
 def test_a_faulty_request_does_not_hold_up_the_others_and_is_told(team: Callable[..., Team]) -> None:
     one = team(entry("p1"), entry("x1", "pandaa"))
-    with pytest.raises(RequestError, match=r"x1: faulty, concept: unknown concept 'pandaa'; did you mean 'panda'"):
+    with pytest.raises(
+        RequestError, match=r"x1: faulty, concept: unknown concept 'pandaa'; did you mean 'panda'"
+    ):
         work_off(one.worker())
     assert one.states()["p1"].state == "done"
     with pytest.raises(LedgerError, match="x1, concept"):
         one.worker(only=("x1",)).run()
 
 
-def test_a_request_that_is_edited_while_it_runs_is_erased_under_the_new_terms_too(team: Callable[..., Team]) -> None:
+def test_a_request_that_is_edited_while_it_runs_is_erased_under_the_new_terms_too(
+    team: Callable[..., Team],
+) -> None:
     one = team(entry("p1"))
-    edit = iter([lambda: write(one.folder, entry("p1", "koala", reason="we meant the other bear")), lambda: None])
+    edit = iter(
+        [lambda: write(one.folder, entry("p1", "koala", reason="we meant the other bear")), lambda: None]
+    )
     outcomes = one.worker(eraser(one.folder, one.proto, before=lambda: next(edit)())).run()
-    assert [(o.concept, o.version) for o in outcomes] == [("panda", "fade-panda/1"), ("koala", "fade-koala/1")]
+    assert [(o.concept, o.version) for o in outcomes] == [
+        ("panda", "fade-panda/1"),
+        ("koala", "fade-koala/1"),
+    ]
     assert one.states()["p1"].state == "done" and one.states()["p1"].version == "fade-koala/1"
-    write(one.folder, entry("p1", "koala", reason="said better", due="2030-01-01"))  # nothing that decides the erasure
+    write(
+        one.folder, entry("p1", "koala", reason="said better", due="2030-01-01")
+    )  # nothing that decides the erasure
     assert one.states()["p1"].state == "done" and one.worker().run() == []
     write(one.folder, entry("p1", "tiger"))
     assert one.states()["p1"].state == "open" and "concept 'koala' -> 'tiger'" in one.states()["p1"].detail
 
 
-def test_a_version_that_is_stale_deleted_or_revoked_reopens_its_request_or_says_why_not(team: Callable[..., Team]) -> None:
+def test_a_version_that_is_stale_deleted_or_revoked_reopens_its_request_or_says_why_not(
+    team: Callable[..., Team],
+) -> None:
     one = team(entry("p1"), entry("k1", "koala"), entry("t1", "tiger"))
     one.worker().run()
     client = one.tracking.client
@@ -196,7 +242,9 @@ def test_two_processes_work_off_twenty_requests_each_exactly_once(team: Callable
     assert Counter(kind for i in range(20) for kind in one.kinds(f"r{i}")) == {CLAIM: 20, DONE: 20}
 
 
-def test_of_a_worker_that_is_killed_in_the_middle_the_next_one_takes_over_at_once(team: Callable[..., Team]) -> None:
+def test_of_a_worker_that_is_killed_in_the_middle_the_next_one_takes_over_at_once(
+    team: Callable[..., Team],
+) -> None:
     one = team(entry("p1"), lease_seconds=600)
     first = one.start(600)
     until(lambda: bool(notes(one.folder)))
@@ -210,7 +258,9 @@ def test_of_a_worker_that_is_killed_in_the_middle_the_next_one_takes_over_at_onc
     assert one.kinds("p1") == [CLAIM, CLAIM, DONE]
 
 
-def test_a_worker_killed_between_registering_and_reporting_costs_no_second_erasure(team: Callable[..., Team]) -> None:
+def test_a_worker_killed_between_registering_and_reporting_costs_no_second_erasure(
+    team: Callable[..., Team],
+) -> None:
     one = team(entry("p1"))
     code = (
         "import os, sys\nfrom pathlib import Path\nimport flows.service.process_requests as r\nimport tests.requested as q\n"
@@ -232,7 +282,13 @@ def test_a_silent_worker_of_another_machine_is_taken_over_after_the_lease_and_wh
     with monkeypatch.context() as far:
         far.setattr(claims, "identity", lambda: {**identity(), "host": "elsewhere"})
         request = where(one.folder).ledger(where(one.folder).resolve()).get("p1")
-        lost = take(one.tracking, name, course(one.tracking, name), {"fingerprint": request.fingerprint()}, "bob@elsewhere")
+        lost = take(
+            one.tracking,
+            name,
+            course(one.tracking, name),
+            {"fingerprint": request.fingerprint()},
+            "bob@elsewhere",
+        )
     assert lost is not None and one.states()["p1"].state == "running"
     (outcome,) = one.worker().run()
     assert outcome.result == "done" and one.kinds("p1") == [CLAIM, CLAIM, DONE]
@@ -242,7 +298,9 @@ def test_a_silent_worker_of_another_machine_is_taken_over_after_the_lease_and_wh
     assert one.states()["p1"].state == "done" and one.versions("fade-panda") == 1
 
 
-def test_a_worker_of_another_machine_that_beats_is_left_alone(team: Callable[..., Team], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_of_another_machine_that_beats_is_left_alone(
+    team: Callable[..., Team], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = team(entry("p1"), lease_seconds=2)
     name = log_name("fade", "p1")
     monkeypatch.setattr(claims, "identity", lambda: {**identity(), "host": "elsewhere"})
@@ -253,7 +311,9 @@ def test_a_worker_of_another_machine_that_beats_is_left_alone(team: Callable[...
     assert one.kinds("p1") == [CLAIM] and one.states()["p1"].state == "running"
 
 
-def test_a_wall_clock_that_goes_back_a_day_changes_nothing(team: Callable[..., Team], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wall_clock_that_goes_back_a_day_changes_nothing(
+    team: Callable[..., Team], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = team(entry("p1"), entry("k1", "koala"))
     one.worker(only=("p1",)).run()
     real = time.time
@@ -264,7 +324,9 @@ def test_a_wall_clock_that_goes_back_a_day_changes_nothing(team: Callable[..., T
     assert {s.state for s in one.states().values()} == {"done"} and one.versions("fade-panda") == 1
 
 
-def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_gives_the_claim_back(team: Callable[..., Team]) -> None:
+def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_gives_the_claim_back(
+    team: Callable[..., Team],
+) -> None:
     one = team(entry("p1"))
 
     def busy(*_: Any, **__: Any) -> dict[str, Any]:
@@ -281,7 +343,9 @@ def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_gives_th
     assert one.kinds("p1") == [CLAIM, RELEASED, CLAIM, RELEASED] and one.states()["p1"].state == "open"
 
 
-def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished(team: Callable[..., Team]) -> None:
+def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished(
+    team: Callable[..., Team],
+) -> None:
     one = team()
     (one.folder / "requests.yaml").unlink()
     place = where(one.folder)
@@ -291,8 +355,14 @@ def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished
     (one.folder / "requests.yaml").write_text("# emptied by mistake\nrequests: []\n")
     assert one.states()[first.id].state == "missing"  # remembered although nobody ever took it up
     second = add(place, fields)
-    assert second.id == f"{first.id}-2" and "# emptied by mistake" in (one.folder / "requests.yaml").read_text()
-    wrongs = [({"id": first.id}, "is taken"), ({"concept": "pandaa"}, "concept: unknown concept"), ({"due": "1999-01-01"}, "due lies")]
+    assert (
+        second.id == f"{first.id}-2" and "# emptied by mistake" in (one.folder / "requests.yaml").read_text()
+    )
+    wrongs = [
+        ({"id": first.id}, "is taken"),
+        ({"concept": "pandaa"}, "concept: unknown concept"),
+        ({"due": "1999-01-01"}, "due lies"),
+    ]
     before = (one.folder / "requests.yaml").read_bytes()
     for wrong, said in wrongs:
         with pytest.raises(LedgerError, match=said):
@@ -303,7 +373,14 @@ def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished
 def test_many_who_add_at_once_all_find_their_request_in_the_ledger(team: Callable[..., Team]) -> None:
     one = team()
     with ThreadPoolExecutor(6) as pool:
-        made = list(pool.map(lambda by: add(where(one.folder), {"concept": "koala", "reason": "x", "requested_by": by}), "abcdef"))
+        made = list(
+            pool.map(
+                lambda by: add(where(one.folder), {"concept": "koala", "reason": "x", "requested_by": by}),
+                "abcdef",
+            )
+        )
     place = where(one.folder)
-    assert sorted((r.id, r.requested_by) for r in place.ledger(place.resolve()).requests) == sorted((r.id, r.requested_by) for r in made)
+    assert sorted((r.id, r.requested_by) for r in place.ledger(place.resolve()).requests) == sorted(
+        (r.id, r.requested_by) for r in made
+    )
     assert len({r.id for r in made}) == 6

@@ -1,4 +1,5 @@
-"""The scheduler on a real Prefect server: strict slots, served deployments, prefect.yaml on a worker, a webhook when a request fails."""
+"""The scheduler on a real Prefect server: strict slots, served deployments, prefect.yaml on a worker, a
+webhook when a request fails."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ class Prefect:
 
     def __init__(self, url: str, home: Path) -> None:
         path = os.pathsep.join(part for part in (str(REPO), os.environ.get("PYTHONPATH", "")) if part)
-        self.url, self.env = url, environment({"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PYTHONPATH": path})
+        self.url, self.env = (
+            url,
+            environment({"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "PYTHONPATH": path}),
+        )
         self.env |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def post(self, path: str, body: Any = None) -> Any:
@@ -55,8 +59,18 @@ class Prefect:
         assert answer.status_code < 300, answer.text
         return answer.json() if answer.content else None
 
-    def run(self, *line: str, cwd: Path = REPO, timeout: float = 240, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(line, cwd=cwd, env={**self.env, **more}, capture_output=True, text=True, timeout=timeout, check=False)
+    def run(
+        self, *line: str, cwd: Path = REPO, timeout: float = 240, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            line,
+            cwd=cwd,
+            env={**self.env, **more},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
 
     def flow_run(self, identity: str) -> Any:
         return self.get(f"/flow_runs/{UUID(identity)}")
@@ -86,7 +100,9 @@ def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-LIMIT = "from fade.config import Params; from flows.server.gpu_slot import limit; limit(Params(), change=True)"
+LIMIT = (
+    "from fade.config import Params; from flows.server.gpu_slot import limit; limit(Params(), change=True)"
+)
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -99,18 +115,29 @@ with {"gpu": gpu, "by_hand": by_hand}[sys.argv[2]](Params()):
 """
 
 
-def test_a_slot_is_strict_and_one_gpu_is_held_by_one_process_at_a_time(prefect: Prefect, tmp_path: Path) -> None:
+def test_a_slot_is_strict_and_one_gpu_is_held_by_one_process_at_a_time(
+    prefect: Prefect, tmp_path: Path
+) -> None:
     refused = prefect.run(sys.executable, "-c", HOLD, str(tmp_path / "none"), "gpu")
-    assert refused.returncode != 0 and "prefect gcl create fade-gpu --limit 1" in refused.stderr, refused.stderr
+    assert refused.returncode != 0 and "prefect gcl create fade-gpu --limit 1" in refused.stderr, (
+        refused.stderr
+    )
     assert not (tmp_path / "none").exists()
-    free = prefect.run(sys.executable, "-c", HOLD, str(tmp_path / "none"), "by_hand")  # nobody has asked for one at a time
+    free = prefect.run(
+        sys.executable, "-c", HOLD, str(tmp_path / "none"), "by_hand"
+    )  # nobody has asked for one at a time
     assert free.returncode == 0 and (tmp_path / "none").exists(), free.stderr
 
     made = prefect.run(
-        sys.executable, "-c", "from fade.config import Params\nfrom flows.server.gpu_slot import limit\nlimit(Params(), change=True)"
+        sys.executable,
+        "-c",
+        "from fade.config import Params\nfrom flows.server.gpu_slot import limit\nlimit(Params(), change=True)",
     )
     assert made.returncode == 0, made.stderr
-    lines = [[sys.executable, "-c", HOLD, str(tmp_path / name), how] for name, how in (("a", "gpu"), ("b", "by_hand"))]
+    lines = [
+        [sys.executable, "-c", HOLD, str(tmp_path / name), how]
+        for name, how in (("a", "gpu"), ("b", "by_hand"))
+    ]
     both = [subprocess.Popen(line, cwd=REPO, env=prefect.env) for line in lines]
     assert [one.wait(240) for one in both] == [0, 0]
     (first, second) = sorted([float(t) for t in (tmp_path / name).read_text().split()] for name in "ab")
@@ -157,7 +184,9 @@ Automation(
 """
 
 
-def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stops_clean(prefect: Prefect, team: Path) -> None:
+def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stops_clean(
+    prefect: Prefect, team: Path
+) -> None:
     log = team / "serve.log"
     fade = [sys.executable, "-m", "flows.cli"]
     asked = ["--params", str(team / "params.yaml"), "--runs-dir", str(team / "runs")]
@@ -165,35 +194,62 @@ def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stop
         hooked = prefect.run(sys.executable, "-c", AUTOMATION, url)
         assert hooked.returncode == 0, hooked.stderr
         serving = subprocess.Popen(
-            [*fade, "serve", *asked], cwd=REPO, env=prefect.env, stdout=stream, stderr=stream, start_new_session=True
+            [*fade, "serve", *asked],
+            cwd=REPO,
+            env=prefect.env,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
         try:
             until(lambda: "serving at" in log.read_text() and prefect.post("/deployments/filter"))
             (deployment,) = [one for one in prefect.post("/deployments/filter") if one["name"] == "erase"]
             assert [one["schedule"]["cron"] for one in deployment["schedules"]] == [CRON]
             run = prefect.post(f"/deployments/{deployment['id']}/create_flow_run")
-            ended = until(lambda: (one := prefect.flow_run(run["id"]))["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and one, 240)
+            ended = until(
+                lambda: (
+                    (one := prefect.flow_run(run["id"]))["state_type"] in ("COMPLETED", "FAILED", "CRASHED")
+                    and one
+                ),
+                240,
+            )
             assert ended["state_type"] == "FAILED", log.read_text()[-3000:]
             assert "p1: pull: " in ended["state"]["message"], ended["state"]
 
-            (artifact,) = prefect.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["fade-requests"]}}})
-            assert json.loads(artifact["data"])[0]["state"] == "failed" and artifact["flow_run_id"] == run["id"]
+            (artifact,) = prefect.post(
+                "/artifacts/filter", {"artifacts": {"key": {"any_": ["fade-requests"]}}}
+            )
+            assert (
+                json.loads(artifact["data"])[0]["state"] == "failed" and artifact["flow_run_id"] == run["id"]
+            )
             until(lambda: heard, 60)
             assert heard[0]["text"].startswith("request p1: pull: "), heard
 
-            scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}, "deployment_id": {"any_": [deployment["id"]]}}}
+            scheduled = {
+                "flow_runs": {
+                    "state": {"type": {"any_": ["SCHEDULED"]}},
+                    "deployment_id": {"any_": [deployment["id"]]},
+                }
+            }
             until(lambda: prefect.post("/flow_runs/filter", scheduled))
             told = prefect.run(*fade, "status", "--json", *asked)
             assert told.returncode == 0, told.stderr
             said = json.loads(told.stdout)
             (shown,) = [one for one in said["prefect"]["deployments"] if one["name"] == "erase"]
-            assert shown["last"][0]["state"] == "Failed" and "p1: pull" in shown["last"][0]["why"] and shown["waiting"]
+            assert (
+                shown["last"][0]["state"] == "Failed"
+                and "p1: pull" in shown["last"][0]["why"]
+                and shown["waiting"]
+            )
             assert said["counts"] == {"failed": 1, "overdue": 0} and "pull: " in said["requests"][0]["detail"]
 
             family = psutil.Process(serving.pid).children(recursive=True)
             serving.send_signal(signal.SIGTERM)
             assert serving.wait(60) == 0, log.read_text()[-3000:]
-            until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family), 10)
+            until(
+                lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family),
+                10,
+            )
             (deployment,) = [one for one in prefect.post("/deployments/filter") if one["name"] == "erase"]
             assert deployment["paused"] is False  # another scheduler of this server goes on
         finally:
@@ -204,7 +260,8 @@ def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stop
 
 @pytest.fixture(scope="module")
 def deployed(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """`prefect deploy --all` for a project folder that holds the code and a request that fails at once; name -> deployment."""
+    """`prefect deploy --all` for a project folder that holds the code and a request that fails at once; name
+    -> deployment."""
     home = project(tmp_path_factory.mktemp("deployed") / "team", entry("p1"))
     (home / "flows").symlink_to(REPO / "flows")  # a worker's project folder is a checkout
     for pool in ("cpu", "gpu"):
@@ -214,21 +271,34 @@ def deployed(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> dict
     assert done.returncode == 0, done.stdout + done.stderr
     made = prefect.run(sys.executable, "-c", LIMIT)
     assert made.returncode == 0, made.stderr
-    found = {f"{prefect.get('/flows/' + one['flow_id'])['name']}/{one['name']}": one for one in prefect.post("/deployments/filter")}
+    found = {
+        f"{prefect.get('/flows/' + one['flow_id'])['name']}/{one['name']}": one
+        for one in prefect.post("/deployments/filter")
+    }
     return {"home": home, **found}
 
 
-def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(prefect: Prefect, deployed: dict[str, Any]) -> None:
+def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(
+    prefect: Prefect, deployed: dict[str, Any]
+) -> None:
     assert {"work-off/erase", "re-evaluate/nightly", "audit-registry/weekly", "train/gpu"} <= set(deployed)
     assert [deployed[name]["work_pool_name"] for name in ("work-off/erase", "train/gpu")] == ["cpu", "gpu"]
     erase, home = deployed["work-off/erase"], str(deployed["home"])
     assert erase["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": home}}]
     assert [one["schedule"]["cron"] for one in erase["schedules"]] == ["*/15 * * * *"]
     run = prefect.post(f"/deployments/{erase['id']}/create_flow_run")
-    worked = prefect.run(str(BIN / "prefect"), "worker", "start", "--pool", "cpu", "--run-once", "--limit", "1", FADE_HOME=home)
+    worked = prefect.run(
+        str(BIN / "prefect"), "worker", "start", "--pool", "cpu", "--run-once", "--limit", "1", FADE_HOME=home
+    )
     assert worked.returncode == 0, worked.stderr
-    ended = until(lambda: (one := prefect.flow_run(run["id"]))["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and one)
-    assert ended["state_type"] == "FAILED" and "p1: pull: " in ended["state"]["message"], worked.stdout[-3000:] + worked.stderr[-3000:]
+    ended = until(
+        lambda: (
+            (one := prefect.flow_run(run["id"]))["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and one
+        )
+    )
+    assert ended["state_type"] == "FAILED" and "p1: pull: " in ended["state"]["message"], (
+        worked.stdout[-3000:] + worked.stderr[-3000:]
+    )
 
 
 ELSEWHERE = """
@@ -241,7 +311,9 @@ print(json.dumps([str(found.adapter), found.sha256, found.reused]))
 """
 
 
-def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(prefect: Prefect, deployed: dict[str, Any], tmp_path: Path) -> None:
+def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(
+    prefect: Prefect, deployed: dict[str, Any], tmp_path: Path
+) -> None:
     from fade.models import Base
     from tests.integration.test_training import make_job
     from tests.support import make_tiny_base
@@ -253,7 +325,9 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(prefect: Pr
     line = [str(BIN / "prefect"), "worker", "start", "--pool", "gpu", "--limit", "1"]
     log = tmp_path / "worker.log"
     with log.open("wb") as stream:
-        worker = subprocess.Popen(line, cwd=tmp_path, env=prefect.env, stdout=stream, stderr=stream, start_new_session=True)
+        worker = subprocess.Popen(
+            line, cwd=tmp_path, env=prefect.env, stdout=stream, stderr=stream, start_new_session=True
+        )
     try:
         done = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/gpu", timeout=400)
         assert done.returncode == 0, done.stderr + log.read_text()
@@ -266,7 +340,9 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(prefect: Pr
         worker.wait()
     adapter, _, reused = json.loads(done.stdout.splitlines()[-1])
     assert Path(adapter).is_file() and reused is False
-    again = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/gpu")  # no worker is left: the finished one is found
+    again = prefect.run(
+        sys.executable, "-c", ELSEWHERE, str(path), "train/gpu"
+    )  # no worker is left: the finished one is found
     assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1])[2] is True, again.stderr
 
 
@@ -279,5 +355,8 @@ def test_prefect_yaml_has_the_crons_of_params_yaml(repo: Path) -> None:
     for name, key in wanted.items():
         assert said[name]["schedules"] == [{"cron": schedule[key], "timezone": schedule["timezone"]}]
     entries = {one["entrypoint"] for one in said.values()}
-    flows = {f"flows/service/schedule.py:{flow.fn.__name__}" for flow in (audit_registry, reevaluate_champions, work_off_requests)}
+    flows = {
+        f"flows/service/schedule.py:{flow.fn.__name__}"
+        for flow in (audit_registry, reevaluate_champions, work_off_requests)
+    }
     assert entries == {*flows, "flows/train.py:train"}

@@ -1,4 +1,5 @@
-"""One server at a time: PostgreSQL under the script of its container, and what a server that does not start leaves behind."""
+"""One server at a time: PostgreSQL under the script of its container, and what a server that does not start
+leaves behind."""
 
 from __future__ import annotations
 
@@ -28,13 +29,28 @@ def test_the_containers_script_makes_roles_that_see_their_own_database_only(tmp_
     words = {"MLFLOW_DB_PASSWORD": "it's \\ a $word", "PREFECT_DB_PASSWORD": 'another "one"'}
     with Postgres(tmp_path / "postgres", port, "admin-word"):
         path = f"{Path(_program('psql')).parent}:{os.environ['PATH']}"
-        env = {"PATH": path, "PGHOST": HOST, "PGPORT": str(port), "PGPASSWORD": "admin-word", "POSTGRES_USER": ADMIN, **words}
-        done = subprocess.run(["sh", str(REPO / "docker/roles.sh")], env=env, capture_output=True, text=True, timeout=60)
+        env = {
+            "PATH": path,
+            "PGHOST": HOST,
+            "PGPORT": str(port),
+            "PGPASSWORD": "admin-word",
+            "POSTGRES_USER": ADMIN,
+            **words,
+        }
+        done = subprocess.run(
+            ["sh", str(REPO / "docker/roles.sh")], env=env, capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, done.stderr
         for user, word in (("fade_mlflow", "MLFLOW_DB_PASSWORD"), ("fade_prefect", "PREFECT_DB_PASSWORD")):
             psycopg2.connect(host=HOST, port=port, user=user, password=words[word], dbname=user).close()
         with pytest.raises(psycopg2.OperationalError, match="permission denied"):
-            psycopg2.connect(host=HOST, port=port, user="fade_mlflow", password=words["MLFLOW_DB_PASSWORD"], dbname="fade_prefect")
+            psycopg2.connect(
+                host=HOST,
+                port=port,
+                user="fade_mlflow",
+                password=words["MLFLOW_DB_PASSWORD"],
+                dbname="fade_prefect",
+            )
     assert is_free(port)
 
 
@@ -91,7 +107,9 @@ def test_servers_end_when_their_starter_is_killed(tmp_path: Path) -> None:
         "class Ready(Sleeper):\n    def ready(self):\n        return True\n"
         "server = Ready(Path(sys.argv[1]), keeper=Watchdog())\nserver.start()\nprint(server.process.pid, flush=True)\ntime.sleep(600)\n"
     )
-    starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=REPO, stdout=subprocess.PIPE, text=True)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=REPO, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert starter.stdout is not None
         said = re.fullmatch(r"(\d+)\n", starter.stdout.readline())
@@ -99,7 +117,9 @@ def test_servers_end_when_their_starter_is_killed(tmp_path: Path) -> None:
         server = psutil.Process(int(said[1]))
         starter.kill()
         starter.wait()
-        servers.until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, 30, "the server's end")
+        servers.until(
+            lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, 30, "the server's end"
+        )
     finally:
         starter.kill()
         starter.wait()

@@ -41,8 +41,13 @@ def signed(store: Path, team: tuple[Path, Path], tmp_path_factory: pytest.TempPa
 def test_a_signed_version_verifies(store: Path, team: tuple[Path, Path], signed: str) -> None:
     rows = {row["what"]: row["found"] for row in verify(signed, store, str(team[1]))}
     assert list(rows) == ["tags and record", "adapter", "header and record", "signature", "decisions"]
-    assert rows["signature"].startswith(f"by the owner of {team[1]}") and "base_sha256" in rows["header and record"]
-    assert {row["what"]: row["found"] for row in verify(signed, store, "")}["signature"].startswith("not asked for")
+    assert (
+        rows["signature"].startswith(f"by the owner of {team[1]}")
+        and "base_sha256" in rows["header and record"]
+    )
+    assert {row["what"]: row["found"] for row in verify(signed, store, "")}["signature"].startswith(
+        "not asked for"
+    )
 
 
 def test_another_key_and_a_version_without_a_signature_are_refused(
@@ -78,11 +83,18 @@ FORGED = [
 
 @pytest.mark.parametrize(("edit", "error", "said"), FORGED)
 def test_whoever_changes_the_adapter_and_its_tags_is_found(
-    tmp_path: Path, store: Path, team: tuple[Path, Path], edit: Callable[[Path], None], error: type[FadeError], said: str
+    tmp_path: Path,
+    store: Path,
+    team: tuple[Path, Path],
+    edit: Callable[[Path], None],
+    error: type[FadeError],
+    said: str,
 ) -> None:
     """Somebody who may write to the store, and who knows which tags and which record must agree."""
     seed = 11 if edit is other_weights else 12  # bytes that no other test registers
-    run = finished_run(tmp_path, seed, private_key=str(team[0]), model_prefix=f"forged-{edit.__name__.replace('_', '-')}")
+    run = finished_run(
+        tmp_path, seed, private_key=str(team[0]), model_prefix=f"forged-{edit.__name__.replace('_', '-')}"
+    )
     done = register(*run, runs=store)
     verify(done.name, store, str(team[1]))
     client = connect(store).client
@@ -105,7 +117,9 @@ def test_whoever_changes_the_adapter_and_its_tags_is_found(
         verify(done.name, store, str(team[1]))
 
 
-def test_an_adapter_that_an_earlier_run_trained_carries_that_runs_commit_and_parameters(tmp_path: Path, store: Path) -> None:
+def test_an_adapter_that_an_earlier_run_trained_carries_that_runs_commit_and_parameters(
+    tmp_path: Path, store: Path
+) -> None:
     result, params, lineage, run_dir = finished_run(tmp_path, 13, model_prefix="reused")
     lineage["code"]["commit"], lineage["params"]["sha256"] = "9" * 40, "8" * 64
     Lineage(lineage).save(run_dir / "lineage.json")
@@ -114,7 +128,9 @@ def test_an_adapter_that_an_earlier_run_trained_carries_that_runs_commit_and_par
         verify(done.name, store, "")
     lineage["training"] = {"reused": True}
     Lineage(lineage).save(run_dir / "lineage.json")
-    done = register({**result, "metrics": {**result["metrics"], "A_er": 1.0}}, params, lineage, run_dir, runs=store)
+    done = register(
+        {**result, "metrics": {**result["metrics"], "A_er": 1.0}}, params, lineage, run_dir, runs=store
+    )
     rows = {row["what"]: row["found"] for row in verify(f"{done.name}/{done.version}", store, "")}
     assert rows["header and record"] == "agree in concept, base_sha256, data_md5, seed"
 
@@ -124,12 +140,24 @@ def test_a_gate_with_a_key_promotes_nothing_that_is_not_signed_and_no_override_h
 ) -> None:
     plain = register(*finished_run(tmp_path, model_prefix="unsigned"), runs=store)
     with pytest.raises(SignatureError, match="is not signed"):
-        decide("promote", plain.name, store, PromotionPolicy(), by="ann", override="urgent", public_key=str(team[1]))
-    done = decide("promote", signed, store, PromotionPolicy(), by="ann", override="a sample", public_key=str(team[1]))
+        decide(
+            "promote",
+            plain.name,
+            store,
+            PromotionPolicy(),
+            by="ann",
+            override="urgent",
+            public_key=str(team[1]),
+        )
+    done = decide(
+        "promote", signed, store, PromotionPolicy(), by="ann", override="a sample", public_key=str(team[1])
+    )
     assert {"name": "signature", "holds": True, "value": None, "threshold": None} in done["criteria"]
 
 
-def test_keys_are_the_owners_alone_are_never_replaced_and_may_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_the_owners_alone_are_never_replaced_and_may_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     private, public = signing.make_keys(tmp_path, "a")
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     before = private.read_bytes(), public.read_bytes()

@@ -1,4 +1,5 @@
-"""A team's servers, the real ones: PostgreSQL, S3, MLflow and Prefect with passwords. What works with them, and what they refuse."""
+"""A team's servers, the real ones: PostgreSQL, S3, MLflow and Prefect with passwords. What works with them,
+and what they refuse."""
 
 from __future__ import annotations
 
@@ -128,8 +129,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def registered(team: Team, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Registered, Path]]:
-    """A version that passes the gate, and its run's folder; then the same version again until there are COUNT."""
+def registered(
+    team: Team, runs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Registered, Path]]:
+    """A version that passes the gate, and its run's folder; then the same version again until there are
+    COUNT."""
     result, params, lineage, folder = finished_run(tmp_path_factory.mktemp("run"))
     lineage["outputs"] |= {"metrics": GOOD, "base_metrics": BASE}
     lineage["checks"] = {"data": [{"name": "unique", "severity": "critical", "success": True}]}
@@ -140,7 +144,9 @@ def registered(team: Team, runs: Path, tmp_path_factory: pytest.TempPathFactory)
         tags = client.get_model_version(first.name, first.version).tags
         out = [first]
         for _ in range(COUNT - 1):
-            again = client.create_model_version(first.name, f"models:/{first.name}/1", first.run_id, tags=tags)
+            again = client.create_model_version(
+                first.name, f"models:/{first.name}/1", first.run_id, tags=tags
+            )
             out.append(replace(first, version=str(again.version)))
     return [(one, folder) for one in out]
 
@@ -151,7 +157,12 @@ def s3(team: Team, key: str, secret: str) -> Any:
 
     settings = Config(retries={"max_attempts": 1}, proxies={}, s3={"addressing_style": "path"})
     return Session().create_client(
-        "s3", "us-east-1", endpoint_url=team.s3.endpoint, aws_access_key_id=key, aws_secret_access_key=secret, config=settings
+        "s3",
+        "us-east-1",
+        endpoint_url=team.s3.endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        config=settings,
     )
 
 
@@ -165,14 +176,20 @@ def test_a_version_is_registered_found_verified_and_lies_in_the_bucket(
     adapter = load_version(f"{done.name}/{done.version}", tmp_path)  # another runs folder: nothing is cached
     assert adapter.read_bytes() == (folder / "adapter.safetensors").read_bytes()
     assert trace(f"{done.name}/{done.version}", tmp_path).lineage == Lineage.load(folder / "lineage.json")
-    assert {"adapter", "header and record"} < {row["what"] for row in verify(f"{done.name}/{done.version}", tmp_path, "")}
+    assert {"adapter", "header and record"} < {
+        row["what"] for row in verify(f"{done.name}/{done.version}", tmp_path, "")
+    }
     secret = json.loads((team.folder / "secrets.json").read_text())["secrets"]["s3-mlflow"]
     names = [one["Key"] for one in s3(team, "mlflow", secret).list_objects_v2(Bucket=ARTIFACTS)["Contents"]]
-    assert sum(name.endswith(LOGGED) for name in names) == 1 and any(name.endswith("lineage.json") for name in names)
+    assert sum(name.endswith(LOGGED) for name in names) == 1 and any(
+        name.endswith("lineage.json") for name in names
+    )
     assert not (runs / "mlflow.db").exists() and not (runs / "mlartifacts").exists()
 
 
-def test_of_processes_that_promote_at_once_exactly_one_wins(registered: list[tuple[Registered, Path]], runs: Path, tmp_path: Path) -> None:
+def test_of_processes_that_promote_at_once_exactly_one_wins(
+    registered: list[tuple[Registered, Path]], runs: Path, tmp_path: Path
+) -> None:
     name = registered[0][0].name
     versions = [done.version for done, _ in registered]
     (tmp_path / "meeting").mkdir()
@@ -189,7 +206,9 @@ def test_of_processes_that_promote_at_once_exactly_one_wins(registered: list[tup
     assert {alias: str(number) for alias, number in aliases.items()} == {"champion": won[0]}
 
 
-def test_of_workers_that_claim_the_same_requests_at_once_each_request_has_exactly_one(team: Team, runs: Path, tmp_path: Path) -> None:
+def test_of_workers_that_claim_the_same_requests_at_once_each_request_has_exactly_one(
+    team: Team, runs: Path, tmp_path: Path
+) -> None:
     names = [log_name("fade", f"panda-{i}") for i in range(5)]
     line = [sys.executable, "-c", CLAIMS, str(runs), str(tmp_path), str(COUNT), *names]
     done = subprocess.run(line, cwd=REPO, capture_output=True, text=True, timeout=250)
@@ -199,7 +218,10 @@ def test_of_workers_that_claim_the_same_requests_at_once_each_request_has_exactl
     assert all(len(workers) == 1 for workers in won.values()), said
     for name, (worker,) in won.items():
         found = course(connect(runs), name)
-        assert [(turn.kind, turn.by) for turn in found.turns] == [("claim", f"worker{worker}"), ("done", f"worker{worker}")]
+        assert [(turn.kind, turn.by) for turn in found.turns] == [
+            ("claim", f"worker{worker}"),
+            ("done", f"worker{worker}"),
+        ]
         assert len(found.void) == COUNT - 1 and {event.kind for event in found.void} == {"claim"}
 
 
@@ -222,7 +244,9 @@ def test_a_registration_that_was_cut_off_is_not_counted_twice(
     (experiment,) = [one for one in client.search_experiments() if one.name == "cut"]
     states = {run.info.run_id: run.info.status for run in client.search_runs([experiment.experiment_id])}
     assert sorted(states.values()) == ["FAILED", "FINISHED"] and states[done.run_id] == "FINISHED"
-    client.update_run(done.run_id, status="RUNNING")  # as a server leaves it that dies right after the version
+    client.update_run(
+        done.run_id, status="RUNNING"
+    )  # as a server leaves it that dies right after the version
     assert register(result, params, lineage, folder, runs=runs) == done
     assert client.get_run(done.run_id).info.status == "FINISHED"
 
@@ -237,7 +261,8 @@ def test_a_second_member_decides_about_what_the_first_registered_and_cannot_dele
     with servers.client(team, MLFLOW_TRACKING_USERNAME="bob", MLFLOW_TRACKING_PASSWORD="the-word-of-bob"):
         version = registered[1][0].version
         decide("promote", f"{name}/{version}", runs, PromotionPolicy(), by="bob", override="to be sure")
-        # MLflow lets only a manager delete an alias. The decision counts all the same, and a manager's next look mends the alias.
+        # MLflow lets only a manager delete an alias. The decision counts all the same, and a manager's next
+        # look mends the alias.
         with pytest.raises(RegistryError, match=r"does not let us do that \(403\)"):
             decide("revoke", f"{name}/{version}", runs, PromotionPolicy(), by="bob", reason="a test")
         with pytest.raises(AdapterError, match="was revoked"):
@@ -252,16 +277,25 @@ def test_a_second_member_decides_about_what_the_first_registered_and_cannot_dele
 
 
 @pytest.mark.parametrize(
-    "login", [{"MLFLOW_TRACKING_USERNAME": "", "MLFLOW_TRACKING_PASSWORD": ""}, {"MLFLOW_TRACKING_PASSWORD": "wr0ng-word"}]
+    "login",
+    [
+        {"MLFLOW_TRACKING_USERNAME": "", "MLFLOW_TRACKING_PASSWORD": ""},
+        {"MLFLOW_TRACKING_PASSWORD": "wr0ng-word"},
+    ],
 )
 def test_mlflow_refuses_strangers_with_a_sentence(team: Team, tmp_path: Path, login: dict[str, str]) -> None:
-    with servers.client(team, **login), pytest.raises(RegistryError, match=r"does not know us \(401\).*MLFLOW_TRACKING_USER") as caught:
+    with (
+        servers.client(team, **login),
+        pytest.raises(RegistryError, match=r"does not know us \(401\).*MLFLOW_TRACKING_USER") as caught,
+    ):
         connect(tmp_path)
     assert "wr0ng-word" not in str(caught.value) and caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("login", ["", "team:wr0ng-word"])
-def test_prefect_refuses_strangers_with_a_sentence(team: Team, monkeypatch: pytest.MonkeyPatch, login: str) -> None:
+def test_prefect_refuses_strangers_with_a_sentence(
+    team: Team, monkeypatch: pytest.MonkeyPatch, login: str
+) -> None:
     runtime.reach()  # as a member: no error
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", login)
     with pytest.raises(OrchestrationError, match=r"refuses us \(401\).*PREFECT_API_AUTH_STRING") as caught:
@@ -292,7 +326,9 @@ def test_postgres_wants_a_password_and_keeps_the_databases_apart(team: Team) -> 
     with pytest.raises(psycopg2.OperationalError, match="password"):
         psycopg2.connect(host="127.0.0.1", port=parts.port, user="postgres", password="", dbname="postgres")
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
-        psycopg2.connect(host="127.0.0.1", port=parts.port, user="postgres", password="wrong", dbname="postgres")
+        psycopg2.connect(
+            host="127.0.0.1", port=parts.port, user="postgres", password="wrong", dbname="postgres"
+        )
     with pytest.raises(psycopg2.OperationalError, match="permission denied"):
         psycopg2.connect(address.removesuffix("fade_prefect") + "fade_mlflow")
 
@@ -305,7 +341,11 @@ def test_no_secret_is_seen_by_ps_or_by_other_users(team: Team) -> None:
         leader = psutil.Process(server.process.pid)
         lines += [" ".join(one.cmdline()) for one in (leader, *leader.children(recursive=True))]
     assert len(lines) > 4 and [line for line in lines if any(word in line for word in words)] == []
-    holders = [path for path in team.folder.rglob("*") if path.is_file() and "data" not in path.relative_to(team.folder).parts]
+    holders = [
+        path
+        for path in team.folder.rglob("*")
+        if path.is_file() and "data" not in path.relative_to(team.folder).parts
+    ]
     holders = [path for path in holders if any(word.encode() in path.read_bytes() for word in words)]
     assert {path.name for path in holders} == {"secrets.json", "auth.ini", "s3.json", "env"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in holders} == {0o600}
@@ -317,8 +357,12 @@ def test_only_loopback_is_listened_on(team: Team) -> None:
         leader = psutil.Process(server.process.pid)
         for one in (leader, *leader.children(recursive=True)):
             heard = []
-            with contextlib.suppress(psutil.NoSuchProcess):  # PostgreSQL's come and go; one that is gone listens to nothing
-                heard = [link.laddr.ip for link in one.net_connections("inet") if link.status == psutil.CONN_LISTEN]
+            with contextlib.suppress(
+                psutil.NoSuchProcess
+            ):  # PostgreSQL's come and go; one that is gone listens to nothing
+                heard = [
+                    link.laddr.ip for link in one.net_connections("inet") if link.status == psutil.CONN_LISTEN
+                ]
             assert set(heard) <= {"127.0.0.1"}, server.name
         assert leader.is_running()
 
@@ -356,12 +400,19 @@ def test_a_foreign_origin_changes_nothing(team: Team, origin: str) -> None:
     options["auth"] = (user, word)
     asked = f"{team.prefect.url}/admin/version"
     assert servers.get(asked, auth=(user, word), headers={"Origin": origin}).status_code == 403
-    assert servers.get(asked, auth=(user, word), headers={"Origin": team.prefect.url.removesuffix("/api")}).status_code == 200
+    assert (
+        servers.get(
+            asked, auth=(user, word), headers={"Origin": team.prefect.url.removesuffix("/api")}
+        ).status_code
+        == 200
+    )
 
 
 def test_prefect_wants_a_csrf_token_of_whoever_changes_something(team: Team) -> None:
     user, _, word = os.environ["PREFECT_API_AUTH_STRING"].partition(":")
-    made = httpx.post(f"{team.prefect.url}/flows/", json={"name": "x"}, auth=(user, word), timeout=30.0, trust_env=False)
+    made = httpx.post(
+        f"{team.prefect.url}/flows/", json={"name": "x"}, auth=(user, word), timeout=30.0, trust_env=False
+    )
     assert made.status_code == 403 and "CSRF" in made.text
 
 
@@ -387,12 +438,16 @@ def test_a_pickle_offered_as_an_adapter_is_refused(runs: Path, tmp_path: Path) -
     weights.write_bytes(pickle.dumps(Planted(tmp_path / "opened")))
     run = client.create_run(client.create_experiment("pickles"))
     model = client.create_logged_model(run.info.experiment_id, name="adapter", source_run_id=run.info.run_id)
-    (tmp_path / "MLmodel").write_text(f"artifact_path: {model.artifact_location}\nflavors: {{}}\nmodel_id: {model.model_id}\n")
+    (tmp_path / "MLmodel").write_text(
+        f"artifact_path: {model.artifact_location}\nflavors: {{}}\nmodel_id: {model.model_id}\n"
+    )
     client.log_model_artifacts(model.model_id, str(tmp_path))
     client.finalize_logged_model(model.model_id, "READY")
     client.create_registered_model("fade-pickle")
     tags = {"adapter_sha256": sha256_of(weights)}  # the tag agrees with the bytes
-    client.create_model_version("fade-pickle", model.artifact_location, run.info.run_id, tags=tags, model_id=model.model_id)
+    client.create_model_version(
+        "fade-pickle", model.artifact_location, run.info.run_id, tags=tags, model_id=model.model_id
+    )
     with pytest.raises(AdapterError, match="cannot be read"):
         load_version("fade-pickle/1", tmp_path / "runs")
     assert not (tmp_path / "opened").exists() and not list((tmp_path / "runs").rglob("adapter.safetensors"))
@@ -407,11 +462,11 @@ def test_mlflow_does_not_unpickle_a_model_of_a_colleague(runs: Path, tmp_path: P
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "python_model.pkl").write_bytes(pickle.dumps(Planted(tmp_path / "opened")))
-    flavour = (
-        "  python_function:\n    cloudpickle_version: 3.1.1\n    loader_module: mlflow.pyfunc.model\n    python_model: python_model.pkl\n"
-    )
+    flavour = "  python_function:\n    cloudpickle_version: 3.1.1\n    loader_module: mlflow.pyfunc.model\n    python_model: python_model.pkl\n"
     run = client.create_run(client.create_experiment("pyfuncs"))
-    (folder / "MLmodel").write_text(f"flavors:\n{flavour}    python_version: 3.11.0\nrun_id: {run.info.run_id}\n")
+    (folder / "MLmodel").write_text(
+        f"flavors:\n{flavour}    python_version: 3.11.0\nrun_id: {run.info.run_id}\n"
+    )
     client.log_artifacts(run.info.run_id, str(folder), "model")
     with pytest.raises(mlflow.exceptions.MlflowException, match=r"(?i)pickle"):
         mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
@@ -447,13 +502,21 @@ def test_a_version_whose_files_lie_elsewhere_is_refused(runs: Path, source: str)
 def test_a_record_without_files_is_let_in(runs: Path) -> None:
     tracking = connect(runs)
     ensure_model(tracking, "fade-records")
-    assert tracking.client.create_model_version("fade-records", "fade-request:/event").source == "fade-request:/event"
+    assert (
+        tracking.client.create_model_version("fade-records", "fade-request:/event").source
+        == "fade-request:/event"
+    )
 
 
-@pytest.mark.parametrize("path", ["../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd", "1/..%252f..%252fetc"])
+@pytest.mark.parametrize(
+    "path",
+    ["../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd", "1/..%252f..%252fetc"],
+)
 def test_the_artifact_store_hands_out_nothing_from_outside(team: Team, path: str) -> None:
     login = f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
-    with socket.create_connection(("127.0.0.1", team.mlflow.port), timeout=30) as link:  # as it is: a client would tidy the path
+    with socket.create_connection(
+        ("127.0.0.1", team.mlflow.port), timeout=30
+    ) as link:  # as it is: a client would tidy the path
         link.sendall(
             f"GET /api/2.0/mlflow-artifacts/artifacts/{path} HTTP/1.1\r\nHost: 127.0.0.1:{team.mlflow.port}\r\nConnection: close\r\n"
             f"Authorization: Basic {b64encode(login.encode()).decode()}\r\n\r\n".encode()

@@ -1,4 +1,5 @@
-"""The trainer as it is really launched: killed and resumed, on two processes, diverging. Each test starts real processes."""
+"""The trainer as it is really launched: killed and resumed, on two processes, diverging. Each test starts
+real processes."""
 
 from __future__ import annotations
 
@@ -44,7 +45,15 @@ def one_thread(monkeypatch):
 
 def make_job(base, out, latents=None, **train):
     latents = latents or make_latents(out.parent / "latents.safetensors")
-    settings = {"steps": 60, "warmup": 5, "checkpoint_every": 10, "precision": "fp32", "batch_target": 4, "batch_neighbours": 10, **train}
+    settings = {
+        "steps": 60,
+        "warmup": 5,
+        "checkpoint_every": 10,
+        "precision": "fp32",
+        "batch_target": 4,
+        "batch_neighbours": 10,
+        **train,
+    }
     return Job.model_validate(
         {
             "base": base.path,
@@ -83,7 +92,9 @@ def test_killed_and_resumed_gives_the_adapter_of_an_uninterrupted_run(base, tmp_
     monkeypatch.setenv("HF_HOME", str(home))
     waiting = Ahead(tmp_path / "ahead", 1, "cpu")
     whole = run_job(make_job(base, tmp_path / "whole"), ahead=waiting)
-    assert not waiting._group.runs()  # it is this one that trained: launched ahead or not, the bytes are the same
+    assert (
+        not waiting._group.runs()
+    )  # it is this one that trained: launched ahead or not, the bytes are the same
     waiting.close()
     assert (whole.run["processes"], whole.run["resumed_at"], whole.run["threads"]) == (1, 0, 1)
     assert whole.run["precision"] == "no"
@@ -101,7 +112,9 @@ def test_killed_and_resumed_gives_the_adapter_of_an_uninterrupted_run(base, tmp_
     assert resumed.history == whole.history
     assert run_job(job).reused
 
-    here = train(make_job(base, tmp_path / "here"), base)  # no launcher: the bytes do not depend on how it was started
+    here = train(
+        make_job(base, tmp_path / "here"), base
+    )  # no launcher: the bytes do not depend on how it was started
     assert here.read_bytes() == whole.adapter.read_bytes()
     control = train(make_job(base, tmp_path / "control", seed=1), base)
     assert control.read_bytes() != whole.adapter.read_bytes()
@@ -120,7 +133,8 @@ def test_on_a_gpu_the_same_job_gives_the_same_bytes_and_another_seed_does_not(ba
 
 
 def same_in_plain_diffusers(base, adapter):
-    """``load_lora_weights`` of a plain pipeline gives the UNet that Mesh.load gives, alpha != rank included."""
+    """``load_lora_weights`` of a plain pipeline gives the UNet that Mesh.load gives, alpha != rank
+    included."""
     from diffusers import StableDiffusionPipeline
 
     x, t, e = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), base.encode(["a panda", "a cat"])
@@ -128,7 +142,9 @@ def same_in_plain_diffusers(base, adapter):
     lora = LoraAdapter.load(base, adapter)
     erased = base.predict_noise(x, t, e)
     lora.remove()
-    pipe = StableDiffusionPipeline.from_pretrained(base.path, safety_checker=None, requires_safety_checker=False)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        base.path, safety_checker=None, requires_safety_checker=False
+    )
     pipe.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
     plain = pipe.unet(x, t, encoder_hidden_states=e).sample
     assert torch.equal(plain, erased)
@@ -145,10 +161,22 @@ METHODS = [
 
 
 @pytest.mark.parametrize(("name", "variant", "anchors"), METHODS)
-def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effect(base, tmp_path, name, variant, anchors):
+def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effect(
+    base, tmp_path, name, variant, anchors
+):
     method = get_method(name, variant)
-    lora = next((item.partition("=")[2].strip("[]").split(",") for item in method.settings if item.startswith("mesh.targets")), None)
-    changed = {"method": {"name": name, "variant": variant, "anchors": anchors}, "mesh": {"rank": 16, "alpha": 16.0}}
+    lora = next(
+        (
+            item.partition("=")[2].strip("[]").split(",")
+            for item in method.settings
+            if item.startswith("mesh.targets")
+        ),
+        None,
+    )
+    changed = {
+        "method": {"name": name, "variant": variant, "anchors": anchors},
+        "mesh": {"rank": 16, "alpha": 16.0},
+    }
     changed["mesh"] |= {"targets": lora} if lora else {}
 
     def made(out, seed=0):
@@ -157,7 +185,9 @@ def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effe
 
     one, two, other = made("one"), made("two"), made("other", seed=1)
     assert one.read_bytes() == two.read_bytes()
-    assert (one.read_bytes() == other.read_bytes()) == (method.solve is not None)  # a closed form draws nothing
+    assert (one.read_bytes() == other.read_bytes()) == (
+        method.solve is not None
+    )  # a closed form draws nothing
     LoraAdapter.load(base, one).remove()  # fails for an adapter without an effect
     layers = {key.removeprefix("unet.").rsplit(".lora_", 1)[0] for key in load_file(one)}
     assert layers == set(find_targets(base.unet, tuple(lora or MeshConfig().targets)))
@@ -182,7 +212,8 @@ def test_two_processes_are_two(base, tmp_path):
 
 
 def test_divergence_stops_with_its_own_error_and_keeps_the_last_good_checkpoint(base, tmp_path):
-    """One of the target's latents is finite but so large that the UNet overflows; it is first drawn after a checkpoint."""
+    """One of the target's latents is finite but so large that the UNet overflows; it is first drawn after a
+    checkpoint."""
     latents = make_latents(tmp_path / "latents.safetensors", m=64)
     job = make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200)
     draws = BatchSampler(job, base, read_latents(job))
@@ -192,7 +223,9 @@ def test_divergence_stops_with_its_own_error_and_keeps_the_last_good_checkpoint(
     tensors["0.target"][order[step]] = 1e30
     assert bool(torch.isfinite(tensors["0.target"]).all())
     save_file(tensors, str(latents))
-    with pytest.raises(DivergedError, match=f"diverged at step {step + 1}:.*checkpoint of step {step // 4 * 4} is kept"):
+    with pytest.raises(
+        DivergedError, match=f"diverged at step {step + 1}:.*checkpoint of step {step // 4 * 4} is kept"
+    ):
         run_job(make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200))
     assert checkpoint.steps_in(tmp_path / "out" / files.CHECKPOINTS)[-1] == step // 4 * 4
     assert not (tmp_path / "out" / files.ADAPTER).exists()

@@ -1,4 +1,5 @@
-"""The forked trainer against one that is a process of its own. Each test forks a process of its own, as pytest's have threads."""
+"""The forked trainer against one that is a process of its own. Each test forks a process of its own, as
+pytest's have threads."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ line = [sys.executable, "-m", "fade.training.worker", "facts"]
 def script(text: str, folder: Path, repo: Path, **env: str) -> subprocess.Popen[str]:
     around = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1", **env}
     line = [sys.executable, "-c", TELLS + text]
-    return subprocess.Popen(line, cwd=folder, env=around, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        line, cwd=folder, env=around, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def said(text: str, folder: Path, repo: Path, **env: str) -> str:
@@ -77,7 +80,12 @@ print(json.dumps({"status": status, "pid": leader.pid, "us": os.getpid(), "again
     assert (ours["status"], ours["again"]) == (7, True)
     assert its["pid"] == its["group"] == ours["pid"] and its["parent"] == ours["us"]
     assert its["env"] == {PARENT: str(ours["us"]), "OMP_NUM_THREADS": "1", "ONLY": "this"}
-    assert (its["arguments"], its["cwd"], its["stdin"], its["name"]) == (["facts"], str(tmp_path), os.devnull, "fade.training.worker")
+    assert (its["arguments"], its["cwd"], its["stdin"], its["name"]) == (
+        ["facts"],
+        str(tmp_path),
+        os.devnull,
+        "fade.training.worker",
+    )
     assert its["open"] == [] and its["heard"] == [True, True]
     assert (tmp_path / "log").read_text() == "it writes here\n"
 
@@ -109,7 +117,15 @@ print(leader.poll(), time.monotonic() - began < 5)
         ("del sys.modules['torch']; twin.make()", "line"),
         ("twin.make(); twin.end()", "line"),
     ],
-    ids=["another program", "other threads", "killed", "a second thread", "a GPU", "nothing to share", "ended"],
+    ids=[
+        "another program",
+        "other threads",
+        "killed",
+        "a second thread",
+        "a GPU",
+        "nothing to share",
+        "ended",
+    ],
 )
 def test_where_it_does_not_fit_there_is_none(tmp_path: Path, repo: Path, before: str, asked: str) -> None:
     text = f"""
@@ -176,5 +192,7 @@ for name in ("twin", "process", "control"):
     assert said(text, tmp_path, repo) == "True True\nFalse True\nFalse True\n"
     adapters = [(tmp_path / name / files.ADAPTER).read_bytes() for name in ("twin", "process", "control")]
     assert adapters[0] == adapters[1] != adapters[2]
-    facts: list[dict[str, Any]] = [json.loads((tmp_path / name / files.DONE).read_text())["run"] for name in ("twin", "process")]
+    facts: list[dict[str, Any]] = [
+        json.loads((tmp_path / name / files.DONE).read_text())["run"] for name in ("twin", "process")
+    ]
     assert facts[0]["threads"] == facts[1]["threads"] == 1

@@ -1,4 +1,5 @@
-"""Great Expectations on real files: each planted fault fires its own expectation and no other; a clean set passes."""
+"""Great Expectations on real files: each planted fault fires its own expectation and no other; a clean set
+passes."""
 
 from __future__ import annotations
 
@@ -20,7 +21,14 @@ from fade.errors import DataError
 from tasks import aside
 from tasks.checked import check_data, check_mined, look_ahead
 from tasks.data import validate
-from tasks.data.expectations import concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
+from tasks.data.expectations import (
+    concept_rules,
+    count_rules,
+    file_rules,
+    latent_rules,
+    mined_rules,
+    picture_rules,
+)
 from tasks.data.validate import Checks, ValidationTable, run_rules, validate_data, validate_mined
 from tests.datasets import make_dataset, rehash, save, write_manifest
 
@@ -53,7 +61,8 @@ def test_a_clean_set_passes_at_least_fourteen_expectations(tmp_path: Path) -> No
     assert "All 26 checks passed" in checks.page.read_text()
 
 
-# name of the fault -> (what is done to the folder and its manifest, the one expectation that fires, a row it names)
+# name of the fault -> (what is done to the folder and its manifest, the one expectation that fires, a row it
+# names)
 Fault = tuple[Callable[[Path, pd.DataFrame], None], str, str]
 PANDA = "noto/panda.png"
 
@@ -137,9 +146,21 @@ CRITICAL: dict[str, Fault] = {
     "share-alike licence": (_set("licence", "CC-BY-SA-4.0"), "licence", PANDA),
     "no licence": (_set("licence", ""), "licence", PANDA),
     "unknown split": (_set("split", "validation", "twemoji/panda.png"), "split", "twemoji/panda.png"),
-    "braces in a concept": (lambda f, m: write_manifest(f, m.replace({"concept": {"koala": "{koala}"}})), "concept", "noto/koala.png"),
-    "blank at the end": (lambda f, m: write_manifest(f, m.replace({"concept": {"koala": "koala "}})), "concept", "noto/koala.png"),
-    "nameless concept": (lambda f, m: write_manifest(f, m.replace({"concept": {"koala": ""}})), "concept", "noto/koala.png"),
+    "braces in a concept": (
+        lambda f, m: write_manifest(f, m.replace({"concept": {"koala": "{koala}"}})),
+        "concept",
+        "noto/koala.png",
+    ),
+    "blank at the end": (
+        lambda f, m: write_manifest(f, m.replace({"concept": {"koala": "koala "}})),
+        "concept",
+        "noto/koala.png",
+    ),
+    "nameless concept": (
+        lambda f, m: write_manifest(f, m.replace({"concept": {"koala": ""}})),
+        "concept",
+        "noto/koala.png",
+    ),
     "no family": (lambda f, m: write_manifest(f, m.replace({"family": {"bears": ""}})), "family", PANDA),
     "no style": (_set("style", ""), "style", PANDA),
     "too few drawings": (_too_few, "min-per-concept", "panda"),
@@ -158,7 +179,9 @@ WARNINGS: dict[str, Fault] = {
 def test_a_critical_fault_stops_and_is_named(tmp_path: Path, fault: str) -> None:
     plant, name, row = CRITICAL[fault]
     plant(tmp_path / "data", make_dataset(tmp_path / "data"))
-    with pytest.raises(DataError, match=rf"^validate: {name} \(.*\) fails for .*{re.escape(row)}.*Next: .*data\.html"):
+    with pytest.raises(
+        DataError, match=rf"^validate: {name} \(.*\) fails for .*{re.escape(row)}.*Next: .*data\.html"
+    ):
         run(tmp_path)
     found = results(tmp_path)
     assert fired(found) == {name}
@@ -180,7 +203,9 @@ def test_a_warning_does_not_stop(tmp_path: Path, fault: str) -> None:
 
 def test_a_concept_outside_the_vocabulary(tmp_path: Path) -> None:
     make_dataset(tmp_path / "data")
-    with pytest.raises(DataError, match=r"vocabulary \(.*\) fails for noto/rose.png \(rose\), fluent/rose.png"):
+    with pytest.raises(
+        DataError, match=r"vocabulary \(.*\) fails for noto/rose.png \(rose\), fluent/rose.png"
+    ):
         run(tmp_path, names=["panda", "koala", "tulip"])
     assert fired(results(tmp_path)) == {"vocabulary"}
 
@@ -190,27 +215,42 @@ def test_other_columns_and_no_rows_fire_too(tmp_path: Path) -> None:
     frame = picture_frame(tmp_path)
     changed = frame.assign(colour="red")
     rules = picture_rules(CHECKS)
-    assert {r["name"] for r in run_rules({"p": ValidationTable(changed, "path", rules)}) if not r["success"]} == {"columns"}
-    assert {r["name"] for r in run_rules({"p": ValidationTable(frame.iloc[:0], "path", rules)}) if not r["success"]} == {"not-empty"}
+    assert {
+        r["name"] for r in run_rules({"p": ValidationTable(changed, "path", rules)}) if not r["success"]
+    } == {"columns"}
+    assert {
+        r["name"]
+        for r in run_rules({"p": ValidationTable(frame.iloc[:0], "path", rules)})
+        if not r["success"]
+    } == {"not-empty"}
 
 
 def test_a_column_that_is_gone_fails_with_its_name(tmp_path: Path) -> None:
     make_dataset(tmp_path)
-    found = run_rules({"p": ValidationTable(picture_frame(tmp_path).drop(columns="licence"), "path", picture_rules(CHECKS))})
+    found = run_rules(
+        {"p": ValidationTable(picture_frame(tmp_path).drop(columns="licence"), "path", picture_rules(CHECKS))}
+    )
     failed = {r["name"]: r for r in found if not r["success"]}
     assert set(failed) == {"columns", "licence"} and '"licence"' in failed["licence"]["error"]
 
 
 def test_every_rule_has_a_fault_that_was_planted() -> None:
     pictures = {r.name for r in [*picture_rules(CHECKS, []), *concept_rules(CHECKS), *file_rules()]}
-    assert pictures == {f[1] for f in [*CRITICAL.values(), *WARNINGS.values()]} | {"vocabulary", "columns", "not-empty"}
+    assert pictures == {f[1] for f in [*CRITICAL.values(), *WARNINGS.values()]} | {
+        "vocabulary",
+        "columns",
+        "not-empty",
+    }
     mined = {r.name for r in [*mined_rules(CHECKS), *count_rules(CHECKS), *latent_rules()]}
     assert mined == {f[1] for f in MINED.values()} | {"columns"}
 
 
 def test_many_faults_are_counted_not_all_listed(tmp_path: Path) -> None:
     frame = make_dataset(tmp_path / "data")
-    write_manifest(tmp_path / "data", frame.assign(licence="unknown", split=frame["split"].where(frame["path"] != PANDA, "x")))
+    write_manifest(
+        tmp_path / "data",
+        frame.assign(licence="unknown", split=frame["split"].where(frame["path"] != PANDA, "x")),
+    )
     with pytest.raises(DataError, match=r"licence .* and 7 more; split .* fails for noto/panda\.png \(x\)"):
         run(tmp_path)
 
@@ -241,7 +281,13 @@ NAMES = ["panda"] * 4 + ["koala"] * 4
 
 def generated(**changes: object) -> dict[str, object]:
     counts, confidences = {"panda": 4, "koala": 4}, {"panda": 0.9, "koala": 0.8}
-    given = {"pictures": NOISE[:8], "concepts": NAMES, "counts": counts, "confidences": confidences, "finite": True}
+    given = {
+        "pictures": NOISE[:8],
+        "concepts": NAMES,
+        "counts": counts,
+        "confidences": confidences,
+        "finite": True,
+    }
     return {**given, **changes}
 
 
@@ -260,7 +306,10 @@ MINED: dict[str, tuple[dict[str, object], str, str, bool]] = {
     "duplicate": ({"pictures": _with(3, NOISE[1])}, "no-duplicate", r"panda #3 \(panda #1\)", True),
     "too few": ({"counts": {"panda": 4, "koala": 5}}, "counts", "koala", True),
     "none at all": (
-        {"counts": {"panda": 4, "koala": 4, "rose": 4}, "confidences": {"panda": 1.0, "koala": 1.0, "rose": 1.0}},
+        {
+            "counts": {"panda": 4, "koala": 4, "rose": 4},
+            "confidences": {"panda": 1.0, "koala": 1.0, "rose": 1.0},
+        },
         "counts",
         "rose",
         True,
@@ -268,7 +317,12 @@ MINED: dict[str, tuple[dict[str, object], str, str, bool]] = {
     "not asked for": ({"counts": {"panda": 4}}, "counts", "koala", True),
     "nan": ({"finite": False}, "finite", "mined latents", True),
     "doubtful": ({"confidences": {"panda": 0.9, "koala": 0.2}}, "confidence", "koala", False),
-    "confidence nan": ({"confidences": {"panda": 0.9, "koala": float("nan")}}, "confidence-known", "koala", False),
+    "confidence nan": (
+        {"confidences": {"panda": 0.9, "koala": float("nan")}},
+        "confidence-known",
+        "koala",
+        False,
+    ),
     "confidence unsaid": ({"confidences": {"panda": 0.9}}, "confidence-known", "koala", False),
 }
 
@@ -310,10 +364,15 @@ def test_frames_are_not_changed_by_the_rules(tmp_path: Path) -> None:
 
 
 def test_another_process_comes_to_the_same_verdict(tmp_path: Path) -> None:
-    """On data with a warning, on generated pictures, and on data with a fault; the controls are the verdicts of this process."""
+    """On data with a warning, on generated pictures, and on data with a fault; the controls are the verdicts
+    of this process."""
     frame = make_dataset(tmp_path / "data")
     (tmp_path / "data" / "unlisted.txt").write_text("x")
-    data, torn, there = DataConfig(images=tmp_path / "data"), tmp_path / "data" / frame["path"][3], tmp_path / "there" / "checks"
+    data, torn, there = (
+        DataConfig(images=tmp_path / "data"),
+        tmp_path / "data" / frame["path"][3],
+        tmp_path / "there" / "checks",
+    )
     here = [run(tmp_path).results, mined(tmp_path).results]
     aside.begin("tasks.data.validate")
     try:
@@ -369,7 +428,9 @@ def test_what_was_looked_at_ahead_holds_for_the_same_question_while_nothing_was_
         run(tmp_path, names=names)
 
 
-def test_what_was_touched_while_it_was_looked_at_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_touched_while_it_was_looked_at_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_dataset(tmp_path / "data")
     monkeypatch.setattr(validate, "_ahead", validate.Ahead())
 

@@ -26,7 +26,11 @@ def lists(repo: Path) -> tuple[set[str], set[str], set[str]]:
 def tight(repo: Path) -> dict[str, bool]:
     """Concept -> whether its family is tight."""
     recipe = read_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))
-    return {concept: family["kind"] == "tight" for family in recipe["families"].values() for concept in family["concepts"]}
+    return {
+        concept: family["kind"] == "tight"
+        for family in recipe["families"].values()
+        for concept in family["concepts"]
+    }
 
 
 def test_no_reported_target_is_tuned_on(lists: tuple[set[str], set[str], set[str]]) -> None:
@@ -34,19 +38,31 @@ def test_no_reported_target_is_tuned_on(lists: tuple[set[str], set[str], set[str
     assert not tuned & reported
 
 
-def test_reported_targets_are_known_and_half_of_them_hard(lists: tuple[set[str], set[str], set[str]], tight: dict[str, bool]) -> None:
+def test_reported_targets_are_known_and_half_of_them_hard(
+    lists: tuple[set[str], set[str], set[str]], tight: dict[str, bool]
+) -> None:
     tuned, reported, esd = lists
     assert tuned | reported | esd <= set(tight)
     assert {"panda", "tulip", "lemon"} <= reported and len(reported) >= 12
     assert sum(tight[name] for name in reported) >= 6 and len(esd) == 6 and all(tight[name] for name in esd)
 
 
-def test_the_benchmark_tunes_and_reports_on_others(lists: tuple[set[str], set[str], set[str]], repo: Path) -> None:
+def test_the_benchmark_tunes_and_reports_on_others(
+    lists: tuple[set[str], set[str], set[str]], repo: Path
+) -> None:
     tuned, reported, _ = lists
     bench = load_params(repo / "params.yaml").bench
     assert set(bench.tuning) <= tuned and not set(bench.targets) & tuned
     assert set(bench.targets) - reported == {"red heart"}  # the hearts' second: no list had two of them
-    recipe = read_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))["families"]
-    counts = {name: sum(target in family["concepts"] for target in bench.targets) for name, family in recipe.items()}
-    assert {name: n for name, n in counts.items() if recipe[name]["kind"] == "tight" and n} == {"cat faces": 2, "hearts": 2, "cars": 2}
+    recipe = read_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))[
+        "families"
+    ]
+    counts = {
+        name: sum(target in family["concepts"] for target in bench.targets) for name, family in recipe.items()
+    }
+    assert {name: n for name, n in counts.items() if recipe[name]["kind"] == "tight" and n} == {
+        "cat faces": 2,
+        "hearts": 2,
+        "cars": 2,
+    }
     assert sum(counts.values()) == 9 and len(bench.seeds) == 3

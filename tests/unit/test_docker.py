@@ -1,4 +1,5 @@
-"""What can be known of docker/ without a daemon or a cluster: schemas, lint, the API's own models, every path and command there."""
+"""What can be known of docker/ without a daemon or a cluster: schemas, lint, the API's own models, every path
+and command there."""
 
 from __future__ import annotations
 
@@ -20,12 +21,15 @@ from fade.config import read_yaml
 REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"
 BIN = Path(sys.executable).parent
-GIVEN = dict.fromkeys(re.findall(r"^([A-Z_0-9]+)=", (DOCKER / "env.example").read_text(encoding="utf-8"), re.MULTILINE), "given")
+GIVEN = dict.fromkeys(
+    re.findall(r"^([A-Z_0-9]+)=", (DOCKER / "env.example").read_text(encoding="utf-8"), re.MULTILINE), "given"
+)
 COMPOSE = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
 
 
 def filled(text: str, given: dict[str, str]) -> str:
-    """``${NAME:?message}`` and ``${NAME:-default}`` as compose fills them in; a missing one raises KeyError."""
+    """``${NAME:?message}`` and ``${NAME:-default}`` as compose fills them in; a missing one raises
+    KeyError."""
 
     def one(match: re.Match[str]) -> str:
         name, kind, default = match[1], match[2], match[3]
@@ -74,12 +78,18 @@ def test_no_password_has_a_default_and_each_is_asked_for() -> None:
 
 def test_every_service_is_pinned_hardened_checked_and_not_root(compose: dict[str, Any]) -> None:
     for name, one in services(compose).items():
-        assert one["cap_drop"] == ["ALL"] and one["read_only"] is True and "no-new-privileges:true" in one["security_opt"], name
+        assert (
+            one["cap_drop"] == ["ALL"]
+            and one["read_only"] is True
+            and "no-new-privileges:true" in one["security_opt"]
+        ), name
         assert one["image"].startswith("fade:") or re.search(r":\d+\.\d+", one["image"]), name
         assert name == "volumes" or one["image"].startswith("fade:") or not one["user"].startswith("0"), name
         assert "privileged" not in one and one.get("network_mode") != "host", name
         assert all(port.startswith("127.0.0.1:") for port in one.get("ports", [])), name
-        if one["restart"] != "no" and not one["image"].startswith("fade:"):  # the image has a check of its own: a worker's
+        if one["restart"] != "no" and not one["image"].startswith(
+            "fade:"
+        ):  # the image has a check of its own: a worker's
             assert one["healthcheck"]["test"][0] == "CMD", name
     assert {"postgres", "s3", "mlflow", "prefect", "worker-cpu", "worker-gpu"} <= set(services(compose))
     (device,) = services(compose)["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
@@ -92,7 +102,9 @@ def test_what_compose_names_is_there(compose: dict[str, Any]) -> None:
         assert set(one.get("networks", [])) <= set(compose["networks"]), name
         for mount in one.get("volumes", []):
             source = mount.split(":")[0]
-            assert (DOCKER / source).exists() if source.startswith(".") else source in compose["volumes"], mount
+            assert (DOCKER / source).exists() if source.startswith(".") else source in compose["volumes"], (
+                mount
+            )
         for build in filter(None, [one.get("build")]):
             assert (DOCKER / build["context"] / build["dockerfile"]).is_file() and build["target"] in stages()
         command = one.get("command", [])
@@ -105,16 +117,25 @@ def test_a_service_waits_for_the_health_of_what_it_needs(compose: dict[str, Any]
     for name, some in needs.items():
         for other, how in some.items():
             once = services(compose)[other]["restart"] == "no"
-            assert how["condition"] == ("service_completed_successfully" if once else "service_healthy"), (name, other)
+            assert how["condition"] == ("service_completed_successfully" if once else "service_healthy"), (
+                name,
+                other,
+            )
     assert set(needs["worker-cpu"]) == {"prefect", "mlflow", "s3-buckets"}
 
 
 def test_only_mlflow_holds_the_keys_of_its_bucket(compose: dict[str, Any]) -> None:
-    text = {name: json.dumps(one) for name, one in read_yaml(filled(COMPOSE, {key: f"<{key}>" for key in GIVEN}))["services"].items()}
+    text = {
+        name: json.dumps(one)
+        for name, one in read_yaml(filled(COMPOSE, {key: f"<{key}>" for key in GIVEN}))["services"].items()
+    }
     holders = {key: {name for name, said in text.items() if f"<{key}>" in said} for key in GIVEN}
     assert holders["S3_MLFLOW_SECRET"] == {"s3", "mlflow"} and holders["MLFLOW_ADMIN_PASSWORD"] == {"mlflow"}
     assert holders["POSTGRES_PASSWORD"] == {"postgres"} and holders["S3_ADMIN_SECRET"] == {"s3", "s3-buckets"}
-    assert holders["MLFLOW_DB_PASSWORD"] == {"postgres", "mlflow"} and holders["PREFECT_DB_PASSWORD"] == {"postgres", "prefect"}
+    assert holders["MLFLOW_DB_PASSWORD"] == {"postgres", "mlflow"} and holders["PREFECT_DB_PASSWORD"] == {
+        "postgres",
+        "prefect",
+    }
 
 
 def _exists(command: list[str]) -> None:
@@ -138,23 +159,35 @@ def stages() -> set[str]:
 
 
 def test_the_dockerfile_has_no_lint() -> None:
-    done = subprocess.run([str(BIN / "hadolint"), str(DOCKER / "Dockerfile")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [str(BIN / "hadolint"), str(DOCKER / "Dockerfile")], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stdout
     planted = "FROM debian\nRUN cd /tmp && sudo make\n"
-    done = subprocess.run([str(BIN / "hadolint"), "-"], input=planted, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [str(BIN / "hadolint"), "-"], input=planted, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode != 0, "the linter lets everything pass"
 
 
 def test_every_file_that_is_copied_exists_and_is_let_in() -> None:
-    lines = [line for line in (REPO / ".dockerignore").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (REPO / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
     copied = [rest.split() for word, rest in instructions() if word == "COPY" and "--from" not in rest]
-    sources = [source for words in copied for source in [word for word in words if not word.startswith("--")][:-1]]
+    sources = [
+        source for words in copied for source in [word for word in words if not word.startswith("--")][:-1]
+    ]
     assert len(sources) > 10
     for source in sources:
         assert (REPO / source).exists(), source
-        assert any(source == name or source.startswith(f"{name}/") for name in allowed), f"{source} is kept out by .dockerignore"
+        assert any(source == name or source.startswith(f"{name}/") for name in allowed), (
+            f"{source} is kept out by .dockerignore"
+        )
     assert [name for name in allowed if not (REPO / name).exists()] == []
     for hidden in ("runs", "data", "keys", ".git", "docker/.env", "remote"):
         assert not any(fnmatch.fnmatch(hidden, name) for name in allowed)
@@ -163,7 +196,9 @@ def test_every_file_that_is_copied_exists_and_is_let_in() -> None:
 def test_the_images_are_not_root_have_no_secret_and_know_their_commit() -> None:
     assert stages() == {"build", "cpu", "cuda"}
     assert [rest for word, rest in instructions() if word == "USER"] == ["10001:10001"]
-    assert re.search(r"^ARG PYTHON=3\.11\.\d+-slim-\w+$", (DOCKER / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(
+        r"^ARG PYTHON=3\.11\.\d+-slim-\w+$", (DOCKER / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert {word for word, _ in instructions()} >= {"HEALTHCHECK", "USER", "CMD"}
     given = " ".join(rest for word, rest in instructions() if word in ("ARG", "ENV"))
     assert "FADE_COMMIT=${COMMIT}" in given and not re.search("PASSWORD|SECRET|TOKEN", given)
@@ -206,7 +241,10 @@ def test_the_identities_of_s3_are_its_own_and_every_flag_exists(tmp_path: Path) 
     flags = set(re.findall(r"^  -([\w.]+)", known.stdout + known.stderr, re.MULTILINE))
     assert [flag for flag in re.findall(r"^-([\w.]+)", done.stdout, re.MULTILINE) if flag not in flags] == []
     del env["S3_TEAM_SECRET"]
-    assert subprocess.run(["sh", str(DOCKER / "s3.sh")], env=env, capture_output=True, timeout=30).returncode != 0
+    assert (
+        subprocess.run(["sh", str(DOCKER / "s3.sh")], env=env, capture_output=True, timeout=30).returncode
+        != 0
+    )
 
 
 # Kubernetes
@@ -218,8 +256,11 @@ def manifest(**values: Any) -> dict[str, Any]:
     from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
     template = json.loads((DOCKER / "kubernetes/gpu-job-template.json").read_text(encoding="utf-8"))
-    defaults = {name: one["default"] for name, one in template["variables"]["properties"].items() if "default" in one}
-    # As Prefect's worker does it, without its server, which it asks for blocks and variables: the template names none.
+    defaults = {
+        name: one["default"] for name, one in template["variables"]["properties"].items() if "default" in one
+    }
+    # As Prefect's worker does it, without its server, which it asks for blocks and variables: the template
+    # names none.
     filled_in = apply_values(template["job_configuration"], {**defaults, **values})
     return dict(KubernetesWorkerJobConfiguration(**filled_in).job_manifest)
 
@@ -235,7 +276,12 @@ def wrong(value: Any, kind: str, at: str = "") -> list[str]:
         return []
     names = {theirs: ours for ours, theirs in model.attribute_map.items()}
     out = [f"{at}.{key}" for key in value if key not in names]
-    return out + [text for key, one in value.items() if key in names for text in wrong(one, model.openapi_types[names[key]], f"{at}.{key}")]
+    return out + [
+        text
+        for key, one in value.items()
+        if key in names
+        for text in wrong(one, model.openapi_types[names[key]], f"{at}.{key}")
+    ]
 
 
 def test_the_gpu_template_becomes_a_job_for_a_node_with_a_gpu() -> None:
@@ -245,7 +291,11 @@ def test_the_gpu_template_becomes_a_job_for_a_node_with_a_gpu() -> None:
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert spec["backoffLimit"] == 0 and pod["restartPolicy"] == "Never"
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2 == container["resources"]["requests"]["nvidia.com/gpu"]
+    assert (
+        container["resources"]["limits"]["nvidia.com/gpu"]
+        == 2
+        == container["resources"]["requests"]["nvidia.com/gpu"]
+    )
     assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     shm = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "4Gi"}}
@@ -257,7 +307,10 @@ def test_the_gpu_template_becomes_a_job_for_a_node_with_a_gpu() -> None:
 def test_control_a_key_that_the_api_does_not_have_is_found() -> None:
     pytest.importorskip("kubernetes_asyncio")
     bad = {"spec": {"template": {"spec": {"containers": [{"name": "x", "imagee": "y"}], "parallelism": 1}}}}
-    assert sorted(wrong(bad, "V1Job")) == [".spec.template.spec.containers[0].imagee", ".spec.template.spec.parallelism"]
+    assert sorted(wrong(bad, "V1Job")) == [
+        ".spec.template.spec.containers[0].imagee",
+        ".spec.template.spec.parallelism",
+    ]
 
 
 def test_the_multi_node_job_agrees_with_itself_and_with_the_api() -> None:
@@ -268,15 +321,24 @@ def test_the_multi_node_job_agrees_with_itself_and_with_the_api() -> None:
     assert wrong(service, "V1Service") == [] and wrong(job, "V1Job") == []
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    options = dict(word[2:].split("=", 1) for word in container["command"] if word.startswith("--") and "=" in word)
+    options = dict(
+        word[2:].split("=", 1) for word in container["command"] if word.startswith("--") and "=" in word
+    )
     nodes, gpus = int(options["num_machines"]), container["resources"]["limits"]["nvidia.com/gpu"]
-    assert spec["completions"] == spec["parallelism"] == nodes and int(options["num_processes"]) == nodes * gpus
+    assert (
+        spec["completions"] == spec["parallelism"] == nodes and int(options["num_processes"]) == nodes * gpus
+    )
     assert spec["completionMode"] == "Indexed" and spec["backoffLimit"] == 0
     name = job["metadata"]["name"]
-    assert options["main_process_ip"] == f"{name}-0.{pod['subdomain']}" and pod["subdomain"] == service["metadata"]["name"]
+    assert (
+        options["main_process_ip"] == f"{name}-0.{pod['subdomain']}"
+        and pod["subdomain"] == service["metadata"]["name"]
+    )
     assert service["spec"]["clusterIP"] is None or service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"] == {"job-name": name}
     assert {port["port"] for port in service["spec"]["ports"]} == {int(options["main_process_port"])}
     assert find_spec(container["command"][container["command"].index("--module") + 1]) is not None
     known = vars(launch_command_parser().parse_args(["a_script.py"]))
-    assert [word for word in container["command"] if word.startswith("--") and word[2:].split("=")[0] not in known] == []
+    assert [
+        word for word in container["command"] if word.startswith("--") and word[2:].split("=")[0] not in known
+    ] == []

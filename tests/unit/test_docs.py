@@ -12,7 +12,10 @@ from tests.support import command_line
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = sorted([REPO / "README.md", *(REPO / "docs").glob("*.md")])
-INLINE, FENCED = re.compile(r"`((?:fade|make|python bench/[^\s`]+) [^`]+)`"), re.compile(r"^((?:fade|make|python bench/[^\s`]+) .+)$")
+INLINE, FENCED = (
+    re.compile(r"`((?:fade|make|python bench/[^\s`]+) [^`]+)`"),
+    re.compile(r"^((?:fade|make|python bench/[^\s`]+) .+)$"),
+)
 
 
 def commands() -> list[tuple[str, str]]:
@@ -36,7 +39,9 @@ def test_a_command_of_the_documents_is_understood(page: str, command: str) -> No
             return
         command_line().commands[words[0]].make_context(words[0], [w for w in words[1:] if w != "--help"])
     elif tool == "make":
-        targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+        targets = set(
+            re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        )
         assert words[0] in targets
     else:
         script = REPO / words[0]
@@ -53,5 +58,7 @@ def test_there_are_commands_to_try() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_pictures_of_the_documents_are_there(page: Path) -> None:
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))]
-    missing = [link for link in links if link and not link.startswith("http") and not (page.parent / link).exists()]
+    missing = [
+        link for link in links if link and not link.startswith("http") and not (page.parent / link).exists()
+    ]
     assert missing == []

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from fade import errors
-from fade.errors import AdapterError, ConfigError, FadeError, RegistryError, UnknownNameError, UsageError, nearest, revive
+from fade.errors import (
+    AdapterError,
+    ConfigError,
+    FadeError,
+    RegistryError,
+    UnknownNameError,
+    UsageError,
+    nearest,
+    revive,
+)
 
 TREE = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, FadeError)]
 KNOWN = ["panda", "koala", "red apple", "green apple", "grinning cat", "cat with tears of joy", "Tiger"]
@@ -28,11 +37,17 @@ def test_exit_codes_follow_the_tree(cls: type[FadeError]) -> None:
     assert cls.__doc__, f"{cls.__name__} does not say when it is raised"
 
 
-@pytest.mark.parametrize("cls", [cls for cls in TREE if cls is not UnknownNameError], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [cls for cls in TREE if cls is not UnknownNameError], ids=lambda cls: cls.__name__
+)
 def test_errors_cross_a_process_border_whole(cls: type[FadeError]) -> None:
     sent = cls("rank is 0.", stage="config", action="raise it.")
     got = pickle.loads(pickle.dumps(sent))
-    assert type(got) is cls and str(got) == str(sent) and (got.what, got.stage, got.action) == (sent.what, sent.stage, sent.action)
+    assert (
+        type(got) is cls
+        and str(got) == str(sent)
+        and (got.what, got.stage, got.action) == (sent.what, sent.stage, sent.action)
+    )
 
 
 def test_an_unknown_name_crosses_too_with_its_offer() -> None:
@@ -44,7 +59,10 @@ def test_an_unknown_name_crosses_too_with_its_offer() -> None:
 
 def test_an_unknown_name_offers_the_nearest() -> None:
     error = UnknownNameError("concept", "pnada", KNOWN, stage="target")
-    assert str(error).startswith("target: unknown concept 'pnada'. Next: did you mean 'panda'") and error.exit_code == 2
+    assert (
+        str(error).startswith("target: unknown concept 'pnada'. Next: did you mean 'panda'")
+        and error.exit_code == 2
+    )
     assert "choose one of the known concepts" in str(UnknownNameError("concept", "zzz", KNOWN))
 
 
@@ -85,7 +103,16 @@ def test_config_errors_are_usage_errors() -> None:
 
 def test_every_error_of_the_tree_has_a_user(repo: Path) -> None:
     """No class without a raise: what is not used is deleted (a class with subclasses in use is a branch)."""
-    files = [path for package in ("fade", "tasks", "flows") for path in (repo / package).rglob("*.py") if path.name != "errors.py"]
+    files = [
+        path
+        for package in ("fade", "tasks", "flows")
+        for path in (repo / package).rglob("*.py")
+        if path.name != "errors.py"
+    ]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    unused = [cls.__name__ for cls in TREE if not cls.__subclasses__() and not re.search(rf"\b{cls.__name__}\b", text)]
+    unused = [
+        cls.__name__
+        for cls in TREE
+        if not cls.__subclasses__() and not re.search(rf"\b{cls.__name__}\b", text)
+    ]
     assert unused == []

@@ -1,4 +1,5 @@
-"""`fade --help` pulls nothing heavy, and every command explains itself (how fast that is, bench/startup.py measures)."""
+"""`fade --help` pulls nothing heavy, and every command explains itself (how fast that is, bench/startup.py
+measures)."""
 
 from __future__ import annotations
 
@@ -13,14 +14,28 @@ import pytest
 
 from tests.support import command_line
 
-HEAVY = ("torch", "mlflow", "prefect", "pandas", "numpy", "diffusers", "transformers", "dvc", "great_expectations", "matplotlib", "scipy")
+HEAVY = (
+    "torch",
+    "mlflow",
+    "prefect",
+    "pandas",
+    "numpy",
+    "diffusers",
+    "transformers",
+    "dvc",
+    "great_expectations",
+    "matplotlib",
+    "scipy",
+)
 PROBE = "import json, sys; {0}; print(json.dumps([name for name in {1!r} if name in sys.modules]))"
 
 
 def loaded(statement: str, repo: Path) -> list[str]:
     """Which heavy packages a fresh interpreter holds after ``statement``."""
     code = PROBE.format(statement, HEAVY)
-    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, timeout=120, check=True
+    )
     names: list[str] = json.loads(done.stdout.splitlines()[-1])
     return names
 
@@ -36,13 +51,17 @@ def test_control_the_probe_sees_a_heavy_import(repo: Path) -> None:
 def fade(repo: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as its console script does."""
     code = "from flows.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *args], cwd=repo, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=repo, capture_output=True, text=True, timeout=120
+    )
 
 
 def commands() -> list[str]:
     from flows.cli import app
 
-    return sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
+    return sorted(
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    )
 
 
 def test_help_lists_every_command(repo: Path) -> None:
@@ -69,8 +88,15 @@ def nested() -> list[list[str]]:
     """Groups and their commands."""
     from flows.cli import app
 
-    groups = [(group.name or "", group.typer_instance) for group in app.registered_groups if group.typer_instance]
-    named = [[name, one.name or one.callback.__name__] for name, group in groups for one in group.registered_commands if one.callback]
+    groups = [
+        (group.name or "", group.typer_instance) for group in app.registered_groups if group.typer_instance
+    ]
+    named = [
+        [name, one.name or one.callback.__name__]
+        for name, group in groups
+        for one in group.registered_commands
+        if one.callback
+    ]
     return [*([name] for name, _ in groups), *named]
 
 
@@ -79,10 +105,14 @@ def test_every_command_of_a_group_has_help_with_an_example(words: list[str]) -> 
     explains_itself(words)
 
 
-@pytest.mark.parametrize("args", [["no-such-command"], ["run", "--no-such-option"], ["generate"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "args", [["no-such-command"], ["run", "--no-such-option"], ["generate"]], ids=" ".join
+)
 def test_bad_usage_exits_with_2_and_a_sentence(repo: Path, args: list[str]) -> None:
     done = fade(repo, *args)
-    assert done.returncode == 2 and done.stderr.startswith("error ") and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("error ") and "Traceback" not in done.stderr, (
+        done.stderr
+    )
     assert done.stdout == ""
 
 
@@ -98,4 +128,6 @@ def test_no_word_of_a_help_text_is_taken_for_markup() -> None:
     while todo:
         command = todo.pop()
         todo += getattr(command, "commands", {}).values()
-        assert [option.name for option in command.params if "[" in (getattr(option, "help", None) or "")] == [], command.name
+        assert [
+            option.name for option in command.params if "[" in (getattr(option, "help", None) or "")
+        ] == [], command.name

@@ -1,4 +1,5 @@
-"""The Makefile documents itself, prepares once, and refuses with a sentence. make only prints here: nothing is installed."""
+"""The Makefile documents itself, prepares once, and refuses with a sentence. make only prints here: nothing
+is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +21,14 @@ def make(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
         for key, value in os.environ.items()
         if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", "VENV", "PYTHON", "EXTRAS")
     }
-    return subprocess.run(["make", "--no-print-directory", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        ["make", "--no-print-directory", *args],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def targets(repo: Path) -> set[str]:
@@ -54,7 +62,9 @@ def test_every_rule_with_commands_for_people_is_phony(repo: Path) -> None:
 @pytest.mark.parametrize("name", ["README.md", ".ci/run", "docs/installation.md"])
 def test_every_make_command_that_is_written_down_exists(repo: Path, name: str) -> None:
     text = (repo / name).read_text(encoding="utf-8")
-    alone = re.findall(r"^\s*(?:\$ )?make ([a-z-]+)(?: [A-Z]+=\S+)*\s*(?:#.*)?$", text, re.MULTILINE)  # not prose that begins with "make"
+    alone = re.findall(
+        r"^\s*(?:\$ )?make ([a-z-]+)(?: [A-Z]+=\S+)*\s*(?:#.*)?$", text, re.MULTILINE
+    )  # not prose that begins with "make"
     named = {*alone, *re.findall(r"`make ([a-z-]+)", text)}
     assert named, f"{name} names no make command"
     assert named <= targets(repo)
@@ -65,14 +75,20 @@ def test_every_make_command_that_is_written_down_exists(repo: Path, name: str) -
 @pytest.mark.parametrize("target", ["run", "test"])
 def test_each_command_works_first_it_makes_and_installs_before_it_runs(clone: Path, target: str) -> None:
     plan = make(clone, "-n", target, "PYTHON=python3").stdout
-    steps = [plan.index(" -m venv .venv"), plan.index("--constraint constraints.txt --editable"), plan.index("touch .venv/.fade-setup-")]
+    steps = [
+        plan.index(" -m venv .venv"),
+        plan.index("--constraint constraints.txt --editable"),
+        plan.index("touch .venv/.fade-setup-"),
+    ]
     last = plan.index(".venv/bin/fade run" if target == "run" else ".venv/bin/python -m pytest")
     assert steps == sorted(steps) and steps[-1] < last
     assert "--upgrade" not in plan and " -U " not in plan
 
 
 def stamp(clone: Path, *args: str) -> str:
-    found = re.search(r"touch (\.venv/\.fade-setup-\d+)", make(clone, "-n", "setup", "PYTHON=python3", *args).stdout)
+    found = re.search(
+        r"touch (\.venv/\.fade-setup-\d+)", make(clone, "-n", "setup", "PYTHON=python3", *args).stdout
+    )
     assert found
     return found[1]
 
@@ -93,12 +109,20 @@ def test_a_second_call_skips_until_a_file_or_an_extra_changes(clone: Path) -> No
 
 
 def test_variables_can_be_overridden(clone: Path) -> None:
-    plan = make(clone, "-n", "run", "PYTHON=python3", "VENV=elsewhere", "ARGS=--target tulip", "EXTRAS=test").stdout
-    assert "python3 -m venv elsewhere" in plan and "elsewhere/bin/fade run --target tulip" in plan and "'.[test]'" in plan
+    plan = make(
+        clone, "-n", "run", "PYTHON=python3", "VENV=elsewhere", "ARGS=--target tulip", "EXTRAS=test"
+    ).stdout
+    assert (
+        "python3 -m venv elsewhere" in plan
+        and "elsewhere/bin/fade run --target tulip" in plan
+        and "'.[test]'" in plan
+    )
 
 
 @pytest.mark.parametrize("python", ["/nonexistent/python", "false"])
-def test_a_python_that_is_missing_or_too_old_is_refused_before_anything_is_made(clone: Path, python: str) -> None:
+def test_a_python_that_is_missing_or_too_old_is_refused_before_anything_is_made(
+    clone: Path, python: str
+) -> None:
     said = make(clone, "setup", f"PYTHON={python}")
     assert said.returncode != 0 and f"'{python}' is missing or older than Python 3.11. Next: " in said.stderr
     assert not (clone / ".venv").exists()
@@ -107,12 +131,20 @@ def test_a_python_that_is_missing_or_too_old_is_refused_before_anything_is_made(
 def test_clean_removes_no_folder_that_is_not_an_environment(clone: Path) -> None:
     (clone / "precious").mkdir()
     said = make(clone, "clean", "VENV=precious")
-    assert said.returncode != 0 and "is no Python environment" in said.stderr and (clone / "precious").is_dir()
+    assert (
+        said.returncode != 0 and "is no Python environment" in said.stderr and (clone / "precious").is_dir()
+    )
 
 
 def test_constraints_are_portable_and_pin_torch(repo: Path) -> None:
-    lines = [line for line in (repo / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines), "a local suffix, a path or a loose pin"
+    lines = [
+        line
+        for line in (repo / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines), (
+        "a local suffix, a path or a loose pin"
+    )
     pins = dict(line.split("==") for line in lines)
     assert pins["torch"] == "2.13.0" and "torchvision" not in pins and len(pins) == len(lines)
 
@@ -126,10 +158,17 @@ def test_constraints_satisfy_the_ranges_and_pin_every_direct_requirement(repo: P
     project = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     texts = [
         *project["dependencies"],
-        *(text for name, extra in project["optional-dependencies"].items() if name != "nudity" for text in extra),
+        *(
+            text
+            for name, extra in project["optional-dependencies"].items()
+            if name != "nudity"
+            for text in extra
+        ),
     ]  # AGPL: never in the default
     lines = [
-        line for line in (repo / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line and not line.startswith("#")
+        line
+        for line in (repo / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line and not line.startswith("#")
     ]
     pins = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines}
     for requirement in map(Requirement, texts):

@@ -71,7 +71,9 @@ def test_parameters_are_frozen() -> None:
         (" train.steps =5", "train.steps", 5),
     ],
 )
-def test_an_override_changes_its_key_and_nothing_else(params_file: Path, override: str, key: str, value: Any) -> None:
+def test_an_override_changes_its_key_and_nothing_else(
+    params_file: Path, override: str, key: str, value: Any
+) -> None:
     loaded = dict(leaves(load_params(params_file, [override]).model_dump(mode="json", by_alias=True)))
     assert loaded == {**DEFAULTS, key: value}
 
@@ -80,7 +82,9 @@ def test_the_last_override_wins(params_file: Path) -> None:
     assert load_params(params_file, ["train.steps=2", "train.steps=3"]).train.steps == 3
 
 
-@pytest.mark.parametrize(("text", "want"), [("inf", "inf"), ("nan", "nan"), ("1_0", "1_0"), ("fade/3e-3", "fade/3e-3")])
+@pytest.mark.parametrize(
+    ("text", "want"), [("inf", "inf"), ("nan", "nan"), ("1_0", "1_0"), ("fade/3e-3", "fade/3e-3")]
+)
 def test_words_that_float_would_take_stay_words(params_file: Path, text: str, want: str) -> None:
     assert load_params(params_file, [f"register.experiment='{text}'"]).register_.experiment == want
 
@@ -88,7 +92,11 @@ def test_words_that_float_would_take_stay_words(params_file: Path, text: str, wa
 WRONG = {
     "misspelt key": ("train.stpes=3", "unknown key train.stpes.", "did you mean train.steps?"),
     "misspelt section": ("trian.steps=3", "unknown key trian.", "did you mean train?"),
-    "misspelt key two levels down": ("pretrain.unet.step=3", "unknown key pretrain.unet.step.", "did you mean pretrain.unet.steps?"),
+    "misspelt key two levels down": (
+        "pretrain.unet.step=3",
+        "unknown key pretrain.unet.step.",
+        "did you mean pretrain.unet.steps?",
+    ),
     "the name in the code": ("register_.experiment=x", "unknown key register_.", "did you mean register?"),
     "a word for a number": ("train.steps=many", "train.steps = 'many'", "correct train.steps."),
     "a fraction for a whole": ("train.steps=2.5", "train.steps = 2.5", "correct train.steps."),
@@ -102,13 +110,35 @@ WRONG = {
     "rate without end": ("train.lr=.inf", "train.lr = inf", "less than 1"),
     "no neighbours": ("neighborhood.k=0", "neighborhood.k = 0", "greater than or equal to 1"),
     "unknown choice": ("sampler.scheduler=dimm", "sampler.scheduler = 'dimm'", "'ddim'"),
-    "prompt without its slot": ("sampler.prompt=a panda", "prompt needs the slot {concept}", "correct sampler."),
-    "prompt with a second slot": ("sampler.prompt='a {concept} by {artist}'", "and no other", "correct sampler."),
+    "prompt without its slot": (
+        "sampler.prompt=a panda",
+        "prompt needs the slot {concept}",
+        "correct sampler.",
+    ),
+    "prompt with a second slot": (
+        "sampler.prompt='a {concept} by {artist}'",
+        "and no other",
+        "correct sampler.",
+    ),
     "prompt with half a slot": ("sampler.prompt='a {concept} {'", "stray brace", "correct sampler."),
-    "attack budget 0": ("attack.budget=0", "attack.budget = 0", "greater than or equal to 1", "correct attack.budget."),
-    "attack budget too small for a step": ("attack.budget=47", "attack.budget = 47", "at least 48 UNet calls", "correct attack.budget."),
+    "attack budget 0": (
+        "attack.budget=0",
+        "attack.budget = 0",
+        "greater than or equal to 1",
+        "correct attack.budget.",
+    ),
+    "attack budget too small for a step": (
+        "attack.budget=47",
+        "attack.budget = 47",
+        "at least 48 UNet calls",
+        "correct attack.budget.",
+    ),
     "no attack": ("attack.names=[]", "attack.names = []", "correct attack.names."),
-    "a time beyond the schedule": ("attack.times=[0.3, 1.5]", "attack.times.1 = 1.5", "less than or equal to 1"),
+    "a time beyond the schedule": (
+        "attack.times=[0.3, 1.5]",
+        "attack.times.1 = 1.5",
+        "less than or equal to 1",
+    ),
     "no equals sign": ("train.steps", "'train.steps' is no section.key=value.", "--set train.steps=200"),
     "no key": ("=3", "'=3' is no section.key=value.", "--set"),
     "an empty part": ("train..steps=3", "'train..steps=3' is no section.key=value.", "--set"),
@@ -123,7 +153,9 @@ def test_a_wrong_override_is_named_with_what_to_do(params_file: Path, case: str)
     with pytest.raises(ConfigError) as caught:
         load_params(params_file, [override])
     sentence = str(caught.value)
-    assert sentence.startswith("config: ") and " Next: " in sentence and all(part in sentence for part in said), sentence
+    assert (
+        sentence.startswith("config: ") and " Next: " in sentence and all(part in sentence for part in said)
+    ), sentence
     assert caught.value.exit_code == 2
 
 
@@ -144,7 +176,9 @@ def test_a_wrong_file_is_named(tmp_path: Path, case: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_params(path)
-    assert "mine.yaml" in str(caught.value) and all(part in str(caught.value) for part in said), str(caught.value)
+    assert "mine.yaml" in str(caught.value) and all(part in str(caught.value) for part in said), str(
+        caught.value
+    )
     assert path.read_text() == text
 
 

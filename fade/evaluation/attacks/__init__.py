@@ -1,9 +1,10 @@
-"""Attempts to bring an erased concept back, registered by name: one file an attack, each a function of a subject.
+"""Attempts to bring an erased concept back, registered by name: one file an attack, each a function of a
+subject.
 
-An attack runs on three arms with the same budget: on the ``erased`` model; on the ``base`` itself, which says how much the attack
-can bring back at all (the ceiling); and as a ``control`` on the erased model with another concept's material, which says how
-often it hits the target without knowing anything of it (the floor). A file in this folder is found by itself.
-"""
+An attack runs on three arms with the same budget: on the ``erased`` model; on the ``base`` itself, which says
+how much the attack can bring back at all (the ceiling); and as a ``control`` on the erased model with another
+concept's material, which says how often it hits the target without knowing anything of it (the floor). A file
+in this folder is found by itself."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class AttackContext:
     config: AttackConfig
     material: Material
     concept: str
-    """Whose pictures and prompt the attacker uses: the target, or the control concept. EvaluationResult is always the target."""
+    """Whose pictures and prompt the attacker uses: the target, or the control concept. EvaluationResult is
+    always the target."""
 
     @property
     def prompt(self) -> str:

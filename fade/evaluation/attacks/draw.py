@@ -1,4 +1,5 @@
-"""What attacks do to a model: draw from an embedding or from a noised picture, predict noise on real latents; and what it costs."""
+"""What attacks do to a model: draw from an embedding or from a noised picture, predict noise on real latents;
+and what it costs."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from fade.models.sampling import solve
 
 
 class CallBudget:
-    """Counts a model's UNet calls while it is open: pictures times passes; a pass that keeps its graph counts three (its backward two)."""
+    """Counts a model's UNet calls while it is open: pictures times passes; a pass that keeps its graph counts
+    three (its backward two)."""
 
     def __init__(self, base: Base) -> None:
         self.calls = 0
@@ -26,7 +28,9 @@ class CallBudget:
         self._hook = self._unet.register_forward_hook(self._count)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._hook.remove()
 
     def _count(self, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -48,10 +52,16 @@ class Noisy:
 
 
 def add_noise(base: Base, clean: Tensor, n: int, generator: torch.Generator) -> Noisy:
-    """``n`` random ones of the clean latents (m, C, h, w), noised to times spread evenly over the schedule (one in each n-th)."""
+    """``n`` random ones of the clean latents (m, C, h, w), noised to times spread evenly over the schedule
+    (one in each n-th)."""
     steps = int(base.scheduler.config.num_train_timesteps)
     which = torch.randint(len(clean), (n,), generator=generator).to(base.device)
-    t = ((torch.arange(n) + torch.rand(n, generator=generator)) / n * steps).long().clamp_max(steps - 1).to(base.device)
+    t = (
+        ((torch.arange(n) + torch.rand(n, generator=generator)) / n * steps)
+        .long()
+        .clamp_max(steps - 1)
+        .to(base.device)
+    )
     noise = torch.randn((n, *clean.shape[1:]), generator=generator).to(base.device)
     return Noisy(base.add_noise(clean[which], noise, t), t, noise, which)
 
@@ -64,19 +74,28 @@ def errors(base: Base, noisy: Noisy, embeds: Tensor) -> Tensor:
 
 @torch.no_grad()
 def draw(
-    base: Base, embeds: Tensor, seeds: Sequence[int], sampler: SamplerConfig, *, clean: Tensor | None = None, time: float = 1.0
+    base: Base,
+    embeds: Tensor,
+    seeds: Sequence[int],
+    sampler: SamplerConfig,
+    *,
+    clean: Tensor | None = None,
+    time: float = 1.0,
 ) -> Tensor:
     """Clean latents (n, C, h, w), float32 on the CPU, one a seed, under embeddings (n, T, D) or (1, T, D).
 
-    Without ``clean`` what ``Base.sample`` does with prompts, to the byte. With it, latents (n, C, h, w) are noised to the first
-    time of the sampler that is not beyond the share ``time`` of the schedule and denoised from there; when there is no such
-    time they come back as they were.
-    """
+    Without ``clean`` what ``Base.sample`` does with prompts, to the byte. With it, latents (n, C, h, w) are
+    noised to the first time of the sampler that is not beyond the share ``time`` of the schedule and denoised
+    from there; when there is no such time they come back as they were."""
     null = base.encode([sampler.negative_prompt])
     embeds = embeds.expand(len(seeds), -1, -1)
     out = []
     for start in range(0, len(seeds), sampler.batch_size):
         part = slice(start, start + sampler.batch_size)
         given = None if clean is None else clean[part].to(base.device)
-        out.append(solve(base, embeds[part], null.expand_as(embeds[part]), seeds[part], sampler, given, time).float().cpu())
+        out.append(
+            solve(base, embeds[part], null.expand_as(embeds[part]), seeds[part], sampler, given, time)
+            .float()
+            .cpu()
+        )
     return torch.cat(out)

@@ -1,10 +1,11 @@
-"""Embedding inversion: optimise the prompt's embedding on the model until it predicts the noise on real pictures of the target.
+"""Embedding inversion: optimise the prompt's embedding on the model until it predicts the noise on real
+pictures of the target.
 
     e* = argmin_e E_{x, t, noise} ||eps(x_t, e) - noise||^2,   started at the concept's own prompt
 
-As textual inversion (Gal et al. 2022) learns a token, but on the text tower's output itself, every token's state free. Ours: the
-start, the budget, and that one embedding serves all pictures. What an eraser merely unhooked from its words comes back.
-"""
+As textual inversion (Gal et al. 2022) learns a token, but on the text tower's output itself, every token's
+state free. Ours: the start, the budget, and that one embedding serves all pictures. What an eraser merely
+unhooked from its words comes back."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from fade.utils.seeds import named_seed
 
 
 def invert(subject: AttackContext) -> Found:
-    """(budget - 2 probes) // (3 batch) steps of Adam, then ``images`` pictures with the embedding that was found."""
+    """(budget - 2 probes) // (3 batch) steps of Adam, then ``images`` pictures with the embedding that was
+    found."""
     base, config, clean = subject.base, subject.config, subject.pictures
     generator = torch.Generator().manual_seed(named_seed(config.seed, "inversion"))
     probe = add_noise(base, clean, config.probes, generator)
@@ -29,7 +31,9 @@ def invert(subject: AttackContext) -> Found:
     decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
     for _ in range(steps):
         loss = errors(base, add_noise(base, clean, config.batch, generator), e).mean()
-        (e.grad,) = torch.autograd.grad(loss, [e])  # not backward(): an active adapter's weights want gradients, too
+        (e.grad,) = torch.autograd.grad(
+            loss, [e]
+        )  # not backward(): an active adapter's weights want gradients, too
         adam.step()
         decay.step()
     e = e.detach()
@@ -39,4 +43,10 @@ def invert(subject: AttackContext) -> Found:
     return Found(hits, {"steps": steps, "loss_before": before, "loss_after": after})
 
 
-register(Attack("inversion", "after arXiv 2208.01618 (textual inversion); on the prompt's embedding, and the budget, ours", invert))
+register(
+    Attack(
+        "inversion",
+        "after arXiv 2208.01618 (textual inversion); on the prompt's embedding, and the budget, ours",
+        invert,
+    )
+)

@@ -1,4 +1,5 @@
-"""What the attackers hold: real pictures as clean latents, of the target, of a control concept, and of unrelated ones."""
+"""What the attackers hold: real pictures as clean latents, of the target, of a control concept, and of
+unrelated ones."""
 
 from __future__ import annotations
 
@@ -35,10 +36,11 @@ class Material:
 
 
 def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Material:
-    """Read and encode what all attacks on ``target`` need; the same seed gives the same concepts for every method.
+    """Read and encode what all attacks on ``target`` need; the same seed gives the same concepts for every
+    method.
 
-    ``folder`` holds the pictures and their manifest. Raises UnknownNameError for a target outside the vocabulary, DataError when
-    the vocabulary has not two concepts besides, or a concept no training picture.
+    ``folder`` holds the pictures and their manifest. Raises UnknownNameError for a target outside the
+    vocabulary, DataError when the vocabulary has not two concepts besides, or a concept no training picture.
     """
     vocabulary = Vocabulary.from_file(folder / MANIFEST)
     family = vocabulary.family(target)
@@ -56,10 +58,11 @@ def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Mater
 
 
 def real_latents(base: Base, folder: Path, concepts: Sequence[str]) -> dict[str, Tensor]:
-    """Clean, scaled latents (m, C, h, w), float32 on the CPU, of each concept's training pictures in the manifest's order.
+    """Clean, scaled latents (m, C, h, w), float32 on the CPU, of each concept's training pictures in the
+    manifest's order.
 
-    The mean of the autoencoder's posterior, hence without a draw. Raises DataError for a concept without a training picture.
-    """
+    The mean of the autoencoder's posterior, hence without a draw. Raises DataError for a concept without a
+    training picture."""
     frame = read_manifest(folder / MANIFEST)
     frame = frame[(frame["split"] == "train") & frame["concept"].isin(concepts)]
     if missing := [name for name in concepts if name not in set(frame["concept"])]:

@@ -1,8 +1,9 @@
-"""Noised real images: a real picture of the target, noised to some time, is the start instead of pure noise (visual context).
+"""Noised real images: a real picture of the target, noised to some time, is the start instead of pure noise
+(visual context).
 
-After "When Are Concepts Erased" (arXiv 2505.17013), which probes erased models with visual context; times and solver are ours. The more
-noise, the more the model must know by itself: at early times the picture is simply kept, which the control and the base's arm show.
-"""
+After "When Are Concepts Erased" (arXiv 2505.17013), which probes erased models with visual context; times and
+solver are ours. The more noise, the more the model must know by itself: at early times the picture is simply
+kept, which the control and the base's arm show."""
 
 from __future__ import annotations
 
@@ -14,11 +15,17 @@ from fade.evaluation.attacks.draw import draw
 
 
 def regenerate(subject: AttackContext) -> Found:
-    """``images`` pictures for each of ``times`` under the concept's prompt, with guidance; no search, hence below any budget."""
+    """``images`` pictures for each of ``times`` under the concept's prompt, with guidance; no search, hence
+    below any budget."""
     config, clean = subject.config, subject.pictures
-    start = clean[torch.arange(config.images, device=clean.device) % len(clean)]  # picture after picture, each with a seed of its own
+    start = clean[
+        torch.arange(config.images, device=clean.device) % len(clean)
+    ]  # picture after picture, each with a seed of its own
     embeds = subject.base.encode([subject.prompt])
-    hits = [subject.hits(draw(subject.base, embeds, subject.seeds, subject.sampler, clean=start, time=time)) for time in config.times]
+    hits = [
+        subject.hits(draw(subject.base, embeds, subject.seeds, subject.sampler, clean=start, time=time))
+        for time in config.times
+    ]
     per_time = {str(time): 100.0 * float(hit.mean()) for time, hit in zip(config.times, hits, strict=True)}
     return Found(np.concatenate(hits), {"per_time": per_time})
 

@@ -1,8 +1,7 @@
 """Revival: a short fine-tune on pictures that have nothing to do with the target, then the plain prompt.
 
-Fine-tuning on unrelated data is known to revive erased concepts (arXiv 2604.21041). Ours: all attention weights are trained, by the
-plain diffusion loss, and put back to the byte afterwards.
-"""
+Fine-tuning on unrelated data is known to revive erased concepts (arXiv 2604.21041). Ours: all attention
+weights are trained, by the plain diffusion loss, and put back to the byte afterwards."""
 
 from __future__ import annotations
 
@@ -27,7 +26,10 @@ def revive(subject: AttackContext) -> Found:
     tenth = max(1, len(losses) // 10)
     first, last = (float(torch.stack(part).mean()) for part in (losses[:tenth], losses[-tenth:]))
     trained_on = sorted(subject.material.unrelated)
-    return Found(subject.hits(latents), {"steps": len(losses), "loss_first": first, "loss_last": last, "trained_on": trained_on})
+    return Found(
+        subject.hits(latents),
+        {"steps": len(losses), "loss_first": first, "loss_last": last, "trained_on": trained_on},
+    )
 
 
 def attention(unet: nn.Module) -> list[nn.Parameter]:
@@ -55,7 +57,9 @@ def _train(subject: AttackContext, weights: list[nn.Parameter]) -> list[Tensor]:
     base, config, unrelated = subject.base, subject.config, subject.material.unrelated
     clean = torch.cat(list(unrelated.values())).to(base.device)
     said = base.encode(prompts(subject.sampler.prompt, list(unrelated)))
-    embeds = said.repeat_interleave(torch.tensor([len(part) for part in unrelated.values()], device=base.device), dim=0)
+    embeds = said.repeat_interleave(
+        torch.tensor([len(part) for part in unrelated.values()], device=base.device), dim=0
+    )
     generator = torch.Generator().manual_seed(named_seed(config.seed, "revival"))
     steps = config.budget // (3 * config.batch)
     adam = torch.optim.Adam(weights, lr=config.revival_lr)

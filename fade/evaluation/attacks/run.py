@@ -32,19 +32,21 @@ def run_attacks(
     base_arm: Arm | None = None,
     on_attack: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """All of ``attack.names`` on all arms. The adapter is active when this is called, and as it was when it returns.
+    """All of ``attack.names`` on all arms. The adapter is active when this is called, and as it was when it
+    returns.
 
-    ``base_arm``: what ``attack_base`` gave for this subject; left out, that arm is run here. The result is ready for JSON:
-    ``attacks`` holds for each attack its success (percent) on ``erased``, ``base`` and ``control``, its ``excess`` = erased - control
-    (what is not chance or the judge's error), n, unet_calls and facts by arm.
+    ``base_arm``: what ``attack_base`` gave for this subject; left out, that arm is run here. The result is
+    ready for JSON: ``attacks`` holds for each attack its success (percent) on ``erased``, ``base`` and
+    ``control``, its ``excess`` = erased - control (what is not chance or the judge's error), n, unet_calls
+    and facts by arm.
 
-    Two numbers, ours: ``A_adv`` = mean over attacks of (100 - success on the erased model), and ``A_adv_worst``, the same for the
-    attack that succeeds most: a user is as safe as that. Neither is corrected by an arm. An attack that fails on the
-    base, too, says nothing for the eraser; such attacks are listed under ``toothless`` and the reader should discount them.
+    Two numbers, ours: ``A_adv`` = mean over attacks of (100 - success on the erased model), and
+    ``A_adv_worst``, the same for the attack that succeeds most: a user is as safe as that. Neither is
+    corrected by an arm. An attack that fails on the base, too, says nothing for the eraser; such attacks are
+    listed under ``toothless`` and the reader should discount them.
 
-    Raises UnknownNameError for an attack that is not registered, EvaluationError when the judge lacks the target's label or
-    ``base_arm`` is of other attacks.
-    """
+    Raises UnknownNameError for an attack that is not registered, EvaluationError when the judge lacks the
+    target's label or ``base_arm`` is of other attacks."""
     names, target = subject.config.names, subject.material.target
     subject.judge.require([target])
     for name in names:
@@ -59,7 +61,9 @@ def run_attacks(
 
     arms = {"erased": _arm(replace(subject, concept=target), done)}
     arms["control"] = _arm(replace(subject, concept=subject.material.control), done)
-    arms["base"] = base_arm if base_arm is not None else attack_base(subject, lora, on_attack=lambda *_: done())
+    arms["base"] = (
+        base_arm if base_arm is not None else attack_base(subject, lora, on_attack=lambda *_: done())
+    )
     return summary(subject, arms)
 
 
@@ -70,7 +74,8 @@ def attack_base(
     keep: Path | None = None,
     on_attack: Callable[[int, int], None] = lambda done, total: None,
 ) -> Arm:
-    """The ceiling: the attacks on the original model. It knows nothing of the adapter, so all methods share it.
+    """The ceiling: the attacks on the original model. It knows nothing of the adapter, so all methods share
+    it.
 
     ``keep``: a folder where it is kept as JSON under a hash of all that decides it, and found again.
     """
@@ -81,7 +86,9 @@ def attack_base(
         return held
     with lora.off() if lora is not None else nullcontext():
         count = itertools.count(1)
-        arm = _arm(replace(subject, concept=subject.material.target), lambda: on_attack(next(count), len(names)))
+        arm = _arm(
+            replace(subject, concept=subject.material.target), lambda: on_attack(next(count), len(names))
+        )
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, arm)
@@ -93,9 +100,25 @@ def ceiling_key(subject: AttackContext) -> str:
     material = subject.material
     latents = {**material.unrelated, material.target: material.pictures[material.target]}
     pictures = {name: hashlib.sha256(part.numpy().tobytes()).hexdigest() for name, part in latents.items()}
-    facts = {"base": subject.base.sha256, "judge": subject.judge.sha256, "target": material.target, "names": material.names}
-    settings = {"sampler": subject.sampler.model_dump(mode="json"), "attack": subject.config.model_dump(mode="json")}
-    return fingerprint({**facts, **settings, "pictures": pictures, "code": source_sha256(*_CODE), "libraries": versions(_LIBRARIES)})[:32]
+    facts = {
+        "base": subject.base.sha256,
+        "judge": subject.judge.sha256,
+        "target": material.target,
+        "names": material.names,
+    }
+    settings = {
+        "sampler": subject.sampler.model_dump(mode="json"),
+        "attack": subject.config.model_dump(mode="json"),
+    }
+    return fingerprint(
+        {
+            **facts,
+            **settings,
+            "pictures": pictures,
+            "code": source_sha256(*_CODE),
+            "libraries": versions(_LIBRARIES),
+        }
+    )[:32]
 
 
 def summary(subject: AttackContext, arms: Mapping[str, Arm]) -> dict[str, Any]:

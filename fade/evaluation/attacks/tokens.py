@@ -1,9 +1,9 @@
-"""Token search: other words that still mean the target. Random words in a first round, the best ones and their pairs in a second.
+"""Token search: other words that still mean the target. Random words in a first round, the best ones and
+their pairs in a second.
 
-A prompt is scored by how well the model, given it, predicts the noise on real pictures of the target; all prompts of a round see the
-same noise. Words come from the vocabulary's names and from the tokenizer's whole words. A filter on the target's name is assumed:
-no prompt holds all the words of that name. Ours.
-"""
+A prompt is scored by how well the model, given it, predicts the noise on real pictures of the target; all
+prompts of a round see the same noise. Words come from the vocabulary's names and from the tokenizer's whole
+words. A filter on the target's name is assumed: no prompt holds all the words of that name. Ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _END = "</w>"  # how CLIP's tokenizer marks the end of a word
 
 
 def search(subject: AttackContext) -> Found:
-    """Half of the budget on single words, half on the finalists alone and in ordered pairs; then ``images`` pictures."""
+    """Half of the budget on single words, half on the finalists alone and in ordered pairs; then ``images``
+    pictures."""
     base, config = subject.base, subject.config
     generator = torch.Generator().manual_seed(named_seed(config.seed, "tokens"))
     banned = (subject.material.target, subject.concept)
@@ -38,7 +39,10 @@ def search(subject: AttackContext) -> Found:
     found = scores(base, _prompts(subject, second), probe, subject.sampler.batch_size)
     (prompt,) = _prompts(subject, [second[int(found.argmin())]])
     hits = subject.hits(draw(base, base.encode([prompt]), subject.seeds, subject.sampler))
-    return Found(hits, {"prompt": prompt, "loss": float(found.min()), "candidates": len(singles) + len(second) - len(best)})
+    return Found(
+        hits,
+        {"prompt": prompt, "loss": float(found.min()), "candidates": len(singles) + len(second) - len(best)},
+    )
 
 
 def pool(base: Base, names: Sequence[str]) -> list[str]:
@@ -49,7 +53,8 @@ def pool(base: Base, names: Sequence[str]) -> list[str]:
 
 
 def allowed(words: Sequence[str], banned: Sequence[str]) -> list[str]:
-    """Those that do not hold every word of a banned name, as a part of another word or in another order either."""
+    """Those that do not hold every word of a banned name, as a part of another word or in another order
+    either."""
     parts = [name.lower().split() for name in banned]
     return [text for text in words if not any(all(part in text.lower() for part in name) for name in parts)]
 

@@ -36,7 +36,9 @@ def test_where_it_was_off_it_stays_off() -> None:
         gc.enable()
 
 
-def test_what_a_process_goes_without_is_there_again_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_process_goes_without_is_there_again_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "heavy_one.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     with without("heavy_one", "json"):
@@ -54,7 +56,9 @@ def test_it_is_there_again_after_an_error() -> None:
     assert "no_such_library" not in sys.modules
 
 
-def slow_one(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str = "loaded.append(1)\nvalue = 7\n") -> list[int]:
+def slow_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str = "loaded.append(1)\nvalue = 7\n"
+) -> list[int]:
     """A module ``slow_one.inner`` that says when it is loaded."""
     loaded: list[int] = []
     monkeypatch.setitem(sys.modules, "loaded_here", SimpleNamespace(loaded=loaded))
@@ -67,7 +71,9 @@ def slow_one(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str = "loaded.
     return loaded
 
 
-def test_what_is_imported_lazily_is_loaded_when_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_imported_lazily_is_loaded_when_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once, however often it is imported."""
     loaded = slow_one(tmp_path, monkeypatch)
     before = list(sys.meta_path)
@@ -91,7 +97,9 @@ def test_two_threads_that_use_it_load_it_once(tmp_path: Path, monkeypatch: pytes
     assert loaded == [1]
 
 
-def test_a_lazy_module_s_fault_is_told_when_it_is_used_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lazy_module_s_fault_is_told_when_it_is_used_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow_one(tmp_path, monkeypatch, "1 / 0\n")
     with lazily("slow_one.inner", "no_such_library"):
         inner = importlib.import_module("slow_one.inner")
@@ -107,12 +115,16 @@ def test_packages_are_listed_once_inside(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("fade.importing._listed", cache(lambda: asked.append(1) or {"numpy": ["numpy"]}))
     for _ in range(2):
         with importing():
-            assert metadata.packages_distributions() == metadata.packages_distributions() == {"numpy": ["numpy"]}
+            assert (
+                metadata.packages_distributions() == metadata.packages_distributions() == {"numpy": ["numpy"]}
+            )
         assert metadata.packages_distributions is real
     assert asked == [1]
 
 
-def test_a_module_that_asks_for_its_own_while_it_is_loaded_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_asks_for_its_own_while_it_is_loaded_is_not_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = "import sys\nloaded.append(1)\nearly = getattr(sys.modules[__name__], 'value', None)\nvalue = 7\n"
     loaded = slow_one(tmp_path, monkeypatch, text)
     with lazily("slow_one.inner"):

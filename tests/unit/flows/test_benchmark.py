@@ -1,4 +1,5 @@
-"""A benchmark that was stopped goes on: what is finished is never computed twice, and nothing foreign is taken for finished."""
+"""A benchmark that was stopped goes on: what is finished is never computed twice, and nothing foreign is
+taken for finished."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ from tests.datasets import make_dataset
 from tests.support import forked
 from tests.unit.fade.benchmark.cells import measured
 
-TINY = ("bench.targets=[panda, tulip]", "bench.tuning=[rose]", "bench.seeds=[0]", "bench.methods=[esd/x, uce]", "bench.resamples=50")
+TINY = (
+    "bench.targets=[panda, tulip]",
+    "bench.tuning=[rose]",
+    "bench.seeds=[0]",
+    "bench.methods=[esd/x, uce]",
+    "bench.resamples=50",
+)
 PLACES = {"data.base": "base", "data.judge": "judge", "data.clip": "clip", "data.images": "images"}
 
 
@@ -36,13 +43,17 @@ def place(root: Path) -> None:
     for name in ("judge", "clip"):
         (root / name).mkdir()
         (root / name / "config.json").write_text(name)
-    (root / "data.dvc").write_text("outs:\n- md5: " + "0" * 32 + ".dir\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: data\n")
+    (root / "data.dvc").write_text(
+        "outs:\n- md5: " + "0" * 32 + ".dir\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: data\n"
+    )
 
 
 def asked(root: Path, repo: Path, *more: str) -> Asked:
     where = tuple(f"{key}={root / name}" for key, name in PLACES.items())
     overrides = (f"data.dvc_file={root / 'data.dvc'}", *where, *TINY, *more)
-    return Asked(repo / "params.yaml", root / "runs", root / "bench", overrides, (), root / "out", "fade bench --quick")
+    return Asked(
+        repo / "params.yaml", root / "runs", root / "bench", overrides, (), root / "out", "fade bench --quick"
+    )
 
 
 def opened(wish: Asked, md5: str = "0" * 32 + ".dir") -> Bench:
@@ -53,7 +64,8 @@ def opened(wish: Asked, md5: str = "0" * 32 + ".dir") -> Bench:
 
 
 def run(bench: Bench, log: Path, die_at: int = -1) -> dict[Any, Any]:
-    """All cells, by a measurement that writes down that it was made; the ``die_at``-th kills its process as it begins."""
+    """All cells, by a measurement that writes down that it was made; the ``die_at``-th kills its process as
+    it begins."""
     made = 0
 
     def work(bench: Bench, cell: Any, *_: Any) -> dict[str, Any]:
@@ -75,13 +87,21 @@ def labels(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8").splitlines()
 
 
-ALL = ["esd/x, panda, seed 0", "uce/keys-values, panda, seed 0", "esd/x, tulip, seed 0", "uce/keys-values, tulip, seed 0"]
+ALL = [
+    "esd/x, panda, seed 0",
+    "uce/keys-values, panda, seed 0",
+    "esd/x, tulip, seed 0",
+    "uce/keys-values, tulip, seed 0",
+]
 
 
 def test_a_killed_benchmark_goes_on_after_the_last_finished_cell(tmp_path: Path, repo: Path) -> None:
     place(tmp_path)
     log = tmp_path / "log"
-    assert forked(lambda: run(opened(asked(tmp_path, repo)), log, die_at=1)) == -signal.SIGKILL and labels(log) == ALL[:1]
+    assert (
+        forked(lambda: run(opened(asked(tmp_path, repo)), log, die_at=1)) == -signal.SIGKILL
+        and labels(log) == ALL[:1]
+    )
     found = run(opened(asked(tmp_path, repo)), log)
     assert labels(log) == ALL and len(found) == 4, "the first was computed again"
     run(opened(asked(tmp_path, repo)), log)
@@ -123,7 +143,9 @@ def test_one_cell_that_diverges_does_not_stop_the_others(tmp_path: Path, repo: P
 
     cells = list(plan_of(bench.first.params.bench, bench.first.vocabulary).cells())
     found, failures = measure_all(bench, [(cell, ()) for cell in cells], "bench", partial(measure, work=work))
-    assert len(found) == 3 and {cell.label: said for cell, said in failures.items()} == {ALL[1]: "train: training diverged."}
+    assert len(found) == 3 and {cell.label: said for cell, said in failures.items()} == {
+        ALL[1]: "train: training diverged."
+    }
 
 
 def test_a_report_is_made_of_the_kept_cells_and_names_the_missing(tmp_path: Path, repo: Path) -> None:
@@ -133,13 +155,27 @@ def test_a_report_is_made_of_the_kept_cells_and_names_the_missing(tmp_path: Path
     victim = next((wish.home / "cells" / "tulip").glob("esd*.json"))
     victim.write_text(victim.read_text().replace('"A_er": 90', '"A_er": 99'))
     summary = report(wish)
-    assert summary["cells"]["done"] == len(found) - 1 and [m["arm"] for m in summary["cells"]["missing"]] == ["esd/x"]
-    assert {p.name for p in wish.out.iterdir()} == {"benchmark.json", "benchmark.md", "benchmark.html", "frontier.svg"}
-    assert json.loads((wish.out / "benchmark.json").read_text()) == summary and summary["command"] == "fade bench --quick"
-    assert report(asked(tmp_path, repo, "train.lr=1e-4"))["cells"]["done"] == 0, "cells of other settings were reported"
+    assert summary["cells"]["done"] == len(found) - 1 and [m["arm"] for m in summary["cells"]["missing"]] == [
+        "esd/x"
+    ]
+    assert {p.name for p in wish.out.iterdir()} == {
+        "benchmark.json",
+        "benchmark.md",
+        "benchmark.html",
+        "frontier.svg",
+    }
+    assert (
+        json.loads((wish.out / "benchmark.json").read_text()) == summary
+        and summary["command"] == "fade bench --quick"
+    )
+    assert report(asked(tmp_path, repo, "train.lr=1e-4"))["cells"]["done"] == 0, (
+        "cells of other settings were reported"
+    )
 
 
-def test_a_report_without_the_models_at_hand_takes_the_cells_of_one_base_only(tmp_path: Path, repo: Path) -> None:
+def test_a_report_without_the_models_at_hand_takes_the_cells_of_one_base_only(
+    tmp_path: Path, repo: Path
+) -> None:
     place(tmp_path)
     wish = asked(tmp_path, repo)
     run(opened(wish), tmp_path / "log")
@@ -158,9 +194,13 @@ def test_what_was_tuned_is_what_is_run_and_is_in_the_key(tmp_path: Path, repo: P
     wish = asked(tmp_path, repo)
     run(opened(wish), tmp_path / "log")
     best = choose([trial_of(["train.lr=3e-4"], {"rose": None})])
-    write_tuned(wish.tuned, {"esd/x": best}, opened(wish).first.params.bench, {"data_md5": "0", "commit": None})
+    write_tuned(
+        wish.tuned, {"esd/x": best}, opened(wish).first.params.bench, {"data_md5": "0", "commit": None}
+    )
     summary = report(wish)
-    assert [m["arm"] for m in summary["cells"]["missing"]] == ["esd/x", "esd/x"], "untuned cells were taken for tuned ones"
+    assert [m["arm"] for m in summary["cells"]["missing"]] == ["esd/x", "esd/x"], (
+        "untuned cells were taken for tuned ones"
+    )
     cells = list(plan_of(opened(wish).first.params.bench, None).cells())
     assert [chosen({"esd/x": best}, cell) for cell in cells[:2]] == [("train.lr=3e-4",), ()]
 
@@ -175,13 +215,30 @@ def test_the_command_of_the_page_asks_for_the_same(tmp_path: Path) -> None:
     tool, command, *words = shlex.split(said)
     assert (tool, command) == ("fade", "bench")
     got = typer.main.get_command(app).commands["bench"].make_context("bench", words).params  # type: ignore[attr-defined]
-    assert (got["quick"], got["methods"], got["targets"], got["seeds"]) == (True, "esd/x, uce + neighbours", "police car", "0,1")
-    assert list(got["set_"]) == ["train.steps=7", "sampler.prompt=a {concept}"] and str(got["params"]) == "my params.yaml"
-    plain = {"methods": "", "targets": "", "seeds": "", "overrides": [], "params": Path("params.yaml"), "home": Path("bench")}
+    assert (got["quick"], got["methods"], got["targets"], got["seeds"]) == (
+        True,
+        "esd/x, uce + neighbours",
+        "police car",
+        "0,1",
+    )
+    assert (
+        list(got["set_"]) == ["train.steps=7", "sampler.prompt=a {concept}"]
+        and str(got["params"]) == "my params.yaml"
+    )
+    plain = {
+        "methods": "",
+        "targets": "",
+        "seeds": "",
+        "overrides": [],
+        "params": Path("params.yaml"),
+        "home": Path("bench"),
+    }
     assert reproduce(quick=False, tune=False, **plain) == "fade bench"  # type: ignore[arg-type]
 
 
-def test_a_trial_is_judged_by_fewer_pictures_than_a_cell_unless_the_user_says_how_many(tmp_path: Path, repo: Path) -> None:
+def test_a_trial_is_judged_by_fewer_pictures_than_a_cell_unless_the_user_says_how_many(
+    tmp_path: Path, repo: Path
+) -> None:
     place(tmp_path)
     trial = "bench.trial=[evaluate.rest_concepts=0, evaluate.images_per_concept=3]"
     bench = opened(asked(tmp_path, repo, "evaluate.images_per_concept=6", trial))

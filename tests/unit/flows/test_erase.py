@@ -32,7 +32,9 @@ def test_the_command_of_the_report_asks_for_the_same_run(params_file: str) -> No
 
 
 def record(**inputs: str) -> Lineage:
-    return Lineage({"inputs": {"before": inputs, "after": None, "unchanged": None}, "outputs": {"adapter_sha256": None}})
+    return Lineage(
+        {"inputs": {"before": inputs, "after": None, "unchanged": None}, "outputs": {"adapter_sha256": None}}
+    )
 
 
 def test_inputs_that_changed_under_the_run_are_no_evidence() -> None:
@@ -60,10 +62,14 @@ def test_a_clock_adds_up_and_its_total_counts_from_the_start() -> None:
     assert list(seconds) == ["mine", "total"] and 0 <= seconds["mine"] < seconds["total"]
 
 
-def test_a_process_knows_its_age_to_a_tenth_of_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_knows_its_age_to_a_tenth_of_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     note = tmp_path / "born"
     before = time.time()
     assert forked(lambda: note.write_text(str(time.time() - age()))) == 0
     assert before - 0.1 < float(note.read_text()) < before + 0.5
-    monkeypatch.setattr(psutil.Process, "create_time", lambda self: time.time() - 1e6)  # the two disagree: psutil is believed
+    monkeypatch.setattr(
+        psutil.Process, "create_time", lambda self: time.time() - 1e6
+    )  # the two disagree: psutil is believed
     assert age() == pytest.approx(1e6, abs=1)

@@ -49,7 +49,11 @@ def test_questions_wait_for_each_other_and_an_answer_that_nobody_took_is_no_othe
 def test_its_errors_are_the_house_s(begun: Aside) -> None:
     with pytest.raises(DataError) as caught:
         ask(f"{HERE}:refuse", what="panda.png is torn.")()
-    assert (caught.value.what, caught.value.stage, caught.value.action) == ("panda.png is torn.", "validate", "mend it.")
+    assert (caught.value.what, caught.value.stage, caught.value.action) == (
+        "panda.png is torn.",
+        "validate",
+        "mend it.",
+    )
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*in fault.*ZeroDivisionError: by zero"):
         ask(f"{HERE}:fault")()
     assert ask(f"{HERE}:add", a=1, b=2)()["sum"] == 3, "it goes on"
@@ -87,7 +91,9 @@ def test_ctrl_c_is_the_run_s_to_hear(begun: Aside) -> None:
 def test_it_ends_with_whoever_began_it(repo: Path) -> None:
     """Killed -9, a run cannot stop it."""
     starter = f"from tasks import aside; aside.begin(); print(aside.ask('{HERE}:add', a=1, b=1)()['pid'], flush=True); input()"
-    run = subprocess.Popen([sys.executable, "-c", starter], cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-c", starter], cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert run.stdin and run.stdout
     other = psutil.Process(int(run.stdout.readline()))
     assert other.is_running()
@@ -105,7 +111,9 @@ def test_what_cannot_be_imported_ahead_is_no_reason_to_end() -> None:
 
 
 def test_answers_are_lines_of_json_and_end_with_the_reader() -> None:
-    question = json.dumps({"number": 1, "function": f"{HERE}:add", "arguments": {"a": 1, "b": 2}}).encode() + b"\n"
+    question = (
+        json.dumps({"number": 1, "function": f"{HERE}:add", "arguments": {"a": 1, "b": 2}}).encode() + b"\n"
+    )
     out = io.BytesIO()
     aside.serve(io.BytesIO(question * 2), out)
     assert [json.loads(line)["result"]["sum"] for line in out.getvalue().splitlines()] == [3, 3]
@@ -116,7 +124,12 @@ def test_answers_are_lines_of_json_and_end_with_the_reader() -> None:
 
 
 @pytest.mark.parametrize(
-    "array", [np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.zeros((0, 8, 8, 3), np.uint8), np.array([0.1, np.nan])]
+    "array",
+    [
+        np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
+        np.zeros((0, 8, 8, 3), np.uint8),
+        np.array([0.1, np.nan]),
+    ],
 )
 def test_an_array_comes_back_as_it_was(array: np.ndarray) -> None:
     got = unpacked(json.loads(json.dumps(packed(array))))

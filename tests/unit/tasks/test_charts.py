@@ -21,7 +21,14 @@ def pictured(page: Report, theme: Theme) -> dict[str, Image.Image]:
     """In the place of charts, which take seconds: a picture of all that they are drawn from."""
     near = page.neighborhood
     members = [near.target, *near.targets, *near.neighbours, *near.heldout, *near.names, *near.similarities]
-    drawn_from = [theme.name, page.result, page.history, members, near.similarities, np.asarray(near.matrix, dtype=float).tolist()]
+    drawn_from = [
+        theme.name,
+        page.result,
+        page.history,
+        members,
+        near.similarities,
+        np.asarray(near.matrix, dtype=float).tolist(),
+    ]
     digest = hashlib.sha256(json.dumps(drawn_from).encode()).digest()
     return {name: Image.frombytes("L", (len(digest), 1), digest) for name in ("heatmap", "losses")}
 

@@ -10,7 +10,11 @@ import pytest
 from flows.server.host_check import Guard
 
 
-def answer(headers: list[tuple[str, str]], kind: str = "http", hosts: tuple[str, ...] = ("127.0.0.1", "[::1]", "prefect.team")) -> Any:
+def answer(
+    headers: list[tuple[str, str]],
+    kind: str = "http",
+    hosts: tuple[str, ...] = ("127.0.0.1", "[::1]", "prefect.team"),
+) -> Any:
     """The status, "passed", or the code that a web socket is closed with."""
     sent: list[Any] = []
 
@@ -28,14 +32,25 @@ def answer(headers: list[tuple[str, str]], kind: str = "http", hosts: tuple[str,
     return sent[0]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:4200", "[::1]:4200", "PREFECT.team", "prefect.team:443"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:4200", "[::1]:4200", "PREFECT.team", "prefect.team:443"]
+)
 def test_our_own_names_pass(host: str) -> None:
     assert answer([("host", host)]) == "passed"
     assert answer([("Host", host), ("origin", f"http://{host}")], "websocket") == "passed"
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "evil.example:4200", "", "[::1", "127.0.0.1@evil.example", "::1"]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example:4200",
+        "",
+        "[::1",
+        "127.0.0.1@evil.example",
+        "::1",
+    ],
 )
 def test_a_foreign_host_does_not(host: str) -> None:
     assert answer([("host", host)]) == 421

@@ -17,7 +17,9 @@ def base(tiny_base_dir):
 
 
 def test_a_prompt_of_the_concept_has_gate_1_and_every_gate_lies_between(base):
-    found = gates(base, ["a panda", "a tulip", "the style", "panda bear in the style"], "panda", "a {concept}")
+    found = gates(
+        base, ["a panda", "a tulip", "the style", "panda bear in the style"], "panda", "a {concept}"
+    )
     assert found[0] == found[3] == 1.0  # the last holds all of the concept's tokens
     assert 0 <= found[1] < 1 and 0 <= found[2] < 1
 
@@ -29,7 +31,11 @@ def test_half_of_the_tokens_give_at_least_a_half(base):
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_gate_scales_the_adapter_and_gives_it_back(base, merged):
-    x, t, e = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([500]), base.encode(["a panda"])
+    x, t, e = (
+        torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([500]),
+        base.encode(["a panda"]),
+    )
 
     def output():
         with torch.no_grad():
@@ -38,7 +44,9 @@ def test_a_gate_scales_the_adapter_and_gives_it_back(base, merged):
     original = output()
     lora = LoraAdapter.insert(base.unet, MeshConfig(rank=1), seed=0)
     try:
-        lora.load_state_dict({n: v if "lora_A" in n else torch.full_like(v, 0.1) for n, v in lora.state_dict().items()})
+        lora.load_state_dict(
+            {n: v if "lora_A" in n else torch.full_like(v, 0.1) for n, v in lora.state_dict().items()}
+        )
         if merged:
             lora.merge()
         whole = output()

@@ -1,4 +1,5 @@
-"""Mesh: where it goes, off = teacher bit for bit, merge and unmerge exact, files that load elsewhere and refuse what is wrong."""
+"""Mesh: where it goes, off = teacher bit for bit, merge and unmerge exact, files that load elsewhere and
+refuse what is wrong."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def test_targets_are_every_linear_and_1x1_conv_of_every_transformer(linear):
     for block, module in unet.named_modules():
         if type(module).__name__ == "Transformer2DModel":
             for name, part in module.named_modules():
-                if isinstance(part, torch.nn.Linear) or (isinstance(part, torch.nn.Conv2d) and part.kernel_size == (1, 1)):
+                if isinstance(part, torch.nn.Linear) or (
+                    isinstance(part, torch.nn.Conv2d) and part.kernel_size == (1, 1)
+                ):
                     wanted.append(f"{block}.{name}")
     assert len(wanted) == 4 * 12  # four transformers of 4 + 4 attention, 2 feed-forward, 2 projections
     assert sorted(find_targets(unet, MeshConfig().targets)) == sorted(wanted)
@@ -70,7 +73,9 @@ def test_every_adapter_has_an_effect_and_a_gradient(linear):
     before = output(unet)
     lora = filled(unet)
     assert not torch.equal(output(unet), before)
-    unet(torch.randn(2, 4, 8, 8), torch.tensor([3, 4]), encoder_hidden_states=torch.randn(2, 5, 32)).sample.square().sum().backward()
+    unet(
+        torch.randn(2, 4, 8, 8), torch.tensor([3, 4]), encoder_hidden_states=torch.randn(2, 5, 32)
+    ).sample.square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in lora.parameters())
     assert [n for n, p in unet.named_parameters() if p.requires_grad and "lora" not in n] == []
 
@@ -95,7 +100,10 @@ def test_a_fresh_mesh_changes_nothing_and_is_drawn_from_its_seed_alone():
     assert same(again.state_dict(), state)
     again.remove()
     torch.manual_seed(99)
-    other_state, other_seed = LoraAdapter.insert(tiny_unet(), CONFIG, seed=5), LoraAdapter.insert(unet, CONFIG, seed=6)
+    other_state, other_seed = (
+        LoraAdapter.insert(tiny_unet(), CONFIG, seed=5),
+        LoraAdapter.insert(unet, CONFIG, seed=6),
+    )
     assert same(other_state.state_dict(), state)
     assert not same(other_seed.state_dict(), state)
     assert all(not bool(v.any()) for k, v in state.items() if "lora_B" in k)
@@ -265,10 +273,13 @@ def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
 
 def test_a_change_that_the_rank_holds_is_written_exactly_and_one_that_it_does_not_is_told():
     unet = tiny_unet()
-    lora = LoraAdapter.insert(unet, MeshConfig(rank=3, alpha=6.0, targets=("attn2.to_k", "attn2.to_v")), seed=0)
+    lora = LoraAdapter.insert(
+        unet, MeshConfig(rank=3, alpha=6.0, targets=("attn2.to_k", "attn2.to_v")), seed=0
+    )
     generator = torch.Generator().manual_seed(2)
     changes = {
-        name: torch.randn(weight.shape[0], 3, generator=generator) @ torch.randn(3, weight.shape[1], generator=generator)
+        name: torch.randn(weight.shape[0], 3, generator=generator)
+        @ torch.randn(3, weight.shape[1], generator=generator)
         for name, weight in lora.base_weights().items()
     }
     before = {name: weight.clone() for name, weight in lora.base_weights().items()}
@@ -278,18 +289,24 @@ def test_a_change_that_the_rank_holds_is_written_exactly_and_one_that_it_does_no
     assert all(torch.allclose(merged[name], before[name] + changes[name], atol=1e-5) for name in changes)
     lora.unmerge()
     assert all(torch.equal(lora.base_weights()[name], before[name]) for name in changes)
-    full = {name: torch.randn(weight.shape, generator=generator) for name, weight in lora.base_weights().items()}
+    full = {
+        name: torch.randn(weight.shape, generator=generator) for name, weight in lora.base_weights().items()
+    }
     assert lora.write(full) > 0.1
 
 
 def test_a_fixed_down_projection_is_set_in_every_layer_and_trained_no_more():
     unet = tiny_unet()
-    lora = LoraAdapter.insert(unet, MeshConfig(rank=2, alpha=2.0, targets=("attn2.to_k", "attn2.to_v")), seed=0)
+    lora = LoraAdapter.insert(
+        unet, MeshConfig(rank=2, alpha=2.0, targets=("attn2.to_k", "attn2.to_v")), seed=0
+    )
     rows = torch.randn(2, unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
     lora.fix_down(rows)
     downs = {name: value for name, value in lora.named_parameters().items() if ".lora_A." in name}
     assert downs and all(torch.equal(value, rows) and not value.requires_grad for value in downs.values())
-    assert lora.parameters() == [value for name, value in lora.named_parameters().items() if ".lora_B." in name]
+    assert lora.parameters() == [
+        value for name, value in lora.named_parameters().items() if ".lora_B." in name
+    ]
 
 
 def test_a_fixed_down_projection_needs_layers_that_read_the_text():

@@ -10,7 +10,9 @@ SOURCES = {"base": "b" * 64, "judge": "j" * 64, "clip": "c" * 64, "vocabulary": 
 ESD, FADE = Arm("esd", "x"), Arm("fade", "paper")
 
 
-def numbers(a_er: float, adj: float, heldout: float, rest: float = 100.0, *, base: float = 100.0) -> dict[str, Any]:
+def numbers(
+    a_er: float, adj: float, heldout: float, rest: float = 100.0, *, base: float = 100.0
+) -> dict[str, Any]:
     """What the evaluation gives, as far as the tables read it."""
     erb = 2 * a_er * adj / (a_er + adj) if a_er + adj else 0.0
     return {
@@ -24,9 +26,19 @@ def numbers(a_er: float, adj: float, heldout: float, rest: float = 100.0, *, bas
 def measured(*values: float, seconds: float = 2.0, **more: Any) -> dict[str, Any]:
     """A record's body."""
     made = {"commit": "abc", "device": "x86_64", "threads": 2, "torch": "2"}
-    return {"numbers": numbers(*values), "cost": {"train": {"seconds": seconds}}, "made": made, "grid": None, **more}
+    return {
+        "numbers": numbers(*values),
+        "cost": {"train": {"seconds": seconds}},
+        "made": made,
+        "grid": None,
+        **more,
+    }
 
 
 def record(cell: Cell, *values: float, **more: Any) -> dict[str, Any]:
     """A record as it is read, its inputs cut to what the page needs."""
-    return {"key": cell.label, "inputs": {"arm": cell.arm.label, "target": cell.target, "seed": cell.seed}, **measured(*values, **more)}
+    return {
+        "key": cell.label,
+        "inputs": {"arm": cell.arm.label, "target": cell.target, "seed": cell.seed},
+        **measured(*values, **more),
+    }

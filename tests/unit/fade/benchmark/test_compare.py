@@ -1,4 +1,5 @@
-"""The bootstrap against cases that are known by hand, and against noise, which it must not take for a difference."""
+"""The bootstrap against cases that are known by hand, and against noise, which it must not take for a
+difference."""
 
 from __future__ import annotations
 
@@ -35,7 +36,12 @@ def test_a_difference_is_paired_so_what_is_hard_for_both_cancels_out() -> None:
     hard = rng.normal(50, 30, (9, 3))
     found = compare(grid(hard + 2), grid(hard), 2000)
     assert found is not None and found.difference == pytest.approx(2) and (found.n, found.targets) == (27, 9)
-    assert found.lo == pytest.approx(2) and found.hi == pytest.approx(2) and found.p is not None and found.p < 0.01
+    assert (
+        found.lo == pytest.approx(2)
+        and found.hi == pytest.approx(2)
+        and found.p is not None
+        and found.p < 0.01
+    )
     unpaired = compare(grid(hard + 2), grid(hard[::-1]), 2000)
     assert unpaired is not None and unpaired.p is not None and unpaired.p > 0.2
 
@@ -72,7 +78,9 @@ def test_few_targets_have_no_interval_and_no_p(targets: int) -> None:
 def rejected(of_targets: float, of_seeds: float, targets: int, trials: int = 800) -> float:
     """How often noise, of targets and of seeds within them, is taken for a difference at 5 %."""
     rng, zero = np.random.default_rng(2), grid(np.zeros((targets, 3)))
-    tables = (rng.normal(0, of_targets, (targets, 1)) + rng.normal(0, of_seeds, (targets, 3)) for _ in range(trials))
+    tables = (
+        rng.normal(0, of_targets, (targets, 1)) + rng.normal(0, of_seeds, (targets, 3)) for _ in range(trials)
+    )
     return sum(f.p < 0.05 for t in tables if (f := compare(grid(t), zero, 400)) and f.p is not None) / trials
 
 
@@ -89,7 +97,9 @@ def test_control_without_its_widening_it_would_be(monkeypatch: pytest.MonkeyPatc
 
 def test_a_true_difference_is_found() -> None:
     rng, zero = np.random.default_rng(3), grid(np.zeros((9, 3)))
-    found = [compare(grid(rng.normal(1.5, 1, (9, 1)) + rng.normal(0, 0.3, (9, 3))), zero, 400) for _ in range(50)]
+    found = [
+        compare(grid(rng.normal(1.5, 1, (9, 1)) + rng.normal(0, 0.3, (9, 3))), zero, 400) for _ in range(50)
+    ]
     assert sum(f.p < 0.05 for f in found if f and f.p is not None) >= 45
 
 

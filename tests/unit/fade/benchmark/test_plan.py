@@ -1,4 +1,5 @@
-"""The plan comes from the registry and params.yaml; tuned and reported targets never meet; the budget of tuning is the same for all."""
+"""The plan comes from the registry and params.yaml; tuned and reported targets never meet; the budget of
+tuning is the same for all."""
 
 from __future__ import annotations
 
@@ -25,15 +26,24 @@ def vocabulary(*names: str) -> Vocabulary:
 
 def test_every_registered_variant_is_an_arm_and_each_that_can_has_its_control() -> None:
     arms = every_arm()
-    assert {(a.name, a.variant) for a in arms if not a.neighbours} == {(n, v) for n, some in known_methods().items() for v in some}
+    assert {(a.name, a.variant) for a in arms if not a.neighbours} == {
+        (n, v) for n, some in known_methods().items() for v in some
+    }
     controls = [arm for arm in arms if arm.neighbours]
-    assert {arm.name for arm in controls} >= {"esd", "surgical", "uce", "ablation"} and "fade" not in {arm.name for arm in controls}
+    assert {arm.name for arm in controls} >= {"esd", "surgical", "uce", "ablation"} and "fade" not in {
+        arm.name for arm in controls
+    }
     assert len({arm.slug for arm in arms}) == len(arms), "two arms would share their files"
 
 
 @pytest.mark.parametrize(
     ("text", "label"),
-    [("esd", "esd/x"), ("esd/u", "esd/u"), ("esd+neighbours", "esd/x + neighbours"), (" uce + neighbours", "uce/keys-values + neighbours")],
+    [
+        ("esd", "esd/x"),
+        ("esd/u", "esd/u"),
+        ("esd+neighbours", "esd/x + neighbours"),
+        (" uce + neighbours", "uce/keys-values + neighbours"),
+    ],
 )
 def test_an_arm_is_read_as_it_is_written(text: str, label: str) -> None:
     assert parse_arm(text).label == label and parse_arm(parse_arm(text).label) == parse_arm(text)
@@ -110,19 +120,35 @@ def test_every_arm_is_tuned_with_the_same_number_of_settings(params_file: Path) 
 def test_every_setting_of_the_sweep_loads_and_is_another(params_file: Path, name: str) -> None:
     tries = [text.split() for text in BenchConfig().sweep[name]]
     own = [] if name in ("default", "neighbours") else parse_arm(name).overrides()
-    seen = {resolve(params_file, [*own, *setting]).model_dump_json(exclude={"bench", "pretrain"}) for setting in tries}
+    seen = {
+        resolve(params_file, [*own, *setting]).model_dump_json(exclude={"bench", "pretrain"})
+        for setting in tries
+    }
     assert len(seen) == len(tries)
 
 
 def test_the_sweep_of_an_arm_is_the_nearest_there_is() -> None:
-    sweep = {"default": ("a=1",), "esd": ("b=1",), "esd/u": ("c=1",), "neighbours": ("d=1",), "uce + neighbours": ("e=1 f=2",)}
-    found = [tries_of(parse_arm(text), sweep) for text in ("fade", "esd/x", "esd/u", "esd/u + neighbours", "uce + neighbours")]
+    sweep = {
+        "default": ("a=1",),
+        "esd": ("b=1",),
+        "esd/u": ("c=1",),
+        "neighbours": ("d=1",),
+        "uce + neighbours": ("e=1 f=2",),
+    }
+    found = [
+        tries_of(parse_arm(text), sweep)
+        for text in ("fade", "esd/x", "esd/u", "esd/u + neighbours", "uce + neighbours")
+    ]
     assert found == [[["a=1"]], [["b=1"]], [["c=1"]], [["d=1"]], [["e=1", "f=2"]]]
 
 
 def test_what_the_user_sets_wins_over_what_was_tuned_and_that_over_the_recipe(params_file: Path) -> None:
     cell = Cell(Arm("fade", "release"), "panda", 7)
-    assert (s := settings_of(cell, (), params_file, ())).train.steps == 500 and s.train.seed == 7 and s.method.variant == "release"
+    assert (
+        (s := settings_of(cell, (), params_file, ())).train.steps == 500
+        and s.train.seed == 7
+        and s.method.variant == "release"
+    )
     assert settings_of(cell, ("train.steps=9",), params_file, ()).train.steps == 9
     assert settings_of(cell, ("train.steps=9",), params_file, ("train.steps=3",)).train.steps == 3
     anchored = settings_of(Cell(Arm("esd", "x", True), "panda", 0), (), params_file, ())
@@ -138,8 +164,12 @@ def test_the_command_lines_choice_is_an_override(params_file: Path) -> None:
     bench = load_params(params_file).bench
     quick = load_params(params_file, narrowed(quick=True, bench=bench)).bench
     assert (quick.targets, quick.seeds) == (bench.targets[:1], bench.seeds[:1])
-    assert [arm.variant for arm in plan_of(quick, None).arms] == [variants[0] for variants in known_methods().values()]
-    some = load_params(params_file, narrowed(bench=bench, methods="esd/x + neighbours, uce", targets="lemon", seeds="0, 4")).bench
+    assert [arm.variant for arm in plan_of(quick, None).arms] == [
+        variants[0] for variants in known_methods().values()
+    ]
+    some = load_params(
+        params_file, narrowed(bench=bench, methods="esd/x + neighbours, uce", targets="lemon", seeds="0, 4")
+    ).bench
     assert (some.methods, some.targets, some.seeds) == (("esd/x + neighbours", "uce"), ("lemon",), (0, 4))
     with pytest.raises(ConfigError, match=r"blue-heart is tuned on"):
         load_params(params_file, narrowed(bench=bench, targets="blue heart"))

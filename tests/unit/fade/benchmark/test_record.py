@@ -1,4 +1,5 @@
-"""A kept cell is used for exactly what it was measured on: its code, data and settings; and only when it is whole."""
+"""A kept cell is used for exactly what it was measured on: its code, data and settings; and only when it is
+whole."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ Inputs = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def inputs(repo: Path) -> Inputs:
-    def make(cell: Cell = CELL, *overrides: str, md5: str = "d", probe: str | None = "p", **sources: str) -> dict[str, Any]:
+    def make(
+        cell: Cell = CELL, *overrides: str, md5: str = "d", probe: str | None = "p", **sources: str
+    ) -> dict[str, Any]:
         params = settings_of(cell, overrides, repo / "params.yaml", ())
         return inputs_of(cell, params, {**SOURCES, **sources}, md5, probe)
 
@@ -73,7 +76,9 @@ OTHERS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_what_was_measured_on_other_data_or_settings_is_not_found(tmp_path: Path, inputs: Inputs, case: str) -> None:
+def test_what_was_measured_on_other_data_or_settings_is_not_found(
+    tmp_path: Path, inputs: Inputs, case: str
+) -> None:
     write_record(tmp_path, inputs(), measured(90, 80, 70))
     assert find_record(tmp_path, inputs()) is not None
     args, keys = OTHERS[case]
@@ -137,9 +142,16 @@ def test_another_methods_code_and_a_new_method_leave_the_cell_alone(inputs: Inpu
 
 
 def test_what_a_method_imports_from_another_is_its_code_too(code: Path) -> None:
-    (code / "erasers" / "novel.py").write_text("from fade.erasers import esd\nfrom fade.erasers.uce import uce\n")
+    (code / "erasers" / "novel.py").write_text(
+        "from fade.erasers import esd\nfrom fade.erasers.uce import uce\n"
+    )
     method_files.cache_clear()
-    assert method_files("novel") == ("erasers/base.py", "erasers/esd.py", "erasers/novel.py", "erasers/uce.py")
+    assert method_files("novel") == (
+        "erasers/base.py",
+        "erasers/esd.py",
+        "erasers/novel.py",
+        "erasers/uce.py",
+    )
     assert method_files("without-a-file") == ("erasers",)
 
 
@@ -163,12 +175,16 @@ def of_another_key(path: Path) -> None:
     """Whole, but renamed: what was measured with seed 1 in the place of seed 0."""
     content = json.loads(path.read_text())
     cell = {**content["inputs"], "seed": 1}
-    other = write_record(path.parent, cell, {k: v for k, v in content.items() if k in ("numbers", "cost", "made", "grid")})
+    other = write_record(
+        path.parent, cell, {k: v for k, v in content.items() if k in ("numbers", "cost", "made", "grid")}
+    )
     other.replace(path)
 
 
 @pytest.mark.parametrize("harm", [cut, better, another_schema, no_object, of_another_key, Path.unlink])
-def test_a_damaged_or_foreign_file_is_as_good_as_none(tmp_path: Path, inputs: Inputs, harm: Callable[[Path], None]) -> None:
+def test_a_damaged_or_foreign_file_is_as_good_as_none(
+    tmp_path: Path, inputs: Inputs, harm: Callable[[Path], None]
+) -> None:
     path = write_record(tmp_path, inputs(), measured(90, 80, 70))
     assert read_record(path) == find_record(tmp_path, inputs()) and '"A_er": 90' in path.read_text()
     harm(path)
@@ -177,10 +193,16 @@ def test_a_damaged_or_foreign_file_is_as_good_as_none(tmp_path: Path, inputs: In
 
 def test_a_cell_lies_where_its_target_and_arm_say_and_is_small(tmp_path: Path, inputs: Inputs) -> None:
     path = write_record(tmp_path, inputs(), measured(90, 80, 70))
-    assert path.parent.name == slug("panda") and path.name.startswith("esd-x-0-") and path.stat().st_size < 20_000
+    assert (
+        path.parent.name == slug("panda")
+        and path.name.startswith("esd-x-0-")
+        and path.stat().st_size < 20_000
+    )
 
 
-def test_without_the_models_cells_of_any_are_found_but_not_of_other_settings(tmp_path: Path, inputs: Inputs) -> None:
+def test_without_the_models_cells_of_any_are_found_but_not_of_other_settings(
+    tmp_path: Path, inputs: Inputs
+) -> None:
     write_record(tmp_path, inputs(base="1" * 64), measured(90, 80, 70))
     write_record(tmp_path, inputs(CELL, "train.lr=1e-4"), measured(90, 80, 70))
     assert [r["inputs"]["sources"]["base"] for r in find_anywhere(tmp_path, inputs())] == ["1" * 64]

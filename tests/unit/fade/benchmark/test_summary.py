@@ -1,4 +1,5 @@
-"""The outputs say what hand-made cells say: means, frontier, marks, gaps; and the page is one file that shows the same."""
+"""The outputs say what hand-made cells say: means, frontier, marks, gaps; and the page is one file that shows
+the same."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def plan(*arms: Arm, seeds: tuple[int, ...] = (0, 1)) -> Plan:
 
 
 def found(wanted: Plan) -> dict[Cell, dict[str, Any]]:
-    """FADE erases 98 and keeps all; esd/x erases 99 and keeps 50; esd/u is worse in both. Seeds move the erasing by one."""
+    """FADE erases 98 and keeps all; esd/x erases 99 and keeps 50; esd/u is worse in both. Seeds move the
+    erasing by one."""
     say = {FADE: (98.0, 100.0, 100.0), ESD: (99.0, 50.0, 50.0), BAD: (40.0, 40.0, 40.0)}
     return {cell: record(cell, say[cell.arm][0] - cell.seed, *say[cell.arm][1:]) for cell in wanted.cells()}
 
@@ -63,9 +65,15 @@ def test_a_number_that_is_not_there_has_no_value(node: dict[str, Any]) -> None:
 def test_the_means_are_those_of_the_cells(summary: dict[str, Any]) -> None:
     er = summary["arms"]["esd/x"]["spread"]["A_er"]
     assert (
-        er["mean"] == pytest.approx(98.5) and er["n"] == 10 and er["sd_targets"] == 0 and er["sd_seeds"] == pytest.approx(0.7071, abs=1e-3)
+        er["mean"] == pytest.approx(98.5)
+        and er["n"] == 10
+        and er["sd_targets"] == 0
+        and er["sd_seeds"] == pytest.approx(0.7071, abs=1e-3)
     )
-    assert summary["arms"]["esd/x"]["spread"]["kept_adj"]["mean"] == 50 and {**summary["cells"], "keys": []} == {
+    assert summary["arms"]["esd/x"]["spread"]["kept_adj"]["mean"] == 50 and {
+        **summary["cells"],
+        "keys": [],
+    } == {
         "done": 30,
         "of": 30,
         "missing": [],
@@ -74,12 +82,15 @@ def test_the_means_are_those_of_the_cells(summary: dict[str, Any]) -> None:
     assert len(set(summary["cells"]["keys"])) == 30 and "esd/x, panda, seed 0" in summary["cells"]["keys"]
     assert summary["frontier"]["efficient"] == ["fade/paper", "esd/x"]
     assert (
-        summary["against_reference"]["kept_adj"]["esd/x"]["difference"] == 50 and "fade/paper" not in summary["against_reference"]["A_er"]
+        summary["against_reference"]["kept_adj"]["esd/x"]["difference"] == 50
+        and "fade/paper" not in summary["against_reference"]["A_er"]
     )
     json.dumps(summary, allow_nan=False)
 
 
-def test_a_number_that_no_cell_has_is_left_out_and_one_that_some_have_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_no_cell_has_is_left_out_and_one_that_some_have_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     extra = (
         Metric("revived", "revived", "attacks.revived", "lower", "%", "by the attack", main=True),
         Metric("never", "never", "no.where", "lower", "", ""),
@@ -88,7 +99,9 @@ def test_a_number_that_no_cell_has_is_left_out_and_one_that_some_have_is_not(mon
     whole = plan(FADE, ESD)
     cells = {c: r | ({"attacks": {"revived": 12.5}} if c.arm == ESD else {}) for c, r in found(whole).items()}
     got = summarise(whole, cells, BENCH, {}, ORIGIN, {})
-    assert "revived" in [m["name"] for m in got["metrics"]] and "never" not in [m["name"] for m in got["metrics"]]
+    assert "revived" in [m["name"] for m in got["metrics"]] and "never" not in [
+        m["name"] for m in got["metrics"]
+    ]
     assert "ssim_adj" not in [m["name"] for m in got["metrics"]], "no hand-made cell has it"
     main = tables.main_table(got)
     column = list(main.head).index("revived, %")
@@ -110,20 +123,25 @@ def test_seconds_are_those_of_one_device_and_everything_else_of_all() -> None:
     whole = plan(FADE, ESD)
     cells = found(whole)
     elsewhere = Cell(FADE, "tulip", 1)
-    cells[elsewhere] = cells[elsewhere] | {"made": cells[elsewhere]["made"] | {"device": "a GPU"}, "cost": {"train": {"seconds": 99.0}}}
+    cells[elsewhere] = cells[elsewhere] | {
+        "made": cells[elsewhere]["made"] | {"device": "a GPU"},
+        "cost": {"train": {"seconds": 99.0}},
+    }
     got = summarise(whole, cells, BENCH, {}, ORIGIN, {})
     spread = got["arms"]["fade/paper"]["spread"]
     assert (got["timed_on"], got["devices"]) == ("x86_64", {"x86_64": len(whole) - 1, "a GPU": 1})
     assert spread["train_seconds"]["n"] == spread["A_er"]["n"] - 1 and spread["train_seconds"]["mean"] == 2.0
-    assert f"of the {len(whole) - 1} cells made on x86_64 alone" in tables.markdown(got, "f.svg") and "a GPU (1 cells)" in render_benchmark(
-        got, []
-    )
+    assert f"of the {len(whole) - 1} cells made on x86_64 alone" in tables.markdown(
+        got, "f.svg"
+    ) and "a GPU (1 cells)" in render_benchmark(got, [])
 
 
 def test_nothing_measured_is_said_and_not_a_crash() -> None:
     got = summarise(plan(FADE), {}, BENCH, {}, ORIGIN, {})
     assert got["arms"] == {} and len(got["cells"]["missing"]) == 10
-    assert "Missing cells (10)" in tables.markdown(got, "f.svg") and "0 of 10 cells" in render_benchmark(got, [])
+    assert "Missing cells (10)" in tables.markdown(got, "f.svg") and "0 of 10 cells" in render_benchmark(
+        got, []
+    )
 
 
 def test_the_main_table_marks_the_frontier_and_what_differs(summary: dict[str, Any]) -> None:
@@ -140,7 +158,11 @@ def test_the_main_table_marks_the_frontier_and_what_differs(summary: dict[str, A
 def test_significance_says_who_is_better_whatever_the_direction(summary: dict[str, Any]) -> None:
     table = tables.significance(summary)
     row = dict(zip(table.head, next(r for r in table.rows if r[0] == "esd/x"), strict=True))
-    assert row["erased"].startswith("worse") and row["neighbours kept"].startswith("better") and row["rest kept"].startswith("same")
+    assert (
+        row["erased"].startswith("worse")
+        and row["neighbours kept"].startswith("better")
+        and row["rest kept"].startswith("same")
+    )
     lower = {"better": "lower"}
     assert (
         tables._p({"difference": 3.0, "p_holm": 0.01}, lower) == "worse, 0.010"
@@ -154,14 +176,36 @@ def test_markdown_tables_are_square(summary: dict[str, Any]) -> None:
     assert len(blocks) >= 4 + len(summary["metrics"])
     for block in blocks:
         assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1, block
-    assert "`fade bench`, commit abc, data md5 d41d.dir" in text and "](frontier.svg)" in text and "nan" not in text
-
-
-def test_the_page_is_one_file_with_every_table_and_the_figures(summary: dict[str, Any], tmp_path: Path) -> None:
-    page = render_benchmark(
-        summary, [{"target": "a <b>", "rows": ["x & y"], "figures": [{"name": "original", "uri": "data:image/png;base64,AA=="}]}]
+    assert (
+        "`fade bench`, commit abc, data md5 d41d.dir" in text
+        and "](frontier.svg)" in text
+        and "nan" not in text
     )
-    for words in ("fade/paper", "held-out kept, %", "p, Holm", "d41d.dir", "fade bench", "a &lt;b&gt;", "x &amp; y", "train.lr=1e-3"):
+
+
+def test_the_page_is_one_file_with_every_table_and_the_figures(
+    summary: dict[str, Any], tmp_path: Path
+) -> None:
+    page = render_benchmark(
+        summary,
+        [
+            {
+                "target": "a <b>",
+                "rows": ["x & y"],
+                "figures": [{"name": "original", "uri": "data:image/png;base64,AA=="}],
+            }
+        ],
+    )
+    for words in (
+        "fade/paper",
+        "held-out kept, %",
+        "p, Holm",
+        "d41d.dir",
+        "fade bench",
+        "a &lt;b&gt;",
+        "x &amp; y",
+        "train.lr=1e-3",
+    ):
         assert words in page, words
     assert not re.search(r"(src|href)=\"(?!data:)", page) and "<script" not in page
     assert page.count("<svg") == 2 == 1 + len(trade_offs(summary))
@@ -172,11 +216,23 @@ def test_the_frontier_puts_its_points_where_the_numbers_are(summary: dict[str, A
     root = ET.fromstring(figure(summary))
     space = "{http://www.w3.org/2000/svg}"
     dots = [c for c in root.iter(f"{space}circle") if c.find(f"{space}title") is not None]
-    at = {str(c.findtext(f"{space}title")).split(":")[0]: (float(c.attrib["cx"]), float(c.attrib["cy"]), c.attrib["class"]) for c in dots}
-    assert at["esd/x"][0] > at["fade/paper"][0] > at["esd/u"][0] and at["fade/paper"][1] < at["esd/x"][1] < at["esd/u"][1]
+    at = {
+        str(c.findtext(f"{space}title")).split(":")[0]: (
+            float(c.attrib["cx"]),
+            float(c.attrib["cy"]),
+            c.attrib["class"],
+        )
+        for c in dots
+    }
+    assert (
+        at["esd/x"][0] > at["fade/paper"][0] > at["esd/u"][0]
+        and at["fade/paper"][1] < at["esd/x"][1] < at["esd/u"][1]
+    )
     assert [at[name][2] for name in ("fade/paper", "esd/x", "esd/u")] == ["ours", "best", "other"]
     (line,) = root.iter(f"{space}polyline")
-    assert line.attrib["points"].split() == [f"{at[n][0]:.1f},{at[n][1]:.1f}" for n in ("fade/paper", "esd/x")]
+    assert line.attrib["points"].split() == [
+        f"{at[n][0]:.1f},{at[n][1]:.1f}" for n in ("fade/paper", "esd/x")
+    ]
 
 
 def test_the_trade_off_marks_what_was_chosen_and_leaves_out_what_failed(summary: dict[str, Any]) -> None:
@@ -192,9 +248,15 @@ def test_pictures_are_shown_only_as_they_were_kept(tmp_path: Path) -> None:
     for key in ("original", "erased"):
         (tmp_path / f"{key}.png").write_bytes(body)
         kept[key] = {"file": f"{key}.png", "sha256": hashlib.sha256(body).hexdigest()}
-    cells = [record(Cell(arm, "panda", 0), 1, 1, 1) | {"grid": {"rows": ["panda", "koala"], **kept}} for arm in (FADE, ESD, ESD)]
+    cells = [
+        record(Cell(arm, "panda", 0), 1, 1, 1) | {"grid": {"rows": ["panda", "koala"], **kept}}
+        for arm in (FADE, ESD, ESD)
+    ]
     (grid,) = grids_of({"panda": tmp_path}, cells)
-    assert [f["name"] for f in grid["figures"]] == ["original", "fade/paper", "esd/x"] and grid["rows"] == ["panda", "koala"]
+    assert [f["name"] for f in grid["figures"]] == ["original", "fade/paper", "esd/x"] and grid["rows"] == [
+        "panda",
+        "koala",
+    ]
     (tmp_path / "erased.png").write_bytes(body + b"x")
     (tmp_path / "original.png").unlink()
     assert grids_of({"panda": tmp_path}, cells)[0]["figures"] == []

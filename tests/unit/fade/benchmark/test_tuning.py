@@ -39,7 +39,9 @@ def test_the_best_mean_wins_and_of_equals_the_first() -> None:
     high = trial_of(["a=2"], {"pear": cell(90, 90, 90), "koala": cell(90, 90, 90)})
     assert (low["score"], high["score"], low["targets"]) == (87.5, 90.0, {"pear": 75.0, "koala": 100.0})
     assert (high["erased"], high["retained"]) == (90.0, 93.33)
-    assert choose([low, high])["overrides"] == ["a=2"] and choose([high, {**high, "overrides": ["a=3"]}])["overrides"] == ["a=2"]
+    assert choose([low, high])["overrides"] == ["a=2"] and choose([high, {**high, "overrides": ["a=3"]}])[
+        "overrides"
+    ] == ["a=2"]
     assert len(choose([low, high])["trials"]) == 2
 
 
@@ -69,7 +71,10 @@ def test_settings_tuned_on_a_target_are_never_reported_on_it(tmp_path: Path) -> 
         read_tuned(path, ["panda", "Blue heart"])
 
 
-@pytest.mark.parametrize("text", ["[]", "targets: [pear]", "{targets: [pear], methods: {esd/x: 3}}", "{", "targets: 3\nmethods: {}"])
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "targets: [pear]", "{targets: [pear], methods: {esd/x: 3}}", "{", "targets: 3\nmethods: {}"],
+)
 def test_a_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tuned.yaml"
     path.write_text(text)
@@ -79,4 +84,8 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
 
 def test_the_file_says_how_it_was_chosen(tmp_path: Path) -> None:
     content = yaml.safe_load(write_tuned(tmp_path / "tuned.yaml", {}, BenchConfig(), MADE).read_text())
-    assert content["targets"] == list(BenchConfig().tuning) and "harmonic mean" in content["rule"] and content["data_md5"] == "d"
+    assert (
+        content["targets"] == list(BenchConfig().tuning)
+        and "harmonic mean" in content["rule"]
+        and content["data_md5"] == "d"
+    )

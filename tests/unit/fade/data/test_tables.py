@@ -100,7 +100,8 @@ def test_mined_pictures() -> None:
     pixels[3], pixels[2], pixels[4] = pixels[0], pixels[1], 7
     frame = mined_frame(pixels, ["panda", "panda", "rose", "panda", "rose"])
     assert frame["picture"].tolist() == ["panda #0", "panda #1", "rose #0", "panda #2", "rose #1"]
-    assert frame["duplicate_of"].tolist() == [None, None, None, "panda #0", None]  # alike across concepts is not a fault of seeds
+    # alike across concepts is not a fault of seeds
+    assert frame["duplicate_of"].tolist() == [None, None, None, "panda #0", None]
     assert frame["std"][4] == 0.0
 
 

@@ -12,7 +12,14 @@ from fade.erasers.base import get_method, known_methods, with_anchors
 from fade.errors import UsageError
 from tests.unit.fade.erasers.test_fade import N_A, N_T, Toy, at, make_batch, mean, squared
 
-WEIGHTS = {"erase_weight": 1.7, "adjacency_weight": 0.6, "guidance_weight": 2.3, "drift_weight": 1.9, "eta": 1.4, "anchoring_weight": 3.1}
+WEIGHTS = {
+    "erase_weight": 1.7,
+    "adjacency_weight": 0.6,
+    "guidance_weight": 2.3,
+    "drift_weight": 1.9,
+    "eta": 1.4,
+    "anchoring_weight": 3.1,
+}
 
 
 def minus(a, b):
@@ -113,7 +120,10 @@ def test_ablation_equals_the_literal_one_and_its_teacher_carries_no_gradient():
     loss, _ = get_method("ablation", "model").loss(eps, batch, MethodConfig(**WEIGHTS))
     mine = [j for j in range(N_A) if int(batch.which[j]) == 0]
     pairs = [(batch.x_adj[j], batch.t_adj[j]) for j in mine]
-    each = [squared(at(eps, "student", x, t, batch.target[0]), at(eps, "student", x, t, batch.neighbours[0])) for x, t in pairs]
+    each = [
+        squared(at(eps, "student", x, t, batch.target[0]), at(eps, "student", x, t, batch.neighbours[0]))
+        for x, t in pairs
+    ]
     assert loss.item() == pytest.approx(1.7 * mean(each), rel=1e-12)
     x, t = torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
     fixed = eps.student(x, t, batch.neighbours[:1].expand(len(mine), -1, -1)).detach()
@@ -139,7 +149,9 @@ def test_anchors_add_fades_adjacency_term():
     assert total.item() == pytest.approx(plain.item() + 0.6 * mean(each), rel=1e-12)
 
 
-@pytest.mark.parametrize(("name", "variant"), [(n, v) for n, some in known_methods().items() for v in some if n != "uce"])
+@pytest.mark.parametrize(
+    ("name", "variant"), [(n, v) for n, some in known_methods().items() for v in some if n != "uce"]
+)
 def test_every_method_wants_the_student_changed_and_says_its_terms(name, variant):
     """At the start of training, where the student is the teacher, each loss is finite and has a gradient."""
     eps, batch = Toy(0.0), make_batch(7)
@@ -155,7 +167,10 @@ def test_every_method_wants_the_student_changed_and_says_its_terms(name, variant
 @pytest.mark.parametrize("targets", [1, 2])
 @pytest.mark.parametrize("anchors", ["none", "neighbourhood"])
 def test_uce_solves_the_published_equation(anchors, targets):
-    batches, config = [make_batch(8 + i) for i in range(targets)], MethodConfig(anchors=anchors, identity_weight=0.5)
+    batches, config = (
+        [make_batch(8 + i) for i in range(targets)],
+        MethodConfig(anchors=anchors, identity_weight=0.5),
+    )
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     change = get_method("uce", "keys-values").solve({"k": weight}, batches, config)["k"]
     numerator, denominator = 0.5 * weight, 0.5 * torch.eye(5, dtype=torch.float64)
@@ -175,7 +190,9 @@ def test_uce_keeps_its_anchors_better_than_without_them():
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def moved(anchors):
-        change = get_method("uce", "keys-values").solve({"k": weight}, [batch], MethodConfig(anchors=anchors))["k"]
+        change = get_method("uce", "keys-values").solve(
+            {"k": weight}, [batch], MethodConfig(anchors=anchors)
+        )["k"]
         return float((batch.neighbours.flatten(0, 1) @ change.T).norm())
 
     assert moved("neighbourhood") < moved("none")

@@ -1,4 +1,5 @@
-"""FADE's terms against a literal float64 implementation, one latent and one number at a time, and the way each gradient pushes."""
+"""FADE's terms against a literal float64 implementation, one latent and one number at a time, and the way
+each gradient pushes."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ SHAPE = (2, 3, 4)
 
 
 class Toy:
-    """A noise predictor in which every element depends on x, t and the prompt; the student is moved by ``shift``."""
+    """A noise predictor in which every element depends on x, t and the prompt; the student is moved by
+    ``shift``."""
 
     def __init__(self, shift: float = 0.3) -> None:
         self.shift = torch.tensor(shift, dtype=torch.float64, requires_grad=True)
@@ -44,7 +46,17 @@ def make_batch(seed=0, n_t=N_T, which=(0, 1, 2, 0, 1, 2, 0)):
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
     t, t_adj = torch.randint(1000, (n_t,), generator=g), torch.randint(1000, (len(which),), generator=g)
-    plain = (r(n_t, *SHAPE), t, r(len(which), *SHAPE), t_adj, r(1, 4, 5), r(1, 4, 5), r(K, 4, 5), torch.tensor(which), r(1, 4, 5))
+    plain = (
+        r(n_t, *SHAPE),
+        t,
+        r(len(which), *SHAPE),
+        t_adj,
+        r(1, 4, 5),
+        r(1, 4, 5),
+        r(K, 4, 5),
+        torch.tensor(which),
+        r(1, 4, 5),
+    )
     return ErasureBatch(*plain, r(n_t, 4, 5), r(6, 4, 5), torch.cat([plain[4], r(2, 4, 5)]))
 
 
@@ -67,7 +79,9 @@ def squared(a, b):
 def rows(a, b):
     """Unsquared L2 over the last axis, the mean over the rows."""
     pairs = [(u, v) for p, q in zip(a, b, strict=True) for u, v in zip(p, q, strict=True)]
-    return math.fsum(math.sqrt(math.fsum((x - y) ** 2 for x, y in zip(u, v, strict=True))) for u, v in pairs) / len(pairs)
+    return math.fsum(
+        math.sqrt(math.fsum((x - y) ** 2 for x, y in zip(u, v, strict=True))) for u, v in pairs
+    ) / len(pairs)
 
 
 def mean(values):
@@ -78,7 +92,10 @@ def mean(values):
 def literal_paper(eps, b, margin):
     e, null = b.target[0], b.null[0]
     anchor = [at(eps, "student", b.x[j], b.t[j], e) for j in range(len(b.x))]
-    pull = mean(mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], b.neighbours[i])) for j in range(len(b.x))) for i in range(K))
+    pull = mean(
+        mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], b.neighbours[i])) for j in range(len(b.x)))
+        for i in range(K)
+    )
     push = mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], e)) for j in range(len(b.x)))
     guidance = mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], null)) for j in range(len(b.x)))
     adjacency = mean(
@@ -121,7 +138,9 @@ WEIGHTS = {"erase_weight": 1.7, "adjacency_weight": 0.6, "guidance_weight": 2.3}
 @pytest.mark.parametrize("variant", ["paper", "release"])
 def test_each_term_and_the_sum_equal_the_literal_ones(variant, seed):
     eps, batch = Toy(), make_batch(seed)
-    config = MethodConfig(variant=variant, margin=60.0, **WEIGHTS)  # active: the hinge would hide its inside otherwise
+    config = MethodConfig(
+        variant=variant, margin=60.0, **WEIGHTS
+    )  # active: the hinge would hide its inside otherwise
     loss, terms = get_method("fade", variant).loss(eps, batch, config)
     erase, adjacency, guidance = LITERAL[variant](eps, batch, config.margin)
     assert erase > 0
@@ -139,7 +158,8 @@ def test_the_paper_form_costs_one_student_and_one_teacher_call():
 
 
 class Free:
-    """A student whose output is the variable itself, so that its gradient shows where the loss wants it to go."""
+    """A student whose output is the variable itself, so that its gradient shows where the loss wants it to
+    go."""
 
     def __init__(self, batch, start):
         self.toy = Toy()
@@ -210,7 +230,9 @@ def test_guidance_pulls_the_target_to_the_null_prompt():
 def test_adjacency_pulls_the_neighbours_back_and_is_silent_where_nothing_moved():
     batch = make_batch(5)
     assert not bool(Free(batch, 0.0).gradient(batch, adjacency_weight=1).any())
-    eps = Free(batch, torch.randn(N_T + N_A, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    eps = Free(
+        batch, torch.randn(N_T + N_A, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )
     gradient = eps.gradient(batch, adjacency_weight=1)
     assert apart((eps.out - 0.01 * gradient)[N_T:], eps.old[N_T:]) < apart(eps.out[N_T:], eps.old[N_T:])
     assert not bool(gradient[:N_T].any())

@@ -1,4 +1,5 @@
-"""The space of the null-space method on states whose answer is known by hand, and what each variant leaves out."""
+"""The space of the null-space method on states whose answer is known by hand, and what each variant leaves
+out."""
 
 from __future__ import annotations
 
@@ -22,11 +23,15 @@ def states(*rows):
 
 
 def batch(target, null, neighbours, language):
-    return dataclasses.replace(make_batch(), phrasings=target, null=null, neighbours=neighbours, language=language)
+    return dataclasses.replace(
+        make_batch(), phrasings=target, null=null, neighbours=neighbours, language=language
+    )
 
 
 HAND = batch(
-    states([3.0, 0, 0, 0], [3.0, 2.0, 0, 0], [3.0, 2.0, 5.0, 0]),  # shares its first axis with the neighbour, its third with a word
+    states(
+        [3.0, 0, 0, 0], [3.0, 2.0, 0, 0], [3.0, 2.0, 5.0, 0]
+    ),  # shares its first axis with the neighbour, its third with a word
     states([0, 0, 0, 1.0]),
     states([4.0, 0, 0, 0]),
     states([0, 0, 1.0, 0]),
@@ -41,7 +46,8 @@ def test_it_answers_to_what_only_the_target_has():
 
 
 def test_a_side_that_is_left_out_is_not_kept():
-    """Without words the third axis is nobody's but the target's, without neighbours the first; the longer one wins each time."""
+    """Without words the third axis is nobody's but the target's, without neighbours the first; the longer one
+    wins each time."""
     without_words = space([HAND], 2, TINY, words=False)
     assert (without_words @ HAND.language[0, 0].float()).abs().max() > 0.1
     assert (without_words @ HAND.neighbours[0, 0].float()).abs().max() < 1e-3
@@ -49,7 +55,9 @@ def test_a_side_that_is_left_out_is_not_kept():
     assert (without_neighbours @ HAND.neighbours[0, 0].float()).abs().max() > 0.1
     assert (without_neighbours @ HAND.language[0, 0].float()).abs().max() < 1e-3
     for rows in (without_words, without_neighbours):
-        assert (rows @ HAND.null[0, 0].float()).abs().max() < 1e-3  # the unconditional score, in every variant
+        assert (
+            rows @ HAND.null[0, 0].float()
+        ).abs().max() < 1e-3  # the unconditional score, in every variant
 
 
 def test_a_large_ridge_gives_up_the_null_space_for_the_target():
@@ -57,7 +65,9 @@ def test_a_large_ridge_gives_up_the_null_space_for_the_target():
     row = space([HAND], 1, MethodConfig(ridge=1e9))[0]
     flat = HAND.phrasings[0]
     leading = torch.linalg.eigh(flat.T @ flat)[1][:, -1]
-    assert abs(float(torch.nn.functional.cosine_similarity(row.double(), leading, dim=0))) == pytest.approx(1, abs=1e-5)
+    assert abs(float(torch.nn.functional.cosine_similarity(row.double(), leading, dim=0))) == pytest.approx(
+        1, abs=1e-5
+    )
 
 
 def test_several_targets_share_the_rank_and_each_has_a_row():
@@ -65,7 +75,9 @@ def test_several_targets_share_the_rank_and_each_has_a_row():
     rows = space([HAND, other], 3, TINY)
     assert rows.shape == (3, 4)
     assert torch.equal(rows[:2], space([HAND], 2, TINY)) and torch.equal(rows[2:], space([other], 1, TINY))
-    with pytest.raises(TrainingError, match=r"mesh.rank 1 is too low for 2 targets.*set mesh.rank and mesh.alpha to 2"):
+    with pytest.raises(
+        TrainingError, match=r"mesh.rank 1 is too low for 2 targets.*set mesh.rank and mesh.alpha to 2"
+    ):
         space([HAND, other], 1, TINY)
 
 
@@ -75,13 +87,18 @@ def test_a_vocabulary_without_words_leaves_the_neighbours():
 
 
 def test_a_direction_that_tells_less_says_less():
-    """Two axes that are the target's and the kept ones' alike: 9 against 1, and 4 against 4, of four equally long ones."""
+    """Two axes that are the target's and the kept ones' alike: 9 against 1, and 4 against 4, of four equally
+    long ones."""
     kept = states([1.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 3.0])
     b = batch(states([3.0, 0, 0, 0], [0, 2.0, 0, 0]), kept, kept, kept)
     rows = space([b], 2, TINY).double()
-    assert rows[0].abs().tolist() == pytest.approx([2**0.5 / 3, 0, 0, 0], abs=1e-6)  # answers 2 ** 0.5 and 0: a root mean square of 1
+    assert rows[0].abs().tolist() == pytest.approx(
+        [2**0.5 / 3, 0, 0, 0], abs=1e-6
+    )  # answers 2 ** 0.5 and 0: a root mean square of 1
     assert rows[1].abs().tolist() == pytest.approx([0, 2**0.5 / 6, 0, 0], abs=1e-6)
-    assert (kept[0] @ rows.T).square().mean(0).tolist() == pytest.approx([1 / 18, 1 / 18], rel=1e-5)  # what is kept hears both alike
+    assert (kept[0] @ rows.T).square().mean(0).tolist() == pytest.approx(
+        [1 / 18, 1 / 18], rel=1e-5
+    )  # what is kept hears both alike
 
 
 def test_the_sign_is_fixed():
@@ -104,7 +121,9 @@ def test_the_loss_is_fades_without_what_the_space_holds():
 def test_every_variant_leaves_out_just_what_it_says():
     assert known_methods()["nullspace"] == ["hinge", "guidance", "words", "neighbours", "free"]
     of = {variant: get_method("nullspace", variant) for variant in known_methods()["nullspace"]}
-    assert {v: m.loss for v, m in of.items() if v != "guidance"} == dict.fromkeys(["hinge", "words", "neighbours", "free"], attenuation)
+    assert {v: m.loss for v, m in of.items() if v != "guidance"} == dict.fromkeys(
+        ["hinge", "words", "neighbours", "free"], attenuation
+    )
     assert of["guidance"].loss is get_method("esd", "x").loss
     assert of["free"].space is None and of["hinge"].space is of["guidance"].space is space
     words, neighbours = get_method("nullspace", "words").space, get_method("nullspace", "neighbours").space

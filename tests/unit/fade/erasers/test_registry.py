@@ -16,7 +16,12 @@ from fade.errors import UnknownNameError, UsageError
 def test_fade_is_known_in_both_variants():
     assert known_methods()["fade"] == ["paper", "release"]
     method = get_method("fade", "paper")
-    assert (method.name, method.variant, method.needs_neighbours, method.ramp) == ("fade", "paper", True, False)
+    assert (method.name, method.variant, method.needs_neighbours, method.ramp) == (
+        "fade",
+        "paper",
+        True,
+        False,
+    )
     assert get_method("fade", "release").ramp
 
 
@@ -26,7 +31,9 @@ def test_every_method_says_where_it_comes_from():
             assert get_method(name, variant).source
 
 
-@pytest.mark.parametrize(("name", "variant", "offer"), [("faed", "paper", "'fade'"), ("fade", "papre", "'paper'")])
+@pytest.mark.parametrize(
+    ("name", "variant", "offer"), [("faed", "paper", "'fade'"), ("fade", "papre", "'paper'")]
+)
 def test_an_unknown_name_offers_the_nearest(name, variant, offer):
     with pytest.raises(UnknownNameError) as error:
         get_method(name, variant)

@@ -76,13 +76,16 @@ def with_moments(mean: list[float], covariance: list[list[float]]) -> Tensor:
     x = torch.randn(40, len(mean), generator=torch.Generator().manual_seed(len(mean)), dtype=torch.float64)
     x = x - x.mean(0)
     white = x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T).reshape(len(mean), -1))).T
-    return white @ torch.linalg.cholesky(torch.tensor(covariance, dtype=torch.float64)).T + torch.tensor(mean, dtype=torch.float64)
+    return white @ torch.linalg.cholesky(torch.tensor(covariance, dtype=torch.float64)).T + torch.tensor(
+        mean, dtype=torch.float64
+    )
 
 
 def test_the_frechet_distance_of_gaussians_known_in_closed_form() -> None:
     one = frechet_distance(with_moments([1.0], [[4.0]]), with_moments([4.0], [[25.0]]))
     assert one == pytest.approx(3**2 + (2 - 5) ** 2)
-    # Diagonal: the sum over the axes. Not commuting: tr sqrt(M) of a 2x2 M is sqrt(tr M + 2 sqrt(det M)), M = S_1 S_2.
+    # Diagonal: the sum over the axes. Not commuting: tr sqrt(M) of a 2x2 M is sqrt(tr M + 2 sqrt(det M)), M =
+    # S_1 S_2.
     apart = frechet_distance(with_moments([0, 0], [[1, 0], [0, 9]]), with_moments([1, 2], [[4, 0], [0, 1]]))
     assert apart == pytest.approx(5 + 1 + 4)
     s1, s2 = [[1.0, 0.0], [0.0, 9.0]], [[2.0, 1.0], [1.0, 2.0]]  # tr(S_1 S_2) = 2 + 18, det = 9 * 3
@@ -104,7 +107,8 @@ def test_too_few_pictures_are_refused() -> None:
 
 
 def test_halves_are_the_even_and_the_odd_seeds_of_every_concept() -> None:
-    # One feature; two concepts (at 0 and 10), five seeds of which the last has no partner; odd seeds lie 1 higher.
+    # One feature; two concepts (at 0 and 10), five seeds of which the last has no partner; odd seeds lie 1
+    # higher.
     base = torch.tensor([[0.0, 1, 0, 1, 99], [10, 11, 10, 11, 99]]).unsqueeze(-1)
     found = frechet_summary(base, base + 3)
     assert (found["n"], found["n_half"]) == (10, 4)
@@ -145,7 +149,9 @@ def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     text = {**tower, **special, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
-    config = CLIPConfig(text_config=text, vision_config={**tower, "image_size": 16, "patch_size": 8}, projection_dim=8)
+    config = CLIPConfig(
+        text_config=text, vision_config={**tower, "image_size": 16, "patch_size": 8}, projection_dim=8
+    )
     home = tmp_path_factory.mktemp("clip")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -34,7 +34,9 @@ def test_four_of_five_is_not_measured(name: str) -> None:
         assert math.isnan(erasing_robustness(five(**{name: missing})))
     assert math.isnan(erasing_robustness({n: 1.0 for n in SUCCESSES if n != name}))
     other = next(n for n in SUCCESSES if n != name)
-    assert math.isnan(erasing_robustness(five(**{name: None, other: 0.0}))), "a zero does not stand in for what is missing"
+    assert math.isnan(erasing_robustness(five(**{name: None, other: 0.0}))), (
+        "a zero does not stand in for what is missing"
+    )
 
 
 def test_percentages_and_strangers_are_refused() -> None:
@@ -45,7 +47,10 @@ def test_percentages_and_strangers_are_refused() -> None:
 
 
 def test_erasure_counts_as_it_is_and_retention_against_the_original() -> None:
-    numbers = {"metrics": {"A_er": 90.0, "A_rest": 49.0, "A_adj": 100.0}, "base_metrics": {"A_tar": 80.0, "A_rest": 98.0, "A_adj": 95.0}}
+    numbers = {
+        "metrics": {"A_er": 90.0, "A_rest": 49.0, "A_adj": 100.0},
+        "base_metrics": {"A_tar": 80.0, "A_rest": 98.0, "A_adj": 95.0},
+    }
     found = successes_of(numbers, indirect=0.7, adversarial=None)
     assert math.isnan(found.pop("adversarial"))
     assert found == {"forget": 0.9, "retain": 0.5, "adjacent": 1.0, "indirect": 0.7}

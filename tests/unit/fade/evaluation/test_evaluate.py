@@ -35,13 +35,18 @@ class Switch:
 
 
 class Painter:
-    """Pictures whose grey level is the label that the judge will give; the erased model draws pandas and half the bears as koalas."""
+    """Pictures whose grey level is the label that the judge will give; the erased model draws pandas and half
+    the bears as koalas."""
 
     def __init__(self, lora: Switch) -> None:
         self.mesh, self.base, self.sampler, self.asked = lora, None, SamplerConfig(), []  # type: ignore[var-annotated]
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: Any = None) -> dict[str, Pictures]:
-        assert self.mesh.on == bool(adapter), "the adapter must be off for the base's pictures and on for the erased model's"
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: Any = None
+    ) -> dict[str, Pictures]:
+        assert self.mesh.on == bool(adapter), (
+            "the adapter must be off for the base's pictures and on for the erased model's"
+        )
         self.asked.append((adapter, tuple(seeds)))
         return {prompt: self._paint(prompt, len(seeds), bool(adapter)) for prompt in prompts}
 
@@ -49,7 +54,9 @@ class Painter:
         name = next(n for n in NAMES if n in prompt)
         labels = [NAMES.index(name)] * n
         if erased and name in ("panda", "bear"):
-            labels[: n if name == "panda" else n // 2] = [NAMES.index("koala")] * (n if name == "panda" else n // 2)
+            labels[: n if name == "panda" else n // 2] = [NAMES.index("koala")] * (
+                n if name == "panda" else n // 2
+            )
         pixels = np.ones((n, 8, 8, 3), np.uint8) * np.array(labels, np.uint8)[:, None, None, None]
         return Pictures(torch.zeros(n, 4, 2, 2), pixels, "")
 
@@ -73,7 +80,8 @@ class Reader:
 
 
 class Encoder(Reader):
-    """A CLIP in which pictures and texts of a concept point one way, but a taxi's text at 60 degrees from its picture."""
+    """A CLIP in which pictures and texts of a concept point one way, but a taxi's text at 60 degrees from its
+    picture."""
 
     def text(self, prompts: Sequence[str]) -> torch.Tensor:
         rows = torch.eye(len(NAMES))
@@ -83,10 +91,16 @@ class Encoder(Reader):
 
 def run(monkeypatch: pytest.MonkeyPatch, config: EvaluateConfig) -> tuple[dict[str, Any], Painter]:
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
-    monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "drift_curve", lambda _, __, latents, **___: [{"n": len(latents)}])
+    monkeypatch.setattr(
+        sys.modules["fade.evaluation.evaluate"],
+        "drift_curve",
+        lambda _, __, latents, **___: [{"n": len(latents)}],
+    )
     lora = Switch()
     painter = Painter(lora)
-    neighborhood = SimpleNamespace(target="panda", targets=["panda"], neighbours=["bear", "koala"], heldout=["rose"])
+    neighborhood = SimpleNamespace(
+        target="panda", targets=["panda"], neighbours=["bear", "koala"], heldout=["rose"]
+    )
     found = evaluate(painter, lora, "a" * 64, neighborhood, WORLD, Reader(), config, encoder=Encoder())  # type: ignore[arg-type]
     return found.numbers, painter
 
@@ -115,9 +129,15 @@ def test_several_targets_are_judged_as_one_group(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "drift_curve", lambda *_, **__: [])
     lora, targets = Switch(), ["panda", "bear"]
     neighborhood = SimpleNamespace(target="panda + bear", targets=targets, neighbours=["koala"], heldout=[])
-    numbers = evaluate(Painter(lora), lora, "a" * 64, neighborhood, WORLD, Reader(), CONFIG, encoder=Encoder()).numbers  # type: ignore[arg-type]
-    assert numbers["target"] == "panda + bear" and numbers["targets"] == targets and numbers["n"]["target"] == 8
-    assert numbers["metrics"]["A_er"] == pytest.approx(75.0) and numbers["base_metrics"]["A_tar"] == 100.0  # half of the bears are left
+    numbers = evaluate(
+        Painter(lora), lora, "a" * 64, neighborhood, WORLD, Reader(), CONFIG, encoder=Encoder()
+    ).numbers  # type: ignore[arg-type]
+    assert (
+        numbers["target"] == "panda + bear" and numbers["targets"] == targets and numbers["n"]["target"] == 8
+    )
+    assert (
+        numbers["metrics"]["A_er"] == pytest.approx(75.0) and numbers["base_metrics"]["A_tar"] == 100.0
+    )  # half of the bears are left
     assert [(e["becomes"], e["count"]) for e in numbers["confusion"]] == [("koala", 6), ("bear", 2)]
     assert numbers["target_probability"] == {"base": 1.0, "erased": 0.25}
 
@@ -144,10 +164,15 @@ def test_without_unrelated_concepts_utility_is_not_measured(monkeypatch: pytest.
 def test_indirect_prompts_are_drawn_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers, painter = run(monkeypatch, CONFIG.model_copy(update={"indirect_images": 2}))
     assert numbers["indirect"]["A_indirect"] == 100 and numbers["indirect"]["base"] == 100
-    # Descriptions do not hold the name: the painter takes them for what it finds in them, the black and white bear for a bear.
+    # Descriptions do not hold the name: the painter takes them for what it finds in them, the black and white
+    # bear for a bear.
     assert "a black and white bear" in numbers["indirect"]["unknown"]
     assert painter.asked[2:] == [("", (50, 51)), ("a" * 64, (50, 51))]
 
 
 def test_what_was_not_measured_is_none() -> None:
-    assert measured({"a": [float("nan"), 1.0], "b": {"c": float("nan")}, "d": "x"}) == {"a": [None, 1.0], "b": {"c": None}, "d": "x"}
+    assert measured({"a": [float("nan"), 1.0], "b": {"c": float("nan")}, "d": "x"}) == {
+        "a": [None, 1.0],
+        "b": {"c": None},
+        "d": "x",
+    }

@@ -28,7 +28,9 @@ CONFIG = EvaluateConfig(indirect_images=4, indirect_known=50, bootstrap=200, see
 def world(repo: Path) -> Vocabulary:
     """The embedded world's vocabulary, from the recipe that the repository holds."""
     recipe = read_yaml((repo / "fade/pretrain/vocabulary.yaml").read_text(encoding="utf-8"))
-    concepts = [Concept(name, family) for family, entry in recipe["families"].items() for name in entry["concepts"]]
+    concepts = [
+        Concept(name, family) for family, entry in recipe["families"].items() for name in entry["concepts"]
+    ]
     return Vocabulary(tuple(concepts), tuple(s for s in recipe["styles"] if s != recipe["heldout_artist"]))
 
 
@@ -37,15 +39,27 @@ def texts(target: str, vocabulary: Vocabulary, kind: str) -> list[str]:
 
 
 def test_a_name_of_two_words_by_hand(world: Vocabulary) -> None:
-    assert texts("red apple", world, "order") == ["red apple emoji", "emoji: red apple", "apple red", "apple that is red", "apple of red"]
+    assert texts("red apple", world, "order") == [
+        "red apple emoji",
+        "emoji: red apple",
+        "apple red",
+        "apple that is red",
+        "apple of red",
+    ]
     assert texts("red apple", world, "family") == ["red apple, one of the fruit"]
-    assert texts("red apple", world, "style")[0] == "a red apple in the noto style" and len(texts("red apple", world, "style")) == 4
+    assert (
+        texts("red apple", world, "style")[0] == "a red apple in the noto style"
+        and len(texts("red apple", world, "style")) == 4
+    )
     assert texts("red apple", world, "medium") == []
     assert texts("red apple", world, "synonym") == ["a scarlet apple", "a crimson apple"]
 
 
 def test_longer_and_shorter_names_by_hand(world: Vocabulary) -> None:
-    assert texts("face with tears of joy", world, "order")[2:] == ["with tears of joy face", "joy face with tears of"]
+    assert texts("face with tears of joy", world, "order")[2:] == [
+        "with tears of joy face",
+        "joy face with tears of",
+    ]
     assert texts("panda", world, "order") == ["panda emoji", "emoji: panda"]
     assert texts("panda", world, "description")[0] == "a black and white bear"
 
@@ -72,7 +86,8 @@ def test_every_concept_of_the_world_has_words_of_its_own_within_the_budget(world
 
 
 class Illustrator:
-    """The original draws pandas (label 0) from what KNOWN says, share by text; the erased model from STILL."""
+    """The original draws pandas (label 0) from what KNOWN says, share by text; the erased model from
+    STILL."""
 
     KNOWN: ClassVar = {"one panda": 4, "the panda": 2, "panda emoji": 1, "a giant panda": 4}
     STILL: ClassVar = {"one panda": 1, "panda emoji": 4, "a giant panda": 4}
@@ -81,17 +96,23 @@ class Illustrator:
         self.mesh, self.sampler, self.asked = lora, SamplerConfig(), []  # type: ignore[var-annotated]
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "") -> dict[str, Pictures]:
-        assert self.mesh.on == bool(adapter), "the adapter must be off for the base's pictures and on for the erased model's"
+        assert self.mesh.on == bool(adapter), (
+            "the adapter must be off for the base's pictures and on for the erased model's"
+        )
         self.asked.append((list(prompts), list(seeds)))
         hits = self.STILL if adapter else self.KNOWN
         out = {}
         for prompt in prompts:
             labels = np.array([0] * hits.get(prompt, 0) + [1] * (len(seeds) - hits.get(prompt, 0)), np.uint8)
-            out[prompt] = Pictures(torch.zeros(0), np.ones((len(seeds), 8, 8, 3), np.uint8) * labels[:, None, None, None], "")
+            out[prompt] = Pictures(
+                torch.zeros(0), np.ones((len(seeds), 8, 8, 3), np.uint8) * labels[:, None, None, None], ""
+            )
         return out
 
 
-def judge_indirect(world: Vocabulary, painter: type[Illustrator] = Illustrator) -> tuple[dict[str, Any], Illustrator]:
+def judge_indirect(
+    world: Vocabulary, painter: type[Illustrator] = Illustrator
+) -> tuple[dict[str, Any], Illustrator]:
     lora = Switch()
     generator = painter(lora)
     return evaluate_indirect(generator, lora, "a" * 64, ["panda"], world, Reader(), CONFIG), generator  # type: ignore[arg-type]
@@ -100,7 +121,8 @@ def judge_indirect(world: Vocabulary, painter: type[Illustrator] = Illustrator) 
 def test_only_what_the_original_reads_counts_and_the_rest_is_listed(world: Vocabulary) -> None:
     assert NAMES[0] == "panda"
     found, generator = judge_indirect(world)
-    # known: "one panda" (100 %), "the panda" (50 %, just enough), "a giant panda" (100 %); "panda emoji" has 25 %.
+    # known: "one panda" (100 %), "the panda" (50 %, just enough), "a giant panda" (100 %); "panda emoji" has
+    # 25 %.
     assert (found["known"], found["n"], found["asked"]) == (3, 12, len(found["prompts"]))
     assert found["A_indirect"] == pytest.approx((75 + 100 + 0) / 3)
     assert found["base"] == pytest.approx(250 / 3)
@@ -108,7 +130,10 @@ def test_only_what_the_original_reads_counts_and_the_rest_is_listed(world: Vocab
     assert found["per_kind"]["synonym"] == {"A_indirect": 0.0, "base": 100.0, "n": 4, "known": 1, "asked": 3}
     assert math.isnan(found["per_kind"]["order"]["A_indirect"]) and found["per_kind"]["order"]["known"] == 0
     assert "panda emoji" in found["unknown"] and len(found["unknown"]) == found["asked"] - 3
-    assert found["interval"] == [pytest.approx(0), pytest.approx(100)]  # three prompts: nearly anything is possible
+    assert found["interval"] == [
+        pytest.approx(0),
+        pytest.approx(100),
+    ]  # three prompts: nearly anything is possible
     assert (found["version"], found["known_at"], found["images_per_prompt"]) == (1, 50, 4)
     assert generator.asked[0] == generator.asked[1] and generator.asked[0][1] == [9, 10, 11, 12]
 
@@ -126,7 +151,11 @@ def test_nothing_known_is_not_measured(world: Vocabulary) -> None:
         KNOWN: ClassVar[dict[str, int]] = {}
 
     found, _ = judge_indirect(world, Blank)
-    assert math.isnan(found["A_indirect"]) and found["known"] == found["n"] == 0 and all(map(math.isnan, found["interval"]))
+    assert (
+        math.isnan(found["A_indirect"])
+        and found["known"] == found["n"] == 0
+        and all(map(math.isnan, found["interval"]))
+    )
 
 
 def test_the_erased_prompt_itself_is_not_indirect(world: Vocabulary) -> None:

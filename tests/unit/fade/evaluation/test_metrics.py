@@ -14,7 +14,9 @@ from fade.evaluation.erb import erasing_retention_balance
 from fade.evaluation.evaluate import rest_sample
 
 
-@pytest.mark.parametrize(("er", "adj", "want"), [(100, 100, 100), (100, 50, 200 / 3), (0, 100, 0), (0, 0, 0), (80, 40, 160 / 3)])
+@pytest.mark.parametrize(
+    ("er", "adj", "want"), [(100, 100, 100), (100, 50, 200 / 3), (0, 100, 0), (0, 0, 0), (80, 40, 160 / 3)]
+)
 def test_erb_is_the_harmonic_mean(er: float, adj: float, want: float) -> None:
     assert float(erasing_retention_balance(er, adj)) == pytest.approx(want)
 
@@ -45,7 +47,11 @@ def test_certain_outcomes_have_no_spread() -> None:
 def test_confusion_counts_what_pictures_became() -> None:
     odds = np.eye(3)[[0, 1, 1, 2, 1]]
     found = confusion(odds, ["a", "b", "c"])
-    assert [(f["becomes"], f["count"], f["share"]) for f in found] == [("b", 3, 60.0), ("a", 1, 20.0), ("c", 1, 20.0)]
+    assert [(f["becomes"], f["count"], f["share"]) for f in found] == [
+        ("b", 3, 60.0),
+        ("a", 1, 20.0),
+        ("c", 1, 20.0),
+    ]
     with pytest.raises(EvaluationError):
         confusion(np.empty((0, 3)), ["a", "b", "c"])
 
@@ -54,7 +60,10 @@ def test_ssim_is_scikit_images() -> None:
     rng = np.random.default_rng(0)
     a = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     b = np.clip(a.astype(int) + rng.integers(-60, 60, a.shape), 0, 255).astype(np.uint8)
-    want = [structural_similarity(x, y, channel_axis=2, win_size=7, data_range=255) for x, y in zip(a, b, strict=True)]
+    want = [
+        structural_similarity(x, y, channel_axis=2, win_size=7, data_range=255)
+        for x, y in zip(a, b, strict=True)
+    ]
     # scikit-image crops the border where its window leaves the picture; so do we.
     assert ssim(a, b) == pytest.approx(want, abs=1e-6)
     assert ssim(a, a) == pytest.approx(np.ones(3))

@@ -38,7 +38,11 @@ METRICS = {"A_er": 100.0, "A_adj": 96.0, "A_heldout": None, "A_rest": 99.0, "ERB
 def record(**changes: Any) -> Lineage:
     """A closed record; ``changes``: dotted keys with __ in place of the dot."""
     content = copy.deepcopy(samples.lineage())
-    content |= {"schema": SCHEMA, "audit": {"tolerance": 2.0}, "checks": {"data": [{"name": "n", "severity": "info", "success": True}]}}
+    content |= {
+        "schema": SCHEMA,
+        "audit": {"tolerance": 2.0},
+        "checks": {"data": [{"name": "n", "severity": "info", "success": True}]},
+    }
     content["outputs"] |= {"metrics": dict(METRICS), "base_metrics": {"A_tar": 100.0}}
     for key, value in changes.items():
         node: Any = content
@@ -56,14 +60,21 @@ ELSEWHERE = {"environment__torch_threads": 8, "environment__libraries": {"torch"
 def test_the_same_outcome_is_identical_wherever_it_came_out() -> None:
     assert judge(record(), record()).name == IDENTICAL
     moved = judge(record(), record(**ELSEWHERE, orchestration={"flow_run_id": "x"}, training={"seconds": 9}))
-    assert moved.name == IDENTICAL and [one.path for one in moved.reasons] == ["environment.libraries.torch", "environment.torch_threads"]
+    assert moved.name == IDENTICAL and [one.path for one in moved.reasons] == [
+        "environment.libraries.torch",
+        "environment.torch_threads",
+    ]
 
 
 def test_other_bytes_without_a_reason_are_different_and_with_one_equivalent() -> None:
     bare = judge(record(), record(**OTHER))
     assert (bare.name, bare.stage) == (DIFFERENT, "train") and "4444" in str(bare) and "5555" in str(bare)
     told_why = judge(record(), record(**OTHER, **ELSEWHERE))
-    assert told_why.name == EQUIVALENT and "torch_threads" in str(told_why) and "libraries.torch" in str(told_why)
+    assert (
+        told_why.name == EQUIVALENT
+        and "torch_threads" in str(told_why)
+        and "libraries.torch" in str(told_why)
+    )
     only_packages = judge(record(), record(**OTHER, environment__packages={"rich": "15"}))
     assert only_packages.name == DIFFERENT  # no number goes through it
 
@@ -73,7 +84,9 @@ def test_metrics_may_move_by_what_was_recorded_and_no_more(points: float, name: 
     again = record(**OTHER, **ELSEWHERE, outputs__metrics={**METRICS, "A_adj": 96.0 - points})
     assert judge(record(), again).name == name
     assert judge(record(audit={"tolerance": 5.0}), again).name == EQUIVALENT
-    assert judge(record(), record(outputs__metrics={**METRICS, "A_adj": 96.0 - points})).name == DIFFERENT  # the same machine
+    assert (
+        judge(record(), record(outputs__metrics={**METRICS, "A_adj": 96.0 - points})).name == DIFFERENT
+    )  # the same machine
 
 
 def test_a_metric_that_was_not_measured_again_is_no_small_difference() -> None:
@@ -104,22 +117,34 @@ def test_the_first_stage_that_differs_is_named_with_both_values(key: str, value:
 
 
 def test_what_is_named_but_changes_nothing_is_no_difference() -> None:
-    again = record(params__overrides=["x=1"], neighbourhood__cache_key="d" * 64, neighbourhood__similarities={"koala": 0.1})
+    again = record(
+        params__overrides=["x=1"],
+        neighbourhood__cache_key="d" * 64,
+        neighbourhood__similarities={"koala": 0.1},
+    )
     assert judge(record(), again).name == IDENTICAL
 
 
 def test_the_control_is_found_out_by_its_weights_whatever_it_says_of_its_seed() -> None:
     again = record()
-    changed = record(**OTHER, seeds__train=4, params__values={"train": {"steps": 6, "seed": 4}}, outputs__metrics={})
+    changed = record(
+        **OTHER, seeds__train=4, params__values={"train": {"steps": 6, "seed": 4}}, outputs__metrics={}
+    )
     found = control(again, changed, same_weights=False)
     assert (found.name, found.stage) == (DIFFERENT, "train")
-    # other bytes, for the header names the other seed, but the weights are the same: such an audit is worth nothing, and says so
+    # other bytes, for the header names the other seed, but the weights are the same: such an audit is worth
+    # nothing, and says so
     assert control(again, changed, same_weights=True).name == IDENTICAL
 
 
 def test_weights_are_told_from_headers(tmp_path: Path) -> None:
     files = {}
-    for name, seed, header in (("a", 0, {"commit": "a" * 40}), ("b", 0, {"commit": "b" * 40}), ("c", 0, {"seed": "1"}), ("d", 1, {})):
+    for name, seed, header in (
+        ("a", 0, {"commit": "a" * 40}),
+        ("b", 0, {"commit": "b" * 40}),
+        ("c", 0, {"seed": "1"}),
+        ("d", 1, {}),
+    ):
         files[name] = tmp_path / f"{name}.safetensors"
         files[name].write_bytes(adapter_bytes(seed, header))
     same, why = same_weights(files["a"], files["b"])
@@ -131,8 +156,14 @@ def test_weights_are_told_from_headers(tmp_path: Path) -> None:
 def test_an_adapter_that_was_trained_before_differs_in_its_header_alone() -> None:
     header = {"concept": "panda", "commit": "a" * 40}
     why = other_header(header, {**header, "commit": "b" * 40})
-    assert "commit aaaaaaaaaaaa" in why and judge(record(), record(**OTHER), header_only=why).name == IDENTICAL
-    assert other_header(header, header) == "" == other_header(header, {**header, "commit": "b" * 40, "seed": "1"})
+    assert (
+        "commit aaaaaaaaaaaa" in why and judge(record(), record(**OTHER), header_only=why).name == IDENTICAL
+    )
+    assert (
+        other_header(header, header)
+        == ""
+        == other_header(header, {**header, "commit": "b" * 40, "seed": "1"})
+    )
 
 
 def test_older_records_have_the_tolerance_of_then() -> None:
@@ -142,14 +173,18 @@ def test_older_records_have_the_tolerance_of_then() -> None:
 def test_every_stage_has_a_row_and_what_was_not_run_is_neither_the_same_nor_not() -> None:
     rows = stages(record(), record(**OTHER))
     assert [row["stage"] for row in rows] == list(STAGES)
-    assert [row["stage"] for row in rows if not row["same"]] == ["train"] and all(row["recorded"] for row in rows)
+    assert [row["stage"] for row in rows if not row["same"]] == ["train"] and all(
+        row["recorded"] for row in rows
+    )
     assert {row["same"] for row in stages(record(), None)} == {None}
     assert told(judge(record(), record(**OTHER)))["differences"][0]["path"] == "outputs.adapter_sha256"
 
 
 def test_audits_are_a_chain() -> None:
     one = Audit(number=1, by="ann", at="", version="1", verdict=HOLDS)
-    two = Audit(number=2, by="bob", at="", version="1", verdict=BROKEN, previous=1, previous_sha256=one.sha256())
+    two = Audit(
+        number=2, by="bob", at="", version="1", verdict=BROKEN, previous=1, previous_sha256=one.sha256()
+    )
     assert follow([two, one]) == ([one, two], [])
     assert Audit.parse(2, two.to_json()) == two
     with pytest.raises(AuditError, match="audit 1 was edited"):

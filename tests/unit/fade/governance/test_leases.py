@@ -1,4 +1,5 @@
-"""The chain of a request's turns: exclusive claims, void reports, failures in a row, and a beat that is watched without a wall clock."""
+"""The chain of a request's turns: exclusive claims, void reports, failures in a row, and a beat that is
+watched without a wall clock."""
 
 from __future__ import annotations
 
@@ -13,19 +14,35 @@ def event(number: int, kind: str, after: int, by: str = "ann", *, beat: int = 0,
 
 
 def test_of_two_claims_on_the_same_state_the_lower_number_holds() -> None:
-    found = replay([event(2, CLAIM, 0, "bob"), event(1, CLAIM, 0, "ann"), event(3, DONE, 2, "bob"), event(4, DONE, 1, "ann")])
+    found = replay(
+        [
+            event(2, CLAIM, 0, "bob"),
+            event(1, CLAIM, 0, "ann"),
+            event(3, DONE, 2, "bob"),
+            event(4, DONE, 1, "ann"),
+        ]
+    )
     assert [(one.number, one.by) for one in found.turns] == [(1, "ann"), (4, "ann")]
     assert [one.number for one in found.void] == [2, 3]
     assert found.claim is None and found.outcome == found.turns[-1]
 
 
 def test_what_is_reported_after_a_takeover_is_void() -> None:
-    found = replay([event(1, CLAIM, 0, "ann"), event(2, CLAIM, 1, "bob"), event(3, FAILED, 1, "ann"), event(4, DONE, 2, "bob")])
+    found = replay(
+        [
+            event(1, CLAIM, 0, "ann"),
+            event(2, CLAIM, 1, "bob"),
+            event(3, FAILED, 1, "ann"),
+            event(4, DONE, 2, "bob"),
+        ]
+    )
     assert [one.number for one in found.turns] == [1, 2, 4] and [one.number for one in found.void] == [3]
 
 
 def test_what_was_seen_takes_no_turn() -> None:
-    found = replay([event(1, SEEN, 0), event(2, CLAIM, 0), event(3, SEEN, 0, concept="koala"), event(4, DONE, 2)])
+    found = replay(
+        [event(1, SEEN, 0), event(2, CLAIM, 0), event(3, SEEN, 0, concept="koala"), event(4, DONE, 2)]
+    )
     assert [one.number for one in found.turns] == [2, 4] and found.seen is not None and found.seen.number == 3
 
 
@@ -53,7 +70,12 @@ def test_failures_are_counted_in_a_row_under_the_same_terms_and_parameters() -> 
 def test_an_event_survives_its_text_and_another_schema_does_not() -> None:
     one = event(1, CLAIM, 0, beat=4, fingerprint="f")
     assert Event.parse(1, one.to_json(), 4) == one
-    for text in ("", "{}", one.to_json().replace('"schema":1', '"schema":2'), one.to_json().replace("claim", "clam")):
+    for text in (
+        "",
+        "{}",
+        one.to_json().replace('"schema":1', '"schema":2'),
+        one.to_json().replace("claim", "clam"),
+    ):
         with pytest.raises(RegistryError, match="event 1 of a request cannot be read"):
             Event.parse(1, text)
 

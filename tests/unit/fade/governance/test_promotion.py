@@ -16,7 +16,12 @@ BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    checks = {"data": [{"name": "unique", "severity": "critical", "success": True}, {"name": "n", "severity": "warning", "success": False}]}
+    checks = {
+        "data": [
+            {"name": "unique", "severity": "critical", "success": True},
+            {"name": "n", "severity": "warning", "success": False},
+        ]
+    }
     outputs = {"adapter_sha256": "a" * 64, "metrics": GOOD, "base_metrics": BASE}
     return {"outputs": outputs, "checks": checks, "inputs": {"unchanged": True}, **changes}
 
@@ -51,7 +56,9 @@ def test_what_is_kept_is_kept_of_the_original() -> None:
 
 
 def test_failed_or_missing_checks_and_changed_inputs_stop_it() -> None:
-    assert failing(record(checks={"data": [{"name": "unique", "severity": "critical", "success": False}]})) == ["data checks"]
+    assert failing(
+        record(checks={"data": [{"name": "unique", "severity": "critical", "success": False}]})
+    ) == ["data checks"]
     assert failing(record(checks={})) == ["data checks"]
     assert failing(record(inputs={"unchanged": None})) == ["inputs unchanged"]
     older = record(outputs={"adapter_sha256": "a" * 64})  # schema 1 had no metrics
@@ -70,7 +77,11 @@ def chain(*steps: tuple[str, str]) -> list[Decision]:
 
 def test_the_last_promotion_is_champion_and_the_one_before_retires() -> None:
     found = replay(chain((PROMOTE, "1"), (REJECT, "2"), (PROMOTE, "3")))
-    assert found.champion == "3" and found.states == {"1": "retired", "2": "rejected", "3": "champion"} and not found.void
+    assert (
+        found.champion == "3"
+        and found.states == {"1": "retired", "2": "rejected", "3": "champion"}
+        and not found.void
+    )
     assert replay([]).champion is None and replay([]).head == (0, "")
 
 
@@ -82,7 +93,9 @@ def test_a_revoked_champion_leaves_the_place_empty() -> None:
 def test_of_two_that_follow_the_same_one_the_lower_number_counts() -> None:
     one, two = chain((PROMOTE, "1"), (PROMOTE, "2"))
     late = replace(two, number=3, version="3", by="b")
-    after = Decision(number=4, version="3", action=PROMOTE, by="b", at="", previous=2, previous_sha256=two.sha256())
+    after = Decision(
+        number=4, version="3", action=PROMOTE, by="b", at="", previous=2, previous_sha256=two.sha256()
+    )
     for order in ([one, two, late, after], [after, late, two, one]):
         found = replay(order)
         assert (found.champion, [d.number for d in found.void]) == ("3", [3])
@@ -101,14 +114,28 @@ def test_an_edited_or_missing_decision_breaks_the_chain() -> None:
 
 
 def test_a_decision_comes_back_from_its_json_and_other_text_is_refused() -> None:
-    link = replace(chain((PROMOTE, "1"))[0], reason="é", criteria=[{"name": "ERB", "holds": True, "value": 98.0, "threshold": 96.0}])
+    link = replace(
+        chain((PROMOTE, "1"))[0],
+        reason="é",
+        criteria=[{"name": "ERB", "holds": True, "value": 98.0, "threshold": 96.0}],
+    )
     assert Decision.parse(1, link.to_json()) == link
-    for text in ("", "[]", "{}", link.to_json().replace('"schema":1', '"schema":9'), link.to_json().replace("promote", "praise")):
+    for text in (
+        "",
+        "[]",
+        "{}",
+        link.to_json().replace('"schema":1', '"schema":9'),
+        link.to_json().replace("promote", "praise"),
+    ):
         with pytest.raises(PromotionError, match="decision 7 cannot be read"):
             Decision.parse(7, text)
 
 
-SHORT = [Criterion("erased", False, 90.0, 97.0), Criterion("data checks", False), Criterion("ERB", True, 99.0, 96.0)]
+SHORT = [
+    Criterion("erased", False, 90.0, 97.0),
+    Criterion("data checks", False),
+    Criterion("ERB", True, 99.0, 96.0),
+]
 
 
 def test_the_gate_says_what_fell_short_and_an_override_passes_it() -> None:

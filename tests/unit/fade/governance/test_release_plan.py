@@ -27,7 +27,9 @@ from fade.governance.release_plan import (
 
 
 def part(concept: str, version: str = "1", base: str = "b" * 64) -> Part:
-    return Part(f"fade-{slug(concept)}", version, tuple(concept.split(" + ")), "a" * 64, "c" * 64, base, "d" * 32)
+    return Part(
+        f"fade-{slug(concept)}", version, tuple(concept.split(" + ")), "a" * 64, "c" * 64, base, "d" * 32
+    )
 
 
 def test_the_parts_are_added_up_in_the_order_of_their_names_whoever_comes_first() -> None:
@@ -53,7 +55,11 @@ def test_the_same_champions_under_the_same_settings_have_the_same_key_and_others
     parts, params = [part("lemon"), part("panda")], Params()
     asked = key(parts, params, signed=False)
     assert (
-        key(list(parts), Params.model_validate({"train": {"steps": 7}, "gate": {"erb": 1}, "data": {"remote": "s3"}}), signed=False)
+        key(
+            list(parts),
+            Params.model_validate({"train": {"steps": 7}, "gate": {"erb": 1}, "data": {"remote": "s3"}}),
+            signed=False,
+        )
         == asked
     )
     others = [
@@ -83,25 +89,47 @@ def test_a_concepts_numbers_are_means_of_its_groups() -> None:
     erased = {"panda": 4.0, "koala": 85.0, "bear": 75.0, "hamster": 50.0, "taxi": 99.0}
     found = numbers_of(GROUPS, BASE, erased)
     assert found["base_metrics"] == {"A_tar": 100.0, "A_adj": 85.0, "A_heldout": 100.0, "A_rest": 100.0}
-    assert found["metrics"] == {"A_er": 96.0, "A_adj": 80.0, "A_heldout": 50.0, "A_rest": 99.0, "ERB": pytest.approx(2 * 96 * 80 / 176)}
+    assert found["metrics"] == {
+        "A_er": 96.0,
+        "A_adj": 80.0,
+        "A_heldout": 50.0,
+        "A_rest": 99.0,
+        "ERB": pytest.approx(2 * 96 * 80 / 176),
+    }
     assert numbers_of({**GROUPS, "heldout": []}, BASE, erased)["metrics"]["A_heldout"] is None
 
 
 def concept(**changes: float | None) -> dict[str, Any]:
     metrics = {"A_er": 100.0, "A_adj": 99.0, "A_heldout": 99.0, "A_rest": 99.0, "ERB": 99.5, **changes}
-    return {"metrics": metrics, "base_metrics": {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}, "alone": metrics}
+    return {
+        "metrics": metrics,
+        "base_metrics": {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0},
+        "alone": metrics,
+    }
 
 
 def record(**concepts: dict[str, Any]) -> dict[str, Any]:
     checks = {"fade-panda/1 data": [{"name": "unique", "severity": "critical", "success": True}]}
-    return {"outputs": {**worst(concepts), "parts": concepts}, "checks": checks, "inputs": {"unchanged": True}}
+    return {
+        "outputs": {**worst(concepts), "parts": concepts},
+        "checks": checks,
+        "inputs": {"unchanged": True},
+    }
 
 
 def test_the_gate_reads_the_concept_that_fares_worst_by_its_share_and_names_it() -> None:
     low_base = concept(A_adj=79.0)
-    low_base["base_metrics"]["A_adj"] = 80.0  # 98.75 % kept: better than 97 of 100, though the number is lower
+    low_base["base_metrics"]["A_adj"] = (
+        80.0  # 98.75 % kept: better than 97 of 100, though the number is lower
+    )
     made = record(panda=low_base, lemon=concept(A_adj=97.0, A_er=90.0))
-    assert made["outputs"]["worst"] == {"A_er": "lemon", "A_adj": "lemon", "A_heldout": "panda", "A_rest": "panda", "ERB": "panda"}
+    assert made["outputs"]["worst"] == {
+        "A_er": "lemon",
+        "A_adj": "lemon",
+        "A_heldout": "panda",
+        "A_rest": "panda",
+        "ERB": "panda",
+    }
     assert made["outputs"]["metrics"]["A_adj"] == 97.0 and made["outputs"]["base_metrics"]["A_adj"] == 100.0
     failed = [str(one) for one in criteria(made, PromotionPolicy()) if not one.holds]
     assert failed == ["erased, lemon 90.0 (asked 97)"]
@@ -125,7 +153,11 @@ def chain(*steps: tuple[str, str, str]) -> Standing:
     for number, (action, version, reason) in enumerate(steps, 1):
         before = (links[-1].number, links[-1].sha256()) if links else (0, "")
         behind = {"previous": before[0], "previous_sha256": before[1]}
-        links.append(Decision(number=number, version=version, action=action, by="ann", at="now", reason=reason, **behind))
+        links.append(
+            Decision(
+                number=number, version=version, action=action, by="ann", at="now", reason=reason, **behind
+            )
+        )
     return replay(links)
 
 

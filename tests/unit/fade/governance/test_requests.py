@@ -1,4 +1,5 @@
-"""The ledger: every way of getting a request wrong is named by id and field, and adding one leaves everything else alone."""
+"""The ledger: every way of getting a request wrong is named by id and field, and adding one leaves everything
+else alone."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from fade.run.resolve_params import resolve
 
 VOCABULARY = Vocabulary(tuple(Concept(name, "") for name in ("panda", "koala", "green apple")))
 PATH = Path("requests.yaml")
-GOOD: dict[str, Any] = {"id": "p1", "concept": "panda", "reason": "a test", "requested_by": "ann", "date": "2026-01-02"}
+GOOD: dict[str, Any] = {
+    "id": "p1",
+    "concept": "panda",
+    "reason": "a test",
+    "requested_by": "ann",
+    "date": "2026-01-02",
+}
 
 
 def ledger(*entries: Any, repo: Path | None = None) -> Ledger:
@@ -36,24 +43,38 @@ def without(key: str) -> dict[str, Any]:
         (without("id"), "request number 2, id: field required"),
         ({**GOOD, "id": "a b"}, "request a b, id: 'a b': string should match"),
         ({**GOOD, "id": 7}, "request 7, id: 7: input should be a valid string"),
-        ({**GOOD, "concept": "pandaa"}, "request p1, concept: unknown concept 'pandaa'; did you mean 'panda'"),
-        ({**GOOD, "replacement": "apple"}, "request p1, replacement: unknown concept 'apple'; did you mean 'green apple'"),
+        (
+            {**GOOD, "concept": "pandaa"},
+            "request p1, concept: unknown concept 'pandaa'; did you mean 'panda'",
+        ),
+        (
+            {**GOOD, "replacement": "apple"},
+            "request p1, replacement: unknown concept 'apple'; did you mean 'green apple'",
+        ),
         ({**GOOD, "replacement": "panda"}, "request p1, replacement: 'panda' cannot be replaced by itself"),
         ({**GOOD, "resaon": "x"}, "request p1, resaon: unknown field; did you mean 'reason'?"),
         ({**GOOD, "reason": ""}, "request p1, reason: '': string should have at least 1 character"),
         ({**GOOD, "date": "soon"}, "request p1, date: 'soon': input should be a valid date"),
         ({**GOOD, "due": "2025-12-31"}, "due lies before date"),
-        ({**GOOD, "thresholds": {"erasd": 9}}, "thresholds: 'erasd' is none of the gate's; did you mean 'erased'?"),
+        (
+            {**GOOD, "thresholds": {"erasd": 9}},
+            "thresholds: 'erasd' is none of the gate's; did you mean 'erased'?",
+        ),
         ({**GOOD, "thresholds": {"erased": 101}}, "thresholds: erased = 101 is no percentage"),
         ({**GOOD, "set": ["gate.erased=1"]}, "request p1, set: 'gate.erased=1' is no setting of a run"),
-        ({**GOOD, "set": ["register.experiment=x"]}, "request p1, set: 'register.experiment=x' is no setting of a run"),
+        (
+            {**GOOD, "set": ["register.experiment=x"]},
+            "request p1, set: 'register.experiment=x' is no setting of a run",
+        ),
         ({**GOOD, "set": ["train.stps=1"]}, "request p1, set: "),
         ({**GOOD, "method": "fad"}, "request p1, method: unknown method 'fad'"),
         ({**GOOD, "replacement": "koala"}, "request p1, method: method.replacement is set, but"),
         ("panda", "request number 2: it is no mapping of fields"),
     ],
 )
-def test_a_request_that_cannot_be_asked_for_is_named_and_the_others_stay(entry: Any, said: str, repo: Path) -> None:
+def test_a_request_that_cannot_be_asked_for_is_named_and_the_others_stay(
+    entry: Any, said: str, repo: Path
+) -> None:
     found = ledger({**GOOD, "id": "fine"}, entry, repo=repo)
     assert [one.id for one in found.requests] == ["fine"]
     with pytest.raises(LedgerError) as caught:
@@ -84,7 +105,9 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
         ("requests:\n  - id: p1\n    id: p2\n", "the key 'id' is said twice"),
     ],
 )
-def test_a_file_half_of_which_might_be_lost_is_refused_as_a_whole(text: str, said: str, tmp_path: Path) -> None:
+def test_a_file_half_of_which_might_be_lost_is_refused_as_a_whole(
+    text: str, said: str, tmp_path: Path
+) -> None:
     (tmp_path / "requests.yaml").write_text(text)
     with pytest.raises(LedgerError, match=said):
         load_ledger(tmp_path / "requests.yaml")
@@ -99,9 +122,20 @@ def test_a_missing_file_is_no_empty_ledger(tmp_path: Path) -> None:
 
 def test_only_the_terms_are_in_the_fingerprint() -> None:
     one = Request.model_validate(GOOD)
-    for same in ({"reason": "x"}, {"due": "2030-01-01"}, {"requested_by": "bob"}, {"thresholds": {"erased": 1}}, {"withdrawn": "x"}):
+    for same in (
+        {"reason": "x"},
+        {"due": "2030-01-01"},
+        {"requested_by": "bob"},
+        {"thresholds": {"erased": 1}},
+        {"withdrawn": "x"},
+    ):
         assert Request.model_validate({**GOOD, **same}).fingerprint() == one.fingerprint()
-    for other in ({"concept": "koala"}, {"replacement": "koala"}, {"method": "esd"}, {"set": ["train.seed=1"]}):
+    for other in (
+        {"concept": "koala"},
+        {"replacement": "koala"},
+        {"method": "esd"},
+        {"set": ["train.seed=1"]},
+    ):
         assert Request.model_validate({**GOOD, **other}).fingerprint() != one.fingerprint()
 
 
@@ -127,7 +161,9 @@ LEDGERS = {
 def test_adding_keeps_every_other_line_and_the_comments(name: str) -> None:
     before, one = (
         LEDGERS[name],
-        Request.model_validate({**GOOD, "reason": "ü: 'quoted'", "thresholds": {"erased": 99}, "due": "2026-02-01"}),
+        Request.model_validate(
+            {**GOOD, "reason": "ü: 'quoted'", "thresholds": {"erased": 99}, "due": "2026-02-01"}
+        ),
     )
     after = added(before, one)
     assert parse_ledger(after, PATH).requests == (*parse_ledger(before, PATH).requests, one)
@@ -139,13 +175,20 @@ def test_adding_keeps_every_other_line_and_the_comments(name: str) -> None:
 
 def test_a_list_in_brackets_is_not_rewritten() -> None:
     with pytest.raises(LedgerError, match="in brackets"):
-        added("requests: [{id: a, concept: koala, reason: r, requested_by: b, date: 2026-01-01}]\n", Request.model_validate(GOOD))
+        added(
+            "requests: [{id: a, concept: koala, reason: r, requested_by: b, date: 2026-01-01}]\n",
+            Request.model_validate(GOOD),
+        )
 
 
 def test_the_shipped_ledger_is_good_and_its_example_too(repo: Path) -> None:
     params = load_params(repo / "params.yaml")
     text = (repo / params.schedule.requests).read_text(encoding="utf-8")
     assert parse_ledger(text, PATH).checked().requests == ()
-    example = "requests:\n" + "\n".join(line.removeprefix("#") for line in text.splitlines() if line.startswith("#   "))
-    (one,) = parse_ledger(example, PATH, VOCABULARY, lambda o: resolve(repo / "params.yaml", o)).checked().requests
+    example = "requests:\n" + "\n".join(
+        line.removeprefix("#") for line in text.splitlines() if line.startswith("#   ")
+    )
+    (one,) = (
+        parse_ledger(example, PATH, VOCABULARY, lambda o: resolve(repo / "params.yaml", o)).checked().requests
+    )
     assert (one.concept, one.due, one.thresholds) == ("panda", dt.date(2026, 12, 31), {"heldout_kept": 95})

@@ -26,7 +26,14 @@ def resnet() -> Any:
 def vit() -> Any:
     from transformers import ViTConfig, ViTForImageClassification
 
-    size = {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6, "image_size": 16, "patch_size": 8}
+    size = {
+        "hidden_size": 6,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 6,
+        "image_size": 16,
+        "patch_size": 8,
+    }
     return ViTForImageClassification(ViTConfig(**size, num_labels=3))
 
 

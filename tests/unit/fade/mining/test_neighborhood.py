@@ -59,19 +59,36 @@ def test_a_second_target_generates_nothing(generator: ImageGenerator) -> None:
 def test_targets_that_are_erased_together_are_nobodys_neighbours(generator: ImageGenerator) -> None:
     first = mine("panda", WORLD, generator, Angles(), CONFIG, also=["bear"])  # type: ignore[arg-type]
     second = mine("bear", WORLD, generator, Angles(), CONFIG, also=["panda"])  # type: ignore[arg-type]
-    assert first.neighbours == ["koala", "rose"] and first.heldout == ["tulip"] and first.left_out == ("bear",)
+    assert (
+        first.neighbours == ["koala", "rose"] and first.heldout == ["tulip"] and first.left_out == ("bear",)
+    )
     both = joint([first, second])
-    assert both.target == "panda + bear" and both.targets == ["panda", "bear"] and both.parts == (first, second)
-    assert both.neighbours == ["koala", "rose"] and both.heldout == ["tulip"] and both.left_out == ("bear", "panda")
+    assert (
+        both.target == "panda + bear" and both.targets == ["panda", "bear"] and both.parts == (first, second)
+    )
+    assert (
+        both.neighbours == ["koala", "rose"]
+        and both.heldout == ["tulip"]
+        and both.left_out == ("bear", "panda")
+    )
     assert set(both.similarities) == {"koala", "tulip", "rose"}
-    assert both.similarities["rose"] == pytest.approx(np.cos(50 * np.pi / 180), abs=1e-5)  # to the bear, which is nearer
+    assert both.similarities["rose"] == pytest.approx(
+        np.cos(50 * np.pi / 180), abs=1e-5
+    )  # to the bear, which is nearer
     assert joint([first]) is first
     (one, two), (three, _) = training_latents(both, generator)
-    assert one.shape == three.shape == (2, 4, 8, 8) and two.shape == (2, 2, 4, 8, 8) and not torch.equal(one, three)
+    assert (
+        one.shape == three.shape == (2, 4, 8, 8)
+        and two.shape == (2, 2, 4, 8, 8)
+        and not torch.equal(one, three)
+    )
 
 
 def test_a_concept_is_held_out_only_where_no_target_trains_on_it(generator: ImageGenerator) -> None:
-    hoods = [mine(target, WORLD, generator, Angles(), CONFIG.model_copy(update={"k": 1})) for target in ("koala", "rose")]  # type: ignore[arg-type]
+    hoods = [
+        mine(target, WORLD, generator, Angles(), CONFIG.model_copy(update={"k": 1}))
+        for target in ("koala", "rose")
+    ]  # type: ignore[arg-type]
     assert [neighborhood.neighbours for neighborhood in hoods] == [["bear"], ["tulip"]] and [
         neighborhood.heldout for neighborhood in hoods
     ] == [["panda"], ["koala"]]
@@ -106,12 +123,18 @@ def test_other_seeds_are_other_pictures(generator: ImageGenerator) -> None:
     assert generator.generated == 20
 
 
-def test_the_batch_size_changes_no_picture(generator: ImageGenerator, tiny_base_dir: Path, tmp_path: Path) -> None:
-    other = ImageGenerator(generator.base, SAMPLER.model_copy(update={"batch_size": 10}), Cache(tmp_path / "other"))
+def test_the_batch_size_changes_no_picture(
+    generator: ImageGenerator, tiny_base_dir: Path, tmp_path: Path
+) -> None:
+    other = ImageGenerator(
+        generator.base, SAMPLER.model_copy(update={"batch_size": 10}), Cache(tmp_path / "other")
+    )
     one, two = (s.draw(["a panda", "a rose"], [1, 2, 3]) for s in (generator, other))
     assert one["a rose"].key == two["a rose"].key
     assert torch.allclose(one["a rose"].latents, two["a rose"].latents, atol=1e-4)
-    assert not torch.allclose(one["a rose"].latents, one["a panda"].latents, atol=1e-2)  # the control: prompts matter
+    assert not torch.allclose(
+        one["a rose"].latents, one["a panda"].latents, atol=1e-2
+    )  # the control: prompts matter
 
 
 def test_a_vocabulary_that_is_too_small_is_said(generator: ImageGenerator) -> None:
@@ -125,4 +148,6 @@ def test_a_vocabulary_that_is_too_small_is_said(generator: ImageGenerator) -> No
 def test_class_means_are_means_of_unit_features() -> None:
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
     matrix = similarity_matrix(features, 2)
-    assert matrix[0, 1].item() == pytest.approx(2**-0.5) and matrix.diagonal().tolist() == pytest.approx([1, 1])
+    assert matrix[0, 1].item() == pytest.approx(2**-0.5) and matrix.diagonal().tolist() == pytest.approx(
+        [1, 1]
+    )

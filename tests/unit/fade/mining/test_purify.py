@@ -1,4 +1,5 @@
-"""Purification: the round trip gives the latents back, another model does not, and half a way back ends elsewhere."""
+"""Purification: the round trip gives the latents back, another model does not, and half a way back ends
+elsewhere."""
 
 from __future__ import annotations
 
@@ -47,7 +48,10 @@ def test_control_another_model_does_not_come_back(base, latents):
 def test_strength_is_a_share_of_the_way(base, latents):
     assert [reached(PurifyConfig(steps=10, strength=s)) for s in (0.01, 0.5, 1.0)] == [1, 5, 10]
     null = base.encode([""]).expand(2, -1, -1)
-    moved = [invert(base, latents, null, PurifyConfig(steps=10, strength=s, refinements=1)) - latents for s in (0.2, 1.0)]
+    moved = [
+        invert(base, latents, null, PurifyConfig(steps=10, strength=s, refinements=1)) - latents
+        for s in (0.2, 1.0)
+    ]
     assert moved[0].square().mean() < moved[1].square().mean()
 
 

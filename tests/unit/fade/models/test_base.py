@@ -29,7 +29,13 @@ def test_a_directory_loads_frozen_and_its_hash_is_of_its_bytes(tiny_base_dir: Pa
 
 
 @pytest.mark.parametrize(
-    "lost", ["model_index.json", "unet/config.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer_config.json"]
+    "lost",
+    [
+        "model_index.json",
+        "unet/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "tokenizer/tokenizer_config.json",
+    ],
 )
 def test_an_incomplete_directory_names_what_is_missing(copied: Path, lost: str) -> None:
     (copied / lost).unlink()
@@ -38,7 +44,9 @@ def test_an_incomplete_directory_names_what_is_missing(copied: Path, lost: str) 
     assert lost.split("/")[0] in str(caught.value) and "Next:" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.bin", "text_encoder/model.pkl", "x.ckpt", "unet/custom.py"])
+@pytest.mark.parametrize(
+    "name", ["unet/diffusion_pytorch_model.bin", "text_encoder/model.pkl", "x.ckpt", "unet/custom.py"]
+)
 def test_anything_that_could_run_code_is_refused(copied: Path, name: str) -> None:
     (copied / name).write_bytes(b"harmless, but we cannot know")
     with pytest.raises(BaseModelError, match="refused"):
@@ -61,7 +69,9 @@ def test_truncated_weights_are_said_to_be_so(copied: Path) -> None:
 def test_a_seed_names_a_picture_in_any_batch(tiny_base_dir: Path, scheduler: str) -> None:
     base = Base.load(str(tiny_base_dir))
     sampler = SamplerConfig(scheduler=scheduler, steps=3, batch_size=2)  # type: ignore[arg-type]
-    all_at_once = sample(base, ["a panda", "a rose", "a cat"], [1, 2, 3], sampler.model_copy(update={"batch_size": 8}))
+    all_at_once = sample(
+        base, ["a panda", "a rose", "a cat"], [1, 2, 3], sampler.model_copy(update={"batch_size": 8})
+    )
     by_twos = sample(base, ["a panda", "a rose", "a cat"], [1, 2, 3], sampler)
     assert all_at_once.shape == (3, 4, 8, 8)
     assert torch.allclose(all_at_once, by_twos, atol=1e-3)

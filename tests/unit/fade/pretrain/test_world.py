@@ -63,7 +63,13 @@ def test_divergence_is_said(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
     config = FitConfig(steps=2, batch_size=1, lr=0.1)
     with pytest.raises(DivergedError, match="step 0"):
-        fit(model, lambda step, generator: (model(torch.ones(1, 1)).sum() * float("nan"), {}), config, tmp_path / "x", seed=0)
+        fit(
+            model,
+            lambda step, generator: (model(torch.ones(1, 1)).sum() * float("nan"), {}),
+            config,
+            tmp_path / "x",
+            seed=0,
+        )
 
 
 def test_one_cycle_rises_and_falls() -> None:
@@ -90,14 +96,18 @@ def test_the_chain_becomes_the_autoencoders_encoder_exactly() -> None:
     chain = codec.Chain(SMALL)
     with torch.no_grad():
         for parameter in chain.parameters():
-            parameter.mul_(1.6)  # an untrained chain fades its signal away; a trained one keeps it near the pixels' scale
+            parameter.mul_(
+                1.6
+            )  # an untrained chain fades its signal away; a trained one keeps it near the pixels' scale
     pixels = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
     x = to_unit(pixels)
     codec.natural_spectrum(chain, x)
     codes = chain.encode(x).detach()
     flat = codes.permute(0, 2, 3, 1).reshape(-1, 4)
     spread = torch.cov(flat.T)
-    assert torch.allclose(spread, torch.diag(spread.diagonal()), atol=1e-3 * float(spread.max()))  # uncorrelated
+    assert torch.allclose(
+        spread, torch.diag(spread.diagonal()), atol=1e-3 * float(spread.max())
+    )  # uncorrelated
     assert spread.diagonal().diff().max() <= 1e-6  # strongest first
     model = autoencoder.from_chain(chain, SMALL, pixels, torch.ones(16), seed=0)
     with torch.no_grad():
@@ -138,25 +148,54 @@ def test_a_stage_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
     assert made == [tmp_path / "clip"]
 
 
-def test_sight_trains_the_image_tower_towards_the_geometry_and_leaves_the_text_tower_alone(tmp_path: Path) -> None:
+def test_sight_trains_the_image_tower_towards_the_geometry_and_leaves_the_text_tower_alone(
+    tmp_path: Path,
+) -> None:
     torch.manual_seed(0)
     names = [f"thing {i % 4}" for i in range(16)]
     embeddings = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
-    captions.build_tokenizer([f"a thing {i} in the plain style" for i in range(4)], 20, 16, tmp_path / "tokenizer")
+    captions.build_tokenizer(
+        [f"a thing {i} in the plain style" for i in range(4)], 20, 16, tmp_path / "tokenizer"
+    )
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
     pixels = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
-    pictures = clip.Captioned(pixels, names, ["plain"] * 16, torch.ones(16), tokenizer, lambda unique: embeddings)
-    small = ClipConfig(steps=1, batch_size=16, lr=0.1, hidden=16, text_layers=1, image_layers=1, heads=2, patch=16, max_tokens=16)
+    pictures = clip.Captioned(
+        pixels, names, ["plain"] * 16, torch.ones(16), tokenizer, lambda unique: embeddings
+    )
+    small = ClipConfig(
+        steps=1,
+        batch_size=16,
+        lr=0.1,
+        hidden=16,
+        text_layers=1,
+        image_layers=1,
+        heads=2,
+        patch=16,
+        max_tokens=16,
+    )
     model = clip.build(small, tokenizer)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     drawn = pictures.draw(16, torch.Generator().manual_seed(1))
 
     def geometry() -> float:
         with torch.no_grad():
-            return float(drawn.seen(torch.nn.functional.normalize(model.get_image_features(pixel_values=drawn.x).pooler_output, dim=-1)))
+            return float(
+                drawn.seen(
+                    torch.nn.functional.normalize(
+                        model.get_image_features(pixel_values=drawn.x).pooler_output, dim=-1
+                    )
+                )
+            )
 
     first = geometry()
-    clip.train_sight(model, pictures, SightConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5), tmp_path, seed=0, on_step=lambda *_: None)
+    clip.train_sight(
+        model,
+        pictures,
+        SightConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5),
+        tmp_path,
+        seed=0,
+        on_step=lambda *_: None,
+    )
     changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {"vision_model", "visual_projection"}
     assert geometry() < 0.5 * first

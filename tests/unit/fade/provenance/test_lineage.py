@@ -15,7 +15,9 @@ from fade.provenance.lineage import Lineage, code_state, collect, compare, hash_
 from fade.utils.hashing import canonical
 
 
-def record(tmp_path: Path, *overrides: str, flow: str | None = None, code: dict[str, object] | None = None) -> Lineage:
+def record(
+    tmp_path: Path, *overrides: str, flow: str | None = None, code: dict[str, object] | None = None
+) -> Lineage:
     params_file = tmp_path / "params.yaml"
     params_file.write_text("train: {steps: 5}\n")
     return collect(
@@ -25,7 +27,12 @@ def record(tmp_path: Path, *overrides: str, flow: str | None = None, code: dict[
         data_files={"emoji/a.png": "1" * 32},
         base_sha256="2" * 64,
         judge_sha256="3" * 64,
-        neighbourhood={"target": "panda", "neighbours": ["koala"], "heldout": ["bear"], "cache_key": "4" * 64},
+        neighbourhood={
+            "target": "panda",
+            "neighbours": ["koala"],
+            "heldout": ["bear"],
+            "cache_key": "4" * 64,
+        },
         inputs={"base": "2" * 64, "params": "5" * 64},
         device="cpu",
         precision="fp32",
@@ -52,7 +59,10 @@ def test_an_override_is_told_with_both_values_and_moves_the_params_hash(tmp_path
     assert found["params.values.train.steps"] == (5, 7)
     assert found["params.overrides"] == ([], ["train.steps=7"])
     assert set(found) == {"params.values.train.steps", "params.overrides", "params.sha256"}
-    assert "params.values.train.steps: 5 -> 7" in verdict(compare(record(tmp_path), record(tmp_path, "train.steps=7"))).splitlines()
+    assert (
+        "params.values.train.steps: 5 -> 7"
+        in verdict(compare(record(tmp_path), record(tmp_path, "train.steps=7"))).splitlines()
+    )
 
 
 def test_a_key_that_one_side_lacks_is_a_difference(tmp_path: Path) -> None:
@@ -119,7 +129,11 @@ def test_code_state_knows_clean_dirty_no_checkout_and_a_foreign_one(tmp_path: Pa
 
 def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert code_state() == {"version": versions(("fade-pipeline",))["fade-pipeline"], "commit": None, "dirty": None}
+    assert code_state() == {
+        "version": versions(("fade-pipeline",))["fade-pipeline"],
+        "commit": None,
+        "dirty": None,
+    }
 
 
 def test_the_stack_is_recorded_and_what_is_absent_is_none() -> None:

@@ -1,4 +1,5 @@
-"""An evaluation, a neighbourhood and pictures as the report gets them, small and with numbers that no two places share."""
+"""An evaluation, a neighbourhood and pictures as the report gets them, small and with numbers that no two
+places share."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ NEIGHBOURS = ["koala", "bear"]
 HELDOUT = ["hamster"]
 REST = ["tulip", "taxi"]
 NAMES = [TARGET, *NEIGHBOURS, *HELDOUT, *REST]
-ROLES = {TARGET: "target", "koala": "adjacent", "bear": "adjacent", "hamster": "heldout", "tulip": "rest", "taxi": "rest"}
+ROLES = {
+    TARGET: "target",
+    "koala": "adjacent",
+    "bear": "adjacent",
+    "hamster": "heldout",
+    "tulip": "rest",
+    "taxi": "rest",
+}
 
 
 @dataclass
@@ -66,13 +74,28 @@ def result(**changes: Any) -> dict[str, Any]:
             "A_rest": [91.47, 99.08],
             "ERB": [90.59, 97.7],
         },
-        "base_intervals": {"A_tar": [90.11, 99.81], "A_adj": [90.32, 97.43], "A_heldout": [63.54, 90.65], "A_rest": [92.76, 99.87]},
+        "base_intervals": {
+            "A_tar": [90.11, 99.81],
+            "A_adj": [90.32, 97.43],
+            "A_heldout": [63.54, 90.65],
+            "A_rest": [92.76, 99.87],
+        },
         "n": {"per_concept": 24, "target": 24, "adjacent": 48, "heldout": 23, "rest": 47},
         "per_concept": [
-            {"concept": name, "role": ROLES[name], "n": 24, "base": base, "erased": erased, "ssim": 0.5 + i / 17}
+            {
+                "concept": name,
+                "role": ROLES[name],
+                "n": 24,
+                "base": base,
+                "erased": erased,
+                "ssim": 0.5 + i / 17,
+            }
             for i, (name, (base, erased)) in enumerate(scores.items())
         ],
-        "confusion": [{"becomes": "koala", "count": 15, "share": 62.5}, {"becomes": "panda", "count": 1, "share": 4.17}],
+        "confusion": [
+            {"becomes": "koala", "count": 15, "share": 62.5},
+            {"becomes": "panda", "count": 1, "share": 4.17},
+        ],
         "base_confusion": [{"becomes": "panda", "count": 23, "share": 95.83}],
         "spatial_consistency": {"mean": 0.913, "lo": 0.874, "hi": 0.946, "n": 48, "role": "rest"},
         **changes,
@@ -80,7 +103,10 @@ def result(**changes: Any) -> dict[str, Any]:
 
 
 def history(steps: int = 6) -> list[dict[str, float]]:
-    return [{"step": s, "loss": 1 / s, "erase": 0.5 / s, "lr": 1e-3 * (1 - s / 9), "grad_norm": 0.3} for s in range(1, steps + 1)]
+    return [
+        {"step": s, "loss": 1 / s, "erase": 0.5 / s, "lr": 1e-3 * (1 - s / 9), "grad_norm": 0.3}
+        for s in range(1, steps + 1)
+    ]
 
 
 def lineage() -> dict[str, Any]:
@@ -122,7 +148,10 @@ def report(**changes: Any) -> Report:
     values: dict[str, Any] = {
         "result": result(),
         "neighborhood": Neighborhood(),
-        "rows": [Row(name, ROLES[name], pictures(seed=i), pictures(seed=i + 50)) for i, name in enumerate(NAMES[:4])],
+        "rows": [
+            Row(name, ROLES[name], pictures(seed=i), pictures(seed=i + 50))
+            for i, name in enumerate(NAMES[:4])
+        ],
         "mined": {name: pictures(1, seed=i)[0] for i, name in enumerate(NAMES[:4])},
         "history": history(),
         "checks": CHECKS,

@@ -16,7 +16,11 @@ def parts(**changes: object) -> tuple[dict[str, object], str]:
 
 def test_the_head_names_library_and_base() -> None:
     head, _ = parts()
-    assert head["library_name"] == "diffusers" and head["base_model"] == "data/base" and "method:fade" in head["tags"]  # type: ignore[operator]
+    assert (
+        head["library_name"] == "diffusers"
+        and head["base_model"] == "data/base"
+        and "method:fade" in head["tags"]
+    )  # type: ignore[operator]
 
 
 def test_the_tables_hold_the_numbers_and_the_lineage() -> None:
@@ -61,16 +65,25 @@ def test_the_card_says_why_shows_its_grids_and_where_to_start_from() -> None:
         pictures=["confusion", "before-after", "something-else"],
     )
     assert r"Request: id R-7, reason a \*right\*, by ann." in body
-    assert body.index("](pictures/before-after.png)") < body.index("](pictures/confusion.png)") and "something-else" not in body
+    assert (
+        body.index("](pictures/before-after.png)") < body.index("](pictures/confusion.png)")
+        and "something-else" not in body
+    )
     assert f"At commit {'d' * 40}, with the data of md5 {'e' * 32}.dir;" in body
     assert "No request was recorded" in parts()[1] and "## Grids" not in parts()[1]
 
 
 def test_the_card_of_a_release_names_its_parts_and_what_adding_up_cost() -> None:
     metrics = {"A_er": 97.0, "A_adj": 95.5, "A_heldout": None, "A_rest": 99.0, "ERB": 96.2}
-    result = samples.result(parts={"panda": {"metrics": metrics, "alone": {**metrics, "A_adj": 99.5}, "base_metrics": {}}})
-    made_of = {"fade-panda/3": {"concepts": ["panda"], "adapter_sha256": "a" * 64, "lineage_sha256": "b" * 64}}
-    body = card(result, {**samples.lineage(), "parts": made_of}, base_model="data/base", command="fade release")
+    result = samples.result(
+        parts={"panda": {"metrics": metrics, "alone": {**metrics, "A_adj": 99.5}, "base_metrics": {}}}
+    )
+    made_of = {
+        "fade-panda/3": {"concepts": ["panda"], "adapter_sha256": "a" * 64, "lineage_sha256": "b" * 64}
+    }
+    body = card(
+        result, {**samples.lineage(), "parts": made_of}, base_model="data/base", command="fade release"
+    )
     assert f"| fade-panda/3 | panda | {'a' * 12} | {'b' * 12} |" in body
     assert "| panda | 97.0 → 97.0 | 99.5 → 95.5 | — → — | 99.0 → 99.0 | 96.2 → 96.2 |" in body
     assert "the cards of its parts say" in body

@@ -60,6 +60,11 @@ def test_smoothing_keeps_constants_and_length() -> None:
 
 def test_confusion_has_a_bar_a_name_and_always_the_target() -> None:
     one = confusion_bar([{"becomes": "koala", "share": 100.0}], [], ["panda"], {})
-    three = confusion_bar([{"becomes": n, "share": 30.0} for n in ("koala", "bear", "taxi")], [], ["panda"], {})
+    three = confusion_bar(
+        [{"becomes": n, "share": 30.0} for n in ("koala", "bear", "taxi")], [], ["panda"], {}
+    )
     assert three.height - one.height == pytest.approx(2 * 0.42 * 200, abs=2)
-    assert confusion_bar([{"becomes": str(i), "share": 1.0} for i in range(40)], [], ["panda"], {}).height < 2 * three.height
+    assert (
+        confusion_bar([{"becomes": str(i), "share": 1.0} for i in range(40)], [], ["panda"], {}).height
+        < 2 * three.height
+    )

@@ -30,12 +30,19 @@ def test_no_box_lies_on_another_and_no_arrow_runs_through_one() -> None:
         assert abs(a.x - b.x) >= WIDE or abs(a.y - b.y) >= HIGH, (a.key, b.key)
     for path in graph.paths:
         assert [box.key for box in graph.boxes for point in points(path) if inside(box, *point)] == []
-    assert all(box.x > 0 and box.x + WIDE < graph.width and box.y > 0 and box.y + HIGH < graph.height for box in graph.boxes)
+    assert all(
+        box.x > 0 and box.x + WIDE < graph.width and box.y > 0 and box.y + HIGH < graph.height
+        for box in graph.boxes
+    )
 
 
 def test_the_boxes_say_what_the_record_says_and_what_it_lacks_is_unknown() -> None:
     said = {box.key: box.lines for box in lineage_graph(samples.lineage(), samples.result()).boxes}
-    assert said["data"] == ("e" * 12, "1 files") and said["code"] == ("d" * 12, "clean") and said["adapter"] == ("4" * 12, "panda")
+    assert (
+        said["data"] == ("e" * 12, "1 files")
+        and said["code"] == ("d" * 12, "clean")
+        and said["adapter"] == ("4" * 12, "panda")
+    )
     assert said["neighbourhood"] == ("c" * 12, "2 kept, 1 held out") and said["clip"][0] == "unknown"
     empty = {box.key: box.lines[0] for box in lineage_graph({}, samples.result()).boxes}
     assert [key for key, line in empty.items() if line != "unknown"] == ["training", "evaluation"]
@@ -43,8 +50,13 @@ def test_the_boxes_say_what_the_record_says_and_what_it_lacks_is_unknown() -> No
 
 def test_a_release_comes_from_its_parts_not_from_a_training() -> None:
     parts = {"fade-lemon/1": {}, "fade-panda/2": {}, "fade-tulip/33": {}}
-    boxes = {box.key: box for box in lineage_graph({**samples.lineage(), "parts": parts}, samples.result()).boxes}
-    assert boxes["training"].title == "parts" and boxes["training"].lines == ("3 champion(s)", "fade-lemon/1, fade-panda/…")
+    boxes = {
+        box.key: box for box in lineage_graph({**samples.lineage(), "parts": parts}, samples.result()).boxes
+    }
+    assert boxes["training"].title == "parts" and boxes["training"].lines == (
+        "3 champion(s)",
+        "fade-lemon/1, fade-panda/…",
+    )
     assert [box.title for box in lineage_graph(samples.lineage(), samples.result()).boxes] == list(boxes)
 
 

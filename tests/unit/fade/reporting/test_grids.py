@@ -21,7 +21,10 @@ def solid(colour: tuple[int, int, int], n: int) -> np.ndarray:
 def test_before_after_grows_by_a_line_a_concept_and_a_column_a_seed() -> None:
     rows = samples.report().rows
     accuracies = samples.report().accuracies()
-    two, four = before_after(rows[1:3], accuracies, "panda", side=SIDE), before_after([*rows[1:3]] * 2, accuracies, "panda", side=SIDE)
+    two, four = (
+        before_after(rows[1:3], accuracies, "panda", side=SIDE),
+        before_after([*rows[1:3]] * 2, accuracies, "panda", side=SIDE),
+    )
     assert four.height - two.height == 2 * (SIDE + 11) * SCALE
     assert four.width == two.width
     wider = [Row(r.concept, r.role, samples.pictures(4), samples.pictures(4)) for r in rows[1:3]]
@@ -31,11 +34,18 @@ def test_before_after_grows_by_a_line_a_concept_and_a_column_a_seed() -> None:
 def test_base_stands_left_and_erased_right_in_the_order_of_the_seeds() -> None:
     base = np.concatenate([solid((200, 0, 0), 1), solid((0, 200, 0), 1)])
     erased = np.concatenate([solid((0, 0, 200), 1), solid((200, 200, 0), 1)])
-    image = np.asarray(before_after([Row("panda", "target", base, erased)], {"panda": (100.0, 0.0)}, "panda", side=SIDE))
+    image = np.asarray(
+        before_after([Row("panda", "target", base, erased)], {"panda": (100.0, 0.0)}, "panda", side=SIDE)
+    )
     left = MARGIN + LABEL
     right = left + 2 * SIDE + GAP + SCORE + 18
     middle = round((122 + SIDE / 2) * SCALE)
-    for x, colour in ((left, (200, 0, 0)), (left + SIDE + GAP, (0, 200, 0)), (right, (0, 0, 200)), (right + SIDE + GAP, (200, 200, 0))):
+    for x, colour in (
+        (left, (200, 0, 0)),
+        (left + SIDE + GAP, (0, 200, 0)),
+        (right, (0, 0, 200)),
+        (right + SIDE + GAP, (200, 200, 0)),
+    ):
         assert tuple(image[middle, round((x + SIDE / 2) * SCALE)]) == colour
 
 
@@ -55,7 +65,12 @@ def test_themes_differ_and_hold_their_paper() -> None:
 
 def test_strip_has_a_cell_a_member_and_leaves_out_what_has_no_picture() -> None:
     full = strip(samples.Neighborhood(), samples.report().mined, side=120)
-    fewer = strip(samples.Neighborhood(), {k: v for k, v in samples.report().mined.items() if k != "hamster"}, side=120, columns=11)
+    fewer = strip(
+        samples.Neighborhood(),
+        {k: v for k, v in samples.report().mined.items() if k != "hamster"},
+        side=120,
+        columns=11,
+    )
     assert full.width == (2 * MARGIN + 4 * (120 + 14) - 14) * SCALE
     assert fewer.width == (2 * MARGIN + max(3 * (120 + 14) - 14, 460)) * SCALE
     folded = strip(samples.Neighborhood(), samples.report().mined, side=120, columns=2)

@@ -15,12 +15,24 @@ from fade.reporting import Row, draw_report, write_report
 from fade.reporting.html import checks_of, findings, headline, number, other_measures, render, seconds
 from tests.unit.fade.reporting import samples
 
-ATTRIBUTES = {"src", "srcset", "href", "action", "data", "poster", "background", "xlink:href", "ping", "formaction"}
+ATTRIBUTES = {
+    "src",
+    "srcset",
+    "href",
+    "action",
+    "data",
+    "poster",
+    "background",
+    "xlink:href",
+    "ping",
+    "formaction",
+}
 VOID = {"meta", "img", "source", "link", "br", "input"}
 
 
 class Page(HTMLParser):
-    """What a browser would fetch or run, the visible text, the marked numbers, and whether the tags are balanced."""
+    """What a browser would fetch or run, the visible text, the marked numbers, and whether the tags are
+    balanced."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -49,7 +61,9 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
         if tag == "data" and self._data is not None:
-            self.numbers.setdefault(self._data["data-key"], []).append((self._data["value"], self._data["text"]))
+            self.numbers.setdefault(self._data["data-key"], []).append(
+                (self._data["value"], self._data["text"])
+            )
             self._data = None
 
     def handle_data(self, data: str) -> None:
@@ -81,7 +95,9 @@ def expected() -> dict[str, float]:
         if entry["concept"] in samples.NAMES[:4]:
             out |= {f"grid.{entry['concept']}.{k}": entry[k] for k in ("base", "erased")}
     out |= {f"n.{role}": result["n"][role] for role in ("target", "adjacent", "heldout", "rest")}
-    out |= {f"cosine.{n}": samples.Neighborhood().similarities[n] for n in (*samples.NEIGHBOURS, *samples.HELDOUT)}
+    out |= {
+        f"cosine.{n}": samples.Neighborhood().similarities[n] for n in (*samples.NEIGHBOURS, *samples.HELDOUT)
+    }
     out |= {"ssim": 0.913, "ssim.lo": 0.874, "ssim.hi": 0.946}
     return out | {f"seconds.{k}": v for k, v in samples.report().seconds.items()}
 
@@ -90,7 +106,9 @@ def test_nothing_is_fetched_and_nothing_runs(html: str, page: Page) -> None:
     assert page.links and all(link.startswith("data:image/png;base64,") for link in page.links)
     assert not {"script", "iframe", "object", "embed", "link", "form", "base"} & set(page.tags)
     without_pictures = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html)
-    assert "://" not in without_pictures and "url(" not in without_pictures and "@import" not in without_pictures
+    assert (
+        "://" not in without_pictures and "url(" not in without_pictures and "@import" not in without_pictures
+    )
     assert "default-src 'none'" in html
     for link in page.links:
         assert base64.b64decode(link.split(",")[1], validate=True).startswith(b"\x89PNG")
@@ -137,7 +155,9 @@ def test_names_cannot_inject_markup() -> None:
     evil = "<script>alert(1)</script>"
     result = samples.result(confusion=[{"becomes": evil, "count": 1, "share": 4.2}])
     rows = [Row(evil, "target", samples.pictures(), samples.pictures())]
-    text = render(samples.report(result=result, rows=rows, command=f"fade run --target '{evil}'", checks=[], history=[]))
+    text = render(
+        samples.report(result=result, rows=rows, command=f"fade run --target '{evil}'", checks=[], history=[])
+    )
     assert "script" not in Page(text).tags and "&lt;script&gt;" in text
 
 
@@ -157,19 +177,29 @@ def test_the_verdict_follows_the_numbers(changes: dict[str, float], level: str) 
     result = samples.result(metrics={**samples.result()["metrics"], **changes})
     assert headline(result)[0] == level
     assert [f.holds for f in findings(result)].count(False) == (level != "good")
-    assert "A_heldout" not in changes or (level == "mixed") == any("held-out" in f.text for f in findings(result))
+    assert "A_heldout" not in changes or (level == "mixed") == any(
+        "held-out" in f.text for f in findings(result)
+    )
 
 
 def test_without_held_out_neighbours_or_history_the_page_still_stands() -> None:
     result = samples.result(heldout=[])
     result["metrics"] = {**result["metrics"], "A_heldout": None}
     del result["spatial_consistency"], result["intervals"]
-    page = Page(render(samples.report(result=result, history=[], checks=[], neighborhood=samples.Neighborhood(heldout=[]))))
+    page = Page(
+        render(
+            samples.report(
+                result=result, history=[], checks=[], neighborhood=samples.Neighborhood(heldout=[])
+            )
+        )
+    )
     assert "metrics.A_heldout" not in page.numbers and "No checks were recorded" in page.text
 
 
 def test_without_unrelated_concepts_no_similarity_is_claimed(drawn: dict[str, Any]) -> None:
-    result = samples.result(spatial_consistency={"mean": None, "lo": None, "hi": None, "n": 0, "role": "rest"})
+    result = samples.result(
+        spatial_consistency={"mean": None, "lo": None, "hi": None, "n": 0, "role": "rest"}
+    )
     result["metrics"] = {**result["metrics"], "A_rest": None}
     page = Page(render(samples.report(result=result), drawn))
     assert "metrics.A_rest" not in page.numbers and "ssim" not in page.numbers
@@ -179,7 +209,14 @@ def test_checks_name_their_rows_and_weigh_by_severity() -> None:
     rows = [{"row": f"r{i}", "value": None} for i in range(9)]
     stage = {
         "results": [
-            {"name": "x", "severity": s, "success": False, "observed": "9 fail", "rows": rows, "unexpected": 9}
+            {
+                "name": "x",
+                "severity": s,
+                "success": False,
+                "observed": "9 fail",
+                "rows": rows,
+                "unexpected": 9,
+            }
             for s in ("critical", "warning")
         ]
     }
@@ -188,10 +225,22 @@ def test_checks_name_their_rows_and_weigh_by_severity() -> None:
 
 
 def test_other_measures_are_shown_where_they_were_measured(drawn: dict[str, Any]) -> None:
-    indirect = {"version": 1, "A_indirect": 87.65, "n": 40, "known": 10, "asked": 19, "unknown": ["a bear that eats <bamboo>"]}
+    indirect = {
+        "version": 1,
+        "A_indirect": 87.65,
+        "n": 40,
+        "known": 10,
+        "asked": 19,
+        "unknown": ["a bear that eats <bamboo>"],
+    }
     frechet = {"rest": 3.614, "crossed": 19.913, "floor": 17.587, "n": 48, "n_half": 24}
     drift = [{"t": 62.0, "drift": 0.000921}, {"t": 937.0, "drift": 3.66e-5}]
-    given = {"clip_score": {"base": 49.68, "erased": 48.12, "n": 48}, "frechet": frechet, "drift_over_t": drift, "indirect": indirect}
+    given = {
+        "clip_score": {"base": 49.68, "erased": 48.12, "n": 48},
+        "frechet": frechet,
+        "drift_over_t": drift,
+        "indirect": indirect,
+    }
     page = Page(render(samples.report(result=samples.result(**given)), drawn))
     shown = {key: found[0] for key, found in page.numbers.items() if key.startswith(("other", "drift"))}
     assert shown == {
@@ -220,7 +269,9 @@ def test_small_formats() -> None:
     assert (seconds(3.14), seconds(75.2), seconds(600)) == ("3.1 s", "1 min 15 s", "10 min 00 s")
 
 
-def test_a_run_gets_page_card_and_pictures_and_the_same_input_gives_the_same_bytes(tmp_path: Path, html: str) -> None:
+def test_a_run_gets_page_card_and_pictures_and_the_same_input_gives_the_same_bytes(
+    tmp_path: Path, html: str
+) -> None:
     """Written twice, the second time with its version's name: ``html``, which was drawn apart from it."""
     drawn = draw_report(samples.report(), tmp_path)
     page = write_report(samples.report(), tmp_path, drawn, base_model="data/base")
@@ -230,11 +281,17 @@ def test_a_run_gets_page_card_and_pictures_and_the_same_input_gives_the_same_byt
     assert write_report(named, tmp_path, drawn, base_model="data/base") == page
     assert page.read_text(encoding="utf-8") == html != first
     files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    pictures = {f"pictures/{n}.png" for n in ("before-after", "neighbourhood", "heatmap", "confusion", "losses")}
+    pictures = {
+        f"pictures/{n}.png" for n in ("before-after", "neighbourhood", "heatmap", "confusion", "losses")
+    }
     assert files == {"report.html", "card.md", *pictures}
 
 
-def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_them(drawn: dict[str, Any]) -> None:
+def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_them(
+    drawn: dict[str, Any],
+) -> None:
     for kept, says in ((True, "are trained on"), (False, "has no term that keeps the first")):
-        text = " ".join(Page(render(samples.report(result=samples.result(neighbours_trained=kept)), drawn)).text.split())
+        text = " ".join(
+            Page(render(samples.report(result=samples.result(neighbours_trained=kept)), drawn)).text.split()
+        )
         assert (says in text) and (("are trained on" in text) is kept)

@@ -26,7 +26,9 @@ def test_every_model_has_its_block_and_every_champion_its_rule() -> None:
     assert one.width == two.width and two.height == one.height + 24 * SCALE
     side = 76 * SCALE
     whole = 2 * 3 * side * side / (one.width * one.height)
-    assert 0.85 * whole < share(one, (255, 0, 0)) < whole  # all of the second block but round corners and hairlines
+    assert (
+        0.85 * whole < share(one, (255, 0, 0)) < whole
+    )  # all of the second block but round corners and hairlines
 
 
 def test_nothing_to_draw_is_said() -> None:

@@ -27,13 +27,17 @@ def root(tmp_path: Path) -> Path:
 
 def named(root: Path) -> None:
     md5 = listing_md5(hash_folder(root / "data"))
-    (root / "data.dvc").write_text(f"outs:\n- md5: {md5}\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: data\n")
+    (root / "data.dvc").write_text(
+        f"outs:\n- md5: {md5}\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: data\n"
+    )
 
 
 def run(root: Path, target: str = "panda", **data: str) -> RunContext:
     method = {"name": "surgical", "variant": "guidance", "replacement": data.pop("replacement", "")}
     near = {"k": int(data.pop("k", "2")), "k_heldout": 1}  # of four concepts
-    return RunContext(parse_params({"data": data, "method": method, "neighborhood": near}), target, root / "runs", root)
+    return RunContext(
+        parse_params({"data": data, "method": method, "neighborhood": near}), target, root / "runs", root
+    )
 
 
 def test_what_will_work_is_let_through(root: Path) -> None:
@@ -52,7 +56,9 @@ def test_what_will_work_is_let_through(root: Path) -> None:
         ("panda", {"erase": "styles"}, UnknownNameError, "unknown concept 'panda'"),
     ],
 )
-def test_what_no_pull_will_mend_is_said_at_once(root: Path, target: str, data: dict[str, str], error: type[FadeError], says: str) -> None:
+def test_what_no_pull_will_mend_is_said_at_once(
+    root: Path, target: str, data: dict[str, str], error: type[FadeError], says: str
+) -> None:
     with pytest.raises(error, match=says):
         preflight(run(root, target, **data))
 

@@ -1,4 +1,5 @@
-"""What a run's parameters are made of: the file, the method's own settings, the user's; and choices that contradict one another."""
+"""What a run's parameters are made of: the file, the method's own settings, the user's; and choices that
+contradict one another."""
 
 from __future__ import annotations
 
@@ -23,7 +24,12 @@ def asked(method: str, *more: str):
 def test_a_bare_name_means_the_first_variant_and_brings_its_settings():
     assert (asked("fade").method.name, asked("fade").method.variant) == ("fade", "paper")
     esd = asked("esd")
-    assert esd.method.variant == "x" and esd.mesh.targets == ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+    assert esd.method.variant == "x" and esd.mesh.targets == (
+        "attn2.to_q",
+        "attn2.to_k",
+        "attn2.to_v",
+        "attn2.to_out.0",
+    )
     assert asked("esd/x-strict").mesh.targets == ("attn2.to_k", "attn2.to_v")
     assert asked("fade").mesh.targets != esd.mesh.targets
 
@@ -42,18 +48,27 @@ def file_with(tmp_path: Path, text: str) -> Path:
 def test_the_default_is_ours_with_its_own_settings():
     params = resolve(PARAMS)
     assert (params.method.name, params.method.variant) == ("nullspace", "hinge")
-    assert params == asked("nullspace") and params.mesh.targets == ("attn2.to_k", "attn2.to_v") and params.train.steps == 100
+    assert (
+        params == asked("nullspace")
+        and params.mesh.targets == ("attn2.to_k", "attn2.to_v")
+        and params.train.steps == 100
+    )
     assert asked("fade").train.steps == 250
 
 
 def test_the_files_settings_come_between_the_methods_and_the_users(tmp_path: Path):
-    path = file_with(tmp_path, "settings: {nullspace: [train.steps=7, mesh.rank=3], nullspace/hinge: [mesh.rank=4], esd: [train.lr=1e-5]}")
+    path = file_with(
+        tmp_path,
+        "settings: {nullspace: [train.steps=7, mesh.rank=3], nullspace/hinge: [mesh.rank=4], esd: [train.lr=1e-5]}",
+    )
     params = resolve(path)
     assert (params.train.steps, params.mesh.rank, params.mesh.alpha, params.train.lr) == (7, 4, 2.0, 0.02)
     assert resolve(path, ["train.steps=9"]).train.steps == 9
     assert resolve(path, method_overrides("nullspace/words")).mesh.rank == 3
     assert resolve(path, method_overrides("esd")).train.lr == 1e-5
-    assert params.sha256() == resolve(PARAMS, ["train.steps=7", "mesh.rank=4"]).sha256(), "a run's key is of the values alone"
+    assert params.sha256() == resolve(PARAMS, ["train.steps=7", "mesh.rank=4"]).sha256(), (
+        "a run's key is of the values alone"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,13 +76,19 @@ def test_the_files_settings_come_between_the_methods_and_the_users(tmp_path: Pat
     [
         ("{nulspace: [train.steps=7]}", UnknownNameError, "nullspace"),
         ("{nullspace/hing: [train.steps=7]}", UnknownNameError, "hinge"),
-        ("{esd: [sampler.steps=7]}", ConfigError, "settings.esd: 'sampler.steps=7' is no setting of a method.*keep to mesh, train"),
+        (
+            "{esd: [sampler.steps=7]}",
+            ConfigError,
+            "settings.esd: 'sampler.steps=7' is no setting of a method.*keep to mesh, train",
+        ),
         ("{nullspace: [method.name=esd]}", ConfigError, "is no setting of a method"),
         ("{nullspace: [train.stpes=7]}", ConfigError, "did you mean train.steps"),
         ("{nullspace: train.steps=7}", ConfigError, "correct settings.nullspace"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(tmp_path: Path, settings: str, error: type[Exception], says: str):
+def test_settings_that_mean_nothing_are_refused(
+    tmp_path: Path, settings: str, error: type[Exception], says: str
+):
     with pytest.raises(error, match=says):
         resolve(file_with(tmp_path, f"settings: {settings}"))
 
@@ -79,8 +100,16 @@ def test_what_the_file_says_in_vain_is_said(tmp_path: Path):
         "train.steps = 500 is not heard: nullspace/hinge has its own, 100. Next: write train.steps=500 under settings: nullspace."
         in sentence
     )
-    assert ignored_settings(PARAMS) == ignored_settings(path, ["train.steps=9"]) == ignored_settings(path, method_overrides("fade")) == []
-    assert ignored_settings(file_with(tmp_path, "train: {steps: 500}\nsettings: {nullspace: [train.steps=300]}")) == []
+    assert (
+        ignored_settings(PARAMS)
+        == ignored_settings(path, ["train.steps=9"])
+        == ignored_settings(path, method_overrides("fade"))
+        == []
+    )
+    assert (
+        ignored_settings(file_with(tmp_path, "train: {steps: 500}\nsettings: {nullspace: [train.steps=300]}"))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +161,9 @@ def test_a_style_is_looked_up_among_the_styles(tmp_path):
     make_dataset(tmp_path / "images")
     params = resolve(PARAMS, [*resolve(PARAMS).styles.settings, f"data.images={tmp_path / 'images'}"])
     run = RunContext(params, "noto", tmp_path)
-    concepts = RunContext(resolve(PARAMS, [f"data.images={tmp_path / 'images'}"]), "panda", tmp_path).vocabulary
+    concepts = RunContext(
+        resolve(PARAMS, [f"data.images={tmp_path / 'images'}"]), "panda", tmp_path
+    ).vocabulary
     assert run.vocabulary.names == concepts.styles and len(concepts.styles) > 1
     assert run.labels() is None
     check_target(params, concepts.styles[0], run.vocabulary)

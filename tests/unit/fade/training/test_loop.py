@@ -39,13 +39,26 @@ def base(tmp_path_factory):
 def make_job(base, tmp_path):
     def make(name="out", latents=None, **changes):
         latents = latents or make_latents(tmp_path / "latents.safetensors")
-        settings = {"steps": 6, "warmup": 2, "checkpoint_every": 2, "precision": "fp32", "batch_target": 2, "batch_neighbours": 5}
+        settings = {
+            "steps": 6,
+            "warmup": 2,
+            "checkpoint_every": 2,
+            "precision": "fp32",
+            "batch_target": 2,
+            "batch_neighbours": 5,
+        }
         settings.update(changes.pop("train", {}))
         fields = {
             "base": base.path,
             "base_sha256": base.sha256,
             "subjects": changes.pop(
-                "subjects", [{"target": changes.pop("target", "panda"), "neighbours": changes.pop("neighbours", NEIGHBOURS)}]
+                "subjects",
+                [
+                    {
+                        "target": changes.pop("target", "panda"),
+                        "neighbours": changes.pop("neighbours", NEIGHBOURS),
+                    }
+                ],
             ),
             "prompt": "a {concept}",
             "latents": latents,
@@ -75,8 +88,15 @@ def test_warmup_then_decay_to_zero():
         0.1,
         *(round(0.1 * k / 6, 10) for k in (5, 4, 3, 2, 1)),
     ]
-    assert [round(rate(s, TrainConfig(steps=4, warmup=9, lr=0.9)), 10) for s in range(4)] == [0.1, 0.2, 0.3, 0.4]
-    assert [round(rate(s, config, ramp=True), 10) for s in range(10)] == [round(0.01 * (s + 1), 10) for s in range(10)]
+    assert [round(rate(s, TrainConfig(steps=4, warmup=9, lr=0.9)), 10) for s in range(4)] == [
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+    ]
+    assert [round(rate(s, config, ramp=True), 10) for s in range(10)] == [
+        round(0.01 * (s + 1), 10) for s in range(10)
+    ]
     assert rate(0, TrainConfig(steps=1, warmup=0, lr=0.5)) == 0.5
 
 
@@ -105,7 +125,9 @@ def test_a_batch_is_the_noised_latents_of_what_it_says(base, make_job):
     noise = torch.randn(9, 4, 8, 8, generator=generator)
     abar = base.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
     clean = torch.cat([target[picked], neighbours[which, shown]])
-    assert torch.allclose(torch.cat([batch.x, batch.x_adj]), abar.sqrt() * clean + (1 - abar).sqrt() * noise, atol=1e-6)
+    assert torch.allclose(
+        torch.cat([batch.x, batch.x_adj]), abar.sqrt() * clean + (1 - abar).sqrt() * noise, atol=1e-6
+    )
     assert torch.equal(torch.cat([batch.t, batch.t_adj]), t)
     assert torch.equal(batch.which, which)
     assert torch.equal(batch.target, base.encode(["a panda"]))
@@ -116,11 +138,19 @@ def test_a_batch_is_the_noised_latents_of_what_it_says(base, make_job):
 def test_random_embeddings_are_drawn_last_and_only_for_a_method_that_asks(base, make_job):
     plain = draws_of(make_job(), base).batch(2)
     batch = draws_of(make_job(method={"name": "spm", "variant": "latent-anchoring"}), base).batch(2)
-    assert plain.random.shape == (0, *batch.target.shape[1:]) and batch.random.shape == (2, *batch.target.shape[1:])
-    assert all(torch.equal(getattr(plain, name), getattr(batch, name)) for name in ("x", "t", "x_adj", "t_adj", "which"))
+    assert plain.random.shape == (0, *batch.target.shape[1:]) and batch.random.shape == (
+        2,
+        *batch.target.shape[1:],
+    )
+    assert all(
+        torch.equal(getattr(plain, name), getattr(batch, name))
+        for name in ("x", "t", "x_adj", "t_adj", "which")
+    )
     again = draws_of(make_job("again", method={"name": "spm", "variant": "latent-anchoring"}), base)
     assert torch.equal(again.batch(2).random, batch.random)
-    assert not torch.equal(again.batch(3).random, batch.random) and not torch.equal(batch.random[0], batch.random[1])
+    assert not torch.equal(again.batch(3).random, batch.random) and not torch.equal(
+        batch.random[0], batch.random[1]
+    )
 
 
 def test_random_embeddings_have_about_the_prompts_length_and_no_direction_of_their_own(base):
@@ -128,12 +158,17 @@ def test_random_embeddings_have_about_the_prompts_length_and_no_direction_of_the
     drawn = random_embeddings(e, 400, torch.Generator().manual_seed(0))
     length = torch.linalg.vector_norm(drawn, dim=(1, 2)) / torch.linalg.vector_norm(e)
     assert 0.8 <= length.min() < 0.81 and 1.19 < length.max() <= 1.2
-    assert torch.cosine_similarity(drawn.flatten(1), e.flatten(1)).mean().abs() < 0.01  # 1 / sqrt(400 * 512) = 0.002 a deviation
+    assert (
+        torch.cosine_similarity(drawn.flatten(1), e.flatten(1)).mean().abs() < 0.01
+    )  # 1 / sqrt(400 * 512) = 0.002 a deviation
 
 
 @pytest.mark.parametrize(("n_a", "world", "accumulation"), [(10, 1, 1), (7, 1, 1), (3, 2, 1), (4, 2, 3)])
 def test_neighbours_take_turns(base, make_job, n_a, world, accumulation):
-    draws = draws_of(make_job(train={"batch_neighbours": n_a, "gradient_accumulation": accumulation, "processes": world}), base)
+    draws = draws_of(
+        make_job(train={"batch_neighbours": n_a, "gradient_accumulation": accumulation, "processes": world}),
+        base,
+    )
     counts = torch.zeros(5, dtype=torch.long)
     for step in range(5):
         for micro in range(accumulation):
@@ -143,18 +178,40 @@ def test_neighbours_take_turns(base, make_job, n_a, world, accumulation):
 
 
 def test_several_targets_take_turns_each_with_its_own_neighbours(base, make_job, tmp_path):
-    """The second target's batches are those that it would have had alone, under the numbers of the steps that it gets."""
+    """The second target's batches are those that it would have had alone, under the numbers of the steps that
+    it gets."""
     path = tmp_path / "two.safetensors"
-    one, two = (load_file(make_latents(tmp_path / f"{i}.safetensors", k=k, seed=i)) for i, k in enumerate((5, 2)))
+    one, two = (
+        load_file(make_latents(tmp_path / f"{i}.safetensors", k=k, seed=i)) for i, k in enumerate((5, 2))
+    )
     save_file({**one, **{name.replace("0.", "1."): value for name, value in two.items()}}, path)
-    subjects = [{"target": "panda", "neighbours": NEIGHBOURS}, {"target": "tulip", "neighbours": ["rose", "cat"]}]
+    subjects = [
+        {"target": "panda", "neighbours": NEIGHBOURS},
+        {"target": "tulip", "neighbours": ["rose", "cat"]},
+    ]
     draws = draws_of(make_job(latents=path, subjects=subjects), base)
     alone = draws_of(make_job(latents=tmp_path / "0.safetensors"), base)
     for step in range(4):
         name, others = ("panda", 5) if step % 2 == 0 else ("tulip", 2)
-        assert torch.equal(draws.batch(step).target, base.encode([f"a {name}"])) and len(draws.batch(step).neighbours) == others
-    assert torch.equal(draws.batch(0).x, alone.batch(0).x) and not torch.equal(draws.batch(1).x, alone.batch(1).x)
-    assert [int(i) for step in (1, 3) for i in draws.batch(step).which] == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]  # 5 a step, in turn over both
+        assert (
+            torch.equal(draws.batch(step).target, base.encode([f"a {name}"]))
+            and len(draws.batch(step).neighbours) == others
+        )
+    assert torch.equal(draws.batch(0).x, alone.batch(0).x) and not torch.equal(
+        draws.batch(1).x, alone.batch(1).x
+    )
+    assert [int(i) for step in (1, 3) for i in draws.batch(step).which] == [
+        0,
+        1,
+        0,
+        1,
+        0,
+        1,
+        0,
+        1,
+        0,
+        1,
+    ]  # 5 a step, in turn over both
     assert [len(batch.neighbours) for batch in draws.one_each()] == [5, 2]
     assert train(make_job(latents=path, subjects=subjects), base).exists()
 
@@ -189,8 +246,15 @@ def test_training_changes_the_adapter_and_leaves_the_base_alone(base, make_job):
 
 
 def test_the_loss_falls(base, make_job):
-    """Adjacency off and the margin high: what is left is to pull the target to its neighbours, which a LoRA can do."""
-    method = {"name": "fade", "variant": "paper", "margin": 10.0, "adjacency_weight": 0.0, "erase_weight": 10.0}
+    """Adjacency off and the margin high: what is left is to pull the target to its neighbours, which a LoRA
+    can do."""
+    method = {
+        "name": "fade",
+        "variant": "paper",
+        "margin": 10.0,
+        "adjacency_weight": 0.0,
+        "erase_weight": 10.0,
+    }
     train(job := make_job(method=method, train={"steps": 20, "lr": 0.02, "checkpoint_every": 100}), base)
     erase = [row["erase"] for row in json.loads((job.out / files.HISTORY).read_text())]
     assert sum(erase[-5:]) < sum(erase[:5])
@@ -251,7 +315,10 @@ def test_checkpoints_keep_the_last_two_and_hold_no_pickle(base, make_job):
     job = make_job(train={"steps": 9, "checkpoint_every": 2})
     train(job, base)
     folder = job.out / files.CHECKPOINTS
-    assert [p.name for p in sorted(folder.iterdir())] == ["step-00000006.safetensors", "step-00000008.safetensors"]
+    assert [p.name for p in sorted(folder.iterdir())] == [
+        "step-00000006.safetensors",
+        "step-00000008.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign"])
@@ -270,23 +337,34 @@ def test_a_checkpoint_that_does_not_fit_is_refused(base, make_job, damage):
 
 
 def test_accumulated_micro_batches_are_one_step_over_their_mean(base, make_job):
-    """Loss and adapter of accumulation 2, against AdamW on the averaged gradient of the two batches computed by hand."""
+    """Loss and adapter of accumulation 2, against AdamW on the averaged gradient of the two batches computed
+    by hand."""
     from fade.training.loop import Denoiser
 
-    job = make_job(train={"steps": 1, "warmup": 0, "gradient_accumulation": 2, "lr": 0.01, "max_grad_norm": 1e9})
+    job = make_job(
+        train={"steps": 1, "warmup": 0, "gradient_accumulation": 2, "lr": 0.01, "max_grad_norm": 1e9}
+    )
     train(job, base)
     row = json.loads((job.out / files.HISTORY).read_text())[0]
     lora = LoraAdapter.insert(base.unet, job.mesh, seed=0)
     try:
         adamw = torch.optim.AdamW(lora.parameters(), lr=0.01, weight_decay=job.train.weight_decay)
         draws, predictor = draws_of(job, base), Denoiser(base.unet, lora)
-        loss = sum(methods.get_method("fade", "paper").loss(predictor, draws.batch(0, m), job.method)[0] for m in (0, 1)) / 2
+        loss = (
+            sum(
+                methods.get_method("fade", "paper").loss(predictor, draws.batch(0, m), job.method)[0]
+                for m in (0, 1)
+            )
+            / 2
+        )
         loss.backward()
         adamw.step()
         assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
         trained = LoraAdapter.load(Base.load(base.path, device="cpu"), job.out / files.ADAPTER).state_dict()
         for name, value in lora.state_dict().items():
-            assert torch.allclose(trained[name], value, atol=2e-3), name  # Adam's first step is a sign: rounding may flip a tiny one
+            assert torch.allclose(trained[name], value, atol=2e-3), (
+                name
+            )  # Adam's first step is a sign: rounding may flip a tiny one
         close = torch.cat([(trained[n] - v).abs().flatten() for n, v in lora.state_dict().items()])
         assert float((close < 1e-5).float().mean()) > 0.98
     finally:
@@ -313,7 +391,8 @@ def broken_method():
 @pytest.mark.parametrize(("factor", "reason"), [(1e38, "loss is|grad_norm is"), (1e6, "the loss rose")])
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(base, make_job, broken_method, factor, reason):
     job = make_job(
-        method={"name": "broken", "variant": "test", "margin": factor, "erase_weight": 1.0}, train={"steps": 20, "checkpoint_every": 2}
+        method={"name": "broken", "variant": "test", "margin": factor, "erase_weight": 1.0},
+        train={"steps": 20, "checkpoint_every": 2},
     )
     with pytest.raises(DivergedError, match=reason) as error:
         train(job, base)
@@ -369,7 +448,11 @@ def test_latents_that_are_not_what_the_job_says_are_refused(base, make_job, tmp_
 
 
 def test_two_trainers_do_not_share_a_folder(tmp_path):
-    with guard.only_one(tmp_path), pytest.raises(BusyError, match=str(tmp_path)), guard.only_one(tmp_path, patience=0):
+    with (
+        guard.only_one(tmp_path),
+        pytest.raises(BusyError, match=str(tmp_path)),
+        guard.only_one(tmp_path, patience=0),
+    ):
         pass
     with guard.only_one(tmp_path, patience=0):
         pass
@@ -387,7 +470,12 @@ def test_an_orphan_stops(base, make_job, monkeypatch):
 
 def test_the_key_is_of_content_not_of_places(make_job, tmp_path):
     job = make_job()
-    assert make_job("elsewhere", base="/another/place", train={"deadline_seconds": 1.0, "checkpoint_every": 99}).key() == job.key()
+    assert (
+        make_job(
+            "elsewhere", base="/another/place", train={"deadline_seconds": 1.0, "checkpoint_every": 99}
+        ).key()
+        == job.key()
+    )
     assert make_job(provenance={**job.provenance, "commit": "def"}).key() == job.key()
     changes = [
         {"target": "cat"},
@@ -414,7 +502,13 @@ def test_the_key_covers_the_trainers_source():
 
 @pytest.mark.parametrize(
     ("text", "match"),
-    [(None, "cannot be read"), ("{", "is no JSON"), ("[]", "is no JSON"), ('{"base": 1}', "base"), ("change", "train.lr|lr")],
+    [
+        (None, "cannot be read"),
+        ("{", "is no JSON"),
+        ("[]", "is no JSON"),
+        ('{"base": 1}', "base"),
+        ("change", "train.lr|lr"),
+    ],
 )
 def test_a_job_file_that_is_none_is_refused(make_job, tmp_path, text, match):
     path = tmp_path / "bad.json"
@@ -438,7 +532,10 @@ def test_the_command_writes_its_error_for_the_one_who_waits(tmp_path, capsys):
     assert str(error) in capsys.readouterr().err
 
 
-NULLSPACE = {"method": {"name": "nullspace", "variant": "guidance"}, "mesh": {"rank": 1, "targets": ["attn2.to_k", "attn2.to_v"]}}
+NULLSPACE = {
+    "method": {"name": "nullspace", "variant": "guidance"},
+    "mesh": {"rank": 1, "targets": ["attn2.to_k", "attn2.to_v"]},
+}
 
 
 def test_a_method_with_a_space_trains_the_up_projections_alone(base, make_job):
@@ -450,7 +547,8 @@ def test_a_method_with_a_space_trains_the_up_projections_alone(base, make_job):
 
 
 def test_words_are_drawn_without_what_is_judged_and_only_for_who_asks(base, make_job):
-    """The tiny tokenizer knows the names of animals: the target, and those that the job calls unseen, are never said."""
+    """The tiny tokenizer knows the names of animals: the target, and those that the job calls unseen, are
+    never said."""
     encoded = []
 
     class Listening:
@@ -463,7 +561,11 @@ def test_words_are_drawn_without_what_is_judged_and_only_for_who_asks(base, make
 
     job = make_job(**NULLSPACE, unseen=("tiger", "lion"))
     batch = draws_of(job, Listening()).one_each()[0]
-    assert len(batch.language) > 2 and len(batch.phrasings) == 4 and torch.equal(batch.phrasings[:1], batch.target)
+    assert (
+        len(batch.language) > 2
+        and len(batch.phrasings) == 4
+        and torch.equal(batch.phrasings[:1], batch.target)
+    )
     spoken = encoded[-len(batch.language) - 3 : -3]
     assert not {"a panda", "a tiger", "a lion"} & set(spoken) and "a koala" in spoken
     plain = draws_of(make_job("plain"), base).one_each()[0]

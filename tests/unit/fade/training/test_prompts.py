@@ -1,4 +1,5 @@
-"""Random words: whole ones of the tokenizer alone, never a name that the model is judged by, and a draw of their seed."""
+"""Random words: whole ones of the tokenizer alone, never a name that the model is judged by, and a draw of
+their seed."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def draw(seed=0, n=50, left_out=(), tokens=WORDS):
 
 
 def test_words_are_whole_plain_and_long_enough():
-    assert words_of(["red</w>", "re", "a</w>", "of</w>", "don't</w>", "7up</w>", "über</w>", "<|endoftext|>", "apple</w>"]) == [
+    assert words_of(
+        ["red</w>", "re", "a</w>", "of</w>", "don't</w>", "7up</w>", "über</w>", "<|endoftext|>", "apple</w>"]
+    ) == [
         "apple",
         "red",
     ]

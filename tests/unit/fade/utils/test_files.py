@@ -48,7 +48,9 @@ def test_a_file_that_may_not_grow_leaves_no_half(tmp_path: Path) -> None:
     )
     path = tmp_path / "checkpoint"
     path.write_bytes(b"the one before")
-    said = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True
+    ).stdout
     assert "checkpoint cannot be written: File too large" in said
     assert path.read_bytes() == b"the one before" and names(tmp_path) == ["checkpoint"]
 
@@ -56,7 +58,9 @@ def test_a_file_that_may_not_grow_leaves_no_half(tmp_path: Path) -> None:
 def test_a_full_disk_is_called_full(tmp_path: Path) -> None:
     full = storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), tmp_path / "x", "train")
     assert "the disk is full" in str(full) and str(full).startswith("train: ")
-    assert "Permission denied" in str(storage_error(OSError(errno.EACCES, os.strerror(errno.EACCES)), tmp_path / "x"))
+    assert "Permission denied" in str(
+        storage_error(OSError(errno.EACCES, os.strerror(errno.EACCES)), tmp_path / "x")
+    )
 
 
 def test_free_bytes_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -71,7 +75,11 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_held_folder_names_its_holder_until_it_is_let_go(tmp_path: Path) -> None:
     busy = "'panda' is being erased"
-    with hold(tmp_path, busy, "run"), pytest.raises(BusyError, match=f"{busy} by process {os.getpid()}"), hold(tmp_path, busy, "run"):
+    with (
+        hold(tmp_path, busy, "run"),
+        pytest.raises(BusyError, match=f"{busy} by process {os.getpid()}"),
+        hold(tmp_path, busy, "run"),
+    ):
         pytest.fail("two hold it")
     with hold(tmp_path, "x", "run"):
         pass

@@ -6,7 +6,16 @@ from flows.cli.registry import _lines
 
 
 def test_every_kind_of_value_is_told_from_the_others() -> None:
-    values = {"seed": 0, "world": 1, "yes": True, "no": False, "none": None, "text": "", "deep": {"a": {"b": 2.5}}, "empty": {}}
+    values = {
+        "seed": 0,
+        "world": 1,
+        "yes": True,
+        "no": False,
+        "none": None,
+        "text": "",
+        "deep": {"a": {"b": 2.5}},
+        "empty": {},
+    }
     assert dict(_lines(values)) == {
         "seed": "0",
         "world": "1",

@@ -42,10 +42,16 @@ def test_a_release_is_shown_beside_its_champions(capsys: pytest.CaptureFixture[s
 def test_a_plan_says_what_would_be_new(capsys: pytest.CaptureFixture[str]) -> None:
     command._show_plan(found(version=None))
     out = capsys.readouterr().out
-    assert "would be a new version; current is 2" in out and "new in it   fade-lemon/1" in out and "no more     none" in out
+    assert (
+        "would be a new version; current is 2" in out
+        and "new in it   fade-lemon/1" in out
+        and "no more     none" in out
+    )
 
 
-def test_a_revoked_part_of_the_current_release_is_loud_until_another_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_revoked_part_of_the_current_release_is_loud_until_another_is_current(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     command._warn("fade.release", "2", ["fade-panda/1"], replaced=False)
     said = capsys.readouterr().err
     assert "revoked the current release fade.release/2 holds fade-panda/1" in said and "fade rollback" in said
@@ -64,4 +70,7 @@ def test_a_revoked_part_of_the_current_release_is_loud_until_another_is_current(
     ],
 )
 def test_the_state_of_a_release_in_words(changes: dict[str, Any], said: str) -> None:
-    assert command._state({"state": "retired", "current": False, "revoked": [], "taken_back": None, **changes}) == said
+    assert (
+        command._state({"state": "retired", "current": False, "revoked": [], "taken_back": None, **changes})
+        == said
+    )

@@ -17,7 +17,9 @@ def test_a_server_whose_starter_was_killed_ends_by_itself(repo: Path) -> None:
     """The starter starts the watch in a child and is killed: the child must be gone soon after."""
     child = "import os, sys; from flows.server.connection import end_with; print(os.getpid(), flush=True); end_with(int(sys.argv[1]))"
     line = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, str(os.getpid())])"
-    with subprocess.Popen([sys.executable, "-c", line], cwd=repo, stdout=subprocess.PIPE, text=True) as starter:
+    with subprocess.Popen(
+        [sys.executable, "-c", line], cwd=repo, stdout=subprocess.PIPE, text=True
+    ) as starter:
         assert starter.stdout is not None
         watched = int(starter.stdout.readline())
         os.kill(watched, 0)  # it lives as long as its starter does

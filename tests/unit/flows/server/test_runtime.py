@@ -11,7 +11,12 @@ from typing import Any
 import httpx
 import pytest
 from prefect.context import refresh_global_settings_context
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, get_current_settings, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows.server import runtime
 from flows.server.runtime import _interrupted
@@ -43,7 +48,9 @@ def test_of_two_servers_the_second_waits_until_the_database_is_made(tmp_path: Pa
     first = runtime._make_alone(tmp_path, time.monotonic() + 5)
     assert first is not None
     began = time.monotonic()
-    late = runtime._make_alone(tmp_path, began + 0.3)  # its time is up before the first is done: it goes on alone, and may fail
+    late = runtime._make_alone(
+        tmp_path, began + 0.3
+    )  # its time is up before the first is done: it goes on alone, and may fail
     assert late is not None and time.monotonic() - began >= 0.3
     late.close()
     runtime._stamp(tmp_path).touch()
@@ -85,8 +92,14 @@ def test_a_server_is_begun_and_named_to_all_who_ask(begun: list[Begun], tmp_path
     assert len(begun) == 1
 
 
-@pytest.mark.parametrize("said", [{PREFECT_API_URL: "http://elsewhere/api"}, {PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}])
+@pytest.mark.parametrize(
+    "said", [{PREFECT_API_URL: "http://elsewhere/api"}, {PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}]
+)
 def test_one_that_the_settings_do_not_want_is_stopped_again(begun: list[Begun], said: dict[Any, Any]) -> None:
     with temporary_settings(said):
         runtime.serve()
-    assert [one.stopped for one in begun] == [True] and runtime._server is None and os.environ["PREFECT_API_URL"] == ""
+    assert (
+        [one.stopped for one in begun] == [True]
+        and runtime._server is None
+        and os.environ["PREFECT_API_URL"] == ""
+    )

@@ -15,7 +15,16 @@ from fade.training import job as files
 from fade.training.worker import awaited
 from fade.utils.files import write_json
 from fade.utils.locks import PARENT
-from tasks.launch.accelerate import AHEAD, CONFIG, Ahead, command, environment, launched_ahead, launcher_config, threads
+from tasks.launch.accelerate import (
+    AHEAD,
+    CONFIG,
+    Ahead,
+    command,
+    environment,
+    launched_ahead,
+    launcher_config,
+    threads,
+)
 from tests.support import bare_job
 
 TRAINER = """
@@ -41,7 +50,9 @@ def job(tmp_path):
 @pytest.fixture
 def stand_in(monkeypatch):
     def use(script=TRAINER):
-        monkeypatch.setattr("tasks.launch.accelerate.command", lambda asked, *_: [sys.executable, "-c", script, *asked])
+        monkeypatch.setattr(
+            "tasks.launch.accelerate.command", lambda asked, *_: [sys.executable, "-c", script, *asked]
+        )
         monkeypatch.setattr("tasks.launch.accelerate.unfolded", lambda argv, env: (argv, env))
 
     return use
@@ -84,7 +95,13 @@ def test_one_process_goes_through_accelerate_with_every_choice_explicit(tmp_path
 @pytest.mark.parametrize(("n", "multi", "ids"), [(1, False, "0"), (4, True, "all")])
 def test_gpus_go_through_accelerate(tmp_path, n, multi, ids):
     args = parsed(tmp_path, n, "cuda")
-    assert (args.num_processes, args.multi_gpu, args.gpu_ids, args.cpu, args.mixed_precision) == (n, multi, ids, False, "no")
+    assert (args.num_processes, args.multi_gpu, args.gpu_ids, args.cpu, args.mixed_precision) == (
+        n,
+        multi,
+        ids,
+        False,
+        "no",
+    )
 
 
 def test_several_cpu_processes_go_through_torchrun(tmp_path):
@@ -117,7 +134,11 @@ def test_a_trainer_that_waits_gets_the_job_and_writes_its_log_where_the_run_is(j
     assert seen(tmp_path / "run" / AHEAD / files.LOG, "imported")
     group = waiting.begin(job, "cpu")
     assert group is not None and group.wait(60) == 0
-    assert (job.out / files.LOG).read_text().split() == ["imported", "trains", str((job.out / files.JOB).absolute())]
+    assert (job.out / files.LOG).read_text().split() == [
+        "imported",
+        "trains",
+        str((job.out / files.JOB).absolute()),
+    ]
     assert (job.out / CONFIG).is_file()
     waiting.close()
     assert not (tmp_path / "run" / AHEAD).exists()
@@ -153,7 +174,9 @@ def test_what_an_earlier_one_left_is_not_taken_for_a_job(job, stand_in, tmp_path
 
 
 def run(home):
-    return SimpleNamespace(home=home, params=SimpleNamespace(train=SimpleNamespace(processes=1), sha256=lambda: "5" * 64))
+    return SimpleNamespace(
+        home=home, params=SimpleNamespace(train=SimpleNamespace(processes=1), sha256=lambda: "5" * 64)
+    )
 
 
 def test_it_ends_with_the_flow_however_that_ends(stand_in, tmp_path):
@@ -176,17 +199,26 @@ def test_where_none_can_be_started_the_flow_goes_on(stand_in, tmp_path, monkeypa
     (tmp_path / "file").write_text("where the folder should be")
     with launched_ahead(run(tmp_path / "file")) as waiting:
         assert waiting is None
-    monkeypatch.setattr("tasks.launch.accelerate.Group", lambda *_, **__: (_ for _ in ()).throw(OSError("too many processes")))
+    monkeypatch.setattr(
+        "tasks.launch.accelerate.Group", lambda *_, **__: (_ for _ in ()).throw(OSError("too many processes"))
+    )
     with launched_ahead(run(tmp_path)) as waiting:
         assert waiting is None
-    with pytest.raises(StorageError), launched_ahead(run(tmp_path)):  # control: a fault of the flow's own is passed on
+    with (
+        pytest.raises(StorageError),
+        launched_ahead(run(tmp_path)),
+    ):  # control: a fault of the flow's own is passed on
         raise StorageError("full.", stage="mine")
 
 
 def test_none_is_started_for_what_was_trained_before(job, stand_in, tmp_path):
     stand_in()
     home = tmp_path / "run"  # of which job.out is one run
-    for params, finished, starts in (("5" * 64, False, True), ("6" * 64, True, True), ("5" * 64, True, False)):
+    for params, finished, starts in (
+        ("5" * 64, False, True),
+        ("6" * 64, True, True),
+        ("5" * 64, True, False),
+    ):
         job.model_copy(update={"provenance": {"params_sha256": params}}).write()
         (job.out / files.DONE).unlink(missing_ok=True)
         if finished:

@@ -32,7 +32,9 @@ def record(*overrides: str, target: str = "panda") -> Lineage:
         (),
     ],
 )  # fmt: skip
-def test_the_overrides_give_the_recorded_parameters_back_and_nothing_else_is_named(tmp_path: Path, asked: tuple[str, ...]) -> None:
+def test_the_overrides_give_the_recorded_parameters_back_and_nothing_else_is_named(
+    tmp_path: Path, asked: tuple[str, ...]
+) -> None:
     then = record(*asked)
     line = command(then, REPO, tmp_path)
     given = [line[i + 1] for i, word in enumerate(line) if word == "--set"]
@@ -68,7 +70,11 @@ def test_the_teams_registry_and_other_code_stay_out_and_the_threads_are_the_reco
     then.content["environment"]["torch_threads"] = 61  # type: ignore[index]
     found = environment(then, tmp_path)
     assert not {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "FADE_RUNS_DIR"} & set(found)
-    assert (found["PYTHONPATH"], found["OMP_NUM_THREADS"], found["AWS_ACCESS_KEY_ID"]) == (str(tmp_path), "61", "the data's")
+    assert (found["PYTHONPATH"], found["OMP_NUM_THREADS"], found["AWS_ACCESS_KEY_ID"]) == (
+        str(tmp_path),
+        "61",
+        "the data's",
+    )
 
 
 def test_a_failed_run_is_told_in_its_own_words(tmp_path: Path) -> None:

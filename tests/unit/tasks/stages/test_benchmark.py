@@ -17,13 +17,20 @@ CELL = Cell(Arm("esd", "x"), "panda", 0)
 
 
 def bench(tmp_path: Path, repo: Path, base: Path, *, probing: bool) -> Bench:
-    names = {"data.base": base, "data.judge": tmp_path / "judge", "data.clip": tmp_path / "judge", "data.images": tmp_path / "images"}
+    names = {
+        "data.base": base,
+        "data.judge": tmp_path / "judge",
+        "data.clip": tmp_path / "judge",
+        "data.images": tmp_path / "images",
+    }
     params = load_params(repo / "params.yaml", [f"{key}={path}" for key, path in names.items()])
     first = RunContext(params, "panda", tmp_path / "runs", repo)
     return Bench(first, tmp_path / "cells", "d", "abc", repo / "params.yaml", (), probing)
 
 
-def test_the_sources_are_the_hashes_that_the_loaded_models_have(tmp_path: Path, repo: Path, tiny_base_dir: Path) -> None:
+def test_the_sources_are_the_hashes_that_the_loaded_models_have(
+    tmp_path: Path, repo: Path, tiny_base_dir: Path
+) -> None:
     from fade.models import Base
 
     make_dataset(tmp_path / "images")
@@ -31,7 +38,10 @@ def test_the_sources_are_the_hashes_that_the_loaded_models_have(tmp_path: Path, 
     (tmp_path / "judge" / "config.json").write_text("{}")
     opened = bench(tmp_path, repo, tiny_base_dir, probing=True)
     found = sources_of(opened.first)
-    assert found["base"] == Base.load(str(tiny_base_dir)).sha256 and found["judge"] == found["clip"] != found["base"]
+    assert (
+        found["base"] == Base.load(str(tiny_base_dir)).sha256
+        and found["judge"] == found["clip"] != found["base"]
+    )
     assert found["vocabulary"] == fingerprint(("panda", "koala", "tulip", "rose"))
     other = shutil.copytree(tiny_base_dir, tmp_path / "other")
     (other / "unet" / "config.json").write_text((other / "unet" / "config.json").read_text() + " ")

@@ -45,14 +45,22 @@ def test_bad_prompts_are_refused(tmp_path: Path, case: str) -> None:
         (tmp_path / name).write_bytes(body)
     with pytest.raises(UsageError) as caught:
         read_prompts(tmp_path / name)
-    assert said in str(caught.value) and name in str(caught.value) and " Next: " in str(caught.value) and caught.value.exit_code == 2
+    assert (
+        said in str(caught.value)
+        and name in str(caught.value)
+        and " Next: " in str(caught.value)
+        and caught.value.exit_code == 2
+    )
 
 
 def test_batches_add_up_to_what_all_at_once_would_be() -> None:
     labels = ["BUTTOCKS_EXPOSED", "FEMALE_BREAST_EXPOSED"]
     one, two = {"class": labels[0], "score": 0.9}, {"class": labels[1], "score": 0.7}
     pictures = [[one, one], [], [two], [one, two]]
-    parts = [{"detector": "d", **count_detections(some, 0.6, labels)} for some in (pictures[:1], pictures[1:3], pictures[3:])]
+    parts = [
+        {"detector": "d", **count_detections(some, 0.6, labels)}
+        for some in (pictures[:1], pictures[1:3], pictures[3:])
+    ]
     assert added(parts) == {"detector": "d", **count_detections(pictures, 0.6, labels)}
     assert added(parts)["counts"] == {labels[0]: 3, labels[1]: 2}
 
@@ -60,7 +68,9 @@ def test_batches_add_up_to_what_all_at_once_would_be() -> None:
 def test_without_the_extra_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nudenet", None)
     (tmp_path / "p.txt").write_text("a panda")
-    run = SimpleNamespace(params=Params(), base=SimpleNamespace(picture_size=64), runs=tmp_path)  # it could not draw
+    run = SimpleNamespace(
+        params=Params(), base=SimpleNamespace(picture_size=64), runs=tmp_path
+    )  # it could not draw
     with pytest.raises(EvaluationError, match="NudeNet is not installed"):
         nudity(run, tmp_path / "p.txt", "x.safetensors")  # type: ignore[arg-type]
 

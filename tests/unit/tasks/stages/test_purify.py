@@ -1,4 +1,5 @@
-"""What `fade purify` is given: pictures it must refuse with a sentence and exit code 2, and those it takes."""
+"""What `fade purify` is given: pictures it must refuse with a sentence and exit code 2, and those it
+takes."""
 
 from __future__ import annotations
 
@@ -22,7 +23,12 @@ def bomb(path: Path, side: int) -> Path:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 64))
+        + chunk(b"IEND", b"")
+    )
     return path
 
 

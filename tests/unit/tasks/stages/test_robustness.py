@@ -1,4 +1,5 @@
-"""The further measurements of a cell: what they are made of, that the UNet is plain again, and what an unknown number leaves."""
+"""The further measurements of a cell: what they are made of, that the UNet is plain again, and what an
+unknown number leaves."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ from fade.config import MeshConfig
 from tasks.stages import robustness as probe
 from tests.support import tiny_unet
 
-NUMBERS = {"metrics": {"A_er": 100.0, "A_adj": 80.0, "A_rest": 90.0}, "base_metrics": {"A_adj": 100.0, "A_rest": 100.0}}
+NUMBERS = {
+    "metrics": {"A_er": 100.0, "A_adj": 80.0, "A_rest": 90.0},
+    "base_metrics": {"A_adj": 100.0, "A_rest": 100.0},
+}
 
 
 @pytest.fixture
@@ -30,8 +34,15 @@ def run(tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(base=SimpleNamespace(unet=unet, sha256="b"), adapter=tmp_path / "a.safetensors")
 
 
-def probed(monkeypatch: pytest.MonkeyPatch, run: SimpleNamespace, gone: float | None, adv: float = 50.0, **numbers: object) -> dict:
-    """``probe`` with the two measurements, which have tests of their own, answering at once and looking at the UNet."""
+def probed(
+    monkeypatch: pytest.MonkeyPatch,
+    run: SimpleNamespace,
+    gone: float | None,
+    adv: float = 50.0,
+    **numbers: object,
+) -> dict:
+    """``probe`` with the two measurements, which have tests of their own, answering at once and looking at
+    the UNet."""
     seen: list[bool] = []
 
     def indirect(run: SimpleNamespace, neighborhood: object, lora: LoraAdapter, sha256: str) -> dict:
@@ -48,7 +59,9 @@ def probed(monkeypatch: pytest.MonkeyPatch, run: SimpleNamespace, gone: float | 
     blocks = probe.probe(run, SimpleNamespace(target="panda"), run.adapter, {**NUMBERS, **numbers})
     assert all(seen) and seen, "measured with the adapter in the weights"
     after = run.base.unet.state_dict()
-    assert set(after) == set(before) and all(torch.equal(after[name], value) for name, value in before.items())
+    assert set(after) == set(before) and all(
+        torch.equal(after[name], value) for name, value in before.items()
+    )
     return blocks
 
 
@@ -63,5 +76,7 @@ def test_what_was_not_measured_leaves_no_err(monkeypatch: pytest.MonkeyPatch, ru
     assert probed(monkeypatch, run, None)["err"]["ERR"] is None
 
 
-def test_indirect_prompts_that_the_evaluation_drew_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch, run: SimpleNamespace) -> None:
+def test_indirect_prompts_that_the_evaluation_drew_are_not_drawn_again(
+    monkeypatch: pytest.MonkeyPatch, run: SimpleNamespace
+) -> None:
     assert probed(monkeypatch, run, 0.0, indirect={"A_indirect": 60.0})["indirect"] == {"A_indirect": 60.0}

@@ -39,7 +39,8 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 
 def sleeper(tmp_path, child="import time; time.sleep(600)", own_session=False):
-    """A process with a child (which may ignore TERM, or sit in a session of its own, as torchrun's workers do)."""
+    """A process with a child (which may ignore TERM, or sit in a session of its own, as torchrun's workers
+    do)."""
     pids = tmp_path / "pids"
     new = ", start_new_session=True" if own_session else ""
     return [sys.executable, "-c", SLEEPER.format(child=child, new=new, pids=str(pids))], pids
@@ -88,7 +89,9 @@ def test_the_deadline_ends_the_whole_family(tmp_path, own_session):
 
 def test_ctrl_c_ends_the_whole_family_and_is_passed_on(tmp_path):
     argv, pids = sleeper(tmp_path)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background hands it down as ignored
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a runner in the background hands it down as ignored
 
     def tick():
         child_of(pids)
@@ -134,7 +137,10 @@ def finish(job):
     adapter = job.out / files.ADAPTER
     adapter.write_bytes(b"adapter")
     write_json(job.out / files.HISTORY, [{"step": 1, "loss": 0.5}])
-    write_json(job.out / files.DONE, {"key": job.key(), "adapter_sha256": sha256_of(adapter), "run": {"processes": 1}})
+    write_json(
+        job.out / files.DONE,
+        {"key": job.key(), "adapter_sha256": sha256_of(adapter), "run": {"processes": 1}},
+    )
     return adapter
 
 
@@ -173,7 +179,10 @@ def test_an_adapter_without_its_witness_is_not_reused(job):
 
 def stand_in(monkeypatch, script):
     """Another trainer in place of ours: what is tested is the launcher's answer to how it ends."""
-    monkeypatch.setattr("tasks.launch.accelerate.command", lambda asked, processes, device, config: [sys.executable, "-c", script, *asked])
+    monkeypatch.setattr(
+        "tasks.launch.accelerate.command",
+        lambda asked, processes, device, config: [sys.executable, "-c", script, *asked],
+    )
     monkeypatch.setattr("tasks.launch.accelerate.unfolded", lambda argv, env: (argv, env))
 
 
@@ -193,9 +202,15 @@ def test_what_another_job_left_is_put_aside(job, monkeypatch):
 
 
 def test_the_trainers_own_error_is_raised(job, monkeypatch):
-    fact = {"type": "DivergedError", "what": "training diverged at step 7.", "stage": "train", "action": "lower train.lr."}
+    fact = {
+        "type": "DivergedError",
+        "what": "training diverged at step 7.",
+        "stage": "train",
+        "action": "lower train.lr.",
+    }
     stand_in(
-        monkeypatch, f"import pathlib, sys; pathlib.Path(sys.argv[1]).with_name('error.json').write_text({json.dumps(fact)!r}); sys.exit(1)"
+        monkeypatch,
+        f"import pathlib, sys; pathlib.Path(sys.argv[1]).with_name('error.json').write_text({json.dumps(fact)!r}); sys.exit(1)",
     )
     with pytest.raises(DivergedError, match=r"diverged at step 7\. Next: lower train\.lr\."):
         run_job(job)
@@ -263,12 +278,22 @@ def mined(tmp_path, params):
     generator = ImageGenerator(base, params.sampler, Cache(tmp_path / "cache"))
     folder = tmp_path / "run"
     folder.mkdir()
-    return SimpleNamespace(params=params, base=base, generator=generator, folder=folder, vocabulary=SimpleNamespace(names=["panda", "cat"]))
+    return SimpleNamespace(
+        params=params,
+        base=base,
+        generator=generator,
+        folder=folder,
+        vocabulary=SimpleNamespace(names=["panda", "cat"]),
+    )
 
 
 def neighborhood(*parts):
     pairs = [SimpleNamespace(target=target, neighbours=neighbours) for target, neighbours in parts]
-    said = {"target": " + ".join(part.target for part in pairs), "targets": [part.target for part in pairs], "parts": pairs}
+    said = {
+        "target": " + ".join(part.target for part in pairs),
+        "targets": [part.target for part in pairs],
+        "parts": pairs,
+    }
     neighbours = [name for part in pairs for name in part.neighbours]
     return SimpleNamespace(**said, neighbours=neighbours, heldout=["cat"], seed=10, images_per_concept=2)
 
@@ -284,16 +309,38 @@ def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
     assert latents["0.neighbours"].shape == (2, 2, 4, 8, 8)
     drawn = run.generator.draw(["a bear"], [10, 11])["a bear"].latents
     assert (latents["0.neighbours"][1] == drawn).all()
-    wanted = {"concept", "method", "variant", "neighbours", "heldout", "base_sha256", "params_sha256", "seed", "data_md5", "commit"}
+    wanted = {
+        "concept",
+        "method",
+        "variant",
+        "neighbours",
+        "heldout",
+        "base_sha256",
+        "params_sha256",
+        "seed",
+        "data_md5",
+        "commit",
+    }
     assert set(job.provenance) == wanted
     assert json.loads(job.provenance["heldout"]) == ["cat"]
-    assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (run.base.sha256, "3", sha256_of(job.latents))
+    assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (
+        run.base.sha256,
+        "3",
+        sha256_of(job.latents),
+    )
     assert write_job(run, around, {"data_md5": "d.dir", "commit": "abc"}).key() == job.key()
 
 
-@pytest.mark.parametrize(("method", "ranks"), [({"name": "nullspace", "variant": "hinge"}, 2), ({"name": "fade", "variant": "paper"}, 1)])
-def test_several_targets_get_as_many_steps_each_and_as_many_directions_where_these_are_fixed(tmp_path, method, ranks):
-    run = mined(tmp_path, {"method": method, "mesh": {"rank": 3, "alpha": 6.0}, "train": {"steps": 7, "warmup": 1}})
+@pytest.mark.parametrize(
+    ("method", "ranks"),
+    [({"name": "nullspace", "variant": "hinge"}, 2), ({"name": "fade", "variant": "paper"}, 1)],
+)
+def test_several_targets_get_as_many_steps_each_and_as_many_directions_where_these_are_fixed(
+    tmp_path, method, ranks
+):
+    run = mined(
+        tmp_path, {"method": method, "mesh": {"rank": 3, "alpha": 6.0}, "train": {"steps": 7, "warmup": 1}}
+    )
     one = write_job(run, neighborhood(("panda", ["koala"])), {})
     two = write_job(run, neighborhood(("panda", ["koala"]), ("tiger", ["lion"])), {})
     assert (one.train.steps, one.mesh.rank, one.mesh.alpha) == (7, 3, 6.0)

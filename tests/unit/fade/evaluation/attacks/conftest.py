@@ -19,7 +19,9 @@ from fade.evaluation.attacks.material import gather
 from fade.models import Base
 from tests.datasets import make_dataset
 
-CONFIG = AttackConfig(images=3, seed=70, batch=2, probes=2, finalists=2, budget=40, unrelated=1, times=(0.3, 0.9))
+CONFIG = AttackConfig(
+    images=3, seed=70, batch=2, probes=2, finalists=2, budget=40, unrelated=1, times=(0.3, 0.9)
+)
 SAMPLER = SamplerConfig(steps=4, batch_size=8, guidance_scale=2.0)
 
 
@@ -68,6 +70,8 @@ def lora(subject: AttackContext) -> Iterator[LoraAdapter]:
     lora = LoraAdapter.insert(subject.base.unet, MeshConfig(rank=2, alpha=2.0), seed=0)
     generator = torch.Generator().manual_seed(0)
     state = lora.state_dict()
-    lora.load_state_dict({name: 0.5 * torch.randn(value.shape, generator=generator) for name, value in state.items()})
+    lora.load_state_dict(
+        {name: 0.5 * torch.randn(value.shape, generator=generator) for name, value in state.items()}
+    )
     yield lora
     lora.remove()

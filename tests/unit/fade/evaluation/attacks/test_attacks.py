@@ -21,7 +21,9 @@ from fade.models.sampling import sample
 NAMES = ("inversion", "noised", "revival", "tokens")
 # Counted by hand, budget 40: three whole pictures cost 3 x 4 steps x 2 (guidance) = 24.
 CALLS = {
-    "inversion": 2 * 2 + 6 * 2 * 3 + 24,  # two probes before and after; (40 - 4) // 6 = 6 steps of 2 latents, forward and backward
+    "inversion": 2 * 2
+    + 6 * 2 * 3
+    + 24,  # two probes before and after; (40 - 4) // 6 = 6 steps of 2 latents, forward and backward
     "tokens": 10 * 2 + 4 * 5 + 24,  # 10 words on 2 probes; 2 finalists and 2 pairs on 5 latents
     "noised": 3 * 2 * (1 + 3),  # 3 pictures, guided, one step from 0.3 and three from 0.9
     "revival": 6 * 2 * 3 + 24,  # 40 // 6 = 6 steps
@@ -89,20 +91,43 @@ def test_inversion_and_tokens_look_at_the_concepts_own_pictures(subject: AttackC
     ("banned", "kept"),
     [
         ("panda", ["red apple", "apple", "big red", "green apple", "crimson apples"]),
-        ("red apple", ["panda", "Pandas", "apple", "big red", "green apple", "crimson apples", "a panda cub"]),
+        (
+            "red apple",
+            ["panda", "Pandas", "apple", "big red", "green apple", "crimson apples", "a panda cub"],
+        ),
     ],
 )
 def test_a_prompt_with_the_targets_name_is_refused(banned: str, kept: list[str]) -> None:
-    texts = ["panda", "Pandas", "red apple", "apple", "apple big red", "big red", "green apple", "crimson apples", "a panda cub"]
+    texts = [
+        "panda",
+        "Pandas",
+        "red apple",
+        "apple",
+        "apple big red",
+        "big red",
+        "green apple",
+        "crimson apples",
+        "a panda cub",
+    ]
     found = allowed(texts, [banned])
     assert set(found) == set(kept) | ({"apple big red"} if banned == "panda" else set())
 
 
 def test_token_search_never_says_the_name_not_even_for_the_control(subject: AttackContext) -> None:
-    said = {get_attack("tokens").run(replace(with_seed(subject, seed), concept="panda")).facts["prompt"] for seed in range(5)}
+    said = {
+        get_attack("tokens").run(replace(with_seed(subject, seed), concept="panda")).facts["prompt"]
+        for seed in range(5)
+    }
     control = subject.material.control
-    floor = {get_attack("tokens").run(replace(with_seed(subject, seed), concept=control)).facts["prompt"] for seed in range(5)}
-    assert len(said) > 1 and not any("panda" in prompt for prompt in said | floor) and not any(control in prompt for prompt in floor)
+    floor = {
+        get_attack("tokens").run(replace(with_seed(subject, seed), concept=control)).facts["prompt"]
+        for seed in range(5)
+    }
+    assert (
+        len(said) > 1
+        and not any("panda" in prompt for prompt in said | floor)
+        and not any(control in prompt for prompt in floor)
+    )
 
 
 def test_at_no_noise_the_picture_is_kept_and_judged_as_it_is(subject: AttackContext) -> None:
@@ -114,10 +139,16 @@ def test_at_no_noise_the_picture_is_kept_and_judged_as_it_is(subject: AttackCont
     assert found.facts == {"per_time": {"0.01": 100.0 * wanted.mean()}}
 
 
-def test_revival_trains_the_attention_and_gives_it_back_also_after_a_fault(subject: AttackContext, lora: LoraAdapter) -> None:
+def test_revival_trains_the_attention_and_gives_it_back_also_after_a_fault(
+    subject: AttackContext, lora: LoraAdapter
+) -> None:
     unet = subject.base.unet
     weights, names = attention(unet), [name for name, _ in unet.named_parameters()]
-    assert len(weights) == sum(".attn" in name for name in names) - sum(".attn" in name and "lora_" in name for name in names) > 0
+    assert (
+        len(weights)
+        == sum(".attn" in name for name in names) - sum(".attn" in name and "lora_" in name for name in names)
+        > 0
+    )
     before = frozen(unet)
 
     def interrupted() -> None:

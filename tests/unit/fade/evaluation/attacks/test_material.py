@@ -14,11 +14,21 @@ from fade.evaluation.attacks.material import gather, real_latents
 from tests.datasets import make_dataset, write_manifest
 
 
-def test_the_control_and_the_unrelated_are_of_other_families_and_seeded(subject: AttackContext, pictures: Path) -> None:
+def test_the_control_and_the_unrelated_are_of_other_families_and_seeded(
+    subject: AttackContext, pictures: Path
+) -> None:
     found = subject.material
-    assert {found.control, *found.unrelated} == {"tulip", "rose"} and found.names == ("panda", "koala", "tulip", "rose")
+    assert {found.control, *found.unrelated} == {"tulip", "rose"} and found.names == (
+        "panda",
+        "koala",
+        "tulip",
+        "rose",
+    )
     assert set(found.pictures) == {"panda", found.control}
-    seeds = [gather(subject.base, pictures, "panda", subject.config.model_copy(update={"seed": s})).control for s in (70, 70, *range(6))]
+    seeds = [
+        gather(subject.base, pictures, "panda", subject.config.model_copy(update={"seed": s})).control
+        for s in (70, 70, *range(6))
+    ]
     assert seeds[0] == seeds[1] == found.control and set(seeds) == {"tulip", "rose"}
 
 
@@ -27,7 +37,10 @@ def test_latents_are_those_of_the_training_pictures_in_order(subject: AttackCont
     latents = real_latents(base, pictures, ["rose", "panda"])
     x = torch.from_numpy(read_pictures([pictures / "fluent/rose.png"])).permute(0, 3, 1, 2) / 127.5 - 1
     wanted = base.vae.encode(x).latent_dist.mean * base.vae.config.scaling_factor
-    assert {name: tuple(part.shape) for name, part in latents.items()} == {"rose": (2, 4, 8, 8), "panda": (2, 4, 8, 8)}
+    assert {name: tuple(part.shape) for name, part in latents.items()} == {
+        "rose": (2, 4, 8, 8),
+        "panda": (2, 4, 8, 8),
+    }
     assert torch.allclose(latents["rose"][1], wanted[0], atol=1e-5)
     assert torch.equal(latents["panda"], real_latents(base, pictures, ["panda"])["panda"])
 

@@ -16,7 +16,9 @@ from fade.evaluation.attacks.run import attack_base, ceiling_key, run_attacks, s
 
 
 def arm(**success: float) -> dict[str, dict[str, Any]]:
-    return {name: {"success": value, "n": 4, "unet_calls": 10, "facts": {}} for name, value in success.items()}
+    return {
+        name: {"success": value, "n": 4, "unet_calls": 10, "facts": {}} for name, value in success.items()
+    }
 
 
 def test_the_summary_is_the_one_counted_by_hand(subject: AttackContext) -> None:
@@ -26,7 +28,10 @@ def test_the_summary_is_the_one_counted_by_hand(subject: AttackContext) -> None:
         "control": arm(inversion=0.0, tokens=25.0, noised=25.0, revival=0.0),
     }
     found = summary(subject, arms)
-    assert found["A_adv"] == 100 - (75 + 0 + 50 + 25) / 4 and (found["A_adv_worst"], found["worst"]) == (25.0, "inversion")
+    assert found["A_adv"] == 100 - (75 + 0 + 50 + 25) / 4 and (found["A_adv_worst"], found["worst"]) == (
+        25.0,
+        "inversion",
+    )
     assert {name: row["excess"] for name, row in found["attacks"].items()} == {
         "inversion": 75.0, "tokens": -25.0, "noised": 25.0, "revival": 25.0,
     }  # fmt: skip
@@ -35,7 +40,9 @@ def test_the_summary_is_the_one_counted_by_hand(subject: AttackContext) -> None:
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_the_arms_are_the_models_that_they_say(subject: AttackContext, lora: LoraAdapter, merged: bool) -> None:
+def test_the_arms_are_the_models_that_they_say(
+    subject: AttackContext, lora: LoraAdapter, merged: bool
+) -> None:
     subject = replace(subject, config=subject.config.model_copy(update={"names": ("inversion", "noised")}))
     if merged:
         lora.merge()
@@ -43,7 +50,10 @@ def test_the_arms_are_the_models_that_they_say(subject: AttackContext, lora: Lor
     found = run_attacks(subject, lora, on_attack=lambda done, total: ticks.append((done, total)))
     assert ticks == [(i, 6) for i in range(1, 7)]
     lora.check_effect()
-    loss = {which: found["attacks"]["inversion"]["facts"][which]["loss_before"] for which in ("erased", "base", "control")}
+    loss = {
+        which: found["attacks"]["inversion"]["facts"][which]["loss_before"]
+        for which in ("erased", "base", "control")
+    }
     assert len(set(loss.values())) == 3
     base = attack_base(subject, lora)
     assert run_attacks(subject, lora, base_arm=base) == found
