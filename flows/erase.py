@@ -16,10 +16,11 @@ from typing import Any
 
 from prefect import flow, runtime
 
-from fade.config import Params, parse_params
+from fade.config import Params
 from fade.errors import DataError, RegistryError
 from fade.provenance.lineage import Lineage, code_state, collect, hash_inputs
 from fade.run.context import RunContext
+from fade.run.resolve_params import parse_params
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json, write_whole
 from flows.train import train_elsewhere

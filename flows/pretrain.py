@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect import flow
 
-from fade.config import parse_params
+from fade.run.resolve_params import parse_params
 from fade.utils import progress
 from fade.utils.files import write_json
 from fade.utils.locks import hold

@@ -34,7 +34,7 @@ CODE = (
     "training/batches.py",
     "training/checkpoint.py",
     "training/loop.py",
-    "training/prompts.py",
+    "erasers/prompts.py",
     "utils/seeds.py",
 )
 """The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed
@@ -76,7 +76,7 @@ class Job(Section):
     latents_sha256: str
     """Hash of that file."""
     mesh: MeshConfig = MeshConfig()
-    method: MethodConfig = MethodConfig()
+    method: MethodConfig = Field(default_factory=MethodConfig)
     train: TrainConfig = TrainConfig()
     provenance: dict[str, str] = Field(default_factory=dict)
     """Goes into the adapter's header as ``fade.<key>``; hence no times in it."""

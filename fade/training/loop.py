@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fade.adapters.lora import LoraAdapter
 from fade.config import TrainConfig
-from fade.erasers.base import Loss, Method, Solve, get_method, with_anchors
+from fade.erasers.base import Eraser, Loss, Solve, get_eraser, with_anchors
 from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
 from fade.training import checkpoint
 from fade.training import job as files
@@ -106,9 +106,9 @@ def train(
     ``base``: a loaded model, for callers that have one; its UNet is left as it was. ``on_step`` sees each row
     of the history. Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError,
     BaseModelError, BusyError."""
-    method = get_method(job.method.name, job.method.variant)
+    method = get_eraser(job.method.name, job.method.variant)
     alone = [subject.target for subject in job.subjects if not subject.neighbours]
-    if (method.needs_neighbours or job.method.anchors == "neighbourhood") and alone:
+    if (method.requires_neighbours or job.method.anchors == "neighbourhood") and alone:
         raise TrainingError(
             f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more."
         )
@@ -140,12 +140,12 @@ class _Run:
     """One training under way."""
 
     def __init__(
-        self, job: Job, method: Method, accelerator: Accelerator, lora: LoraAdapter, draws: BatchSampler
+        self, job: Job, method: Eraser, accelerator: Accelerator, lora: LoraAdapter, draws: BatchSampler
     ) -> None:
         self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, lora, draws
-        self.config = job.train
+        self.config, self._knobs = job.train, method.config_of(job.method)
         if method.space is not None:  # before the optimiser: what is fixed is none of its business
-            lora.fix_down(method.space(draws.one_each(), job.mesh.rank, job.method))
+            lora.fix_down(method.space(draws.one_each(), job.mesh.rank, self._knobs))
         adamw = torch.optim.AdamW(lora.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         model, self.optimizer = accelerator.prepare(lora.unet, adamw)
         self.model, self.predictor = model, Denoiser(model, lora)
@@ -173,7 +173,7 @@ class _Run:
     def _solve(self, solve: Solve) -> None:
         """A closed form takes the place of all steps; there is no history. Raises TrainingError when the
         adapter's rank is too low."""
-        changes = solve(self.mesh.base_weights(), self.draws.one_each(), self.job.method)
+        changes = solve(self.mesh.base_weights(), self.draws.one_each(), self._knobs)
         lost = self.mesh.write(changes)
         if lost > MOST_LOST:
             what = f"an adapter of rank {self.job.mesh.rank} holds the closed form only up to {100 * lost:.1f} %."
@@ -188,9 +188,9 @@ class _Run:
     def _loss(self) -> Loss:
         """The method's own, with FADE's anchors when they are asked for."""
         assert self.method.loss is not None  # a closed form takes no steps
-        return (
-            with_anchors(self.method.loss) if self.job.method.anchors == "neighbourhood" else self.method.loss
-        )
+        if self.job.method.anchors == "none":
+            return self.method.loss
+        return with_anchors(self.method.loss, self.job.method.adjacency_weight)
 
     def _step(self, step: int) -> dict[str, float]:
         """One optimiser step; its row of the history, losses averaged over micro-batches and processes."""
@@ -204,7 +204,7 @@ class _Run:
                 step, micro, self.accelerator.process_index, self.accelerator.num_processes
             )
             with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
-                loss, terms = self._loss(self.predictor, batch, self.job.method)
+                loss, terms = self._loss(self.predictor, batch, self._knobs)
                 self.accelerator.backward(loss / n)
             names = list(terms)
             values = torch.stack([loss.detach(), *terms.values()]) / n

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fade.config import Params, load_params
+from fade.config import Params
 from fade.errors import FadeError
+from fade.run.resolve_params import load_params
 
 LIBRARIES = (
     "torch",

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fade.config import Params, parse_params
+from fade.config import Params
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import slug
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
 from fade.provenance.lineage import FILE as LINEAGE
 from fade.provenance.lineage import Lineage
 from fade.reporting.status_line import describe
+from fade.run.resolve_params import parse_params
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint, sha256_of
 from tasks.registry.card import FILE as CARD

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.config import Params, parse_params
+from fade.config import Params
 from fade.errors import FadeError
 from fade.governance.promotion import criteria
 from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 from fade.run.context import RunContext
+from fade.run.resolve_params import parse_params
 from tasks.registry.decision_log import SUFFIX
 from tasks.registry.decision_log import champions as those_of
 from tasks.registry.lineage import Traced, read

@@ -16,7 +16,7 @@ from fade.config import read_yaml
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AuditError
 from fade.provenance.lineage import FILE, Lineage
-from fade.run.resolve_params import METHODS_OWN
+from fade.run.resolve_params import ERASER_SECTIONS
 from fade.utils.files import make_folder, read_json
 from tasks.launch.process_group import run_group
 from tasks.launch.watchdog import Watchdog
@@ -105,7 +105,7 @@ def changed(recorded: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, A
     """Dotted keys whose recorded value is not the file's, and those that the method may set itself, whatever
     the file says."""
     there = flat(file)
-    own = tuple(f"{section}." for section in METHODS_OWN)
+    own = tuple(f"{section}." for section in ERASER_SECTIONS)
     return {
         key: value
         for key, value in flat(recorded).items()

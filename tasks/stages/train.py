@@ -69,12 +69,12 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
     Steps, and the rank where the method fixes a space to the target, are those of one target: several get as
     many each."""
     from fade.adapters.lora import canonical_safetensors
-    from fade.erasers.base import get_method
+    from fade.erasers.base import get_eraser
     from fade.mining.neighborhood import training_latents
     from fade.training.batches import latent_names
 
     params, n = run.params, len(neighborhood.parts)
-    ranks = n if get_method(params.method.name, params.method.variant).space is not None else 1
+    ranks = n if get_eraser(params.method.name, params.method.variant).space is not None else 1
     latents = enumerate(training_latents(neighborhood, run.generator))
     body = canonical_safetensors(
         {name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {}
@@ -99,7 +99,7 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
             ErasureTarget(target=part.target, neighbours=tuple(part.neighbours))
             for part in neighborhood.parts
         ),
-        unseen=_unseen(run, neighborhood),
+        unseen=_heldout_concepts(run, neighborhood),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
         latents=path,
@@ -114,12 +114,12 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
     )
 
 
-def _unseen(run: RunContext, neighborhood: Neighborhood) -> tuple[str, ...]:
-    """All other concepts, for a method that draws words: none of them may come to its ears before it is
-    judged by them."""
-    from fade.erasers.base import get_method
+def _heldout_concepts(run: RunContext, neighborhood: Neighborhood) -> tuple[str, ...]:
+    """Concepts that the evaluation will test. Sampling them as retain prompts would leak the test set into
+    training."""
+    from fade.erasers.base import get_eraser
 
-    if not get_method(run.params.method.name, run.params.method.variant).needs_language:
+    if not get_eraser(run.params.method.name, run.params.method.variant).requires_heldout:
         return ()
     known = {*neighborhood.targets, *neighborhood.neighbours}
     return tuple(name for name in run.vocabulary.names if name not in known)

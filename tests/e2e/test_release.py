@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fade.config import PromotionPolicy, load_params
+from fade.config import PromotionPolicy
 from fade.errors import AdapterError
+from fade.run.resolve_params import load_params
 from fade.utils.hashing import sha256_of
 from flows.audit import audit
 from tasks.registry.decisions import decide

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fade.adapters.lora import LoraAdapter, find_targets, read_provenance
 from fade.config import MeshConfig
-from fade.erasers.base import get_method, known_methods
+from fade.erasers.base import get_eraser, known_erasers
 from fade.errors import DivergedError, TrainingError
 from fade.models import Base
 from fade.training import checkpoint
@@ -153,10 +153,10 @@ def same_in_plain_diffusers(base, adapter):
 
 METHODS = [
     (name, variant, anchors)
-    for name, variants in known_methods().items()
+    for name, variants in known_erasers().items()
     for variant in variants
     for anchors in ("none", "neighbourhood")
-    if anchors == "none" or get_method(name, variant).takes_anchors
+    if anchors == "none" or get_eraser(name, variant).accepts_anchors
 ]
 
 
@@ -164,7 +164,7 @@ METHODS = [
 def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effect(
     base, tmp_path, name, variant, anchors
 ):
-    method = get_method(name, variant)
+    method = get_eraser(name, variant)
     lora = next(
         (
             item.partition("=")[2].strip("[]").split(",")
@@ -203,7 +203,7 @@ def test_two_processes_are_two(base, tmp_path):
     lora = LoraAdapter.insert(base.unet, job.mesh, seed=job.train.seed)
     try:
         draws, predictor = BatchSampler(job, base, read_latents(job)), Denoiser(base.unet, lora)
-        loss = get_method("fade", "paper").loss
+        loss = get_eraser("fade", "paper").loss
         losses = [loss(predictor, draws.batch(0, 0, rank, 2), job.method)[0].item() for rank in (0, 1)]
     finally:
         lora.remove()

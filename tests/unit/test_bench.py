@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fade.config import load_params, read_yaml
+from fade.config import read_yaml
+from fade.run.resolve_params import load_params
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fade.data.vocabulary import Vocabulary
-from fade.config import parse_params
+from fade.run.resolve_params import parse_params
 from fade.errors import DataError
 from fade.data.manifest import COLUMNS, glance, is_inside, read_manifest
 from fade.utils.hashing import sha256_of

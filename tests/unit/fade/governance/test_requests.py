@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from fade.config import PromotionPolicy, load_params
+from fade.config import PromotionPolicy
 from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import LedgerError
 from fade.governance.requests import Ledger, Request, added, load_ledger, parse_ledger
-from fade.run.resolve_params import resolve
+from fade.run.resolve_params import load_params, resolve
 
 VOCABULARY = Vocabulary(tuple(Concept(name, "") for name in ("panda", "koala", "green apple")))
 PATH = Path("requests.yaml")

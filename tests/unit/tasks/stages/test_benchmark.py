@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from fade.benchmark.plan import Arm, Cell
-from fade.config import load_params
 from fade.run.context import RunContext
+from fade.run.resolve_params import load_params
 from fade.utils.hashing import fingerprint, sha256_of
 from tasks.stages import robustness as probe
 from tasks.stages.benchmark import Bench, sources_of

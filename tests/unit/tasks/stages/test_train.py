@@ -268,10 +268,10 @@ def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
 
 def mined(tmp_path, params):
     """A workshop of tiny models, and what was mined for each target of ``parts``."""
-    from fade.config import parse_params
     from fade.generation.cache import Cache
     from fade.generation.generator import ImageGenerator
     from fade.models import Base
+    from fade.run.resolve_params import parse_params
 
     params = parse_params({"sampler": {"steps": 2}, **params})
     base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")

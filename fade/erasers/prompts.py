@@ -24,7 +24,7 @@ def words_of(vocabulary: Iterable[str]) -> list[str]:
     return sorted(word for word in words if len(word) >= SHORTEST and word.isascii() and word.isalpha())
 
 
-def language(
+def retain_prompts(
     tokenizer: Any, prompt: str, n: int, left_out: Collection[str], generator: torch.Generator
 ) -> list[str]:
     """Up to ``n`` words and ``n`` pairs of words in the template ``prompt``, drawn by ``generator``.

@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 
 from fade.data.vocabulary import Concept, Vocabulary, fill
+from fade.erasers.prompts import TARGET_TEMPLATES, retain_prompts, words_of
 from fade.evaluation.indirect import indirect_prompts
-from fade.training.prompts import TARGET_TEMPLATES, language, words_of
 
 
 class Tokenizer:
@@ -22,7 +22,7 @@ WORDS = ("red</w>", "apple</w>", "lemon</w>", "sky</w>")
 
 
 def draw(seed=0, n=50, left_out=(), tokens=WORDS):
-    return language(Tokenizer(*tokens), "a {concept}", n, left_out, torch.Generator().manual_seed(seed))
+    return retain_prompts(Tokenizer(*tokens), "a {concept}", n, left_out, torch.Generator().manual_seed(seed))
 
 
 def test_words_are_whole_plain_and_long_enough():
