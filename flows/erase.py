@@ -24,12 +24,12 @@ from fade.run.resolve_params import parse_params
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json, write_whole
 from flows.train import train_elsewhere
-from tasks import charts
-from tasks.checked import check_data_task
 from tasks.data.pull import pull_task
+from tasks.data.validate import validate_data_task
+from tasks.data.verdicts import VerdictStore
 from tasks.launch.accelerate import launched_ahead
 from tasks.registry.register import register_task
-from tasks.registry.tracking import connect, open_ahead
+from tasks.registry.tracking import connect
 from tasks.requests.leases import Claim, confirm
 from tasks.stages.evaluate import EvaluationResult, evaluate_task
 from tasks.stages.mine import check_mined_task, mine_task
@@ -60,8 +60,13 @@ def erase(
         with clock.stage("pull"):
             pulled = pull_task(settings.data, run.root, run.runs)
         with clock.stage("validate"):
-            checked = check_data_task(
-                settings.data, settings.checks, out=run.home / "checks", root=run.root, names=run.labels()
+            checked = validate_data_task(
+                settings.data,
+                settings.checks,
+                out=run.home / "checks",
+                root=run.root,
+                names=run.labels(),
+                store=VerdictStore(run.runs / "cache" / "checks"),
             )
             before = inputs(run)
         with clock.stage("mine"):
@@ -71,7 +76,7 @@ def erase(
         with clock.stage("train"):
             code = code_state()  # once: somebody may commit while the run goes on
             origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
-            here = partial(train_task, meanwhile=partial(get_ready, run), ahead=ahead)
+            here = partial(train_task, ahead=ahead)
             trained = (train_elsewhere if elsewhere else here)(run, neighborhood, origin)
         lineage = collect(
             settings,
@@ -129,12 +134,6 @@ def erase(
     summary |= {**version, "seconds": clock.total(), "computing_seconds": computing}
     write_json(run.folder / "result.json", summary)
     return summary
-
-
-def get_ready(run: RunContext) -> None:
-    """For what comes after the training, while the trainer loads its model."""
-    charts.get_ready()
-    open_ahead(run.runs)
 
 
 def keep_checks(run: RunContext) -> None:

@@ -1,5 +1,4 @@
-"""Pictures in the form that a vision model wants, in one batch and without torchvision; and in and out of
-files."""
+"""Pictures in the form that a vision model wants, in one batch and without torchvision; and out of files."""
 
 from __future__ import annotations
 
@@ -49,13 +48,3 @@ def read_pictures(paths: Sequence[Path]) -> np.ndarray:
 
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(one, paths)))
-
-
-def write_pictures(pixels: np.ndarray, paths: Sequence[Path]) -> None:
-    """uint8 (B, H, W, 3) to PNG files, by a pool of threads."""
-    from PIL import Image
-
-    for folder in {p.parent for p in paths}:
-        folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda item: Image.fromarray(item[0]).save(item[1]), zip(pixels, paths, strict=True)))

@@ -23,7 +23,7 @@ from fade.errors import FadeError, OrchestrationError
 from fade.importing import importing
 from fade.training import worker as trainer
 from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
-from tasks import aside, twin
+from tasks import twin
 from tasks.launch.environment import quiet
 from tasks.registry.tracking import redacted
 
@@ -37,8 +37,6 @@ MAKING_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
 LIBRARIES = (*trainer.LIBRARIES, *trainer.DRAWING, "fade.evaluation")
 """What a run's first stages import, in their order; it loads the models that its trainer loads, too."""
-BESIDE = ("tasks.data.validate", "great_expectations.expectations")
-"""What its second process imports (`tasks.aside`)."""
 ROOM = 16 << 20
 """Bytes that the embedded server's database and a run's records need at least."""
 
@@ -60,18 +58,12 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
 def start_ahead(context: RunContext | None = None) -> None:
     """Start the embedded server and import the slow libraries of the next stages while it starts.
 
-    shop: of the run that follows; then its data are looked at by a second process (`tasks.aside`), and a
-    trainer is made ready (`tasks.twin`). Raises OrchestrationError when the named Prefect server does not
-    answer; StorageError when the embedded one has no room."""
+    shop: of the run that follows; then a trainer is made ready (`tasks.twin`). Raises OrchestrationError when
+    the named Prefect server does not answer; StorageError when the embedded one has no room."""
     reach()
-    if context:
-        aside.begin(*BESIDE)
     with importing():
         serve()
         if context:
-            from tasks.checked import look_ahead
-
-            look_ahead(context.params.data, context.params.checks, context.root, context.labels())
             with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
                 trainer.load_libraries()
     if context:

@@ -28,9 +28,7 @@ from tasks.registry.card import FILE as CARD
 from tasks.registry.signing import FILE as SIGNATURE
 from tasks.registry.signing import sign
 from tasks.registry.tracking import Run, Tracking, connect, ensure_model, faults, flat, hushed, open_run
-from tasks.registry.versions import ADAPTER, IDENTITY, PARTS, find_version, load_version, model_name
-
-__all__ = ["Registered", "load_version", "register", "register_pending", "register_task"]
+from tasks.registry.versions import ADAPTER, IDENTITY, PARTS, find_version, model_name
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

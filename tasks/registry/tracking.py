@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import re
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -76,41 +74,6 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(timeout / 3))))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return Tracking(uri, client, runs)
-
-
-def open_ahead(runs: Path) -> None:
-    """Import MLflow and what draws the report, and open the embedded store, while the trainer starts in a
-    process of its own.
-
-    Faults are left to `connect`, which meets them again. Not a daemon: a new database is made whole or not at
-    all."""
-
-    def load() -> None:
-        with contextlib.suppress(Exception), hushed():
-            for name in (
-                "mlflow.diffusers",
-                "mlflow.pyfunc",
-                "mlflow.data.pandas_dataset",
-                "matplotlib.figure",
-                "jinja2",
-            ):
-                importlib.import_module(name)
-            list_packages()
-            if (
-                urlsplit(_uri(runs)).scheme == "sqlite"
-            ):  # a server that is out of reach would only be waited for
-                connect(runs)
-
-    threading.Thread(target=load, name="open-ahead").start()
-
-
-def list_packages() -> None:
-    """Have MLflow list what is installed: it does so once a process, when it logs a model, and takes half a
-    second over it."""
-    from mlflow import __version__
-    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
-
-    warn_dependency_requirement_mismatches([f"mlflow=={__version__}"])
 
 
 def _found(uri: str, timeout: float) -> None:

@@ -25,8 +25,8 @@ def make_release_report(
     command: str,
     folder: Path,
 ) -> Path:
-    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` into ``folder``; returns the page.
-    Raises StorageError."""
+    """Write ``pictures/`` and write ``report.html`` and ``card.md`` into ``folder``; returns the page. Raises
+    StorageError."""
     from fade import reporting as report
     from fade.reporting.canvas import png, write
     from fade.reporting.release import trios
