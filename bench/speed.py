@@ -83,7 +83,7 @@ def training(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds and ERB of our default, of the released loop, and of the released loss on our stored
     latents."""
     import_trainer()
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as the trainer's own process does
+    torch.use_deterministic_algorithms(True, warn_only=True)  # as `train` does for itself
     recipe = ("method.name=fade", "method.variant=release", *get_eraser("fade", "release").recipe)
     context, other = workshop(asked, folder), workshop(asked, folder, recipe)
     for name in ("base", "judge", "encoder"):

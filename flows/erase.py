@@ -9,8 +9,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from flows.train import train_elsewhere
 from tasks.data.pull import pull_task
 from tasks.data.validate import validate_data_task
 from tasks.data.verdicts import VerdictStore
-from tasks.launch.accelerate import launched_ahead
 from tasks.registry.register import register_task
 from tasks.registry.tracking import connect
 from tasks.requests.leases import Claim, confirm
@@ -55,8 +53,8 @@ def erase(
     settings = parse_params(params)
     run = RunContext(settings, target, Path(runs), Path(root))
     clock = Clock()
-    elsewhere = settings.schedule.train_deployment
-    with run.alone(), nullcontext() if elsewhere else launched_ahead(run) as ahead:
+    train = train_elsewhere if settings.schedule.train_deployment else train_task
+    with run.alone():
         with clock.stage("pull"):
             pulled = pull_task(settings.data, run.root, run.runs)
         with clock.stage("validate"):
@@ -76,8 +74,7 @@ def erase(
         with clock.stage("train"):
             code = code_state()  # once: somebody may commit while the run goes on
             origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
-            here = partial(train_task, ahead=ahead)
-            trained = (train_elsewhere if elsewhere else here)(run, neighborhood, origin)
+            trained = train(run, neighborhood, origin)
         lineage = collect(
             settings,
             overrides=overrides,

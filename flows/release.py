@@ -76,7 +76,7 @@ def release(asked: Asked) -> dict[str, Any]:
     told = _told(tracking, asked, chosen)
     existing, seconds = find_release(tracking, chosen, asked.params), {}
     if existing is None:
-        runtime.start_ahead()
+        runtime.start()
         number, seconds = runtime.run(make, asked=asked, chosen=chosen)
         existing = resolve(tracking, f"{told['name']}/{number}")
     outcome = _decided(tracking, asked, existing)

@@ -38,8 +38,7 @@ class ScheduleConfig(Section):
     attempts: Positive = 3
     """Times that a request which failed is tried by itself; `fade requests run ID` tries again."""
     train_deployment: str = ""
-    """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: the trainer starts where the flow
-    runs."""
+    """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: train where the flow runs."""
 
     @field_validator("erase_cron", "reevaluate_cron", "audit_cron")
     @classmethod

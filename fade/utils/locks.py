@@ -1,4 +1,4 @@
-"""One trainer a folder, and no trainer without somebody who waits for it."""
+"""One training a folder, and no launched worker without the process that waits for it."""
 
 from __future__ import annotations
 
@@ -45,13 +45,6 @@ def only_one(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
                 )
             time.sleep(0.1)
         yield
-
-
-def forked() -> None:
-    """Whoever is this process's parent by now is its launcher: for one that was forked after this module was
-    imported."""
-    global _LAUNCHER
-    _LAUNCHER = os.getppid()
 
 
 def parent_lives() -> None:

@@ -16,7 +16,7 @@ from flows.erase import erase
 from flows.reevaluate import reevaluate
 from flows.server.gpu_slot import gpu
 from flows.service.process_requests import DONE, WAITING, Outcome, Where, Worker, work_off
-from flows.train import train
+from flows.train import run_job
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -152,7 +152,7 @@ __all__ = [
     "deployments",
     "emit",
     "reevaluate_champions",
+    "run_job",
     "show",
-    "train",
     "work_off_requests",
 ]

@@ -35,7 +35,7 @@ from pathlib import Path
 from flows.cli.options import prepared, resolved
 prepared(resolved(Path("params.yaml"), sys.argv[2:])[0], Path(sys.argv[1]), Path())
 from flows import runtime
-runtime.start_ahead()
+runtime.start()
 from flows.erase import erase
 for target, method in {methods!r}.items():
     settings, asked = resolved(Path("params.yaml"), sys.argv[2:], method=method)

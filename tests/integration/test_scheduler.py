@@ -281,8 +281,8 @@ def deployed(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(
     prefect: Prefect, deployed: dict[str, Any]
 ) -> None:
-    assert {"work-off/erase", "re-evaluate/nightly", "audit-registry/weekly", "train/gpu"} <= set(deployed)
-    assert [deployed[name]["work_pool_name"] for name in ("work-off/erase", "train/gpu")] == ["cpu", "gpu"]
+    assert {"work-off/erase", "re-evaluate/nightly", "audit-registry/weekly", "run-job/gpu"} <= set(deployed)
+    assert [deployed[name]["work_pool_name"] for name in ("work-off/erase", "run-job/gpu")] == ["cpu", "gpu"]
     erase, home = deployed["work-off/erase"], str(deployed["home"])
     assert erase["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": home}}]
     assert [one["schedule"]["cron"] for one in erase["schedules"]] == ["*/15 * * * *"]
@@ -329,7 +329,7 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(
             line, cwd=tmp_path, env=prefect.env, stdout=stream, stderr=stream, start_new_session=True
         )
     try:
-        done = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/gpu", timeout=400)
+        done = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "run-job/gpu", timeout=400)
         assert done.returncode == 0, done.stderr + log.read_text()
     finally:
         os.killpg(worker.pid, signal.SIGTERM)
@@ -341,7 +341,7 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(
     adapter, _, reused = json.loads(done.stdout.splitlines()[-1])
     assert Path(adapter).is_file() and reused is False
     again = prefect.run(
-        sys.executable, "-c", ELSEWHERE, str(path), "train/gpu"
+        sys.executable, "-c", ELSEWHERE, str(path), "run-job/gpu"
     )  # no worker is left: the finished one is found
     assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1])[2] is True, again.stderr
 
@@ -359,4 +359,4 @@ def test_prefect_yaml_has_the_crons_of_params_yaml(repo: Path) -> None:
         f"flows/service/schedule.py:{flow.fn.__name__}"
         for flow in (audit_registry, reevaluate_champions, work_off_requests)
     }
-    assert entries == {*flows, "flows/train.py:train"}
+    assert entries == {*flows, "flows/train.py:run_job"}

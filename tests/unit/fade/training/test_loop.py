@@ -25,6 +25,7 @@ from fade.training.job import Job
 from fade.training.loop import train
 from fade.training.worker import main
 from fade.utils import locks as guard
+from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
 from tests.support import make_latents, make_tiny_base
 
@@ -217,7 +218,7 @@ def test_training_changes_the_adapter_and_leaves_the_base_alone(base, make_job):
     before = {k: v.clone() for k, v in base.unet.state_dict().items()}
     job = make_job()
     seen = []
-    path = train(job, base, seen.append)
+    path = train(job, base, seen.append, lambda news: write_json(job.out / files.PROGRESS, news))
     assert list(base.unet.state_dict()) == list(before)
     assert all(torch.equal(v, before[k]) for k, v in base.unet.state_dict().items())
     history = json.loads((job.out / files.HISTORY).read_text())
