@@ -17,13 +17,11 @@ from fade.errors import FadeError
 from fade.utils.files import make_folder, write_whole
 from fade.provenance.lineage import hash_path
 from fade.utils.hashing import sha256_of
-from fade.provenance.fingerprints import source_sha256, versions
+from fade.provenance.fingerprints import code_sha256, files_sha256, versions
 from tasks.data.expectations import Rule
 
-MEASURING = ("data/tables.py", "data/manifest.py", "data/vocabulary.py")
-"""Modules of ``fade/`` that measure what the rules are about."""
 ENGINE = Path(__file__).with_name("validate.py")
-"""The module that runs the rules and words their results; its text is part of the key."""
+"""The module that runs the rules and words their results; its syntax tree is part of the key."""
 LIBRARIES = ("great_expectations", "pandas", "numpy", "pillow")
 
 
@@ -48,7 +46,7 @@ def verdict_key(rules: Mapping[str, Sequence[Rule]], **inputs: Any) -> str:
         {
             "inputs": inputs,
             "rules": {table: [asdict(rule) for rule in some] for table, some in rules.items()},
-            "code": {"measuring": source_sha256(*MEASURING), "engine": sha256_of(ENGINE)},
+            "code": {"measuring": code_sha256("tables", "vocabulary"), "engine": files_sha256([ENGINE])},
             "libraries": versions(LIBRARIES),
         }
     )

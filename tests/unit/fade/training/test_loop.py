@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -483,9 +482,17 @@ def test_a_job_survives_its_file(make_job):
     assert json.loads(path.read_text())["key"] == job.key()
 
 
-def test_the_key_covers_the_trainers_source():
-    folder = Path(files.__file__).parents[1]
-    assert all((folder / name).exists() for name in files.CODE)
+@pytest.mark.parametrize("component", [*files.CODE, "erasers", "erasers/fade"])
+def test_the_key_covers_the_trainers_code(make_job, monkeypatch, component):
+    before = make_job().key()
+    told = files.code_sha256
+
+    def changed(*components):
+        assert component in components
+        return told(*components) + "changed"
+
+    monkeypatch.setattr(files, "code_sha256", changed)
+    assert make_job().key() != before
 
 
 @pytest.mark.parametrize(
