@@ -172,7 +172,7 @@ def _live(asked: socket.socket) -> NoReturn:
 def _train(asked: socket.socket, log: int) -> int:
     """What a new process would have and do."""
     from fade.training import worker as trainer
-    from fade.utils import locks as guard
+    from fade.utils import parent
 
     with asked, asked.makefile("rb") as whole:
         job = json.loads(whole.read())
@@ -190,5 +190,5 @@ def _train(asked: socket.socket, log: int) -> int:
     os.environ.update(job["env"])
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text(NAME, encoding="ascii")
-    guard.forked()
+    parent.set_launcher()
     return trainer.main(job["arguments"])

@@ -30,8 +30,9 @@ from fade.training import checkpoint
 from fade.training import job as files
 from fade.training.batches import BatchSampler, rate, read_latents
 from fade.training.job import Job
-from fade.utils import locks as guard
 from fade.utils.files import write_json
+from fade.utils.locks import lock_folder
+from fade.utils.parent import raise_if_orphaned
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,6 +47,7 @@ MOST_LOST = 1e-3
 MAX_SKIPPED = 20
 """fp16: steps in a row that the loss scaler may drop before that counts as divergence."""
 _PROGRESS_EVERY = 0.2  # seconds
+PATIENCE = 10.0  # seconds: an orphan of a killed run needs one step to notice it, and has the lock until then
 
 
 class Denoiser:
@@ -113,7 +115,8 @@ def train(
             f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more."
         )
     accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
-    with guard.only_one(job.out) if accelerator.is_main_process else nullcontext():
+    lock = lock_folder(job.out, f"{job.out} is being written", STAGE, name=".trainer.lock", patience=PATIENCE)
+    with lock if accelerator.is_main_process else nullcontext():
         latents = read_latents(job)
         base = base or _load_base(job, accelerator)
         if base.sha256 != job.base_sha256:
@@ -160,7 +163,7 @@ class _Run:
         if self.method.solve is not None:
             self._solve(self.method.solve)
         while self.state.step < self.config.steps:
-            guard.parent_lives()
+            raise_if_orphaned()
             row = self._step(self.state.step)
             self.state.step += 1
             self.state.history.append(row)

@@ -19,8 +19,8 @@ from fade.importing import importing, lazily, without
 from fade.training import job as files
 from fade.training.determinism import enable_determinism
 from fade.training.job import Job
-from fade.utils import locks as guard
 from fade.utils.files import write_json
+from fade.utils.parent import raise_if_orphaned
 
 WAIT = "--wait"
 LIBRARIES = (
@@ -102,7 +102,7 @@ def awaited(note: Path) -> Path:
     """The job's path, as soon as ``note`` holds it. Raises TrainingError when nobody is left who could write
     it."""
     while True:
-        guard.parent_lives()
+        raise_if_orphaned()
         with suppress(FileNotFoundError):
             return Path(note.read_text(encoding="utf-8"))
         time.sleep(_LOOK_EVERY)

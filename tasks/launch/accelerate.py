@@ -21,7 +21,7 @@ from fade.training.determinism import FIXED, WORKSPACE
 from fade.training.job import Job
 from fade.training.worker import WAIT
 from fade.utils.files import make_folder, read_json, write_json, write_whole
-from fade.utils.locks import PARENT
+from fade.utils.parent import PARENT
 from tasks import twin
 from tasks.launch.process_group import Group
 

@@ -16,25 +16,26 @@ import pytest
 
 from fade.models import Base
 from fade.training import job as files
-from fade.utils.locks import PARENT
+from fade.utils.parent import PARENT
 from tests.integration.test_training import make_job
 from tests.support import DEEP, ends, make_tiny_base
 
 TELLS = """
 import json, os, pathlib, signal, sys
 import torch
-from fade import guard, trainer
+from fade.utils import parent
+from fade.training import worker as trainer
 from tasks import twin
 from tasks.launch.process_group import Group
 
 def told(arguments):
     print("it writes here", flush=True)
-    facts = {"arguments": arguments, "pid": os.getpid(), "group": os.getpgid(0), "parent": guard._LAUNCHER, "env": dict(os.environ)}
+    facts = {"arguments": arguments, "pid": os.getpid(), "group": os.getpgid(0), "parent": parent._launcher, "env": dict(os.environ)}
     facts |= {"cwd": os.getcwd(), "stdin": os.readlink("/proc/self/fd/0"), "name": open("/proc/self/comm").read().strip()}
     facts["open"] = [fd for fd in range(3, 200) if os.path.exists(f"/proc/self/fd/{fd}") and "pipe" in os.readlink(f"/proc/self/fd/{fd}")]
     facts["heard"] = [signal.getsignal(n) == d for n, d in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL))]
     pathlib.Path(arguments[0]).write_text(json.dumps(facts))
-    guard.parent_lives()
+    parent.raise_if_orphaned()
     if arguments[1:] == ["wait"]:
         signal.pause()
     return 7
@@ -148,7 +149,7 @@ def test_it_ends_with_a_process_that_is_killed(tmp_path: Path, repo: Path, waits
 import time
 def long(arguments):
     while True:
-        guard.parent_lives()
+        parent.raise_if_orphaned()
         time.sleep(0.02)
 trainer.main = long
 twin.make()

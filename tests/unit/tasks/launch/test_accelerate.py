@@ -14,7 +14,7 @@ from fade.errors import StorageError, TrainingError
 from fade.training import job as files
 from fade.training.worker import awaited
 from fade.utils.files import write_json
-from fade.utils.locks import PARENT
+from fade.utils.parent import PARENT
 from tasks.launch.accelerate import (
     AHEAD,
     CONFIG,
