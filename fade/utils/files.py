@@ -41,7 +41,7 @@ def write_whole(path: Path, body: bytes | str, *, stage: str = "storage", sync: 
 
 
 def storage_error(error: Exception, path: Path, stage: str = "storage", action: str = "") -> StorageError:
-    """The error for a write to ``path`` that failed with ``error``: the disk is full, or the error's own text."""
+    """The error for a write to ``path`` that failed with ``error``: a full disk, or the error's own text."""
     full = free_bytes(path) < SCARCE or "space" in str(error).lower()
     why = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
     action = action or "free some space, or name another folder with --runs-dir."
