@@ -28,7 +28,7 @@ from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.utils import progress
 from fade.utils.files import make_folder, write_whole
-from fade.utils.locks import hold
+from fade.utils.locks import lock_folder
 from tasks.data.pull import pull, pull_task
 from tasks.stages.benchmark import Bench, measure_task, sources_of
 
@@ -253,6 +253,6 @@ def _bench(asked: Asked, first: RunContext, md5: str, kind: str) -> Bench:
 def _opened(asked: Asked, kind: str) -> Iterator[tuple[Bench, Plan]]:
     """The data pulled and the plan checked, alone on the runs folder."""
     first = _workshop(asked)
-    with hold(asked.runs / "bench", "a benchmark is being run", "bench"):
+    with lock_folder(asked.runs / "bench", "a benchmark is being run", "bench"):
         pulled = pull_task(first.params.data, first.root, asked.runs)
         yield _bench(asked, first, pulled.md5, kind), plan_of(first.params.bench, first.vocabulary)

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from fade.config import Params
 from fade.errors import FadeError, RequestError
 from fade.utils import progress
-from fade.utils.locks import hold as alone
+from fade.utils.locks import lock_folder
 from tasks.data.pull import pull_task
 from tasks.registry.tracking import Tracking, connect
 from tasks.release.reevaluate import BROKEN, OUTDATED, STAGE, Inputs, champions, hold, inputs_now
@@ -23,7 +23,7 @@ hold_task = task(name="hold champion", cache_policy=NO_CACHE)(hold)
 def reevaluate(settings: Params, runs: Path, root: Path) -> list[dict[str, Any]]:
     """A row for each champion. Raises RequestError, which carries the rows, when one is stale, falls short or
     cannot be judged."""
-    with alone(runs / "reevaluate", "champions are being re-evaluated", STAGE):
+    with lock_folder(runs / "reevaluate", "champions are being re-evaluated", STAGE):
         pulled = pull_task(settings.data, root, runs)
         tracking = connect(runs, timeout=settings.register_.timeout_seconds)
         return told(hold_all(tracking, settings, runs, root, inputs_now(settings, root, pulled.md5)))

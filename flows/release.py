@@ -20,7 +20,7 @@ from fade.provenance.lineage import collect
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json
-from fade.utils.locks import hold
+from fade.utils.locks import lock_folder
 from flows.erase import Clock, inputs, unchanged
 from tasks.data.pull import pull_task
 from tasks.registry.decision_log import REVOKED, standing
@@ -93,7 +93,7 @@ def make(asked: Asked, chosen: Chosen) -> tuple[str, dict[str, float]]:
     )
     make_folder(folder)
     run = RunContext(params, chosen.concepts, asked.runs, asked.root)
-    with hold(folder.parent, "a release is being made", STAGE):
+    with lock_folder(folder.parent, "a release is being made", STAGE):
         with clock.stage("pull"):
             pulled = pull_task(params.data, asked.root, asked.runs)
         with clock.stage("mine"):

@@ -15,7 +15,7 @@ from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import TOGETHER, Concept, Vocabulary, slug
 from fade.utils.files import make_folder
 from fade.utils.hashing import fingerprint
-from fade.utils.locks import hold
+from fade.utils.locks import lock_folder
 
 if TYPE_CHECKING:
     from fade.generation.cache import Cache
@@ -132,4 +132,4 @@ class RunContext:
     def alone(self) -> AbstractContextManager[None]:
         """Hold the target's lock. Raises BusyError, naming the process, when another run of the target holds
         it."""
-        return hold(self.home, f"{self.target!r} is being erased", "run")
+        return lock_folder(self.home, f"{self.target!r} is being erased", "run")

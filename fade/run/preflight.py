@@ -46,7 +46,7 @@ def _refuse(run: RunContext) -> None:
 
 def _nothing_to_pull(run: RunContext) -> bool:
     try:
-        tracked = read_dvc_file(run.root / run.params.data.dvc_file)
-        return listing_md5(hash_folder(tracked.folder)) == tracked.md5
+        dvcfile = read_dvc_file(run.root / run.params.data.dvc_file)
+        return listing_md5(hash_folder(dvcfile.folder)) == dvcfile.md5
     except (FadeError, OSError):
         return False

@@ -30,8 +30,9 @@ from fade.training import job as files
 from fade.training.batches import BatchSampler, rate, read_latents
 from fade.training.determinism import repeatable
 from fade.training.job import Job
-from fade.utils import locks as guard
 from fade.utils.files import write_json
+from fade.utils.locks import lock_folder
+from fade.utils.parent import raise_if_orphaned
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,6 +47,7 @@ MOST_LOST = 1e-3
 MAX_SKIPPED = 20
 """fp16: steps in a row that the loss scaler may drop before that counts as divergence."""
 _PROGRESS_EVERY = 0.2  # seconds
+PATIENCE = 10.0  # seconds: an orphan of a killed run needs one step to notice it, and has the lock until then
 
 
 class Denoiser:
@@ -131,7 +133,8 @@ def train(
     accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
     with ExitStack() as stack:
         if accelerator.is_main_process:
-            stack.enter_context(guard.only_one(job.out))
+            busy = f"{job.out} is being written"
+            stack.enter_context(lock_folder(job.out, busy, STAGE, name=".trainer.lock", patience=PATIENCE))
         stack.enter_context(repeatable(accelerator.device.type))
         latents = read_latents(job)
         base = base or _load_base(job, accelerator)
@@ -188,7 +191,7 @@ class _Run:
         if self.method.solve is not None:
             self._solve(self.method.solve)
         while self.state.step < self.config.steps:
-            guard.parent_lives()
+            raise_if_orphaned()
             row = self._step(self.state.step)
             self.state.step += 1
             self.state.history.append(row)

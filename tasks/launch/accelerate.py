@@ -12,7 +12,7 @@ import fade
 from fade.training import job as files
 from fade.training.determinism import FIXED, WORKSPACE
 from fade.utils.files import write_json
-from fade.utils.locks import PARENT
+from fade.utils.parent import PARENT
 from tasks.launch.process_group import Group
 
 CONFIG = "accelerate.json"

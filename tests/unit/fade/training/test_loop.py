@@ -17,15 +17,16 @@ from fade.erasers import base as methods
 from fade.erasers import fade
 from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
 from fade.models import Base
-from fade.training import checkpoint
+from fade.training import checkpoint, loop
 from fade.training import job as files
 from fade.training.batches import BatchSampler, latent_names, rate, read_latents
 from fade.training.job import Job
 from fade.training.loop import train
 from fade.training.worker import main
-from fade.utils import locks as guard
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
+from fade.utils.locks import lock_folder
+from fade.utils.parent import PARENT
 from tests.support import make_latents, make_tiny_base
 
 NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
@@ -434,24 +435,22 @@ def test_latents_that_are_not_what_the_job_says_are_refused(base, make_job, tmp_
         train(changed, base)
 
 
-def test_two_trainers_do_not_share_a_folder(tmp_path):
-    with (
-        guard.only_one(tmp_path),
-        pytest.raises(BusyError, match=str(tmp_path)),
-        guard.only_one(tmp_path, patience=0),
-    ):
-        pass
-    with guard.only_one(tmp_path, patience=0):
-        pass
+def test_two_trainers_do_not_share_a_folder(base, make_job, monkeypatch):
+    job = make_job()
+    monkeypatch.setattr(loop, "PATIENCE", 0.0)
+    busy = f"{job.out} is being written by process {os.getpid()}"
+    with lock_folder(job.out, "x", "train", name=".trainer.lock"), pytest.raises(BusyError, match=busy):
+        train(job, base)
+    train(job, base)
 
 
 def test_an_orphan_stops(base, make_job, monkeypatch):
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    monkeypatch.setenv(guard.PARENT, str(child.pid))
+    monkeypatch.setenv(PARENT, str(child.pid))
     with pytest.raises(TrainingError, match="is gone"):
         train(make_job(), base)
-    monkeypatch.setenv(guard.PARENT, str(os.getpid()))
+    monkeypatch.setenv(PARENT, str(os.getpid()))
     train(make_job(), base)
 
 

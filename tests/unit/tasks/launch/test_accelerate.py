@@ -6,7 +6,7 @@ import os
 import sys
 
 from fade.utils.files import write_json
-from fade.utils.locks import PARENT
+from fade.utils.parent import PARENT
 from tasks.launch.accelerate import CONFIG, command, environment, launcher_config, threads
 
 

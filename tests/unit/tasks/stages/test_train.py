@@ -153,7 +153,7 @@ def finish(job):
 def test_a_finished_adapter_of_the_same_job_is_reused(job):
     adapter = finish(job)
     heard = []
-    with progress.listening(lambda *news: heard.append(news)):
+    with progress.on_progress(lambda *news: heard.append(news)):
         trained = run_job(job)
     assert (trained.adapter, trained.reused, trained.history) == (adapter, True, [{"step": 1, "loss": 0.5}])
     assert heard == [("train", job.train.steps, job.train.steps, "trained before")]
