@@ -1,4 +1,4 @@
-"""What others build upon: exit codes, parameters, and the keys of everything that a run prints, writes and registers."""
+"""What others build upon: exit codes and parameters (what a run prints, writes and registers: run.py)."""
 
 from __future__ import annotations
 
@@ -35,16 +35,3 @@ def _leaves(node: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, name)
         else:
             yield name, value
-
-
-def keys(value: Any, at: str = "") -> list[str]:
-    """Dotted names of everything in a JSON value, sorted; the items of a list are ``[]``."""
-    found: set[str] = set()
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            name = f"{at}.{key}" if at else str(key)
-            found |= {name, *keys(inner, name)}
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            found |= set(keys(inner, f"{at}[]"))
-    return sorted(found)
