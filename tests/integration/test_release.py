@@ -24,7 +24,7 @@ from tasks.registry.releases import releases, rollback
 from tasks.registry.tracking import connect
 from tasks.registry.verify import verify
 from tasks.registry.versions import load_version
-from tasks.release.build_release import choose, find_release
+from tasks.release.build_release import find_release, select_champions
 from tests.registered import adapter_bytes, finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -88,7 +88,7 @@ def params_of(prefix: str) -> Params:
 
 
 def chosen(store: Path, prefix: str) -> Any:
-    return choose(connect(store), params_of(prefix), store, "")
+    return select_champions(connect(store), params_of(prefix), store, "")
 
 
 def release_of(store: Path, tmp_path: Path, prefix: str, seed: int, **changes: Any) -> str:
