@@ -1,4 +1,4 @@
-"""Erasure requests, as requests.yaml holds them: read, and checked against the vocabulary and the methods.
+"""Erasure requests of requests.yaml: read, and checked against the vocabulary and the methods.
 
 An invalid request is a fault with its id and field, and the others stay usable: one typing error does not
 delay everybody's requests. A file that is no YAML, or has a key twice, is refused as a whole: half of it may
@@ -45,7 +45,7 @@ class Request(Section):
     thresholds: dict[str, float] = Field(default_factory=dict)
     """Keys of `gate` in params.yaml with this request's own values, percent."""
     withdrawn: str = ""
-    """Why the request is withdrawn; it is kept, and not processed."""
+    """Why the request is withdrawn: it stays in the file, and is not processed."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Request:

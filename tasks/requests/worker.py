@@ -89,8 +89,8 @@ class Worker:
     """Keys of requests: one that is edited while it runs is processed again."""
 
     def run(self) -> list[Outcome]:
-        """Process requests until none is open and no other worker's heartbeat is in doubt. A request that
-        is reported as failed does not stop the others. Raises RequestFileError, RegistryError, ConfigError."""
+        """Process requests until none is open and no other worker's heartbeat is in doubt. One that fails
+        does not stop the others. Raises RequestFileError, RegistryError, ConfigError."""
         params = self.project.resolve()
         self.tracking = connect(self.project.runs, timeout=params.register_.timeout_seconds)
         monitor = HeartbeatMonitor(params.schedule.lease_seconds)
@@ -100,11 +100,11 @@ class Worker:
         record_requests(self.tracking, requests, params.register_.model_prefix, self.by)
         while True:
             statuses = self.statuses()
-            ready = [one for one in statuses if self._is_ready(one)]
+            eligible = [one for one in statuses if self._is_eligible(one)]
             doubtful = self._observe(statuses, monitor)
             dead = [one for one, health in doubtful if health == "dead"]
-            if ready or dead:
-                self._attempt(min(ready, key=_urgency) if ready else dead[0])
+            if eligible or dead:
+                self._attempt(min(eligible, key=_urgency) if eligible else dead[0])
             elif any(health == "unknown" for _, health in doubtful):
                 names = ", ".join(one.id for one, _ in doubtful)
                 progress.report(STAGE, 0, 0, f"does that worker live? {names}")
@@ -116,17 +116,18 @@ class Worker:
         """The status of every request, from the files and the registry as they are now."""
         params = self.project.resolve()
         snapshot = RegistrySnapshot.load(self.tracking, params.register_.model_prefix)
-        found = request_statuses(snapshot, self.project.requests(params), params, self.project.resolve)
-        return [one for one in found if not self.only or one.id in self.only]
+        requests = self.project.requests(params)
+        statuses = request_statuses(snapshot, requests, params, self.project.resolve)
+        return [one for one in statuses if not self.only or one.id in self.only]
 
-    def _is_ready(self, one: RequestStatus) -> bool:
+    def _is_eligible(self, one: RequestStatus) -> bool:
         named = bool(self.only) and one.state in (OPEN, FELL_SHORT)
         return (one.eligible or named) and one.key not in self._tried
 
     def _observe(
         self, statuses: Sequence[RequestStatus], monitor: HeartbeatMonitor
     ) -> list[tuple[RequestStatus, str]]:
-        """Running requests whose process this machine cannot see, and what their heartbeat says."""
+        """Running requests whose process this machine cannot see, and the state of their heartbeat."""
         running = [one for one in statuses if one.state == RUNNING]
         foreign = [one for one in running if has_exited(one.lease.content["worker"]) is None]
         return [(one, monitor.observe(one.id, one.lease, self.now())) for one in foreign]

@@ -81,8 +81,8 @@ def test_a_champion_is_judged_again_once_when_judge_or_data_changed(team: Team) 
     assert row["changed"] == ["judge 222222222222 -> 999999999999"]
     with pytest.raises(RequestError, match=r"1 champion.* fade-panda/1: held-out kept 80\.0"):
         raise_failures([row])
-    said = json.loads(team.tags()[REEVALUATED])
-    run = team.tracking.client.get_run(said["run_id"])
+    tag = json.loads(team.tags()[REEVALUATED])
+    run = team.tracking.client.get_run(tag["run_id"])
     assert (
         run.data.metrics["A_heldout"] == 80
         and run.data.tags["reevaluates"] == "fade-panda/1"
@@ -133,10 +133,10 @@ def test_one_that_cannot_be_judged_does_not_stop_the_others_and_is_told(
 
 
 def test_a_recorded_neighbourhood_is_judged_as_it_was() -> None:
-    said = {
-        "target": "a + b", "targets": ["a", "b"], "left_out": [], "neighbours": ["c"], "heldout": ["d"], "names": ["a", "b", "c", "d"],
-        "matrix": [[1.0] * 4] * 4, "cache_key": "k", "seed": 1, "images_per_concept": 2,
+    record = {
+        "target": "a + b", "targets": ["a", "b"], "left_out": [], "neighbours": ["c"], "heldout": ["d"],
+        "names": ["a", "b", "c", "d"], "matrix": [[1.0] * 4] * 4, "cache_key": "k", "seed": 1, "images_per_concept": 2,
     }  # fmt: skip
-    neighborhood = recorded_neighborhood(said)
+    neighborhood = recorded_neighborhood(record)
     assert (neighborhood.targets, neighborhood.neighbours, neighborhood.heldout) == (["a", "b"], ["c"], ["d"])
-    assert recorded_neighborhood({**said, "target": "a", "targets": ["a"]}).targets == ["a"]
+    assert recorded_neighborhood({**record, "target": "a", "targets": ["a"]}).targets == ["a"]

@@ -237,10 +237,10 @@ def test_two_processes_work_off_twenty_requests_each_exactly_once(team: Callable
     names = [CONCEPTS[i % len(CONCEPTS)] for i in range(20)]
     one = team(*(entry(f"r{i}", name) for i, name in enumerate(names)))
     workers = [one.start(0.05), one.start(0.05)]
-    told = [ended(worker) for worker in workers]
-    done = Counter(o["id"] for some in told for o in some if o["result"] == "done")
+    results = [ended(worker) for worker in workers]
+    done = Counter(o["id"] for some in results for o in some if o["result"] == "done")
     assert done == Counter(f"r{i}" for i in range(20))
-    assert all(told), "one of the two had nothing to do: the test showed nothing"
+    assert all(results), "one of the two had nothing to do: the test showed nothing"
     assert {s.state for s in one.states().values()} == {"done"}
     assert sum(one.versions(f"fade-{name}") for name in CONCEPTS) == 20
     assert Counter(kind for i in range(20) for kind in one.kinds(f"r{i}")) == {ACQUIRED: 20, DONE: 20}
@@ -267,7 +267,8 @@ def test_a_worker_killed_between_registering_and_reporting_costs_no_second_erasu
 ) -> None:
     one = team(entry("p1"))
     code = (
-        "import os, sys\nfrom pathlib import Path\nimport tasks.requests.worker as r\nimport tests.requested as q\n"
+        "import os, sys\nfrom pathlib import Path\n"
+        "import tasks.requests.worker as r\nimport tests.requested as q\n"
         f"folder = Path({str(one.folder)!r})\nr.report_done = lambda *_: os._exit(9)\n"
         f"r.Worker(q.where(folder), q.eraser(folder, {one.proto!r})).run()\n"
     )
@@ -371,8 +372,8 @@ def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished
         ({"due": "1999-01-01"}, "due lies"),
     ]
     before = (one.folder / "requests.yaml").read_bytes()
-    for wrong, said in wrongs:
-        with pytest.raises(RequestFileError, match=said):
+    for wrong, message in wrongs:
+        with pytest.raises(RequestFileError, match=message):
             add_request(place, {**fields, **wrong})
     assert (one.folder / "requests.yaml").read_bytes() == before
 

@@ -129,11 +129,7 @@ def test_a_slot_is_strict_and_one_gpu_is_held_by_one_process_at_a_time(
     )  # nobody has asked for one at a time
     assert free.returncode == 0 and (tmp_path / "none").exists(), free.stderr
 
-    made = prefect.run(
-        sys.executable,
-        "-c",
-        "from fade.config import Params\nfrom flows.server.gpu_slot import limit\nlimit(Params(), change=True)",
-    )
+    made = prefect.run(sys.executable, "-c", LIMIT)
     assert made.returncode == 0, made.stderr
     lines = [
         [sys.executable, "-c", HOLD, str(tmp_path / name), how]
@@ -179,8 +175,18 @@ from prefect.events.schemas.automations import EventTrigger
 block = Webhook(url=sys.argv[1], method="POST").save("fade-failed", overwrite=True)
 Automation(
     name="a request failed",
-    trigger=EventTrigger(expect={"fade.request.failed"}, match={"prefect.resource.id": "fade.request.*"}, posture="Reactive", threshold=1),
-    actions=[CallWebhook(block_document_id=block, payload='{"text": "request {{ event.resource.name }}: {{ event.payload.text }}"}')],
+    trigger=EventTrigger(
+        expect={"fade.request.failed"},
+        match={"prefect.resource.id": "fade.request.*"},
+        posture="Reactive",
+        threshold=1,
+    ),
+    actions=[
+        CallWebhook(
+            block_document_id=block,
+            payload='{"text": "request {{ event.resource.name }}: {{ event.payload.text }}"}',
+        )
+    ],
 ).create()
 """
 
@@ -233,16 +239,19 @@ def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stop
                 }
             }
             until(lambda: prefect.post("/flow_runs/filter", scheduled))
-            told = prefect.run(*fade, "status", "--json", *asked)
-            assert told.returncode == 0, told.stderr
-            said = json.loads(told.stdout)
-            (shown,) = [one for one in said["prefect"]["deployments"] if one["name"] == "erase"]
+            done = prefect.run(*fade, "status", "--json", *asked)
+            assert done.returncode == 0, done.stderr
+            status = json.loads(done.stdout)
+            (shown,) = [one for one in status["prefect"]["deployments"] if one["name"] == "erase"]
             assert (
                 shown["last"][0]["state"] == "Failed"
                 and "p1: pull" in shown["last"][0]["why"]
                 and shown["waiting"]
             )
-            assert said["counts"] == {"failed": 1, "overdue": 0} and "pull: " in said["requests"][0]["detail"]
+            assert (
+                status["counts"] == {"failed": 1, "overdue": 0}
+                and "pull: " in status["requests"][0]["detail"]
+            )
 
             family = psutil.Process(serving.pid).children(recursive=True)
             serving.send_signal(signal.SIGTERM)

@@ -38,7 +38,7 @@ def without(key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         (without("concept"), "request p1, concept: field required"),
         (without("id"), "request number 2, id: field required"),
@@ -74,13 +74,13 @@ def without(key: str) -> dict[str, Any]:
     ],
 )
 def test_a_request_that_cannot_be_asked_for_is_named_and_the_others_stay(
-    entry: Any, said: str, repo: Path
+    entry: Any, message: str, repo: Path
 ) -> None:
     found = requests_of({**GOOD, "id": "fine"}, entry, repo=repo)
     assert [one.id for one in found.requests] == ["fine"]
     with pytest.raises(RequestFileError) as caught:
         found.validated()
-    assert said in str(caught.value), str(caught.value)
+    assert message in str(caught.value), str(caught.value)
     assert caught.value.exit_code == 2
 
 
@@ -96,7 +96,7 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("requests: [", "cannot be read"),
         ("- id: p1\n", "holds no list of requests"),
@@ -107,12 +107,12 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
     ],
 )
 def test_a_file_half_of_which_might_be_lost_is_refused_as_a_whole(
-    text: str, said: str, tmp_path: Path
+    text: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "requests.yaml").write_text(text)
-    with pytest.raises(RequestFileError, match=said):
+    with pytest.raises(RequestFileError, match=message):
         load_requests(tmp_path / "requests.yaml")
-    with pytest.raises(RequestFileError, match=said):
+    with pytest.raises(RequestFileError, match=message):
         append_request(text, Request.model_validate(GOOD))
 
 

@@ -26,12 +26,15 @@ def record(*overrides: str, target: str = "panda") -> Lineage:
 @pytest.mark.parametrize(
     "asked",
     [
-        ("train.steps=7", "train.lr=3e-3", "mesh.targets=[to_q]", "sampler.prompt='a [red] {concept}: 1'", "data.erase=styles"),
+        (
+            *("train.steps=7", "train.lr=3e-3", "mesh.targets=[to_q]"),
+            *("sampler.prompt='a [red] {concept}: 1'", "data.erase=styles"),
+        ),
         ("train.steps=250", "mesh.rank=1"),  # as the file has them, and not as the method would
         (*method_overrides("surgical"), "method.replacement='a [red] bear: 1'"),
         (),
     ],
-)  # fmt: skip
+)
 def test_the_overrides_give_the_recorded_parameters_back_and_nothing_else_is_named(
     tmp_path: Path, asked: tuple[str, ...]
 ) -> None:
@@ -40,8 +43,10 @@ def test_the_overrides_give_the_recorded_parameters_back_and_nothing_else_is_nam
     given = [line[i + 1] for i, word in enumerate(line) if word == "--set"]
     assert resolve(REPO / "params.yaml", given).recorded() == then.content["params"]["values"]
     named = {item.partition("=")[0] for item in given if not item.startswith(("mesh.", "train.", "method."))}
-    wanted = {item.partition("=")[0] for item in asked if not item.startswith(("mesh.", "train.", "method."))}
-    assert named == wanted | {"signing.private_key"}
+    expected = {
+        item.partition("=")[0] for item in asked if not item.startswith(("mesh.", "train.", "method."))
+    }
+    assert named == expected | {"signing.private_key"}
 
 
 def test_a_file_that_changed_since_gives_the_recorded_values(tmp_path: Path) -> None:
