@@ -135,7 +135,8 @@ def test_one_that_cannot_be_judged_does_not_stop_the_others_and_is_told(
 def test_a_recorded_neighbourhood_is_judged_as_it_was() -> None:
     record = {
         "target": "a + b", "targets": ["a", "b"], "left_out": [], "neighbours": ["c"], "heldout": ["d"],
-        "names": ["a", "b", "c", "d"], "matrix": [[1.0] * 4] * 4, "cache_key": "k", "seed": 1, "images_per_concept": 2,
+        "names": ["a", "b", "c", "d"], "matrix": [[1.0] * 4] * 4,
+        "cache_key": "k", "seed": 1, "images_per_concept": 2,
     }  # fmt: skip
     neighborhood = recorded_neighborhood(record)
     assert (neighborhood.targets, neighborhood.neighbours, neighborhood.heldout) == (["a", "b"], ["c"], ["d"])

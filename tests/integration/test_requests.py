@@ -1,4 +1,4 @@
-"""Requests in a real MLflow: states derived, claims that hold between processes, deaths in the middle, edits,
+"""Requests in a real MLflow: status derived, leases between processes, deaths in the middle, edits,
 and clocks that go back."""
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def test_a_version_that_is_stale_deleted_or_revoked_reopens_its_request_or_says_
     assert {s.state for s in one.states().values()} == {"done"}
 
 
-def test_two_processes_work_off_twenty_requests_each_exactly_once(team: Callable[..., Team]) -> None:
+def test_two_processes_process_twenty_requests_each_exactly_once(team: Callable[..., Team]) -> None:
     names = [CONCEPTS[i % len(CONCEPTS)] for i in range(20)]
     one = team(*(entry(f"r{i}", name) for i, name in enumerate(names)))
     workers = [one.start(0.05), one.start(0.05)]
@@ -304,7 +304,7 @@ def test_a_silent_worker_of_another_machine_is_taken_over_after_the_lease_and_wh
     assert one.states()["p1"].state == "done" and one.versions("fade-panda") == 1
 
 
-def test_a_worker_of_another_machine_that_beats_is_left_alone(
+def test_a_worker_of_another_machine_with_a_heartbeat_is_left_alone(
     team: Callable[..., Team], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = team(entry("p1"), lease_seconds=2)
@@ -332,7 +332,7 @@ def test_a_wall_clock_that_goes_back_a_day_changes_nothing(
     assert {s.state for s in one.states().values()} == {"done"} and one.versions("fade-panda") == 1
 
 
-def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_gives_the_claim_back(
+def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_releases_the_lease(
     team: Callable[..., Team],
 ) -> None:
     one = team(entry("p1"))
@@ -378,7 +378,7 @@ def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished
     assert (one.folder / "requests.yaml").read_bytes() == before
 
 
-def test_many_who_add_at_once_all_find_their_request_in_the_ledger(team: Callable[..., Team]) -> None:
+def test_many_who_add_at_once_all_find_their_request_in_the_file(team: Callable[..., Team]) -> None:
     one = team()
     with ThreadPoolExecutor(6) as pool:
         made = list(

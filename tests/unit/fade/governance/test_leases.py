@@ -1,5 +1,5 @@
-"""The chain of a request's turns: exclusive claims, void reports, failures in a row, and a beat that is
-watched without a wall clock."""
+"""The lease log of a request: exclusive leases, void reports, consecutive failures, and a heartbeat that is
+observed without a wall clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def event(
     return LeaseEvent(number, kind, after, by, "2026-01-01T00:00:00+00:00", content, heartbeat)
 
 
-def test_of_two_claims_on_the_same_state_the_lower_number_holds() -> None:
+def test_of_two_leases_with_the_same_predecessor_the_lower_number_counts() -> None:
     found = LeaseLog.of(
         [
             event(2, ACQUIRED, 0, "bob"),
@@ -50,7 +50,7 @@ def test_what_is_reported_after_a_takeover_is_void() -> None:
     assert [one.number for one in found.events] == [1, 2, 4] and [one.number for one in found.void] == [3]
 
 
-def test_what_was_seen_takes_no_turn() -> None:
+def test_a_recorded_request_takes_no_part_in_the_order() -> None:
     found = LeaseLog.of(
         [
             event(1, RECORDED, 0),
@@ -66,14 +66,14 @@ def test_what_was_seen_takes_no_turn() -> None:
     )
 
 
-def test_a_missing_turn_is_named() -> None:
+def test_a_missing_event_is_named() -> None:
     with pytest.raises(RegistryError, match="r1: event 2 is missing, 3 follows it"):
         LeaseLog.of([event(1, ACQUIRED, 0), event(3, DONE, 2)], "r1")
 
 
 def test_failures_are_counted_in_a_row_under_the_same_terms_and_parameters() -> None:
     same = {"fingerprint": "f", "params_sha256": "p"}
-    turns = [
+    events = [
         event(1, ACQUIRED, 0, **same),
         event(2, FAILED, 1, **same),
         event(3, ACQUIRED, 2, **same),
@@ -82,10 +82,10 @@ def test_failures_are_counted_in_a_row_under_the_same_terms_and_parameters() -> 
         event(6, ACQUIRED, 5, **same),
         event(7, FAILED, 6, **same),
     ]
-    assert LeaseLog.of(turns).failures("f", "p") == 3
-    assert LeaseLog.of(turns).failures("f", "other") == LeaseLog.of(turns).failures("other", "p") == 0
+    assert LeaseLog.of(events).failures("f", "p") == 3
+    assert LeaseLog.of(events).failures("f", "other") == LeaseLog.of(events).failures("other", "p") == 0
     assert (
-        LeaseLog.of([*turns, event(8, ACQUIRED, 7, **same), event(9, DONE, 8, **same)]).failures("f", "p")
+        LeaseLog.of([*events, event(8, ACQUIRED, 7, **same), event(9, DONE, 8, **same)]).failures("f", "p")
         == 0
     )
 
@@ -103,7 +103,7 @@ def test_an_event_survives_its_text_and_another_schema_does_not() -> None:
             LeaseEvent.parse(1, text)
 
 
-def test_a_beat_is_watched_by_the_watchers_own_clock() -> None:
+def test_a_heartbeat_is_timed_by_the_observers_own_clock() -> None:
     monitor = HeartbeatMonitor(10)
     assert monitor.observe("r1", event(1, ACQUIRED, 0, heartbeat=7), 100) == "unknown"
     assert monitor.observe("r1", event(1, ACQUIRED, 0, heartbeat=7), 109) == "unknown"
@@ -112,4 +112,4 @@ def test_a_beat_is_watched_by_the_watchers_own_clock() -> None:
     assert monitor.observe("r1", event(1, ACQUIRED, 0, heartbeat=8), 120) == "dead"
     assert (
         monitor.observe("r1", event(2, ACQUIRED, 1, heartbeat=8), 121) == "unknown"
-    )  # another claim, another worker
+    )  # another lease, another worker
