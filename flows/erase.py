@@ -28,7 +28,7 @@ from tasks.data.validate import validate_data_task
 from tasks.data.verdicts import VerdictStore
 from tasks.registry.register import register_task
 from tasks.registry.tracking import connect
-from tasks.requests.leases import Claim, confirm
+from tasks.requests.leases import Lease, confirm
 from tasks.stages.evaluate import EvaluationResult, evaluate_task
 from tasks.stages.mine import check_mined_task, mine_task
 from tasks.stages.report import make_report
@@ -49,7 +49,7 @@ def erase(
     ``fade run --json`` prints.
 
     request: ``about`` (id, reason, by: for the record and the card), ``marks``, tags of the version, and
-    ``claim``, without which nothing is registered (see `flows.service.process_requests`)."""
+    ``lease``, without which nothing is registered (see `tasks.requests.worker`)."""
     settings = parse_params(params)
     run = RunContext(settings, target, Path(runs), Path(root))
     clock = Clock()
@@ -175,8 +175,8 @@ def register(
     worker."""
     progress.report("register", 0, 1, "MLflow")
     try:
-        if claim := request.get("claim"):
-            confirm(connect(run.runs, timeout=settings.register_.timeout_seconds), Claim(**claim))
+        if lease := request.get("lease"):
+            confirm(connect(run.runs, timeout=settings.register_.timeout_seconds), Lease(**lease))
         marks = request.get("marks")
         return register_task(
             judged.numbers, settings, lineage.content, run.folder, runs=run.runs, root=run.root, marks=marks

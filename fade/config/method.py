@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, model_validator
 from pydantic.fields import FieldInfo
@@ -33,6 +33,10 @@ class MethodConfig(MethodOptions):
     """A registered method, see `fade methods`."""
     variant: str = "hinge"
     """One of the method's."""
+
+    if TYPE_CHECKING:  # the knobs are attributes, too
+
+        def __getattr__(self, name: str) -> Any: ...
 
     CONFIGS: ClassVar[list[type[MethodOptions]]] = []
     """The registered erasers' configurations."""

@@ -245,10 +245,10 @@ def join(runs: Path) -> bool:
     if "PREFECT_API_URL" in os.environ:
         return True
     from fade.utils.files import read_json
-    from tasks.requests.leases import gone
+    from tasks.requests.leases import has_exited
 
     said = read_json(runs / SERVING)
-    if not isinstance(said, dict) or gone(said["worker"]) is not False:
+    if not isinstance(said, dict) or has_exited(said["worker"]) is not False:
         return False
     os.environ["PREFECT_API_URL"] = said["url"]
     return True
@@ -259,9 +259,9 @@ def announce(runs: Path) -> Path | None:
     if _server is None:
         return None
     from fade.utils.files import write_json
-    from tasks.requests.leases import identity
+    from tasks.requests.leases import process_identity
 
-    return write_json(runs / SERVING, {"url": _server.url, "worker": identity()})
+    return write_json(runs / SERVING, {"url": _server.url, "worker": process_identity()})
 
 
 def reach() -> None:

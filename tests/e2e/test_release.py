@@ -34,7 +34,7 @@ import sys
 from pathlib import Path
 from flows.cli.options import prepared, resolved
 prepared(resolved(Path("params.yaml"), sys.argv[2:])[0], Path(sys.argv[1]), Path())
-from flows import runtime
+from flows.server import runtime
 runtime.start()
 from flows.erase import erase
 for target, method in {methods!r}.items():
