@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from flows.local_stack.supervised import HOST, Server, answers
-from flows.server.host_check import LOOPBACK, NAMES, Guard
+from flows.server.host_check import LOOPBACK, NAMES, HostCheckMiddleware
 from tasks.launch.watchdog import Watchdog
 
 
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    app = Guard(create_app(final=True), (*LOOPBACK, *names))
+    app = HostCheckMiddleware(create_app(final=True), (*LOOPBACK, *names))
     uvicorn.run(
         app,
         host=host,

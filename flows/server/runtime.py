@@ -24,7 +24,7 @@ from fade.importing import importing
 from fade.training import worker as trainer
 from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
 from tasks import aside, twin
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
 from tasks.registry.tracking import redacted
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ ROOM = 16 << 20
 def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
     """Set the environment of every tool before any of them is imported. Variables that are set already
     win."""
-    quiet(runs, hub=hub)
+    configure_environment(runs, hub=hub)
     home = {
         "PREFECT_HOME": str((runs / "prefect").absolute()),
         "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",

@@ -14,7 +14,7 @@ from fade.errors import RequestError
 from flows.audit import ALL, audit
 from flows.erase import erase
 from flows.reevaluate import reevaluate
-from flows.server.gpu_slot import gpu
+from flows.server.gpu_slot import gpu_slot
 from flows.service.process_requests import DONE, WAITING, Outcome, Where, Worker, work_off
 from flows.train import train
 
@@ -32,7 +32,7 @@ def work_off_requests(
     """Erase the open requests one after the other. Ends as failed, with the reasons, when a request did."""
     where = Where(Path(params_file), Path(runs), tuple(overrides))
     settings = where.resolve()
-    worker = Worker(where, erase, lambda: gpu(settings), tell=emit, only=tuple(only))
+    worker = Worker(where, erase, lambda: gpu_slot(settings), tell=emit, only=tuple(only))
     try:
         told = work_off(worker)
     except RequestError as error:
@@ -49,7 +49,7 @@ def reevaluate_champions(
     """Hold every champion against today's base, judge and data; judge it again where one of them changed."""
     where = Where(Path(params_file), Path(runs), tuple(overrides))
     settings = where.resolve()
-    with gpu(settings):
+    with gpu_slot(settings):
         return reevaluate(settings, where.runs, where.root)
 
 

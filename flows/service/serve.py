@@ -27,10 +27,10 @@ def serve(where: Where, params: Params, say: Callable[[str], None]) -> None:
     runtime.await_server()
     from prefect import serve as keep_serving
 
-    from flows.server.gpu_slot import limit
+    from flows.server.gpu_slot import ensure_gpu_limit
     from flows.service.schedule import deployments
 
-    limit(params, change=True)
+    ensure_gpu_limit(params, change=True)
     served = deployments(where, params)
     if not any(one.schedules for one in served):
         raise OrchestrationError(

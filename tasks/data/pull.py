@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from fade.config import DataConfig
 from fade.errors import BusyError, DataError, RemoteError, StorageError, UnreachableError
 from fade.data.dvcfile import Tracked, hash_folder, listing_md5, read_dvc_file
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
 from tasks.data.remote import Remote, opened
 
 
@@ -50,8 +50,8 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
     When it is so already, nothing is imported, fetched or written. force: files that were changed here are
     moved below ``runs`` instead of refused. Raises RemoteError (missing, corrupt, hostile), UnreachableError,
     DataError (local changes, a bad .dvc file), StorageError (disk), BusyError (another DVC process); after
-    each of them the workspace is as it was. """
-    quiet(runs)
+    each of them the workspace is as it was."""
+    configure_environment(runs)
     tracked = read_dvc_file(repo / data.dvc_file)
     try:
         here = hash_folder(tracked.folder)
@@ -63,7 +63,9 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         where = error.filename or repo
         what = f"the disk is full at {where}." if full else f"{where}: {error.strerror or error}."
-        raise StorageError(what, stage="pull", action="make room or mend the folder's permissions, then run again.") from error
+        raise StorageError(
+            what, stage="pull", action="make room or mend the folder's permissions, then run again."
+        ) from error
 
 
 def _update(tracked: Tracked, remote: Remote, scratch: Path, runs: Path, force: bool) -> Pulled:
