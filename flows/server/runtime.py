@@ -264,6 +264,11 @@ def serve(*, whole: bool = False) -> None:
     refresh_global_settings_context()
 
 
+def server_pid() -> int | None:
+    """The process id of the embedded server; None when there is none."""
+    return None if _server is None else _server._process.pid
+
+
 def await_server() -> None:
     """Until the embedded server answers, where there is one. Raises OrchestrationError."""
     if _server is not None:

@@ -3,7 +3,6 @@ own."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from fade.config import Params
 from fade.errors import OrchestrationError
 from flows.server import runtime
 from flows.service.process_requests import Where
+from tasks.launch.process_group import process_tree, stop_processes
 
 GRACE = 20.0
 """Seconds that runs get to end after the scheduler was stopped."""
@@ -67,26 +67,8 @@ def refuse_sqlalchemy() -> None:
 
 
 def end_children() -> None:
-    """TERM to the runs that are left, KILL to those that did not hear it: their claims are given back or
-    taken over."""
-    import psutil
-
-    own = psutil.Process().children(recursive=True)
-    runs = [child for child in own if "flows.server.connection" not in " ".join(_line(child))]
-    for child in runs:
-        with contextlib.suppress(psutil.Error):
-            child.terminate()
-    _, left = psutil.wait_procs(runs, timeout=GRACE)
-    for child in left:
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    psutil.wait_procs(left, timeout=5)
-
-
-def _line(process: object) -> list[str]:
-    import psutil
-
-    try:
-        return list(process.cmdline())  # type: ignore[attr-defined]
-    except psutil.Error:
-        return []
+    """TERM to the runs that are left, KILL to those that live after GRACE seconds: their leases are released
+    or taken over. The embedded server stays until the runs have ended."""
+    server = runtime.server_pid()
+    spared = {os.getpid()} | {process.pid for process in (process_tree(server) if server else [])}
+    stop_processes([one for one in process_tree(os.getpid()) if one.pid not in spared], grace=GRACE)
