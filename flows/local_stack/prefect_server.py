@@ -1,4 +1,4 @@
-"""Prefect's server with a password, PostgreSQL behind it, the host check in front (`flows.server.host_check`).
+"""Prefect's server with a password; PostgreSQL behind it, `flows.server.host_check` in front.
 
     python -m flows.local_stack.prefect_server HOST PORT [NAME ...]
 

@@ -13,8 +13,8 @@ NAME = "fade-team"
 
 @dataclass(eq=False, repr=False)
 class Worker(Server):
-    """A process worker of the work pool ``pool``, which is made where it is missing. ``client``: addresses and
-    logins of the servers, as environment variables."""
+    """A process worker of the work pool ``pool``, which is made where it is missing. ``client``: addresses
+    and logins of the servers, as environment variables."""
 
     pool: str
     client: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""The life cycle that all servers share: prepare, start in a process group, wait until ready, initialize, stop."""
+"""The life cycle of every server: prepare, start in a process group, wait until ready, initialize, stop."""
 
 from __future__ import annotations
 

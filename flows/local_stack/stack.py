@@ -2,9 +2,10 @@
 
     python -m flows.local_stack.stack --folder runs/team
 
-``make team`` calls this. Start order: PostgreSQL and S3, Prefect (on PostgreSQL) and MLflow (on both), a process
-worker. It binds them to loopback, on the data of the last start, writes what a client needs to ``env`` in the
-folder (mode 0600), and stops them all on Ctrl-C or SIGTERM. For a team's own machines: docs/team.md."""
+``make team`` calls this. Start order: PostgreSQL and S3; Prefect (on PostgreSQL) and MLflow (on both); a
+process worker. All listen on loopback and continue on the data of the last start. What a client needs is
+written to ``env`` in the folder (mode 0600). Ctrl-C or SIGTERM stops them all. A team's own
+machines: docs/team.md."""
 
 from __future__ import annotations
 

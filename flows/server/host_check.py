@@ -53,7 +53,7 @@ class HostCheckMiddleware:
 
 
 def _host_name(url: str) -> str:
-    """The host of a URL without its port, spelt as in a Host header; empty when it has none (Origin: null)."""
+    """The host of a URL without its port, spelt as in a Host header; empty when there is none (null)."""
     try:
         name = urlsplit(url).hostname or ""
     except ValueError:

@@ -25,6 +25,7 @@ from fade.training import worker as trainer
 from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
 from tasks import aside, twin
 from tasks.launch.environment import configure_environment
+from tasks.launch.process_group import process_tree, stop_processes
 from tasks.registry.tracking import redacted
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ LIBRARIES = (*trainer.LIBRARIES, *trainer.DRAWING, "fade.evaluation")
 """What a run's first stages import, in their order; it loads the models that its trainer loads, too."""
 BESIDE = ("tasks.data.validate", "great_expectations.expectations")
 """What its second process imports (`tasks.aside`)."""
+STOP_GRACE = 5.0
+"""Seconds between TERM and KILL for the embedded server."""
 ROOM = 16 << 20
 """Bytes that the embedded server's database and a run's records need at least."""
 
@@ -186,13 +189,10 @@ class Server:
         )
 
     def stop(self) -> None:
-        """TERM, and KILL when that was not heard."""
-        self._process.terminate()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """TERM, and KILL after STOP_GRACE seconds."""
+        if self._process.poll() is None:
+            stop_processes(process_tree(self._process.pid), grace=STOP_GRACE)
+        self._process.wait()
         self._log.close()
         self._let_go()
         atexit.unregister(self.stop)

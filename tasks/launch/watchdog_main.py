@@ -2,8 +2,8 @@
 
     python -m tasks.launch.watchdog_main < (one JSON line per group: {"pid": ..., "create_time": ...})
 
-The starter has the other end of the pipe. When it closes it or dies, the groups that still live are ended. The
-start time tells a watched process from another that has got its id since."""
+The starter has the other end of the pipe. When it closes it or dies, the groups that still live are ended.
+The start time tells a watched process from another one that has its id by now."""
 
 from __future__ import annotations
 

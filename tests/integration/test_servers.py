@@ -105,7 +105,8 @@ def test_servers_end_when_their_starter_is_killed(tmp_path: Path) -> None:
         "import sys, time\nfrom pathlib import Path\nfrom tasks.launch.watchdog import Watchdog\n"
         "from tests.integration.test_servers import Sleeper\n"
         "class Ready(Sleeper):\n    def ready(self):\n        return True\n"
-        "server = Ready(Path(sys.argv[1]), watchdog=Watchdog())\nserver.start()\nprint(server.group.pid, flush=True)\ntime.sleep(600)\n"
+        "server = Ready(Path(sys.argv[1]), watchdog=Watchdog())\nserver.start()\n"
+        "print(server.group.pid, flush=True)\ntime.sleep(600)\n"
     )
     starter = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=REPO, stdout=subprocess.PIPE, text=True

@@ -25,7 +25,8 @@ while True:
 """
 LEADER = """
 import signal, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]], stdout=subprocess.PIPE, start_new_session=True)
+line = [sys.executable, "-c", sys.argv[2], sys.argv[1]]
+child = subprocess.Popen(line, stdout=subprocess.PIPE, start_new_session=True)
 child.stdout.readline()
 signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
 print(child.pid, flush=True)
