@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from fade.errors import RegistryError, RegistryUnreachableError, StorageError
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,7 +63,7 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
     Asks it one small question before any work is entrusted to it: an unreachable server is known after
     ``timeout / 12`` seconds. Raises RegistryUnreachableError, RegistryError (it answers, but with a refusal),
     or StorageError (runs cannot be written)."""
-    quiet(runs, hub=True)
+    configure_environment(runs, hub=True)
     uri = _uri(runs)
     _prepare(runs, uri, timeout)
     with hushed():
