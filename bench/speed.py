@@ -47,8 +47,9 @@ from fade.models.stable_diffusion import suppress_library_output
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.batches import rate
+from fade.training.denoiser import Denoiser
 from fade.training.job import ADAPTER, Job
-from fade.training.loop import Denoiser, train
+from fade.training.loop import train
 from fade.utils.files import write_json
 from fade.utils.seeds import named_seed
 from tasks.launch.environment import configure_environment

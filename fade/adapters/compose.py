@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fade.adapters.lora import LoraAdapter, read_adapter
+from fade.adapters.adapter_file import read_adapter
+from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AdapterError

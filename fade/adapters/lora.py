@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 import fade
+from fade.adapters.adapter_file import PROVENANCE, canonical_safetensors, read_adapter
+from fade.adapters.layers import example_inputs, find_targets
 from fade.config import MeshConfig
 from fade.errors import AdapterError
 from fade.utils.files import write_whole
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 ADAPTER = "fade"
 """The adapter's name inside the UNet."""
 _PREFIX = "unet."
-_PROVENANCE = "fade."
 _STAGE = "mesh"
 
 
@@ -230,7 +231,7 @@ class LoraAdapter:
             "fade_version": fade.__version__,
         }
         own["targets"] = json.dumps(self.config.targets)
-        facts = {f"{_PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
+        facts = {f"{PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
         body = canonical_safetensors(
             state, {"format": "pt", "lora_adapter_metadata": self._lora_metadata(), **facts}
         )
@@ -287,99 +288,11 @@ class LoraAdapter:
             if layer.disable_adapters or ADAPTER not in layer.active_adapters
         ]
         if idle:
-            raise AdapterError(
-                f"{name} is not active in {idle[0]}.",
-                stage=_STAGE,
-                action="report this: peft ignored the adapter.",
-            )
-        probe = _probe(self.unet)
+            action = "report this: peft ignored the adapter."
+            raise AdapterError(f"{name} is not active in {idle[0]}.", stage=_STAGE, action=action)
+        probe = example_inputs(self.unet)
         with self.off():
             without = self.unet(**probe).sample
         if torch.equal(self.unet(**probe).sample, without):
             action = "train it for more steps; an adapter of step 0 is empty."
             raise AdapterError(f"{name} does not change the base's output.", stage=_STAGE, action=action)
-
-
-def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
-    """Full names of every Linear and 1x1 Conv below a Transformer2DModel whose name ends in one of
-    ``targets``.
-
-    Raises AdapterError that names the target that matches nothing.
-    """
-    names: list[str] = []
-    used: set[str] = set()
-    blocks = [name for name, module in unet.named_modules() if type(module).__name__ == "Transformer2DModel"]
-    for name, module in unet.named_modules():
-        inside = any(name.startswith(f"{block}.") for block in blocks)
-        one_by_one = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
-        if inside and (isinstance(module, nn.Linear) or one_by_one):
-            hits = [target for target in targets if f".{name}".endswith(f".{target}")]
-            names += [name] if hits else []
-            used.update(hits)
-    if missing := [target for target in targets if target not in used]:
-        what = f"mesh.targets: {missing[0]!r} names no Linear or 1x1 Conv in the UNet's {len(blocks)} transformer blocks."
-        raise AdapterError(what, stage=_STAGE, action="correct mesh.targets.")
-    return names
-
-
-def read_provenance(path: Path) -> dict[str, str]:
-    """The provenance in an adapter's header, keys without their ``fade.``. Raises AdapterError when there is
-    none."""
-    return read_adapter(path, weights=False)[0]
-
-
-def read_adapter(path: Path, *, weights: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Provenance and weights of an adapter file. Raises AdapterError for anything but a safetensors file of
-    FADE's."""
-    from safetensors import SafetensorError, safe_open
-
-    if path.suffix != ".safetensors":
-        raise AdapterError(
-            f"{path} is refused: adapters are .safetensors files.", stage=_STAGE, action="convert it."
-        )
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(
-            f"{path} cannot be read: {error}.", stage=_STAGE, action="train it again, or fetch it anew."
-        ) from error
-    header = {
-        key.removeprefix(_PROVENANCE): value for key, value in metadata.items() if key.startswith(_PROVENANCE)
-    }
-    if not header:
-        action = "load foreign adapters with diffusers' load_lora_weights."
-        raise AdapterError(
-            f"{path} carries no provenance: it was not made here.", stage=_STAGE, action=action
-        )
-    return header, state
-
-
-def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file as bytes that depend on the content alone (the library writes metadata in a random
-    order)."""
-    from safetensors.torch import save
-
-    plain: bytes = save({name: state[name].contiguous() for name in sorted(state)})
-    length = int.from_bytes(plain[:8], "little")
-    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(plain[8 : 8 + length])}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors stay aligned
-    return len(text).to_bytes(8, "little") + text + plain[8 + length :]
-
-
-def _probe(unet: nn.Module) -> dict[str, Any]:
-    """A fixed small input of the UNet: x (1, C, s, s), t (1,), embeddings (1, 4, D)."""
-    config: Any = unet.config
-    first = next(unet.parameters())
-    generator = torch.Generator().manual_seed(0)
-    side = min(config.sample_size if isinstance(config.sample_size, int) else 64, 16)
-    x = torch.randn(1, config.in_channels, side, side, generator=generator)
-    embeds = torch.randn(1, 4, config.cross_attention_dim, generator=generator)
-    t = torch.tensor([500], device=first.device)
-    return {
-        "sample": x.to(first.device, first.dtype),
-        "timestep": t,
-        "encoder_hidden_states": embeds.to(first.device, first.dtype),
-    }

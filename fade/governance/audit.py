@@ -142,7 +142,7 @@ def other_header(a: Mapping[str, str], b: Mapping[str, str]) -> str:
     """Why two adapters of the same weights have other bytes: one was trained before, at another commit of the
     same code. Else empty.
 
-    a, b: their headers, as `fade.adapters.lora.read_adapter` gives them.
+    a, b: their headers, as `fade.adapters.adapter_file.read_adapter` gives them.
     """
     differing = sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
     if not differing or not set(differing) <= {
@@ -162,7 +162,7 @@ def same_weights(a: Path, b: Path) -> tuple[bool, str]:
     """
     import torch
 
-    from fade.adapters.lora import read_adapter
+    from fade.adapters.adapter_file import read_adapter
 
     (header, left), (other, right) = read_adapter(a), read_adapter(b)
     same = left.keys() == right.keys() and all(

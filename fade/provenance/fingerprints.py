@@ -22,7 +22,7 @@ HOME = Path(fade.__file__).parent
 ERASERS = "erasers"
 """Folder of the erasers: its ``base.py`` is the component ``erasers``, its module NAME.py is ``erasers/NAME``."""
 COMPONENTS: dict[str, tuple[str, ...]] = {
-    "adapters": ("adapters/lora.py",),
+    "adapters": ("adapters/adapter_file.py", "adapters/layers.py", "adapters/lora.py"),
     "attacks": ("evaluation/attacks",),
     "determinism": ("training/determinism.py",),
     "erasers": (f"{ERASERS}/base.py",),
@@ -35,7 +35,13 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "models": ("models",),
     "seeds": ("utils/seeds.py",),
     "tables": ("data/manifest.py", "data/tables.py"),
-    "training": ("training/batches.py", "training/checkpoint.py", "training/loop.py"),
+    "training": (
+        "training/accelerator.py",
+        "training/batches.py",
+        "training/checkpoint.py",
+        "training/denoiser.py",
+        "training/loop.py",
+    ),
     "vocabulary": ("data/vocabulary.py",),
 }
 """Logical name -> its files, relative to the package. A folder stands for the modules below it that no other

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fade.adapters.lora import LoraAdapter, canonical_safetensors
+from fade.adapters.adapter_file import canonical_safetensors
+from fade.adapters.lora import LoraAdapter
 from fade.errors import TrainingError
 from fade.utils.files import write_whole
 

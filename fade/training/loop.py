@@ -8,9 +8,7 @@ micro-batch, rank), on the CPU."""
 from __future__ import annotations
 
 import math
-import os
 import platform
-import resource
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -19,15 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from fade.adapters.lora import LoraAdapter
-from fade.config import TrainConfig
 from fade.erasers.base import Eraser, Loss, Solve, get_eraser, with_anchors
 from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
 from fade.training import checkpoint
 from fade.training import job as files
+from fade.training.accelerator import make_accelerator, peak_memory_mb
 from fade.training.batches import BatchSampler, rate, read_latents
+from fade.training.denoiser import Denoiser
 from fade.training.determinism import repeatable
 from fade.training.job import Job
 from fade.utils.files import write_json
@@ -48,60 +46,6 @@ MAX_SKIPPED = 20
 """fp16: steps in a row that the loss scaler may drop before that counts as divergence."""
 _PROGRESS_EVERY = 0.2  # seconds
 PATIENCE = 10.0  # seconds: an orphan of a killed run needs one step to notice it, and has the lock until then
-
-
-class Denoiser:
-    """The predictor of the losses: one UNet, adapters on for the student and off for the teacher."""
-
-    def __init__(self, model: Any, lora: LoraAdapter) -> None:
-        self._model, self._mesh = model, lora  # model: the UNet as accelerate wrapped it
-
-    def student(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
-        noise: Tensor = self._model(x, t, encoder_hidden_states=emb).sample
-        return noise.float()
-
-    @torch.no_grad()
-    def teacher(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
-        with self._mesh.off():
-            noise: Tensor = self._mesh.unet(x, t, encoder_hidden_states=emb).sample
-        return noise.float()
-
-
-def make_accelerator(config: TrainConfig, *, cpu: bool = False) -> Accelerator:
-    """accelerate as this process was launched; ``cpu`` keeps it off the GPU.
-
-    Raises TrainingError when the number of processes is not the job's.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    if "RANK" not in os.environ:
-        # One process, which may have trained before: accelerate's global state refuses another precision or
-        # device.
-        AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(config.precision, cpu=cpu))
-    if accelerator.num_processes != config.processes:
-        what = f"{accelerator.num_processes} process(es) started where train.processes = {config.processes}."
-        action = "start it through tasks.stages.train, or by torchrun; `accelerate launch --cpu --num_processes N` starts only one."
-        raise TrainingError(what, stage=STAGE, action=action)
-    return accelerator
-
-
-def _precision(wanted: str, *, cpu: bool) -> str:
-    gpu = (
-        torch.cuda.is_available()
-        and not cpu
-        and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("1", "true", "yes")
-    )
-    if wanted == "auto":
-        return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
-    if wanted == "fp16" and not gpu:
-        raise TrainingError(
-            "train.precision = fp16 needs a GPU.",
-            stage=STAGE,
-            action="set train.precision to auto, fp32 or bf16.",
-        )
-    return "no" if wanted == "fp32" else wanted
 
 
 Row = dict[str, float]
@@ -317,7 +261,7 @@ class _Run:
             else platform.processor() or "cpu",
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "peak_memory_mb": _peak_memory_mb(accelerator.device),
+            "peak_memory_mb": peak_memory_mb(accelerator.device),
             "resumed_at": self._resumed,
             "seconds": round(time.monotonic() - self._began, 3),
         }
@@ -332,13 +276,6 @@ class _Run:
         self._on_progress(
             {"step": self.state.step, "steps": self.config.steps, "losses": shown, "it_per_s": speed}
         )
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    """Of this process so far, MiB: on the GPU what torch allocated there, on the CPU all resident memory."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
 
 
 def explain(error: Exception) -> FadeError:

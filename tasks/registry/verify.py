@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.adapters.lora import read_provenance
+from fade.adapters.adapter_file import read_provenance
 from fade.errors import AdapterError, RegistryError, SignatureError
 from tasks.registry import signing
 from tasks.registry.decision_log import standing

@@ -151,7 +151,7 @@ def _aliases(tracking: Tracking, name: str) -> dict[str, str]:
 
 
 def _fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
-    from fade.adapters.lora import read_provenance  # torch comes with it
+    from fade.adapters.adapter_file import read_provenance  # torch comes with it
 
     expected = version.tags.get("adapter_sha256", "")
     label = f"{version.name}/{version.version}"

@@ -19,8 +19,8 @@ def compose(
 
     ``models``: registered versions (``fade-panda/1``), adapter files or folders of runs. Raises AdapterError,
     and whatever mining and judging raise."""
+    from fade.adapters.adapter_file import read_provenance
     from fade.adapters.compose import compose as add_up
-    from fade.adapters.lora import read_provenance
     from tasks.registry.versions import load_version
     from tasks.stages.evaluate import judge
     from tasks.stages.mine import mine

@@ -60,7 +60,7 @@ def generate(
 
 def concept_of(adapter: Path) -> str:
     """The erased concept that an adapter's header names. Raises AdapterError when it names none."""
-    from fade.adapters.lora import read_provenance
+    from fade.adapters.adapter_file import read_provenance
 
     concept = read_provenance(adapter).get("concept", "")
     if not concept:

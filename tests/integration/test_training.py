@@ -12,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fade.adapters.lora import LoraAdapter, find_targets, read_provenance
+from fade.adapters.adapter_file import read_provenance
+from fade.adapters.layers import find_targets
+from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.erasers.base import get_eraser, known_erasers
 from fade.errors import DivergedError
@@ -20,8 +22,9 @@ from fade.models import Base
 from fade.training import checkpoint
 from fade.training import job as files
 from fade.training.batches import BatchSampler, read_latents
+from fade.training.denoiser import Denoiser
 from fade.training.job import Job
-from fade.training.loop import Denoiser, train
+from fade.training.loop import train
 from fade.training.worker import main
 from fade.utils.hashing import sha256_of
 from tasks.launch.accelerate import environment

@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 
+from fade.adapters.adapter_file import read_provenance
 from fade.adapters.compose import compose
-from fade.adapters.lora import LoraAdapter, read_provenance
+from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.errors import AdapterError
 from tests.support import tiny_unet

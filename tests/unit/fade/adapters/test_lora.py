@@ -11,7 +11,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fade.adapters.lora import LoraAdapter, find_targets, read_adapter, read_provenance
+from fade.adapters.adapter_file import read_adapter, read_provenance
+from fade.adapters.layers import find_targets
+from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.errors import AdapterError
 from tests.support import DEEP, tiny_unet

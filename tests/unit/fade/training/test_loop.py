@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fade.adapters.lora import LoraAdapter, read_provenance
+from fade.adapters.adapter_file import read_provenance
+from fade.adapters.lora import LoraAdapter
 from fade.config import TrainConfig
 from fade.erasers import base as methods
 from fade.erasers import fade
@@ -328,7 +329,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(base, make_job, damage):
 def test_accumulated_micro_batches_are_one_step_over_their_mean(base, make_job):
     """Loss and adapter of accumulation 2, against AdamW on the averaged gradient of the two batches computed
     by hand."""
-    from fade.training.loop import Denoiser
+    from fade.training.denoiser import Denoiser
 
     job = make_job(
         train={"steps": 1, "warmup": 0, "gradient_accumulation": 2, "lr": 0.01, "max_grad_norm": 1e9}
