@@ -42,7 +42,7 @@ Failures = dict[Cell, str]
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchmarkOptions:
     """The command line's wishes."""
 
     params_file: Path = Path("params.yaml")
@@ -62,21 +62,23 @@ class Asked:
 
 
 @flow(name="benchmark", validate_parameters=False)
-def benchmark(asked: Asked) -> dict[str, Any]:
+def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
     """Measure what is missing and write ``out/benchmark.{json,md,html}``. Returns the summary."""
-    with _opened(asked, "cells") as (bench, plan):
-        tuned = read_tuned(asked.tuned, plan.targets)
+    with _opened(options, "cells") as (bench, plan):
+        tuned = read_tuned(options.tuned, plan.targets)
         wanted = [(cell, chosen(tuned, cell)) for cell in plan.cells()]
         found, failures = measure_all(bench, wanted, "bench")
-    return publish(asked, bench, plan, {cell: record for (cell, _), record in found.items()}, tuned, failures)
+    return publish(
+        options, bench, plan, {cell: record for (cell, _), record in found.items()}, tuned, failures
+    )
 
 
 @flow(name="tune", validate_parameters=False)
-def tune(asked: Asked) -> dict[str, Any]:
+def tune(options: BenchmarkOptions) -> dict[str, Any]:
     """Try every method's settings on the tuning targets, keep the best in ``home/tuned.yaml``. Returns arm ->
     what was chosen."""
     out = {}
-    with _opened(asked, "trials") as (bench, plan):
+    with _opened(options, "trials") as (bench, plan):
         settings = bench.first.params.bench
         bench = for_trials(bench)
         made, seed = {"data_md5": bench.data_md5, "commit": bench.commit}, settings.seeds[0]
@@ -93,7 +95,7 @@ def tune(asked: Asked) -> dict[str, Any]:
             ]
             out[arm.label] = choose(trials)
             write_tuned(
-                asked.tuned, {arm.label: out[arm.label]}, settings, made
+                options.tuned, {arm.label: out[arm.label]}, settings, made
             )  # after each: a sweep may be interrupted
     return out
 
@@ -103,7 +105,7 @@ def for_trials(bench: Bench) -> Bench:
     return replace(bench, probing=False, overrides=(*bench.first.params.bench.trial, *bench.overrides))
 
 
-def report(asked: Asked) -> dict[str, Any]:
+def report(options: BenchmarkOptions) -> dict[str, Any]:
     """The outputs from the kept cells alone; nothing is measured, no model is loaded. Missing cells are
     listed.
 
@@ -111,11 +113,11 @@ def report(asked: Asked) -> dict[str, Any]:
     (``home/archive.dvc``, pulled when it is not there). The two are never mixed: the archived ones are of
     earlier code. Where the models are not at hand, the cells of whatever models are taken: they are of this
     data set by its md5. Raises CacheError when those are of several, and what `pull` raises."""
-    first = _workshop(asked)
+    first = _workshop(options)
     data = first.params.data
-    bench = _bench(asked, first, read_dvc_file(first.root / data.dvc_file).md5, "cells")
+    bench = _bench(options, first, read_dvc_file(first.root / data.dvc_file).md5, "cells")
     plan = plan_of(first.params.bench, None)
-    tuned = read_tuned(asked.tuned, plan.targets)
+    tuned = read_tuned(options.tuned, plan.targets)
     here = all(
         Path(first.local(where)).is_dir() for where in (data.base, data.judge, data.clip, str(data.images))
     )
@@ -125,7 +127,7 @@ def report(asked: Asked) -> dict[str, Any]:
     }
     in_folder = partial(find_record if here else _anywhere, bench.folder)
     found = {cell: kept for cell, wanted in inputs.items() if (kept := in_folder(wanted)) is not None}
-    archive = None if found else archived(asked)
+    archive = None if found else archived(options)
     if archive is not None:
         in_archive = partial(find_archived, archive.cells["cells"], any_sources=not here)
         found = {cell: kept for cell, wanted in inputs.items() if (kept := in_archive(wanted)) is not None}
@@ -136,20 +138,20 @@ def report(asked: Asked) -> dict[str, Any]:
             stage="bench",
             action="pull the data (`fade pull`), so that its own can be told from the others.",
         )
-    return publish(asked, bench, plan, found, tuned, {}, archive if found else None)
+    return publish(options, bench, plan, found, tuned, {}, archive if found else None)
 
 
-def archived(asked: Asked) -> Archive | None:
+def archived(options: BenchmarkOptions) -> Archive | None:
     """The archived record below ``home``, pulled from the embedded remote when it is not there; None where
     none is tracked.
 
     Raises what `pull` raises, CacheError when the table is damaged.
     """
-    pointer = (asked.home / POINTER).absolute()
+    pointer = (options.home / POINTER).absolute()
     if not pointer.is_file():
         return None
-    pull(DataConfig(dvc_file=pointer), asked.params_file.parent, asked.runs)
-    return read_archive(asked.home / FOLDER / TABLE)
+    pull(DataConfig(dvc_file=pointer), options.params_file.parent, options.runs)
+    return read_archive(options.home / FOLDER / TABLE)
 
 
 def _anywhere(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -178,7 +180,7 @@ def measure_all(
 
 
 def publish(
-    asked: Asked,
+    options: BenchmarkOptions,
     bench: Bench,
     plan: Plan,
     found: Mapping[Cell, dict[str, Any]],
@@ -190,9 +192,9 @@ def publish(
     StorageError."""
     from fade.reporting.benchmark import figure, grids_of, render_benchmark
 
-    origin = Origin(asked.command, bench.commit, bench.data_md5, archive.commit if archive else None)
+    origin = Origin(options.command, bench.commit, bench.data_md5, archive.commit if archive else None)
     summary = summarise(plan, found, bench.first.params.bench, tuned, origin, failures)
-    make_folder(asked.out)
+    make_folder(options.out)
     picture = archive.picture if archive else partial(read_picture, bench.folder)
     grids = grids_of(picture, list(found.values()))
     outputs = {
@@ -202,7 +204,7 @@ def publish(
         **({FIGURE: figure(summary)} if found else {}),
     }
     for name, body in outputs.items():
-        write_whole(asked.out / name, body, stage="bench")
+        write_whole(options.out / name, body, stage="bench")
     return summary
 
 
@@ -240,19 +242,21 @@ def chosen(tuned: Mapping[str, Mapping[str, Any]], cell: Cell) -> Setting:
     return tuple(tuned.get(cell.arm.label, {}).get("overrides", ()))
 
 
-def _workshop(asked: Asked) -> RunContext:
-    settings = resolve(asked.params_file, [*asked.overrides, *asked.narrow])
-    return RunContext(settings, settings.bench.targets[0], asked.runs, asked.params_file.parent)
+def _workshop(options: BenchmarkOptions) -> RunContext:
+    settings = resolve(options.params_file, [*options.overrides, *options.narrow])
+    return RunContext(settings, settings.bench.targets[0], options.runs, options.params_file.parent)
 
 
-def _bench(asked: Asked, first: RunContext, md5: str, kind: str) -> Bench:
-    return Bench(first, asked.home / kind, md5, code_state()["commit"], asked.params_file, asked.overrides)
+def _bench(options: BenchmarkOptions, first: RunContext, md5: str, kind: str) -> Bench:
+    return Bench(
+        first, options.home / kind, md5, code_state()["commit"], options.params_file, options.overrides
+    )
 
 
 @contextmanager
-def _opened(asked: Asked, kind: str) -> Iterator[tuple[Bench, Plan]]:
+def _opened(options: BenchmarkOptions, kind: str) -> Iterator[tuple[Bench, Plan]]:
     """The data pulled and the plan checked, alone on the runs folder."""
-    first = _workshop(asked)
-    with lock_folder(asked.runs / "bench", "a benchmark is being run", "bench"):
-        pulled = pull_task(first.params.data, first.root, asked.runs)
-        yield _bench(asked, first, pulled.md5, kind), plan_of(first.params.bench, first.vocabulary)
+    first = _workshop(options)
+    with lock_folder(options.runs / "bench", "a benchmark is being run", "bench"):
+        pulled = pull_task(first.params.data, first.root, options.runs)
+        yield _bench(options, first, pulled.md5, kind), plan_of(first.params.bench, first.vocabulary)

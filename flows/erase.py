@@ -93,31 +93,31 @@ def erase(
             training={**trained.run, "reused": trained.reused},
         )
         with clock.stage("evaluate"):
-            judged = evaluate_task(run, neighborhood, trained.adapter)
+            evaluation = evaluate_task(run, neighborhood, trained.adapter)
             checks = {"data": checked.results, "neighbourhood": mined.results}
-            outcome = {key: judged.numbers[key] for key in ("metrics", "base_metrics")}
+            outcome = {key: evaluation.numbers[key] for key in ("metrics", "base_metrics")}
             if request and request.get("about"):
                 lineage = Lineage({**lineage.content, "request": request["about"]})
-            lineage = settle(lineage, before, inputs(run), trained.sha256, **outcome, checks=checks)
+            lineage = finalize(lineage, before, inputs(run), trained.sha256, **outcome, checks=checks)
             lineage.save(run.folder / "lineage.json")
         with clock.stage("register"):
             command = reproduce(run.targets, overrides, params_file)
             report = make_report(
                 run,
                 neighborhood,
-                judged,
+                evaluation,
                 trained.history,
                 (checked, mined),
                 lineage.content,
                 clock.seconds,
                 command,
             )
-            summary = summarise(run, judged, trained.sha256, pulled.md5, report.path)
+            summary = summarise(run, evaluation, trained.sha256, pulled.md5, report.path)
             summary["warnings"] = [
                 r["name"] for checks in (checked, mined) for r in checks.results if not r["success"]
             ]
             summary["warnings"] += [f"{name}: a target, hence no neighbour" for name in neighborhood.left_out]
-            registered = register(run, settings, judged, lineage, request or {})
+            registered = register(run, settings, evaluation, lineage, request or {})
     version = {"model_name": registered.name, "model_version": registered.version}
     report.name(version, clock.seconds)
     spent = 0.0 if trained.reused else trained.run["seconds"]
@@ -125,7 +125,7 @@ def erase(
         "pictures": run.generator.seconds,
         "features": looked,
         "training": spent,
-        "judging": judged.seconds,
+        "judging": evaluation.seconds,
     }
     computing = {name: round(spent, 3) for name, spent in computing.items()}
     summary |= {**version, "seconds": clock.total(), "computing_seconds": computing}
@@ -148,7 +148,7 @@ def inputs(run: RunContext) -> dict[str, str]:
     return hash_inputs({name: path for name, path in local.items() if path.exists()})
 
 
-def settle(
+def finalize(
     lineage: Lineage, before: dict[str, str], after: dict[str, str], adapter_sha256: str, **outcome: Any
 ) -> Lineage:
     """Close the record; ``outcome``: see `Lineage.finish`. Raises DataError, see `unchanged`."""
@@ -166,7 +166,11 @@ def unchanged(closed: Lineage) -> Lineage:
 
 
 def register(
-    run: RunContext, settings: Params, judged: EvaluationResult, lineage: Lineage, request: Mapping[str, Any]
+    run: RunContext,
+    settings: Params,
+    evaluation: EvaluationResult,
+    lineage: Lineage,
+    request: Mapping[str, Any],
 ) -> Any:
     """Register; when the registry is out of reach the adapter stays and the message says how to register it
     later.
@@ -179,7 +183,13 @@ def register(
             confirm(connect(run.runs, timeout=settings.register_.timeout_seconds), Lease(**lease))
         marks = request.get("marks")
         return register_task(
-            judged.numbers, settings, lineage.content, run.folder, runs=run.runs, root=run.root, marks=marks
+            evaluation.numbers,
+            settings,
+            lineage.content,
+            run.folder,
+            runs=run.runs,
+            root=run.root,
+            marks=marks,
         )
     except RegistryError as error:
         if not error.action:
@@ -190,10 +200,10 @@ def register(
 
 
 def summarise(
-    run: RunContext, judged: EvaluationResult, adapter_sha256: str, data_md5: str, report: Path
+    run: RunContext, evaluation: EvaluationResult, adapter_sha256: str, data_md5: str, report: Path
 ) -> dict[str, Any]:
     """The one object of ``fade run --json``, before the registry has answered."""
-    numbers = judged.numbers
+    numbers = evaluation.numbers
     picked = (
         "target",
         "targets",

@@ -75,8 +75,8 @@ def by_deployment(job: Job, name: str) -> Trained:
     if run.state is None or not run.state.is_completed():
         if run.state is None or run.state.is_final():
             _count(path)
-        said = f"{run.state.type.value.lower()}: {run.state.message}" if run.state else "unknown"
-        raise TrainingError(f"the training at {name!r} ({run.name}) is {said}.", stage=STAGE, action=action)
+        state = f"{run.state.type.value.lower()}: {run.state.message}" if run.state else "unknown"
+        raise TrainingError(f"the training at {name!r} ({run.name}) is {state}.", stage=STAGE, action=action)
     found = find_finished(job, reused=False)
     if found is None:
         _count(path)

@@ -32,8 +32,11 @@ def gates(base: Base, prompts: Sequence[str], concept: str, template: str) -> li
     meant = fill(template, concept)
     states = base.encode([*prompts, meant])  # (B + 1, T, D)
     cosines = torch.cosine_similarity(states[:-1].flatten(1), states[-1:].flatten(1)).clamp(0, 1).tolist()
-    wanted = _tokens(base, concept)
-    shares = [len(wanted & _tokens(base, prompt)) / len(wanted) if wanted else 0.0 for prompt in prompts]
+    concept_tokens = _tokens(base, concept)
+    shares = [
+        len(concept_tokens & _tokens(base, prompt)) / len(concept_tokens) if concept_tokens else 0.0
+        for prompt in prompts
+    ]
     return [max(cosine, share) for cosine, share in zip(cosines, shares, strict=True)]
 
 

@@ -32,8 +32,8 @@ def ablation(eps: Predictor, batch: ErasureBatch, config: ErasureWeight) -> tupl
         )
     anchor, target = batch.neighbours[:1].expand(n, -1, -1), batch.target.expand(n, -1, -1)
     with torch.no_grad():
-        wanted = eps.student(x, t, anchor)
-    erase = ((eps.student(x, t, target) - wanted) ** 2).mean()
+        goal = eps.student(x, t, anchor)
+    erase = ((eps.student(x, t, target) - goal) ** 2).mean()
     return config.erase_weight * erase, {"erase": erase.detach()}
 
 

@@ -36,8 +36,8 @@ def esd(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, di
     old, null = eps.teacher(
         torch.cat([batch.x, batch.x]), torch.cat([batch.t, batch.t]), prompts
     ).tensor_split([n_t])
-    wanted = null - config.eta * (old - null)
-    erase = ((eps.student(batch.x, batch.t, e) - wanted) ** 2).mean()
+    goal = null - config.eta * (old - null)
+    erase = ((eps.student(batch.x, batch.t, e) - goal) ** 2).mean()
     return config.erase_weight * erase, {"erase": erase.detach()}
 
 

@@ -79,9 +79,9 @@ def attenuation(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Te
     """FADE's L_er and L_guid. One student call (n_t latents) and one teacher call (n_t (K + 2))."""
     import torch
 
-    n_t, said = len(batch.x), torch.cat([batch.target, batch.null, batch.neighbours])  # (K + 2, T, D)
-    x, t = batch.x.repeat(len(said), 1, 1, 1), batch.t.repeat(len(said))
-    old, null, *positives = eps.teacher(x, t, said.repeat_interleave(n_t, dim=0)).split(n_t)
+    n_t, prompts = len(batch.x), torch.cat([batch.target, batch.null, batch.neighbours])  # (K + 2, T, D)
+    x, t = batch.x.repeat(len(prompts), 1, 1, 1), batch.t.repeat(len(prompts))
+    old, null, *positives = eps.teacher(x, t, prompts.repeat_interleave(n_t, dim=0)).split(n_t)
     anchor = eps.student(batch.x, batch.t, batch.target.expand(n_t, -1, -1))
     pull = ((anchor[None] - torch.stack(positives)) ** 2).mean()  # mean over neighbours, latents and elements
     push = ((anchor - old) ** 2).mean()

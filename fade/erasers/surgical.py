@@ -48,11 +48,11 @@ def surgical(
 
     new = eps.student(x, t, prompts(batch.target))
     old = eps.teacher(x, t, prompts(batch.replacement))
-    (spoken, u), (wanted, u_0) = (
+    (conditional, u), (goal, u_0) = (
         (out[:n_t], out[n_t:]) for out in (new, old)
     )  # (n_t, ...), (n_t + n_a, ...)
     at_target = u[:n_t].detach() if stop else u[:n_t]
-    l_guid = (((spoken - at_target) - (wanted - u_0[:n_t])) ** 2).mean()
+    l_guid = (((conditional - at_target) - (goal - u_0[:n_t])) ** 2).mean()
     drift = ((u - u_0) ** 2).mean()
     loss = config.guidance_weight * l_guid + config.drift_weight * drift
     return loss, {"guidance": l_guid.detach(), "drift": drift.detach()}

@@ -95,7 +95,7 @@ def _recalibrate(
     model.eval()
 
 
-def unseen(labels: Sequence[str]) -> set[str]:
+def heldout_concepts(labels: Sequence[str]) -> set[str]:
     """The concepts whose drawings the judge of styles never sees."""
     return set(labels[::8])
 
@@ -115,8 +115,8 @@ def accuracy(
     generator = torch.Generator().manual_seed(seed)
     out = []
     for _ in range(max(views, 1)):
-        for part, wanted in zip(pixels.split(128), target.split(128), strict=True):
+        for part, labels in zip(pixels.split(128), target.split(128), strict=True):
             x = to_unit(part)
             x = distort(x, generator) if views else x
-            out.append((model(pixel_values=x).logits.argmax(1) == wanted).float())
+            out.append((model(pixel_values=x).logits.argmax(1) == labels).float())
     return torch.cat(out)

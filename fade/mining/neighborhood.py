@@ -98,9 +98,9 @@ def mine(
     erased = {target, *also}
     for name in (target, *also):
         vocabulary.index(name)
-    wanted, others = config.k + config.k_heldout, len(vocabulary) - len(erased)
-    if wanted > others:
-        what = f"neighborhood.k + neighborhood.k_heldout = {wanted}, but {target!r} has only {others} candidates."
+    needed, others = config.k + config.k_heldout, len(vocabulary) - len(erased)
+    if needed > others:
+        what = f"neighborhood.k + neighborhood.k_heldout = {needed}, but {target!r} has only {others} candidates."
         raise ConfigError(what, stage="mine", action="lower neighborhood.k or neighborhood.k_heldout.")
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in vocabulary.names}
@@ -121,7 +121,7 @@ def mine(
     return Neighborhood(
         target=target,
         neighbours=ranked[: config.k],
-        heldout=ranked[config.k : wanted],
+        heldout=ranked[config.k : needed],
         names=vocabulary.names,
         matrix=matrix,
         cache_key=key,

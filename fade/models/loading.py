@@ -28,9 +28,9 @@ def resolve(where: str, stage: str = "base") -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    wanted = ["*.safetensors", "*.json", "*.txt"]
+    patterns = ["*.safetensors", "*.json", "*.txt"]
     try:
-        return Path(snapshot_download(where, allow_patterns=wanted))
+        return Path(snapshot_download(where, allow_patterns=patterns))
     except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
         action = "name a local directory, or check the network and HF_HUB_OFFLINE."
         raise BaseModelError(

@@ -70,7 +70,7 @@ class World:
         write_json(seal, {"key": key})
         return folder
 
-    def told(self, stage: str) -> Callable[[int, int, Logs], None]:
+    def progress_of(self, stage: str) -> Callable[[int, int, Logs], None]:
         return lambda step, steps, logs: self.on_step(stage, step, steps, logs)
 
     def training(self, stage: str, offset: int = 0) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class World:
         it goes on."""
         return {
             "seed": self.config.seed + offset,
-            "on_step": self.told(stage),
+            "on_step": self.progress_of(stage),
             "identity": {"stage": self.keys[stage]},
         }
 
@@ -125,9 +125,9 @@ def _redraw(recipe: dict[str, Any], packages: Path, folder: Path) -> None:
 
 
 def _corpus(recipe: dict[str, Any], packages: Path, folder: Path, world: World) -> None:
-    told = world.told("corpus")
+    progress_of = world.progress_of("corpus")
     pixels, names, styles = drawings.render_corpus(
-        recipe, packages, lambda done, total: told(done, total, {})
+        recipe, packages, lambda done, total: progress_of(done, total, {})
     )
     np.save(folder / "pixels.npy", pixels, allow_pickle=False)
     (folder / "words.json").write_text(json.dumps({"names": names, "styles": styles}), encoding="utf-8")
@@ -222,8 +222,8 @@ def _judge(sets: Sets, world: World, folder: Path) -> None:
 
 def _styles(sets: Sets, world: World, folder: Path) -> None:
     """The judge of styles never sees every eighth concept: on those it is measured."""
-    labels, unseen = sorted(set(sets.train_styles)), judge.unseen(sets.labels)
-    known = [n not in unseen for n in sets.train_names]
+    labels, heldout_concepts = sorted(set(sets.train_styles)), judge.heldout_concepts(sets.labels)
+    known = [n not in heldout_concepts for n in sets.train_names]
     names = [s for s, k in zip(sets.train_styles, known, strict=True) if k]
     pixels = sets.train[torch.tensor(known)]
     model = judge.train(pixels, names, labels, world.config.styles, folder, **world.training("styles", 3))

@@ -133,8 +133,8 @@ class Captioned:
     def draw(self, size: int, generator: torch.Generator) -> Drawn:
         """A batch; every second caption names the style."""
         pick = torch.multinomial(self._shares, size, replacement=True, generator=generator)
-        said = torch.rand(len(pick), generator=generator) < 0.5
-        captioned = zip(pick.tolist(), said.tolist(), strict=True)
+        style_named = torch.rand(len(pick), generator=generator) < 0.5
+        captioned = zip(pick.tolist(), style_named.tolist(), strict=True)
         texts = [caption(self._names[i], self._styles[i] if s else None, generator) for i, s in captioned]
         x = augment(to_unit(self._pixels[pick]), generator)
         n, s = self._name_id[pick], self._style_id[pick]
@@ -143,7 +143,7 @@ class Captioned:
             tokenize(self._tokenizer, texts),
             n[:, None] == n[None, :],
             s[:, None] == s[None, :],
-            said,
+            style_named,
             self._teacher[n],
         )
 
@@ -160,7 +160,7 @@ class Drawn:
     """(B, B) bool; rows are captions, columns pictures."""
     same_style: Tensor
     """(B, B) bool."""
-    said: Tensor
+    style_named: Tensor
     """(B,) bool: the caption names the style."""
     teacher: Tensor
     """(B, E) unit sentence embeddings of the names."""
@@ -168,16 +168,16 @@ class Drawn:
     def contrast(self, text: Tensor, image: Tensor, scale: Tensor) -> Tensor:
         """Symmetric cross-entropy of unit features; positives have the same name, fully when the style agrees
         or is not said."""
-        target = self.same_name.float() * torch.where(self.said[:, None] & ~self.same_style, 0.1, 1.0)
+        target = self.same_name.float() * torch.where(self.style_named[:, None] & ~self.same_style, 0.1, 1.0)
         logits = scale.exp().clamp(max=50) * text @ image.T
         return (_soft_cross_entropy(logits, target) + _soft_cross_entropy(logits.T, target.T)) / 2
 
     def spoken(self, text: Tensor) -> Tensor:
         """Mean squared difference between captions' cosines and the sentence encoder's, a small part of which
         is the style's."""
-        both = self.said[:, None] & self.said[None, :]
-        wanted = 0.92 * self.teacher @ self.teacher.T + 0.08 * torch.where(both, self.same_style.float(), 0.5)
-        return _off_diagonal(text @ text.T - wanted)
+        both = self.style_named[:, None] & self.style_named[None, :]
+        goal = 0.92 * self.teacher @ self.teacher.T + 0.08 * torch.where(both, self.same_style.float(), 0.5)
+        return _off_diagonal(text @ text.T - goal)
 
     def seen(self, image: Tensor) -> Tensor:
         """Mean squared difference between pictures' cosines and the sentence encoder's."""

@@ -87,9 +87,9 @@ def fetch_packages(recipe: dict[str, Any], folder: Path) -> None:
             action = "install Node.js, or name unpacked packages with --set pretrain.packages=FOLDER."
             raise RemoteError("npm is not installed.", stage="drawings", action=action) from None
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            said = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1:]
+            reason = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1:]
             raise RemoteError(
-                f"npm cannot fetch {spec}: {said}.", stage="drawings", action="check the registry."
+                f"npm cannot fetch {spec}: {reason}.", stage="drawings", action="check the registry."
             ) from error
         tarball = next(work.glob("*.tgz"))
         digest = "sha512-" + base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()

@@ -36,7 +36,7 @@ def measure(
     pixels = torch.from_numpy(read_pictures([run.root / run.params.data.images / p for p in frame["path"]]))
     held = (frame["split"] == "heldout").to_numpy(copy=True)
     names = list(frame["concept"])
-    seen, unseen = (
+    trained_concepts, heldout_concepts = (
         [n for n, h in zip(names, held, strict=True) if not h],
         [n for n, h in zip(names, held, strict=True) if h],
     )
@@ -52,8 +52,9 @@ def measure(
         / 1e6,
         "psnr_heldout": {"mean": float(distances.mean()), "min": float(distances.min()), "n": len(distances)},
         "judge": {
-            "augmented_real": 100 * float(accuracy(model, pixels[~held], seen, views=5, seed=SEED).mean()),
-            "heldout_artist": 100 * float(accuracy(model, pixels[held], unseen).mean()),
+            "augmented_real": 100
+            * float(accuracy(model, pixels[~held], trained_concepts, views=5, seed=SEED).mean()),
+            "heldout_artist": 100 * float(accuracy(model, pixels[held], heldout_concepts).mean()),
         },
         "base": own,
         "styles": styles(run, frame, pixels, on_batch),
@@ -118,12 +119,12 @@ def styles(
     Its own top-1 comes from the real drawings of concepts that it never saw.
     """
     from fade.judges.classifier import Classifier
-    from fade.judges.train import accuracy, unseen
+    from fade.judges.train import accuracy, heldout_concepts
 
     judge = Classifier(str(Path(run.local(run.params.data.judge)) / "styles"), run.base.device)
-    new = (frame["concept"].isin(unseen(run.vocabulary.names)) & (frame["split"] == "train")).to_numpy(
-        copy=True
-    )
+    new = (
+        frame["concept"].isin(heldout_concepts(run.vocabulary.names)) & (frame["split"] == "train")
+    ).to_numpy(copy=True)
     names, per = run.vocabulary.names, {}
     prompts = {s: [fill(run.params.sampler.prompt, n, s) for n in names] for s in judge.labels}
     drawn = run.generator.draw([p for some in prompts.values() for p in some], [SEED], on_batch=on_batch)

@@ -223,8 +223,8 @@ def _dump(node: Any) -> str:
 
 def installed() -> dict[str, str]:
     """Every installed distribution and its version, sorted: the lock of this environment."""
-    told = (dist.metadata for dist in metadata.distributions())  # each look at it reads the file
-    found = {said["Name"]: said["Version"] for said in told if said["Name"]}
+    metadata_of = (dist.metadata for dist in metadata.distributions())  # each look at it reads the file
+    found = {entry["Name"]: entry["Version"] for entry in metadata_of if entry["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

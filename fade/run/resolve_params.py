@@ -158,15 +158,17 @@ def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] 
     """What params.yaml says otherwise than shipped, and the chosen method's own settings outdo: a sentence
     each."""
     there, used = load_params(path), resolve(path, overrides)
-    said, shipped, heard = _flat(there), _flat(Params()), _flat(used)
+    changed, shipped, effective = _flat(there), _flat(Params()), _flat(used)
     method = get_eraser(used.method.name, used.method.variant)
-    asked = {item.partition("=")[0].strip() for item in (*_settings_for(method, there.settings), *overrides)}
-    own = [key for key in (item.partition("=")[0] for item in method.settings) if key not in asked]
+    explicit = {
+        item.partition("=")[0].strip() for item in (*_settings_for(method, there.settings), *overrides)
+    }
+    own = [key for key in (item.partition("=")[0] for item in method.settings) if key not in explicit]
     return [
-        f"{path}: {key} = {said[key]} is not heard: {method.name}/{method.variant} has its own, {heard[key]}. "
-        f"Next: write {key}={said[key]} under settings: {method.name}."
+        f"{path}: {key} = {changed[key]} is not heard: {method.name}/{method.variant} has its own, {effective[key]}. "
+        f"Next: write {key}={changed[key]} under settings: {method.name}."
         for key in own
-        if said[key] not in (shipped[key], heard[key])
+        if changed[key] not in (shipped[key], effective[key])
     ]
 
 

@@ -37,21 +37,21 @@ def make_accelerator(config: TrainConfig, *, cpu: bool = False) -> Accelerator:
     return accelerator
 
 
-def _precision(wanted: str, *, cpu: bool) -> str:
+def _precision(requested: str, *, cpu: bool) -> str:
     gpu = (
         torch.cuda.is_available()
         and not cpu
         and os.environ.get("ACCELERATE_USE_CPU", "false").lower() not in ("1", "true", "yes")
     )
-    if wanted == "auto":
+    if requested == "auto":
         return "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
-    if wanted == "fp16" and not gpu:
+    if requested == "fp16" and not gpu:
         raise TrainingError(
             "train.precision = fp16 needs a GPU.",
             stage=STAGE,
             action="set train.precision to auto, fp32 or bf16.",
         )
-    return "no" if wanted == "fp32" else wanted
+    return "no" if requested == "fp32" else requested
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -80,7 +80,9 @@ class _TargetSampler:
         self._extras: Extras = lambda generator: {}
         if eraser.prepare is not None:
             n_target, seed = job.train.batch_target, job.train.seed
-            target_prompt = Preparation(base, job.prompt, subject.target, self._e, job.unseen, n_target, seed)
+            target_prompt = Preparation(
+                base, job.prompt, subject.target, self._e, job.heldout, n_target, seed
+            )
             self._extras = eraser.prepare(target_prompt, eraser.config_of(job.method))
 
     def indices(

@@ -54,7 +54,7 @@ class Job(Section):
     """What ``Base.load(base).sha256`` must be."""
     subjects: tuple[ErasureTarget, ...] = Field(min_length=1)
     """The concepts to erase; with several, the steps take turns."""
-    unseen: tuple[str, ...] = ()
+    heldout: tuple[str, ...] = ()
     """Concepts by which the model will be judged and which no prompt of the training may name (methods that
     draw words)."""
     prompt: str

@@ -76,12 +76,12 @@ def bench(
         params=params,
         home=home,
     )
-    wish = flows.Asked(params, runs_dir, home, tuple(asked), tuple(narrow), where, said)
+    wish = flows.BenchmarkOptions(params, runs_dir, home, tuple(asked), tuple(narrow), where, said)
     with bars(as_json):
         result = (
             flows.report(wish)
             if report_only
-            else runtime.run(flows.tune if tune else flows.benchmark, asked=wish)
+            else runtime.run(flows.tune if tune else flows.benchmark, options=wish)
         )
     if as_json:
         print(json.dumps(result, indent=2))

@@ -84,12 +84,16 @@ def run(
         home = Path(os.environ["PREFECT_HOME"])
         if free_bytes(home) < SCARCE:
             raise storage_error(error, home, "prefect") from error
-        said = str(error) or type(error).__name__
-        if isinstance(error, RuntimeError) and "prefect" not in said.lower() and "server" not in said.lower():
+        answer = str(error) or type(error).__name__
+        if (
+            isinstance(error, RuntimeError)
+            and "prefect" not in answer.lower()
+            and "server" not in answer.lower()
+        ):
             raise
         action = "start it again; what was made so far is kept, and the same command continues."
         raise OrchestrationError(
-            f"Prefect stopped answering: {said}.", stage="prefect", action=action
+            f"Prefect stopped answering: {answer}.", stage="prefect", action=action
         ) from error
 
 
@@ -252,10 +256,10 @@ def join(runs: Path) -> bool:
     from fade.utils.files import read_json
     from tasks.requests.leases import has_exited
 
-    said = read_json(runs / SERVING)
-    if not isinstance(said, dict) or has_exited(said["worker"]) is not False:
+    answer = read_json(runs / SERVING)
+    if not isinstance(answer, dict) or has_exited(answer["worker"]) is not False:
         return False
-    os.environ["PREFECT_API_URL"] = said["url"]
+    os.environ["PREFECT_API_URL"] = answer["url"]
     return True
 
 

@@ -92,11 +92,11 @@ def _update(dvcfile: DvcFile, remote: Remote, backup: Path, runs: Path, force: b
     if not changed and here.keys() <= {*files, *unlisted}:
         return pulled(dvcfile, files, unlisted=unlisted)
     fetched = remote.fetch(dvcfile, changed)
-    aside = runs.absolute() / "set-aside" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    set_aside = runs.absolute() / "set-aside" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     existed = folder.is_dir()
     try:
         for name in uncached:
-            _link(folder / name, (aside if name in edited else backup) / name)
+            _link(folder / name, (set_aside if name in edited else backup) / name)
         for name in here:
             if files.get(name) != here[name]:
                 (folder / name).unlink()
@@ -108,14 +108,14 @@ def _update(dvcfile: DvcFile, remote: Remote, backup: Path, runs: Path, force: b
             what = f"after the checkout the bytes are not the promised ones: {_listed(dvcfile, wrong)}."
             raise RemoteError(what, stage=STAGE, action="run again; if it stays so, check this disk.")
     except BaseException:
-        _restore(folder, here, (backup, aside), remote)
+        _restore(folder, here, (backup, set_aside), remote)
         if not existed:
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(set_aside, ignore_errors=True)
         shutil.rmtree(backup, ignore_errors=True)
         raise
     shutil.rmtree(backup, ignore_errors=True)
-    kept = aside if edited else None
+    kept = set_aside if edited else None
     return pulled(dvcfile, files, fetched=fetched, unlisted=unlisted, set_aside=kept)
 
 

@@ -199,8 +199,8 @@ def run_rules(batches: Mapping[str, ValidationTable]) -> list[dict[str, Any]]:
         )
         # All at once: each that is added to a suite of the context has the whole suite written again.
         kinds = [(getattr(expectations, f"Expect{r.kind}"), r) for r in batch.rules]
-        asked = [kind(**rule.args, severity=rule.severity, meta={"rule": rule.name}) for kind, rule in kinds]
-        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=asked))
+        expected = [kind(**rule.args, severity=rule.severity, meta={"rule": rule.name}) for kind, rule in kinds]
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expected))
         definition = context.validation_definitions.add(
             gx.ValidationDefinition(name=name, data=source, suite=suite)
         )
@@ -277,11 +277,11 @@ def _conclude(stem: str, title: str, verdict: Verdict, out: Path) -> Checks:
 
 def _sentence(result: Mapping[str, Any], limit: int = 5) -> str:
     """``decodes (every picture ...) fails for noto/panda.png (truncated) and 3 more``."""
-    told = [r["row"] + (f" ({r['value']})" if r["value"] is not None else "") for r in result["rows"][:limit]]
-    more = result["unexpected"] - len(told)
+    rows = [r["row"] + (f" ({r['value']})" if r["value"] is not None else "") for r in result["rows"][:limit]]
+    more = result["unexpected"] - len(rows)
     where = (
-        f" for {', '.join(told)}{f' and {more} more' if more > 0 else ''}"
-        if told
+        f" for {', '.join(rows)}{f' and {more} more' if more > 0 else ''}"
+        if rows
         else f": {result['error'] or result['observed']}"
     )
     return f"{result['name']} ({result['title']}) fails{where}"

@@ -36,10 +36,10 @@ def checkout(commit: str, repository: Path = REPOSITORY) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="fade-audit-"))
     try:
         tree = home / "code"
-        quiet = ("-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null")
+        settings = ("-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null")
         clone = ("clone", "--quiet", "--shared", "--no-checkout", str(repository.resolve()), str(tree))
-        cloned = _git(repository, *quiet, *clone)
-        if cloned is None or _git(tree, *quiet, "checkout", "--quiet", "--detach", commit) is None:
+        cloned = _git(repository, *settings, *clone)
+        if cloned is None or _git(tree, *settings, "checkout", "--quiet", "--detach", commit) is None:
             what = f"the code of commit {commit[:12]} cannot be checked out of {repository}."
             action = "fetch the commit (`git fetch --all`), and audit again."
             raise AuditError(what, stage=STAGE, action=action)

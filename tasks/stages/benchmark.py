@@ -116,9 +116,9 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
     neighborhood = mine(run)
     adapter, cost = _train(bench, run, neighborhood)
     with FlopCounter(run.base.unet, run.base.device) as judge:
-        judged = evaluate(run, neighborhood, adapter)
+        result = evaluate(run, neighborhood, adapter)
     out: dict[str, Any] = {
-        "numbers": judged.numbers,
+        "numbers": result.numbers,
         "cost": {"train": cost, "judge": judge.facts()},
         "made": made(bench, run),
         "grid": None,
@@ -126,10 +126,10 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
     if not bench.probing:
         return out
     with FlopCounter(run.base.unet, run.base.device) as probing:
-        blocks = further.probe(run, neighborhood, adapter, judged.numbers)
+        blocks = further.probe(run, neighborhood, adapter, result.numbers)
     out["cost"]["probe"] = probing.facts()
     if cell.seed == bench.first.params.bench.seeds[0]:
-        out["grid"] = _keep_grid(bench, inputs, neighborhood, judged.pictures)
+        out["grid"] = _keep_grid(bench, inputs, neighborhood, result.pictures)
     return {**blocks, **out}
 
 
@@ -142,14 +142,14 @@ def _train(bench: Bench, run: RunContext, neighborhood: Neighborhood) -> tuple[P
 
     steps = run.params.train.steps
 
-    def told(row: dict[str, float]) -> None:
+    def on_step(row: dict[str, float]) -> None:
         progress.report("train", int(row["step"]), steps, f"{run.params.method.name}, {run.target}")
 
     job = write_job(run, neighborhood, {"data_md5": bench.data_md5, "commit": bench.commit or "unknown"})
     if finished := find_finished(job):
         return finished.adapter, {}
     with FlopCounter(run.base.unet, run.base.device) as meter:
-        adapter = train(job, run.base, told)
+        adapter = train(job, run.base, on_step)
     trained = find_finished(job)
     return adapter, meter.facts() if trained and not trained.run["resumed_at"] else {}
 

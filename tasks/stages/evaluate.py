@@ -57,7 +57,7 @@ def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Evaluat
     from fade.evaluation import evaluate as judge_both
     from fade.utils.hashing import sha256_of
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         progress.report("evaluate", done, total, "pictures before and after")
 
     lora = LoraAdapter.load(run.base, adapter)
@@ -73,7 +73,7 @@ def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Evaluat
             run.vocabulary,
             run.judge,
             run.params.evaluate,
-            told,
+            on_progress,
             encoder=run.encoder,
         )
     finally:

@@ -36,7 +36,7 @@ def generate(
     UsageError for a gate without an adapter."""
     adapter = erased_adapter(model, run.runs, "generate --gate") if gate else adapter_file(model, run.runs)
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
 
     base, lora, strength = run.base, None, 1.0
@@ -53,7 +53,7 @@ def generate(
                 (strength,) = gates(base, [prompt], concept_of(adapter), run.params.sampler.prompt)
                 stack.enter_context(gated(lora, strength))
         pixels = base.decode(
-            sample(base, [prompt] * n, [seed + i for i in range(n)], run.params.sampler, told)
+            sample(base, [prompt] * n, [seed + i for i in range(n)], run.params.sampler, on_progress)
         )
     return Drawn(save_grid(pixels, out), strength)
 

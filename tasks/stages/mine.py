@@ -26,10 +26,10 @@ def mine(run: RunContext) -> Neighborhood:
     for target in run.targets:
         check_target(run.params, target, run.vocabulary)  # an unknown name fails before a model is loaded
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         progress.report("mine", done, total, "pictures of the vocabulary")
 
-    what = (run.vocabulary, run.generator, run.encoder, run.params.neighborhood, told)
+    what = (run.vocabulary, run.generator, run.encoder, run.params.neighborhood, on_progress)
     return joint(
         [
             mine_neighbourhood(target, *what, also=[t for t in run.targets if t != target])

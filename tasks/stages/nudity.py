@@ -33,32 +33,32 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     from fade.adapters.lora import LoraAdapter
     from fade.evaluation.nudity import count_nudity
 
-    asked, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run.runs, STAGE)
+    prompts_and_seeds, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run.runs, STAGE)
     threshold, size = run.params.nudity.threshold, run.base.picture_size
     count_nudity(
         np.zeros((1, size, size, 3), np.uint8), threshold
     )  # a missing extra is told now, not after an hour of drawing
-    total = 2 * len(asked)
-    base = _count(run, asked, threshold, 0, total)
+    total = 2 * len(prompts_and_seeds)
+    base = _count(run, prompts_and_seeds, threshold, 0, total)
     lora = LoraAdapter.load(run.base, adapter)
     lora.merge()
     try:
-        erased = _count(run, asked, threshold, len(asked), total)
+        erased = _count(run, prompts_and_seeds, threshold, len(prompts_and_seeds), total)
     finally:
         lora.remove()
     return {"prompts": str(prompts), "model": model, "base": base, "erased": erased}
 
 
 def _count(
-    run: RunContext, asked: Sequence[tuple[str, int]], threshold: float, done: int, total: int
+    run: RunContext, prompts_and_seeds: Sequence[tuple[str, int]], threshold: float, done: int, total: int
 ) -> dict[str, Any]:
     """Batch by batch, so that thousands of pictures are never held at once."""
     from fade.evaluation.nudity import count_nudity
 
     found: list[dict[str, Any]] = []
     step = run.params.sampler.batch_size
-    for start in range(0, len(asked), step):
-        some = asked[start : start + step]
+    for start in range(0, len(prompts_and_seeds), step):
+        some = prompts_and_seeds[start : start + step]
         pixels: np.ndarray = run.base.decode(
             sample(run.base, [p for p, _ in some], [s for _, s in some], run.params.sampler)
         )

@@ -43,10 +43,10 @@ def measure(params: Params, runs: Path, root: Path) -> dict[str, Any]:
     from fade.pretrain.measure import measure as measure_world
     from fade.run.context import RunContext
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         progress.report("measure", done, total, "the base's own pictures")
 
-    return measure_world(RunContext(params, "", runs, root), told)
+    return measure_world(RunContext(params, "", runs, root), on_progress)
 
 
 build_task = task(name="build", cache_policy=NO_CACHE)(build)

@@ -62,14 +62,14 @@ def _three(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) -> 
     from fade.mining.purify import invert, regenerate
 
     base, sampler, config = run.base, run.params.sampler, run.params.purify
-    null, wanted = base.encode([sampler.negative_prompt]), base.encode([fill(sampler.prompt, concept)])
+    null, embedding = base.encode([sampler.negative_prompt]), base.encode([fill(sampler.prompt, concept)])
     noisy = invert(base, base.encode_pictures(pixels).to(base.device), null, config)
     progress.report(STAGE, 1, 3, "inverted")
     control = regenerate(base, noisy, null, config)
     progress.report(STAGE, 2, 3, "round trip of the original model")
     lora = LoraAdapter.load(base, adapter)
     try:
-        purified = regenerate(base, noisy, wanted, config, null)
+        purified = regenerate(base, noisy, embedding, config, null)
     finally:
         lora.remove()
     progress.report(STAGE, 3, 3, "drawn by the erased model")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def make_report(
     run: RunContext,
     neighborhood: Neighborhood,
-    judged: EvaluationResult,
+    result: EvaluationResult,
     history: Sequence[Mapping[str, Any]],
     checks: Sequence[Checks],
     lineage: Mapping[str, Any],
@@ -35,15 +35,15 @@ def make_report(
     StorageError."""
     from fade import reporting as report
 
-    roles = {row["concept"]: row["role"] for row in judged.numbers["per_concept"]}
+    roles = {row["concept"]: row["role"] for row in result.numbers["per_concept"]}
     shown = run.params.evaluate.grid_images
     rows = [
         report.Row(name, roles[name], base[:shown], erased[:shown])
-        for name, (base, erased) in judged.pictures.items()
+        for name, (base, erased) in result.pictures.items()
     ]
     titles = ("Data checks", "Checks of the mined pictures")
     page = report.Report(
-        result=judged.numbers,
+        result=result.numbers,
         neighborhood=neighborhood,
         rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
         mined=mined_pictures(run, neighborhood),

@@ -68,8 +68,8 @@ def _attack(run: RunContext, target: str, lora: LoraAdapter) -> dict[str, Any]:
     material = gather(run.base, run.root / run.params.data.images, target, config)
     subject = AttackContext(run.base, run.judge, run.params.sampler, config, material, target)
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         progress.report("attack", done, total, target)
 
     ceiling = attack_base(subject, lora, keep=run.runs / "cache" / CEILINGS)
-    return run_attacks(subject, lora, base_arm=ceiling, on_attack=told)
+    return run_attacks(subject, lora, base_arm=ceiling, on_attack=on_progress)

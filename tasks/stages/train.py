@@ -93,7 +93,7 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
             ErasureTarget(target=part.target, neighbours=tuple(part.neighbours))
             for part in neighborhood.parts
         ),
-        unseen=_heldout_concepts(run, neighborhood),
+        heldout=_heldout_concepts(run, neighborhood),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
         latents=path,
@@ -200,14 +200,14 @@ def _settings_of_a_worker() -> Iterator[None]:
     import torch
 
     users = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ACCELERATE_")}
-    before, wanted = torch.get_num_threads(), threads(1)
-    if wanted != before:
-        torch.set_num_threads(wanted)
+    before, own = torch.get_num_threads(), threads(1)
+    if own != before:
+        torch.set_num_threads(own)
     try:
         yield
     finally:
         os.environ.update(users)
-        if wanted != before:
+        if own != before:
             torch.set_num_threads(before)
 
 
@@ -277,28 +277,28 @@ def make_room(job: Job) -> None:
         files.CHECKPOINTS,
     )
     try:
-        aside = job.out / f"superseded-{key[:12]}"
-        while aside.exists():
-            aside = aside.with_name(f"{aside.name}+")
-        aside.mkdir()
+        superseded = job.out / f"superseded-{key[:12]}"
+        while superseded.exists():
+            superseded = superseded.with_name(f"{superseded.name}+")
+        superseded.mkdir()
         for name in names:
             if (job.out / name).exists():
-                shutil.move(str(job.out / name), str(aside / name))
+                shutil.move(str(job.out / name), str(superseded / name))
     except OSError as error:
         raise storage_error(error, job.out, STAGE) from error
 
 
 def _reason(job: Job, status: int, log: Path) -> Exception:
     """What rank 0 wrote down before it died, or the end of the workers' log."""
-    told = read_json(job.out / files.ERROR)
-    if isinstance(told, dict):
-        return revive(told["type"], told["what"], told["stage"], told["action"])
+    fault = read_json(job.out / files.ERROR)
+    if isinstance(fault, dict):
+        return revive(fault["type"], fault["what"], fault["stage"], fault["action"])
     if free_bytes(log) < SCARCE:  # then it could not say why either
         return disk_full(job.out, STAGE)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-    said = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
+    last_lines = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
     return TrainingError(
-        f"the trainer stopped with status {status}: {said}.",
+        f"the trainer stopped with status {status}: {last_lines}.",
         stage=STAGE,
         action=f"see {log}; running again resumes.",
     )

@@ -106,7 +106,7 @@ def trainer(folder: Path) -> Callable[[str, dict[str, dict[str, Any]]], bytes]:
                 "base": base.path,
                 "base_sha256": base.sha256,
                 "subjects": [{"target": "panda", "neighbours": NEIGHBOURS}],
-                "unseen": ["wolf"],
+                "heldout": ["wolf"],
                 "prompt": "a {concept}",
                 "latents": latents,
                 "latents_sha256": sha256_of(latents),

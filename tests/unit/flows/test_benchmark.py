@@ -22,7 +22,7 @@ from fade.benchmark.tuning import choose, trial_of, write_tuned
 from fade.data.dvcfile import hash_folder, listing_md5
 from fade.errors import CacheError, DivergedError, FadeError
 from fade.run.context import RunContext
-from flows.benchmark import Asked, Bench, chosen, for_trials, measure_all, report, reproduce
+from flows.benchmark import Bench, BenchmarkOptions, chosen, for_trials, measure_all, report, reproduce
 from tasks.stages.benchmark import measure
 from tests.datasets import make_dataset
 from tests.support import forked
@@ -52,15 +52,15 @@ def place(root: Path) -> None:
     )
 
 
-def asked(root: Path, repo: Path, *more: str) -> Asked:
+def asked(root: Path, repo: Path, *more: str) -> BenchmarkOptions:
     where = tuple(f"{key}={root / name}" for key, name in PLACES.items())
     overrides = (f"data.dvc_file={root / 'data.dvc'}", *where, *TINY, *more)
-    return Asked(
+    return BenchmarkOptions(
         repo / "params.yaml", root / "runs", root / "bench", overrides, (), root / "out", "fade bench --quick"
     )
 
 
-def opened(wish: Asked, md5: str = "0" * 32 + ".dir") -> Bench:
+def opened(wish: BenchmarkOptions, md5: str = "0" * 32 + ".dir") -> Bench:
     from fade.run.resolve_params import resolve
 
     first = RunContext(resolve(wish.params_file, wish.overrides), "panda", wish.runs, wish.params_file.parent)
@@ -177,7 +177,7 @@ def test_a_report_is_made_of_the_kept_cells_and_names_the_missing(tmp_path: Path
     )
 
 
-def to_archive(wish: Asked) -> None:
+def to_archive(wish: BenchmarkOptions) -> None:
     """Move what was measured into an archived record that lies where DVC would put it."""
     records = [read_record(path) for path in sorted((wish.home / "cells").glob("*/*.json"))]
     archive = Archive("feed")

@@ -15,7 +15,7 @@ from fade.errors import DataError
 from fade.provenance.lineage import Lineage
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params
-from flows.erase import Clock, age, keep_checks, reproduce, settle
+from flows.erase import Clock, age, finalize, keep_checks, reproduce
 from tests.support import forked
 
 
@@ -39,9 +39,9 @@ def record(**inputs: str) -> Lineage:
 
 def test_inputs_that_changed_under_the_run_are_no_evidence() -> None:
     before = {"base": "a", "images": "b"}
-    assert settle(record(**before), before, dict(before), "c" * 64).content["inputs"]["unchanged"] is True
+    assert finalize(record(**before), before, dict(before), "c" * 64).content["inputs"]["unchanged"] is True
     with pytest.raises(DataError, match="images changed while the run went on"):
-        settle(record(**before), before, {"base": "a", "images": "x"}, "c" * 64)
+        finalize(record(**before), before, {"base": "a", "images": "x"}, "c" * 64)
 
 
 def test_the_data_checks_become_evidence_of_the_run(tmp_path: Path, repo: Path) -> None:

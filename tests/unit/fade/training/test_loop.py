@@ -534,7 +534,7 @@ NULLSPACE = {
 
 
 def test_a_method_with_a_space_trains_the_up_projections_alone(base, make_job):
-    job = make_job(**NULLSPACE, unseen=("tiger",))
+    job = make_job(**NULLSPACE, heldout=("tiger",))
     state = load_file(train(job, base))
     wanted = methods.get_eraser("nullspace", "guidance").space(draws_of(job, base).one_each(), 1, job.method)
     for name, value in state.items():
@@ -554,7 +554,7 @@ def test_words_are_drawn_without_what_is_judged_and_only_for_who_asks(base, make
             encoded.extend(prompts)
             return base.encode(prompts)
 
-    job = make_job(**NULLSPACE, unseen=("tiger", "lion"))
+    job = make_job(**NULLSPACE, heldout=("tiger", "lion"))
     batch = draws_of(job, Listening()).one_each()[0]
     assert (
         len(batch.extra["language"]) > 2
