@@ -101,7 +101,7 @@ class Audit(LogEntry):
     KIND, STAGE, ERROR = "audit", STAGE, AuditError
 
     @classmethod
-    def checked(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
         if content["verdict"] not in VERDICTS:
             raise ValueError("another verdict")
         return content

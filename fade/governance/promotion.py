@@ -9,7 +9,7 @@ from typing import Any
 
 from fade.config import PromotionPolicy
 from fade.errors import PromotionError
-from fade.governance.append_log import LogEntry, follow
+from fade.governance.append_log import LogEntry, verify_log
 
 STAGE = "decide"
 PROMOTE, REJECT, REVOKE = ACTIONS = ("promote", "reject", "revoke")
@@ -47,7 +47,7 @@ class Decision(LogEntry):
     KIND, STAGE, ERROR = "decision", STAGE, PromotionError
 
     @classmethod
-    def checked(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
         if content["action"] not in ACTIONS:
             raise ValueError("another action")
         return content
@@ -108,7 +108,7 @@ def criteria(lineage: Mapping[str, Any], gate: PromotionPolicy) -> list[Criterio
 def replay(decisions: Sequence[Decision]) -> Standing:
     """The chain from its beginning. Raises PromotionError, naming the decision, when one was edited or is
     missing."""
-    counted, void = follow(decisions)
+    counted, void = verify_log(decisions)
     states: dict[str, str] = {}
     champion: str | None = None
     for one in counted:

@@ -91,8 +91,8 @@ def record(
             continue
     else:
         raise AuditError(f"{TRIES} other audits of {name} came first.", stage=STAGE, action="audit again.")
-    write_json(make(runs / "audit") / MARKS, {**_marks(runs), f"{tracking.address} {name}": link.mark})
-    tags = {"audit.verdict": link.verdict, "audit.at": link.at, "audit.by": link.by, MARK: link.mark}
+    write_json(make(runs / "audit") / MARKS, {**_marks(runs), f"{tracking.address} {name}": link.anchor})
+    tags = {"audit.verdict": link.verdict, "audit.at": link.at, "audit.by": link.by, MARK: link.anchor}
     with faults(tracking.address):
         for key, value in tags.items():
             tracking.client.set_model_version_tag(name, str(version.version), key, value)
@@ -102,7 +102,7 @@ def record(
 
 
 def _remembered(found: Sequence[Audit], name: str, mark: str | None, where: str) -> None:
-    if mark and not any(one.mark == mark for one in found):
+    if mark and not any(one.anchor == mark for one in found):
         what = f"{name}: audit {mark.split(':')[0]} is gone or was edited; {where} remembers it."
         raise AuditError(
             what, stage=STAGE, action="trust none of the audits; find out who changed the registry."

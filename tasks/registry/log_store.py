@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fade.governance.append_log import LogEntry, broken, follow
+from fade.governance.append_log import LogEntry, untrusted, verify_log
 from tasks.registry.tracking import Tracking, all_versions, ensure_model, faults
 
 if TYPE_CHECKING:
@@ -29,16 +29,16 @@ class Log(Generic[L]):
     description: str
 
     def read(self, tracking: Tracking, name: str) -> tuple[list[L], list[L]]:
-        """As `fade.governance.append_log.follow`, of the chain about the model ``name``; raises its error,
+        """As `fade.governance.append_log.verify_log`, of the chain about the model ``name``; raises its error,
         for a chain that was cut at its end, too."""
         links = [
             self.kind.parse(int(v.version), v.tags.get(self.kind.KIND, ""))
             for v in all_versions(tracking, name + self.suffix)
         ]
-        counted, void = follow(links)
+        counted, void = verify_log(links)
         head = self._head(tracking, name) if links else None
-        if head is not None and not any(one.mark == head for one in counted):
-            raise broken(
+        if head is not None and not any(one.anchor == head for one in counted):
+            raise untrusted(
                 self.kind, f"{name}: {self.kind.KIND} {head.split(':')[0]} was edited, or is missing."
             )
         return counted, void
@@ -69,7 +69,7 @@ class Log(Generic[L]):
         if link not in counted:
             raise lost(next(one for one in counted if one.previous == number), link)
         with faults(tracking.address):
-            tracking.client.set_registered_model_tag(name + self.suffix, _HEAD, counted[-1].mark)
+            tracking.client.set_registered_model_tag(name + self.suffix, _HEAD, counted[-1].anchor)
         return link
 
     def _head(self, tracking: Tracking, name: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fade.errors import AuditError
-from fade.governance.append_log import follow
+from fade.governance.append_log import verify_log
 from fade.governance.audit import (
     BROKEN,
     DIFFERENT,
@@ -185,9 +185,9 @@ def test_audits_are_a_chain() -> None:
     two = Audit(
         number=2, by="bob", at="", version="1", verdict=BROKEN, previous=1, previous_sha256=one.sha256()
     )
-    assert follow([two, one]) == ([one, two], [])
+    assert verify_log([two, one]) == ([one, two], [])
     assert Audit.parse(2, two.to_json()) == two
     with pytest.raises(AuditError, match="audit 1 was edited"):
-        follow([replace(one, verdict=IDENTICAL), two])
+        verify_log([replace(one, verdict=IDENTICAL), two])
     with pytest.raises(AuditError, match="audit 3 cannot be read"):
         Audit.parse(3, one.to_json().replace(HOLDS, "splendid"))
