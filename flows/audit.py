@@ -26,22 +26,22 @@ from fade.governance.audit import (
     TRAIN,
     Audit,
     Verdict,
-    control,
-    judge,
+    compare_control,
+    compare_lineages,
     same_weights,
     stages,
-    told,
 )
 from fade.provenance.lineage import REPOSITORY, Difference
 from fade.utils import progress
-from fade.utils.files import write_json, write_whole
+from fade.utils.files import make_folder, write_json, write_whole
 from fade.utils.hashing import sha256_of
 from tasks.launch.git_worktree import checkout, has_commit
 from tasks.registry import audit_log as audits
-from tasks.registry.decision_log import champions, is_chain
+from tasks.registry.artifacts import download_artifact
+from tasks.registry.connection import Tracking, connect
 from tasks.registry.lineage import Traced
-from tasks.registry.tracking import Tracking, all_versions, connect, download
-from tasks.registry.versions import ADAPTER, resolve
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.versions import ADAPTER, load_snapshot, resolve
 from tasks.release.gather_evidence import Evidence, gather
 from tasks.release.replay import Repeated, rerun
 
@@ -79,12 +79,12 @@ def audit(
 
 
 def versions(tracking: Tracking, wanted: str) -> list[ModelVersion]:
-    """What ``wanted`` names. Chains are no versions."""
+    """What ``wanted`` names. Entries of logs are no versions."""
     if wanted not in (ALL, CHAMPIONS):
-        return [resolve(tracking, wanted)]
-    every = [one for one in all_versions(tracking) if not is_chain(str(one.name))]
-    every.sort(key=lambda one: (one.name, int(one.version)))
-    return every if wanted == ALL else champions(tracking, every)
+        return [resolve(load_snapshot(tracking, wanted), wanted)]
+    snapshot = RegistrySnapshot.load(tracking)
+    every = snapshot.adapters()
+    return every if wanted == ALL else [one for one in every if one == snapshot.champion(str(one.name))]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def _one(tracking: Tracking, version: ModelVersion, asked: _Asked) -> dict[str, 
     progress.report(f"audit {label}", 0, 0, "evidence")
     evidence = gather(tracking, version, asked.runs, asked.params.signing.public_key, asked.repository)
     folder = asked.runs / "audit" / str(version.name) / f"{version.version}-{began:%Y%m%dT%H%M%S%f}"
-    report = audits.make(folder / "report")
+    report = folder / "report"
+    make_folder(report)
     again: Repeated | None = None
     checked = ""
     if not evidence.holds or evidence.traced is None:
@@ -119,7 +120,7 @@ def _one(tracking: Tracking, version: ModelVersion, asked: _Asked) -> dict[str, 
         "schema": 1,
         "model": str(version.name),
         "version": str(version.version),
-        "verdict": told(verdict),
+        "verdict": verdict.to_json(),
         "control": checked,
         "by": asked.by,
         "at": began.isoformat(timespec="seconds"),
@@ -138,8 +139,9 @@ def _one(tracking: Tracking, version: ModelVersion, asked: _Asked) -> dict[str, 
     link = _link(content, verdict, traced, checked, sha256_of(report / "audit.json"))
     done = {**content, "good": verdict.good, "report": str(page), "number": None}
     try:
+        key = asked.params.signing.private_key
         link = audits.record(
-            tracking, version, link, report, asked.params.audit.experiment, asked.runs, _metrics(again)
+            tracking, version, link, report, asked.params.audit.experiment, asked.runs, _metrics(again), key
         )
         done |= {"number": link.number, "sha256": link.sha256(), "run_id": link.run_id}
     # a chain that cannot be trusted takes no further link; the report says why, and the others go on
@@ -187,14 +189,14 @@ def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, R
     except FadeError as error:
         return Verdict(MISSING, error.what), None, ""
     _, why = same_weights(evidence.adapter, again.folder / ADAPTER)
-    verdict = judge(record, again.lineage, header_only=why)
+    verdict = compare_lineages(record, again.lineage, header_only=why)
     if verdict.name == DIFFERENT and record.content["code"]["dirty"]:
         what = f"the code: the run was made from a tree with uncommitted changes; {verdict}"
         verdict = Verdict(MISSING, what, verdict.differences, verdict.reasons)
     if changed is None:
         return verdict, again, ""
     same, _ = same_weights(again.folder / ADAPTER, changed.folder / ADAPTER)
-    checked = control(again.lineage, changed.lineage, same_weights=same)
+    checked = compare_control(again.lineage, changed.lineage, same_weights=same)
     if (checked.name, checked.stage) != (
         DIFFERENT,
         TRAIN,
@@ -225,7 +227,8 @@ def _add_again(tracking: Tracking, evidence: Evidence, folder: Path, asked: _Ask
     for which, some in (("again", labels), ("control", labels[:-1])):
         progress.report(f"audit {which}", 0, 0, " + ".join(some))
         if some and (which == "again" or asked.with_control):
-            sums[which] = added_again(tracking, run, some, audits.make(folder / which), asked.runs)
+            make_folder(folder / which)
+            sums[which] = added_again(tracking, run, some, folder / which, asked.runs)
     path, said = "outputs.adapter_sha256", str(record["outputs"]["adapter_sha256"])
     note = f"added up again from {', '.join(labels)}, which have audits of their own; not judged again"
     verdict = Verdict(IDENTICAL, note=note)
@@ -249,7 +252,7 @@ def _pictures(tracking: Tracking, traced: Traced | None, again: Repeated | None,
     if source.is_file():
         shutil.copyfile(source, report / "again.png")
     with tempfile.TemporaryDirectory(prefix="fade-audit-") as scratch:
-        found = download(tracking, traced.run_id, "pictures", Path(scratch))
+        found = download_artifact(tracking, traced.run_id, "pictures", Path(scratch))
         if found is not None and (found / "before-after.png").is_file():
             shutil.copyfile(found / "before-after.png", report / "recorded.png")
 

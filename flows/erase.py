@@ -27,8 +27,8 @@ from tasks import charts
 from tasks.checked import check_data_task
 from tasks.data.pull import pull_task
 from tasks.launch.accelerate import launched_ahead
+from tasks.registry.connection import connect
 from tasks.registry.register import register_task
-from tasks.registry.tracking import connect, open_ahead
 from tasks.requests.leases import Claim, confirm
 from tasks.stages.evaluate import EvaluationResult, evaluate_task
 from tasks.stages.mine import check_mined_task, mine_task
@@ -133,7 +133,6 @@ def erase(
 def get_ready(run: RunContext) -> None:
     """For what comes after the training, while the trainer loads its model."""
     charts.get_ready()
-    open_ahead(run.runs)
 
 
 def keep_checks(run: RunContext) -> None:

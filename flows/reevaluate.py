@@ -14,7 +14,7 @@ from fade.errors import FadeError, RequestError
 from fade.utils import progress
 from fade.utils.locks import hold as alone
 from tasks.data.pull import pull_task
-from tasks.registry.tracking import Tracking, connect
+from tasks.registry.connection import Tracking, connect
 from tasks.release.reevaluate import BROKEN, OUTDATED, STAGE, Inputs, champions, hold, inputs_now
 
 hold_task = task(name="hold champion", cache_policy=NO_CACHE)(hold)

@@ -23,11 +23,12 @@ from fade.utils.files import make_folder, write_json
 from fade.utils.locks import hold
 from flows.erase import Clock, inputs, unchanged
 from tasks.data.pull import pull_task
-from tasks.registry.decision_log import REVOKED, standing
+from tasks.registry.connection import Tracking, connect
+from tasks.registry.decision_log import REVOKED
 from tasks.registry.decisions import decide
 from tasks.registry.lineage import read
 from tasks.registry.register import register_task
-from tasks.registry.tracking import Tracking, connect
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import parts_of, resolve, revoked_parts
 from tasks.release.build_release import Chosen, add_up, choose, find_release, record_of, weigh
 from tasks.release.release_report import make_release_report
@@ -78,7 +79,8 @@ def release(asked: Asked) -> dict[str, Any]:
     if existing is None:
         runtime.start_ahead()
         number, seconds = runtime.run(make, asked=asked, chosen=chosen)
-        existing = resolve(tracking, f"{told['name']}/{number}")
+        label = f"{told['name']}/{number}"
+        existing = resolve(RegistrySnapshot.load(tracking, told["name"]), label)
     outcome = _decided(tracking, asked, existing)
     return {**told, "version": str(existing.version), "made": bool(seconds), **outcome, "seconds": seconds}
 
@@ -141,16 +143,16 @@ def make(asked: Asked, chosen: Chosen) -> tuple[str, dict[str, float]]:
 def _told(tracking: Tracking, asked: Asked, chosen: Chosen) -> dict[str, Any]:
     """The champions, and what is different from the current release."""
     name = release_name(asked.params.register_.model_prefix)
-    current = standing(tracking, name).champion
-    version = resolve(tracking, f"{name}/{current}") if current else None
+    snapshot = RegistrySnapshot.load_model(tracking, name, asked.params.signing.public_key)
+    version = snapshot.champion(name)
     held, now = set(parts_of(version)) if version else set(), {part.label for part in chosen.parts}
     return {
         "name": name,
         "parts": [part.label for part in chosen.parts],
         "concepts": chosen.concepts,
         "left_out": chosen.left_out,
-        "was_current": current,
-        "was_current_holds_revoked": revoked_parts(tracking, version) if version else [],
+        "was_current": str(version.version) if version else None,
+        "was_current_holds_revoked": revoked_parts(snapshot, version) if version else [],
         "parts_in": sorted(now - held),
         "parts_out": sorted(held - now),
     }
@@ -159,7 +161,10 @@ def _told(tracking: Tracking, asked: Asked, chosen: Chosen) -> dict[str, Any]:
 def _decided(tracking: Tracking, asked: Asked, version: ModelVersion) -> dict[str, Any]:
     """Make the release current, when it may be. A rollback is not undone by making the same release again."""
     gate, name, number = asked.params.gate, str(version.name), str(version.version)
-    found, record = standing(tracking, name), read(tracking, version).lineage.content
+    found, record = (
+        RegistrySnapshot.load(tracking, name).standing(name),
+        read(tracking, version).lineage.content,
+    )
     numbers = {
         "adapter_sha256": record["outputs"]["adapter_sha256"],
         "concepts_judged": record["outputs"]["parts"],
@@ -193,6 +198,7 @@ def _decided(tracking: Tracking, asked: Asked, version: ModelVersion) -> dict[st
         reason="",
         override=asked.override,
         public_key=asked.params.signing.public_key,
+        private_key=asked.params.signing.private_key,
     )
     return {**numbers, "current": True, "refused": "", "decision": done}
 

@@ -24,8 +24,9 @@ from fade.data.manifest import COLUMNS
 from fade.data.vocabulary import slug
 from fade.provenance.lineage import Lineage
 from flows.service.process_requests import Outcome, Where, Worker
+from tasks.registry.connection import connect
+from tasks.registry.models import ensure_model
 from tasks.registry.register import register
-from tasks.registry.tracking import connect, ensure_model
 from tasks.requests.leases import Claim, confirm
 from tests.registered import finished_run
 

@@ -25,7 +25,7 @@ from fade.training import worker as trainer
 from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
 from tasks import aside, twin
 from tasks.launch.environment import quiet
-from tasks.registry.tracking import redacted
+from tasks.registry.connection import redacted
 
 if TYPE_CHECKING:
     from fade.run.context import RunContext

@@ -109,7 +109,7 @@ def _servers() -> Iterator[Finding]:
         yield Finding("prefect", True, url or "embedded, started with each flow")
     except FadeError as error:
         yield Finding("prefect", False, str(error))
-    from tasks.registry.tracking import redacted
+    from tasks.registry.connection import redacted
 
     yield Finding(
         "mlflow",

@@ -31,7 +31,8 @@ from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_file
 from fade.utils import progress
 from fade.utils.files import make_folder, write_whole
-from tasks.registry.tracking import connect
+from tasks.registry.connection import connect
+from tasks.registry.versions import load_snapshot
 from tasks.registry.versions import resolve as find_version
 from tasks.requests.leases import Claim, beating, confirm, course, gone, log_name, report, take
 from tasks.requests.status import (
@@ -217,7 +218,8 @@ class Worker:
                     params_file=str(self.where.params_file),
                     request={"about": _about(request), "marks": marks(request), "claim": asdict(claim)},
                 )
-                version = find_version(self.tracking, f"{summary['model_name']}/{summary['model_version']}")
+                label = f"{summary['model_name']}/{summary['model_version']}"
+                version = find_version(load_snapshot(self.tracking, label), label)
             label = f"{version.name}/{version.version}"
             if not finish(self.tracking, claim, version, content):
                 confirm(self.tracking, claim)

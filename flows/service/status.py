@@ -10,8 +10,8 @@ from typing import Any
 from fade.config import Params
 from fade.errors import FadeError, OrchestrationError
 from flows.service.process_requests import Where
+from tasks.registry.connection import Tracking, connect
 from tasks.registry.lineage import read
-from tasks.registry.tracking import Tracking, connect
 from tasks.release.reevaluate import champions, verdict
 from tasks.requests.status import REEVALUATED, STALE, states
 

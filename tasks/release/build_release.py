@@ -16,10 +16,11 @@ from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import write_json, write_whole
 from fade.utils.hashing import sha256_of
-from tasks.registry.decision_log import champions
-from tasks.registry.tracking import Tracking, all_versions
-from tasks.registry.verify import examine
-from tasks.registry.versions import ADAPTER, fetch, model_name, resolve
+from tasks.registry.connection import Tracking
+from tasks.registry.models import all_versions, model_name
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.verify import verify_content
+from tasks.registry.versions import ADAPTER, fetch, resolve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +54,9 @@ def choose(tracking: Tracking, params: Params, runs: Path, public_key: str) -> C
     parts: list[Part] = []
     adapters: dict[str, Path] = {}
     left_out: list[str] = []
-    for version in _champions(tracking, params.register_.model_prefix):
-        traced, adapter = examine(tracking, version, runs, public_key)
+    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, public_key)
+    for version in _champions(snapshot):
+        traced, adapter = verify_content(snapshot, version, runs)
         label, record = f"{traced.name}/{traced.version}", traced.lineage.content
         if record["params"]["values"].get("data", {}).get("erase") == "styles":
             left_out.append(label)
@@ -64,16 +66,12 @@ def choose(tracking: Tracking, params: Params, runs: Path, public_key: str) -> C
     return Chosen(plan(parts), adapters, sorted(left_out))
 
 
-def _champions(tracking: Tracking, prefix: str) -> list[ModelVersion]:
-    def of_a_concept(version: ModelVersion) -> bool:
+def _champions(snapshot: RegistrySnapshot) -> list[ModelVersion]:
+    def of_a_concept(version: ModelVersion) -> bool:  # and not of another prefix
         target = version.tags.get("target", "")
-        return bool(target) and version.name == model_name(
-            prefix, target
-        )  # not a chain's, and not another prefix's
+        return bool(target) and version.name == model_name(snapshot.prefix, target)
 
-    return champions(
-        tracking, sorted(filter(of_a_concept, all_versions(tracking)), key=lambda version: str(version.name))
-    )
+    return list(filter(of_a_concept, snapshot.champions()))
 
 
 def _part(name: str, version: str, lineage: Lineage) -> Part:
@@ -122,11 +120,9 @@ def add_up(run: RunContext, chosen: Chosen, folder: Path) -> str:
 
 def added_again(tracking: Tracking, run: RunContext, labels: Sequence[str], folder: Path, runs: Path) -> str:
     """For an audit: the sha256 of the sum of these versions, revoked or not, written into ``folder``."""
-    return _sum(
-        run,
-        [fetch(tracking, resolve(tracking, label), runs, revoked=True) for label in labels],
-        folder / ADAPTER,
-    )
+    snapshot = RegistrySnapshot.load_model(tracking, release_name(run.params.register_.model_prefix))
+    versions = [resolve(snapshot, label) for label in labels]
+    return _sum(run, [fetch(snapshot, version, runs, revoked=True) for version in versions], folder / ADAPTER)
 
 
 def _sum(run: RunContext, paths: Sequence[Path], out: Path) -> str:

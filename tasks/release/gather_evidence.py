@@ -13,9 +13,10 @@ from fade.errors import AuditError, FadeError
 from fade.provenance.lineage import REPOSITORY, environment
 from tasks.launch.git_worktree import file_at, has_commit
 from tasks.registry.audit_log import audits
+from tasks.registry.connection import Tracking
 from tasks.registry.lineage import Traced
-from tasks.registry.tracking import Tracking
-from tasks.registry.verify import hold
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.verify import verify_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -52,9 +53,10 @@ def gather(
     """All rows; whatever does not hold is a row and no exception, faults of the store aside
     (RegistryUnreachableError)."""
     out = Evidence()
+    snapshot = RegistrySnapshot.load_model(tracking, str(version.name), public_key)
     found: list[dict[str, str]] = []
     try:
-        out.traced, out.adapter = hold(tracking, version, runs, public_key, found, revoked=True)
+        out.traced, out.adapter = verify_version(snapshot, version, runs, found, revoked=True)
     except FadeError as error:
         failed = str(error)
     else:
@@ -64,7 +66,7 @@ def gather(
     if failed:
         out.add("registry, record, adapter", False, failed)
     try:
-        kept = audits(tracking, str(version.name), runs, version)
+        kept = audits(snapshot, str(version.name), runs, version)
         out.add("audits", True, f"{len(kept)} before this one, unbroken")
     except AuditError as error:
         out.add("audits", False, str(error))

@@ -15,12 +15,12 @@ from fade.errors import FadeError
 from fade.governance.promotion import criteria
 from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 from fade.run.context import RunContext
-from tasks.registry.decision_log import SUFFIX
-from tasks.registry.decision_log import champions as those_of
+from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import Traced, read
-from tasks.registry.tracking import Tracking, faults, open_run
+from tasks.registry.runs import open_run
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import fetch
-from tasks.requests.status import REEVALUATED, STALE, Registry
+from tasks.requests.status import REEVALUATED, STALE
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -67,13 +67,7 @@ def inputs_then(version: ModelVersion, traced: Traced) -> Inputs:
 def champions(tracking: Tracking, prefix: str) -> list[ModelVersion]:
     """The champion of every concept, as the decisions say. Raises PromotionError for a broken chain,
     RegistryError."""
-    registry = Registry.look(tracking, prefix)
-    decided_on = [
-        name
-        for name in sorted(registry.versions)
-        if name.startswith(f"{prefix}-") and f"{name}{SUFFIX}" in registry.versions
-    ]
-    return those_of(tracking, [version for name in decided_on for version in registry.versions[name]])
+    return RegistrySnapshot.load(tracking, prefix).champions()
 
 
 def hold(
@@ -94,7 +88,7 @@ def hold(
         "why": "",
     }
     based = [one for one in changed if one.startswith("base ")]
-    with faults(tracking.address):
+    with registry_errors(tracking.address):
         if based:
             why = f"the {based[0]}"
             tracking.client.set_model_version_tag(version.name, version.version, STALE, why)
@@ -132,7 +126,7 @@ def hold(
         "run_id": run.run_id,
         "record": record,
     }
-    with faults(tracking.address):
+    with registry_errors(tracking.address):
         tracking.client.set_model_version_tag(
             version.name, version.version, REEVALUATED, json.dumps(said, allow_nan=False)
         )
@@ -166,7 +160,9 @@ def judge_again(
         runs,
         root,
     )
-    return judge(context, neighborhood, fetch(tracking, version, runs)).numbers
+    return judge(
+        context, neighborhood, fetch(RegistrySnapshot.load_model(tracking, str(version.name)), version, runs)
+    ).numbers
 
 
 def neighbourhood(said: Mapping[str, Any]) -> Neighborhood:

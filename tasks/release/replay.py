@@ -20,7 +20,7 @@ from fade.run.resolve_params import METHODS_OWN
 from fade.utils.files import make_folder, read_json
 from tasks.launch.process_group import run_group
 from tasks.launch.watchdog import Watchdog
-from tasks.registry.tracking import flat
+from tasks.registry.runs import flatten
 
 STAGE = "audit"
 FOREIGN = ("MLFLOW_", "PREFECT_", "FADE_", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME")
@@ -104,11 +104,11 @@ def command(record: Lineage, tree: Path, runs: Path, asked: Sequence[str] = ()) 
 def changed(recorded: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys whose recorded value is not the file's, and those that the method may set itself, whatever
     the file says."""
-    there = flat(file)
+    there = flatten(file)
     own = tuple(f"{section}." for section in METHODS_OWN)
     return {
         key: value
-        for key, value in flat(recorded).items()
+        for key, value in flatten(recorded).items()
         if key not in there or there[key] != value or key.startswith(own)
     }
 

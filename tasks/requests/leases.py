@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import FadeError, RegistryError, RegistryUnreachableError, RequestError
 from fade.governance.leases import CLAIM, SEEN, STAGE, Course, Event, replay
-from tasks.registry.decision_log import REQUEST
-from tasks.registry.tracking import Tracking, all_versions, ensure_model, faults
+from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.models import REQUEST, all_versions, ensure_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -99,7 +99,7 @@ def beating(tracking: Tracking, claim: Claim, every: float) -> Iterator[None]:
         count = 0
         while not over.wait(every):
             count += 1
-            with contextlib.suppress(FadeError), faults(tracking.address):
+            with contextlib.suppress(FadeError), registry_errors(tracking.address):
                 tracking.client.set_model_version_tag(claim.name, str(claim.number), _BEAT, str(count))
 
     thread = threading.Thread(target=beat, name="beat", daemon=True)
@@ -150,7 +150,7 @@ def _append(tracking: Tracking, name: str, event: Event) -> int:
     again."""
     for attempt in range(_TRIES):
         try:
-            with faults(tracking.address):
+            with registry_errors(tracking.address):
                 ensure_model(tracking, name, description=_DESCRIPTION)
                 made = tracking.client.create_model_version(name, _SOURCE, tags={_LINK: event.to_json()})
             return int(made.version)

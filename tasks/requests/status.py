@@ -14,10 +14,12 @@ from fade.config import Params
 from fade.governance.leases import DONE, FAILED, Course, Event, replay
 from fade.governance.promotion import criteria
 from fade.governance.requests import Ledger, Request, Resolve
-from tasks.registry.decision_log import REQUEST, REVOKED, standing
+from tasks.registry.connection import Tracking
+from tasks.registry.decision_log import REVOKED
 from tasks.registry.lineage import read
-from tasks.registry.tracking import Tracking, all_versions, open_run
-from tasks.registry.versions import model_name
+from tasks.registry.models import REQUEST, all_versions, model_name
+from tasks.registry.runs import open_run
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.requests.leases import Claim, events, gone, log_name, report, see
 
 if TYPE_CHECKING:
@@ -66,22 +68,8 @@ class State:
         return {key: value for key, value in asdict(self).items() if key not in ("request", "course")}
 
 
-@dataclass(frozen=True)
-class Registry:
-    """All versions at one moment, in one question to the store."""
-
-    tracking: Tracking
-    prefix: str
-    versions: Mapping[str, list[ModelVersion]]
-    """Model -> its versions, newest first."""
-
-    @classmethod
-    def look(cls, tracking: Tracking, prefix: str) -> Registry:
-        """Raises RegistryError."""
-        found: dict[str, list[ModelVersion]] = {}
-        for version in all_versions(tracking):
-            found.setdefault(str(version.name), []).append(version)
-        return cls(tracking, prefix, found)
+class Registry(RegistrySnapshot):
+    """The registry with the leases of requests."""
 
     def course(self, request: str) -> Course:
         """What happened to a request."""
@@ -93,17 +81,12 @@ class Registry:
         mark = f"{self.prefix}{REQUEST}"
         return sorted(name.removeprefix(mark) for name in self.versions if name.startswith(mark))
 
-    def version(self, label: str) -> ModelVersion | None:
-        """``NAME/NUMBER``, or None when it is not there (any more)."""
-        name, _, number = label.rpartition("/")
-        return next((one for one in self.versions.get(name, []) if str(one.version) == number), None)
-
 
 def states(tracking: Tracking, ledger: Ledger, params: Params, resolve: Resolve) -> list[State]:
     """Every request of the ledger, in order, then those that only the registry remembers. Raises
     RegistryError."""
     registry, today = (
-        Registry.look(tracking, params.register_.model_prefix),
+        Registry.load(tracking, params.register_.model_prefix),
         today_in(params.schedule.timezone),
     )
     found = [_state(registry, one, params, resolve, today) for one in ledger.requests]
@@ -123,7 +106,7 @@ def today_in(zone: str) -> date:
 def remember(tracking: Tracking, ledger: Ledger, prefix: str, by: str) -> None:
     """Tell the registry of every request that it does not know, or knows otherwise: what vanishes from the
     file is missed then."""
-    registry = Registry.look(tracking, prefix)
+    registry = Registry.load(tracking, prefix)
     for one in ledger.requests:
         seen = registry.course(one.id).seen
         if seen is None or dict(seen.content) != one.to_json():
@@ -248,7 +231,7 @@ def _judge(
     version = registry.version(label)
     if version is None:
         return OPEN, f"{label} is not in the registry any more", True, {}
-    if standing(registry.tracking, str(version.name)).states.get(str(version.version)) == REVOKED:
+    if registry.standing(str(version.name)).states.get(str(version.version)) == REVOKED:
         return (
             FELL_SHORT,
             f"{label} was revoked; the same settings would give it again",

@@ -20,7 +20,7 @@ import pytest
 from flows.local_stack.prefect_worker import Worker
 from flows.local_stack.stack import POOL, Team, publish
 from flows.local_stack.supervised import clean
-from tasks.registry.tracking import connect
+from tasks.registry.connection import connect
 from tests import servers
 from tests.e2e.support import REPO, Started, fade, small
 

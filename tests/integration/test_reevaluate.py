@@ -13,8 +13,8 @@ import pytest
 from fade.errors import EvaluationError, RequestError
 from flows.reevaluate import hold_all, told
 from flows.service.process_requests import Worker
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
-from tasks.registry.tracking import connect
 from tasks.release import reevaluate
 from tasks.release.reevaluate import Inputs, champions, neighbourhood
 from tasks.requests.status import REEVALUATED, STALE, states

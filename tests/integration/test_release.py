@@ -18,10 +18,10 @@ from fade.reporting.status_line import ROOM
 from fade.utils.hashing import sha256_of
 from tasks.registry import releases as releases_module
 from tasks.registry.card import refresh
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide, history
 from tasks.registry.register import register, register_pending
 from tasks.registry.releases import releases, rollback
-from tasks.registry.tracking import connect
 from tasks.registry.verify import verify
 from tasks.registry.versions import load_version
 from tasks.release.build_release import choose, find_release

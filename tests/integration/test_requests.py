@@ -20,7 +20,7 @@ import pytest
 from fade.errors import BusyError, LedgerError, RequestError, TrainingError
 from fade.governance.leases import CLAIM, DONE, FAILED, RELEASED
 from flows.service.process_requests import Worker, add, work_off
-from tasks.registry.tracking import connect
+from tasks.registry.connection import connect
 from tasks.requests import leases as claims
 from tasks.requests.leases import course, identity, log_name, take
 from tasks.requests.status import STALE, State, states

@@ -16,9 +16,9 @@ from fade.errors import AdapterError, FadeError, RegistryError, SignatureError
 from fade.provenance.lineage import Lineage
 from fade.utils.hashing import sha256_of
 from tasks.registry import signing
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
 from tasks.registry.register import register
-from tasks.registry.tracking import connect
 from tasks.registry.verify import verify
 from tests.registered import finished_run
 

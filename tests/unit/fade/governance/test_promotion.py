@@ -9,7 +9,16 @@ import pytest
 
 from fade.config import PromotionPolicy
 from fade.errors import PromotionError
-from fade.governance.promotion import PROMOTE, REJECT, REVOKE, Criterion, Decision, criteria, refuse, replay
+from fade.governance.promotion import (
+    PROMOTE,
+    REJECT,
+    REVOKE,
+    Criterion,
+    Decision,
+    check_decision,
+    criteria,
+    replay,
+)
 
 GOOD = {"A_er": 100.0, "A_adj": 96.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 98.0}
 BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
@@ -140,18 +149,18 @@ SHORT = [
 
 def test_the_gate_says_what_fell_short_and_an_override_passes_it() -> None:
     with pytest.raises(PromotionError, match=r"erased 90\.0 \(asked 97\); data checks\. Next: .*--override"):
-        refuse(replay([]), "1", PROMOTE, SHORT, "")
-    refuse(replay([]), "1", PROMOTE, SHORT, "urgent")
-    refuse(replay([]), "1", REJECT, SHORT, "")
+        check_decision(replay([]), "1", PROMOTE, SHORT, "")
+    check_decision(replay([]), "1", PROMOTE, SHORT, "urgent")
+    check_decision(replay([]), "1", REJECT, SHORT, "")
 
 
 def test_a_revocation_is_final_and_a_rejection_wants_an_override() -> None:
     gone = replay(chain((PROMOTE, "1"), (REVOKE, "1"), (REJECT, "2"), (PROMOTE, "3")))
     for action in (PROMOTE, REJECT, REVOKE):
         with pytest.raises(PromotionError, match="version 1 was revoked"):
-            refuse(gone, "1", action, [], "urgent")
+            check_decision(gone, "1", action, [], "urgent")
     with pytest.raises(PromotionError, match="version 2 was rejected"):
-        refuse(gone, "2", PROMOTE, [], "")
-    refuse(gone, "2", PROMOTE, [], "urgent")
+        check_decision(gone, "2", PROMOTE, [], "")
+    check_decision(gone, "2", PROMOTE, [], "urgent")
     with pytest.raises(PromotionError, match="version 3 is the champion"):
-        refuse(gone, "3", REJECT, [], "")
+        check_decision(gone, "3", REJECT, [], "")
