@@ -83,8 +83,7 @@ def versions(tracking: Tracking, wanted: str) -> list[ModelVersion]:
     if wanted not in (ALL, CHAMPIONS):
         return [resolve(load_snapshot(tracking, wanted), wanted)]
     snapshot = RegistrySnapshot.load(tracking)
-    every = snapshot.adapters()
-    return every if wanted == ALL else [one for one in every if one == snapshot.champion(str(one.name))]
+    return snapshot.adapters() if wanted == ALL else snapshot.all_champions()
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,8 @@ def _repeat(evidence: Evidence, folder: Path, asked: _Asked) -> tuple[Verdict, R
         DIFFERENT,
         TRAIN,
     ):  # then nothing that this audit says is worth anything
-        what = f"the control, of another seed, came out {checked.name}: this audit cannot tell two trainings apart"
+        outcome = f"the control, of another seed, came out {checked.name}"
+        what = f"{outcome}: this audit cannot tell two trainings apart"
         return Verdict(MISSING, what, verdict.differences, verdict.reasons), again, checked.name
     return verdict, again, checked.name
 

@@ -1,8 +1,8 @@
 """Append-only logs: each entry names its predecessor by number and hash. Rules only, no store. Ours.
 
 Optimistic concurrency: the store gives each number once. Of two entries that name the same predecessor the
-lower number counts and the other is void, and every reader decides alike. An edited or missing entry makes the
-log untrusted. The anchor of the last entry, kept outside of the log, shows that its end was cut off."""
+lower number counts and the other is void, and every reader decides alike. An edited or missing entry makes
+the log untrusted. The anchor of the last entry, kept outside of the log, shows that its end was cut off."""
 
 from __future__ import annotations
 

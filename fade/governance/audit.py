@@ -1,10 +1,10 @@
-"""Verdict of an audit: a version's record compared with the record of the same run made again; and the entries
-of the log of audits. Ours.
+"""Verdict of an audit: a version's record compared with the record of the same run made again; and the
+entries of the log of audits. Ours.
 
 The stages of a run are compared in their order. Everything up to training is an input, and must be the same.
 The adapter's bytes and the last digits of the metrics may differ on another device, with another number of
-processes or with other libraries; then the metrics must lie within the tolerance that the run recorded. Without
-such a reason other bytes are another result."""
+processes or with other libraries; then the metrics must lie within the tolerance that the run recorded.
+Without such a reason other bytes are another result."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ class Audit(LogEntry):
 def compare_lineages(record: Lineage, repeated: Lineage, *, header_only: str = "") -> Verdict:
     """Compare a closed record with that of the same run made again.
 
-    header_only: why the adapters' bytes differ although every weight is the same (`other_header`); their bytes
-    count as the same then."""
+    header_only: why the adapters' bytes differ although every weight is the same (`other_header`); their
+    bytes count as the same then."""
     everything = compare(record, repeated)
     reasons = [one for one in everything if one.path.startswith(REASONS)]
     by_stage = {
@@ -146,8 +146,8 @@ def _within(one: Difference, points: float) -> bool:
 
 
 def other_header(a: Mapping[str, str], b: Mapping[str, str]) -> str:
-    """Why two adapters of the same weights have different bytes: one was trained by an earlier run, at another
-    commit of the same code. Empty for any other difference.
+    """Why two adapters of the same weights have different bytes: one was trained by an earlier run, at
+    another commit of the same code. Empty for any other difference.
 
     a, b: their headers, as `fade.adapters.lora.read_adapter` returns them."""
     differing = sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
@@ -173,8 +173,8 @@ def same_weights(a: Path, b: Path) -> tuple[bool, str]:
 
 
 def compare_control(repeated: Lineage, changed: Lineage, *, same_weights: bool) -> Verdict:
-    """Compare a control run, of another training seed, with the re-run on the same machine, as if both had the
-    same seed.
+    """Compare a control run, of another training seed, with the re-run on the same machine, as if both had
+    the same seed.
 
     A comparison that cannot tell the two apart is worth nothing. Whatever the control declares of itself, in
     its record or in its adapter's header, is therefore left out: its weights alone must give it away."""

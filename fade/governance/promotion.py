@@ -121,8 +121,8 @@ def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criter
 
 
 def replay(decisions: Sequence[Decision]) -> Standing:
-    """The outcome of a log of decisions. Raises PromotionError, which names the decision that was edited or is
-    missing."""
+    """The outcome of a log of decisions. Raises PromotionError, which names the decision that was edited or
+    is missing."""
     counted, void = verify_log(decisions)
     states: dict[str, str] = {}
     champion: str | None = None

@@ -278,7 +278,7 @@ def add(where: Where, fields: Mapping[str, Any]) -> Request:
         known = load_ledger(path) if path.exists() else Ledger(path)
         tracking = connect(where.runs, timeout=params.register_.timeout_seconds)
         taken = {one.id for one in known.requests} | {one.id for one in known.faults}
-        taken |= set(Registry.look(tracking, params.register_.model_prefix).known())
+        taken |= set(Registry.load(tracking, params.register_.model_prefix).known())
         today = today_in(params.schedule.timezone)
         entry = {
             "date": today.isoformat(),

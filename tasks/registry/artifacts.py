@@ -1,4 +1,5 @@
-"""Artifacts of an MLflow run: its data set, its adapter as a logged model, and files that are fetched back."""
+"""Artifacts of an MLflow run: its data set, its adapter as a logged model, and files that are fetched
+back."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The log of audits about a model's versions, and what is kept of an audit: an MLflow run, tags of the version,
-anchors on this machine."""
+"""The log of audits about a model's versions, and what is kept of an audit: an MLflow run, tags of the
+version, anchors on this machine."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 AUDIT_LOG = AppendLog(Audit, "Audits, in order; written by `fade audit`.")
 ANCHORS = "marks.json"
-"""The last audit of each model that this machine has recorded: whoever rewrites a whole log cannot rewrite this
-file."""
+"""The last audit of each model that this machine has recorded: whoever rewrites a whole log cannot rewrite
+this file."""
 ANCHOR = "audit.mark"
 """Tag of a version: the anchor of its last audit."""
 TRIES = 20
@@ -66,8 +66,9 @@ def record(
     metrics: Mapping[str, float],
     private_key: str = "",
 ) -> Audit:
-    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log (signed when
-    there is a key), tags of the version. Raises AuditError, RegistryError, SignatureError, StorageError."""
+    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log (signed
+    when there is a key), tags of the version. Raises AuditError, RegistryError, SignatureError,
+    StorageError."""
     name = str(version.name)
     label = f"{name}/{version.version}"
     tags = {

@@ -25,8 +25,8 @@ DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 RETRY = "mend that."
 START = "start the server, or unset MLFLOW_TRACKING_URI to record under the runs folder."
 
-# set_tracking_uri also writes MLFLOW_TRACKING_URI into the environment, for subprocesses. Without this memory a
-# second runs folder in the same process would take the first one's embedded address for the user's choice.
+# set_tracking_uri also writes MLFLOW_TRACKING_URI into the environment, for subprocesses. Without this memory
+# a second runs folder in the same process would take the first one's embedded address for the user's choice.
 _embedded: set[str] = set()
 
 
@@ -63,8 +63,8 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
     with suppress_warnings():
         _create_database(uri, timeout)
         client = _open_client(uri, timeout)
-    # For a server that dies later: one retry of a third of the time each, so that a call still ends within the
-    # timeout.
+    # For a server that dies later: one retry of a third of the time each, so that a call still ends within
+    # the timeout.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(timeout / 3))))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return Tracking(uri, client, runs)

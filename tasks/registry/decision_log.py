@@ -20,10 +20,10 @@ DECISION_LOG = AppendLog(Decision, "What was decided, in order; written by `fade
 def append_decision(
     tracking: Tracking, about: ModelVersion, decision: Decision, after: Standing, private_key: str = ""
 ) -> Decision:
-    """Append a decision behind the last one of ``after``. Raises PromotionError when somebody else was faster:
-    then nothing was decided."""
-    # Named as a version: a server lets no one point at a logged model's folder without its id, which a version
-    # does not keep.
+    """Append a decision behind the last one of ``after``. Raises PromotionError when somebody else was
+    faster: then nothing was decided."""
+    # Named as a version: a server lets no one point at a logged model's folder without its id, which a
+    # version does not keep.
     source = f"models:/{about.name}/{about.version}"
     last = after.decisions[-1] if after.decisions else None
     decision, counted = DECISION_LOG.append(
@@ -37,7 +37,8 @@ def append_decision(
     )
     if decision not in counted:
         first = next(one for one in counted if one.previous == decision.previous)
-        what = f"{about.name}: {first.by} decided first: {first.action} {first.version}. Yours (decision {decision.number}) is void."
+        theirs = f"{about.name}: {first.by} decided first: {first.action} {first.version}."
+        what = f"{theirs} Yours (decision {decision.number}) is void."
         action = f"look at `fade decisions {about.name}`, and decide again if it still holds."
         raise PromotionError(what, stage=STAGE, action=action)
     return decision

@@ -53,12 +53,13 @@ def decide(
     """Take one decision, of `fade.governance.promotion.ACTIONS`, about one version; returns it, with
     ``changed`` False for a promotion of the champion.
 
-    A promotion compares the version's record with the policy, and, when there is a ``public_key``, verifies the
-    signatures of adapter, record and decisions; ``override`` is the reason why a criterion need not hold (a
-    signature that does not hold is never overridden, nor is a release of which a part was revoked). Rejecting
-    and revoking need a ``reason``. ``private_key``: signs the decision. ``after``: the decisions that this one
-    is based on; when there is a newer one, it is void. Raises PromotionError (not allowed, or another decision
-    came first: nothing is changed then), UsageError, SignatureError, RegistryError (the record or the store)."""
+    A promotion compares the version's record with the policy, and, when there is a ``public_key``, verifies
+    the signatures of adapter, record and decisions; ``override`` is the reason why a criterion need not hold
+    (a signature that does not hold is never overridden, nor is a release of which a part was revoked).
+    Rejecting and revoking need a ``reason``. ``private_key``: signs the decision. ``after``: the decisions
+    that this one is based on; when there is a newer one, it is void. Raises PromotionError (not allowed, or
+    another decision came first: nothing is changed then), UsageError, SignatureError, RegistryError (the
+    record or the store)."""
     if action != PROMOTE and not reason.strip():
         raise UsageError(f"to {action} needs a reason.", stage=STAGE, action="give it with --reason.")
     snapshot = load_snapshot(connect(runs, timeout=timeout), selection, public_key)

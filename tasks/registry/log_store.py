@@ -1,8 +1,8 @@
 """Append-only logs (fade/governance/append_log.py) in MLflow: each entry is a version of a model.
 
 MLflow counts versions up and gives no number twice, to concurrent callers too, on SQLite, PostgreSQL and
-through a server alike; a log needs nothing else. A tag of the model anchors the last entry, so that a cut end is
-seen. A further tag of an entry may hold its signature."""
+through a server alike; a log needs nothing else. A tag of the model anchors the last entry, so that a cut end
+is seen. A further tag of an entry may hold its signature."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class AppendLog(Generic[E]):
     ) -> tuple[list[E], list[E]]:
         """(entries that count, in order; void entries) of the log ``log``.
 
-        model: holds the anchor; must not have been read after the versions, or a new entry looks like a missing
-        one. public_key: PEM file; signatures, as far as entries have them, are verified. Raises the kind's
-        ERROR for an edited, missing or cut entry, SignatureError."""
+        model: holds the anchor; must not have been read after the versions, or a new entry looks like a
+        missing one. public_key: PEM file; signatures, as far as entries have them, are verified. Raises the
+        kind's ERROR for an edited, missing or cut entry, SignatureError."""
         counted, void = verify_log([self.parse(version) for version in versions])
         if model is not None and (anchor := model.tags.get(ANCHOR)):
             verify_anchor(self.kind, counted, anchor, log_subject(log))

@@ -23,8 +23,8 @@ STAGE = "rollback"
 
 
 def releases(params: Params, runs: Path) -> list[dict[str, Any]]:
-    """Every release, newest first: version, parts, state, when, and which of its parts are revoked now. Raises
-    RegistryError."""
+    """Every release, newest first: version, parts, state, when, and which of its parts are revoked now.
+    Raises RegistryError."""
     name, snapshot = _load(params, runs)
     standing = snapshot.standing(name)
     return [_row(snapshot, standing, version) for version in snapshot.versions_of(name)]

@@ -79,8 +79,8 @@ def open_run(
 ) -> Iterator[Run]:
     """A run in ``experiment`` (made when missing) that ends as FINISHED, or as FAILED when the body raises.
 
-    Raises RegistryUnreachableError or RegistryError for MLflow's own failures; the body's other exceptions pass
-    through."""
+    Raises RegistryUnreachableError or RegistryError for MLflow's own failures; the body's other exceptions
+    pass through."""
     with registry_errors(tracking.address):
         experiment_id = _experiment_id(tracking, experiment)
         created = tracking.client.create_run(

@@ -25,8 +25,8 @@ _NOT_VERIFIED = "do not use the version; find out who changed it, or whether thi
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
-    """A new key pair on the curve P-256, ``NAME.pem`` (private, readable by its owner alone) and ``NAME.pub``;
-    no file is replaced.
+    """A new key pair on the curve P-256, ``NAME.pem`` (private, readable by its owner alone) and
+    ``NAME.pub``; no file is replaced.
 
     The private key is locked with the password in FADE_SIGNING_PASSWORD, if it is set. Raises SignatureError,
     StorageError."""

@@ -1,5 +1,5 @@
-"""The registry at one moment: everything that a command derives from versions, aliases and logs comes from one
-read."""
+"""The registry at one moment: everything that a command derives from versions, aliases and logs comes from
+one read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fade.governance.append_log import LogEntry
 from fade.governance.promotion import Standing, replay
 from fade.governance.release_plan import NAME as RELEASE
 from tasks.registry.connection import Tracking, registry_errors
-from tasks.registry.decision_log import CHAMPION, DECISION_LOG
+from tasks.registry.decision_log import DECISION_LOG
 from tasks.registry.log_store import AppendLog
 from tasks.registry.models import DECISIONS, is_log, search_versions
 
@@ -96,9 +96,12 @@ class RegistrySnapshot:
 
     def champions(self) -> list[ModelVersion]:
         """The champion of every concept's model, by name. Raises PromotionError, RegistryError."""
-        names = [name for name in sorted(self.versions) if name.startswith(f"{self.prefix}-")]
-        found = [self.champion(name) for name in names if f"{name}{DECISIONS}" in self.versions]
-        return [version for version in found if version is not None]
+        return [one for one in self.all_champions() if one.name.startswith(f"{self.prefix}-")]
+
+    def all_champions(self) -> list[ModelVersion]:
+        """The champion of every model of the snapshot, by name; releases among them."""
+        decided = [name for name in sorted(self.versions) if f"{name}{DECISIONS}" in self.versions]
+        return [version for name in decided if (version := self.champion(name))]
 
     def _extend(self, prefix: str) -> None:
         # Other characters have a meaning in a filter; `_` stands for any one of them.

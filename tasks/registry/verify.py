@@ -28,8 +28,8 @@ STAGE = "verify"
 def verify(selection: str, runs: Path, public_key: str, *, timeout: float = 60.0) -> list[dict[str, str]]:
     """What was compared, each row ``what`` and ``found``. The first thing that differs is raised and named.
 
-    public_key: the team's; empty, and no signature is verified (a row says so). Raises RegistryError (tags and
-    record), AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions)."""
+    public_key: the team's; empty, and no signature is verified (a row says so). Raises RegistryError (tags
+    and record), AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions)."""
     snapshot = load_snapshot(connect(runs, timeout=timeout), selection, public_key)
     rows: list[dict[str, str]] = []
     verify_version(snapshot, resolve(snapshot, selection), runs, rows)
@@ -44,8 +44,8 @@ def verify_version(
     *,
     revoked: bool = False,
 ) -> tuple[Traced, Path]:
-    """As ``verify``, of a resolved version, by the snapshot's public key: its record and adapter. ``rows`` gets
-    one row per check, also when a later check raises.
+    """As ``verify``, of a resolved version, by the snapshot's public key: its record and adapter. ``rows``
+    gets one row per check, also when a later check raises.
 
     revoked: whether a revoked version is verified, too."""
     traced, adapter = verify_content(snapshot, version, runs, rows, revoked=revoked)
@@ -122,9 +122,9 @@ def _compare_header(traced: Traced, adapter: Path) -> list[str]:
             expected |= {"params_sha256": str(content["params"]["sha256"]), "commit": commit}
     for field, value in expected.items():
         if header.get(field) != value:
-            what = f"{traced.label}: the adapter's header has {field} {header.get(field)!r}, its record {value!r}."
+            in_header = f"{traced.label}: the adapter's header has {field} {header.get(field)!r}"
             action = "do not use it; find out which of the two was changed."
-            raise AdapterError(what, stage=STAGE, action=action)
+            raise AdapterError(f"{in_header}, its record {value!r}.", stage=STAGE, action=action)
     return list(expected)
 
 

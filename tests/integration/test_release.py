@@ -158,10 +158,10 @@ def test_a_release_is_verified_with_its_parts_and_refuses_to_load_when_one_is_re
 
 def _recorded(store: Path, label: str) -> dict[str, Any]:
     from tasks.registry.lineage import read
-    from tasks.registry.versions import resolve
+    from tasks.registry.versions import load_snapshot, resolve
 
-    tracking = connect(store)
-    return dict(read(tracking, resolve(tracking, label)).lineage.content["parts"])
+    snapshot = load_snapshot(connect(store), label)
+    return dict(read(snapshot.tracking, resolve(snapshot, label)).lineage.content["parts"])
 
 
 def test_a_champion_that_is_not_what_went_in_is_found(store: Path, tmp_path: Path) -> None:

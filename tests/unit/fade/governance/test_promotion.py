@@ -10,6 +10,16 @@ import pytest
 from fade.config import PromotionPolicy
 from fade.errors import PromotionError
 from fade.governance.promotion import (
+    METRICS,
+    PROMOTE,
+    REJECT,
+    REVOKE,
+    Criterion,
+    Decision,
+    check_decision,
+    criteria,
+    replay,
+)
     PROMOTE,
     REJECT,
     REVOKE,
@@ -164,3 +174,23 @@ def test_a_revocation_is_final_and_a_rejection_wants_an_override() -> None:
     check_decision(gone, "2", PROMOTE, [], "urgent")
     with pytest.raises(PromotionError, match="version 3 is the champion"):
         check_decision(gone, "3", REJECT, [], "")
+
+
+def test_every_threshold_of_the_policy_is_demanded_once() -> None:
+    assert sorted(one.threshold for one in METRICS) == sorted(PromotionPolicy.model_fields)
+    raised = PromotionPolicy.model_validate(dict.fromkeys(PromotionPolicy.model_fields, 100.0))
+    short = [one.name for one in criteria(record(), raised) if not one.holds]
+    assert short == ["neighbours kept", "held-out kept", "rest kept", "ERB"]
+
+
+OLD = (
+    '{"action":"revoke","at":"2026-11-28T20:52:06+00:00","by":"bob","criteria":[],"overridden":false,'
+    '"previous":2,"previous_sha256":"519d365a334a8549979f56baf1ccb1fff2c3c84b49471a0338b141205e33fc92",'
+    '"reason":"é","schema":1,"version":"3"}'
+)
+
+
+def test_a_decision_that_an_earlier_version_wrote_keeps_its_text_and_its_hash() -> None:
+    old = Decision.parse(3, OLD)
+    assert old.to_json() == OLD
+    assert old.anchor == "3:b0e1582e220a86ebc067b83df037387c214b13a2c64363e82406377dda12048f"
