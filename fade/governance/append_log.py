@@ -49,6 +49,12 @@ class LogEntry:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
+    def ordered(self) -> bool:
+        """Whether the entry takes part in the order. An entry that does not has no predecessor and no
+        successor, and neither counts nor is void."""
+        return True
+
+    @property
     def anchor(self) -> str:
         """``NUMBER:SHA256``, by which an entry is remembered outside of its log."""
         return f"{self.number}:{self.sha256()}"
@@ -85,7 +91,7 @@ def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
     counted: list[E] = []
     void: dict[int, E] = {}
     head, digest = 0, ""
-    for entry in sorted(entries, key=lambda entry: entry.number):
+    for entry in sorted((one for one in entries if one.ordered), key=lambda entry: entry.number):
         kind = type(entry)
         if entry.previous < head or entry.previous in void:
             void[entry.number] = entry

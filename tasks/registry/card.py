@@ -32,8 +32,8 @@ def refresh(
     """Write the version's description anew: its stored card, the decisions about it and its last audit.
 
     ``audit``: verdict, at and by; else those of the version's tags (`AUDIT`). ``standing``: the decisions,
-    when they are read already. Returns the description; None for a version without a card, which is left as it is.
-    Raises RegistryError."""
+    when they are read already. Returns the description; None for a version without a card, which is left as
+    it is. Raises RegistryError."""
     name, number = str(version.name), str(version.version)
     with tempfile.TemporaryDirectory(prefix="fade-card-") as scratch:
         file = download_artifact(tracking, str(version.run_id), FILE, Path(scratch))

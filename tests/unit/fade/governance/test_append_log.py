@@ -21,6 +21,10 @@ class Note(LogEntry):
 class Event(Note):
     KIND, HASHED = "event", False
 
+    @property
+    def ordered(self) -> bool:
+        return self.text != "aside"
+
 
 def entry(number: int, after: Note | None = None, by: str = "ann", kind: type[Note] = Note) -> Note:
     made = kind(number=number, by=by, at="")
@@ -59,6 +63,12 @@ def test_an_edit_is_seen_where_entries_name_hashes_and_only_there() -> None:
     assert verify_log([event, follower]) == ([event, follower], [])
     with pytest.raises(RegistryError, match="event 1 is missing"):
         verify_log([follower])
+
+
+def test_an_entry_outside_of_the_order_neither_counts_nor_is_void() -> None:
+    event = entry(2, kind=Event)
+    outside = Event(number=1, by="ann", at="", text="aside")
+    assert verify_log([outside, event, replace(outside, number=3)]) == ([event], [])
 
 
 def test_the_anchor_of_an_entry_that_was_cut_off_or_edited_is_refused() -> None:

@@ -20,15 +20,6 @@ from fade.governance.promotion import (
     criteria,
     replay,
 )
-    PROMOTE,
-    REJECT,
-    REVOKE,
-    Criterion,
-    Decision,
-    check_decision,
-    criteria,
-    replay,
-)
 
 GOOD = {"A_er": 100.0, "A_adj": 96.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 98.0}
 BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
