@@ -85,6 +85,8 @@ class AppendLog(Generic[E]):
             tags[SIGNATURE] = sign_text(_signed_text(log, entry.to_json()), Path(private_key))
         entry = replace(entry, number=self._create(tracking, log, source, run_id, tags))
         counted, _ = self.read(log, all_versions(tracking, log), None)
+        # as it was stored: a tuple has become a list
+        entry = next((one for one in counted if one.number == entry.number), entry)
         if entry in counted:
             with registry_errors(tracking.address):
                 tracking.client.set_registered_model_tag(log, ANCHOR, counted[-1].anchor)

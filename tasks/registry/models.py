@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fade.data.vocabulary import slug
 from tasks.registry.connection import Tracking, registry_errors
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 DECISIONS, AUDITS = ".decisions", ".audits"
 """Behind a model's name: the models whose versions are the entries of its logs."""
@@ -48,15 +48,25 @@ def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:
 
 def search_versions(tracking: Tracking, filter_string: str | None = None) -> list[ModelVersion]:
     """The versions that match an MLflow filter, newest first. Raises RegistryError."""
-    versions: list[ModelVersion] = []
+    versions = _pages(tracking, tracking.client.search_model_versions, filter_string, 10_000)
+    return sorted(versions, key=lambda version: (-int(version.version), version.name))
+
+
+def search_models(tracking: Tracking, filter_string: str | None = None) -> list[RegisteredModel]:
+    """The registered models that match an MLflow filter. Raises RegistryError."""
+    return _pages(tracking, tracking.client.search_registered_models, filter_string, 1000)
+
+
+def _pages(tracking: Tracking, search: Callable[..., Any], filter_string: str | None, size: int) -> list[Any]:
+    results: list[Any] = []
     token: str | None = None
     with registry_errors(tracking.address):
         while True:
-            page = tracking.client.search_model_versions(filter_string, page_token=token)
-            versions += page
+            page = search(filter_string, max_results=size, page_token=token)
+            results += page
             token = page.token
             if not token:
-                return sorted(versions, key=lambda version: (-int(version.version), version.name))
+                return results
 
 
 def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:

@@ -6,15 +6,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from fade.governance.append_log import LogEntry
 from fade.governance.promotion import Standing, replay
 from fade.governance.release_plan import NAME as RELEASE
-from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.connection import Tracking
 from tasks.registry.decision_log import DECISION_LOG
 from tasks.registry.log_store import AppendLog
-from tasks.registry.models import DECISIONS, is_log, search_versions
+from tasks.registry.models import DECISIONS, is_log, search_models, search_versions
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -108,22 +108,10 @@ class RegistrySnapshot:
         pattern = re.sub(r"[^\w. -]", "_", prefix)
         filter_string = f"name LIKE '{pattern}%'" if prefix else None
         # Anchors before entries: an entry that is appended meanwhile is not missed.
-        for model in _search_models(self.tracking, filter_string):
+        for model in search_models(self.tracking, filter_string):
             if model.name.startswith(prefix):
                 self.models[str(model.name)] = model
         for version in search_versions(self.tracking, filter_string):
             if version.name.startswith(prefix):
                 self.versions.setdefault(str(version.name), []).append(version)
         self._read.append(prefix)
-
-
-def _search_models(tracking: Tracking, filter_string: str | None) -> list[Any]:
-    models: list[Any] = []
-    token: str | None = None
-    with registry_errors(tracking.address):
-        while True:
-            page = tracking.client.search_registered_models(filter_string, max_results=1000, page_token=token)
-            models += page
-            token = page.token
-            if not token:
-                return models

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from fade.errors import AdapterError, StorageError, UnknownNameError, UsageError
 from fade.utils.hashing import sha256_of
 from tasks.registry.artifacts import download_adapter
-from tasks.registry.connection import Tracking, connect, registry_errors
+from tasks.registry.connection import Tracking, connect
 from tasks.registry.decision_log import CHAMPION, REVOKED
-from tasks.registry.models import is_log
+from tasks.registry.models import is_log, search_models
 from tasks.registry.snapshot import RegistrySnapshot
 
 if TYPE_CHECKING:
@@ -57,9 +57,8 @@ def resolve(snapshot: RegistrySnapshot, selection: str) -> ModelVersion:
     name, number, alias = _split(selection)
     versions = snapshot.versions_of(name)
     if not versions:
-        with registry_errors(snapshot.tracking.address):
-            models = snapshot.tracking.client.search_registered_models()
-        raise UnknownNameError("model", name, [m.name for m in models if not is_log(m.name)], stage=STAGE)
+        models = [model.name for model in search_models(snapshot.tracking) if not is_log(model.name)]
+        raise UnknownNameError("model", name, models, stage=STAGE)
     if alias:
         aliases = _aliases(snapshot, name)
         if alias not in aliases:
