@@ -14,7 +14,7 @@ from fade.governance.release_plan import NAME as RELEASE
 from tasks.registry.connection import Tracking
 from tasks.registry.decision_log import DECISION_LOG
 from tasks.registry.log_store import AppendLog
-from tasks.registry.models import DECISIONS, is_log, search_models, search_versions
+from tasks.registry.models import DECISIONS, is_log, log_subject, search_models, search_versions
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -78,6 +78,7 @@ class RegistrySnapshot:
 
     def read_log(self, kind: AppendLog[E], log: str) -> tuple[list[E], list[E]]:
         """As `AppendLog.read`."""
+        self.versions_of(log_subject(log))  # a model and its logs in one read
         versions = self.versions_of(log)
         return kind.read(log, versions, self.models.get(log), self.public_key)
 
