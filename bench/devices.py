@@ -1,15 +1,18 @@
 """The same cells of the benchmark measured on two devices, side by side: how far may a record mix them?
 
-fade bench --home bench/again --methods "..." --targets "..." --seeds 0    # on the other device; needs a copy
-of bench/tuned.yaml python bench/devices.py --other bench/again --out bench/results/devices.json"""
+python bench/devices.py --out bench/results/devices.json    # the archived record's (`fade bench
+--report-only` pulls it) fade bench --home runs/again --methods "..." --targets "..." --seeds 0    # on
+another device; needs a copy of bench/tuned.yaml python bench/devices.py --home bench --other runs/again"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fade.benchmark.archive import read_archive
 from fade.benchmark.metrics import value_of
 from fade.benchmark.record import read_record
 from fade.benchmark.tables import number
@@ -26,12 +29,17 @@ NUMBERS = {
 DIGITS = {"ERR": 3}
 
 
-def pairs(ours: Path, other: Path) -> list[dict[str, Any]]:
-    """One row a cell that both folders hold under the same key: each number as ours and as the other's."""
-    rows = []
-    for path in sorted((other / "cells").glob("*/*.json")):
-        here, there = read_record(ours / "cells" / path.relative_to(other / "cells")), read_record(path)
-        if here is None or there is None:
+def cells_of(home: Path) -> list[dict[str, Any]]:
+    """The finished cells below a home of the benchmark, by file name."""
+    found = (read_record(path) for path in sorted((home / "cells").glob("*/*.json")))
+    return [record for record in found if record is not None]
+
+
+def pairs(ours: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a cell that both hold under the same key: each number as ours and as the other's."""
+    rows, by_key = [], {record["key"]: record for record in ours}
+    for there in others:
+        if (here := by_key.get(there["key"])) is None:
             continue
         values = {
             name: [value_of(record, where) for record in (here, there)] for name, where in NUMBERS.items()
@@ -65,14 +73,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "--archive", type=Path, default=Path("bench/archive/cells.jsonl.xz"), help="unless --other is given"
+    )
     parser.add_argument("--home", type=Path, default=Path("bench"))
-    parser.add_argument("--other", type=Path, default=Path("bench/again"))
+    parser.add_argument("--other", type=Path)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    rows = pairs(asked.home, asked.other)
+    if asked.other:
+        ours, others = cells_of(asked.home), cells_of(asked.other)
+    else:
+        sets = read_archive(asked.archive).cells
+        ours, others = sets["cells"], sets["again"]
+    rows = pairs(ours, others)
     print("\n".join(table(rows)))
     if asked.out:
-        command = f"python bench/devices.py --other {asked.other}"
+        command = (
+            f"python bench/devices.py --home {asked.home} --other {asked.other}"
+            if asked.other
+            else "python bench/devices.py"
+        )
         asked.out.write_text(
             json.dumps({"command": command, "rows": rows}, indent=1) + "\n", encoding="utf-8"
         )

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fade.config import load_params
 from fade.data.vocabulary import fill
 from fade.evaluation.accuracy import top1
 from fade.mining.neighborhood import mine
 from fade.models.sampling import sample
 from fade.run.context import RunContext
+from fade.run.resolve_params import load_params
 
 TARGETS = (
     "grinning face",

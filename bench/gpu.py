@@ -3,26 +3,30 @@ control of another seed.
 
     python bench/gpu.py --target panda --out bench/results/gpu.json
 
-Weights are compared without the adapter's header; each training is a process of its own, as in the pipeline.
-``--device cpu`` tries the script where there is no GPU."""
+Weights are compared without the adapter's header. A training is done by this process, as in the pipeline; the
+one that is killed by a worker of its own. ``--device cpu`` tries the script where there is no GPU."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
+import subprocess
+import sys
 import tempfile
-from contextlib import suppress
+import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 from kills import weights_sha256
 
-from fade.errors import TrainingError
+from fade.models import Base
+from fade.models.stable_diffusion import suppress_library_output
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
-from fade.training.job import Job
+from fade.training.checkpoint import steps_in
+from fade.training.determinism import enable_determinism
+from fade.training.job import CHECKPOINTS, DONE, Job
+from tasks.launch.accelerate import environment
 from tasks.stages.mine import mine
 from tasks.stages.train import Trained, run_job, write_job
 
@@ -42,23 +46,16 @@ TRAININGS: dict[str, tuple[str, ...]] = {
 FACTS = ("precision", "device", "torch", "peak_memory_mb", "seconds", "resumed_at")
 
 
-def killed_midway(job: Job, device: str) -> Trained:
-    """Train, with everything that trains killed once a checkpoint is there, and again to the end."""
-    seen = False
-
-    def watch(done: int, total: int, text: str) -> None:
-        nonlocal seen
-        if done > job.train.checkpoint_every and not seen:
-            seen = True
-            for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.Error):
-                    process.send_signal(signal.SIGKILL)
-
-    with suppress(TrainingError):
-        run_job(job, device=device, watch=watch)
-    if not seen:
+def killed_midway(job: Job, base: Base) -> Trained:
+    """Train in a process that is killed -9 once a checkpoint is there, and again to the end."""
+    line = [sys.executable, "-m", "fade.training.worker", str(job.write())]
+    with subprocess.Popen(line, env=environment(1, base.device.type)) as worker:
+        while worker.poll() is None and not steps_in(job.out / CHECKPOINTS):
+            time.sleep(0.05)
+        worker.kill()
+    if (job.out / DONE).exists() or not steps_in(job.out / CHECKPOINTS):
         raise SystemExit("the training ended before it could be killed.")
-    return run_job(job, device=device)
+    return run_job(job, base, device=base.device.type)
 
 
 def verdict(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
@@ -86,16 +83,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     found: dict[str, dict[str, Any]] = {}
+    suppress_library_output()
+    if asked.device == "cuda":
+        enable_determinism()
     with tempfile.TemporaryDirectory(prefix="fade-gpu-") as home:
         first = RunContext(resolve(overrides=asked.overrides), asked.target, Path(home) / "mined")
+        first.base = base = Base.load(first.params.data.base, device=asked.device)
         neighborhood = mine(first)
         for number, (label, overrides) in enumerate(TRAININGS.items()):
             run = first.beside(resolve(overrides=[*asked.overrides, *overrides]), asked.target)
             run.runs = Path(home) / str(number)
             job = write_job(run, neighborhood, {})
-            trained = (
-                killed_midway(job, asked.device) if label == KILLED else run_job(job, device=asked.device)
-            )
+            trained = killed_midway(job, base) if label == KILLED else run_job(job, base, device=asked.device)
             found[label] = {
                 "weights_sha256": weights_sha256(trained.adapter),
                 **{fact: trained.run[fact] for fact in FACTS},

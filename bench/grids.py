@@ -4,6 +4,9 @@ each.
 Rows are the target, two of its neighbours and a held-out one. Of one target all methods:
 docs/images/methods-TARGET.png; of one method several targets: docs/images/method-NAME.png.
 
+The cells are those of --cells where it is given, else of the archived record (`fade bench --report-only`
+pulls it).
+
     python bench/grids.py --target "green heart"
     python bench/grids.py --method fade/paper --method "esd/x + neighbours"
 """
@@ -14,7 +17,8 @@ import argparse
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fade.benchmark.record import read_record
+from fade.benchmark.archive import read_archive
+from fade.benchmark.record import read_picture, read_record
 from fade.data.vocabulary import slug
 from fade.reporting.benchmark import grids_of
 from fade.utils.files import write_whole
@@ -33,14 +38,28 @@ TARGETS = ("green heart", "oncoming taxi", "panda")
 """What a method's own figure shows: two tight families and a loose one."""
 
 
-def page_of(cells: Path, target: str, keys: frozenset[str]) -> dict[str, Any] | None:
-    """What the record (its ``keys``) holds of one target, as `grids_of` gives it; cells of earlier settings
-    lie there, too."""
-    folder = cells / slug(target)
+Picture = Callable[[str, str], bytes | None]
+Cells = tuple[list[dict[str, Any]], Picture]
+
+
+def cells_of(folder: Path | None, archive: Path, keys: frozenset[str]) -> Cells:
+    """The cells of the record (its ``keys``) and what reads their pictures; cells of earlier settings lie
+    there, too."""
+    if folder is None:
+        table = read_archive(archive)
+        return [cell for cell in table.cells["cells"] if cell["key"] in keys], table.picture
     found = [
-        cell for path in sorted(folder.glob("*.json")) if (cell := read_record(path)) and cell["key"] in keys
+        cell
+        for path in sorted(folder.glob("*/*.json"))
+        if (cell := read_record(path)) and cell["key"] in keys
     ]
-    pages = grids_of({target: folder}, found)
+    return found, partial(read_picture, folder)
+
+
+def page_of(cells: Cells, target: str) -> dict[str, Any] | None:
+    """What the cells hold of one target, as `grids_of` gives it."""
+    found, picture = cells
+    pages = grids_of(picture, [cell for cell in found if cell["inputs"]["target"] == target])
     return pages[0] if pages else None
 
 
@@ -87,31 +106,31 @@ def main() -> None:
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--target")
     wanted.add_argument("--method", action="append", metavar="NAME/VARIANT")
-    parser.add_argument("--cells", type=Path, default=Path("bench/cells"))
+    parser.add_argument("--cells", type=Path, help="folder of cells, instead of the archive")
+    parser.add_argument("--archive", type=Path, default=Path("bench/archive/cells.jsonl.xz"))
     parser.add_argument(
         "--record", type=Path, default=Path("bench/record/benchmark.json"), help="which of the cells"
     )
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder")
     asked = parser.parse_args()
     keys = frozenset(json.loads(asked.record.read_text(encoding="utf-8"))["cells"]["keys"])
+    cells, source = cells_of(asked.cells, asked.archive, keys), asked.cells or asked.archive
     for arm in asked.method or []:
         pages = [
-            page
-            for target in TARGETS
-            if (kept := page_of(asked.cells, target, keys)) and (page := of_method(kept, arm))
+            page for target in TARGETS if (kept := page_of(cells, target)) and (page := of_method(kept, arm))
         ]
         if not pages:
             parser.error(
-                f"{asked.cells} holds no picture of {arm}; `fade bench --methods {arm!r} --seeds 0` makes them."
+                f"{source} holds no picture of {arm}; `fade bench --methods {arm!r} --seeds 0` makes them."
             )
         out = asked.out / f"method-{slug(arm)}.png"
         draw(pages, 2 * len(pages), out)
         print(f"{out}: {', '.join(page['target'] for page in pages)}")
     if asked.target:
-        page = page_of(asked.cells, asked.target, keys)
+        page = page_of(cells, asked.target)
         if page is None:
             parser.error(
-                f"{asked.cells} holds no picture of {asked.target}; `fade bench --targets {asked.target!r} --seeds 0` makes them."
+                f"{source} holds no picture of {asked.target}; `fade bench --targets {asked.target!r} --seeds 0` makes them."
             )
         out = asked.out / f"methods-{slug(asked.target)}.png"
         draw([page], ACROSS, out)

@@ -46,8 +46,8 @@ def measure(run: Path, repeats: int, scratch: Path) -> dict[str, list[float]]:
     from tasks.launch.environment import quiet
 
     quiet(scratch / "runs")
-    from fade.config import parse_params
     from fade.provenance.lineage import Lineage, collect, hash_inputs
+    from fade.run.resolve_params import parse_params
     from flows.audit import audit
     from tasks.registry.connection import connect
     from tasks.registry.register import register

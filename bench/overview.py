@@ -4,7 +4,8 @@ output.
 Means over cells; in brackets the lowest target, where it is lower.
 
     python bench/overview.py
-    python bench/overview.py --record bench/parts/benchmark.json --columns A_er kept_adj kept_heldout ERR
+    python bench/overview.py --record runs/bench/report/benchmark.json --columns A_er kept_adj kept_heldout
+    ERR
 """
 
 from __future__ import annotations

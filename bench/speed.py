@@ -37,7 +37,7 @@ import torch
 from fade.adapters.lora import LoraAdapter
 from fade.config import SamplerConfig
 from fade.data.vocabulary import Vocabulary, fill, prompts
-from fade.erasers.base import ErasureBatch, get_method
+from fade.erasers.base import ErasureBatch, get_eraser
 from fade.errors import FadeError
 from fade.generation.cache import Cache
 from fade.mining.neighborhood import Neighborhood, mine
@@ -83,8 +83,8 @@ def training(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds and ERB of our default, of the released loop, and of the released loss on our stored
     latents."""
     import_trainer()
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as the trainer's own process does
-    recipe = ("method.name=fade", "method.variant=release", *get_method("fade", "release").recipe)
+    torch.use_deterministic_algorithms(True, warn_only=True)  # as `train` does for itself
+    recipe = ("method.name=fade", "method.variant=release", *get_eraser("fade", "release").recipe)
     context, other = workshop(asked, folder), workshop(asked, folder, recipe)
     for name in ("base", "judge", "encoder"):
         other.__dict__[name] = getattr(context, name)
@@ -150,7 +150,7 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
     a step of AdamW."""
     from tasks.stages.train import write_job
 
-    job, method, base = write_job(context, neighborhood, {}), get_method("fade", "release"), context.base
+    job, method, base = write_job(context, neighborhood, {}), get_eraser("fade", "release"), context.base
     assert method.loss is not None  # what mypy cannot know: the release has no closed form
     k = len(job.subjects[0].neighbours)
     config, whole = job.train, iterations == job.train.steps

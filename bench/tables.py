@@ -343,14 +343,11 @@ def speed_fade(found: dict[str, Any]) -> list[str]:
 
 
 def speed_run(found: dict[str, Any]) -> list[str]:
-    """After trainer and server were started ahead of what needs them, on another machine's day."""
+    """With the start-up of commit 1a3e30c, on another machine's day."""
     return [
-        "The run as it had been took 48.5 and 44.1 s that were not computing (the same command at commit 68ad124); with a trainer that",
-        "starts ahead of its job 32.6 and 30.6 s (commit 6a52389), with the embedded server started while Prefect is imported 29.5 and",
-        "29.4 s (commit 2ccd3fe), with Great Expectations and half of the charts in a process of their own 29.1 and 30.2 s (commit",
-        "eb9a317). Now the trainer is forked from the run, whose libraries it shares, the data are looked at while those are imported, the",
-        "server's first request is its own, and nothing imports scipy before it is used. Each pair on another day, none of them fast.",
-        "What is left is imports, on two cores that are both busy with them, so it moves with the machine by a few seconds within an hour.",
+        "Measured with a trainer that was forked from the run and imports that were begun ahead. Both are gone:",
+        "they were much code for some seconds on two cores and for none on a GPU. Now a training of one process",
+        "is done by the run's own, see [a run's processes](installation.md#a-runs-processes).",
         "",
         *speed(found),
     ]
@@ -389,7 +386,7 @@ PARTS = {
     "tuning": ("How FADE's setting was chosen", tuning),
     "esd": ("Does this world show the problem? A literal ESD-x on six tight targets", esd),
     "speed": ("Speed and memory", speed),
-    "speed-run": ("The run again, its trainer and server started ahead", speed_run),
+    "speed-run": ("The run again, at commit 1a3e30c", speed_run),
     "spin": ("A busy neighbour", spin),
     "speed-fade": ("The same by FADE, on a faster day", speed_fade),
 }

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from fade.adapters.compose import compose
-from fade.config import load_params
 from fade.data.vocabulary import TOGETHER
 from fade.mining.neighborhood import Neighborhood
 from fade.run.context import RunContext
-from fade.run.resolve_params import resolve
+from fade.run.resolve_params import load_params, resolve
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest")
 

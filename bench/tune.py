@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 from targets import REPORTED, TUNING
 
-from fade.config import load_params
 from fade.run.context import RunContext
-from fade.run.resolve_params import resolve
+from fade.run.resolve_params import load_params, resolve
 
 MEASURED = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
 ROLES = ("adjacent", "heldout", "rest")

@@ -9,11 +9,11 @@ import argparse
 import json
 from pathlib import Path
 
-from fade.config import load_params
 from fade.pretrain import drawings
 from fade.pretrain.measure import measure
 from fade.reporting import gallery
 from fade.run.context import RunContext
+from fade.run.resolve_params import load_params
 
 
 def main() -> None:

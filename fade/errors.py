@@ -114,12 +114,15 @@ class RegistryUnreachableError(RegistryError):
     """The tracking server does not answer: the one registry fault that is worth a retry."""
 
 
-class LedgerError(UsageError):
-    """requests.yaml: unreadable, or a request in it cannot be asked for."""
+class RequestFileError(UsageError):
+    """requests.yaml: unreadable, or a request in it is invalid."""
 
 
 class RequestError(FadeError):
-    """Requests failed, or one is no longer this worker's."""
+    """Requests failed, or the lease of one is another worker's."""
+
+    result: object = None
+    """What was done all the same, as the command's JSON shows it; None when there is nothing."""
 
 
 class OrchestrationError(FadeError):

@@ -8,26 +8,28 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
+from fade.benchmark.archive import FOLDER, POINTER, TABLE, Archive, find_archived, read_archive
 from fade.benchmark.plan import Cell, Plan, plan_of, tries_of
-from fade.benchmark.record import SOURCES, find_anywhere, find_record
+from fade.benchmark.record import SOURCES, find_anywhere, find_record, read_picture
 from fade.benchmark.summary import Origin, summarise
 from fade.benchmark.tables import markdown
 from fade.benchmark.tuning import choose, read_tuned, trial_of, write_tuned
+from fade.config import DataConfig
 from fade.data.dvcfile import read_dvc_file
-from fade.data.vocabulary import slug
 from fade.errors import CacheError, EvaluationError, TrainingError
 from fade.provenance.lineage import code_state
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.utils import progress
 from fade.utils.files import make_folder, write_whole
-from fade.utils.locks import hold
-from tasks.data.pull import pull_task
+from fade.utils.locks import lock_folder
+from tasks.data.pull import pull, pull_task
 from tasks.stages.benchmark import Bench, measure_task, sources_of
 
 RECORD = Path("bench/record")
@@ -105,8 +107,10 @@ def report(asked: Asked) -> dict[str, Any]:
     """The outputs from the kept cells alone; nothing is measured, no model is loaded. Missing cells are
     listed.
 
-    Where the models are not at hand, the cells of whatever models are taken: they are of this data set by its
-    md5. Raises CacheError when those are of several."""
+    Cells are read from ``home/cells``; where that has none of the plan, from the archived record
+    (``home/archive.dvc``, pulled when it is not there). The two are never mixed: the archived ones are of
+    earlier code. Where the models are not at hand, the cells of whatever models are taken: they are of this
+    data set by its md5. Raises CacheError when those are of several, and what `pull` raises."""
     first = _workshop(asked)
     data = first.params.data
     bench = _bench(asked, first, read_dvc_file(first.root / data.dvc_file).md5, "cells")
@@ -116,16 +120,15 @@ def report(asked: Asked) -> dict[str, Any]:
         Path(first.local(where)).is_dir() for where in (data.base, data.judge, data.clip, str(data.images))
     )
     sources = sources_of(first) if here else dict.fromkeys(SOURCES, "")
-    found = {}
-    for cell in plan.cells():
-        inputs = bench.inputs(cell, bench.settings(cell, chosen(tuned, cell)), sources)
-        kept = (
-            find_record(bench.folder, inputs)
-            if here
-            else next(iter(find_anywhere(bench.folder, inputs)), None)
-        )
-        if kept is not None:
-            found[cell] = kept
+    inputs = {
+        cell: bench.inputs(cell, bench.settings(cell, chosen(tuned, cell)), sources) for cell in plan.cells()
+    }
+    in_folder = partial(find_record if here else _anywhere, bench.folder)
+    found = {cell: kept for cell, wanted in inputs.items() if (kept := in_folder(wanted)) is not None}
+    archive = None if found else archived(asked)
+    if archive is not None:
+        in_archive = partial(find_archived, archive.cells["cells"], any_sources=not here)
+        found = {cell: kept for cell, wanted in inputs.items() if (kept := in_archive(wanted)) is not None}
     if len({json.dumps(record["inputs"]["sources"], sort_keys=True) for record in found.values()}) > 1:
         what = f"the cells of {bench.folder} are of several bases."
         raise CacheError(
@@ -133,7 +136,24 @@ def report(asked: Asked) -> dict[str, Any]:
             stage="bench",
             action="pull the data (`fade pull`), so that its own can be told from the others.",
         )
-    return publish(asked, bench, plan, found, tuned, {})
+    return publish(asked, bench, plan, found, tuned, {}, archive if found else None)
+
+
+def archived(asked: Asked) -> Archive | None:
+    """The archived record below ``home``, pulled from the embedded remote when it is not there; None where
+    none is tracked.
+
+    Raises what `pull` raises, CacheError when the table is damaged.
+    """
+    pointer = (asked.home / POINTER).absolute()
+    if not pointer.is_file():
+        return None
+    pull(DataConfig(dvc_file=pointer), asked.params_file.parent, asked.runs)
+    return read_archive(asked.home / FOLDER / TABLE)
+
+
+def _anywhere(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    return next(iter(find_anywhere(folder, inputs)), None)
 
 
 def measure_all(
@@ -164,14 +184,17 @@ def publish(
     found: Mapping[Cell, dict[str, Any]],
     tuned: Mapping[str, Any],
     failures: Failures,
+    archive: Archive | None = None,
 ) -> dict[str, Any]:
-    """Write the outputs. Raises StorageError."""
+    """Write the outputs; archive: where the cells are from, when it is not the bench's folder. Raises
+    StorageError."""
     from fade.reporting.benchmark import figure, grids_of, render_benchmark
 
-    origin = Origin(asked.command, bench.commit, bench.data_md5)
+    origin = Origin(asked.command, bench.commit, bench.data_md5, archive.commit if archive else None)
     summary = summarise(plan, found, bench.first.params.bench, tuned, origin, failures)
     make_folder(asked.out)
-    grids = grids_of({target: bench.folder / slug(target) for target in plan.targets}, list(found.values()))
+    picture = archive.picture if archive else partial(read_picture, bench.folder)
+    grids = grids_of(picture, list(found.values()))
     outputs = {
         "benchmark.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
         "benchmark.md": markdown(summary, FIGURE),
@@ -230,6 +253,6 @@ def _bench(asked: Asked, first: RunContext, md5: str, kind: str) -> Bench:
 def _opened(asked: Asked, kind: str) -> Iterator[tuple[Bench, Plan]]:
     """The data pulled and the plan checked, alone on the runs folder."""
     first = _workshop(asked)
-    with hold(asked.runs / "bench", "a benchmark is being run", "bench"):
+    with lock_folder(asked.runs / "bench", "a benchmark is being run", "bench"):
         pulled = pull_task(first.params.data, first.root, asked.runs)
         yield _bench(asked, first, pulled.md5, kind), plan_of(first.params.bench, first.vocabulary)

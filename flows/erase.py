@@ -9,27 +9,26 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, runtime
 
-from fade.config import Params, parse_params
+from fade.config import Params
 from fade.errors import DataError, RegistryError
 from fade.provenance.lineage import Lineage, code_state, collect, hash_inputs
 from fade.run.context import RunContext
+from fade.run.resolve_params import parse_params
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json, write_whole
 from flows.train import train_elsewhere
-from tasks import charts
-from tasks.checked import check_data_task
 from tasks.data.pull import pull_task
-from tasks.launch.accelerate import launched_ahead
+from tasks.data.validate import validate_data_task
+from tasks.data.verdicts import VerdictStore
 from tasks.registry.connection import connect
 from tasks.registry.register import register_task
-from tasks.requests.leases import Claim, confirm
+from tasks.requests.leases import Lease, confirm
 from tasks.stages.evaluate import EvaluationResult, evaluate_task
 from tasks.stages.mine import check_mined_task, mine_task
 from tasks.stages.report import make_report
@@ -50,17 +49,22 @@ def erase(
     ``fade run --json`` prints.
 
     request: ``about`` (id, reason, by: for the record and the card), ``marks``, tags of the version, and
-    ``claim``, without which nothing is registered (see `flows.service.process_requests`)."""
+    ``lease``, without which nothing is registered (see `tasks.requests.worker`)."""
     settings = parse_params(params)
     run = RunContext(settings, target, Path(runs), Path(root))
     clock = Clock()
-    elsewhere = settings.schedule.train_deployment
-    with run.alone(), nullcontext() if elsewhere else launched_ahead(run) as ahead:
+    train = train_elsewhere if settings.schedule.train_deployment else train_task
+    with run.alone():
         with clock.stage("pull"):
             pulled = pull_task(settings.data, run.root, run.runs)
         with clock.stage("validate"):
-            checked = check_data_task(
-                settings.data, settings.checks, out=run.home / "checks", root=run.root, names=run.labels()
+            checked = validate_data_task(
+                settings.data,
+                settings.checks,
+                out=run.home / "checks",
+                root=run.root,
+                names=run.labels(),
+                store=VerdictStore(run.runs / "cache" / "checks"),
             )
             before = inputs(run)
         with clock.stage("mine"):
@@ -70,8 +74,7 @@ def erase(
         with clock.stage("train"):
             code = code_state()  # once: somebody may commit while the run goes on
             origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
-            here = partial(train_task, meanwhile=partial(get_ready, run), ahead=ahead)
-            trained = (train_elsewhere if elsewhere else here)(run, neighborhood, origin)
+            trained = train(run, neighborhood, origin)
         lineage = collect(
             settings,
             overrides=overrides,
@@ -130,11 +133,6 @@ def erase(
     return summary
 
 
-def get_ready(run: RunContext) -> None:
-    """For what comes after the training, while the trainer loads its model."""
-    charts.get_ready()
-
-
 def keep_checks(run: RunContext) -> None:
     """Copy the data checks, which are made before the run has a folder, to the evidence of this run."""
     make_folder(run.folder / "checks")
@@ -177,8 +175,8 @@ def register(
     worker."""
     progress.report("register", 0, 1, "MLflow")
     try:
-        if claim := request.get("claim"):
-            confirm(connect(run.runs, timeout=settings.register_.timeout_seconds), Claim(**claim))
+        if lease := request.get("lease"):
+            confirm(connect(run.runs, timeout=settings.register_.timeout_seconds), Lease(**lease))
         marks = request.get("marks")
         return register_task(
             judged.numbers, settings, lineage.content, run.folder, runs=run.runs, root=run.root, marks=marks

@@ -10,10 +10,10 @@ from typing import Any
 
 from prefect import flow
 
-from fade.config import parse_params
+from fade.run.resolve_params import parse_params
 from fade.utils import progress
 from fade.utils.files import write_json
-from fade.utils.locks import hold
+from fade.utils.locks import lock_folder
 from tasks.stages.pretrain import build_task, measure_task, publish_task
 
 
@@ -26,7 +26,7 @@ def pretrain(
     settings = parse_params(params)
     work, home = Path(runs) / "pretrain", Path(root)
     start = time.time()
-    with hold(work, "the world is being built", "pretrain"):
+    with lock_folder(work, "the world is being built", "pretrain"):
         world = build_task(work, settings.pretrain, Path(runs), settings.register_)
         swap(world, home / "data", work / "previous")
         numbers: dict[str, Any] = measure_task(settings, Path(runs), home)

@@ -1,5 +1,5 @@
-"""Re-evaluation: every champion held against today's base, judge and data. Repeated, it does nothing that was
-done."""
+"""Re-evaluation of every champion against the current base, judge and data. Repeated, it evaluates nothing
+twice."""
 
 from __future__ import annotations
 
@@ -12,59 +12,57 @@ from prefect.cache_policies import NO_CACHE
 from fade.config import Params
 from fade.errors import FadeError, RequestError
 from fade.utils import progress
-from fade.utils.locks import hold as alone
+from fade.utils.locks import lock_folder
 from tasks.data.pull import pull_task
 from tasks.registry.connection import Tracking, connect
-from tasks.release.reevaluate import BROKEN, OUTDATED, STAGE, Inputs, champions, hold, inputs_now
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.release.reevaluate import (
+    FAULT,
+    OUTDATED,
+    STAGE,
+    EvaluationInputs,
+    current_inputs,
+    reevaluate_version,
+)
 
-hold_task = task(name="hold champion", cache_policy=NO_CACHE)(hold)
+reevaluate_task = task(name="re-evaluate champion", cache_policy=NO_CACHE)(reevaluate_version)
 
 
-def reevaluate(settings: Params, runs: Path, root: Path) -> list[dict[str, Any]]:
-    """A row for each champion. Raises RequestError, which carries the rows, when one is stale, falls short or
-    cannot be judged."""
-    with alone(runs / "reevaluate", "champions are being re-evaluated", STAGE):
-        pulled = pull_task(settings.data, root, runs)
-        tracking = connect(runs, timeout=settings.register_.timeout_seconds)
-        return told(hold_all(tracking, settings, runs, root, inputs_now(settings, root, pulled.md5)))
+def reevaluate(params: Params, runs: Path, root: Path) -> list[dict[str, Any]]:
+    """A row for each champion. Raises RequestError, whose ``result`` the rows are, when one is stale, falls
+    short or cannot be evaluated."""
+    with lock_folder(runs / "reevaluate", "champions are being re-evaluated", STAGE):
+        pulled = pull_task(params.data, root, runs)
+        tracking = connect(runs, timeout=params.register_.timeout_seconds)
+        now = current_inputs(params, root, pulled.md5)
+        return raise_failures(reevaluate_all(tracking, params, runs, root, now))
 
 
-def hold_all(
-    tracking: Tracking, settings: Params, runs: Path, root: Path, now: Inputs
+def reevaluate_all(
+    tracking: Tracking, params: Params, runs: Path, root: Path, now: EvaluationInputs
 ) -> list[dict[str, Any]]:
-    """One champion that cannot be judged does not stop the others."""
+    """A row for each champion; one that cannot be evaluated does not stop the others."""
     rows = []
-    found = champions(tracking, settings.register_.model_prefix)
-    for done, version in enumerate(found):
-        progress.report(STAGE, done, len(found), f"{version.name}/{version.version}")
+    champions = RegistrySnapshot.load(tracking, params.register_.model_prefix).champions()
+    for done, version in enumerate(champions):
+        progress.report(STAGE, done, len(champions), f"{version.name}/{version.version}")
         try:
-            rows.append(hold_task(tracking, version, settings, runs, root, now))
+            rows.append(reevaluate_task(tracking, version, params, runs, root, now))
         except FadeError as error:
-            rows.append(
-                {
-                    "model": version.name,
-                    "version": str(version.version),
-                    "result": BROKEN,
-                    "passes": None,
-                    "why": str(error),
-                }
-            )
-    progress.report(STAGE, len(found), len(found), "")
+            row = {"model": version.name, "version": str(version.version)}
+            rows.append({**row, "result": FAULT, "passes": None, "why": str(error)})
+    progress.report(STAGE, len(champions), len(champions), "")
     return rows
 
 
-def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, when all is well."""
-    bad = [row for row in rows if row["result"] in (OUTDATED, BROKEN) or row["passes"] is False]
-    if bad:
-        what = f"{len(bad)} champion(s) need somebody: " + " | ".join(
-            f"{r['model']}/{r['version']}: {r['why']}" for r in bad
-        )
-        error = RequestError(
-            what,
-            stage=STAGE,
-            action="see `fade status`; promote another version, or let the request run again.",
-        )
-        error.told = rows  # type: ignore[attr-defined]
-        raise error
-    return rows
+def raise_failures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows. Raises RequestError when one is stale, falls short or could not be evaluated."""
+    bad = [row for row in rows if row["result"] in (OUTDATED, FAULT) or row["passes"] is False]
+    if not bad:
+        return rows
+    reasons = " | ".join(f"{row['model']}/{row['version']}: {row['why']}" for row in bad)
+    what = f"{len(bad)} champion(s) need somebody: {reasons}"
+    action = "see `fade status`; promote another version, or let the request run again."
+    error = RequestError(what, stage=STAGE, action=action)
+    error.result = rows
+    raise error

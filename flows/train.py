@@ -1,5 +1,5 @@
-"""Training as a deployment of its own: the parent runs where no GPU is, and this one step on a pool of
-machines that have one.
+"""A job as a deployment of its own: the parent runs where no GPU is, this one step on a pool of machines that
+have one.
 
 Both must see the same runs folder under the same path (a shared disk): the job, its checkpoints and the
 adapter are files there."""
@@ -14,20 +14,23 @@ from prefect import flow
 
 from fade.errors import TrainingError
 from fade.training.job import JOB, Job
-from tasks.stages.train import STAGE, Trained, find_finished, make_room, run_job, write_job
+from tasks.stages import train
+from tasks.stages.train import STAGE, Trained, find_finished, make_room, write_job
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
     from fade.run.context import RunContext
 
 
-@flow(name="train", validate_parameters=False)
-def train(job: str, device: str = "") -> dict[str, Any]:
-    """Train the job that lies at ``job``, or take its finished adapter. ``device``: cpu or cuda; empty: what
-    this machine has."""
-    import torch
+@flow(name="run-job", validate_parameters=False)
+def run_job(job_path: str, device: str = "") -> dict[str, Any]:
+    """Run the job at ``job_path``, or take its finished result.
 
-    found = run_job(Job.read(Path(job)), device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device: ``cpu`` or ``cuda``; empty: what this machine has.
+    """
+    from fade.models.stable_diffusion import pick_device
+
+    found = train.run_job(Job.read(Path(job_path)), device=pick_device(device or "auto"))
     return {"adapter_sha256": found.sha256, "reused": found.reused, "run": found.run}
 
 
@@ -60,7 +63,7 @@ def by_deployment(job: Job, name: str) -> Trained:
         # The key: a parent that died and is started again waits for the training that it had begun.
         run: Any = run_deployment(
             name,
-            parameters={"job": str(path.resolve())},
+            parameters={"job_path": str(path.resolve())},
             timeout=job.train.deadline_seconds,
             idempotency_key=f"{job.key()}-{_tries(path)}",
         )

@@ -47,8 +47,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
 
-# The collector of cycles would walk through everything that the tests import (fade/importing.py says more),
-# and libraries call it by name: what is there when a module's tests begin is left alone.
+# The collector of cycles would walk through everything that the tests import, and libraries call it by
+# name: what is there when a module's tests begin is left alone.
 gc.disable()
 
 

@@ -1,4 +1,4 @@
-"""Small data sets for tests: a folder of pictures with a manifest that says the truth about them."""
+"""Small data sets for tests: a folder of pictures and a correct manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLES: Mapping[str, str] = {"noto": "train", "fluent": "train", "twemoji": "hel
 
 
 def make_dataset(folder: Path, *, size: int = 8, seed: int = 0) -> pd.DataFrame:
-    """4 concepts in 2 families, each drawn by 3 artists (one held out): 12 different noise pictures, ``size``
+    """4 concepts in 2 families, each in 3 styles (one held out): 12 different noise pictures, ``size``
     px; its manifest."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -42,6 +42,7 @@ def save(path: Path, pixels: np.ndarray, mode: str = "RGB") -> None:
 
 
 def write_manifest(folder: Path, frame: pd.DataFrame) -> None:
+    """Write the manifest of ``folder``."""
     frame.to_csv(folder / MANIFEST, index=False)
 
 

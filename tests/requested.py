@@ -23,11 +23,12 @@ import yaml
 from fade.data.manifest import COLUMNS
 from fade.data.vocabulary import slug
 from fade.provenance.lineage import Lineage
-from flows.service.process_requests import Outcome, Where, Worker
 from tasks.registry.connection import connect
 from tasks.registry.models import ensure_model
 from tasks.registry.register import register
-from tasks.requests.leases import Claim, confirm
+from tasks.requests.leases import Lease, confirm
+from tasks.requests.project import Project
+from tasks.requests.worker import Outcome, Worker
 from tests.registered import finished_run
 
 GOOD = {"A_er": 100.0, "A_adj": 99.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 99.5}
@@ -77,8 +78,8 @@ def prototype(runs: Path, scratch: Path, **metrics: float) -> dict[str, str]:
     return {"name": done.name, "version": done.version}
 
 
-def where(folder: Path) -> Where:
-    return Where(folder / "params.yaml", folder / "runs")
+def where(folder: Path) -> Project:
+    return Project(folder / "params.yaml", folder / "runs")
 
 
 def eraser(
@@ -95,7 +96,7 @@ def eraser(
         before()
         time.sleep(seconds)
         one = tracking.client.get_model_version(proto["name"], proto["version"])
-        confirm(tracking, Claim(**request["claim"]))
+        confirm(tracking, Lease(**request["lease"]))
         name = f"fade-{slug(target)}"
         ensure_model(tracking, name)
         made = tracking.client.create_model_version(
@@ -121,8 +122,8 @@ def notes(folder: Path) -> list[tuple[str, str, int]]:
 def main(argv: Sequence[str]) -> int:
     folder, seconds = Path(argv[0]), float(argv[1]) if len(argv) > 1 else 0.0
     proto = json.loads((folder / "prototype.json").read_text(encoding="utf-8"))
-    told: list[Outcome] = []
-    worker = Worker(where(folder), eraser(folder, proto, seconds), tell=told.append)
+    outcomes: list[Outcome] = []
+    worker = Worker(where(folder), eraser(folder, proto, seconds), on_outcome=outcomes.append)
     sys.stdout.write(json.dumps([one.to_json() for one in worker.run()]) + "\n")
     return 0
 

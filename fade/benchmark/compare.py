@@ -1,4 +1,5 @@
-"""How sure the numbers are: spread, and the paired bootstrap of the difference between two arms. Ours.
+"""How arms compare: spread, the paired bootstrap of the difference between two, and which are
+Pareto-efficient. Ours.
 
 Two levels: targets are drawn with replacement, then seeds within each drawn target. Both arms are drawn
 together, so what makes a target hard for all of them cancels out."""
@@ -6,7 +7,7 @@ together, so what makes a target hard for all of them cancels out."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -80,6 +81,23 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         floor = max(floor, min(1.0, p * (len(p_values) - rank)))
         out[name] = floor
     return out
+
+
+def efficient(points: Mapping[str, Sequence[float]]) -> list[str]:
+    """Names of the Pareto-efficient points (erased, retained), by erased.
+
+    A point is efficient when no other is at least as good in both and better in one; equal points are
+    efficient together."""
+
+    def beaten(point: Sequence[float]) -> bool:
+        return any(
+            list(q) != list(point) and all(b >= a for a, b in zip(point, q, strict=True))
+            for q in points.values()
+        )
+
+    return sorted(
+        (name for name, point in points.items() if not beaten(point)), key=lambda name: tuple(points[name])
+    )
 
 
 def _table(values: Values) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fade.config import BenchConfig, Params
 from fade.data.vocabulary import Vocabulary, slug
-from fade.erasers.base import Method, get_method, known_methods, variants_of
+from fade.erasers.base import Eraser, get_eraser, known_erasers, variants_of
 from fade.errors import UsageError
 from fade.run.resolve_params import resolve
 
@@ -39,8 +39,8 @@ class Arm:
         return slug(self.label)
 
     @property
-    def method(self) -> Method:
-        return get_method(self.name, self.variant)
+    def method(self) -> Eraser:
+        return get_eraser(self.name, self.variant)
 
     def overrides(self) -> list[str]:
         """What makes it this arm, its authors' recipe included where the registry knows one."""
@@ -85,7 +85,7 @@ def parse_arm(text: str) -> Arm:
     plain, plus, added = text.partition("+")
     name, slash, variant = plain.strip().partition("/")
     arm = Arm(name, variant if slash else variants_of(name)[0], bool(plus))
-    takes = arm.method.takes_anchors  # an unknown variant ends here
+    takes = arm.method.accepts_anchors  # an unknown variant ends here
     if plus and added.strip() != "neighbours":
         raise UsageError(
             f"{text!r} is no arm of the benchmark.",
@@ -104,10 +104,10 @@ def parse_arm(text: str) -> Arm:
 def every_arm() -> tuple[Arm, ...]:
     """Every registered variant, then the fair control of each method that can have one, by its first
     variant."""
-    known = known_methods()
+    known = known_erasers()
     plain = [Arm(name, variant) for name, variants in known.items() for variant in variants]
     firsts = [Arm(name, variants[0], neighbours=True) for name, variants in known.items()]
-    return (*plain, *(arm for arm in firsts if arm.method.takes_anchors))
+    return (*plain, *(arm for arm in firsts if arm.method.accepts_anchors))
 
 
 def plan_of(bench: BenchConfig, vocabulary: Vocabulary | None) -> Plan:
@@ -132,7 +132,7 @@ def narrowed(
     """
     chosen: dict[str, Sequence[object]] = {}
     if quick:
-        chosen = {"targets": bench.targets[:1], "seeds": bench.seeds[:1], "methods": list(known_methods())}
+        chosen = {"targets": bench.targets[:1], "seeds": bench.seeds[:1], "methods": list(known_erasers())}
     named = {"methods": methods, "targets": targets, "seeds": seeds}
     chosen |= {
         key: [part.strip() for part in text.split(",") if part.strip()] for key, text in named.items() if text

@@ -6,31 +6,22 @@ used."""
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fade.benchmark.plan import Cell
 from fade.config import Params
 from fade.data.vocabulary import slug
-from fade.provenance.fingerprints import method_files, source_files, source_sha256
+from fade.provenance.fingerprints import code_sha256, method_components
 from fade.training.job import CODE
 from fade.utils.files import make_folder, write_whole
 from fade.utils.hashing import fingerprint
 
 SCHEMA = 1
-SHARED = (
-    *CODE,
-    "evaluation",
-    "evaluation/indirect.yaml",
-    "data/images.py",
-    "judges/classifier.py",
-    "mining/image_encoder.py",
-    "mining/neighborhood.py",
-)
-"""The source behind every cell, the indirect prompts with it, beside its method's own."""
+SHARED = (*CODE, "attacks", "evaluation", "evaluation/accuracy", "generation", "images", "judges", "mining")
+"""The code (components of `fade.provenance.fingerprints`) behind every cell, the indirect prompts with it,
+beside that of its method."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
 """What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
 _WITHOUT_EFFECT = {"evaluate": {"grid_images"}, "train": {"checkpoint_every", "deadline_seconds"}}
@@ -46,12 +37,6 @@ def inputs_of(
     settings = params.model_dump(mode="json", by_alias=True, exclude={"data", *params.NO_PART_OF_A_RUN})
     for section, without in _WITHOUT_EFFECT.items():
         settings[section] = {key: value for key, value in settings[section].items() if key not in without}
-    files = (*CODE, *method_files(cell.arm.name))
-    settings["method"] = {
-        key: value
-        for key, value in settings["method"].items()
-        if key in ("name", "variant") or key in _words(files)
-    }
     return {
         "arm": cell.arm.label,
         "target": cell.target,
@@ -59,18 +44,9 @@ def inputs_of(
         "settings": settings,
         "sources": {name: sources[name] for name in SOURCES},
         "data_md5": data_md5,
-        "code": source_sha256(*SHARED, *method_files(cell.arm.name)),
+        "code": code_sha256(*SHARED, *method_components(cell.arm.name)),
         "probe": probed_by,
     }
-
-
-@cache
-def _words(files: tuple[str, ...]) -> frozenset[str]:
-    """What the source says: a setting that it never names is another method's, and must not spoil this one's
-    cells."""
-    return frozenset(
-        word for path in source_files(*files) for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))
-    )
 
 
 def path_of(folder: Path, inputs: Mapping[str, Any]) -> Path:
@@ -103,11 +79,27 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """A kept cell; None when the file is missing, damaged, changed since, or of another schema."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        body = {name: value for name, value in content.items() if name != "sha256"}
-        whole = content["sha256"] == fingerprint(body) and content["key"] == fingerprint(content["inputs"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError):
         return None
-    return content if whole and content["schema"] == SCHEMA else None
+    return content if whole(content) else None
+
+
+def whole(content: Any) -> bool:
+    """Whether it is a cell of this schema, unchanged since it was measured."""
+    try:
+        body = {name: value for name, value in content.items() if name != "sha256"}
+        unchanged = content["sha256"] == fingerprint(body) and content["key"] == fingerprint(
+            content["inputs"]
+        )
+        return bool(unchanged and content["schema"] == SCHEMA)
+    except (KeyError, AttributeError, TypeError):
+        return False
+
+
+def read_picture(folder: Path, target: str, file: str) -> bytes | None:
+    """A picture beside the cells of a target; None when there is none."""
+    path = folder / slug(target) / Path(file).name
+    return path.read_bytes() if path.is_file() else None
 
 
 def find_record(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fade.benchmark.compare import Comparison, Values, compare, holm, spread
-from fade.benchmark.frontier import efficient
+from fade.benchmark.compare import Comparison, Values, compare, efficient, holm, spread
 from fade.benchmark.metrics import COSTS, METRICS, Metric, derived, value_of
 from fade.benchmark.plan import Cell, Plan, parse_arm
 from fade.config import BenchConfig
@@ -24,6 +23,9 @@ class Origin:
     command: str
     commit: str | None
     data_md5: str
+    archive: str | None = None
+    """The commit of the archived record, when the cells are of it; their code is that of their own
+    commits."""
 
 
 def summarise(

@@ -150,12 +150,11 @@ def settings_table(summary: Mapping[str, Any]) -> Table:
 
 def markdown(summary: Mapping[str, Any], figure: str) -> str:
     """``benchmark.md``. figure: the frontier's file name."""
-    head = [
-        "# Benchmark",
-        "",
-        f"`{summary['command']}`, commit {summary['commit']}, data md5 {summary['data_md5']}.",
-        "",
-    ]
+    archived = (
+        f" Cells of the archived record of commit {summary['archive']}." if summary.get("archive") else ""
+    )
+    origin = f"`{summary['command']}`, commit {summary['commit']}, data md5 {summary['data_md5']}.{archived}"
+    head = ["# Benchmark", "", origin, ""]
     missing = [
         f"{m['arm']}, {m['target']}, seed {m['seed']}: {m['why']}" for m in summary["cells"]["missing"]
     ]

@@ -11,7 +11,8 @@ from fade.config.commands import (
     SigningConfig,
     StylesConfig,
 )
-from fade.config.params import Params, as_yaml, load_params, parse_params, read_yaml
+from fade.config.method import MethodConfig, MethodOptions
+from fade.config.params import Params, as_yaml, read_yaml
 from fade.config.pretrain import (
     AutoencoderConfig,
     ClipConfig,
@@ -27,7 +28,6 @@ from fade.config.run import (
     DataConfig,
     EvaluateConfig,
     MeshConfig,
-    MethodConfig,
     NeighborhoodConfig,
     SamplerConfig,
     TrainConfig,
@@ -49,6 +49,7 @@ __all__ = [
     "JudgeConfig",
     "MeshConfig",
     "MethodConfig",
+    "MethodOptions",
     "NeighborhoodConfig",
     "NudityConfig",
     "Params",
@@ -66,7 +67,5 @@ __all__ = [
     "UnetConfig",
     "as_yaml",
     "fingerprint",
-    "load_params",
-    "parse_params",
     "read_yaml",
 ]

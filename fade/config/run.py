@@ -108,41 +108,6 @@ class MeshConfig(Section):
     """Module names below every Transformer2DModel that get an adapter."""
 
 
-class MethodConfig(Section):
-    """The erasing objective and its weights."""
-
-    name: str = "nullspace"
-    """A registered method, see `fade methods`."""
-    variant: str = "hinge"
-    """One of the method's; of fade: paper is science.md 1.3, release 1.4, the authors' recipe."""
-    erase_weight: Weight = 4.0
-    """lam_er."""
-    adjacency_weight: Weight = 50.0
-    """lam_adj."""
-    guidance_weight: Weight = 1.0
-    """lam_guid."""
-    margin: Weight = 0.5
-    """delta: how much farther from its old self than from its neighbours the target must come (fade)."""
-    drift_weight: Weight = 1.0
-    """lam of the surgical method: weight of the null prompt's drift."""
-    eta: Weight = 1.0
-    """How far beyond the null prompt the target of ESD, SPM and nullspace lies (negative guidance)."""
-    anchoring_weight: Weight = 1000.0
-    """lam of SPM's latent anchoring: how strongly the prediction under random embeddings is kept as it
-    was."""
-    identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
-    """lam of UCE: how strongly every weight is kept as it was."""
-    words: Annotated[int, Field(ge=0)] = 400
-    """nullspace: how many words of the tokenizer's vocabulary, and as many pairs of them, are kept."""
-    ridge: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.003
-    """nullspace: how far the space may be from the very null space, in shares of the kept moment's mean
-    eigenvalue."""
-    replacement: str = ""
-    """The concept that takes the target's place (surgical, uce); empty: the null prompt."""
-    anchors: Literal["none", "neighbourhood"] = "none"
-    """neighbourhood: a method without neighbours gets FADE's adjacency term too, the fair control."""
-
-
 class TrainConfig(Section):
     """The one training loop."""
 

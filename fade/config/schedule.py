@@ -19,7 +19,7 @@ class ScheduleConfig(Section):
     """Erasure requests and the scheduler."""
 
     requests: Path = Path("requests.yaml")
-    """The team's ledger, relative to params.yaml."""
+    """The file of the team's erasure requests, relative to params.yaml."""
     erase_cron: str = "*/15 * * * *"
     """When open requests are worked off. Empty: never by itself."""
     reevaluate_cron: str = "0 3 * * *"
@@ -33,13 +33,12 @@ class ScheduleConfig(Section):
     gpu_limit_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "fade-gpu"
     """That limit's name; one for each GPU pool that is shared."""
     lease_seconds: Annotated[float, Field(ge=1)] = 120.0
-    """A worker whose beat stood still for so long, by the watcher's own monotonic clock, is taken for
+    """A worker whose heartbeat stood still for so long, by the observer's own monotonic clock, counts as
     dead."""
     attempts: Positive = 3
     """Times that a request which failed is tried by itself; `fade requests run ID` tries again."""
     train_deployment: str = ""
-    """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: the trainer starts where the flow
-    runs."""
+    """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: train where the flow runs."""
 
     @field_validator("erase_cron", "reevaluate_cron", "audit_cron")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.fields import FieldInfo
 
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -24,3 +25,8 @@ class Section(BaseModel):
         ):  # YAML reads yes, on and true alike, and pydantic would count them as 1; no key is a switch
             raise ValueError("a yes or no is no value of this key")
         return value
+
+    @classmethod
+    def known_keys(cls) -> dict[str, FieldInfo]:
+        """Every key of the section, as params.yaml spells it."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}

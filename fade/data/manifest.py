@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -60,24 +59,6 @@ def read_manifest(path: Path) -> pd.DataFrame:
             )
         frame[column] = number.astype(int)
     return frame[list(COLUMNS)]
-
-
-def glance(path: Path) -> list[dict[str, str]]:
-    """The rows as text, without pandas, whose import takes longer than all else of a start; nothing where
-    anything is not as it should be.
-
-    What is wrong is for `read_manifest` to say.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            head, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
-    except (OSError, ValueError, csv.Error):
-        return []
-    if sorted(head) != sorted(COLUMNS) or any(len(row) != len(head) for row in rows):
-        return []
-    told = [dict(zip(head, row, strict=True)) for row in rows]
-    good = (is_inside(row["path"]) and row["width"].isdecimal() and row["height"].isdecimal() for row in told)
-    return told if all(good) else []
 
 
 def is_inside(relpath: str) -> bool:

@@ -1,5 +1,5 @@
-"""What is measured on a data set before it is judged: every picture decoded and hashed, one row each. Says
-nothing about good or bad."""
+"""Tables of measurements for the data checks: every picture decoded and hashed, one row each. The rules that
+judge the values are the checks' own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.data.vocabulary import slug
 from fade.data.manifest import COLUMNS, MANIFEST, read_manifest
+from fade.data.vocabulary import slug
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow opens dozens; these three need no outside program
-MEASURED = ("exists", "actual_sha256", "decodes", "error", "mode", "actual_width", "actual_height", "std", "duplicate_of", "leaks_from")
+FACTS = ("exists", "actual_sha256", "decodes", "error", "mode", "actual_width", "actual_height", "std")
+MEASURED = (*FACTS, "duplicate_of", "leaks_from")
 MAX_PIXELS = 64 * 1024 * 1024
 COLUMNS_OF_PICTURES = (*COLUMNS, *MEASURED)
 COLUMNS_OF_CONCEPTS = ("concept", "slug", "families", "other_families", "train", "heldout")
@@ -28,20 +29,23 @@ COLUMNS_OF_COUNTS = ("concept", "expected", "count", "confidence")
 
 
 def picture_frame(folder: Path) -> pd.DataFrame:
-    """The manifest of ``folder`` with what its pictures really are: COLUMNS_OF_PICTURES, one row a manifest
-    row.
+    """The manifest of ``folder`` beside the measurements of its pictures: COLUMNS_OF_PICTURES, one row a
+    manifest row.
 
-    What cannot be measured (a missing or unreadable picture) is None, so that one fault is told once. std is
-    that of the grey levels (0-255). duplicate_of names an earlier picture of the same split with the same
-    pixels, leaks_from one of another split. Raises DataError when the manifest itself cannot be read. """
+    A value that cannot be measured (a missing or unreadable picture) is None, so that one fault fails one
+    check. std is that of the grey levels (0-255). duplicate_of names an earlier picture of the same split
+    with the same pixels, leaks_from one of another split. Raises DataError when the manifest itself cannot be
+    read.
+    """
     frame = read_manifest(folder / MANIFEST)
     with ThreadPoolExecutor(max_workers=4) as pool:
         measured = list(pool.map(lambda name: _measure(folder / name), frame["path"]))
-    for column in ("exists", "actual_sha256", "decodes", "error", "mode", "actual_width", "actual_height", "std"):
+    for column in FACTS:
         frame[column] = _objects([m.get(column) for m in measured])
     pixels = [m.get("pixels") for m in measured]
-    frame["duplicate_of"] = _objects(_twins(pixels, frame["path"], frame["split"], same=True))
-    frame["leaks_from"] = _objects(_twins(pixels, frame["path"], frame["split"], same=False))
+    names, splits = list(frame["path"]), list(frame["split"])
+    frame["duplicate_of"] = _objects(_earlier_equals(pixels, names, splits, same=True))
+    frame["leaks_from"] = _objects(_earlier_equals(pixels, names, splits, same=False))
     return frame[list(COLUMNS_OF_PICTURES)]
 
 
@@ -54,13 +58,14 @@ def concept_frame(pictures: pd.DataFrame) -> pd.DataFrame:
     for name, group in pictures.groupby("concept", sort=False):
         families = list(dict.fromkeys(group["family"]))
         splits = group["split"].value_counts()
-        more = ", ".join(families[1:]) or None
-        rows.append((name, slug(str(name)), len(families), more, int(splits.get("train", 0)), int(splits.get("heldout", 0))))
+        train, heldout = int(splits.get("train", 0)), int(splits.get("heldout", 0))
+        others = ", ".join(families[1:]) or None
+        rows.append((name, slug(str(name)), len(families), others, train, heldout))
     return pd.DataFrame(rows, columns=list(COLUMNS_OF_CONCEPTS))
 
 
 def file_frame(folder: Path, listed: Iterable[str]) -> pd.DataFrame:
-    """One row a file below ``folder`` (the manifest aside) and whether the manifest lists it."""
+    """One row a file below ``folder`` (except the manifest) and whether the manifest lists it."""
     import pandas as pd
 
     known = set(listed)
@@ -74,32 +79,36 @@ def mined_frame(pictures: np.ndarray, concepts: Sequence[str]) -> pd.DataFrame:
     concept."""
     import pandas as pd
 
-    names, seen = [], dict.fromkeys(concepts, 0)
+    names, counts = [], dict.fromkeys(concepts, 0)
     for concept in concepts:
-        names.append(f"{concept} #{seen[concept]}")
-        seen[concept] += 1
+        names.append(f"{concept} #{counts[concept]}")
+        counts[concept] += 1
     pixels = [hashlib.sha256(np.ascontiguousarray(p).tobytes()).hexdigest() for p in pictures]
-    frame = pd.DataFrame({"picture": names, "concept": list(concepts), "std": _objects([_grey_std(p) for p in pictures])})
-    frame["duplicate_of"] = _objects(_twins(pixels, names, concepts, same=True))
+    std = _objects([_grey_std(p) for p in pictures])
+    frame = pd.DataFrame({"picture": names, "concept": list(concepts), "std": std})
+    frame["duplicate_of"] = _objects(_earlier_equals(pixels, names, concepts, same=True))
     return frame[list(COLUMNS_OF_MINED)]
 
 
-def count_frame(concepts: Sequence[str], expected: dict[str, int], confidences: dict[str, float]) -> pd.DataFrame:
-    """One row a concept that was expected or made: how many, and the judge's mean confidence (None when not a
-    number)."""
+def count_frame(
+    concepts: Sequence[str], expected: dict[str, int], confidences: dict[str, float]
+) -> pd.DataFrame:
+    """One row a concept that was expected or generated: how many, and the classifier's mean confidence (None
+    when not a number)."""
     import pandas as pd
 
     rows: list[tuple[Any, ...]] = []
     for name in dict.fromkeys([*expected, *concepts]):
         value = confidences.get(name)
-        rows.append((name, expected.get(name, 0), list(concepts).count(name), value if value is not None and np.isfinite(value) else None))
+        confidence = value if value is not None and np.isfinite(value) else None
+        rows.append((name, expected.get(name, 0), list(concepts).count(name), confidence))
     frame = pd.DataFrame(rows, columns=list(COLUMNS_OF_COUNTS))
     frame["confidence"] = _objects([row[-1] for row in rows])
     return frame
 
 
 def _measure(path: Path) -> dict[str, Any]:
-    """Facts of one picture file; only those that can be had."""
+    """The measurements of one picture file; only those that could be made."""
     from PIL import Image
 
     try:
@@ -109,13 +118,16 @@ def _measure(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"exists": True, "actual_sha256": hashlib.sha256(content).hexdigest()}
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:  # before it is unpacked
+            if image.width * image.height > MAX_PIXELS:  # before it is decompressed
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             # (H, W, 3); reads every pixel: a truncated file fails here
             array = np.asarray(image.convert("RGB"))
             facts |= {"mode": image.mode, "actual_width": image.width, "actual_height": image.height}
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return facts | {"decodes": False, "error": str(error).splitlines()[0] if str(error) else type(error).__name__}
+        return facts | {
+            "decodes": False,
+            "error": str(error).splitlines()[0] if str(error) else type(error).__name__,
+        }
     digest = hashlib.sha256(f"{facts['mode']}{array.shape}".encode() + array.tobytes()).hexdigest()
     return facts | {"decodes": True, "std": _grey_std(array), "pixels": digest}
 
@@ -125,18 +137,20 @@ def _grey_std(pixels: np.ndarray) -> float:
     return round(float(pixels.astype(np.float64).mean(axis=-1).std()), 4)
 
 
-def _twins(keys: Sequence[str | None], names: Iterable[str], groups: Iterable[str], *, same: bool) -> list[str | None]:
+def _earlier_equals(
+    keys: Sequence[str | None], names: Sequence[str], groups: Sequence[str], *, same: bool
+) -> list[str | None]:
     """For each item the first earlier item with the same key, in the same group or (``same=False``) in
     another; else None."""
     agrees: Callable[[str, str], bool] = (lambda a, b: a == b) if same else (lambda a, b: a != b)
-    seen: dict[str, list[tuple[str, str]]] = {}
-    out: list[str | None] = []
+    by_key: dict[str, list[tuple[str, str]]] = {}
+    equals: list[str | None] = []
     for key, name, group in zip(keys, names, groups, strict=True):
-        earlier = seen.setdefault(key, []) if key is not None else []
+        earlier = by_key.setdefault(key, []) if key is not None else []
         # The same path listed twice is its own fault, not a duplicate picture.
-        out.append(next((n for n, g in earlier if n != name and agrees(g, group)), None))
+        equals.append(next((n for n, g in earlier if n != name and agrees(g, group)), None))
         earlier.append((name, group))
-    return out
+    return equals
 
 
 def _objects(values: Sequence[Any]) -> pd.Series[Any]:

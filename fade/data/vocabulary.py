@@ -1,4 +1,4 @@
-"""Concepts and vocabularies: names, families, styles, and how they are said in a prompt."""
+"""Concepts and vocabularies: names, families, styles, and the prompts made of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOGETHER = " + "
 
 @dataclass(frozen=True)
 class Concept:
-    """One thing that a prompt can ask for."""
+    """One thing that a prompt can name."""
 
     name: str
     family: str
@@ -24,21 +24,25 @@ class Concept:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """An ordered set of concepts and the styles in which they are drawn. The order is the data set's and is
-    hashed."""
+    """An ordered set of concepts and the styles of their pictures. The order is the data set's and is hashed.
+
+    Raises DataError for a name that appears twice.
+    """
 
     concepts: tuple[Concept, ...]
     styles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        seen: set[str] = set()
+        names: set[str] = set()
         for concept in self.concepts:
-            if concept.name in seen:
-                raise DataError(f"concept {concept.name!r} appears twice in the vocabulary.", stage="vocabulary")
-            seen.add(concept.name)
+            if concept.name in names:
+                what = f"concept {concept.name!r} appears twice in the vocabulary."
+                raise DataError(what, stage="vocabulary")
+            names.add(concept.name)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The concepts' names, in vocabulary order."""
         return tuple(c.name for c in self.concepts)
 
     def __len__(self) -> int:
@@ -52,14 +56,15 @@ class Vocabulary:
             raise UnknownNameError("concept", name, self.names, stage=stage) from None
 
     def family(self, name: str) -> str:
+        """The family of ``name``. Raises UnknownNameError."""
         return self.concepts[self.index(name)].family
 
     def families(self) -> dict[str, list[str]]:
         """Family -> its concepts, in vocabulary order."""
-        out: dict[str, list[str]] = {}
+        families: dict[str, list[str]] = {}
         for concept in self.concepts:
-            out.setdefault(concept.family, []).append(concept.name)
-        return out
+            families.setdefault(concept.family, []).append(concept.name)
+        return families
 
     @classmethod
     def from_file(cls, path: Path) -> Vocabulary:
@@ -80,7 +85,9 @@ class Vocabulary:
             raise DataError(f"cannot read the vocabulary {path}: {error}.", stage="vocabulary") from error
         rows = [line.split(",", 1) for line in lines if line and not line.startswith("#")]
         if not rows:
-            raise DataError(f"{path} names no concept.", stage="vocabulary", action="write one concept a line.")
+            raise DataError(
+                f"{path} names no concept.", stage="vocabulary", action="write one concept a line."
+            )
         return cls(tuple(Concept(r[0].strip(), r[1].strip() if len(r) > 1 else "") for r in rows))
 
 

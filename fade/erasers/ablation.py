@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import ErasureBatch, Method, Predictor, register
+from fade.erasers.base import Eraser, ErasureBatch, ErasureWeight, Predictor, register
 from fade.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fade.config import MethodConfig
 
-
-def ablation(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def ablation(eps: Predictor, batch: ErasureBatch, config: ErasureWeight) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (n latents of the anchor) with a gradient and one without. Raises UsageError without
     any."""
     import torch
@@ -40,11 +38,12 @@ def ablation(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple
 
 
 ABLATION = register(
-    Method(
+    Eraser(
         "ablation",
         "model",
         "arXiv 2303.13516; the nearest neighbour as the anchor and an adapter instead of the weights are ours",
-        needs_neighbours=True,
+        requires_neighbours=True,
+        config=ErasureWeight,
         loss=ablation,
         settings=(
             "mesh.targets=[attn2.to_k,attn2.to_v]",
@@ -52,6 +51,6 @@ ABLATION = register(
             "mesh.alpha=16",
             "train.weight_decay=0",
         ),
-        takes_anchors=True,
+        accepts_anchors=True,
     )
 )

@@ -1,24 +1,29 @@
-"""Erasing objectives, registered by name: one file a method, each a function of a noise predictor and a batch
-of tensors.
+"""What an eraser is: an objective with its knobs, registered by name and variant.
 
-A file in this folder is found by itself; it calls ``register`` once for each of its variants.
+To add one, write ``fade/erasers/NAME.py``: a ``Config`` with its knobs, its loss (or closed form), and one
+``register(Eraser(...))`` for each variant; and put the knobs' values under ``method`` in params.yaml.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fade import erasers
+from fade.config.method import MethodConfig, MethodOptions
+from fade.config.section import Weight
 from fade.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from fade.config import MethodConfig
+
+class ErasureWeight(MethodOptions):
+    """The knob that most erasers share."""
+
+    erase_weight: Weight = 4.0
+    """lam_er: weight of the term that moves the target."""
 
 
 class Predictor(Protocol):
@@ -56,120 +61,145 @@ class ErasureBatch:
     """(n_a,) the neighbour that each latent of x_adj shows."""
     replacement: Tensor
     """(1, T, D) the prompt of what takes the target's place; the null prompt when nothing does."""
-    random: Tensor
-    """(n_t, T, D) random embeddings of the prompts' scale, one a latent of x; (0, T, D) for a method that
-    asks for none."""
-    language: Tensor
-    """(W, T, D) prompts of random words, for language at large; (0, T, D) for a method that asks for none."""
-    phrasings: Tensor
-    """(P, T, D) several ways to say the target; the target's prompt is the first, and the only one for a
-    method that asks for none."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the eraser's ``prepare`` adds, by name."""
 
 
-Loss = Callable[[Predictor, ErasureBatch, "MethodConfig"], "tuple[Tensor, dict[str, Tensor]]"]
-"""The loss, a scalar that carries gradients, and its unweighted terms by name (detached scalars)."""
-Solve = Callable[["Mapping[str, Tensor]", "Sequence[ErasureBatch]", "MethodConfig"], "dict[str, Tensor]"]
-"""The change (out, in) of each weight (out, in), by layer; one batch a target."""
-Space = Callable[["Sequence[ErasureBatch]", int, "MethodConfig"], "Tensor"]
-"""The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a
-target."""
+class TextEncoder(Protocol):
+    """What ``prepare`` may use of the model: its tokenizer and its prompt embeddings."""
+
+    tokenizer: Any
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Prompt embeddings (B, T, D) on the model's device."""
+        ...
 
 
 @dataclass(frozen=True)
-class Method:
-    """A registered objective."""
+class Preparation:
+    """What an eraser's ``prepare`` gets for one target, before the first step."""
+
+    model: TextEncoder
+    prompt: str
+    """Template with the slot {concept}."""
+    target: str
+    """The concept."""
+    embedding: Tensor
+    """(1, T, D) the target's prompt."""
+    heldout: tuple[str, ...]
+    """Concepts that the evaluation tests: no prompt of the training may name them."""
+    n_target: int
+    """Target latents a step and process."""
+    seed: int
+    """Seed of the training."""
+
+
+Extras = Callable[["torch.Generator"], "dict[str, Tensor]"]
+"""ErasureBatch.extra of one step; what it samples it samples by the step's generator, after noise and times."""
+Prepare = Callable[[Preparation, Any], Extras]
+"""Called once a target, with the eraser's ``Config``."""
+Loss = Callable[[Predictor, ErasureBatch, Any], "tuple[Tensor, dict[str, Tensor]]"]
+"""The loss, a scalar that carries gradients, and its unweighted terms by name (detached scalars)."""
+Solve = Callable[["Mapping[str, Tensor]", "Sequence[ErasureBatch]", Any], "dict[str, Tensor]"]
+"""The change (out, in) of each weight (out, in), by layer; one batch a target."""
+Space = Callable[["Sequence[ErasureBatch]", int, Any], "Tensor"]
+"""The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a target."""
+
+
+@dataclass(frozen=True)
+class Eraser:
+    """A registered objective. It has either a loss or a closed form."""
 
     name: str
     variant: str
     source: str
     """Where the objective comes from, and what of it is ours."""
-    needs_neighbours: bool
-    """Whether the loss is undefined without neighbours (K = 0)."""
+    config: type[MethodOptions]
+    """Its knobs, keys of the section ``method``."""
     loss: Loss | None = None
     """What the training loop minimises."""
     solve: Solve | None = None
     """Instead of a loss: the change of every weight in closed form."""
+    space: Space | None = None
+    """Beside a loss: fixes the down projections, so that only the up projections are trained."""
+    prepare: Prepare | None = None
+    """What the batches hold beyond latents and prompts."""
+    requires_neighbours: bool = False
+    """Whether the loss is undefined without neighbours (K = 0)."""
+    requires_heldout: bool = False
+    """Whether ``prepare`` must know the concepts that the evaluation tests, so as not to sample them."""
+    accepts_replacement: bool = False
+    """Whether method.replacement means anything to it."""
+    accepts_anchors: bool = False
+    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of an eraser that has
+    none."""
     ramp: bool = False
     """The learning rate is one linear ramp over all steps, whatever train.warmup says."""
     recipe: tuple[str, ...] = ()
     """``--set`` overrides under which its authors ran it; for comparisons."""
     settings: tuple[str, ...] = ()
-    """``--set`` overrides that define the method (what it trains): they hold unless the user sets the same
-    key."""
-    takes_replacement: bool = False
-    """Whether method.replacement means anything to it."""
-    takes_anchors: bool = False
-    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of a method that
-    has none."""
-    needs_random: bool = False
-    """Whether the loss reads Batch.random."""
-    needs_language: bool = False
-    """Whether the space reads Batch.language and Batch.phrasings."""
-    space: Space | None = None
-    """Beside a loss: fixes the down projections, so that only the up projections are trained."""
+    """``--set`` overrides that define the eraser (what it trains): they hold unless the user sets the same key."""
+
+    def config_of(self, method: MethodConfig) -> Any:
+        """The eraser's own ``Config`` with the values of the section ``method``."""
+        return self.config(**{key: getattr(method, key) for key in self.config.model_fields})
 
 
-_METHODS: dict[tuple[str, str], Method] = {}
+_ERASERS: dict[tuple[str, str], Eraser] = {}
 
 
-def register(method: Method) -> Method:
-    """Add a method. Raises UsageError when its name and variant are taken by another, or it has not just one
-    of loss and solve."""
-    key = (method.name, method.variant)
-    if (method.loss is None) == (method.solve is None):
-        raise UsageError(
-            f"method {method.name} needs a loss or a closed form.",
-            stage="methods",
-            action="give it one of the two.",
-        )
-    if _METHODS.get(key, method) != method:
-        raise UsageError(
-            f"method {method.name} ({method.variant}) is registered twice.",
-            stage="methods",
-            action="rename one.",
-        )
-    _METHODS[key] = method
-    return method
+def register(eraser: Eraser) -> Eraser:
+    """Add an eraser and its knobs. Raises UsageError when its name and variant are taken by another, when it has not
+    just one of loss and solve, or when it declares a knob otherwise than another eraser."""
+    key = (eraser.name, eraser.variant)
+    if (eraser.loss is None) == (eraser.solve is None):
+        what = f"method {eraser.name} needs a loss or a closed form."
+        raise UsageError(what, stage="methods", action="give it one of the two.")
+    if _ERASERS.get(key, eraser) != eraser:
+        what = f"method {eraser.name} ({eraser.variant}) is registered twice."
+        raise UsageError(what, stage="methods", action="rename one.")
+    try:
+        MethodConfig.register(eraser.config)
+    except ValueError as error:
+        raise UsageError(f"{error}.", stage="methods", action="rename the knob.") from None
+    _ERASERS[key] = eraser
+    return eraser
 
 
-def known_methods() -> dict[str, list[str]]:
+def known_erasers() -> dict[str, list[str]]:
     """Registered names, sorted, and their variants, the one that a bare name means first."""
-    for module in pkgutil.iter_modules(erasers.__path__):
-        importlib.import_module(f"{erasers.__name__}.{module.name}")
     out: dict[str, list[str]] = {}
-    for name, variant in _METHODS:
+    for name, variant in _ERASERS:
         out.setdefault(name, []).append(variant)
     return dict(sorted(out.items()))
-
-
-def with_anchors(loss: Loss) -> Loss:
-    """``loss`` plus FADE's adjacency term, adjacency_weight * mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2: the
-    fair control."""
-
-    def anchored(
-        eps: Predictor, batch: ErasureBatch, config: MethodConfig
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        total, terms = loss(eps, batch, config)
-        emb = batch.neighbours[batch.which]
-        l_adj = (
-            (eps.student(batch.x_adj, batch.t_adj, emb) - eps.teacher(batch.x_adj, batch.t_adj, emb)) ** 2
-        ).mean()
-        return total + config.adjacency_weight * l_adj, {**terms, "adjacency": l_adj.detach()}
-
-    return anchored
 
 
 def variants_of(name: str) -> list[str]:
     """Its variants, the one that the bare name means first. Raises UnknownNameError that offers the nearest
     name."""
-    known = known_methods()
+    known = known_erasers()
     if name not in known:
         raise UnknownNameError("method", name, known, stage="method.name")
     return known[name]
 
 
-def get_method(name: str, variant: str) -> Method:
-    """The registered method. Raises UnknownNameError that offers the nearest name or variant."""
+def get_eraser(name: str, variant: str) -> Eraser:
+    """The registered eraser. Raises UnknownNameError that offers the nearest name or variant."""
     if variant not in (known := variants_of(name)):
         raise UnknownNameError("variant", variant, known, stage=f"method.variant of {name}")
-    return _METHODS[(name, variant)]
+    return _ERASERS[(name, variant)]
+
+
+def with_anchors(loss: Loss, weight: float) -> Loss:
+    """``loss`` plus FADE's adjacency term, weight * mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2: the fair
+    control. ``weight``: method.adjacency_weight."""
+
+    def anchored(eps: Predictor, batch: ErasureBatch, config: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        total, terms = loss(eps, batch, config)
+        emb = batch.neighbours[batch.which]
+        l_adj = (
+            (eps.student(batch.x_adj, batch.t_adj, emb) - eps.teacher(batch.x_adj, batch.t_adj, emb)) ** 2
+        ).mean()
+        return total + weight * l_adj, {**terms, "adjacency": l_adj.detach()}
+
+    return anchored

@@ -12,15 +12,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import ErasureBatch, Method, Predictor, register
+from fade.config.section import Weight
+from fade.erasers.base import Eraser, ErasureBatch, ErasureWeight, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fade.config import MethodConfig
+
+class Config(ErasureWeight):
+    """ESD's knobs."""
+
+    eta: Weight = 1.0
+    """How far beyond the null prompt the target lies (negative guidance)."""
 
 
-def esd(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def esd(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (n_t latents) and one teacher call (2 n_t)."""
     import torch
 
@@ -57,14 +63,14 @@ _FREE = (
 )  # the authors train whole weights and shrink nothing
 VARIANTS = [
     register(
-        Method(
+        Eraser(
             "esd",
             variant,
             _SOURCE,
-            needs_neighbours=False,
+            config=Config,
             loss=esd,
             settings=(f"mesh.targets=[{parts}]", *_FREE),
-            takes_anchors=True,
+            accepts_anchors=True,
         )
     )
     for variant, parts in _TRAINED.items()

@@ -17,18 +17,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import ErasureBatch, Method, Predictor, register
+from fade.config.section import Weight
+from fade.erasers.base import Eraser, ErasureBatch, ErasureWeight, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fade.config import MethodConfig
+
+class Attenuation(ErasureWeight):
+    """The knobs of L_er and L_guid."""
+
+    guidance_weight: Weight = 1.0
+    """lam_guid."""
+    margin: Weight = 0.5
+    """delta: how much farther from its old self than from its neighbours the target must come."""
+
+
+class Config(Attenuation):
+    """FADE's knobs."""
+
+    adjacency_weight: Weight = 50.0
+    """lam_adj."""
+
 
 NEGATIVES = 3
 """Negatives of the released hinge, against one positive a neighbour."""
 
 
-def paper(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def paper(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """The paper form. One student call (n_t + n_a latents) and one teacher call (n_t (K + 2) + n_a)."""
     anchor, kept = _student(eps, batch)  # (n_t, C, h, w), (n_a, C, h, w)
     old, null, positives, old_adj = _teacher(eps, batch)
@@ -40,7 +56,7 @@ def paper(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Te
     return _total(l_er, l_adj, l_guid, config)
 
 
-def release(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def release(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss form of the authors' code, from its description alone: unsquared L2 over the last axis, terms
     are sums.
 
@@ -92,9 +108,7 @@ def _teacher(eps: Predictor, batch: ErasureBatch) -> tuple[Tensor, Tensor, Tenso
     return old, null, positives.view(k, n_t, *batch.x.shape[1:]), old_adj
 
 
-def _total(
-    l_er: Tensor, l_adj: Tensor, l_guid: Tensor, config: MethodConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _total(l_er: Tensor, l_adj: Tensor, l_guid: Tensor, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     loss = config.erase_weight * l_er + config.adjacency_weight * l_adj + config.guidance_weight * l_guid
     return loss, {"erase": l_er.detach(), "adjacency": l_adj.detach(), "guidance": l_guid.detach()}
 
@@ -114,21 +128,23 @@ def _repeat(emb: Tensor, n: int) -> Tensor:
 
 
 PAPER = register(
-    Method(
+    Eraser(
         name="fade",
         variant="paper",
         source="arXiv 2503.19783; latents of the hinge's terms and the elementwise mean are ours",
-        needs_neighbours=True,
+        requires_neighbours=True,
+        config=Config,
         loss=paper,
     )
 )
 
 RELEASE = register(
-    Method(
+    Eraser(
         name="fade",
         variant="release",
         source="the authors' released recipe, re-implemented from its description; AdamW in float32 instead of 8 bit",
-        needs_neighbours=True,
+        requires_neighbours=True,
+        config=Config,
         loss=release,
         ramp=True,
         recipe=(

@@ -27,21 +27,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fade.erasers.base import ErasureBatch, Loss, Method, Predictor, Space, register
-from fade.erasers.esd import esd
+from pydantic import Field
+
+from fade.data.vocabulary import fill
+from fade.erasers import esd
+from fade.erasers.base import (
+    Eraser,
+    ErasureBatch,
+    Extras,
+    Loss,
+    Predictor,
+    Preparation,
+    Space,
+    register,
+)
+from fade.erasers.fade import Attenuation
+from fade.erasers.prompts import TARGET_TEMPLATES, retain_prompts
 from fade.errors import TrainingError
+from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fade.config import MethodConfig
+
+class Config(Attenuation, esd.Config):
+    """FADE's and ESD's knobs, and those of the space."""
+
+    words: Annotated[int, Field(ge=0)] = 400
+    """How many words of the tokenizer's vocabulary, and as many pairs of them, are kept."""
+    ridge: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.003
+    """How far the space may be from the very null space, in shares of the kept moment's mean eigenvalue."""
 
 
-def attenuation(
-    eps: Predictor, batch: ErasureBatch, config: MethodConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+def prepare(target: Preparation, config: Config) -> Extras:
+    """``language`` (W, T, D): prompts of random words, for language at large. ``phrasings`` (P, T, D): several
+    ways to name the target, its own prompt first."""
+    import torch
+
+    generator = torch.Generator().manual_seed(named_seed(target.seed, "language"))
+    excluded = {*target.heldout, target.target}
+    words = retain_prompts(target.model.tokenizer, target.prompt, config.words, excluded, generator)
+    language = target.model.encode(words) if words else target.embedding[:0]
+    templates = [fill(template, target.target) for template in TARGET_TEMPLATES]
+    phrasings = torch.cat([target.embedding, target.model.encode(templates)])
+    return lambda _: {"language": language, "phrasings": phrasings}
+
+
+def attenuation(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """FADE's L_er and L_guid. One student call (n_t latents) and one teacher call (n_t (K + 2))."""
     import torch
 
@@ -62,7 +96,7 @@ def attenuation(
 def space(
     batches: Sequence[ErasureBatch],
     rank: int,
-    config: MethodConfig,
+    config: Config,
     *,
     words: bool = True,
     neighbours: bool = True,
@@ -86,7 +120,10 @@ def space(
     for i, batch in enumerate(batches):
         share = rank // len(batches) + (i < rank % len(batches))
         near = [batch.null, batch.neighbours] if neighbours else [batch.null]
-        sides = [torch.cat(near), *([batch.language] if words and len(batch.language) else [])]
+        sides = [
+            torch.cat(near),
+            *([batch.extra["language"]] if words and len(batch.extra["language"]) else []),
+        ]
         kept = torch.stack([_moment(side) for side in sides]).mean(0)
         floor = (
             config.ridge
@@ -95,9 +132,9 @@ def space(
             * torch.eye(len(kept), dtype=kept.dtype, device=kept.device)
         )
         half = torch.linalg.inv(torch.linalg.cholesky(kept + floor))
-        _, vectors = torch.linalg.eigh(half @ _moment(batch.phrasings) @ half.T)  # ascending
+        _, vectors = torch.linalg.eigh(half @ _moment(batch.extra["phrasings"]) @ half.T)  # ascending
         found = vectors.flip(1)[:, :share].T @ half  # (share, D)
-        found = found / (batch.phrasings.double().flatten(0, 1) @ found[0]).square().mean().sqrt()
+        found = found / (batch.extra["phrasings"].double().flatten(0, 1) @ found[0]).square().mean().sqrt()
         largest = found.gather(1, found.abs().argmax(1, keepdim=True))
         rows.append(
             found * largest.sign()
@@ -123,23 +160,25 @@ _SETTINGS = (
 )
 _PARTS: dict[str, tuple[Loss, Space | None]] = {
     "hinge": (attenuation, space),
-    "guidance": (esd, space),
+    "guidance": (esd.esd, space),
     "words": (attenuation, partial(space, neighbours=False)),
     "neighbours": (attenuation, partial(space, words=False)),
     "free": (attenuation, None),
 }
 VARIANTS = [
     register(
-        Method(
+        Eraser(
             "nullspace",
             variant,
             _SOURCE,
-            needs_neighbours=True,
+            requires_neighbours=True,
+            config=Config,
             loss=loss,
-            space=found,
+            space=rows,
             settings=_SETTINGS,
-            needs_language=found is not None,
+            prepare=prepare if rows else None,
+            requires_heldout=rows is not None,
         )
     )
-    for variant, (loss, found) in _PARTS.items()
+    for variant, (loss, rows) in _PARTS.items()
 ]

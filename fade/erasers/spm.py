@@ -3,7 +3,7 @@ anchoring.
 
     L = ||eps(x,e) - (eps0(x,"") - eta (eps0(x,e) - eps0(x,"")))||^2 + lam ||eps(x,r) - eps0(x,r)||^2
 
-r are random text embeddings of about the target's length, one a latent (fade/training/batches.py draws them):
+r are random text embeddings of about the target's length, one a latent (`prepare` samples them):
 the adapter of rank 1 is asked to do nothing wherever the target is not meant, without a list of what that is.
 Ours: x comes from the stored pictures of the target that every method gets, AdamW in float32 takes the place
 of the one in 8 bit, and both terms share one batch.
@@ -15,19 +15,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import ErasureBatch, Method, Predictor, register
+from fade.config.section import Weight
+from fade.erasers import esd
+from fade.erasers.base import Eraser, ErasureBatch, Extras, Predictor, Preparation, register
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from fade.config import MethodConfig
+
+LENGTHS = (0.8, 1.2)
+"""Shortest and longest random embedding, in lengths of the target's."""
 
 
-def spm(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+class Config(esd.Config):
+    """ESD's knobs and the anchoring."""
+
+    anchoring_weight: Weight = 1000.0
+    """lam of the latent anchoring: how strongly the prediction under random embeddings is kept as it was."""
+
+
+def prepare(target: Preparation, config: Config) -> Extras:
+    """``random`` (n_t, T, D): random embeddings of the prompt's scale, one a target latent."""
+    return lambda generator: {"random": random_embeddings(target.embedding, target.n_target, generator)}
+
+
+def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """(n, T, D) embeddings of a random direction and about the length of ``like`` (1, T, D), on its device.
+
+    Each is a standard normal draw scaled, as one vector of T D numbers, to a length between 0.8 and 1.2 times
+    that of ``like``: r of SPM's latent anchoring. Nothing is encoded: they lie where no prompt does, on
+    purpose, so that what is held there is held by the adapter as a whole and not by the words that someone
+    thought of."""
+    import torch
+
+    noise = torch.randn(n, *like.shape[1:], generator=generator)
+    length = LENGTHS[0] + (LENGTHS[1] - LENGTHS[0]) * torch.rand(n, 1, 1, generator=generator)
+    scale = (
+        length
+        * torch.linalg.vector_norm(like.cpu())
+        / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
+    )
+    out: Tensor = (noise * scale).to(like.device)
+    return out
+
+
+def spm(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (2 n_t latents) and one teacher call (3 n_t)."""
     import torch
 
-    n_t, r = len(batch.x), batch.random
+    n_t, r = len(batch.x), batch.extra["random"]
     e, null = batch.target.expand(n_t, -1, -1), batch.null.expand(n_t, -1, -1)
     x, t = batch.x, batch.t
     old, empty, still = eps.teacher(
@@ -41,11 +78,11 @@ def spm(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tens
 
 
 SPM = register(
-    Method(
+    Eraser(
         "spm",
         "latent-anchoring",
         "arXiv 2312.16145; the stored latents, and AdamW in float32 instead of 8 bit, are ours",
-        needs_neighbours=False,
+        config=Config,
         loss=spm,
         recipe=(
             "train.lr=0.0001",
@@ -55,7 +92,7 @@ SPM = register(
             "method.anchoring_weight=1000",
         ),
         settings=("mesh.rank=1", "mesh.alpha=1", "train.weight_decay=0"),
-        takes_anchors=True,
-        needs_random=True,
+        accepts_anchors=True,
+        prepare=prepare,
     )
 )

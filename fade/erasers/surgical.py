@@ -17,16 +17,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import ErasureBatch, Method, Predictor, register
+from fade.config.method import MethodOptions
+from fade.config.section import Weight
+from fade.erasers.base import Eraser, ErasureBatch, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fade.config import MethodConfig
+
+class Config(MethodOptions):
+    """The weights of the two terms."""
+
+    guidance_weight: Weight = 1.0
+    """Weight of the guidance term."""
+    drift_weight: Weight = 1.0
+    """lam: weight of the null prompt's drift."""
 
 
 def surgical(
-    eps: Predictor, batch: ErasureBatch, config: MethodConfig, *, stop: bool = False
+    eps: Predictor, batch: ErasureBatch, config: Config, *, stop: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One student call (2 n_t + n_a latents) and one teacher call of the same size."""
     import torch
@@ -49,31 +58,31 @@ def surgical(
     return loss, {"guidance": l_guid.detach(), "drift": drift.detach()}
 
 
-def stop_grad(eps: Predictor, batch: ErasureBatch, config: MethodConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def stop_grad(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """The same, with u inside g(x, e) held fixed."""
     return surgical(eps, batch, config, stop=True)
 
 
 _SOURCE = "arXiv 2312.12807, built from its abstract; the equations and weights are ours"
 SURGICAL = register(
-    Method(
+    Eraser(
         "surgical",
         "guidance",
         _SOURCE,
-        needs_neighbours=False,
+        config=Config,
         loss=surgical,
-        takes_replacement=True,
-        takes_anchors=True,
+        accepts_replacement=True,
+        accepts_anchors=True,
     )
 )
 STOP_GRAD = register(
-    Method(
+    Eraser(
         "surgical",
         "stop_grad",
         _SOURCE,
-        needs_neighbours=False,
+        config=Config,
         loss=stop_grad,
-        takes_replacement=True,
-        takes_anchors=True,
+        accepts_replacement=True,
+        accepts_anchors=True,
     )
 )

@@ -11,19 +11,25 @@ positions count, and the list of what must stay is empty unless method.anchors g
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fade.erasers.base import ErasureBatch, Method, register
+from pydantic import Field
+
+from fade.config.method import MethodOptions
+from fade.erasers.base import Eraser, ErasureBatch, register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fade.config import MethodConfig
+
+class Config(MethodOptions):
+    """UCE's knobs."""
+
+    identity_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    """lam: how strongly every weight is kept as it was."""
 
 
-def uce(
-    weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: MethodConfig
-) -> dict[str, Tensor]:
+def uce(weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: Config) -> dict[str, Tensor]:
     """W* - W (out, in) of each weight (out, in), in the weights' dtype; solved in float64."""
     import torch
 
@@ -38,14 +44,14 @@ def uce(
 
 
 UCE = register(
-    Method(
+    Eraser(
         "uce",
         "keys-values",
         "arXiv 2308.14761; all token positions, and an adapter that holds the change, are ours",
-        needs_neighbours=False,
+        config=Config,
         solve=uce,
         settings=("mesh.targets=[attn2.to_k,attn2.to_v]", "mesh.rank=77", "mesh.alpha=77"),
-        takes_replacement=True,
-        takes_anchors=True,
+        accepts_replacement=True,
+        accepts_anchors=True,
     )
 )

@@ -14,9 +14,11 @@ from fade.config import SamplerConfig
 from fade.generation.cache import Cache
 from fade.models import Base
 from fade.models.sampling import sample
-from fade.provenance.fingerprints import source_sha256, versions
+from fade.provenance.fingerprints import code_sha256, versions
 
 OnBatch = Callable[[int, int], None]
+CODE = ("determinism", "generation", "models", "seeds", "vocabulary")
+"""The code (components of `fade.provenance.fingerprints`) that decides a picture."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ImageGenerator:
         base."""
         # The batch size does not change what is drawn but in the last bits, only how fast.
         sampler = self.sampler.model_dump(mode="json", exclude={"batch_size", "prompt"})
-        made_by = {"code": source_sha256("models"), **versions(("diffusers", "torch", "transformers"))}
+        made_by = {"code": code_sha256(*CODE), **versions(("diffusers", "torch", "transformers"))}
         return Cache.key(
             base=self.base.sha256,
             adapter=adapter,

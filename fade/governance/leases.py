@@ -1,9 +1,9 @@
-"""What happened to a request, as a chain of turns that no two workers can take at once. Ours.
+"""Lease log of one erasure request. Ours.
 
-A turn names the one before it. Numbers come from a store that gives each only once; of two turns that name
-the same one before them the lower number counts and the other is void, whoever was faster, and everybody sees
-the same. So a claim is exclusive, and what a worker reports after another has taken its claim over is void.
-No clock has a say: times are told, never compared."""
+Optimistic concurrency: each event names its predecessor, and the store gives each number only once. Of two
+events with the same predecessor the lower number counts, and every reader decides alike. A lease is therefore
+exclusive, and a report is void when another worker has taken the lease over. Timestamps are informational
+only: no clock is compared."""
 
 from __future__ import annotations
 
@@ -17,126 +17,124 @@ from fade.utils.hashing import canonical
 
 SCHEMA = 1
 STAGE = "requests"
-CLAIM, DONE, FAILED, RELEASED, SEEN = KINDS = ("claim", "done", "failed", "released", "seen")
+ACQUIRED, DONE, FAILED, RELEASED, RECORDED = KINDS = ("claim", "done", "failed", "released", "seen")
+"""Kinds as the registry stores them. RECORDED: the request's text as requests.yaml had it."""
 
 
 @dataclass(frozen=True)
-class Event:
-    """One link. ``number``: its place in the store."""
+class LeaseEvent:
+    """One event. ``number``: its version number in the store."""
 
     number: int
     kind: str
     after: int
-    """The turn before it; what was SEEN in the ledger is no turn and has 0."""
+    """Number of the predecessor; 0 for the first event and for RECORDED, which takes no part in the order."""
     by: str
     at: str
-    """UTC, ISO 8601. Told, never compared."""
+    """UTC, ISO 8601; informational only."""
     content: Mapping[str, Any] = field(default_factory=dict)
-    beat: int = 0
-    """Of a claim: counted up by its worker while it lives; no part of the link."""
+    heartbeat: int = 0
+    """Of ACQUIRED: a counter that its worker raises while it lives; not in the event's text."""
 
     def to_json(self) -> str:
-        """All but the store's number and the beat."""
-        said = {
-            "kind": self.kind,
-            "after": self.after,
-            "by": self.by,
-            "at": self.at,
-            "content": dict(self.content),
-        }
-        return canonical({"schema": SCHEMA, **said})
+        """The event's text: everything but ``number`` and ``heartbeat``."""
+        fields = {"kind": self.kind, "after": self.after, "by": self.by, "at": self.at}
+        return canonical({"schema": SCHEMA, **fields, "content": dict(self.content)})
 
     @classmethod
-    def parse(cls, number: int, text: str, beat: int = 0) -> Event:
-        """Raises RegistryError for what is no event of this schema."""
+    def parse(cls, number: int, text: str, heartbeat: int = 0) -> LeaseEvent:
+        """Raises RegistryError for a text that is no event of this schema."""
         try:
-            said = json.loads(text)
-            if said.pop("schema") != SCHEMA or said["kind"] not in KINDS:
+            fields = json.loads(text)
+            if fields.pop("schema") != SCHEMA or fields["kind"] not in KINDS:
                 raise ValueError("another schema or kind")
-            return cls(number, beat=beat, **said)
+            return cls(number, heartbeat=heartbeat, **fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"event {number} of a request cannot be read: {error}."
             raise RegistryError(what, stage=STAGE, action="find out who changed the registry.") from None
 
 
 @dataclass(frozen=True)
-class Course:
-    """What the chain says now."""
+class LeaseLog:
+    """The events of one request that count, in order."""
 
-    turns: Sequence[Event] = ()
-    """Those that count, in order."""
-    void: Sequence[Event] = ()
-    seen: Event | None = None
-    """How the ledger last said it."""
+    events: Sequence[LeaseEvent] = ()
+    void: Sequence[LeaseEvent] = ()
+    """Events whose predecessor another event with a lower number has."""
+    recorded: LeaseEvent | None = None
+    """The last RECORDED event."""
+
+    @classmethod
+    def of(cls, events: Sequence[LeaseEvent], name: str = "request") -> LeaseLog:
+        """Order the events of the log ``name``. Raises RegistryError when a predecessor is missing."""
+        valid: list[LeaseEvent] = []
+        void: list[LeaseEvent] = []
+        recorded: LeaseEvent | None = None
+        numbers = {event.number for event in events}
+        for event in sorted(events, key=lambda event: event.number):
+            if event.kind == RECORDED:
+                recorded = event
+                continue
+            head = valid[-1].number if valid else 0
+            if event.after > head and event.after not in numbers:
+                what = f"{name}: event {event.after} is missing, {event.number} follows it."
+                action = "find out who changed the registry; until then it is not worked off."
+                raise RegistryError(what, stage=STAGE, action=action)
+            (valid if event.after == head else void).append(event)
+        return cls(tuple(valid), tuple(void), recorded)
 
     @property
     def head(self) -> int:
-        """Number of the last turn; 0 when there is none."""
-        return self.turns[-1].number if self.turns else 0
+        """Number of the last event; 0 when there is none."""
+        return self.events[-1].number if self.events else 0
+
+    def counts(self, number: int) -> bool:
+        """Whether the event with this number is not void."""
+        return any(event.number == number for event in self.events)
 
     @property
-    def claim(self) -> Event | None:
-        """The claim under which somebody works, or died."""
-        return self.turns[-1] if self.turns and self.turns[-1].kind == CLAIM else None
+    def lease(self) -> LeaseEvent | None:
+        """The ACQUIRED event that no report ended: its worker is at work, or died."""
+        return self.events[-1] if self.events and self.events[-1].kind == ACQUIRED else None
 
     @property
-    def outcome(self) -> Event | None:
+    def outcome(self) -> LeaseEvent | None:
         """The last DONE or FAILED."""
-        return next((one for one in reversed(self.turns) if one.kind in (DONE, FAILED)), None)
+        return next((event for event in reversed(self.events) if event.kind in (DONE, FAILED)), None)
+
+    @property
+    def version(self) -> str:
+        """``NAME/NUMBER`` of the last DONE; empty when there is none."""
+        done = next((event for event in reversed(self.events) if event.kind == DONE), None)
+        return str(done.content["version"]) if done else ""
 
     def failures(self, fingerprint: str, params_sha256: str) -> int:
-        """How often it failed in a row, or its worker died, under these terms and parameters."""
+        """Consecutive failures, deaths of a worker included, under these terms and parameters."""
         count = 0
-        for one, later in zip(reversed(self.turns), [None, *reversed(self.turns)], strict=False):
-            if (
-                one.kind == DONE
-                or one.content.get("fingerprint") != fingerprint
-                or one.content.get("params_sha256") != params_sha256
-            ):
+        successor: LeaseEvent | None = None
+        for event in reversed(self.events):
+            terms = (event.content.get("fingerprint"), event.content.get("params_sha256"))
+            if event.kind == DONE or terms != (fingerprint, params_sha256):
                 break
-            died = one.kind == CLAIM and later is not None and later.kind == CLAIM
-            count += one.kind == FAILED or died
+            died = event.kind == ACQUIRED and successor is not None and successor.kind == ACQUIRED
+            count += event.kind == FAILED or died
+            successor = event
         return count
 
 
-def replay(events: Sequence[Event], name: str = "request") -> Course:
-    """The chain from its beginning. Raises RegistryError when a turn that others follow is missing."""
-    turns: list[Event] = []
-    void: list[Event] = []
-    seen: Event | None = None
-    numbers = {one.number for one in events}
-    for one in sorted(events, key=lambda event: event.number):
-        if one.kind == SEEN:
-            seen = one
-            continue
-        head = turns[-1].number if turns else 0
-        if one.after > head and one.after not in numbers:
-            what = f"{name}: event {one.after} is missing, {one.number} follows it."
-            raise RegistryError(
-                what,
-                stage=STAGE,
-                action="find out who changed the registry; until then it is not worked off.",
-            )
-        (turns if one.after == head else void).append(one)
-    return Course(tuple(turns), tuple(void), seen)
+class HeartbeatMonitor:
+    """Tells a dead worker from a living one by its heartbeat, timed with this process's monotonic clock."""
 
+    def __init__(self, lease_seconds: float) -> None:
+        self.lease_seconds = lease_seconds
+        self._last: dict[tuple[str, int], tuple[int, float]] = {}
 
-class Watch:
-    """Tells a dead worker from a living one by its beat, measured with this process's own steady clock."""
-
-    def __init__(self, lease: float) -> None:
-        self.lease = lease
-        self._seen: dict[tuple[str, int], tuple[int, float]] = {}
-
-    def look(self, name: str, claim: Event, now: float) -> str:
-        """``"alive"``: its beat moved while we looked; ``"dead"``: it stood still for the lease;
-        ``"unknown"`` so far."""
-        key = (name, claim.number)
-        if key not in self._seen:
-            self._seen[key] = (claim.beat, now)
-            return "unknown"
-        beat, since = self._seen[key]
-        if claim.beat != beat:
-            self._seen[key] = (claim.beat, now)
+    def observe(self, name: str, lease: LeaseEvent, now: float) -> str:
+        """``"alive"``: the heartbeat of the lease in the log ``name`` moved since the last call; ``"dead"``:
+        it stood still for ``lease_seconds``; else ``"unknown"``. now: seconds, monotonic."""
+        key = (name, lease.number)
+        heartbeat, since = self._last.setdefault(key, (lease.heartbeat, now))
+        if lease.heartbeat != heartbeat:
+            self._last[key] = (lease.heartbeat, now)
             return "alive"
-        return "dead" if now - since >= self.lease else "unknown"
+        return "dead" if now - since >= self.lease_seconds else "unknown"

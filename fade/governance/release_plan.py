@@ -1,9 +1,9 @@
-"""A release: the champions of all concepts, added up. What goes in, what it costs each concept, and which
-release is current. Ours.
+"""A release: the champions of all concepts in one adapter. Its parts, the cost for each concept, and the
+release to go back to. Ours.
 
-Who is current is decided like any champion (fade/governance/promotion.py). A rollback is one more promotion,
-of an earlier release, whose reason says what it takes back; so the chain of decisions alone tells what lies
-below the current release."""
+Decisions say which release is current, as for any model (fade/governance/promotion.py). A rollback is one
+more promotion, of an earlier release, whose reason names the release that it takes back; the decisions alone
+therefore tell which releases lie below the current one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def release_name(prefix: str) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """One champion."""
+    """One champion of a release."""
 
     name: str
     version: str
@@ -43,21 +43,16 @@ class Part:
     base_sha256: str
     data_md5: str
     checks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
-    """Its record's data checks; that its inputs did not change is one more."""
+    """The data checks of its record, and one more: that its inputs did not change."""
 
     @property
     def label(self) -> str:
         return f"{self.name}/{self.version}"
 
     def to_json(self) -> dict[str, Any]:
-        """What the release's record says of it."""
-        return {
-            "concepts": list(self.concepts),
-            "adapter_sha256": self.adapter_sha256,
-            "lineage_sha256": self.lineage_sha256,
-            "base_sha256": self.base_sha256,
-            "data_md5": self.data_md5,
-        }
+        """The part's entry in the release's record."""
+        keys = ("adapter_sha256", "lineage_sha256", "base_sha256", "data_md5")
+        return {"concepts": list(self.concepts), **{key: getattr(self, key) for key in keys}}
 
 
 def plan(parts: Sequence[Part]) -> list[Part]:
@@ -66,11 +61,8 @@ def plan(parts: Sequence[Part]) -> list[Part]:
     Raises PromotionError when there is none or a concept is in two of them, AdapterError when they are of
     several bases."""
     if not parts:
-        raise PromotionError(
-            "no concept has a champion.",
-            stage=STAGE,
-            action="promote a version of each concept with `fade promote`.",
-        )
+        action = "promote a version of each concept with `fade promote`."
+        raise PromotionError("no concept has a champion.", stage=STAGE, action=action)
     ordered = sorted(parts, key=lambda part: part.name)
     bases: dict[str, list[str]] = {}
     erased: dict[str, str] = {}
@@ -79,22 +71,18 @@ def plan(parts: Sequence[Part]) -> list[Part]:
         for concept in part.concepts:
             if concept in erased:
                 what = f"{concept!r} is erased by {erased[concept]} and by {part.label}."
-                raise PromotionError(
-                    what, stage=STAGE, action="revoke one of the two; added up they would erase it twice."
-                )
+                action = "revoke one of the two; added up they would erase it twice."
+                raise PromotionError(what, stage=STAGE, action=action)
             erased[concept] = part.label
     if len(bases) > 1:
-        said = "; ".join(f"{base[:12]}: {', '.join(labels)}" for base, labels in bases.items())
-        raise AdapterError(
-            f"the champions were trained for different bases: {said}.",
-            stage=STAGE,
-            action="train and promote all of them on one base.",
-        )
+        listed = "; ".join(f"{base[:12]}: {', '.join(labels)}" for base, labels in bases.items())
+        what = f"the champions were trained for different bases: {listed}."
+        raise AdapterError(what, stage=STAGE, action="train and promote all of them on one base.")
     return ordered
 
 
 def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
-    """Names the release: the same champions, judged under the same settings, are the same one."""
+    """Identifies a release, 12 hexadecimal digits: the same champions, evaluated under the same settings."""
     made_of = [[part.label, part.adapter_sha256, part.lineage_sha256] for part in parts]
     values = params.model_dump(
         mode="json", by_alias=True, include=set(JUDGED_BY), exclude={"data": {"dvc_file", "remote"}}
@@ -108,19 +96,18 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
 def numbers_of(
     groups: Mapping[str, Sequence[str]], base: Mapping[str, float], erased: Mapping[str, float]
 ) -> dict[str, Any]:
-    """``metrics`` and ``base_metrics`` of one concept, as an evaluation has them; None for a group without
+    """``metrics`` and ``base_metrics`` of one concept, percent, as in an evaluation; None for a group without
     concepts.
 
-    groups: targets, neighbours, heldout and rest -> concepts. base, erased: concept -> how many of its
-    pictures are recognised, percent."""
-    from fade.evaluation.erb import erasing_retention_balance
+    groups: targets, neighbours, heldout and rest -> concepts. base, erased: concept -> share of its pictures
+    that are recognised, percent."""
+    from fade.evaluation.erb import erasing_retention_balance  # its package imports torch
 
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
     for metric, group in _GROUPS.items():
-        names = groups[group]
-        before[_BASE.get(metric, metric)] = _mean([base[name] for name in names])
-        value = _mean([erased[name] for name in names])
+        before[_BASE.get(metric, metric)] = _mean([base[name] for name in groups[group]])
+        value = _mean([erased[name] for name in groups[group]])
         metrics[metric] = 100.0 - value if metric == "A_er" and value is not None else value
     er, adj = metrics["A_er"], metrics["A_adj"]
     metrics["ERB"] = None if er is None or adj is None else float(erasing_retention_balance(er, adj))
@@ -132,40 +119,42 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """``metrics`` and ``base_metrics`` that the gate reads, each of the concept that fares worst in it, and
-    ``worst``: metric -> concept.
+    """``metrics`` and ``base_metrics`` for the gate, metric by metric those of the concept with the lowest
+    share kept, and ``worst``: metric -> that concept.
 
-    parts: concept -> `numbers_of`. What was not measured of a concept is its worst.
+    parts: concept -> `numbers_of`. A metric that was not measured counts as the lowest.
     """
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
-    who: dict[str, str] = {}
+    lowest: dict[str, str] = {}
     for metric in (*_GROUPS, "ERB"):
-        who[metric] = min(parts, key=lambda concept: _share(parts[concept], metric))
-        found = parts[who[metric]]
-        metrics[metric] = found["metrics"][metric]
+        lowest[metric] = min(parts, key=lambda concept: _share(parts[concept], metric))
+        numbers = parts[lowest[metric]]
+        metrics[metric] = numbers["metrics"][metric]
         if metric in _GROUPS:
-            old = _BASE.get(metric, metric)
-            before[old] = found["base_metrics"][old]
-    return {"metrics": metrics, "base_metrics": before, "worst": who}
+            base_metric = _BASE.get(metric, metric)
+            before[base_metric] = numbers["base_metrics"][base_metric]
+    return {"metrics": metrics, "base_metrics": before, "worst": lowest}
 
 
 def _share(numbers: Mapping[str, Any], metric: str) -> float:
-    new = numbers["metrics"][metric]
-    if new is None:
+    """The metric, or its ratio to the base's where it is a retention; -1 when it was not measured."""
+    value = numbers["metrics"][metric]
+    if value is None:
         return -1.0
     if metric in ("A_er", "ERB"):
-        return float(new)
-    old = numbers["base_metrics"][metric]
-    return float(new / old) if old else -1.0
+        return float(value)
+    base = numbers["base_metrics"][metric]
+    return float(value / base) if base else -1.0
 
 
 def shortfalls(record: Mapping[str, Any], gate: PromotionPolicy) -> list[str]:
-    """Where a release's record falls short of the gate, every concept by name; empty when it passes."""
+    """The criteria of the gate that a release's record does not meet, every concept by name; empty when it
+    passes."""
     out = []
     for concept, numbers in record["outputs"]["parts"].items():
-        found = criteria({**record, "outputs": numbers}, gate)
-        out += [f"{concept}: {one}" for one in found if not one.holds and one.threshold is not None]
+        measured = criteria({**record, "outputs": numbers}, gate)
+        out += [f"{concept}: {one}" for one in measured if not one.holds and one.threshold is not None]
     return out + [str(one) for one in criteria(record, gate) if not one.holds and one.threshold is None]
 
 
@@ -178,20 +167,20 @@ def rollback_reason(version: str, reason: str) -> str:
 
 
 def ladder(decisions: Sequence[Decision]) -> list[str]:
-    """The releases that were current, oldest first, without those that a rollback took off again."""
+    """The releases that were current, oldest first, without those that a rollback took back."""
     steps: list[str] = []
-    for one in decisions:
-        if one.action != PROMOTE:
+    for decision in decisions:
+        if decision.action != PROMOTE:
             continue
-        if one.reason.startswith(_ROLLBACK.format("")[:-2]) and one.version in steps:
-            del steps[steps.index(one.version) + 1 :]
+        if decision.reason.startswith(_ROLLBACK.format("")[:-2]) and decision.version in steps:
+            del steps[steps.index(decision.version) + 1 :]
             continue
-        steps = [*(step for step in steps if step != one.version), one.version]
+        steps = [*(step for step in steps if step != decision.version), decision.version]
     return steps
 
 
 def previous(standing: Standing, refused: Callable[[str], Collection[str]]) -> str:
-    """The release to go back to: the last one below the current that may still be used.
+    """The release to go back to: the last one below the current that is usable.
 
     refused: version -> its revoked parts. Raises PromotionError when there is none.
     """
@@ -201,22 +190,17 @@ def previous(standing: Standing, refused: Callable[[str], Collection[str]]) -> s
     for version in reversed(steps):
         if standing.states.get(version) == RETIRED and not refused(version):
             return version
-    what = (
-        "there is no earlier release that was not revoked."
-        if standing.decisions
-        else "no release was ever current."
-    )
-    raise PromotionError(
-        what, stage="rollback", action="see `fade releases`; make another with `fade release`."
-    )
+    none_left, none_ever = "there is no earlier release that was not revoked.", "no release was ever current."
+    action = "see `fade releases`; make another with `fade release`."
+    raise PromotionError(none_left if standing.decisions else none_ever, stage="rollback", action=action)
 
 
 def taken_back(standing: Standing, version: str) -> Decision | None:
-    """The rollback that took ``version`` off, unless it was promoted again since."""
-    found = None
-    for one in standing.decisions:
-        if one.action == PROMOTE and one.version == version:
-            found = None
-        elif one.action == PROMOTE and one.reason.startswith(_ROLLBACK.format(version)):
-            found = one
-    return found
+    """The rollback that took ``version`` back; None when there is none, or a promotion followed it."""
+    rollback = None
+    for decision in standing.decisions:
+        if decision.action == PROMOTE and decision.version == version:
+            rollback = None
+        elif decision.action == PROMOTE and decision.reason.startswith(_ROLLBACK.format(version)):
+            rollback = decision
+    return rollback

@@ -23,7 +23,11 @@ from fade.errors import ConfigError
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator, OnBatch
 from fade.mining.image_encoder import ImageEncoder
-from fade.provenance.fingerprints import source_sha256
+from fade.provenance.fingerprints import code_sha256
+
+CODE = ("images", "mining")
+"""The code (components of `fade.provenance.fingerprints`) that makes similarities of pictures; that of the
+pictures is in their keys."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,7 @@ def mine(
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in vocabulary.names}
     keys = {name: generator.key(prompt, seeds) for name, prompt in prompts.items()}
-    key = Cache.key(
-        pictures=list(keys.values()),
-        clip=encoder.sha256,
-        code=source_sha256("data/images.py", "mining/image_encoder.py", "mining/neighborhood.py"),
-    )
+    key = Cache.key(pictures=list(keys.values()), clip=encoder.sha256, code=code_sha256(*CODE))
     held = generator.cache.get("similarities", key)
     if held is None:
         drawn = generator.draw(list(prompts.values()), seeds, on_batch=on_batch)

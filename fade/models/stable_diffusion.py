@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,18 @@ class Base:
                 states = self.text_encoder(input_ids=ids["input_ids"].to(self.device)).last_hidden_state
             self._encoded.update(zip(part, states, strict=True))
         return torch.stack([self._encoded[p] for p in prompts])
+
+    @contextlib.contextmanager
+    def no_embeddings(self) -> Iterator[None]:
+        """Inside, no prompt counts as encoded yet; afterwards the embeddings are those of before.
+
+        The composition of a batch decides an embedding's last bits, so a training that must give the same
+        bytes in every process starts from none."""
+        before, self._encoded = self._encoded, {}
+        try:
+            yield
+        finally:
+            self._encoded = before
 
     def predict_noise(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
         """Predicted noise (B, C, h, w) of noisy latents (B, C, h, w) at timesteps (B,) under embeddings (B,

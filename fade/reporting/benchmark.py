@@ -4,12 +4,11 @@ numbers, computes none."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fade.benchmark import tables
-from fade.benchmark.frontier import efficient
+from fade.benchmark.compare import efficient
 from fade.reporting.canvas import DARK, LIGHT
 from fade.reporting.frontier import frontier_svg
 from fade.reporting.html import data_uri, templates
@@ -69,29 +68,30 @@ def render_benchmark(summary: Mapping[str, Any], grids: Sequence[Mapping[str, An
     )
 
 
-def grids_of(folders: Mapping[str, Path], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def grids_of(
+    read: Callable[[str, str], bytes | None], records: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """The kept pictures by target: ``target``, ``rows`` (concepts), ``figures`` (name, data: URI), the
     original first.
 
-    folders: target -> where its cells lie. A picture that is missing or was changed since is left out.
-    """
+    read: (target, file name) -> the PNG, None where there is none. A picture that was changed since is left
+    out."""
     out: dict[str, dict[str, Any]] = {}
     for record in records:
         if not (grid := record.get("grid")):
             continue
         target = record["inputs"]["target"]
         page = out.setdefault(target, {"target": target, "rows": grid["rows"], "figures": []})
-        if not page["figures"] and (original := _picture(folders[target], grid["original"])):
+        if not page["figures"] and (original := _picture(read, target, grid["original"])):
             page["figures"].append({"name": "original", "uri": original})
         shown = {
             figure["name"] for figure in page["figures"]
         }  # of an arm one seed: another may have been the first one once
-        if record["inputs"]["arm"] not in shown and (erased := _picture(folders[target], grid["erased"])):
+        if record["inputs"]["arm"] not in shown and (erased := _picture(read, target, grid["erased"])):
             page["figures"].append({"name": record["inputs"]["arm"], "uri": erased})
     return list(out.values())
 
 
-def _picture(folder: Path, kept: Mapping[str, str]) -> str | None:
-    path = folder / Path(kept["file"]).name
-    body = path.read_bytes() if path.is_file() else b""
+def _picture(read: Callable[[str, str], bytes | None], target: str, kept: Mapping[str, str]) -> str | None:
+    body = read(target, kept["file"]) or b""
     return data_uri(body) if hashlib.sha256(body).hexdigest() == kept["sha256"] else None

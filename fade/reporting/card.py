@@ -34,8 +34,9 @@ def card(
     """The card's text. ``base_model``: directory or hub id as the params name it; ``command`` makes the
     adapter again.
 
-    pictures: those of GRIDS that lie in ``pictures/`` beside the card. Why it was erased the lineage says
-    (``request``), if anything does."""
+    pictures: names of the files in ``pictures/`` beside the card; those of GRIDS are shown.
+    The reason for the erasure is taken from the lineage (``request``), where there is one.
+    """
     target = str(result["target"])
     _, line = headline(result)
     parts_of = lineage.get("parts") or {}
@@ -162,11 +163,12 @@ COST = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
 
 
 def _grids(pictures: Sequence[str]) -> list[str]:
+    files = {name.rpartition(".")[0]: name for name in sorted(pictures)}
     shown = [
         line
         for name, title in GRIDS.items()
-        if name in pictures
-        for line in (f"![{title}](pictures/{name}.png)", "")
+        if name in files
+        for line in (f"![{title}](pictures/{files[name]})", "")
     ]
     return ["## Grids", "", *shown] if shown else []
 

@@ -1,48 +1,48 @@
-"""Charts: the neighbourhood's heat map, the losses, what the target turned into. Figures of their own, never
-pyplot."""
+"""Charts as SVG, one for light and dark: heat map of the neighbourhood, training curves, confusion bars."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from fade.data.vocabulary import TOGETHER
 from fade.errors import EvaluationError
-from fade.reporting.canvas import LIGHT, Theme, percent
+from fade.reporting.canvas import percent, width_of
 from fade.reporting.report_data import NeighborhoodLike, Report
+from fade.reporting.svg import Chart, line, polyline, rect, text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-DPI = 200
 MAX_LABEL = 34
+MARGIN = 14.0
+CELL, GAP = 31.0, 5.0
+"""Pixels of a cell of the heat map, and between the cells of two roles."""
+DEEPEST = 0.55
+"""Opacity of the largest cosine: ink is read on it with a contrast of at least 4 in both themes."""
+PANEL_WIDTH, PANEL_HEIGHT = 288.0, 168.0
+"""Pixels of one training curve with its title and its numbers."""
+MAX_POINTS = 400
+"""Points of a curve from which on it is thinned to the lowest and the highest value of each stretch."""
+TERMS = {"loss": "loss (weighted sum)", "lr": "learning rate", "grad_norm": "gradient norm"}
 
 
-def charts(report: Report, theme: Theme = LIGHT) -> dict[str, Image.Image]:
+def charts(report: Report) -> dict[str, Chart]:
     """Every chart of a report by name; "losses" is left out when there is no history."""
-    result = report.result
-    drawn = {
-        "heatmap": heatmap(report.neighborhood, theme=theme),
-        "confusion": confusion_bar(
-            result["confusion"],
-            result.get("base_confusion", []),
-            report.neighborhood.targets,
-            report.roles,
-            theme=theme,
-        ),
+    result, near = report.result, report.neighborhood
+    base = result.get("base_confusion", [])
+    made = {
+        "heatmap": heatmap(near),
+        "confusion": confusion_bar(result["confusion"], base, near.targets, report.roles),
     }
     if report.history:
-        drawn["losses"] = losses(report.history, theme=theme)
-    return drawn
+        made["losses"] = losses(report.history)
+    return made
 
 
-def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6, theme: Theme = LIGHT) -> Image.Image:
-    """Cosine matrix of the target, its neighbours, the held-out ones and ``others`` concepts spread over the
-    rest.
+def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6) -> Chart:
+    """Cosine matrix of the target, its neighbours, the held-out ones and ``others`` of the rest.
 
     The rest is sampled evenly along its ranking by similarity, so near and far both show.
     """
@@ -51,42 +51,46 @@ def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6, theme: Theme = L
     index = [where[name] for name in names]
     cosines = np.asarray(neighborhood.matrix, dtype=float)[np.ix_(index, index)]
     off = ~np.eye(len(names), dtype=bool)
-    side = 0.43 * len(names)
-    figure = _figure(side + 3.6, side + 2.3, theme)
-    axes = _axes(figure, theme)
     low, high = (float(cosines[off].min()), float(cosines[off].max())) if off.any() else (0.0, 1.0)
-    shown = np.where(off, cosines, np.nan)
-    drawn = axes.imshow(shown, cmap=_colours(theme), vmin=low, vmax=max(high, low + 1e-6))
-    for i, j in zip(*np.nonzero(np.tri(len(names), k=-1)), strict=True):  # the other half says the same
-        depth = (cosines[i, j] - low) / max(high - low, 1e-6)
-        ink = _ink_on(theme, depth)
-        axes.text(
-            j,
-            i,
-            f"{cosines[i, j]:.2f}".lstrip("0"),
-            ha="center",
-            va="center",
-            fontsize=6.6,
-            color=ink,
-            in_layout=False,
-        )
-    _names(axes, names, [theme.role(r) for r in roles], theme)
-    for edge in (i for i in range(1, len(names)) if roles[i] != roles[i - 1]):
-        axes.axhline(edge - 0.5, color=theme.paper, linewidth=3)
-        axes.axvline(edge - 0.5, color=theme.paper, linewidth=3)
-    colourbar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02)
-    colourbar.outline.set_visible(False)
-    colourbar.ax.tick_params(labelsize=7.5, colors=theme.muted, length=0)
-    colourbar.set_label("cosine of mean image features", fontsize=8, color=theme.muted)
-    axes.set_title(
-        f"Neighbourhood of “{neighborhood.target}”",
-        loc="left",
-        fontsize=12,
-        fontweight="bold",
-        color=theme.ink,
-        pad=14,
-    )
-    return _image(figure)
+    span = max(high - low, 1e-6)
+
+    labels = [_short(name) for name in names]
+    longest = max(width_of(label, 11.5, bold=True) for label in labels)
+    left, top = MARGIN + longest + 8, 54.0
+    at = [left + i * CELL + GAP * sum(a != b for a, b in pairwise(roles[: i + 1])) for i in range(len(names))]
+    side = at[-1] + CELL - left
+    title = f"Neighbourhood of “{neighborhood.target}”"
+    body = [text(MARGIN, 28, title, "title")]
+    for i, label in enumerate(labels):
+        style = f"name {roles[i]}" + (" first" if i == 0 else "")
+        y, x = at[i] - left + top + CELL / 2, at[i] + CELL / 2
+        body.append(text(left - 8, y + 4, label, f"{style} end"))
+        body.append(text(x + 4, top + side + 14, label, f"{style} end", turned=-42))
+    for i, j in zip(*np.nonzero(off), strict=True):
+        depth = (cosines[i, j] - low) / span
+        x, y = at[j], at[i] - left + top
+        body.append(rect(x, y, CELL - 1, CELL - 1, "heat", opacity=DEEPEST * depth))
+        if j < i:  # the other half holds the same numbers
+            number = f"{cosines[i, j]:.2f}".replace("0.", ".", 1)
+            body.append(text(x + CELL / 2, y + CELL / 2 + 3.5, number, "cell middle"))
+    body += _scale(left + side + 24, top, min(side, 180.0), low, high)
+    height = top + side + 22 + longest * math.sin(math.radians(42))
+    width = max(left + side + 24 + 96, MARGIN * 2 + width_of(title, 15, bold=True))
+    return Chart(width, height + MARGIN, body)
+
+
+def _scale(x: float, y: float, height: float, low: float, high: float) -> list[str]:
+    """The colours of the heat map with the cosines that they stand for."""
+    each = 6  # whole pixels: translucent steps that overlap, or leave a gap, show as stripes
+    steps = max(2, round(height / each))
+    height = each * steps
+    shades = [DEEPEST * (1 - i / (steps - 1)) for i in range(steps)]
+    body = [
+        rect(x, y + i * each, 12, each, "heat", opacity=shade, corner=0) for i, shade in enumerate(shades)
+    ]
+    numbers = [(high, y + 8), ((low + high) / 2, y + height / 2 + 4), (low, y + height)]
+    body += [text(x + 18, at, f"{value:.2f}", "small") for value, at in numbers]
+    return [*body, text(x + 64, y, "cosine of mean image features", "small end", turned=-90)]
 
 
 def heatmap_names(neighborhood: NeighborhoodLike, others: int) -> tuple[list[str], list[str]]:
@@ -97,80 +101,99 @@ def heatmap_names(neighborhood: NeighborhoodLike, others: int) -> tuple[list[str
         *["adjacent"] * len(neighborhood.neighbours),
         *["heldout"] * len(neighborhood.heldout),
     ]
-    rest = sorted(
-        (n for n in neighborhood.names if n not in near), key=lambda n: -neighborhood.similarities[n]
-    )
+    rest = [name for name in neighborhood.names if name not in near]
+    rest.sort(key=lambda name: -neighborhood.similarities[name])
     shown = min(others, len(rest))
     far = [rest[i] for i in sorted({round(at) for at in np.linspace(0, len(rest) - 1, shown)})]
     return [*near, *far], [*roles, *["rest"] * len(far)]
 
 
-def losses(history: Sequence[Mapping[str, Any]], *, theme: Theme = LIGHT) -> Image.Image:
-    """One small chart a term of the loss, then gradient norm and learning rate; a smoothed line over the raw
-    one.
+def losses(history: Sequence[Mapping[str, Any]]) -> Chart:
+    """One small chart a term of the loss, then gradient norm and learning rate; running mean over raw curve.
 
     ``history``: entries with "step" and numbers; a term that some steps lack is drawn where it exists.
     Raises EvaluationError when there is no step.
     """
     terms = loss_terms(history)
     if not terms:
-        raise EvaluationError(
-            "the training history has no step.", stage="report", action="train at least one step."
-        )
+        what = "the training history has no step."
+        raise EvaluationError(what, stage="report", action="train at least one step.")
     columns = min(3, len(terms))
-    lines = -(-len(terms) // columns)
-    figure = _figure(3.1 * columns + 0.3, 2.15 * lines + 0.35, theme)
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes, term in zip(grid.flat, terms, strict=False):
-        points = [(float(e["step"]), float(e[term])) for e in history if term in e]
-        steps, values = np.array(points).T
-        colour = {"loss": theme.ink, "lr": theme.rest, "grad_norm": theme.rest}.get(term, theme.adjacent)
-        _style(axes, theme)
-        single = len(values) < 3
-        axes.plot(
-            steps,
-            values,
-            color=colour,
-            linewidth=0.8,
-            alpha=0.28,
-            marker="o" if single else None,
-            markersize=3,
-        )
-        axes.plot(steps, values if term == "lr" else smoothed(values), color=colour, linewidth=1.7)
-        axes.set_title(
-            TERMS.get(term, term.replace("_", " ")),
-            loc="left",
-            fontsize=9.5,
-            fontweight="bold",
-            color=theme.ink,
-        )
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.locator_params(axis="both", nbins=6)
-        if np.ptp(values) > 0 and values.min() >= 0:
-            axes.set_ylim(bottom=0)
-    for axes in list(grid.flat)[len(terms) :]:
-        axes.set_visible(False)
-    for axes in list(grid.flat)[max(0, len(terms) - columns) : len(terms)]:
-        axes.set_xlabel("step", fontsize=8, color=theme.muted)
-    return _image(figure)
+    rows = -(-len(terms) // columns)
+    body: list[str] = []
+    for place, term in enumerate(terms):
+        known = [(float(e["step"]), float(e[term])) for e in history if term in e]
+        points = [point for point in known if all(map(math.isfinite, point))]
+        x, y = MARGIN + PANEL_WIDTH * (place % columns), MARGIN + PANEL_HEIGHT * (place // columns)
+        body += _curve(x, y, term, points, last=place >= len(terms) - columns)
+    return Chart(2 * MARGIN + PANEL_WIDTH * columns, 2 * MARGIN + PANEL_HEIGHT * rows + 8, body)
 
 
-TERMS = {"loss": "loss (weighted sum)", "lr": "learning rate", "grad_norm": "gradient norm"}
+def _curve(x: float, y: float, term: str, points: Sequence[tuple[float, float]], *, last: bool) -> list[str]:
+    """One term's panel with its corner at (x, y); ``last``: the lowest of its column, which names the
+    axis."""
+    body = [text(x, y + 12, TERMS.get(term, term.replace("_", " ")), "head")]
+    if not points:
+        return body
+    left, top, width, height = x + 46, y + 26, PANEL_WIDTH - 66, PANEL_HEIGHT - 58
+    steps, values = np.array(points).T
+    smooth = values if term == "lr" else smoothed(values)
+    low, high = float(values.min()), float(values.max())
+    low = 0.0 if low >= 0 and high > low else low
+    low, high = (low, high) if high > low else (low - (abs(low) or 1.0) / 20, high + (abs(high) or 1.0) / 20)
+    first, end = float(steps.min()), float(steps.max())
+    across = end - first or 1.0
+
+    def path(curve: np.ndarray[Any, Any]) -> list[tuple[float, float]]:
+        kept = thinned(curve)
+        xs = left + width * (steps[kept] - first) / across
+        ys = top + height * (1 - (curve[kept] - low) / (high - low))
+        return list(zip(xs.tolist(), ys.tolist(), strict=True))
+
+    for value in ticks(low, high, 4):
+        at = top + height * (1 - (value - low) / (high - low))
+        body += [line(left, at, left + width, at), text(left - 6, at + 3.5, f"{value:g}", "small end")]
+    for value in ticks(first, end, 5) if end > first else [first]:
+        at = left + width * (value - first) / across
+        body.append(text(at, top + height + 15, f"{value:g}", "small middle"))
+    if last:
+        body.append(text(left + width / 2, top + height + 29, "step", "small middle"))
+    kind = {"loss": "ink", "lr": "rest", "grad_norm": "rest"}.get(term, "adjacent")
+    body.append(polyline(path(values), f"raw {kind}", dots=len(values) < 3))
+    return [*body, polyline(path(smooth), f"curve {kind}")]
+
+
+def thinned(values: np.ndarray[Any, Any], most: int = MAX_POINTS) -> np.ndarray[Any, Any]:
+    """Indices, ascending: all, or of a long curve the lowest and the highest value of each stretch."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    stretches = np.array_split(np.arange(len(values)), most // 2)
+    ends = [int(s[pick(values[s])]) for s in stretches for pick in (np.argmin, np.argmax)]
+    return np.unique([0, *ends, len(values) - 1])
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """At most ``most`` + 1 round numbers from ``low`` to ``high``, 1, 2, 2.5 or 5 times a power of ten
+    apart."""
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    start = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(start, math.floor(high / step + 1e-9) + 1)]
 
 
 def loss_terms(history: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The numeric columns of a history: the loss, its terms as they first appear, gradient norm and rate
-    last."""
-    keys = dict.fromkeys(
+    """The numeric columns of a history: loss, its terms as they appear, gradient norm, learning rate."""
+    numbers = (
         k for e in history for k, v in e.items() if isinstance(v, int | float) and not isinstance(v, bool)
     )
+    keys = dict.fromkeys(numbers)
     middle = [k for k in keys if k not in {"step", "loss", "grad_norm", "lr"}]
     return [k for k in ("loss", *middle, "grad_norm", "lr") if k in keys]
 
 
 def smoothed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Centred running mean over about a twentieth of the steps; shorter at both ends, so that nothing is
-    invented."""
+    """Centred running mean over about a twentieth of the steps; shorter at both ends."""
     half = max(0, len(values) // 40)
     total = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
@@ -186,130 +209,38 @@ def confusion_bar(
     roles: Mapping[str, str],
     *,
     top: int = 8,
-    theme: Theme = LIGHT,
-) -> Image.Image:
-    """What the target's pictures are judged to be: filled bars by the erased model, outlines by the original
-    one (% of them)."""
+) -> Chart:
+    """What the target's pictures are judged to be, %: bars by the erased model, outlines by the original."""
     after = {str(e["becomes"]): float(e["share"]) for e in erased}
     before = {str(e["becomes"]): float(e["share"]) for e in base}
-    ranked = sorted(
-        {*after, *before, *targets},
-        key=lambda n: (n not in targets, -after.get(n, 0.0), -before.get(n, 0.0), n),
-    )
+    everything = {*after, *before, *targets}
+    ranked = sorted(everything, key=lambda n: (n not in targets, -after.get(n, 0.0), -before.get(n, 0.0), n))
     names, hidden = ranked[:top], ranked[top:]
-
-    def _role(name: str) -> str:
-        return "target" if name in targets else roles.get(name, "rest")
-
-    figure = _figure(7.6, 0.42 * len(names) + 1.15, theme)
-    axes = _axes(figure, theme)
-    _style(axes, theme, grid="x")
-    at = np.arange(len(names))
-    axes.barh(
-        at, [after.get(n, 0.0) for n in names], height=0.52, color=[theme.role(_role(n)) for n in names]
-    )
-    old = [i for i in at if before.get(names[i])]
-    axes.barh(
-        old,
-        [before[names[i]] for i in old],
-        height=0.74,
-        fill=False,
-        edgecolor=theme.muted,
-        linewidth=1,
-        linestyle=(0, (3, 2)),
-    )
-    for i, name in enumerate(names):
-        share = percent(after.get(name, 0.0)) + (f"  (was {percent(before[name])})" if name in before else "")
-        axes.text(
-            max(after.get(name, 0.0), before.get(name, 0.0)) + 1.5,
-            i,
-            share,
-            va="center",
-            fontsize=8.5,
-            color=theme.ink,
-        )
-    axes.set_yticks(at, [_short(n) for n in names], fontsize=9.5, color=theme.ink)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 122)
-    axes.set_xticks([0, 25, 50, 75, 100])
-    axes.spines["left"].set_color(theme.line)
-    note = (
-        f", {len(hidden)} more, {percent(max(after.get(n, 0.0) for n in hidden))} or less each"
-        if hidden
-        else ""
-    )
-    axes.set_xlabel(
-        f"% of the pictures of “{TOGETHER.join(targets)}”; filled: erased, dashed: original{note}",
-        fontsize=8,
-        color=theme.muted,
-    )
-    return _image(figure)
-
-
-def _figure(width: float, height: float, theme: Theme) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(
-        figsize=(width, height), dpi=DPI, facecolor=theme.paper, layout="tight"
-    )  # "constrained" takes twice as long to lay out
-    figure.get_layout_engine().set(h_pad=2.2, w_pad=1.4)  # type: ignore[union-attr, call-arg]  # the tight engine's font sizes
-    return figure
-
-
-def _axes(figure: Figure, theme: Theme) -> Axes:
-    axes = figure.subplots()
-    axes.set_facecolor(theme.paper)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return axes
-
-
-def _style(axes: Axes, theme: Theme, grid: str = "y") -> None:
-    axes.set_facecolor(theme.paper)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == ("bottom" if grid == "y" else "left"))
-        spine.set_color(theme.line)
-    axes.grid(axis="y" if grid == "y" else "x", color=theme.line, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=7.5, colors=theme.muted, length=0)
-
-
-def _names(axes: Axes, names: Sequence[str], colours: Sequence[str], theme: Theme) -> None:
-    at = np.arange(len(names))
-    axes.set_xticks(
-        at, [_short(n) for n in names], rotation=42, ha="right", rotation_mode="anchor", fontsize=8
-    )
-    axes.set_yticks(at, [_short(n) for n in names], fontsize=8)
-    axes.tick_params(length=0, pad=5)
-    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
-        for i, (label, colour) in enumerate(zip(labels, colours, strict=True)):
-            label.set(color=colour, fontweight="bold" if i == 0 else "normal")
+    labels = [_short(name) for name in names]
+    left = MARGIN + max(width_of(label, 13) for label in labels) + 10
+    row, full = 38.0, 400.0
+    bottom = MARGIN + row * len(names)
+    body = []
+    for value in (0, 25, 50, 75, 100):
+        x = left + full * value / 100
+        body += [line(x, MARGIN, x, bottom + 4), text(x, bottom + 19, str(value), "small middle")]
+    for i, (name, label) in enumerate(zip(names, labels, strict=True)):
+        y = MARGIN + row * i + row / 2
+        role = "target" if name in targets else roles.get(name, "rest")
+        now, then = after.get(name, 0.0), before.get(name, 0.0)
+        body.append(text(left - 10, y + 4.5, label, "label end"))
+        body.append(rect(left, y - 10, full * now / 100, 20, role))
+        if then:
+            body.append(rect(left, y - 14, full * then / 100, 28, "outline"))
+        share = percent(now) + (f"  (was {percent(then)})" if name in before else "")
+        body.append(text(left + full * max(now, then) / 100 + 8, y + 4, share, "value"))
+    largest = percent(max((after.get(n, 0.0) for n in hidden), default=0.0))
+    more = f", {len(hidden)} more, {largest} or less each" if hidden else ""
+    note = f"% of the pictures of “{TOGETHER.join(targets)}”; filled: erased, dashed: original{more}"
+    body.append(text(left, bottom + 40, note, "small"))
+    width = left + max(full + width_of("100 %  (was 99.9 %)", 12) + 8, width_of(note, 11)) + MARGIN
+    return Chart(width, bottom + 40 + MARGIN, body)
 
 
 def _short(name: str) -> str:
     return name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"
-
-
-def _colours(theme: Theme) -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    ends = (
-        ["#f6f1e7", "#a9cbd9", "#3f86ad", "#123f63"]
-        if theme.name == "light"
-        else ["#242220", "#27465a", "#3f86ad", "#bfe3f5"]
-    )
-    return LinearSegmentedColormap.from_list(f"fade-{theme.name}", ends)
-
-
-def _ink_on(theme: Theme, depth: float) -> str:
-    dark_cell = depth > 0.5 if theme.name == "light" else depth < 0.75
-    return "#ffffff" if dark_cell else "#1d1b18"
-
-
-def _image(figure: Figure) -> Image.Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib has no types here
-    pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
-    return Image.fromarray(np.asarray(pixels)).convert("RGB")

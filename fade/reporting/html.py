@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from fade.reporting.canvas import DARK, LIGHT, Theme, png
+from fade.reporting.canvas import DARK, LIGHT, png
 from fade.reporting.charts import charts
 from fade.reporting.graph import HIGH, WIDE, lineage_graph
 from fade.reporting.report_data import METRICS, ROLES, Pictures, Report
@@ -22,8 +22,6 @@ from fade.reporting.report_data import METRICS, ROLES, Pictures, Report
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-Encoded = tuple[tuple[int, int], bytes]
-"""A picture's width and height in pixels, and its PNG bytes."""
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
 KEPT = {"A_adj": 0.96, "A_heldout": 0.96, "A_rest": 0.98}
@@ -198,20 +196,9 @@ def templates() -> Environment:
     )
 
 
-def draw(
-    report: Report,
-    light: Mapping[str, Encoded] | None = None,
-    dark: Callable[[], Mapping[str, Encoded]] | None = None,
-) -> dict[str, Any]:
-    """The page's pictures as data: URIs. ``light``, ``dark``: charts that are drawn already, or that will be
-    when ``dark`` returns."""
-    members, rows = _members(report), _rows(report)
-    light = light or encoded_charts(report, LIGHT)
-    return {
-        "members": members,
-        "rows": rows,
-        "charts": _charts(light, dark() if dark else encoded_charts(report, DARK)),
-    }
+def draw(report: Report) -> dict[str, Any]:
+    """What the page shows beside words: pictures as data: URIs (members, rows), and the charts."""
+    return {"members": _members(report), "rows": _rows(report), "charts": charts(report)}
 
 
 def _members(report: Report) -> list[dict[str, Any]]:
@@ -241,21 +228,6 @@ def _rows(report: Report) -> list[dict[str, Any]]:
         }
         for row in report.rows
     ]  # fmt: skip
-
-
-def encoded_charts(report: Report, theme: Theme) -> dict[str, Encoded]:
-    """The report's charts in one theme."""
-    return {name: (image.size, png(image)) for name, image in charts(report, theme).items()}
-
-
-def _charts(light: Mapping[str, Encoded], dark: Mapping[str, Encoded]) -> dict[str, dict[str, str]]:
-    out: dict[str, dict[str, str]] = {}
-    for theme, drawn in ((LIGHT, light), (DARK, dark)):
-        for name, ((width, height), data) in drawn.items():
-            out.setdefault(name, {"width": str(width // 2), "height": str(height // 2)})[theme.name] = (
-                data_uri(data)
-            )
-    return out
 
 
 def filmstrip(pictures: Pictures, gap: int = 4) -> Image.Image:

@@ -4,18 +4,18 @@ is needed."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fade.config import Params
-from fade.data.manifest import MANIFEST, glance
+from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import TOGETHER, Concept, Vocabulary, slug
 from fade.utils.files import make_folder
 from fade.utils.hashing import fingerprint
-from fade.utils.locks import hold
+from fade.utils.locks import lock_folder
 
 if TYPE_CHECKING:
     from fade.generation.cache import Cache
@@ -58,8 +58,7 @@ class RunContext:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """What can be erased: the manifest's concepts, or its styles."""
-        manifest = self.root / self.params.data.images / MANIFEST
-        whole = _seen(glance(manifest)) or Vocabulary.from_file(manifest)
+        whole = Vocabulary.from_file(self.root / self.params.data.images / MANIFEST)
         if self.params.data.erase == "concepts":
             return whole
         return Vocabulary(tuple(Concept(style, family="") for style in whole.styles))
@@ -133,11 +132,4 @@ class RunContext:
     def alone(self) -> AbstractContextManager[None]:
         """Hold the target's lock. Raises BusyError, naming the process, when another run of the target holds
         it."""
-        return hold(self.home, f"{self.target!r} is being erased", "run")
-
-
-def _seen(rows: Sequence[Mapping[str, str]]) -> Vocabulary | None:
-    """`Vocabulary.from_file` of a manifest's rows; None where there are none."""
-    pairs = dict.fromkeys((row["concept"], row["family"]) for row in rows)
-    styles = dict.fromkeys(row["style"] for row in rows if row["split"] == "train")
-    return Vocabulary(tuple(Concept(*pair) for pair in pairs), tuple(styles)) if pairs else None
+        return lock_folder(self.home, f"{self.target!r} is being erased", "run")

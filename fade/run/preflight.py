@@ -1,12 +1,11 @@
-"""What a run would be refused for only after the pull, said at once where the pull has nothing to bring."""
+"""Preflight: faults that a run would meet only after the pull are refused before any server starts, where the
+pull brings nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file
-from fade.data.manifest import MANIFEST, glance
-from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import BaseModelError, ConfigError, FadeError, UnknownNameError
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
@@ -37,19 +36,17 @@ def _refuse(run: RunContext) -> None:
             from fade.models.loading import resolve
 
             resolve(local, stage)
-    column = "concept" if data.erase == "concepts" else "style"
-    if names := list(dict.fromkeys(row[column] for row in glance(run.root / data.images / MANIFEST))):
-        for target in run.targets:
-            check_target(run.params, target, Vocabulary(tuple(Concept(name, family="") for name in names)))
-        near = run.params.neighborhood
-        if (wanted := near.k + near.k_heldout) > (others := len(names) - len(run.targets)):
-            what = f"neighborhood.k and neighborhood.k_heldout ask for {wanted} concepts beside the target, and there are {others}."
-            raise ConfigError(what, stage="config", action="lower one of them.")
+    for target in run.targets:
+        check_target(run.params, target, run.vocabulary)
+    near = run.params.neighborhood
+    if (needed := near.k + near.k_heldout) > (others := len(run.vocabulary) - len(run.targets)):
+        what = f"neighborhood.k and neighborhood.k_heldout ask for {needed} concepts beside the target, and there are {others}."
+        raise ConfigError(what, stage="config", action="lower one of them.")
 
 
 def _nothing_to_pull(run: RunContext) -> bool:
     try:
-        tracked = read_dvc_file(run.root / run.params.data.dvc_file)
-        return listing_md5(hash_folder(tracked.folder)) == tracked.md5
+        dvcfile = read_dvc_file(run.root / run.params.data.dvc_file)
+        return listing_md5(hash_folder(dvcfile.folder)) == dvcfile.md5
     except (FadeError, OSError):
         return False

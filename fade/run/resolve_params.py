@@ -1,18 +1,108 @@
-"""The parameters of one run: params.yaml, then what defines the chosen method, then what the user set."""
+"""The parameters of one run: params.yaml, then what defines the chosen eraser, then what the user set."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fade.config import Params, load_params
+import yaml
+from pydantic import ValidationError
+
+from fade.config import Params, Section, read_yaml
 from fade.data.vocabulary import Vocabulary
-from fade.erasers.base import Method, get_method, variants_of
+from fade.erasers.base import Eraser, get_eraser, variants_of
 from fade.errors import ConfigError
 
-METHODS_OWN = ("mesh", "train", "method")
-"""Sections of which a method may set keys itself."""
+ERASER_SECTIONS = ("mesh", "train", "method")
+"""Sections of which an eraser may set keys itself."""
+
+
+def load_params(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
+    """Read params.yaml and apply ``section.key=value`` overrides (values are YAML).
+
+    Raises ConfigError for a missing or malformed file, an unknown key (its nearest valid name is offered), a
+    wrong type or a value out of range."""
+    try:
+        raw = read_yaml(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        action = "run in the project's folder, or name the file with --params."
+        raise ConfigError(f"{path} does not exist.", stage="config", action=action) from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}.", stage="config", action="mend the file."
+        ) from None
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"{path} holds no mapping.", stage="config", action="start from the shipped params.yaml."
+        )
+    for item in overrides:
+        _override(raw, item)
+    return parse_params(raw, str(path))
+
+
+def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
+    """Validate a mapping. Raises ConfigError that names the first bad key, why, and the nearest valid
+    name."""
+    _known_keys(raw, Params, (), origin)
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top)"
+        reason = first["msg"].removeprefix("Value error, ")
+        what = f"{origin}: {key} = {first.get('input')!r}: {reason}."
+        raise ConfigError(what, stage="config", action=f"correct {key}.") from None
+
+
+def _override(raw: dict[str, Any], item: str) -> None:
+    key, sep, text = item.partition("=")
+    parts = key.strip().split(".")
+    if not sep or not all(parts):
+        raise ConfigError(
+            f"{item!r} is no section.key=value.", stage="config", action="write --set train.steps=200."
+        )
+    try:
+        value = read_yaml(text)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"the value of {key} cannot be read: {text!r}.", stage="config", action="quote it."
+        ) from None
+    if isinstance(value, str) and re.fullmatch(
+        r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value
+    ):  # YAML 1.1 reads 3e-3 as text
+        value = float(value)
+    node = raw
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ConfigError(
+                f"{part} of {key} is no section.", stage="config", action="see params.yaml for the sections."
+            )
+    node[parts[-1]] = value
+
+
+def _known_keys(raw: Any, model: type[Section], at: tuple[str, ...], origin: str) -> None:
+    if not isinstance(raw, Mapping):
+        raise ConfigError(
+            f"{origin}: {'.'.join(at) or 'params'} must be a mapping.",
+            stage="config",
+            action="see params.yaml.",
+        )
+    fields = model.known_keys()
+    for key, value in raw.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)
+            where = ".".join((*at, str(key)))
+            offer = (
+                f"did you mean {'.'.join((*at, near[0]))}?" if near else f"known keys: {', '.join(fields)}."
+            )
+            raise ConfigError(f"{origin}: unknown key {where}.", stage="config", action=offer)
+        inner = fields[key].annotation
+        if isinstance(inner, type) and issubclass(inner, Section) and isinstance(value, Mapping):
+            _known_keys(value, inner, (*at, str(key)), origin)
 
 
 def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
@@ -22,7 +112,7 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
     Raises ConfigError, and UnknownNameError for a method or variant that is not registered.
     """
     params = load_params(path, overrides)
-    method = get_method(params.method.name, params.method.variant)
+    method = get_eraser(params.method.name, params.method.variant)
     own = [*method.settings, *_settings_for(method, params.settings)]
     if own:
         params = load_params(path, [*own, *overrides])
@@ -32,29 +122,29 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
         raise ConfigError(
             "indirect prompts are written for concepts; a style has none.", stage="config", action=action
         )
-    if params.method.anchors != "none" and not method.takes_anchors:
-        why = "has its neighbours already" if method.needs_neighbours else "takes none"
+    if params.method.anchors != "none" and not method.accepts_anchors:
+        why = "has its neighbours already" if method.requires_neighbours else "takes none"
         raise ConfigError(
             f"method.anchors is set, but {label} {why}.",
             stage="config",
             action="leave method.anchors at none.",
         )
-    if params.method.replacement and not method.takes_replacement:
+    if params.method.replacement and not method.accepts_replacement:
         what = f"method.replacement is set, but {label} has no alternative to map to."
         raise ConfigError(what, stage="config", action="leave it empty, or use --method surgical.")
     return params
 
 
-def _settings_for(method: Method, settings: Mapping[str, Sequence[str]]) -> list[str]:
+def _settings_for(method: Eraser, settings: Mapping[str, Sequence[str]]) -> list[str]:
     """What params.yaml's ``settings`` hold for a method, by its name, then by its variant.
 
     Raises UnknownNameError for a name that is no method's, ConfigError for a key that a method has no say in.
     """
     for named, items in settings.items():
-        get_method(*_named(named))
+        get_eraser(*_named(named))
         for item in items:
             section, _, key = item.partition("=")[0].strip().partition(".")
-            if section not in METHODS_OWN or key in ("name", "variant"):
+            if section not in ERASER_SECTIONS or key in ("name", "variant"):
                 action = "keep to mesh, train, and method without its name and variant."
                 raise ConfigError(
                     f"settings.{named}: {item!r} is no setting of a method.", stage="config", action=action
@@ -69,7 +159,7 @@ def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] 
     each."""
     there, used = load_params(path), resolve(path, overrides)
     said, shipped, heard = _flat(there), _flat(Params()), _flat(used)
-    method = get_method(used.method.name, used.method.variant)
+    method = get_eraser(used.method.name, used.method.variant)
     asked = {item.partition("=")[0].strip() for item in (*_settings_for(method, there.settings), *overrides)}
     own = [key for key in (item.partition("=")[0] for item in method.settings) if key not in asked]
     return [
@@ -82,7 +172,7 @@ def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] 
 
 def _flat(params: Params) -> dict[str, Any]:
     """Values of ``mesh``, ``train`` and ``method`` by their dotted names."""
-    sections = params.model_dump(mode="json", include=set(METHODS_OWN))
+    sections = params.model_dump(mode="json", include=set(ERASER_SECTIONS))
     return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
 
 

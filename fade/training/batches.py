@@ -14,10 +14,9 @@ from torch import Tensor
 
 from fade.config import TrainConfig
 from fade.data.vocabulary import fill, prompts
-from fade.erasers.base import ErasureBatch, get_method
+from fade.erasers.base import ErasureBatch, Extras, Preparation, get_eraser
 from fade.errors import DataError
 from fade.training.job import ErasureTarget, Job
-from fade.training.prompts import TARGET_TEMPLATES, language
 from fade.utils.hashing import sha256_of
 from fade.utils.seeds import named_seed
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from fade.models import Base
 
 STAGE = "train"
-LENGTHS = (0.8, 1.2)
-"""Shortest and longest random embedding, in lengths of the target's."""
 
 
 class BatchSampler:
@@ -79,18 +76,12 @@ class _TargetSampler:
             base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
         )
         self._a = base.encode(prompts(job.prompt, subject.neighbours)) if subject.neighbours else self._e[:0]
-        method = get_method(job.method.name, job.method.variant)
-        self._randoms = job.train.batch_target if method.needs_random else 0
-        self._language, self._phrasings = self._e[:0], self._e
-        if method.needs_language:
-            generator = torch.Generator().manual_seed(named_seed(job.train.seed, "language"))
-            spoken = language(
-                base.tokenizer, job.prompt, job.method.words, {*job.unseen, subject.target}, generator
-            )
-            self._language = base.encode(spoken) if spoken else self._language
-            self._phrasings = torch.cat(
-                [self._e, base.encode([fill(phrasing, subject.target) for phrasing in TARGET_TEMPLATES])]
-            )
+        eraser = get_eraser(job.method.name, job.method.variant)
+        self._extras: Extras = lambda generator: {}
+        if eraser.prepare is not None:
+            n_target, seed = job.train.batch_target, job.train.seed
+            target_prompt = Preparation(base, job.prompt, subject.target, self._e, job.unseen, n_target, seed)
+            self._extras = eraser.prepare(target_prompt, eraser.config_of(job.method))
 
     def indices(
         self, step: int, micro: int, rank: int, world: int, own: int
@@ -115,31 +106,11 @@ class _TargetSampler:
         t = torch.randint(self._steps, (len(clean),), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
         x = self._base.add_noise(clean, noise, t)
-        random = random_embeddings(
-            self._e, self._randoms, generator
-        )  # last: what other methods draw stays what it was
+        extra = self._extras(generator)  # last: what other erasers sample stays what it was
         device, n_t = self._base.device, len(picked)
         x, t, which = x.to(device), t.to(device), which.to(device)
-        said = (self._e, self._null, self._a, which, self._r, random, self._language, self._phrasings)
-        return ErasureBatch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], *said)
-
-
-def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """(n, T, D) embeddings of a random direction and about the length of ``like`` (1, T, D), on its device.
-
-    Each is a standard normal draw scaled, as one vector of T D numbers, to a length between 0.8 and 1.2 times
-    that of ``like``: r of SPM's latent anchoring. Nothing is encoded: they lie where no prompt does, on
-    purpose, so that what is held there is held by the adapter as a whole and not by the words that someone
-    thought of."""
-    noise = torch.randn(n, *like.shape[1:], generator=generator)
-    length = LENGTHS[0] + (LENGTHS[1] - LENGTHS[0]) * torch.rand(n, 1, 1, generator=generator)
-    scale = (
-        length
-        * torch.linalg.vector_norm(like.cpu())
-        / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
-    )
-    out: Tensor = (noise * scale).to(like.device)
-    return out
+        prompts = (self._e, self._null, self._a, which, self._r)
+        return ErasureBatch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], *prompts, extra)
 
 
 def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:

@@ -2,12 +2,13 @@
 
 On the CPU nothing has to be told. On a GPU the same training gave other bytes each time until all of this was
 set: cuBLAS needs a workspace of fixed size, and attention's backward pass takes its repeatable form only
-under the strict setting, not under ``warn_only`` (which ``fade.training.loop`` sets when it is run as a
-program; the pipeline runs ``fade.training.worker``)."""
+under the strict setting, not under ``warn_only``."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 FIXED = ":4096:8"
@@ -30,3 +31,24 @@ def enable_determinism() -> bool:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     return True
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """Deterministic kernels inside, the process's own settings afterwards.
+
+    device: ``cuda``: see `enable_determinism`; ``cpu``: an operation without a deterministic form only warns.
+    """
+    import torch
+
+    mode, memory = torch.get_deterministic_debug_mode(), torch.utils.deterministic
+    filled, benchmark = memory.fill_uninitialized_memory, torch.backends.cudnn.benchmark  # type: ignore[attr-defined]
+    if device == "cpu" or not enable_determinism():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        memory.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = benchmark

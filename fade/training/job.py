@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from fade.config import MeshConfig, MethodConfig, Section, TrainConfig
 from fade.errors import TrainingError
-from fade.provenance.fingerprints import method_files, source_sha256, versions
+from fade.provenance.fingerprints import code_sha256, method_components, versions
 from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
 
@@ -27,18 +27,9 @@ JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
 )
 """The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
 
-CODE = (
-    "adapters/lora.py",
-    "data/vocabulary.py",
-    "models",
-    "training/batches.py",
-    "training/checkpoint.py",
-    "training/loop.py",
-    "training/prompts.py",
-    "utils/seeds.py",
-)
-"""The source that decides an adapter's bytes, beside its method's own: part of the key, so that a changed
-loss is never answered from an old result."""
+CODE = ("adapters", "determinism", "models", "seeds", "training", "vocabulary")
+"""The code (components of `fade.provenance.fingerprints`) that decides the weights of an adapter, beside that
+of its method. It is part of the key, so that no result of an earlier loss is reused."""
 LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
 """So are the versions of these."""
 _NOT_IN_KEY = {"base", "latents", "out"}
@@ -76,7 +67,7 @@ class Job(Section):
     latents_sha256: str
     """Hash of that file."""
     mesh: MeshConfig = MeshConfig()
-    method: MethodConfig = MethodConfig()
+    method: MethodConfig = Field(default_factory=MethodConfig)
     train: TrainConfig = TrainConfig()
     provenance: dict[str, str] = Field(default_factory=dict)
     """Goes into the adapter's header as ``fade.<key>``; hence no times in it."""
@@ -84,7 +75,7 @@ class Job(Section):
     """Folder of the result."""
 
     def key(self) -> str:
-        """Hash of all that decides the adapter's weights: the trainer's source and libraries too.
+        """Hash of all that decides the adapter's weights: the code and the libraries too.
 
         No path, and of its header neither the commit nor the hash of all parameters: what they change that
         matters is here."""
@@ -94,13 +85,8 @@ class Job(Section):
             "provenance": {"commit", "params_sha256"},
         }
         job = self.model_dump(mode="json", exclude=out)
-        return fingerprint(
-            {
-                "job": job,
-                "code": source_sha256(*CODE, *method_files(self.method.name)),
-                "libraries": versions(LIBRARIES),
-            }
-        )
+        code = code_sha256(*CODE, *method_components(self.method.name))
+        return fingerprint({"job": job, "code": code, "libraries": versions(LIBRARIES)})
 
     def write(self) -> Path:
         """Write ``out/job.json``, its key included, and return its path."""

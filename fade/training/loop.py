@@ -1,5 +1,5 @@
-"""The one training loop: ``python -m fade.training.loop job.json`` turns a job into an adapter, under
-accelerate.
+"""The training loop: turns a job into an adapter, under accelerate, in the caller's process or one of several
+workers.
 
 Determinism contract: the same job on the same machine and thread count gives the same adapter bytes, whether
 or not it was killed and resumed in between. Every draw comes from a generator named by (seed, step,
@@ -11,10 +11,9 @@ import math
 import os
 import platform
 import resource
-import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +23,16 @@ from torch import Tensor
 
 from fade.adapters.lora import LoraAdapter
 from fade.config import TrainConfig
-from fade.erasers.base import Loss, Method, Solve, get_method, with_anchors
+from fade.erasers.base import Eraser, Loss, Solve, get_eraser, with_anchors
 from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
 from fade.training import checkpoint
 from fade.training import job as files
 from fade.training.batches import BatchSampler, rate, read_latents
+from fade.training.determinism import repeatable
 from fade.training.job import Job
-from fade.utils import locks as guard
 from fade.utils.files import write_json
+from fade.utils.locks import lock_folder
+from fade.utils.parent import raise_if_orphaned
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,6 +47,7 @@ MOST_LOST = 1e-3
 MAX_SKIPPED = 20
 """fp16: steps in a row that the loss scaler may drop before that counts as divergence."""
 _PROGRESS_EVERY = 0.2  # seconds
+PATIENCE = 10.0  # seconds: an orphan of a killed run needs one step to notice it, and has the lock until then
 
 
 class Denoiser:
@@ -71,7 +73,12 @@ def make_accelerator(config: TrainConfig, *, cpu: bool = False) -> Accelerator:
     Raises TrainingError when the number of processes is not the job's.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    if "RANK" not in os.environ:
+        # One process, which may have trained before: accelerate's global state refuses another precision or
+        # device.
+        AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(config.precision, cpu=cpu))
     if accelerator.num_processes != config.processes:
         what = f"{accelerator.num_processes} process(es) started where train.processes = {config.processes}."
@@ -97,31 +104,49 @@ def _precision(wanted: str, *, cpu: bool) -> str:
     return "no" if wanted == "fp32" else wanted
 
 
+Row = dict[str, float]
+"""A row of the history: step, loss, its terms, lr, grad_norm."""
+OnProgress = Callable[[dict[str, Any]], object]
+"""Called at most five times a second with ``step``, ``steps``, ``losses`` (a row without its step),
+``it_per_s``."""
+
+
 def train(
-    job: Job, base: Base | None = None, on_step: Callable[[dict[str, float]], None] = lambda row: None
+    job: Job,
+    base: Base | None = None,
+    on_step: Callable[[Row], None] = lambda row: None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> Path:
     """Train the job's adapter, resuming from the newest checkpoint in ``job.out``. Returns the adapter's
     path.
 
-    ``base``: a loaded model, for callers that have one; its UNet is left as it was. ``on_step`` sees each row
-    of the history. Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError,
-    BaseModelError, BusyError."""
-    method = get_method(job.method.name, job.method.variant)
+    base: a loaded model, for callers that have one; its UNet and its embeddings are left as they were.
+    on_step: called after each step with its row; what it raises ends the training, and a later call resumes
+    it. Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError, BaseModelError,
+    BusyError."""
+    method = get_eraser(job.method.name, job.method.variant)
     alone = [subject.target for subject in job.subjects if not subject.neighbours]
-    if (method.needs_neighbours or job.method.anchors == "neighbourhood") and alone:
+    if (method.requires_neighbours or job.method.anchors == "neighbourhood") and alone:
         raise TrainingError(
             f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more."
         )
     accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
-    with guard.only_one(job.out) if accelerator.is_main_process else nullcontext():
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            busy = f"{job.out} is being written"
+            stack.enter_context(lock_folder(job.out, busy, STAGE, name=".trainer.lock", patience=PATIENCE))
+        stack.enter_context(repeatable(accelerator.device.type))
         latents = read_latents(job)
         base = base or _load_base(job, accelerator)
         if base.sha256 != job.base_sha256:
             what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
             raise BaseModelError(what, stage=STAGE, action="mine again with this base, or restore the other.")
+        stack.enter_context(base.no_embeddings())
         lora = LoraAdapter.insert(base.unet, job.mesh, seed=job.train.seed)
         try:
-            return _Run(job, method, accelerator, lora, BatchSampler(job, base, latents)).loop(on_step)
+            return _Run(job, method, accelerator, lora, BatchSampler(job, base, latents), on_progress).loop(
+                on_step
+            )
         finally:
             accelerator.free_memory()
             accelerator.unwrap_model(base.unet, keep_fp32_wrapper=False)
@@ -140,12 +165,18 @@ class _Run:
     """One training under way."""
 
     def __init__(
-        self, job: Job, method: Method, accelerator: Accelerator, lora: LoraAdapter, draws: BatchSampler
+        self,
+        job: Job,
+        method: Eraser,
+        accelerator: Accelerator,
+        lora: LoraAdapter,
+        draws: BatchSampler,
+        on_progress: OnProgress,
     ) -> None:
         self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, lora, draws
-        self.config = job.train
+        self.config, self._knobs, self._on_progress = job.train, method.config_of(job.method), on_progress
         if method.space is not None:  # before the optimiser: what is fixed is none of its business
-            lora.fix_down(method.space(draws.one_each(), job.mesh.rank, job.method))
+            lora.fix_down(method.space(draws.one_each(), job.mesh.rank, self._knobs))
         adamw = torch.optim.AdamW(lora.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         model, self.optimizer = accelerator.prepare(lora.unet, adamw)
         self.model, self.predictor = model, Denoiser(model, lora)
@@ -155,12 +186,12 @@ class _Run:
             accelerator.scaler.load_state_dict({**accelerator.scaler.state_dict(), **self.state.scaler})
         self._resumed, self._began, self._shown, self._skipped = self.state.step, time.monotonic(), 0.0, 0
 
-    def loop(self, on_step: Callable[[dict[str, float]], None]) -> Path:
+    def loop(self, on_step: Callable[[Row], None]) -> Path:
         self._progress({}, force=True)
         if self.method.solve is not None:
             self._solve(self.method.solve)
         while self.state.step < self.config.steps:
-            guard.parent_lives()
+            raise_if_orphaned()
             row = self._step(self.state.step)
             self.state.step += 1
             self.state.history.append(row)
@@ -173,7 +204,7 @@ class _Run:
     def _solve(self, solve: Solve) -> None:
         """A closed form takes the place of all steps; there is no history. Raises TrainingError when the
         adapter's rank is too low."""
-        changes = solve(self.mesh.base_weights(), self.draws.one_each(), self.job.method)
+        changes = solve(self.mesh.base_weights(), self.draws.one_each(), self._knobs)
         lost = self.mesh.write(changes)
         if lost > MOST_LOST:
             what = f"an adapter of rank {self.job.mesh.rank} holds the closed form only up to {100 * lost:.1f} %."
@@ -188,9 +219,9 @@ class _Run:
     def _loss(self) -> Loss:
         """The method's own, with FADE's anchors when they are asked for."""
         assert self.method.loss is not None  # a closed form takes no steps
-        return (
-            with_anchors(self.method.loss) if self.job.method.anchors == "neighbourhood" else self.method.loss
-        )
+        if self.job.method.anchors == "none":
+            return self.method.loss
+        return with_anchors(self.method.loss, self.job.method.adjacency_weight)
 
     def _step(self, step: int) -> dict[str, float]:
         """One optimiser step; its row of the history, losses averaged over micro-batches and processes."""
@@ -204,7 +235,7 @@ class _Run:
                 step, micro, self.accelerator.process_index, self.accelerator.num_processes
             )
             with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
-                loss, terms = self._loss(self.predictor, batch, self.job.method)
+                loss, terms = self._loss(self.predictor, batch, self._knobs)
                 self.accelerator.backward(loss / n)
             names = list(terms)
             values = torch.stack([loss.detach(), *terms.values()]) / n
@@ -298,9 +329,8 @@ class _Run:
         self._shown = now
         speed = (self.state.step - self._resumed) / max(now - self._began, 1e-9)
         shown = {name: value for name, value in row.items() if name != "step"}
-        write_json(
-            self.job.out / files.PROGRESS,
-            {"step": self.state.step, "steps": self.config.steps, "losses": shown, "it_per_s": speed},
+        self._on_progress(
+            {"step": self.state.step, "steps": self.config.steps, "losses": shown, "it_per_s": speed}
         )
 
 
@@ -311,8 +341,9 @@ def _peak_memory_mb(device: torch.device) -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
 
 
-def _explain(error: Exception) -> FadeError:
-    """An error of the machine in the words of the house; anything else as it is."""
+def explain(error: Exception) -> FadeError:
+    """An error of this package as it is; one of the machine (memory, disk) or the code as Training- or
+    StorageError."""
     if isinstance(error, FadeError):
         return error
     if isinstance(error, torch.OutOfMemoryError):
@@ -324,37 +355,5 @@ def _explain(error: Exception) -> FadeError:
             stage=STAGE,
             action="free some space; it resumes.",
         )
-    raise error
-
-
-def main(argv: list[str]) -> int:
-    """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the
-    job."""
-    if len(argv) != 1:
-        sys.stderr.write("usage: python -m fade.training.loop job.json\n")
-        return 2
-    path = Path(argv[0])
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        train(Job.read(path))
-    except Exception as error:
-        known = _explain(error)
-        if os.environ.get("RANK", "0") == "0":
-            fact = {
-                "type": type(known).__name__,
-                "what": known.what,
-                "stage": known.stage,
-                "action": known.action,
-            }
-            with suppress(StorageError):  # a full disk: the waiting process looks for itself
-                write_json(path.parent / files.ERROR, fact)
-        sys.stderr.write(f"{type(known).__name__}: {known}\n")
-        return known.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # everything is written; Python would take torch apart for another second
+    what = f"the training stopped: {type(error).__name__}: {error}."
+    return TrainingError(what, stage=STAGE, action="running it again resumes.")

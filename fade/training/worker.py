@@ -1,64 +1,39 @@
-"""The trainer's process: ``python -m fade.training.worker job.json`` runs one job, repeatably on a GPU too,
-and says why it ended.
+"""One worker of a training on several processes: ``python -m fade.training.worker job.json``, started by a
+launcher.
 
-``python -m fade.training.worker --wait NOTE`` does the same with the job whose path a file ``NOTE`` will
-hold; what is slow to import is imported until then. ``fade.training.loop`` can be run the first way, too;
-that is the same but on a GPU, where it repeats itself only nearly (`fade.training.determinism`)."""
+For the process that waits (`tasks.launch.accelerate`) progress goes to ``progress.json`` beside the job, the
+reason of a failure to ``error.json``."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-import time
+import traceback
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from fade.errors import StorageError
-from fade.importing import importing, lazily, without
+from fade.errors import FadeError, StorageError
 from fade.training import job as files
-from fade.training.determinism import enable_determinism
 from fade.training.job import Job
-from fade.utils import locks as guard
 from fade.utils.files import write_json
-
-WAIT = "--wait"
-LIBRARIES = (
-    "fade.training.loop",
-    "accelerate",
-    "peft",
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.clip.tokenization_clip",
-)
-"""What a training imports, some of it only when it is used."""
-UNUSED = ("scipy", "boto3")
-"""What those would import, too, for losses of object detectors and Amazon's machines: nearly a second."""
-DRAWING = (
-    "diffusers.models.autoencoders.autoencoder_kl",
-    "diffusers.models.unets.unet_2d_condition",
-    "diffusers.schedulers.scheduling_ddpm",
-)
-SELDOM = ("scipy.integrate", "scipy.stats")
-"""What these use in a few schedulers (LMS, beta sigmas), and would import at once: a second more."""
-_LOOK_EVERY = 0.02  # seconds
 
 
 def main(argv: list[str]) -> int:
-    """Run one job file. Errors go to stderr and, for the waiting process, to ``error.json`` beside the
-    job."""
-    if len(argv) != 1 and argv[:-1] != [WAIT]:
-        sys.stderr.write(f"usage: python -m fade.training.worker job.json | {WAIT} NOTE\n")
+    """Train one job. Returns the exit status: 0, the error's own (1), or 2 for bad usage."""
+    if len(argv) != 1:
+        sys.stderr.write("usage: python -m fade.training.worker job.json\n")
         return 2
-    path: Path | None = None
-    load()
-    from fade.training.loop import _explain, train
+    from fade.training.loop import explain, train
 
+    path = Path(argv[0])
     try:
-        path = Path(argv[0]) if len(argv) == 1 else awaited(Path(argv[1]))
-        train(Job.read(path))
+        train(Job.read(path), on_progress=partial(write_json, path.parent / files.PROGRESS))
     except Exception as error:
-        known = _explain(error)
-        if path is not None and os.environ.get("RANK", "0") == "0":
+        if not isinstance(error, FadeError):
+            traceback.print_exc()
+        known = explain(error)
+        if os.environ.get("RANK", "0") == "0":
             fact = {
                 "type": type(known).__name__,
                 "what": known.what,
@@ -72,44 +47,5 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def load() -> None:
-    """Import everything that a training uses, and make torch repeat itself."""
-    with importing():
-        load_libraries()
-        import torch
-
-        if os.environ.get("ACCELERATE_USE_CPU") == "true" or not enable_determinism():
-            torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def load_libraries() -> None:
-    """Import what a training, or drawing with the same models, uses; before there are other threads that
-    import."""
-    with without(*UNUSED):
-        for name in LIBRARIES:
-            importlib.import_module(name)
-    with lazily(*SELDOM):
-        for name in DRAWING:
-            importlib.import_module(name)
-    with suppress(
-        ImportError, AttributeError
-    ):  # where this transformers has another name for it, the first model has it made
-        mapping = importlib.import_module("transformers.conversion_mapping")
-        mapping.get_checkpoint_conversion_mapping("clip")  # a thousand patterns, compiled once: half a second
-
-
-def awaited(note: Path) -> Path:
-    """The job's path, as soon as ``note`` holds it. Raises TrainingError when nobody is left who could write
-    it."""
-    while True:
-        guard.parent_lives()
-        with suppress(FileNotFoundError):
-            return Path(note.read_text(encoding="utf-8"))
-        time.sleep(_LOOK_EVERY)
-
-
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # everything is written; Python would take torch apart for another second
+    raise SystemExit(main(sys.argv[1:]))

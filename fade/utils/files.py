@@ -1,5 +1,5 @@
-"""Files that are whole or not there: written under a temporary name, then renamed; a full disk said in the
-user's words."""
+"""Atomic writes: a file is written under a temporary name, then renamed. A full or unwritable disk becomes a
+StorageError."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 from fade.errors import StorageError
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
-"""What a disk or a folder may answer to a write that no retry mends."""
+"""Errors of a disk or a folder on a write that a retry does not mend."""
 SCARCE = 1 << 20
-"""Bytes left below which a failed write is put down to the disk, whatever the library made of it."""
+"""Free bytes below which a failed write counts as a full disk, whatever error the library raised."""
 
 
 def write_whole(path: Path, body: bytes | str, *, stage: str = "storage", sync: bool = False) -> Path:
-    """Write a file so that a reader sees the old one or the new one; what was half written is removed. Raises
+    """Write a file so that a reader sees the old one or the new one; a partial file is removed. Raises
     StorageError.
 
-    sync: wait until the disk has it (a checkpoint must outlive a power cut).
+    sync: wait until the bytes are on the disk (a checkpoint must outlive a power cut).
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -40,21 +40,21 @@ def write_whole(path: Path, body: bytes | str, *, stage: str = "storage", sync: 
     return path
 
 
-def storage_error(error: Exception, path: Path, stage: str = "storage") -> StorageError:
-    """A full or unwritable disk, in the user's words."""
+def storage_error(error: Exception, path: Path, stage: str = "storage", action: str = "") -> StorageError:
+    """The error for a write to ``path`` that failed with ``error``: a full disk, or the error's own text."""
     full = free_bytes(path) < SCARCE or "space" in str(error).lower()
     why = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-    action = "free some space, or name another folder with --runs-dir."
+    action = action or "free some space, or name another folder with --runs-dir."
     return StorageError(f"{path} cannot be written: {why}.", stage=stage, action=action)
 
 
 def disk_full(path: Path, stage: str) -> StorageError:
-    """For a disk that was found full before, or without, a write that failed."""
+    """The StorageError of a full disk, for a disk that is measured before a write, or without one."""
     return storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path, stage)
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes left where ``path`` lies or would lie."""
+    """Free bytes of the disk where ``path`` lies or would lie. Raises OSError."""
     folder = path.absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
@@ -62,7 +62,7 @@ def free_bytes(path: Path) -> int:
 
 
 def make_folder(folder: Path) -> None:
-    """Raises StorageError when the folder cannot be made or written."""
+    """Make a folder and write to it once. Raises StorageError when either fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
@@ -75,12 +75,12 @@ def make_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write JSON; a reader sees the old file or the new one. Raises StorageError."""
+    """Write JSON; a reader sees the old file or the new one. Raises StorageError, ValueError for NaN."""
     return write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None when there is none that can be read."""
+    """The content of a JSON file, or None where none can be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

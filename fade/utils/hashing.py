@@ -9,12 +9,16 @@ from typing import Any
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
+    """Hex sha256 of a file, read in blocks. Raises OSError when it cannot be read."""
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def md5_of(path: Path) -> str:
+    """Hex md5 of a file, as DVC names it; for identity, not for security. Raises OSError when it cannot be
+    read."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def fingerprint(value: Any) -> str:
@@ -25,6 +29,6 @@ def fingerprint(value: Any) -> str:
 
 
 def canonical(value: Any) -> str:
-    """Sorted keys, no blanks, UTF-8 as is. Raises ValueError for NaN and infinities, which JSON does not
-    have."""
+    """JSON with sorted keys, no blanks, UTF-8 as it is. Raises ValueError for NaN and infinities, which JSON
+    does not have."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

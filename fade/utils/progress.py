@@ -1,4 +1,5 @@
-"""How a long stage says where it is. The command line hangs a bar on it; by default nobody listens."""
+"""Progress of long stages: stages call ``report``, the command line sets ``on_progress``. Without a callback
+a report does nothing."""
 
 from __future__ import annotations
 
@@ -7,24 +8,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-Listener = Callable[[str, int, int, str], None]
-"""Called with the stage's name, the steps done, the steps in all, and a word on what is going on."""
+ProgressCallback = Callable[[str, int, int, str], None]
+"""Arguments: the stage's name, the steps done, the steps in all (0: unknown), a note on the current step."""
 
-_listener: Listener | None = None
+_callback: ProgressCallback | None = None
 
 
 def report(stage: str, done: int, total: int, text: str = "") -> None:
-    """Tell whoever listens; costs nothing when nobody does."""
-    if _listener is not None:
-        _listener(stage, done, total, text)
+    """Pass a stage's progress to the callback of ``on_progress``, if one is set."""
+    if _callback is not None:
+        _callback(stage, done, total, text)
 
 
-def lines(stream: TextIO, every: float = 10.0) -> Listener:
-    """A listener that writes a line when a stage begins, every so many seconds, and when it is done; for
-    logs."""
+@contextmanager
+def on_progress(callback: ProgressCallback) -> Iterator[None]:
+    """Send every report inside the block to ``callback``."""
+    global _callback
+    before, _callback = _callback, callback
+    try:
+        yield
+    finally:
+        _callback = before
+
+
+def log_lines(stream: TextIO, every: float = 10.0) -> ProgressCallback:
+    """A callback for logs: one line when a stage begins, one every ``every`` seconds, one when it is done."""
     last: dict[str, float] = {}
 
-    def listen(stage: str, done: int, total: int, text: str) -> None:
+    def write_line(stage: str, done: int, total: int, text: str) -> None:
         now = time.monotonic()
         if stage in last and now - last[stage] < every and (not total or done < total):
             return
@@ -32,15 +43,4 @@ def lines(stream: TextIO, every: float = 10.0) -> Listener:
         count = f"{done}/{total}" if total else "..."
         print(f"{stage:<12} {count:>11}  {text}".rstrip(), file=stream, flush=True)
 
-    return listen
-
-
-@contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Send every report inside the block to ``listener``."""
-    global _listener
-    before, _listener = _listener, listener
-    try:
-        yield
-    finally:
-        _listener = before
+    return write_line

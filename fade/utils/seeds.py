@@ -1,4 +1,4 @@
-"""Seeds made of names: independent of the global random state and of the order in which things are drawn."""
+"""Seeds made of names: independent of the global random state and of the order of sampling."""
 
 from __future__ import annotations
 

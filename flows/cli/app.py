@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +19,17 @@ app = typer.Typer(
     help="Erase concepts from text-to-image diffusion models, and prove that the neighbours survived.",
     epilog='Example: fade run --target "panda"',
 )
+
+
+def unwrap_help(group: typer.Typer) -> None:
+    """Join the wrapped lines of each command's first paragraph: the list of commands shows them as they are."""
+    for command in group.registered_commands:
+        if command.help is None and command.callback is not None:
+            first, blank, rest = inspect.cleandoc(command.callback.__doc__ or "").partition("\n\n")
+            command.help = " ".join(first.split()) + blank + rest
+    for child in group.registered_groups:
+        if child.typer_instance is not None:
+            unwrap_help(child.typer_instance)
 
 
 def main() -> NoReturn:

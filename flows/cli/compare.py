@@ -16,11 +16,11 @@ from flows.cli.screen import bars, escape, say, show_rows
 @app.command(epilog="Example: fade methods")
 def methods() -> None:
     """The erasing methods and their variants."""
-    from fade.erasers.base import get_method, known_methods
+    from fade.erasers.base import get_eraser, known_erasers
 
-    for name, variants in known_methods().items():
+    for name, variants in known_erasers().items():
         for variant in variants:
-            found = get_method(name, variant)
+            found = get_eraser(name, variant)
             print(f"{name}/{variant}: {found.source}")
             if found.settings:
                 print(f"  trains by default: {' '.join(f'--set {item}' for item in found.settings)}")

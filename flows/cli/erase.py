@@ -61,7 +61,7 @@ def run(
     wanted = [style] if style else target or ["panda"]
     context = RunContext(settings, wanted, runs_dir, params.parent)
     preflight(context)
-    runtime.start_ahead(context)
+    runtime.start()
     from flows.erase import erase
     from flows.server.gpu_slot import by_hand
 

@@ -34,16 +34,16 @@ def release(
     passes the gate."""
     import getpass
 
-    settings, asked = resolved(params, set_)
+    settings, overrides = resolved(params, set_)
     prepared(settings, runs_dir, params.parent, verbose)
-    from flows.release import Asked, planned
+    from flows.release import plan_release
     from flows.release import release as make
+    from tasks.release.release_decision import ReleaseOptions
 
-    wishes = Asked(
-        settings, runs_dir, params.parent, tuple(asked), str(params), by or getpass.getuser(), override
-    )
+    by = by or getpass.getuser()
+    options = ReleaseOptions(settings, runs_dir, params.parent, tuple(overrides), str(params), by, override)
     with bars(as_json):
-        found = planned(wishes) if dry_run else make(wishes)
+        found = plan_release(options) if dry_run else make(options)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -15,7 +15,7 @@ from flows.cli.screen import bars, escape, say, show_rows
 
 if TYPE_CHECKING:
     from fade.config import Params
-    from flows.service.process_requests import Where
+    from tasks.requests.project import Project
 
 requests = typer.Typer(
     invoke_without_command=True,
@@ -47,15 +47,15 @@ def listed(
     """Erasure requests: each one's state, derived from the registry."""
     if context.invoked_subcommand is not None:
         return
-    where, _ = _where(params, set_, runs_dir)
+    project, _ = _project(params, set_, runs_dir)
     from flows.service.status import registry_status
 
-    told = registry_status(where)
+    status = registry_status(project, with_champions=False)
     if as_json:
-        print(json.dumps({key: told[key] for key in ("requests", "counts")}, indent=2))
+        print(json.dumps({key: status[key] for key in ("requests", "counts")}, indent=2))
     else:
-        _show_requests(told["requests"])
-    _lost(told["requests"])
+        _show_requests(status["requests"])
+    _warn(status["requests"])
 
 
 @requests.command(
@@ -86,11 +86,11 @@ def add(
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Add a request to the ledger: checked, at its end, everything else left as it is."""
+    """Add a request to requests.yaml: checked, at its end, everything else left as it is."""
     import getpass
 
-    where, _ = _where(params, None, runs_dir)
-    from flows.service.process_requests import add as append
+    project, _ = _project(params, None, runs_dir)
+    from tasks.requests.project import add_request
 
     fields = {
         "id": name,
@@ -105,7 +105,7 @@ def add(
         "set": set_ or [],
         "thresholds": _pairs(threshold or []),
     }
-    done = append(where, {**fields, **chosen})
+    done = add_request(project, {**fields, **chosen})
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
     else:
@@ -131,9 +131,9 @@ def run(
 ) -> None:
     """Work off open requests now, as the scheduler does: each is claimed, erased and reported. Exit code 1
     when one failed."""
-    where, settings = _where(params, set_, runs_dir, verbose)
+    project, settings = _project(params, set_, runs_dir, verbose)
     for one in ids or []:
-        where.ledger(settings).get(one)
+        project.requests(settings).get(one)
     from flows.server import runtime
 
     runtime.join(runs_dir)
@@ -142,29 +142,29 @@ def run(
     runtime.reach()
     from fade.errors import RequestError
     from flows.server.gpu_slot import limit
-    from flows.service.schedule import work_off_requests
+    from flows.service.process_requests import process_requests
 
     limit(settings, change=False)
     failed = None
     with bars(as_json):
         try:
-            told = runtime.run(
-                work_off_requests,
+            result = runtime.run(
+                process_requests,
                 params_file=str(params),
                 runs=str(runs_dir),
-                overrides=list(where.overrides),
+                overrides=list(project.overrides),
                 only=ids or [],
             )
         except RequestError as error:
-            told, failed = getattr(error, "told", None), error
-            if told is None:
+            if not isinstance(error.result, dict):
                 raise
+            result, failed = error.result, error
     if as_json:
-        print(json.dumps(told, indent=2))
-    elif told["outcomes"]:
+        print(json.dumps(result, indent=2))
+    elif result["outcomes"]:
         rows = [
             [o["id"], o["concept"], o["result"], o["version"], o["text"], f"{o['seconds']:.0f} s"]
-            for o in told["outcomes"]
+            for o in result["outcomes"]
         ]
         show_rows(
             f"{len(rows)} request(s) worked off",
@@ -187,10 +187,10 @@ def serve(
 ) -> None:
     """Run the scheduler until it is stopped: open requests, re-evaluation of champions, the audit; each by
     its cron (`schedule`)."""
-    where, settings = _where(params, set_, runs_dir, verbose=True)
-    from flows.service.serve import serve as keep_serving
+    project, settings = _project(params, set_, runs_dir, verbose=True)
+    from flows.service.serve import serve as serve_deployments
 
-    keep_serving(where, settings, say)
+    serve_deployments(project, settings, say)
 
 
 @app.command(epilog="Example: fade status --json")
@@ -202,44 +202,44 @@ def status(
 ) -> None:
     """What ran, what runs, what waits, what failed and why; open and overdue requests; champions and stale
     ones."""
-    where, _ = _where(params, set_, runs_dir)
+    project, _ = _project(params, set_, runs_dir)
     from fade.errors import OrchestrationError
     from flows.server import runtime
     from flows.service.status import prefect_status, registry_status
 
-    told = registry_status(where)
+    found = registry_status(project)
     if runtime.join(runs_dir):
         try:
             runtime.reach()
-            told["prefect"] = prefect_status()
+            found["prefect"] = prefect_status()
         except OrchestrationError as error:  # what the registry knows is shown all the same
-            told["prefect"] = {"error": str(error)}
+            found["prefect"] = {"error": str(error)}
     else:
-        told["prefect"] = {
+        found["prefect"] = {
             "error": "no scheduler runs here: start `fade serve`, or name its server in PREFECT_API_URL."
         }
     if as_json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(found, indent=2))
         return
-    _show_runs(told["prefect"])
-    _show_requests(told["requests"])
-    if told["champions"]:
+    _show_runs(found["prefect"])
+    _show_requests(found["requests"])
+    if found["champions"]:
         rows = [
             [f"{c['model']}/{c['version']}", _holds(c["passes"]), c["reevaluated"], c["stale"] or c["why"]]
-            for c in told["champions"]
+            for c in found["champions"]
         ]
         show_rows("champions", ["version", "passes", "re-evaluated", "why not"], rows)
-    _lost(told["requests"])
+    _warn(found["requests"])
 
 
-def _where(
+def _project(
     params: Path, overrides: list[str] | None, runs: Path, verbose: bool = False
-) -> tuple[Where, Params]:
+) -> tuple[Project, Params]:
     settings, _ = resolved(params, overrides)
     prepared(settings, runs, params.parent, verbose)
-    from flows.service.process_requests import Where
+    from tasks.requests.project import Project
 
-    return Where(params, runs, tuple(overrides or ())), settings
+    return Project(params, runs, tuple(overrides or ())), settings
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, float]:
@@ -271,22 +271,22 @@ def _show_requests(found: Sequence[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def _show_runs(told: dict[str, Any]) -> None:
-    if "error" in told:
-        say(f"[yellow]scheduler[/]   {escape(told['error'])}")
+def _show_runs(status: dict[str, Any]) -> None:
+    if "error" in status:
+        say(f"[yellow]scheduler[/]   {escape(status['error'])}")
         return
     rows = []
-    for one in told["deployments"]:
+    for one in status["deployments"]:
         label = f"{one['flow']}/{one['name']}"
         head = [label, "paused" if one["paused"] else ", ".join(one["crons"]) or "no cron"]
         shown = [*one["running"], *one["last"], *one["waiting"][:1]]
         rows += [[*head, run["state"], run["at"], run["why"]] for run in shown] or [
             [*head, "never ran", "", ""]
         ]
-    show_rows(f"scheduler at {told['url']}", ["deployment", "cron", "run", "at", "why"], rows)
+    show_rows(f"scheduler at {status['url']}", ["deployment", "cron", "run", "at", "why"], rows)
 
 
-def _lost(found: Sequence[dict[str, Any]]) -> None:
+def _warn(found: Sequence[dict[str, Any]]) -> None:
     """The loud warning: a request that vanished from the file, or cannot be read there."""
     for one in found:
         if one["state"] in ("missing", "faulty"):

@@ -34,7 +34,7 @@ def bars(quiet: bool) -> Iterator[None]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        with progress.listening(progress.lines(sys.stderr)):
+        with progress.on_progress(progress.log_lines(sys.stderr)):
             yield
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -61,7 +61,7 @@ def bars(quiet: bool) -> Iterator[None]:
                 known[stage] = bars.add_task(stage, total=None, text="")
             bars.update(known[stage], completed=done, total=total or None, text=text)
 
-        with progress.listening(listen):
+        with progress.on_progress(listen):
             yield
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import FadeError, ServerError, StorageError
-from fade.utils.locks import hold
+from fade.utils.locks import lock_folder
 from flows.local_stack.mlflow_server import Login, Mlflow
 from flows.local_stack.postgres import Postgres, Role
 from flows.local_stack.prefect_server import Prefect
@@ -81,7 +81,7 @@ class Team:
         """Start everything. Raises BusyError (it runs already), ServerError, StorageError; after each of them
         nothing runs."""
         make_private(self.folder)
-        self._lock = hold(self.folder, f"{self.folder} is in use", STAGE)
+        self._lock = lock_folder(self.folder, f"{self.folder} is in use", STAGE)
         self._lock.__enter__()
         try:
             self._keeper = Watchdog()

@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 
-from fade.importing import importing
 from flows.server.host_check import Guard
 
 GRACE = 5.0
@@ -65,13 +64,12 @@ def main(argv: list[str]) -> int:
         os.environ.setdefault(
             "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false"
         )  # it imports every collection, to store none
-    with importing():
-        import uvicorn
-        from prefect.server.api.server import create_app
-    with importing():  # again: what is imported is left alone by now, as Prefect calls the collector by name
-        # It has no password, and Prefect listens to any Host: without the guard a page in a browser could
-        # reach it.
-        app = Guard(create_app(ephemeral=not whole, final=True))
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach
+    # it.
+    app = Guard(create_app(ephemeral=not whole, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)

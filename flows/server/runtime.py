@@ -5,40 +5,28 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
-import importlib
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from fade.errors import FadeError, OrchestrationError
-from fade.importing import importing
-from fade.training import worker as trainer
 from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
-from tasks import aside, twin
 from tasks.launch.environment import quiet
 from tasks.registry.connection import redacted
-
-if TYPE_CHECKING:
-    from fade.run.context import RunContext
 
 CONTACT_SECONDS = 20.0
 SERVING = "serving.json"
 """In the runs folder: where the embedded server of a `fade serve` answers."""
 MAKING_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
-LIBRARIES = (*trainer.LIBRARIES, *trainer.DRAWING, "fade.evaluation")
-"""What a run's first stages import, in their order; it loads the models that its trainer loads, too."""
-BESIDE = ("tasks.data.validate", "great_expectations.expectations")
-"""What its second process imports (`tasks.aside`)."""
 ROOM = 16 << 20
 """Bytes that the embedded server's database and a run's records need at least."""
 
@@ -57,33 +45,13 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
         os.environ.setdefault(key, value)
 
 
-def start_ahead(context: RunContext | None = None) -> None:
-    """Start the embedded server and import the slow libraries of the next stages while it starts.
+def start() -> None:
+    """Start the embedded server, which takes some seconds, before the caller imports what its flow needs.
 
-    shop: of the run that follows; then its data are looked at by a second process (`tasks.aside`), and a
-    trainer is made ready (`tasks.twin`). Raises OrchestrationError when the named Prefect server does not
-    answer; StorageError when the embedded one has no room."""
+    Raises OrchestrationError when the named Prefect server does not answer, StorageError when the embedded
+    one has no room."""
     reach()
-    if context:
-        aside.begin(*BESIDE)
-    with importing():
-        serve()
-        if context:
-            from tasks.checked import look_ahead
-
-            look_ahead(context.params.data, context.params.checks, context.root, context.labels())
-            with contextlib.suppress(Exception):  # it fails again, with its message, where it is needed
-                trainer.load_libraries()
-    if context:
-        twin.make()
-
-    def load() -> None:
-        with importing():
-            for name in LIBRARIES:
-                with contextlib.suppress(Exception):
-                    importlib.import_module(name)
-
-    threading.Thread(target=load, name="import-ahead", daemon=True).start()
+    serve()
 
 
 def run(
@@ -240,7 +208,8 @@ def serve(*, whole: bool = False) -> None:
     folder has no room.
 
     whole: with a scheduler's services, see `flows.server.connection`. Ours and not Prefect's own temporary
-    server: that one would be imported into this process too, and starts only after that."""
+    server, which answers any Host, starts only when a flow does (measured: 1.5 to 4.5 s later), and of two
+    that make one database lets one crash."""
     global _server
     if os.environ.get("PREFECT_API_URL"):
         return
@@ -276,10 +245,10 @@ def join(runs: Path) -> bool:
     if "PREFECT_API_URL" in os.environ:
         return True
     from fade.utils.files import read_json
-    from tasks.requests.leases import gone
+    from tasks.requests.leases import has_exited
 
     said = read_json(runs / SERVING)
-    if not isinstance(said, dict) or gone(said["worker"]) is not False:
+    if not isinstance(said, dict) or has_exited(said["worker"]) is not False:
         return False
     os.environ["PREFECT_API_URL"] = said["url"]
     return True
@@ -290,9 +259,9 @@ def announce(runs: Path) -> Path | None:
     if _server is None:
         return None
     from fade.utils.files import write_json
-    from tasks.requests.leases import identity
+    from tasks.requests.leases import process_identity
 
-    return write_json(runs / SERVING, {"url": _server.url, "worker": identity()})
+    return write_json(runs / SERVING, {"url": _server.url, "worker": process_identity()})
 
 
 def reach() -> None:

@@ -1,5 +1,4 @@
-"""`fade serve`: the deployments served by this process until it is stopped; runs are processes of their
-own."""
+"""`fade serve`: this process serves the deployments until it is stopped; each run is a process of its own."""
 
 from __future__ import annotations
 
@@ -11,82 +10,78 @@ from collections.abc import Callable
 from fade.config import Params
 from fade.errors import OrchestrationError
 from flows.server import runtime
-from flows.service.process_requests import Where
+from tasks.requests.project import Project
 
 GRACE = 20.0
-"""Seconds that runs get to end after the scheduler was stopped."""
+"""Seconds between TERM and KILL for runs that are left when the scheduler stops."""
 
 
-def serve(where: Where, params: Params, say: Callable[[str], None]) -> None:
-    """Until TERM or Ctrl-C. Raises OrchestrationError when the server does not answer, LedgerError when there
-    is no ledger."""
+def serve(project: Project, params: Params, on_progress: Callable[[str], None]) -> None:
+    """Serve until TERM or Ctrl-C. Raises OrchestrationError when the server does not answer or every cron is
+    empty, RequestFileError when there is no requests.yaml."""
     refuse_sqlalchemy()
-    where.ledger(params)  # what is wrong with single requests, the runs say
+    project.requests(params)  # the file as a whole; faults of single requests are reported by the runs
     runtime.reach()
     runtime.serve(whole=True)
     runtime.await_server()
-    from prefect import serve as keep_serving
+    import prefect
 
     from flows.server.gpu_slot import limit
-    from flows.service.schedule import deployments
+    from flows.service.schedule import crons, deployments
 
     limit(params, change=True)
-    served = deployments(where, params)
-    if not any(one.schedules for one in served):
-        raise OrchestrationError(
-            "every cron of `schedule` is empty.",
-            stage="serve",
-            action="set schedule.erase_cron, for instance.",
-        )
-    note = runtime.announce(where.runs)
+    if not any(crons(params.schedule).values()):
+        action = "set schedule.erase_cron, for instance."
+        raise OrchestrationError("every cron of `schedule` is empty.", stage="serve", action=action)
+    served = deployments(project, params)
+    address = runtime.announce(project.runs)
     for one in served:
-        crons = ", ".join(getattr(s.schedule, "cron", "") for s in one.schedules or []) or "only when asked"
-        say(f"{one.flow_name}/{one.name}  {crons}  ({params.schedule.timezone})")
-    say(f"serving at {os.environ.get('PREFECT_API_URL')}; stop with Ctrl-C")
-    # Another scheduler of the same server goes on: nothing is paused when this one stops.
+        cron = crons(params.schedule)[str(one.name)] or "only when asked"
+        on_progress(f"{one.flow_name}/{one.name}  {cron}  ({params.schedule.timezone})")
+    on_progress(f"serving at {os.environ.get('PREFECT_API_URL')}; stop with Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        keep_serving(*served, pause_on_shutdown=False, print_starting_message=False)
+    try:  # other schedulers of the same server go on: nothing is paused when this one stops
+        prefect.serve(*served, pause_on_shutdown=False, print_starting_message=False)
     except KeyboardInterrupt:
         pass
     finally:
-        if note is not None:
-            note.unlink(missing_ok=True)
+        if address is not None:
+            address.unlink(missing_ok=True)
         end_children()
 
 
 def refuse_sqlalchemy() -> None:
-    """An embedded server beside SQLAlchemy 2.1 answers, and never starts anything by the clock: raises
-    OrchestrationError."""
+    """Raises OrchestrationError for SQLAlchemy 2.1: an embedded server answers with it, and never starts
+    anything by the clock."""
     from importlib.metadata import version
 
-    found = version("sqlalchemy")
-    if "PREFECT_API_URL" not in os.environ and not found.startswith("2.0."):
-        what = f"SQLAlchemy {found}: Prefect's scheduler does not work with it, no cron would ever start anything."
+    installed = version("sqlalchemy")
+    if "PREFECT_API_URL" not in os.environ and not installed.startswith("2.0."):
+        why = "Prefect's scheduler does not work with it, no cron would ever start anything."
+        what = f"SQLAlchemy {installed}: {why}"
         raise OrchestrationError(what, stage="serve", action='pip install "sqlalchemy<2.1"')
 
 
 def end_children() -> None:
-    """TERM to the runs that are left, KILL to those that did not hear it: their claims are given back or
-    taken over."""
+    """TERM to the runs that are left, KILL after GRACE seconds: their leases are released or taken over."""
     import psutil
 
-    own = psutil.Process().children(recursive=True)
-    runs = [child for child in own if "flows.server.connection" not in " ".join(_line(child))]
+    children = psutil.Process().children(recursive=True)
+    runs = [child for child in children if "flows.server.connection" not in _command(child)]
     for child in runs:
         with contextlib.suppress(psutil.Error):
             child.terminate()
-    _, left = psutil.wait_procs(runs, timeout=GRACE)
-    for child in left:
+    _, living = psutil.wait_procs(runs, timeout=GRACE)
+    for child in living:
         with contextlib.suppress(psutil.Error):
             child.kill()
-    psutil.wait_procs(left, timeout=5)
+    psutil.wait_procs(living, timeout=5)
 
 
-def _line(process: object) -> list[str]:
+def _command(process: object) -> str:
     import psutil
 
     try:
-        return list(process.cmdline())  # type: ignore[attr-defined]
+        return " ".join(process.cmdline())  # type: ignore[attr-defined]
     except psutil.Error:
-        return []
+        return ""

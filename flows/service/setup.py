@@ -1,9 +1,9 @@
-"""Make the embedded Prefect's and MLflow's databases ahead of the first run: their migrations take about ten
+"""Make the embedded databases of Prefect and MLflow before the first run: their migrations take about ten
 seconds each.
 
     python -m flows.service.setup RUNS
 
-``make setup`` calls this. Nothing depends on it: what is missing is made by the first run.
+``make setup`` calls this. Nothing depends on it: the first run makes what is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flows.server.runtime import prepare
 from tasks.registry.connection import connect
 
 
-def ready(runs: Path) -> None:
+def make_databases(runs: Path) -> None:
     """Make both databases below ``runs``, unless the environment names servers. Raises StorageError,
     RegistryError."""
     prepare(runs)
@@ -27,9 +27,8 @@ def ready(runs: Path) -> None:
     if "PREFECT_API_URL" not in os.environ:
         make_folder(Path(os.environ["PREFECT_HOME"]))
         line = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-        migration = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        silent = subprocess.DEVNULL
+        migration = subprocess.Popen(line, stdin=silent, stdout=silent, stderr=silent)
     try:
         if "MLFLOW_TRACKING_URI" not in os.environ:
             connect(runs)
@@ -40,6 +39,6 @@ def ready(runs: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        ready(Path(sys.argv[1]))
+        make_databases(Path(sys.argv[1]))
     except FadeError as error:
         raise SystemExit(str(error)) from None

@@ -1,5 +1,4 @@
-"""The one place where a person sees what ran, what waits, what failed and why: Prefect's runs beside the
-registry's requests."""
+"""`fade status`, `fade requests`: Prefect's runs beside the registry's requests and champions."""
 
 from __future__ import annotations
 
@@ -9,37 +8,40 @@ from typing import Any
 
 from fade.config import Params
 from fade.errors import FadeError, OrchestrationError
-from flows.service.process_requests import Where
-from tasks.registry.connection import Tracking, connect
+from tasks.registry.connection import connect
 from tasks.registry.lineage import read
-from tasks.release.reevaluate import champions, verdict
-from tasks.requests.status import REEVALUATED, STALE, states
+from tasks.release.reevaluate import last_result
+from tasks.requests.project import Project
+from tasks.requests.snapshot import RequestSnapshot
+from tasks.requests.status import REEVALUATED, STALE, request_statuses
 
-LAST = 5
-"""Runs of each deployment that are shown."""
+SHOWN_RUNS = 5
+"""Of each deployment and kind."""
 TAG = "fade"
 
 
-def registry_status(where: Where) -> dict[str, Any]:
-    """Requests, their counts, and champions. Raises LedgerError, RegistryError."""
-    params = where.resolve()
-    tracking = connect(where.runs, timeout=params.register_.timeout_seconds)
-    found = [one.to_json() for one in states(tracking, where.ledger(params), params, where.resolve)]
-    counts = dict(Counter(one["state"] for one in found)) | {"overdue": sum(one["overdue"] for one in found)}
+def registry_status(project: Project, *, with_champions: bool = True) -> dict[str, Any]:
+    """``requests``, their ``counts``, and ``champions``, from one read of the registry. Raises
+    RequestFileError, RegistryError, PromotionError."""
+    params = project.resolve()
+    tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
+    snapshot = RequestSnapshot.load(tracking, params.register_.model_prefix)
+    statuses = request_statuses(snapshot, project.requests(params), params, project.resolve)
+    rows = [one.to_json() for one in statuses]
+    counts = {**Counter(row["state"] for row in rows), "overdue": sum(row["overdue"] for row in rows)}
+    champions = snapshot.champions() if with_champions else []
     return {
-        "requests": found,
+        "requests": rows,
         "counts": counts,
-        "champions": [
-            _champion(tracking, one, params) for one in champions(tracking, params.register_.model_prefix)
-        ],
+        "champions": [_champion(snapshot, one, params) for one in champions],
     }
 
 
-def _champion(tracking: Tracking, version: Any, params: Params) -> dict[str, Any]:
+def _champion(snapshot: RequestSnapshot, version: Any, params: Params) -> dict[str, Any]:
     row = {"model": str(version.name), "version": str(version.version), "stale": version.tags.get(STALE, "")}
     row["reevaluated"] = json.loads(version.tags[REEVALUATED])["at"] if REEVALUATED in version.tags else ""
     try:
-        return {**row, **verdict(version, read(tracking, version), params)}
+        return {**row, **last_result(version, read(snapshot.tracking, version), params)}
     except FadeError as error:
         return {**row, "passes": None, "why": str(error)}
 
@@ -52,43 +54,42 @@ def prefect_status() -> dict[str, Any]:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
     from prefect.exceptions import PrefectException
 
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     try:
         with get_client(sync_client=True) as client:
-            ours = client.read_deployments(
-                deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
-            )
-            return {"url": str(client.api_url), "deployments": [_deployment(client, one) for one in ours]}
+            deployments = client.read_deployments(deployment_filter=ours)
+            return {
+                "url": str(client.api_url),
+                "deployments": [_deployment(client, one) for one in deployments],
+            }
     except (httpx.HTTPError, PrefectException) as error:
-        what = f"Prefect does not answer: {error}."
+        action = "see whether `fade serve` or your server runs."
         raise OrchestrationError(
-            what, stage="status", action="see whether `fade serve` or your server runs."
+            f"Prefect does not answer: {error}.", stage="status", action=action
         ) from error
 
 
-def _deployment(client: Any, one: Any) -> dict[str, Any]:
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterDeploymentId,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
+def _deployment(client: Any, deployment: Any) -> dict[str, Any]:
+    from prefect.client.schemas import filters
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 
     def runs(sort: FlowRunSort, *types: StateType) -> list[dict[str, Any]]:
-        which = FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(any_=[one.id]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
+        which = filters.FlowRunFilter(
+            deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment.id]),
+            state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=list(types))),
         )
-        return [_run(run) for run in client.read_flow_runs(flow_run_filter=which, sort=sort, limit=LAST)]
+        return [
+            _run(run) for run in client.read_flow_runs(flow_run_filter=which, sort=sort, limit=SHOWN_RUNS)
+        ]
 
     ended = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
     return {
-        "name": one.name,
-        "flow": client.read_flow(one.flow_id).name,
-        "crons": [getattr(s.schedule, "cron", "") for s in one.schedules if s.active],
-        "paused": one.paused,
-        "served": str(one.status.value) if one.status else "",
+        "name": deployment.name,
+        "flow": client.read_flow(deployment.flow_id).name,
+        "crons": [getattr(one.schedule, "cron", "") for one in deployment.schedules if one.active],
+        "paused": deployment.paused,
+        "served": str(deployment.status.value) if deployment.status else "",
         "last": runs(FlowRunSort.END_TIME_DESC, *ended),
         "running": runs(FlowRunSort.START_TIME_DESC, StateType.RUNNING, StateType.PENDING),
         "waiting": runs(FlowRunSort.EXPECTED_START_TIME_ASC, StateType.SCHEDULED, StateType.PAUSED),

@@ -1,9 +1,7 @@
-"""Pull (DVC): fetch -> guard -> stage -> swap in -> rehash. The workspace is untouched until the swap; a
-failed swap is undone."""
+"""Pull (DVC): guard the listing, fetch, check out, rehash. A failed checkout is undone."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -17,15 +15,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fade.config import DataConfig
-from fade.errors import BusyError, DataError, RemoteError, StorageError, UnreachableError
-from fade.data.dvcfile import Tracked, hash_folder, listing_md5, read_dvc_file
+from fade.data.dvcfile import STAGE, DvcFile, hash_folder, listing_md5, read_dvc_file
+from fade.errors import BusyError, DataError, RemoteError, UnreachableError
+from fade.utils.files import storage_error
+from tasks.data.remote import Remote, opened, shortened
 from tasks.launch.environment import quiet
-from tasks.data.remote import Remote, opened
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """What lies in the workspace now, every byte rehashed."""
+    """The data set in the workspace; every byte is rehashed."""
 
     md5: str
     """``<md5>.dir`` of the data set: the same as in the .dvc file."""
@@ -39,154 +38,141 @@ class Pulled:
     fetched: int = 0
     """Objects that came from the remote (not from the cache)."""
     unlisted: tuple[str, ...] = ()
-    """Files in the folder that the data set does not know; left alone."""
+    """Files in the folder that the data set does not have; left as they are."""
     set_aside: Path | None = None
-    """Where ``force`` moved files that had been changed here."""
+    """The folder to which ``force`` moved files that had been changed here."""
 
 
 def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pulled:
-    """Make the folder that ``repo/data.dvc_file`` tracks be what it promises, byte by byte.
+    """Make the folder that ``repo/data.dvc_file`` tracks equal to it, byte by byte.
 
     When it is so already, nothing is imported, fetched or written. force: files that were changed here are
     moved below ``runs`` instead of refused. Raises RemoteError (missing, corrupt, hostile), UnreachableError,
     DataError (local changes, a bad .dvc file), StorageError (disk), BusyError (another DVC process); after
-    each of them the workspace is as it was. """
+    each of them the workspace is as it was.
+    """
     quiet(runs)
-    tracked = read_dvc_file(repo / data.dvc_file)
+    dvcfile = read_dvc_file(repo / data.dvc_file)
+    backup = repo / ".dvc" / "tmp" / "fade-pull"  # left behind only by a pull that was killed
     try:
-        here = hash_folder(tracked.folder)
-        if listing_md5(here) == tracked.md5:
-            return _pulled(tracked, here)
+        here = hash_folder(dvcfile.folder)
+        if listing_md5(here) == dvcfile.md5 and not backup.exists():
+            return pulled(dvcfile, here)
         with opened(repo) as dvc, closing(Remote(dvc, data.remote)) as remote:
-            return _update(tracked, remote, Path(dvc.tmp_dir or repo / ".dvc" / "tmp"), runs, force)
+            return _update(dvcfile, remote, backup, runs, force)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        where = error.filename or repo
-        what = f"the disk is full at {where}." if full else f"{where}: {error.strerror or error}."
-        raise StorageError(what, stage="pull", action="make room or mend the folder's permissions, then run again.") from error
+        action = "make room or mend the folder's permissions, then run again."
+        raise storage_error(error, Path(error.filename or repo), STAGE, action) from error
 
 
-def _update(tracked: Tracked, remote: Remote, scratch: Path, runs: Path, force: bool) -> Pulled:
-    here = hash_folder(tracked.folder)  # again, under the lock: another process may just have pulled
-    files = remote.listing(tracked)
+def pulled(dvcfile: DvcFile, files: Mapping[str, str], **more: Any) -> Pulled:
+    """The record of a folder whose ``files`` {path: md5} are those of the .dvc file. Raises OSError when a
+    file is gone."""
+    size = sum((dvcfile.folder / name).stat().st_size for name in files)
+    return Pulled(dvcfile.md5, size, len(files), dvcfile.folder, dict(files), **more)
+
+
+def _update(dvcfile: DvcFile, remote: Remote, backup: Path, runs: Path, force: bool) -> Pulled:
+    folder = dvcfile.folder
+    _put_back(backup, folder)
+    shutil.rmtree(backup, ignore_errors=True)
+    here = hash_folder(folder)  # again, under the lock: another process may just have pulled
+    files = remote.listing(dvcfile)
     changed = {name: md5 for name, md5 in files.items() if here.get(name) != md5}
-    # An unlisted file that the cache knows belongs to an earlier version of the data: it goes. Any other is
-    # the user's: it stays.
-    leftover = [name for name in here if name not in files and remote.has_cached(here[name])]
-    local = [name for name in changed if name in here and not remote.has_cached(here[name])]
-    _refuse_clashes(tracked, changed, {*here} - {*leftover})
-    if local and not force:
-        what = f"changed here and in no cache: {_listed(tracked, local)}."
-        action = "move or delete them and pull again, pull with --force (keeps yours under runs/set-aside), or track yours with `dvc add`."
-        raise DataError(what, stage="pull", action=action)
-    fetched = remote.fetch(tracked, changed)
-
-    work = scratch / "fade-pull"
-    shutil.rmtree(work, ignore_errors=True)  # of a pull that was killed; what it had replaced is in the cache
+    # The cache gives back what it holds: an unlisted file that it holds belongs to an earlier version of the
+    # data and is deleted. Any other unlisted file is the user's and stays.
+    uncached = {name for name, md5 in here.items() if not remote.has_cached(md5)}
+    edited = [name for name in uncached if name in changed or _clashes(name, files)]
+    unlisted = tuple(sorted(uncached - files.keys() - {*edited}))
+    if edited and not force:
+        what = f"changed here and in no cache: {_listed(dvcfile, edited)}."
+        action = "move or delete them and pull again, pull with --force (keeps yours under runs/set-aside)"
+        action += ", or track yours with `dvc add`."
+        raise DataError(what, stage=STAGE, action=action)
+    if not changed and here.keys() <= {*files, *unlisted}:
+        return pulled(dvcfile, files, unlisted=unlisted)
+    fetched = remote.fetch(dvcfile, changed)
     aside = runs.absolute() / "set-aside" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    existed = folder.is_dir()
     try:
-        _stage(remote, changed, work / "new")
-        with _Swap(tracked.folder) as swap:
-            for name in leftover:
-                swap.remove(name, work / "old" / name)
-            for name in changed:
-                swap.replace(name, work / "new" / name, (aside if name in local else work / "old") / name)
-            after = hash_folder(tracked.folder)
-            wrong = [name for name, md5 in files.items() if after.get(name) != md5]
-            if wrong:
-                what = f"after the checkout the bytes are not the promised ones: {_listed(tracked, wrong)}."
-                raise RemoteError(what, stage="pull", action="run again; if it stays so, check this disk.")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    unlisted = tuple(sorted({*after} - {*files}))
-    return _pulled(tracked, files, fetched=fetched, unlisted=unlisted, set_aside=aside if local else None)
+        for name in uncached:
+            _link(folder / name, (aside if name in edited else backup) / name)
+        for name in here:
+            if files.get(name) != here[name]:
+                (folder / name).unlink()
+        _drop_empty_folders(folder)
+        remote.checkout(dvcfile)
+        _put_back(backup, folder)
+        after = hash_folder(folder)
+        if wrong := [name for name, md5 in files.items() if after.get(name) != md5]:
+            what = f"after the checkout the bytes are not the promised ones: {_listed(dvcfile, wrong)}."
+            raise RemoteError(what, stage=STAGE, action="run again; if it stays so, check this disk.")
+    except BaseException:
+        _restore(folder, here, (backup, aside), remote)
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(backup, ignore_errors=True)
+        raise
+    shutil.rmtree(backup, ignore_errors=True)
+    kept = aside if edited else None
+    return pulled(dvcfile, files, fetched=fetched, unlisted=unlisted, set_aside=kept)
 
 
-def _stage(remote: Remote, files: Mapping[str, str], folder: Path) -> None:
-    """Link or copy each object from the cache to ``folder``, by DVC's own link types (reflink or copy unless
-    configured)."""
-    from dvc_objects.fs.generic import transfer
-
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    pairs = [(str(remote.cached(md5)), str(folder / name)) for name, md5 in files.items()]
-    if pairs:
-        sources, targets = map(list, zip(*pairs, strict=True))
-        transfer(remote.cache.fs, sources, remote.cache.fs, targets, links=list(remote.cache.cache_types))
+def _link(source: Path, target: Path) -> None:
+    """Hard link ``source`` to ``target``; copy where the disk cannot, or another disk is."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
-class _Swap:
-    """Renames that are undone in reverse when the block fails."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.done: list[tuple[Path, Path | None]] = []  # (file in the workspace, where its old self is kept)
-
-    def __enter__(self) -> _Swap:
-        self.existed = self.folder.is_dir()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self
-
-    def replace(self, name: str, new: Path, old: Path) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._keep(path, old)
-        os.replace(new, path)
-
-    def remove(self, name: str, old: Path) -> None:
-        self._keep(self.folder / name, old)
-
-    def _keep(self, path: Path, old: Path) -> None:
-        if path.is_dir() and not path.is_symlink():
-            # what an earlier version had in it is already removed; the user's own files were refused
-            path.rmdir()
-        there = os.path.lexists(path)
-        self.done.append((path, old if there else None))
-        if there:
-            old.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, old)  # a set-aside folder may lie on another disk
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for path, old in reversed(self.done) if kind else ():
-            if old is None:
-                path.unlink(missing_ok=True)
-            elif os.path.lexists(old):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(old, path)
-        _drop_empty_folders(self.folder, keep=self.existed or not kind)
+def _put_back(backup: Path, folder: Path) -> None:
+    """Link every file of ``backup`` that ``folder`` lacks."""
+    for name in hash_folder(backup):
+        if not os.path.lexists(folder / name):
+            with suppress(FileExistsError, NotADirectoryError):  # a file where it needs a folder
+                _link(backup / name, folder / name)
 
 
-def _drop_empty_folders(folder: Path, *, keep: bool) -> None:
-    for at, _, _ in os.walk(folder, topdown=False):
-        if Path(at) != folder or not keep:
+def _restore(folder: Path, before: Mapping[str, str], backups: Iterable[Path], remote: Remote) -> None:
+    """Make ``folder`` hold ``before`` {path: md5} again, from the backups or else from the cache."""
+    now = hash_folder(folder)
+    for name in now:
+        if before.get(name) != now[name]:
+            (folder / name).unlink()
+    _drop_empty_folders(folder)
+    for name in before:
+        if now.get(name) != before[name]:
+            source = next((b / name for b in backups if os.path.lexists(b / name)), None)
+            if source is not None:
+                _link(source, folder / name)
+            else:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(remote.cached(before[name]), folder / name)
+
+
+def _drop_empty_folders(folder: Path) -> None:
+    for parent, _, _ in os.walk(folder, topdown=False):
+        if Path(parent) != folder:
             with suppress(OSError):  # not empty
-                os.rmdir(at)
+                os.rmdir(parent)
 
 
-def _refuse_clashes(tracked: Tracked, changed: Iterable[str], staying: set[str]) -> None:
-    """A file of the user's where the data set has a folder, or the reverse, cannot be resolved by
-    renaming."""
-    for name in changed:
-        parents = {p.as_posix() for p in PurePosixPath(name).parents} & staying
-        below = [other for other in staying if other.startswith(f"{name}/")]
-        if parents or below:
-            what = f"{_listed(tracked, [*parents, *below])} stands where the data set has {tracked.path.as_posix()}/{name}."
-            raise DataError(what, stage="pull", action="move it away, then pull again.")
+def _clashes(name: str, files: Mapping[str, str]) -> bool:
+    """True for a file where the data set has a folder, or in a folder where the data set has a file."""
+    parents = (parent.as_posix() for parent in PurePosixPath(name).parents)
+    return any(other.startswith(f"{name}/") for other in files) or any(parent in files for parent in parents)
 
 
-def _listed(tracked: Tracked, names: list[str], limit: int = 5) -> str:
-    head = ", ".join(f"{tracked.path.as_posix()}/{name}" for name in sorted(names)[:limit])
-    return head if len(names) <= limit else f"{head} and {len(names) - limit} more"
-
-
-def _pulled(tracked: Tracked, files: Mapping[str, str], **more: Any) -> Pulled:
-    size = sum((tracked.folder / name).stat().st_size for name in files)
-    return Pulled(tracked.md5, size, len(files), tracked.folder, dict(files), **more)
+def _listed(dvcfile: DvcFile, names: Iterable[str]) -> str:
+    return shortened([f"{dvcfile.output.as_posix()}/{name}" for name in sorted(names)])
 
 
 def worth_a_retry(_task: object, _run: object, state: Any) -> bool:
-    """Prefect asks after a failure: a silent remote may answer now, another pull be over; corrupt or hostile
-    data stays what it is."""
+    """Prefect's retry condition: true for a remote that did not answer and for another pull under way, which
+    pass; corrupt or hostile data stay as they are."""
     try:
         state.result()
     except (UnreachableError, BusyError):

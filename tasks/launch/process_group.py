@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
@@ -23,40 +22,14 @@ GRACE = 10.0
 _POLL = 0.1
 
 
-class Process(Protocol):
-    """What is asked of the group's leader, as of subprocess.Popen."""
-
-    @property
-    def pid(self) -> int: ...
-
-    @property
-    def returncode(self) -> int | None: ...
-
-    def poll(self) -> int | None: ...
-
-    def wait(self, timeout: float | None = None) -> int: ...
-
-
 class Group:
     """A command that runs as a process group of its own; stdout and stderr go to ``log``. Raises OSError when
-    it cannot be started.
-
-    leader: it, where it runs already.
-    """
+    it cannot be started."""
 
     def __init__(
-        self,
-        command: Sequence[str],
-        *,
-        log: Path,
-        env: Mapping[str, str],
-        cwd: Path | None = None,
-        leader: Process | None = None,
+        self, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None
     ) -> None:
         self._stopped = False
-        if leader is not None:
-            self._process = leader
-            return
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
                 list(command),
@@ -127,7 +100,7 @@ def run_group(
         group.stop()
 
 
-def stop_group(process: Process, grace: float = GRACE) -> None:
+def stop_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     """TERM to the group and its descendants, KILL to what is left of them after ``grace`` seconds."""
     family = _descendants(process.pid)
     _signal_group(process.pid, signal.SIGTERM)

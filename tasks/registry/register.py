@@ -13,11 +13,12 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fade.config import Params, parse_params
+from fade.config import Params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
 from fade.provenance.lineage import FILE as LINEAGE
 from fade.provenance.lineage import Lineage
 from fade.reporting.status_line import describe
+from fade.run.resolve_params import parse_params
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint, sha256_of
 from tasks.registry.artifacts import log_adapter, log_dataset

@@ -1,26 +1,27 @@
-"""Champions held against today's base, judge and data: what changed since they were registered, and what that
-makes of them."""
+"""Re-evaluation: compare a champion's base, judge and data with the current ones, and evaluate its adapter
+where one of them changed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.config import Params, parse_params
+from fade.config import Params
 from fade.errors import FadeError
 from fade.governance.promotion import criteria
 from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 from fade.run.context import RunContext
+from fade.run.resolve_params import parse_params
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import Traced, read
 from tasks.registry.runs import open_run
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import fetch
-from tasks.requests.status import REEVALUATED, STALE
+from tasks.requests.status import REEVALUATED, STALE, critical_checks
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -28,175 +29,147 @@ if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
 
 STAGE = "re-evaluate"
-UNCHANGED, AGAIN, OUTDATED, BROKEN = "unchanged", "reevaluated", "stale", "failed"
+RESULTS = UNCHANGED, EVALUATED, OUTDATED, FAULT = ("unchanged", "reevaluated", "stale", "failed")
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a version is judged with."""
+class EvaluationInputs:
+    """Hashes of everything that a version is evaluated with."""
 
     base: str
     judge: str
     data: str
 
-    def changed(self, before: Inputs) -> list[str]:
-        """Names of what is not the same as before, each with both hashes."""
+    def changed_since(self, before: EvaluationInputs) -> list[str]:
+        """The inputs that differ, each as ``name old -> new``, 12 digits a hash."""
         pairs = {name: (getattr(before, name), getattr(self, name)) for name in ("base", "judge", "data")}
         return [f"{name} {old[:12]} -> {new[:12]}" for name, (old, new) in pairs.items() if old != new]
 
 
-def inputs_now(params: Params, root: Path, data_md5: str) -> Inputs:
-    """Hashes of today's models, without loading them. Raises BaseModelError when one is missing."""
+def current_inputs(params: Params, root: Path, data_md5: str) -> EvaluationInputs:
+    """The models that the parameters name, hashed without loading them. Raises BaseModelError when one is
+    missing."""
     context = RunContext(params, "", Path("runs"), root)
-    base, judge = (
-        resolve(context.local(where), stage=STAGE) for where in (params.data.base, params.data.judge)
-    )
-    return Inputs(directory_sha256(base, PIPELINE_PARTS), directory_sha256(judge), data_md5)
+    base = resolve(context.local(params.data.base), stage=STAGE)
+    judge = resolve(context.local(params.data.judge), stage=STAGE)
+    return EvaluationInputs(directory_sha256(base, PIPELINE_PARTS), directory_sha256(judge), data_md5)
 
 
-def inputs_then(version: ModelVersion, traced: Traced) -> Inputs:
-    """What the version was last judged with."""
-    content = traced.lineage.content
-    first = Inputs(
-        str(content["base"]["sha256"]), str(content["judge"]["sha256"]), str(content["data"]["md5"])
-    )
-    again = json.loads(version.tags[REEVALUATED]) if REEVALUATED in version.tags else {}
-    return Inputs(first.base, again.get("judge", first.judge), again.get("data", first.data))
+def last_inputs(version: ModelVersion, traced: Traced) -> EvaluationInputs:
+    """The inputs of the version's last evaluation."""
+    record = traced.lineage.content
+    recorded = {name: str(record[name]["sha256"]) for name in ("base", "judge")}
+    inputs = {**recorded, "data": str(record["data"]["md5"])}
+    last = json.loads(version.tags.get(REEVALUATED, "{}"))
+    return EvaluationInputs(**inputs | {name: last[name] for name in ("judge", "data") if name in last})
 
 
-def champions(tracking: Tracking, prefix: str) -> list[ModelVersion]:
-    """The champion of every concept, as the decisions say. Raises PromotionError for a broken chain,
-    RegistryError."""
-    return RegistrySnapshot.load(tracking, prefix).champions()
-
-
-def hold(
-    tracking: Tracking, version: ModelVersion, params: Params, runs: Path, root: Path, now: Inputs
+def reevaluate_version(
+    tracking: Tracking, version: ModelVersion, params: Params, runs: Path, root: Path, now: EvaluationInputs
 ) -> dict[str, Any]:
-    """Compare one champion with today's inputs and do what follows; a row for people. Raises FadeError.
+    """Re-evaluate one champion; returns a row with ``result``, ``changed``, ``passes`` and ``why``. Raises
+    FadeError.
 
     Another base: the adapter does not fit, the version is tagged ``stale``, which reopens its request.
-    Another judge or data: it is judged again with its own settings, an MLflow run holds the numbers, and the
-    tag ``reevaluated`` what the gate asks about."""
+    Another judge or data: an MLflow run has the new numbers, the tag ``reevaluated`` what the gate reads."""
     traced = read(tracking, version)
-    changed = now.changed(inputs_then(version, traced))
-    row = {
-        "model": str(version.name),
-        "version": str(version.version),
-        "changed": changed,
-        "passes": None,
-        "why": "",
-    }
-    based = [one for one in changed if one.startswith("base ")]
-    with registry_errors(tracking.address):
-        if based:
-            why = f"the {based[0]}"
-            tracking.client.set_model_version_tag(version.name, version.version, STALE, why)
-            return {**row, "result": OUTDATED, "why": why}
-        if STALE in version.tags:  # the base is back
-            tracking.client.delete_model_version_tag(version.name, version.version, STALE)
+    changed = now.changed_since(last_inputs(version, traced))
+    row = {"model": str(version.name), "version": str(version.version), "changed": changed}
+    base = next((one for one in changed if one.startswith("base ")), "")
+    _tag_stale(tracking, version, f"the {base}" if base else "")
+    if base:
+        return {**row, "passes": None, "why": f"the {base}", "result": OUTDATED}
     if not changed:
-        return {**row, "result": UNCHANGED, **verdict(version, traced, params)}
-    numbers = judge_again(tracking, version, traced, params, runs, root)
+        return {**row, **last_result(version, traced, params), "result": UNCHANGED}
+    numbers = evaluate_version(tracking, version, traced, params, runs, root)
     record = {
         "outputs": {key: numbers[key] for key in ("metrics", "base_metrics")},
-        "checks": {},
+        "checks": critical_checks(traced.lineage.content),
         "inputs": {"unchanged": True},
     }
-    record["checks"] = {
-        s: [one for one in some if one["severity"] == "critical"]
-        for s, some in traced.lineage.content["checks"].items()
-    }
-    tags = {
-        "target": traced.tags.get("target", ""),
-        "reevaluates": f"{version.name}/{version.version}",
-        "changed": ", ".join(changed),
-    }
-    with open_run(
-        tracking, params.register_.experiment, f"re-evaluate {version.name}/{version.version}", tags
-    ) as run:
-        measured = {k: v for k, v in numbers["metrics"].items() if v is not None}
-        run.log_metrics(
-            0, {**measured, **{f"base.{k}": v for k, v in numbers["base_metrics"].items() if v is not None}}
-        )
-    said = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "judge": now.judge,
-        "data": now.data,
-        "run_id": run.run_id,
-        "record": record,
-    }
+    run_id = _log_run(tracking, params.register_.experiment, traced, numbers, changed)
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    tag = {"at": at, "judge": now.judge, "data": now.data, "run_id": run_id, "record": record}
     with registry_errors(tracking.address):
-        tracking.client.set_model_version_tag(
-            version.name, version.version, REEVALUATED, json.dumps(said, allow_nan=False)
-        )
-    return {**row, "result": AGAIN, **_passes(record, params)}
+        text = json.dumps(tag, allow_nan=False)
+        tracking.client.set_model_version_tag(version.name, version.version, REEVALUATED, text)
+    return {**row, **_gate_result(record, params), "result": EVALUATED}
 
 
-def verdict(version: ModelVersion, traced: Traced, params: Params) -> dict[str, Any]:
-    """``passes`` and ``why`` by the gate, from the last evaluation."""
-    again = (
-        json.loads(version.tags[REEVALUATED])["record"]
-        if REEVALUATED in version.tags
-        else traced.lineage.content
-    )
-    return _passes(again, params)
+def _tag_stale(tracking: Tracking, version: ModelVersion, why: str) -> None:
+    """Set the tag ``stale``; an empty ``why`` deletes it."""
+    with registry_errors(tracking.address):
+        if why:
+            tracking.client.set_model_version_tag(version.name, version.version, STALE, why)
+        elif STALE in version.tags:
+            tracking.client.delete_model_version_tag(version.name, version.version, STALE)
 
 
-def judge_again(
+def _log_run(
+    tracking: Tracking, experiment: str, traced: Traced, numbers: Mapping[str, Any], changed: list[str]
+) -> str:
+    """Make an MLflow run with the metrics; returns its id."""
+    label = f"{traced.name}/{traced.version}"
+    tags = {"target": traced.tags.get("target", ""), "reevaluates": label, "changed": ", ".join(changed)}
+    base = {f"base.{name}": value for name, value in numbers["base_metrics"].items()}
+    metrics = {name: value for name, value in {**numbers["metrics"], **base}.items() if value is not None}
+    with open_run(tracking, experiment, f"re-evaluate {label}", tags) as run:
+        run.log_metrics(0, metrics)
+    return run.run_id
+
+
+def last_result(version: ModelVersion, traced: Traced, params: Params) -> dict[str, Any]:
+    """``passes`` and ``why`` by the gate, from the version's last evaluation."""
+    if REEVALUATED in version.tags:
+        return _gate_result(json.loads(version.tags[REEVALUATED])["record"], params)
+    return _gate_result(traced.lineage.content, params)
+
+
+def _gate_result(record: Mapping[str, Any], params: Params) -> dict[str, Any]:
+    unmet = [str(one) for one in criteria(record, params.gate) if not one.holds]
+    return {"passes": not unmet, "why": "; ".join(unmet)}
+
+
+def evaluate_version(
     tracking: Tracking, version: ModelVersion, traced: Traced, params: Params, runs: Path, root: Path
 ) -> dict[str, Any]:
-    """The evaluation of the version's adapter by today's judge on today's data, with the version's own
-    settings and neighbours."""
+    """Evaluate the version's adapter by the current judge on the current data, with the version's own
+    settings and neighbours; returns an evaluation's numbers."""
     from tasks.stages.evaluate import judge
 
-    content = traced.lineage.content
-    today = params.model_dump(mode="json", by_alias=True)
-    values = {**today, **content["params"]["values"], "data": today["data"]}
-    neighborhood = neighbourhood(content["neighbourhood"])
-    context = RunContext(
-        parse_params(values, f"the record of {version.name}/{version.version}"),
-        neighborhood.targets,
-        runs,
-        root,
-    )
-    return judge(
-        context, neighborhood, fetch(RegistrySnapshot.load_model(tracking, str(version.name)), version, runs)
-    ).numbers
+    record = traced.lineage.content
+    current = params.model_dump(mode="json", by_alias=True)
+    values = {**current, **record["params"]["values"], "data": current["data"]}
+    neighborhood = recorded_neighborhood(record["neighbourhood"])
+    settings = parse_params(values, f"the record of {version.name}/{version.version}")
+    run = RunContext(settings, neighborhood.targets, runs, root)
+    snapshot = RegistrySnapshot.load_model(tracking, str(version.name))
+    return judge(run, neighborhood, fetch(snapshot, version, runs)).numbers
 
 
-def neighbourhood(said: Mapping[str, Any]) -> Neighborhood:
-    """A record's neighbourhood; of several targets all parts have the union's neighbours, which is all that
-    is judged."""
+def recorded_neighborhood(record: Mapping[str, Any]) -> Neighborhood:
+    """The neighbourhood of a record's ``neighbourhood``. With several targets each part has the union's
+    neighbours, which is what an evaluation reads. Raises FadeError for a record of an older version."""
     import numpy as np
 
     from fade.mining.neighborhood import Neighborhood
 
     try:
         whole = Neighborhood(
-            target=said["target"],
-            neighbours=list(said["neighbours"]),
-            heldout=list(said["heldout"]),
-            names=tuple(said["names"]),
-            matrix=np.asarray(said["matrix"]),
-            cache_key=said["cache_key"],
-            seed=said["seed"],
-            images_per_concept=said["images_per_concept"],
-            left_out=tuple(said["left_out"]),
+            target=record["target"],
+            neighbours=list(record["neighbours"]),
+            heldout=list(record["heldout"]),
+            names=tuple(record["names"]),
+            matrix=np.asarray(record["matrix"]),
+            cache_key=record["cache_key"],
+            seed=record["seed"],
+            images_per_concept=record["images_per_concept"],
+            left_out=tuple(record["left_out"]),
         )
-        targets = list(said["targets"])
+        targets = list(record["targets"])
     except KeyError as error:
-        what = f"the record's neighbourhood has no {error}."
-        raise FadeError(
-            what, stage=STAGE, action="erase the concept again; its record is of an older version."
-        ) from None
+        action = "erase the concept again; its record is of an older version."
+        raise FadeError(f"the record's neighbourhood has no {error}.", stage=STAGE, action=action) from None
     if len(targets) == 1:
         return whole
-    from dataclasses import replace
-
     return replace(whole, joined=tuple(replace(whole, target=target) for target in targets))
-
-
-def _passes(record: Mapping[str, Any], params: Params) -> dict[str, Any]:
-    short = [str(one) for one in criteria(record, params.gate) if not one.holds]
-    return {"passes": not short, "why": "; ".join(short)}

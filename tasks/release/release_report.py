@@ -12,36 +12,41 @@ from fade.run.context import RunContext
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
-    from tasks.release.build_release import Chosen, Weighed
+    from tasks.release.build_release import ReleaseParts
+    from tasks.release.evaluate_release import ReleaseEvaluation
+
+REST_ROWS = 4
+"""Unrelated concepts in the report's grid."""
 
 
 def make_release_report(
     run: RunContext,
     neighborhood: Neighborhood,
-    chosen: Chosen,
-    weighed: Weighed,
+    selected: ReleaseParts,
+    evaluation: ReleaseEvaluation,
     lineage: Mapping[str, Any],
     seconds: Mapping[str, float],
     command: str,
     folder: Path,
 ) -> Path:
-    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` into ``folder``; returns the page.
-    Raises StorageError."""
-    from fade import reporting as report
+    """Write ``pictures/*.png``, ``report.html`` and ``card.md`` into ``folder``; returns the page. Raises
+    StorageError."""
+    from fade import reporting
     from fade.reporting.canvas import png, write
     from fade.reporting.release import trios
     from tasks.stages.report import mined_pictures
 
-    numbers, count = weighed.judged.numbers, run.params.evaluate.grid_images
-    roles = {row["concept"]: row["role"] for row in numbers["per_concept"]}
+    whole, count = evaluation.whole, run.params.evaluate.grid_images
+    roles = {row["concept"]: row["role"] for row in whole.numbers["per_concept"]}
     rows = [
-        report.Row(name, roles[name], base[:count], erased[:count])
-        for name, (base, erased) in weighed.judged.pictures.items()
+        reporting.Row(name, roles[name], base[:count], erased[:count])
+        for name, (base, erased) in whole.pictures.items()
     ]
-    page = report.Report(
-        result=numbers,
+    rest = [row for row in rows if row.role == "rest"][:REST_ROWS]
+    page = reporting.Report(
+        result=whole.numbers,
         neighborhood=neighborhood,
-        rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
+        rows=[row for row in rows if row.role != "rest"] + rest,
         mined=mined_pictures(run, neighborhood),
         history=(),
         checks=(),
@@ -49,20 +54,24 @@ def make_release_report(
         seconds=seconds,
         command=command,
     )
-    by = {concept: part.label for part in chosen.parts for concept in part.concepts}
-    lines = [
-        Trio(
-            name,
-            roles[name],
-            base[:SHOWN],
-            weighed.alone[part.target][name][:SHOWN],
-            erased[:SHOWN],
-            by[part.target],
-        )
-        for part in neighborhood.parts
-        for name in (part.target, *part.neighbours[:2])
-        for base, erased in [weighed.judged.pictures[name]]
-    ]
-    drawn = report.draw_report(page, folder)
-    write(png(trios(lines)), folder / "pictures" / "release.png")
-    return report.write_report(page, folder, drawn, base_model=run.params.data.base)
+    drawn = reporting.draw_report(page, folder)
+    write(png(trios(_trios(neighborhood, selected, evaluation, roles))), folder / "pictures" / "release.png")
+    return reporting.write_report(page, folder, drawn, base_model=run.params.data.base)
+
+
+def _trios(
+    neighborhood: Neighborhood,
+    selected: ReleaseParts,
+    evaluation: ReleaseEvaluation,
+    roles: Mapping[str, str],
+) -> list[Trio]:
+    """Each erased concept and its two nearest neighbours: the original, the champion alone, the release."""
+    labels = {concept: part.label for part in selected.parts for concept in part.concepts}
+    trios = []
+    for part in neighborhood.parts:
+        for name in (part.target, *part.neighbours[:2]):
+            base, erased = evaluation.whole.pictures[name]
+            alone = evaluation.alone[part.target][name][:SHOWN]
+            trio = Trio(name, roles[name], base[:SHOWN], alone, erased[:SHOWN], labels[part.target])
+            trios.append(trio)
+    return trios

@@ -1,5 +1,5 @@
-"""Make a recorded run again: the recorded parameters, the recorded threads, the code in a folder of its own,
-and no registry of ours."""
+"""Replay a recorded run: the recorded parameters and threads, the code in a folder of its own, and a registry
+of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fade.config import read_yaml
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AuditError
 from fade.provenance.lineage import FILE, Lineage
-from fade.run.resolve_params import METHODS_OWN
+from fade.run.resolve_params import ERASER_SECTIONS
 from fade.utils.files import make_folder, read_json
 from tasks.launch.process_group import run_group
 from tasks.launch.watchdog import Watchdog
@@ -24,134 +24,112 @@ from tasks.registry.runs import flatten
 
 STAGE = "audit"
 FOREIGN = ("MLFLOW_", "PREFECT_", "FADE_", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME")
-"""What of this process's environment would lead the re-run astray: into the team's registry, or to other
-code."""
+"""Environment variables that would lead a replay to the team's registry, or to other code."""
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """A run that was made again."""
+class Replay:
+    """The result of a replayed run."""
 
     lineage: Lineage
     folder: Path
     """Its adapter and its evidence."""
 
 
-def rerun(
+def replay_run(
     record: Lineage,
     tree: Path,
     runs: Path,
     *,
     deadline: float,
-    told: Callable[[str], None],
-    asked: Sequence[str] = (),
-) -> Repeated:
-    """Run the record's target again with the code in ``tree``; everything lands under ``runs``.
+    on_progress: Callable[[str], None],
+    overrides: Sequence[str] = (),
+) -> Replay:
+    """Run the record's target with the code in ``tree``; everything is written under ``runs``.
 
-    told: hears the run's own words. asked: what shall be otherwise than recorded (the control's seed). Raises
-    AuditError with those words when it fails; TrainingError when ``deadline`` (seconds) passes.
+    on_progress: called with the last line of the run's output. overrides: parameters other than recorded (the
+    control's seed). Raises AuditError with the run's last line when it fails; TrainingError when ``deadline``
+    (seconds) passes.
     """
     make_folder(runs)
-    before, log = set(_results(runs)), runs / ("control.log" if asked else "audit.log")
+    before, log = set(_results(runs)), runs / ("control.log" if overrides else "audit.log")
     log.unlink(missing_ok=True)
-    line, env = command(record, tree, runs, asked), environment(record, tree)
-    keeper = Watchdog()  # an audit that is killed by -9 takes its re-run with it
+    watchdog = Watchdog()  # a kill -9 of the audit ends the replay, too
     try:
         status = run_group(
-            line,
+            replay_command(record, tree, runs, overrides),
             deadline=deadline,
             log=log,
-            env=env,
-            tick=_listen(log, told),
+            env=replay_environment(record, tree),
+            tick=_log_listener(log, on_progress),
             stage=STAGE,
             cwd=tree,
-            started=keeper.watch,
+            started=watchdog.watch,
         )
     finally:
-        keeper.close()
+        watchdog.close()
     if status != 0:
-        raise AuditError(
-            f"the run could not be made again: {last_words(log)}", stage=STAGE, action=f"see {log}."
-        )
-    made = [path.parent for path in _results(runs) if path not in before]
-    if len(made) != 1:
-        raise AuditError(
-            f"the re-run left {len(made)} results in {runs}.",
-            stage=STAGE,
-            action="audit again into an empty folder.",
-        )
-    return Repeated(Lineage.load(made[0] / FILE), made[0])
+        what = f"the run could not be made again: {last_message(log)}"
+        raise AuditError(what, stage=STAGE, action=f"see {log}.")
+    results = [path.parent for path in _results(runs) if path not in before]
+    if len(results) != 1:
+        what = f"the re-run left {len(results)} results in {runs}."
+        raise AuditError(what, stage=STAGE, action="audit again into an empty folder.")
+    return Replay(Lineage.load(results[0] / FILE), results[0])
 
 
-def command(record: Lineage, tree: Path, runs: Path, asked: Sequence[str] = ()) -> list[str]:
-    """``fade run`` with everything that the record's parameters have otherwise than the code's own
-    params.yaml; see `changed`."""
-    targets = [
-        part
-        for name in str(record.content["neighbourhood"]["target"]).split(TOGETHER)
-        for part in ("--target", name)
-    ]
-    recorded = changed(
-        record.content["params"]["values"],
-        read_yaml((tree / "params.yaml").read_text(encoding="utf-8")) or {},
-    )
-    # The re-run is registered in the audit's own folder; the team's key is neither needed nor there.
-    own = [f"{key}={_text(value)}" for key, value in {**recorded, "signing.private_key": ""}.items()]
-    settings = [part for item in (*own, *asked) for part in ("--set", item)]
+def replay_command(record: Lineage, tree: Path, runs: Path, overrides: Sequence[str] = ()) -> list[str]:
+    """``fade run`` with every recorded parameter that the code's own params.yaml does not give, see
+    `changed_params`."""
+    names = str(record.content["neighbourhood"]["target"]).split(TOGETHER)
+    targets = [part for name in names for part in ("--target", name)]
+    file = read_yaml((tree / "params.yaml").read_text(encoding="utf-8")) or {}
+    params = changed_params(record.content["params"]["values"], file)
+    # A replay registers in the audit's own folder: the team's key is not needed, and not there.
+    items = [f"{key}={_yaml_text(value)}" for key, value in {**params, "signing.private_key": ""}.items()]
+    settings = [part for item in (*items, *overrides) for part in ("--set", item)]
     return [sys.executable, "-m", "flows.cli", "run", *targets, *settings, "--runs-dir", str(runs.absolute())]
 
 
-def changed(recorded: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys whose recorded value is not the file's, and those that the method may set itself, whatever
-    the file says."""
-    there = flatten(file)
-    own = tuple(f"{section}." for section in METHODS_OWN)
+def changed_params(recorded: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys whose recorded value is not the file's, and all keys of sections that a method sets
+    itself."""
+    file = flatten(file)
+    own = tuple(f"{section}." for section in ERASER_SECTIONS)
     return {
         key: value
         for key, value in flatten(recorded).items()
-        if key not in there or there[key] != value or key.startswith(own)
+        if key not in file or file[key] != value or key.startswith(own)
     }
 
 
-def environment(record: Lineage, tree: Path) -> dict[str, str]:
-    """This process's environment without what leads astray; as many threads as were recorded."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-    threads = int(record.content["environment"]["torch_threads"])
-    # Unset, every process takes its share of the cores; that is how a run is usually started.
-    own = {} if threads == len(os.sched_getaffinity(0)) else {"OMP_NUM_THREADS": str(threads)}
-    return {
-        **clean,
-        **own,
-        "PYTHONPATH": str(tree),
-        "PYTHONUNBUFFERED": "1",
-        "NO_COLOR": "1",
-        "COLUMNS": "160",
-    }
+def replay_environment(record: Lineage, tree: Path) -> dict[str, str]:
+    """This process's environment without FOREIGN; with the recorded number of threads."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
+    count = int(record.content["environment"]["torch_threads"])
+    # Unset, a process takes its share of the cores, as runs usually do.
+    threads = {} if count == len(os.sched_getaffinity(0)) else {"OMP_NUM_THREADS": str(count)}
+    output = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "160"}
+    return {**inherited, **threads, **output, "PYTHONPATH": str(tree)}
 
 
-def last_words(log: Path) -> str:
-    """The last line that a run wrote, its error in the usual case."""
-    lines = (
-        [
-            line.strip()
-            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-            if line.strip()
-        ]
-        if log.exists()
-        else []
-    )
+def last_message(log: Path) -> str:
+    """The last error that a run printed; without one its last line."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error ")]
     return (errors or lines or ["it said nothing (killed?)."])[-1].removeprefix("error ")
 
 
-def _listen(log: Path, told: Callable[[str], None]) -> Callable[[], None]:
-    seen = 0
+def _log_listener(log: Path, on_progress: Callable[[str], None]) -> Callable[[], None]:
+    """A function that calls ``on_progress`` when the log has grown since the last call."""
+    size = 0
 
     def tick() -> None:
-        nonlocal seen
-        if log.exists() and log.stat().st_size != seen:
-            seen = log.stat().st_size
-            told(last_words(log))
+        nonlocal size
+        if log.exists() and log.stat().st_size != size:
+            size = log.stat().st_size
+            on_progress(last_message(log))
 
     return tick
 
@@ -160,11 +138,7 @@ def _results(runs: Path) -> list[Path]:
     return [path for path in sorted(runs.glob("erase/*/*/result.json")) if isinstance(read_json(path), dict)]
 
 
-def _text(value: Any) -> str:
+def _yaml_text(value: Any) -> str:
     """A value as `--set` reads it."""
-    return (
-        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
-        .strip()
-        .removesuffix("...")
-        .strip()
-    )
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.strip().removesuffix("...").strip()

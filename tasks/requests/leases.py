@@ -1,8 +1,8 @@
-"""The chain of a request in MLflow: every event is a version of the model PREFIX.request.ID.
+"""The lease log of a request in MLflow: every event is a version of the model PREFIX.request.ID.
 
-MLflow counts versions up and gives no number twice, whoever asks at once, on SQLite, PostgreSQL and through a
-server alike; that is all that the chain needs (fade/governance/leases.py), as with decisions. The beat of a
-claim is a tag of its version."""
+MLflow counts versions up and gives no number twice, to concurrent callers too, on SQLite, PostgreSQL and
+through a server alike; fade/governance/leases.py needs nothing else. The heartbeat of a lease is a tag of its
+version."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import FadeError, RegistryError, RegistryUnreachableError, RequestError
-from fade.governance.leases import CLAIM, SEEN, STAGE, Course, Event, replay
+from fade.governance.leases import ACQUIRED, RECORDED, STAGE, LeaseEvent, LeaseLog
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.models import REQUEST, all_versions, ensure_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-_LINK, _BEAT = "event", "beat"
+_EVENT, _HEARTBEAT = "event", "beat"
+"""Tags of a version."""
 _SOURCE = "fade-request:/event"
-"""MLflow wants an address; there is nothing there."""
+"""MLflow demands an address; nothing lies there."""
 _TRIES = 6
 _DESCRIPTION = (
     "What happened to an erasure request, in order; written by `fade requests run` and the scheduler."
@@ -40,131 +41,140 @@ def log_name(prefix: str, request: str) -> str:
     return f"{prefix}{REQUEST}{request}"
 
 
-def course(tracking: Tracking, name: str) -> Course:
-    """What happened so far. Raises RegistryError."""
-    return replay(events(all_versions(tracking, name)), name)
+def read_lease_log(tracking: Tracking, name: str) -> LeaseLog:
+    """The lease log ``name`` as the registry has it now. Raises RegistryError."""
+    return lease_log(all_versions(tracking, name), name)
 
 
-def events(versions: list[ModelVersion]) -> list[Event]:
-    """The events that versions of one such model are."""
-    return [Event.parse(int(v.version), v.tags.get(_LINK, ""), int(v.tags.get(_BEAT, "0"))) for v in versions]
+def lease_log(versions: Sequence[ModelVersion], name: str) -> LeaseLog:
+    """The lease log that the versions of the model ``name`` are. Raises RegistryError."""
+    return LeaseLog.of(
+        [
+            LeaseEvent.parse(int(v.version), v.tags.get(_EVENT, ""), int(v.tags.get(_HEARTBEAT, "0")))
+            for v in versions
+        ],
+        name,
+    )
 
 
 @dataclass(frozen=True)
-class Claim:
-    """This worker's hold on a request: ``number`` is what everything that it reports follows."""
+class Lease:
+    """A worker's exclusive right to process a request. ``number``: the event that its report will follow."""
 
     name: str
+    """Of the lease log."""
     number: int
     worker: str
 
 
-def take(tracking: Tracking, name: str, after: Course, content: Mapping[str, Any], by: str) -> Claim | None:
-    """Claim a request behind ``after``'s last turn; None when another was faster. Raises RegistryError."""
-    made = _append(tracking, name, Event(0, CLAIM, after.head, by, _now(), {**content, "worker": identity()}))
-    return Claim(name, made, by) if _counts(tracking, name, made) else None
+def acquire(
+    tracking: Tracking, name: str, after: LeaseLog, content: Mapping[str, Any], by: str
+) -> Lease | None:
+    """Acquire the lease behind ``after``'s last event; None when another worker was faster. Raises
+    RegistryError."""
+    content = {**content, "worker": process_identity()}
+    number = _append(tracking, name, LeaseEvent(0, ACQUIRED, after.head, by, _now(), content))
+    log = read_lease_log(tracking, name)
+    return Lease(name, number, by) if log.counts(number) else None
 
 
-def report(tracking: Tracking, claim: Claim, kind: str, content: Mapping[str, Any]) -> bool:
-    """Say how it ended; False when another worker has taken the claim over, and then it is void."""
-    return _counts(
-        tracking,
-        claim.name,
-        _append(tracking, claim.name, Event(0, kind, claim.number, claim.worker, _now(), content)),
-    )
+def report(tracking: Tracking, lease: Lease, kind: str, content: Mapping[str, Any]) -> None:
+    """Append DONE, FAILED or RELEASED. Raises RequestError when another worker has taken the lease over: the
+    report is void then."""
+    number = _append(tracking, lease.name, LeaseEvent(0, kind, lease.number, lease.worker, _now(), content))
+    log = read_lease_log(tracking, lease.name)
+    if not log.counts(number):
+        raise _taken_over(lease, log)
 
 
-def see(tracking: Tracking, name: str, content: Mapping[str, Any], by: str) -> None:
-    """Remember how the ledger says a request, so that it is missed when it is gone."""
-    _append(tracking, name, Event(0, SEEN, 0, by, _now(), content))
+def record_request(tracking: Tracking, name: str, content: Mapping[str, Any], by: str) -> None:
+    """Append the request's text, so that a request that vanishes from the file is known."""
+    _append(tracking, name, LeaseEvent(0, RECORDED, 0, by, _now(), content))
 
 
-def confirm(tracking: Tracking, claim: Claim) -> None:
-    """Raises RequestError when the claim was taken over: whoever did is at work, and this worker must
-    register nothing."""
-    now = course(tracking, claim.name)
-    if now.head != claim.number:
-        last = now.turns[-1] if now.turns else None
-        what = f"{claim.name}: {last.by if last else 'somebody'} took over (event {now.head}) while this worker was silent."
-        raise RequestError(what, stage=STAGE, action="nothing was registered here; see `fade requests`.")
+def confirm(tracking: Tracking, lease: Lease) -> None:
+    """Raises RequestError when another worker has taken the lease over; this one must not register then."""
+    log = read_lease_log(tracking, lease.name)
+    if log.head != lease.number:
+        raise _taken_over(lease, log)
+
+
+def _taken_over(lease: Lease, log: LeaseLog) -> RequestError:
+    by = log.events[-1].by if log.events else "somebody"
+    what = f"{lease.name}: {by} took over (event {log.head}) while this worker was silent."
+    action = "nothing was registered here; see `fade requests`."
+    return RequestError(what, stage=STAGE, action=action)
 
 
 @contextlib.contextmanager
-def beating(tracking: Tracking, claim: Claim, every: float) -> Iterator[None]:
-    """Count the claim's beat up from a thread of its own while the block runs. A registry that is away is
-    asked again."""
-    over = threading.Event()
+def heartbeat(tracking: Tracking, lease: Lease, every: float) -> Iterator[None]:
+    """While the block runs a thread raises the lease's heartbeat every ``every`` seconds. An unreachable
+    registry costs one heartbeat."""
+    ended = threading.Event()
 
-    def beat() -> None:
+    def count_up() -> None:
         count = 0
-        while not over.wait(every):
+        while not ended.wait(every):
             count += 1
             with contextlib.suppress(FadeError), registry_errors(tracking.address):
-                tracking.client.set_model_version_tag(claim.name, str(claim.number), _BEAT, str(count))
+                tracking.client.set_model_version_tag(lease.name, str(lease.number), _HEARTBEAT, str(count))
 
-    thread = threading.Thread(target=beat, name="beat", daemon=True)
+    thread = threading.Thread(target=count_up, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join(5)
 
 
-def identity() -> dict[str, Any]:
-    """This process, in terms that no clock changes: machine since its boot, process table, process, start in
-    ticks."""
-    return {"host": socket.gethostname(), **_where(), "pid": os.getpid(), "started": _started(os.getpid())}
+def process_identity() -> dict[str, Any]:
+    """This process, in terms that no clock changes: host, boot, process table, process id, and its start in
+    ticks since the boot."""
+    return {**_machine(), "pid": os.getpid(), "started": _start_ticks(os.getpid())}
 
 
-def gone(worker: Mapping[str, Any]) -> bool | None:
-    """Whether that process has ended; None when it is not of this machine's process table, so that it cannot
-    be known."""
-    here = {"host": socket.gethostname(), **_where()}
+def has_exited(worker: Mapping[str, Any]) -> bool | None:
+    """Whether the process of a `process_identity` has ended; None when it is not of this machine's process
+    table, so that nobody here can know."""
+    here = _machine()
     if not here["boot"] or any(worker.get(key) != value for key, value in here.items()):
         return None
-    return _started(int(worker["pid"])) != worker.get("started")
+    return _start_ticks(int(worker["pid"])) != worker.get("started")
 
 
-def _where() -> dict[str, str]:
-    try:
+def _machine() -> dict[str, str]:
+    host = {"host": socket.gethostname(), "boot": "", "table": ""}
+    with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return {"boot": boot, "table": str(Path("/proc/self/ns/pid").readlink())}
-    except OSError:
-        return {"boot": "", "table": ""}
+        return {**host, "boot": boot, "table": str(Path("/proc/self/ns/pid").readlink())}
+    return host
 
 
-def _started(pid: int) -> int | None:
-    """Ticks between boot and the process's start; None when there is none, or only its remains."""
+def _start_ticks(pid: int) -> int | None:
+    """Ticks between the boot and the process's start; None when there is no such process, or a zombie."""
     try:
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+    fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _append(tracking: Tracking, name: str, event: Event) -> int:
-    """Add a link. Many at once make MLflow give up its own search for a free number; then it is asked
-    again."""
-    for attempt in range(_TRIES):
+def _append(tracking: Tracking, name: str, event: LeaseEvent) -> int:
+    """Append an event; returns its number. Under many concurrent appends MLflow gives up its search for a
+    free number, and the append is repeated. Raises RegistryError."""
+    for attempt in range(1, _TRIES + 1):
         try:
             with registry_errors(tracking.address):
                 ensure_model(tracking, name, description=_DESCRIPTION)
-                made = tracking.client.create_model_version(name, _SOURCE, tags={_LINK: event.to_json()})
-            return int(made.version)
-        except RegistryUnreachableError:
-            raise
-        except RegistryError:
-            if attempt == _TRIES - 1:
+                version = tracking.client.create_model_version(name, _SOURCE, tags={_EVENT: event.to_json()})
+            return int(version.version)
+        except RegistryError as error:
+            if isinstance(error, RegistryUnreachableError) or attempt == _TRIES:
                 raise
-            time.sleep(random.uniform(0.05, 0.4) * (attempt + 1))
+            time.sleep(random.uniform(0.05, 0.4) * attempt)
     raise AssertionError("unreachable")
-
-
-def _counts(tracking: Tracking, name: str, number: int) -> bool:
-    return any(one.number == number for one in course(tracking, name).turns)
 
 
 def _now() -> str:

@@ -16,10 +16,11 @@ from fade.benchmark.plan import Cell, settings_of
 from fade.benchmark.record import find_record, inputs_of, path_of, write_record
 from fade.config import Params
 from fade.errors import CacheError, DataError
+from fade.provenance.fingerprints import files_sha256
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import write_whole
-from fade.utils.hashing import fingerprint, sha256_of
+from fade.utils.hashing import fingerprint
 from tasks.stages import robustness as further
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Bench:
 
     def inputs(self, cell: Cell, params: Params, sources: dict[str, str]) -> dict[str, Any]:
         """What the cell's key is made of."""
-        probed_by = sha256_of(Path(further.__file__)) if self.probing else None
+        probed_by = files_sha256([Path(further.__file__)]) if self.probing else None
         return inputs_of(cell, params, sources, self.data_md5, probed_by)
 
 

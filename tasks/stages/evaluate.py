@@ -32,12 +32,14 @@ class EvaluationResult:
 
 def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
     """Judge the run's adapter and write ``evaluation.json``."""
-    from fade.erasers.base import get_method
+    from fade.erasers.base import get_eraser
 
     found = judge(run, neighborhood, adapter)
     method = run.params.method
-    known = get_method(method.name, method.variant)
-    trained_on = (known.needs_neighbours and not known.takes_anchors) or method.anchors == "neighbourhood"
+    known = get_eraser(method.name, method.variant)
+    trained_on = (
+        known.requires_neighbours and not known.accepts_anchors
+    ) or method.anchors == "neighbourhood"
     chosen = {
         "method": method.name,
         "variant": method.variant,

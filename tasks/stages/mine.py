@@ -43,7 +43,8 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     neighbours."""
     import numpy as np
 
-    from tasks import checked
+    from tasks.data.validate import validate_mined
+    from tasks.data.verdicts import VerdictStore
 
     names = [*neighborhood.targets, *neighborhood.neighbours]
     seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
@@ -56,8 +57,9 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     finite = all(bool(s.latents.isfinite().all()) for s in sets)
     concepts = [n for n in names for _ in seeds]
     counts = dict.fromkeys(names, len(seeds))
-    return checked.check_mined(
-        pixels, concepts, counts, confidence, finite, run.params.checks, run.folder / "checks"
+    store = VerdictStore(run.runs / "cache" / "checks")
+    return validate_mined(
+        pixels, concepts, counts, confidence, finite, run.params.checks, run.folder / "checks", store
     )
 
 

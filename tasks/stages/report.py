@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from fade.data.vocabulary import fill
 from fade.run.context import RunContext
-from tasks.charts import charts_aside
 from tasks.stages.evaluate import EvaluationResult
 
 if TYPE_CHECKING:
@@ -32,10 +31,9 @@ def make_report(
     seconds: Mapping[str, float],
     command: str,
 ) -> Evidence:
-    """Draw ``pictures/*.png`` and write ``report.html`` and ``card.md`` in the run's folder. Raises
+    """Write ``pictures/`` and write ``report.html`` and ``card.md`` in the run's folder. Raises
     StorageError."""
     from fade import reporting as report
-    from fade.reporting.canvas import DARK
 
     roles = {row["concept"]: row["role"] for row in judged.numbers["per_concept"]}
     shown = run.params.evaluate.grid_images
@@ -58,7 +56,7 @@ def make_report(
         seconds=seconds,
         command=command,
     )
-    drawn = report.draw_report(page, run.folder, dark=charts_aside(page, DARK))
+    drawn = report.draw_report(page, run.folder)
     path = report.write_report(page, run.folder, drawn, base_model=run.params.data.base)
     return Evidence(path, page, drawn, run.params.data.base)
 

@@ -1,7 +1,7 @@
 """What a cell measures beyond the evaluation: indirect prompts, attacks, ERR. The one place to plug a further
 measurement in.
 
-This file's hash is part of every cell's key.
+The code of this file is part of every cell's key.
 """
 
 from __future__ import annotations

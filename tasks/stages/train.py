@@ -1,12 +1,14 @@
-"""Train: write the job, have it trained by a process group of its own, follow it, take the adapter. Never
-retried."""
+"""Train: write the job, train it in this process or in several workers, report the steps. Never retried."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fade.errors import CacheError, TrainingError, revive
+from fade.errors import CacheError, FadeError, StorageError, TrainingError, revive
 from fade.training import job as files
 from fade.training.job import ErasureTarget, Job
 from fade.utils import progress
 from fade.utils.files import SCARCE, disk_full, free_bytes, read_json, storage_error, write_whole
 from fade.utils.hashing import sha256_of
-from tasks.launch.accelerate import Ahead, launch
+from tasks.launch.accelerate import launch, threads
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
+    from fade.models import Base
     from fade.run.context import RunContext
 
 STAGE = "train"
@@ -46,21 +49,12 @@ class Trained:
     """True when a finished adapter of the same job was found."""
 
 
-def train(
-    run: RunContext,
-    neighborhood: Neighborhood,
-    lineage: Mapping[str, str],
-    meanwhile: Callable[[], None] = lambda: None,
-    ahead: Ahead | None = None,
-) -> Trained:
-    """Train the target's adapter in the run's folder. ``lineage``: ``data_md5`` and ``commit``, for the
-    adapter's header.
+def train(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str, str]) -> Trained:
+    """Train the target's adapter in the run's folder.
 
-    meanwhile, ahead: see `run_job`.
+    lineage: ``data_md5`` and ``commit``, for the adapter's header.
     """
-    return run_job(
-        write_job(run, neighborhood, lineage), device=run.base.device.type, meanwhile=meanwhile, ahead=ahead
-    )
+    return run_job(write_job(run, neighborhood, lineage), run.base, device=run.base.device.type)
 
 
 def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str, str]) -> Job:
@@ -69,12 +63,12 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
     Steps, and the rank where the method fixes a space to the target, are those of one target: several get as
     many each."""
     from fade.adapters.lora import canonical_safetensors
-    from fade.erasers.base import get_method
+    from fade.erasers.base import get_eraser
     from fade.mining.neighborhood import training_latents
     from fade.training.batches import latent_names
 
     params, n = run.params, len(neighborhood.parts)
-    ranks = n if get_method(params.method.name, params.method.variant).space is not None else 1
+    ranks = n if get_eraser(params.method.name, params.method.variant).space is not None else 1
     latents = enumerate(training_latents(neighborhood, run.generator))
     body = canonical_safetensors(
         {name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {}
@@ -99,7 +93,7 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
             ErasureTarget(target=part.target, neighbours=tuple(part.neighbours))
             for part in neighborhood.parts
         ),
-        unseen=_unseen(run, neighborhood),
+        unseen=_heldout_concepts(run, neighborhood),
         prompt=params.sampler.prompt,
         negative_prompt=params.sampler.negative_prompt,
         latents=path,
@@ -114,33 +108,28 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
     )
 
 
-def _unseen(run: RunContext, neighborhood: Neighborhood) -> tuple[str, ...]:
-    """All other concepts, for a method that draws words: none of them may come to its ears before it is
-    judged by them."""
-    from fade.erasers.base import get_method
+def _heldout_concepts(run: RunContext, neighborhood: Neighborhood) -> tuple[str, ...]:
+    """Concepts that the evaluation will test. Sampling them as retain prompts would leak the test set into
+    training."""
+    from fade.erasers.base import get_eraser
 
-    if not get_method(run.params.method.name, run.params.method.variant).needs_language:
+    if not get_eraser(run.params.method.name, run.params.method.variant).requires_heldout:
         return ()
     known = {*neighborhood.targets, *neighborhood.neighbours}
     return tuple(name for name in run.vocabulary.names if name not in known)
 
 
 def run_job(
-    job: Job,
-    *,
-    device: str = "cpu",
-    watch: Watcher | None = None,
-    meanwhile: Callable[[], None] = lambda: None,
-    ahead: Ahead | None = None,
+    job: Job, base: Base | None = None, *, device: str = "cpu", watch: Watcher | None = None
 ) -> Trained:
-    """Train ``job`` in processes of its own, or take the finished adapter of the same job. Resumes what was
-    interrupted.
+    """Train ``job``, or take the finished adapter of the same job. Resumes what was interrupted.
 
-    device: ``cpu`` or ``cuda``. watch: follows the steps; by default they are reported through
-    ``fade.utils.progress``. meanwhile: called when a trainer begins; it leaves this process nothing to do.
-    ahead: a trainer that waits for its job, used if it fits. Raises whatever the trainer raised
-    (DivergedError, DataError, ...), TrainingError when it died or passed its deadline, CacheError when a
-    finished adapter was changed, StorageError; checkpoints are kept in all cases."""
+    One process (``train.processes``) is this one; several are workers of their own, see
+    `tasks.launch.accelerate`. base: the job's model, if it is loaded; several workers load their own. device:
+    ``cpu`` or ``cuda``, where ``base`` is. watch: called as the steps go on; by default they are reported
+    through ``fade.utils.progress``. Raises whatever the training raised (DivergedError, DataError, ...),
+    TrainingError when a worker died or the deadline passed, CacheError when a finished adapter was changed,
+    StorageError; checkpoints are kept in all cases."""
     follow = watch or (lambda done, total, text: progress.report(STAGE, done, total, text))
     make_room(job)
     if finished := find_finished(job):
@@ -150,16 +139,12 @@ def run_job(
         path = job.write()
         for stale in (files.ERROR, files.PROGRESS, files.LOG):
             (job.out / stale).unlink(missing_ok=True)
-        meanwhile()
-        group = (ahead and ahead.begin(job, device)) or launch(
-            [str(path)], job.train.processes, device, job.out
-        )
+        if job.train.processes == 1:
+            _train_here(job, base, device, follow)
+        else:
+            _train_in_workers(job, path, device, follow)
     except OSError as error:
         raise storage_error(error, job.out, STAGE) from error
-    log = job.out / files.LOG
-    status = group.wait(job.train.deadline_seconds, _ticker(job, follow))
-    if status != 0:
-        raise _reason(job, status, log)
     finished = find_finished(job, reused=False)
     if finished is None:
         why = (
@@ -167,8 +152,71 @@ def run_job(
             if (job.out / files.DONE).exists()
             else "without an adapter"
         )
-        raise TrainingError(f"the trainer ended {why}; see {log}.", stage=STAGE, action="run it again.")
+        where = job.out / files.LOG if job.train.processes > 1 else job.out
+        raise TrainingError(f"the training ended {why}; see {where}.", stage=STAGE, action="run it again.")
     return finished
+
+
+def _train_here(job: Job, base: Base | None, device: str, follow: Watcher) -> None:
+    """Train in this process, whose settings are afterwards as before.
+
+    The deadline is looked at after each step. Raises what `fade.training.loop.train` raises; any other error
+    becomes a TrainingError, and its traceback the content of ``train.log``."""
+    from fade.models import Base
+    from fade.models.stable_diffusion import suppress_library_output
+    from fade.training.determinism import enable_determinism
+    from fade.training.loop import explain
+    from fade.training.loop import train as train_job
+
+    until = time.monotonic() + job.train.deadline_seconds
+
+    def check_deadline(row: Mapping[str, float]) -> None:
+        if time.monotonic() > until:
+            what = f"the deadline of {job.train.deadline_seconds:g} s passed and the training was stopped."
+            raise TrainingError(
+                what, stage=STAGE, action="run it again (it resumes), or raise train.deadline_seconds."
+            )
+
+    try:
+        with _settings_of_a_worker():
+            if base is None:
+                suppress_library_output()
+                if device != "cpu":
+                    enable_determinism()  # before the first product on the GPU
+                base = Base.load(job.base, device=device)
+            train_job(job, base, check_deadline, lambda news: _report(news, follow))
+    except FadeError:
+        raise
+    except Exception as error:
+        with suppress(StorageError):
+            write_whole(job.out / files.LOG, traceback.format_exc(), stage=STAGE)
+        raise explain(error) from error
+
+
+@contextmanager
+def _settings_of_a_worker() -> Iterator[None]:
+    """A worker's thread count, on which an adapter's last bits depend; without the user's settings for
+    accelerate."""
+    import torch
+
+    users = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ACCELERATE_")}
+    before, wanted = torch.get_num_threads(), threads(1)
+    if wanted != before:
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        os.environ.update(users)
+        if wanted != before:
+            torch.set_num_threads(before)
+
+
+def _train_in_workers(job: Job, path: Path, device: str, follow: Watcher) -> None:
+    """Train in ``train.processes`` processes. Raises what rank 0 wrote down, else TrainingError or
+    StorageError."""
+    status = launch(path, job.train.processes, device).wait(job.train.deadline_seconds, _ticker(job, follow))
+    if status != 0:
+        raise _reason(job, status, job.out / files.LOG)
 
 
 def find_finished(job: Job, *, reused: bool = True) -> Trained | None:
@@ -197,14 +245,17 @@ def _ticker(job: Job, follow: Watcher) -> Callable[[], None]:
                 seen = 0
         elif now["step"] != seen:
             seen = now["step"]
-            losses = "  ".join(
-                f"{name} {value:.3g}"
-                for name, value in now["losses"].items()
-                if name not in ("lr", "grad_norm")
-            )
-            follow(seen, now["steps"], f"{losses}  {now['it_per_s']:.1f} steps/s")
+            _report(now, follow)
 
     return tick
+
+
+def _report(now: Mapping[str, Any], follow: Watcher) -> None:
+    """Pass on where a training is; ``now``: see `fade.training.loop.OnProgress`."""
+    losses = "  ".join(
+        f"{name} {value:.3g}" for name, value in now["losses"].items() if name not in ("lr", "grad_norm")
+    )
+    follow(now["step"], now["steps"], f"{losses}  {now['it_per_s']:.1f} steps/s")
 
 
 def make_room(job: Job) -> None:
@@ -238,7 +289,7 @@ def make_room(job: Job) -> None:
 
 
 def _reason(job: Job, status: int, log: Path) -> Exception:
-    """What the trainer wrote down before it died, or the end of its log."""
+    """What rank 0 wrote down before it died, or the end of the workers' log."""
     told = read_json(job.out / files.ERROR)
     if isinstance(told, dict):
         return revive(told["type"], told["what"], told["stage"], told["action"])

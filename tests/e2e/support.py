@@ -155,11 +155,10 @@ class Started:
         self.family = psutil.Process(self.process.pid).children(recursive=True)
 
     def family_runs(self, what: str) -> bool:
-        """True when a process of the family has ``what`` in its command line, or is called so
-        (`tasks.twin`)."""
+        """True when a process of the family has ``what`` in its command line."""
         for member in self.family:
             with contextlib.suppress(psutil.Error):
-                if what in " ".join([member.name(), *member.cmdline()]):
+                if what in " ".join(member.cmdline()):
                     return True
         return False
 

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.failures
 RUN = ("run", "--target", "panda", *small("train.steps=12"))
 """One command for all: 12 steps with a checkpoint every 3, so that a training can be stopped twice."""
 STOP_SECONDS = 45.0
-"""What a user may have to wait after Ctrl-C: the trainers' 10 s of grace, the server's 5 s, and some."""
+"""What a user may have to wait after Ctrl-C: the workers' 10 s of grace, the server's 5 s, and some."""
 DEAD = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
 
@@ -301,8 +301,9 @@ def test_a_signal_stops_a_run_and_all_that_it_started(
     run = Started(*RUN, runs=stops.runs, log=tmp_path / "stderr")
     try:
         run.reach(stage, deep_in(stage, stops.runs))
-        if stage == "train":
-            assert run.family_runs("fade.training.worker")
+        assert not run.family_runs("fade.training.worker"), (
+            "a training of one process is done by the run itself"
+        )
         # A terminal signals the whole group, a scheduler the process that it started.
         stop(run, number, group=number == signal.SIGINT)
     finally:
@@ -310,6 +311,22 @@ def test_a_signal_stops_a_run_and_all_that_it_started(
     assert kept(stops.runs).items() >= before.items()
     assert stages(run.said)[-1] == stage, run.said
     stops.at.append(stage)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda value: value.name)
+@pytest.mark.timeout(300)
+def test_a_signal_stops_a_run_and_the_workers_of_its_training(
+    whole: Whole, tmp_path: Path, number: signal.Signals
+) -> None:
+    runs = seeded(whole, tmp_path / "runs", "prefect", "mined")
+    run = Started(*RUN, "--set", "train.processes=2", runs=runs, log=tmp_path / "stderr")
+    try:
+        run.reach("train", deep_in("train", runs))
+        assert run.family_runs("fade.training.worker")
+        stop(run, number, group=number == signal.SIGINT)
+    finally:
+        run.kill()
+    assert stages(run.said)[-1] == "train", run.said
 
 
 @pytest.mark.timeout(300)

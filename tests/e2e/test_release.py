@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fade.config import PromotionPolicy, load_params
+from fade.config import PromotionPolicy
 from fade.errors import AdapterError
+from fade.run.resolve_params import load_params
 from fade.utils.hashing import sha256_of
 from flows.audit import audit
 from tasks.registry.decisions import decide
@@ -33,8 +34,8 @@ import sys
 from pathlib import Path
 from flows.cli.options import prepared, resolved
 prepared(resolved(Path("params.yaml"), sys.argv[2:])[0], Path(sys.argv[1]), Path())
-from flows import runtime
-runtime.start_ahead()
+from flows.server import runtime
+runtime.start()
 from flows.erase import erase
 for target, method in {methods!r}.items():
     settings, asked = resolved(Path("params.yaml"), sys.argv[2:], method=method)

@@ -20,21 +20,21 @@ NOTHING = dict.fromkeys(("erased", "neighbours_kept", "heldout_kept", "rest_kept
 """Thresholds for six steps of training."""
 
 
-def asked(folder: Path, *entries: dict[str, Any]) -> list[str]:
-    """A ledger of its own, and the options that name it."""
-    ledger = folder / "requests.yaml"
-    ledger.write_text(yaml.safe_dump({"requests": list(entries)}))
-    return [*small(), "--set", f"schedule.requests={ledger}", "--set", "schedule.lease_seconds=20"]
+def options_for(folder: Path, *entries: dict[str, Any]) -> list[str]:
+    """A requests.yaml of its own, and the options that name it."""
+    file = folder / "requests.yaml"
+    file.write_text(yaml.safe_dump({"requests": list(entries)}))
+    return [*small(), "--set", f"schedule.requests={file}", "--set", "schedule.lease_seconds=20"]
 
 
 def states(runs: Path, options: list[str]) -> dict[str, dict[str, Any]]:
-    told = fade("requests", "--json", *options, runs=runs)
-    assert told.returncode == 0, told.stderr
-    return {one["id"]: one for one in json.loads(told.stdout)["requests"]}
+    listed = fade("requests", "--json", *options, runs=runs)
+    assert listed.returncode == 0, listed.stderr
+    return {one["id"]: one for one in json.loads(listed.stdout)["requests"]}
 
 
 def test_two_workers_at_once_erase_a_request_once_and_one_that_is_killed_is_continued(tmp_path: Path) -> None:
-    runs, options = tmp_path / "runs", asked(tmp_path, entry("p1", thresholds=NOTHING))
+    runs, options = tmp_path / "runs", options_for(tmp_path, entry("p1", thresholds=NOTHING))
     line = command("requests", "run", "--json", *options, runs=runs)
     both = [
         subprocess.Popen(
@@ -48,7 +48,7 @@ def test_two_workers_at_once_erase_a_request_once_and_one_that_is_killed_is_cont
     assert [(o["id"], o["result"], o["version"]) for o in outcomes] == [("p1", "done", "fade-panda/1")]
     assert states(runs, options)["p1"]["state"] == "done"
 
-    options = asked(tmp_path, entry("p1", thresholds=NOTHING), entry("l1", "lemon", thresholds=NOTHING))
+    options = options_for(tmp_path, entry("p1", thresholds=NOTHING), entry("l1", "lemon", thresholds=NOTHING))
     worker = Started("requests", "run", *options, runs=runs, log=tmp_path / "worker.log")
     try:
         worker.reach("train", lambda: bool(list(runs.glob("erase/lemon/*/checkpoints/*"))), timeout=600)

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fade.provenance.lineage import code_state
 from tests.e2e.support import REPO, environment, fade, fade_each, small
+from tests.golden import machine, run
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,41 @@ def test_the_summary_has_every_key_and_the_evidence_is_there(first: tuple[Path, 
     page = Path(str(said["report"])).read_text(encoding="utf-8")
     assert "panda" in page and 'src="http' not in page and 'href="http' not in page
     assert (runs / "mlflow.db").is_file()
+
+
+@pytest.fixture(scope="module")
+def outcome(first: tuple[Path, dict[str, object]]) -> dict[str, Any]:
+    """Before any other test of this module adds to the run's folder or to its store."""
+    return run.outcome(*first)
+
+
+GOLDEN = machine.read(run.FILE)
+
+
+def test_the_numbers_are_those_of_the_golden_file(outcome: dict[str, Any]) -> None:
+    """Exactly on a machine of the same kind, else within the stated tolerances."""
+    same = outcome["machine"] == GOLDEN["machine"]
+    near = (
+        {"relative": 0.0, "absolute": 0.0} if same else {"relative": run.RELATIVE, "absolute": run.ABSOLUTE}
+    )
+    for part in ("metrics", "evaluation"):
+        assert machine.differences(GOLDEN[part], outcome[part], **near) == []
+    if same:
+        assert outcome["weights_sha256"] == GOLDEN["weights_sha256"]
+
+
+def test_the_report_has_the_words_of_the_golden_file(outcome: dict[str, Any]) -> None:
+    """And its numbers, on a machine of the same kind."""
+    assert run.without_numbers(outcome["report"]) == run.without_numbers(GOLDEN["report"])
+    if outcome["machine"] == GOLDEN["machine"]:
+        assert outcome["report"] == GOLDEN["report"]
+
+
+@pytest.mark.parametrize("part", ["keys", "files", "mlflow"])
+def test_what_others_read_of_a_run_is_named_as_in_the_golden_file(outcome: dict[str, Any], part: str) -> None:
+    """Keys of the JSON that it prints and writes, its files, and the tags, parameters and metrics that it
+    registers."""
+    assert outcome[part] == GOLDEN[part]
 
 
 @pytest.mark.timeout(1200)

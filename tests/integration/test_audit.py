@@ -39,8 +39,8 @@ def one(store: Path, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return f"{done.name}/{done.version}"
 
 
-def evidence(wanted: str, store: Path, **more: Any) -> dict[str, Any]:
-    (found,) = audit(wanted, PARAMS, store, evidence_only=True, **more)
+def evidence(selection: str, store: Path, **more: Any) -> dict[str, Any]:
+    (found,) = audit(selection, PARAMS, store, evidence_only=True, **more)
     return found
 
 

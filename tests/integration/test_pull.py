@@ -3,11 +3,15 @@ file that existed."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +20,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.exceptions import CheckoutError
+from dvc.repo import Repo
+from dvc.repo.checkout import checkout
 
 from fade.config import DataConfig
 from fade.data.dvcfile import hash_folder, listing_bytes
@@ -30,7 +37,6 @@ from fade.errors import (
 )
 from tasks.data.publish import publish
 from tasks.data.pull import Pulled, pull, pull_task, worth_a_retry
-from tasks.data.remote import Remote
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -108,9 +114,9 @@ def plant(repo: Path, listing: bytes) -> None:
     path = repo / "remote" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(listing)
-    tracked = yaml.safe_load((repo / "data.dvc").read_text())
-    tracked["outs"][0]["md5"] = f"{md5}.dir"
-    (repo / "data.dvc").write_text(yaml.safe_dump(tracked))
+    content = yaml.safe_load((repo / "data.dvc").read_text())
+    content["outs"][0]["md5"] = f"{md5}.dir"
+    (repo / "data.dvc").write_text(yaml.safe_dump(content))
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -302,9 +308,9 @@ def test_a_repaired_remote_is_trusted_again(clone: Path) -> None:
     ],
 )
 def test_a_bad_dvc_file_is_refused(clone: Path, change: dict[str, str], sentence: str) -> None:
-    tracked = yaml.safe_load((clone / "data.dvc").read_text())
-    tracked["outs"][0].update(change)
-    (clone / "data.dvc").write_text(yaml.safe_dump(tracked))
+    content = yaml.safe_load((clone / "data.dvc").read_text())
+    content["outs"][0].update(change)
+    (clone / "data.dvc").write_text(yaml.safe_dump(content))
     with pytest.raises(DataError, match=rf"data\.dvc.*{sentence}"):
         fetch(clone)
 
@@ -320,26 +326,101 @@ def test_missing_pieces_of_the_repository(clone: Path) -> None:
         fetch(clone)
 
 
-def test_a_failed_swap_is_undone(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _rehash_fails(repo: Repo) -> None:
+    """The disk is full when DVC is done."""
+    checkout(repo, force=True)
+    assert contents(Path(repo.root_dir) / "data") == FILES
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), repo.root_dir)
+
+
+def _folder_deleted(repo: Repo) -> None:
+    """What DVC does when it cannot create one of the files."""
+    shutil.rmtree(Path(repo.root_dir) / "data")
+    raise CheckoutError(["data"], {})
+
+
+def _wrong_bytes(repo: Repo) -> None:
+    """A disk, or a cache of links, that gives back other bytes than were written."""
+    checkout(repo, force=True)
+    overwrite(Path(repo.root_dir) / "data/README", b"datA")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "sentence"),
+    [
+        (_rehash_fails, StorageError, "the disk is full"),
+        (_folder_deleted, StorageError, "data cannot be written: DVC could not write"),
+        (_wrong_bytes, RemoteError, "after the checkout .* not the promised ones: data/README"),
+    ],
+)
+def test_a_failed_checkout_is_undone(
+    clone: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[Repo], None],
+    error: type[FadeError],
+    sentence: str,
+) -> None:
     fetch(clone)
-    old = {**FILES, "README": b"older words", "emoji/noto/panda.png": b"older panda"}
-    overwrite(clone / "data/README", b"older words")
-    overwrite(clone / "data/emoji/noto/panda.png", b"older panda")
-    import tasks.data.pull as module
-
-    rehash, calls = module.hash_folder, []
-
-    def fails_at_the_end(folder: Path) -> dict[str, str]:
-        calls.append(folder)
-        if len(calls) == 3:  # before, under the lock, and after the swap
-            assert contents(folder) == FILES  # the swap had happened
-            raise OSError(28, "No space left on device", str(folder))
-        return rehash(folder)
-
-    monkeypatch.setattr(module, "hash_folder", fails_at_the_end)
-    with pytest.raises(StorageError, match="the disk is full"):
+    old = {**FILES, "README": b"older words", "own.txt": b"mine", "base/own.txt": b"mine"}
+    write(clone / "data", {name: old[name] for name in ("README", "own.txt", "base/own.txt")})
+    old["emoji/noto/panda.png"] = b"a tulip"  # in the cache, at the wrong place
+    overwrite(clone / "data/emoji/noto/panda.png", b"a tulip")
+    monkeypatch.setattr(Repo, "checkout", lambda repo, **_: fault(repo))
+    with pytest.raises(error, match=sentence):
         fetch(clone, force=True)
     assert contents(clone / "data") == old
+    assert not (clone / ".dvc/tmp/fade-pull").exists() and not contents(clone / "runs/set-aside")
+    monkeypatch.undo()
+    fetch(clone, force=True)
+    assert contents(clone / "data") == {**FILES, "own.txt": b"mine", "base/own.txt": b"mine"}
+
+
+def test_a_killed_pull_gives_back_the_files_of_the_user(clone: Path) -> None:
+    fetch(clone)
+    write(clone / "data", {"own.txt": b"mine"})
+    script = """
+import os, signal, sys
+from pathlib import Path
+from dvc.repo import Repo
+from fade.config import DataConfig
+from tasks.data.pull import pull
+Repo.checkout = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+pull(DataConfig(), Path(sys.argv[1]), Path(sys.argv[1]) / "runs")
+"""
+    (clone / "data/README").unlink()
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(clone)], cwd=ROOT, check=False, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL and not (clone / "data/own.txt").exists()
+    assert fetch(clone).unlisted == ("own.txt",)
+    assert contents(clone / "data") == {**FILES, "own.txt": b"mine"}
+
+
+@pytest.mark.parametrize("own", ["README/own.txt", "base"])
+def test_a_file_of_the_user_where_the_data_have_a_folder(clone: Path, own: str) -> None:
+    write(clone / "data", {own: b"mine"})
+    with pytest.raises(DataError, match=f"changed here and in no cache: data/{own}"):
+        fetch(clone)
+    assert contents(clone / "data") == {own: b"mine"}
+    got = fetch(clone, force=True)
+    assert contents(clone / "data") == FILES
+    assert got.set_aside is not None and contents(got.set_aside) == {own: b"mine"}
+
+
+def test_the_data_folder_itself_may_be_a_link(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / "big-disk").mkdir()
+    (clone / "data").symlink_to(tmp_path / "big-disk")
+    fetch(clone)
+    (clone / "data/README").unlink()
+    fetch(clone)
+    assert (clone / "data").is_symlink() and contents(tmp_path / "big-disk") == FILES
+
+
+def test_a_full_disk_is_not_a_fault_of_the_remote(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _corrupt(clone)
+    monkeypatch.setattr("tasks.data.remote.free_bytes", lambda _: 0)
+    with pytest.raises(StorageError, match="the disk is full"):
+        fetch(clone)
 
 
 def test_a_linked_folder_is_not_written_through(clone: Path, tmp_path: Path) -> None:
@@ -417,8 +498,15 @@ def test_http_refused_is_unreachable(clone: Path, dead_port: int) -> None:
         fetch(clone, "web")
 
 
+def test_no_error_shows_a_password(clone: Path, dead_port: int) -> None:
+    add_remote(clone, "web", url=f"http://user:hunter2@127.0.0.1:{dead_port}/data?signature=hunter2")
+    with pytest.raises(UnreachableError, match=r"'web' \(http://\*\*\*@127") as caught:
+        fetch(clone, "web")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_silent_server_is_given_up(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Remote._within, "__defaults__", (1.0,))
+    monkeypatch.setattr("tasks.data.remote.FIRST_CONTACT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
         add_remote(clone, "web", url=f"http://127.0.0.1:{silent.getsockname()[1]}/data")
         with pytest.raises(UnreachableError, match="did not answer within 1 s"):

@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 
 from fade.errors import EvaluationError, RequestError
-from flows.reevaluate import hold_all, told
-from flows.service.process_requests import Worker
+from flows.reevaluate import raise_failures, reevaluate_all
 from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
 from tasks.release import reevaluate
-from tasks.release.reevaluate import Inputs, champions, neighbourhood
-from tasks.requests.status import REEVALUATED, STALE, states
+from tasks.release.reevaluate import EvaluationInputs, recorded_neighborhood
+from tasks.requests.snapshot import RequestSnapshot
+from tasks.requests.status import REEVALUATED, STALE, request_statuses
+from tasks.requests.worker import Worker
 from tests.requested import BASE, GOOD, entry, eraser, project, prototype, where
 
 pytestmark = pytest.mark.usefixtures("alone")
-THEN = Inputs(base="1" * 64, judge="2" * 64, data="e" * 32 + ".dir")
+THEN = EvaluationInputs(base="1" * 64, judge="2" * 64, data="e" * 32 + ".dir")
 """What the registered record says."""
 
 
@@ -33,37 +34,45 @@ class Team:
         decide("promote", "fade-panda/1", folder / "runs", self.params.gate, by="ann")
         self.judged: list[str] = []
 
-    def hold(self, now: Inputs) -> list[dict[str, Any]]:
-        return hold_all(self.tracking, self.params, self.folder / "runs", self.folder, now)
+    def reevaluate(self, now: EvaluationInputs) -> list[dict[str, Any]]:
+        return reevaluate_all(self.tracking, self.params, self.folder / "runs", self.folder, now)
 
     def tags(self) -> dict[str, str]:
         return dict(self.tracking.client.get_model_version("fade-panda", "1").tags)
 
     def request(self) -> Any:
-        return states(self.tracking, self.where.ledger(self.params), self.params, self.where.resolve)[0]
+        snapshot = RequestSnapshot.load(self.tracking, "fade")
+        requests = self.where.requests(self.params)
+        return request_statuses(snapshot, requests, self.params, self.where.resolve)[0]
 
 
 @pytest.fixture
 def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
-    monkeypatch.setattr("flows.reevaluate.hold_task", reevaluate.hold)  # the same, without a server
+    monkeypatch.setattr(
+        "flows.reevaluate.reevaluate_task", reevaluate.reevaluate_version
+    )  # the same, without a server
     folder = project(tmp_path / "team", entry("p1"))
     one = Team(folder, prototype(folder / "runs", tmp_path / "made"))
 
-    def judge_again(tracking: Any, version: Any, *_: Any) -> dict[str, Any]:
+    def evaluate_version(tracking: Any, version: Any, *_: Any) -> dict[str, Any]:
         one.judged.append(f"{version.name}/{version.version}")
         return {"metrics": {**GOOD, "A_heldout": 80.0}, "base_metrics": BASE}
 
-    monkeypatch.setattr(reevaluate, "judge_again", judge_again)
+    monkeypatch.setattr(reevaluate, "evaluate_version", evaluate_version)
     return one
 
 
 def test_a_champion_is_judged_again_once_when_judge_or_data_changed(team: Team) -> None:
-    assert [f"{v.name}/{v.version}" for v in champions(team.tracking, "fade")] == ["fade-panda/1"]
-    (row,) = team.hold(THEN)
-    assert (row["result"], row["passes"], team.judged) == ("unchanged", True, []) and told([row]) == [row]
+    assert [f"{v.name}/{v.version}" for v in RequestSnapshot.load(team.tracking, "fade").champions()] == [
+        "fade-panda/1"
+    ]
+    (row,) = team.reevaluate(THEN)
+    assert (row["result"], row["passes"], team.judged) == ("unchanged", True, []) and raise_failures(
+        [row]
+    ) == [row]
 
     now = replace(THEN, judge="9" * 64)
-    (row,) = team.hold(now)
+    (row,) = team.reevaluate(now)
     assert (row["result"], row["passes"], row["why"]) == (
         "reevaluated",
         False,
@@ -71,9 +80,9 @@ def test_a_champion_is_judged_again_once_when_judge_or_data_changed(team: Team) 
     )
     assert row["changed"] == ["judge 222222222222 -> 999999999999"]
     with pytest.raises(RequestError, match=r"1 champion.* fade-panda/1: held-out kept 80\.0"):
-        told([row])
-    said = json.loads(team.tags()[REEVALUATED])
-    run = team.tracking.client.get_run(said["run_id"])
+        raise_failures([row])
+    tag = json.loads(team.tags()[REEVALUATED])
+    run = team.tracking.client.get_run(tag["run_id"])
     assert (
         run.data.metrics["A_heldout"] == 80
         and run.data.tags["reevaluates"] == "fade-panda/1"
@@ -81,28 +90,28 @@ def test_a_champion_is_judged_again_once_when_judge_or_data_changed(team: Team) 
     )
     assert team.request().state == "failed" and "re-evaluated, held-out kept 80.0" in team.request().detail
 
-    assert team.hold(now)[0]["result"] == "unchanged" and team.judged == [
+    assert team.reevaluate(now)[0]["result"] == "unchanged" and team.judged == [
         "fade-panda/1"
     ]  # repeated, it does nothing again
-    assert team.hold(now)[0]["passes"] is False  # and does not forget what it found
+    assert team.reevaluate(now)[0]["passes"] is False  # and does not forget what it found
     assert (
-        team.hold(replace(now, data="f" * 32 + ".dir"))[0]["result"] == "reevaluated"
+        team.reevaluate(replace(now, data="f" * 32 + ".dir"))[0]["result"] == "reevaluated"
         and len(team.judged) == 2
     )
 
 
 def test_a_champion_of_another_base_is_stale_and_its_request_open_until_the_base_is_back(team: Team) -> None:
-    (row,) = team.hold(replace(THEN, base="8" * 64, judge="9" * 64))
+    (row,) = team.reevaluate(replace(THEN, base="8" * 64, judge="9" * 64))
     assert row["result"] == "stale" and team.judged == []
     with pytest.raises(RequestError, match="fade-panda/1: the base 111111111111 -> 888888888888"):
-        told([row])
+        raise_failures([row])
     assert team.tags()[STALE] == "the base 111111111111 -> 888888888888"
     assert (team.request().state, team.request().eligible) == (
         "open",
         True,
     ) and "stale: the base" in team.request().detail
     assert (
-        team.hold(THEN)[0]["result"] == "unchanged"
+        team.reevaluate(THEN)[0]["result"] == "unchanged"
         and STALE not in team.tags()
         and team.request().state == "done"
     )
@@ -114,20 +123,21 @@ def test_one_that_cannot_be_judged_does_not_stop_the_others_and_is_told(
     def cannot(*_: Any) -> dict[str, Any]:
         raise EvaluationError("the judge does not know 'panda'.", stage="evaluate", action="use another.")
 
-    monkeypatch.setattr(reevaluate, "judge_again", cannot)
-    (row,) = team.hold(replace(THEN, judge="9" * 64))
+    monkeypatch.setattr(reevaluate, "evaluate_version", cannot)
+    (row,) = team.reevaluate(replace(THEN, judge="9" * 64))
     assert (
         row["result"] == "failed" and "does not know 'panda'" in row["why"] and REEVALUATED not in team.tags()
     )
     with pytest.raises(RequestError, match="does not know 'panda'"):
-        told([row])
+        raise_failures([row])
 
 
 def test_a_recorded_neighbourhood_is_judged_as_it_was() -> None:
-    said = {
-        "target": "a + b", "targets": ["a", "b"], "left_out": [], "neighbours": ["c"], "heldout": ["d"], "names": ["a", "b", "c", "d"],
-        "matrix": [[1.0] * 4] * 4, "cache_key": "k", "seed": 1, "images_per_concept": 2,
+    record = {
+        "target": "a + b", "targets": ["a", "b"], "left_out": [], "neighbours": ["c"], "heldout": ["d"],
+        "names": ["a", "b", "c", "d"], "matrix": [[1.0] * 4] * 4,
+        "cache_key": "k", "seed": 1, "images_per_concept": 2,
     }  # fmt: skip
-    neighborhood = neighbourhood(said)
+    neighborhood = recorded_neighborhood(record)
     assert (neighborhood.targets, neighborhood.neighbours, neighborhood.heldout) == (["a", "b"], ["c"], ["d"])
-    assert neighbourhood({**said, "target": "a", "targets": ["a"]}).targets == ["a"]
+    assert recorded_neighborhood({**record, "target": "a", "targets": ["a"]}).targets == ["a"]

@@ -24,7 +24,7 @@ from tasks.registry.register import register, register_pending
 from tasks.registry.releases import releases, rollback
 from tasks.registry.verify import verify
 from tasks.registry.versions import load_version
-from tasks.release.build_release import choose, find_release
+from tasks.release.build_release import find_release, select_champions
 from tests.registered import adapter_bytes, finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -88,7 +88,7 @@ def params_of(prefix: str) -> Params:
 
 
 def chosen(store: Path, prefix: str) -> Any:
-    return choose(connect(store), params_of(prefix), store, "")
+    return select_champions(connect(store), params_of(prefix), store, "")
 
 
 def release_of(store: Path, tmp_path: Path, prefix: str, seed: int, **changes: Any) -> str:
@@ -146,9 +146,9 @@ def test_a_release_is_verified_with_its_parts_and_refuses_to_load_when_one_is_re
     client.set_model_version_tag("held.release", "1", "parts", json.dumps(parts))
 
     decide("revoke", parts[1], store, GATE, by="ann", reason="comes back")
-    for wanted in (label, "held.release@champion"):
+    for name in (label, "held.release@champion"):
         with pytest.raises(AdapterError, match="held.release/1 holds held-panda/1, which was revoked"):
-            load_version(wanted, store)
+            load_version(name, store)
     (row,) = releases(params_of("held"), store)
     assert (row["revoked"], row["current"], row["state"]) == ([parts[1]], True, "champion")
     unpromoted = registered(store, tmp_path, "held", "lemon + panda", seed=6, parts=_recorded(store, label))
@@ -200,8 +200,8 @@ def test_a_rollback_is_a_decision_of_the_very_bytes_and_of_two_at_once_one_is_vo
         None,
         None,
     ]
-    for to, said in (("2", "it is current"), ("9", "back.release/9")):
-        with pytest.raises(FadeError, match=said):
+    for to, message in (("2", "it is current"), ("9", "back.release/9")):
+        with pytest.raises(FadeError, match=message):
             rollback(params, store, by="ann", reason="x", to=to)
     assert rollback(params, store, by="ann", reason="x", to="3")["to"] == "3"
 
@@ -306,16 +306,16 @@ def test_the_description_is_the_card_and_follows_decisions_and_audits(store: Pat
     spent = []
     for _ in range(3):  # the fastest: other work on the machine is not what is measured
         start = time.perf_counter()
-        said = refresh(tracking, tracking.client.get_model_version("card-panda", "2"))
+        text = refresh(tracking, tracking.client.get_model_version("card-panda", "2"))
         spent.append(time.perf_counter() - start)
     assert min(spent) < 0.5
     assert (
-        said == description(store, "card-panda", "2") and "- Audit: reproduced by eve at 2026-01-01." in said
+        text == description(store, "card-panda", "2") and "- Audit: reproduced by eve at 2026-01-01." in text
     )
-    said = refresh(
+    text = refresh(
         tracking, tracking.client.get_model_version("card-panda", "2"), audit={"verdict": "differs"}
     )
-    assert said is not None and "- Audit: differs." in said and "eve" not in said
+    assert text is not None and "- Audit: differs." in text and "eve" not in text
 
 
 def test_a_version_without_a_card_stays_as_it_is_and_a_card_that_cannot_be_written_undoes_no_decision(

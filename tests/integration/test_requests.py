@@ -1,4 +1,4 @@
-"""Requests in a real MLflow: states derived, claims that hold between processes, deaths in the middle, edits,
+"""Requests in a real MLflow: status derived, leases between processes, deaths in the middle, edits,
 and clocks that go back."""
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any
 
 import pytest
 
-from fade.errors import BusyError, LedgerError, RequestError, TrainingError
-from fade.governance.leases import CLAIM, DONE, FAILED, RELEASED
-from flows.service.process_requests import Worker, add, work_off
+from fade.errors import BusyError, RequestError, RequestFileError, TrainingError
+from fade.governance.leases import ACQUIRED, DONE, FAILED, RELEASED
 from tasks.registry.connection import connect
-from tasks.requests import leases as claims
-from tasks.requests.leases import course, identity, log_name, take
-from tasks.requests.status import STALE, State, states
+from tasks.requests import leases
+from tasks.requests.leases import acquire, log_name, process_identity, read_lease_log
+from tasks.requests.project import add_request
+from tasks.requests.snapshot import RequestSnapshot
+from tasks.requests.status import STALE, RequestStatus, request_statuses
+from tasks.requests.worker import Worker, process_requests
 from tests.requested import CONCEPTS, entry, eraser, notes, project, prototype, where, write
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -51,13 +53,15 @@ class Team:
     def worker(self, erase: Any = None, **more: Any) -> Worker:
         return Worker(where(self.folder), erase or eraser(self.folder, self.proto), **more)
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, RequestStatus]:
         place = where(self.folder)
         params = place.resolve()
-        return {one.id: one for one in states(self.tracking, place.ledger(params), params, place.resolve)}
+        snapshot = RequestSnapshot.load(self.tracking, "fade")
+        found = request_statuses(snapshot, place.requests(params), params, place.resolve)
+        return {one.id: one for one in found}
 
     def kinds(self, request: str) -> list[str]:
-        return [one.kind for one in course(self.tracking, log_name("fade", request)).turns]
+        return [one.kind for one in read_lease_log(self.tracking, log_name("fade", request)).events]
 
     def versions(self, name: str) -> int:
         return len(self.tracking.client.search_model_versions(f"name = '{name}'"))
@@ -111,7 +115,7 @@ def test_an_open_request_is_done_by_a_version_that_carries_it(team: Callable[...
     assert {s.state for s in after.values()} == {"done"} and not any(
         s.overdue or s.eligible for s in after.values()
     )
-    assert after["p1"].version == "fade-panda/1" and one.kinds("p1") == [CLAIM, DONE]
+    assert after["p1"].version == "fade-panda/1" and one.kinds("p1") == [ACQUIRED, DONE]
     assert "request.p1" in one.tracking.client.get_model_version("fade-panda", "1").tags
     assert one.worker().run() == [] and len(notes(one.folder)) == 4
 
@@ -143,8 +147,8 @@ def test_a_failure_is_kept_with_its_reason_tried_again_and_then_left_to_people(
         return eraser(one.folder, one.proto)(target, *args, **named)
 
     with pytest.raises(RequestError, match="1 request.* p1: train: the trainer stopped") as caught:
-        work_off(one.worker(fails))
-    assert [o["result"] for o in caught.value.told["outcomes"]] == [
+        process_requests(one.worker(fails))
+    assert [o["result"] for o in caught.value.result["outcomes"]] == [
         "failed",
         "done",
     ]  # one failure does not stop the others
@@ -178,7 +182,7 @@ def test_a_request_that_vanished_or_was_withdrawn_is_never_forgotten(team: Calla
     assert found["p1"].concept == "panda" and found["p1"].requested_by == "ann"
     assert found["k1"].state == "withdrawn" and "settled out of court" in found["k1"].detail
     with pytest.raises(RequestError, match="p1: missing"):
-        work_off(one.worker())
+        process_requests(one.worker())
     assert one.versions("fade-panda") == one.versions("fade-koala") == 1
 
 
@@ -187,9 +191,9 @@ def test_a_faulty_request_does_not_hold_up_the_others_and_is_told(team: Callable
     with pytest.raises(
         RequestError, match=r"x1: faulty, concept: unknown concept 'pandaa'; did you mean 'panda'"
     ):
-        work_off(one.worker())
+        process_requests(one.worker())
     assert one.states()["p1"].state == "done"
-    with pytest.raises(LedgerError, match="x1, concept"):
+    with pytest.raises(RequestFileError, match="x1, concept"):
         one.worker(only=("x1",)).run()
 
 
@@ -229,17 +233,17 @@ def test_a_version_that_is_stale_deleted_or_revoked_reopens_its_request_or_says_
     assert {s.state for s in one.states().values()} == {"done"}
 
 
-def test_two_processes_work_off_twenty_requests_each_exactly_once(team: Callable[..., Team]) -> None:
+def test_two_processes_process_twenty_requests_each_exactly_once(team: Callable[..., Team]) -> None:
     names = [CONCEPTS[i % len(CONCEPTS)] for i in range(20)]
     one = team(*(entry(f"r{i}", name) for i, name in enumerate(names)))
     workers = [one.start(0.05), one.start(0.05)]
-    told = [ended(worker) for worker in workers]
-    done = Counter(o["id"] for some in told for o in some if o["result"] == "done")
+    results = [ended(worker) for worker in workers]
+    done = Counter(o["id"] for some in results for o in some if o["result"] == "done")
     assert done == Counter(f"r{i}" for i in range(20))
-    assert all(told), "one of the two had nothing to do: the test showed nothing"
+    assert all(results), "one of the two had nothing to do: the test showed nothing"
     assert {s.state for s in one.states().values()} == {"done"}
     assert sum(one.versions(f"fade-{name}") for name in CONCEPTS) == 20
-    assert Counter(kind for i in range(20) for kind in one.kinds(f"r{i}")) == {CLAIM: 20, DONE: 20}
+    assert Counter(kind for i in range(20) for kind in one.kinds(f"r{i}")) == {ACQUIRED: 20, DONE: 20}
 
 
 def test_of_a_worker_that_is_killed_in_the_middle_the_next_one_takes_over_at_once(
@@ -255,7 +259,7 @@ def test_of_a_worker_that_is_killed_in_the_middle_the_next_one_takes_over_at_onc
     assert "its worker ended in the middle" in one.states()["p1"].detail
     (outcome,) = one.worker().run()
     assert (outcome.result, outcome.version, one.versions("fade-panda")) == ("done", "fade-panda/1", 1)
-    assert one.kinds("p1") == [CLAIM, CLAIM, DONE]
+    assert one.kinds("p1") == [ACQUIRED, ACQUIRED, DONE]
 
 
 def test_a_worker_killed_between_registering_and_reporting_costs_no_second_erasure(
@@ -263,15 +267,16 @@ def test_a_worker_killed_between_registering_and_reporting_costs_no_second_erasu
 ) -> None:
     one = team(entry("p1"))
     code = (
-        "import os, sys\nfrom pathlib import Path\nimport flows.service.process_requests as r\nimport tests.requested as q\n"
-        f"folder = Path({str(one.folder)!r})\nr.finish = lambda *_: os._exit(9)\n"
+        "import os, sys\nfrom pathlib import Path\n"
+        "import tasks.requests.worker as r\nimport tests.requested as q\n"
+        f"folder = Path({str(one.folder)!r})\nr.report_done = lambda *_: os._exit(9)\n"
         f"r.Worker(q.where(folder), q.eraser(folder, {one.proto!r})).run()\n"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPO, timeout=120, check=False).returncode == 9
     assert one.versions("fade-panda") == 1
     (outcome,) = one.worker(eraser(one.folder, one.proto, before=lambda: pytest.fail("erased twice"))).run()
     assert (outcome.result, outcome.version, one.versions("fade-panda")) == ("done", "fade-panda/1", 1)
-    assert one.states()["p1"].state == "done" and one.kinds("p1") == [CLAIM, CLAIM, DONE]
+    assert one.states()["p1"].state == "done" and one.kinds("p1") == [ACQUIRED, ACQUIRED, DONE]
 
 
 def test_a_silent_worker_of_another_machine_is_taken_over_after_the_lease_and_what_it_reports_is_void(
@@ -280,35 +285,38 @@ def test_a_silent_worker_of_another_machine_is_taken_over_after_the_lease_and_wh
     one = team(entry("p1"), lease_seconds=1)
     name = log_name("fade", "p1")
     with monkeypatch.context() as far:
-        far.setattr(claims, "identity", lambda: {**identity(), "host": "elsewhere"})
-        request = where(one.folder).ledger(where(one.folder).resolve()).get("p1")
-        lost = take(
+        far.setattr(leases, "process_identity", lambda: {**process_identity(), "host": "elsewhere"})
+        request = where(one.folder).requests(where(one.folder).resolve()).get("p1")
+        lost = acquire(
             one.tracking,
             name,
-            course(one.tracking, name),
+            read_lease_log(one.tracking, name),
             {"fingerprint": request.fingerprint()},
             "bob@elsewhere",
         )
     assert lost is not None and one.states()["p1"].state == "running"
     (outcome,) = one.worker().run()
-    assert outcome.result == "done" and one.kinds("p1") == [CLAIM, CLAIM, DONE]
+    assert outcome.result == "done" and one.kinds("p1") == [ACQUIRED, ACQUIRED, DONE]
     with pytest.raises(RequestError, match="took over"):
-        claims.confirm(one.tracking, lost)
-    assert claims.report(one.tracking, lost, FAILED, {"why": "late"}) is False
+        leases.confirm(one.tracking, lost)
+    with pytest.raises(RequestError, match="took over"):
+        leases.report(one.tracking, lost, FAILED, {"why": "late"})
     assert one.states()["p1"].state == "done" and one.versions("fade-panda") == 1
 
 
-def test_a_worker_of_another_machine_that_beats_is_left_alone(
+def test_a_worker_of_another_machine_with_a_heartbeat_is_left_alone(
     team: Callable[..., Team], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = team(entry("p1"), lease_seconds=2)
     name = log_name("fade", "p1")
-    monkeypatch.setattr(claims, "identity", lambda: {**identity(), "host": "elsewhere"})
-    held = take(one.tracking, name, course(one.tracking, name), {"fingerprint": "x"}, "bob@elsewhere")
+    monkeypatch.setattr(leases, "process_identity", lambda: {**process_identity(), "host": "elsewhere"})
+    held = acquire(
+        one.tracking, name, read_lease_log(one.tracking, name), {"fingerprint": "x"}, "bob@elsewhere"
+    )
     assert held is not None
-    with claims.beating(one.tracking, held, 0.2):
+    with leases.heartbeat(one.tracking, held, 0.2):
         assert one.worker().run() == []
-    assert one.kinds("p1") == [CLAIM] and one.states()["p1"].state == "running"
+    assert one.kinds("p1") == [ACQUIRED] and one.states()["p1"].state == "running"
 
 
 def test_a_wall_clock_that_goes_back_a_day_changes_nothing(
@@ -318,13 +326,13 @@ def test_a_wall_clock_that_goes_back_a_day_changes_nothing(
     one.worker(only=("p1",)).run()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 86400)
-    monkeypatch.setattr(claims, "_now", lambda: "2020-01-01T00:00:00+00:00")
+    monkeypatch.setattr(leases, "_now", lambda: "2020-01-01T00:00:00+00:00")
     assert one.states()["p1"].state == "done"
     assert [o.id for o in one.worker().run()] == ["k1"]
     assert {s.state for s in one.states().values()} == {"done"} and one.versions("fade-panda") == 1
 
 
-def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_gives_the_claim_back(
+def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_releases_the_lease(
     team: Callable[..., Team],
 ) -> None:
     one = team(entry("p1"))
@@ -340,7 +348,7 @@ def test_a_target_that_somebody_erases_by_hand_is_waited_for_and_ctrl_c_gives_th
 
     with pytest.raises(KeyboardInterrupt):
         one.worker(stopped).run()
-    assert one.kinds("p1") == [CLAIM, RELEASED, CLAIM, RELEASED] and one.states()["p1"].state == "open"
+    assert one.kinds("p1") == [ACQUIRED, RELEASED, ACQUIRED, RELEASED] and one.states()["p1"].state == "open"
 
 
 def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished(
@@ -350,11 +358,11 @@ def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished
     (one.folder / "requests.yaml").unlink()
     place = where(one.folder)
     fields = {"concept": "panda", "reason": "a test", "requested_by": "ann"}
-    first = add(place, fields)
+    first = add_request(place, fields)
     assert one.states()[first.id].state == "open"
     (one.folder / "requests.yaml").write_text("# emptied by mistake\nrequests: []\n")
     assert one.states()[first.id].state == "missing"  # remembered although nobody ever took it up
-    second = add(place, fields)
+    second = add_request(place, fields)
     assert (
         second.id == f"{first.id}-2" and "# emptied by mistake" in (one.folder / "requests.yaml").read_text()
     )
@@ -364,23 +372,25 @@ def test_adding_gives_an_id_that_was_never_given_even_to_a_request_that_vanished
         ({"due": "1999-01-01"}, "due lies"),
     ]
     before = (one.folder / "requests.yaml").read_bytes()
-    for wrong, said in wrongs:
-        with pytest.raises(LedgerError, match=said):
-            add(place, {**fields, **wrong})
+    for wrong, message in wrongs:
+        with pytest.raises(RequestFileError, match=message):
+            add_request(place, {**fields, **wrong})
     assert (one.folder / "requests.yaml").read_bytes() == before
 
 
-def test_many_who_add_at_once_all_find_their_request_in_the_ledger(team: Callable[..., Team]) -> None:
+def test_many_who_add_at_once_all_find_their_request_in_the_file(team: Callable[..., Team]) -> None:
     one = team()
     with ThreadPoolExecutor(6) as pool:
         made = list(
             pool.map(
-                lambda by: add(where(one.folder), {"concept": "koala", "reason": "x", "requested_by": by}),
+                lambda by: add_request(
+                    where(one.folder), {"concept": "koala", "reason": "x", "requested_by": by}
+                ),
                 "abcdef",
             )
         )
     place = where(one.folder)
-    assert sorted((r.id, r.requested_by) for r in place.ledger(place.resolve()).requests) == sorted(
+    assert sorted((r.id, r.requested_by) for r in place.requests(place.resolve()).requests) == sorted(
         (r.id, r.requested_by) for r in made
     )
     assert len({r.id for r in made}) == 6

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,8 @@ from uuid import UUID
 import httpx
 import psutil
 import pytest
-import yaml
 
+from flows.service.schedule import UNUSED_CRON
 from tests.e2e.support import REPO, environment, free_port, served
 from tests.requested import entry, project
 
@@ -128,11 +129,7 @@ def test_a_slot_is_strict_and_one_gpu_is_held_by_one_process_at_a_time(
     )  # nobody has asked for one at a time
     assert free.returncode == 0 and (tmp_path / "none").exists(), free.stderr
 
-    made = prefect.run(
-        sys.executable,
-        "-c",
-        "from fade.config import Params\nfrom flows.server.gpu_slot import limit\nlimit(Params(), change=True)",
-    )
+    made = prefect.run(sys.executable, "-c", LIMIT)
     assert made.returncode == 0, made.stderr
     lines = [
         [sys.executable, "-c", HOLD, str(tmp_path / name), how]
@@ -178,8 +175,18 @@ from prefect.events.schemas.automations import EventTrigger
 block = Webhook(url=sys.argv[1], method="POST").save("fade-failed", overwrite=True)
 Automation(
     name="a request failed",
-    trigger=EventTrigger(expect={"fade.request.failed"}, match={"prefect.resource.id": "fade.request.*"}, posture="Reactive", threshold=1),
-    actions=[CallWebhook(block_document_id=block, payload='{"text": "request {{ event.resource.name }}: {{ event.payload.text }}"}')],
+    trigger=EventTrigger(
+        expect={"fade.request.failed"},
+        match={"prefect.resource.id": "fade.request.*"},
+        posture="Reactive",
+        threshold=1,
+    ),
+    actions=[
+        CallWebhook(
+            block_document_id=block,
+            payload='{"text": "request {{ event.resource.name }}: {{ event.payload.text }}"}',
+        )
+    ],
 ).create()
 """
 
@@ -232,16 +239,19 @@ def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stop
                 }
             }
             until(lambda: prefect.post("/flow_runs/filter", scheduled))
-            told = prefect.run(*fade, "status", "--json", *asked)
-            assert told.returncode == 0, told.stderr
-            said = json.loads(told.stdout)
-            (shown,) = [one for one in said["prefect"]["deployments"] if one["name"] == "erase"]
+            done = prefect.run(*fade, "status", "--json", *asked)
+            assert done.returncode == 0, done.stderr
+            status = json.loads(done.stdout)
+            (shown,) = [one for one in status["prefect"]["deployments"] if one["name"] == "erase"]
             assert (
                 shown["last"][0]["state"] == "Failed"
                 and "p1: pull" in shown["last"][0]["why"]
                 and shown["waiting"]
             )
-            assert said["counts"] == {"failed": 1, "overdue": 0} and "pull: " in said["requests"][0]["detail"]
+            assert (
+                status["counts"] == {"failed": 1, "overdue": 0}
+                and "pull: " in status["requests"][0]["detail"]
+            )
 
             family = psutil.Process(serving.pid).children(recursive=True)
             serving.send_signal(signal.SIGTERM)
@@ -260,14 +270,16 @@ def test_a_served_run_fails_visibly_and_calls_the_webhook_and_the_scheduler_stop
 
 @pytest.fixture(scope="module")
 def deployed(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """`prefect deploy --all` for a project folder that holds the code and a request that fails at once; name
-    -> deployment."""
-    home = project(tmp_path_factory.mktemp("deployed") / "team", entry("p1"))
+    """`prefect deploy --all` in a project folder with the code, its own crons and a request that fails at
+    once; name -> deployment."""
+    folder = tmp_path_factory.mktemp("deployed") / "team"
+    home = project(folder, entry("p1"), erase_cron=CRON, audit_cron="", timezone="Europe/Berlin")
     (home / "flows").symlink_to(REPO / "flows")  # a worker's project folder is a checkout
+    shutil.copy(REPO / "prefect.yaml", home)
     for pool in ("cpu", "gpu"):
         made = prefect.run(str(BIN / "prefect"), "work-pool", "create", pool, "--type", "process")
         assert made.returncode == 0, made.stderr
-    done = prefect.run(str(BIN / "prefect"), "--no-prompt", "deploy", "--all", FADE_HOME=str(home))
+    done = prefect.run(str(BIN / "prefect"), "--no-prompt", "deploy", "--all", cwd=home, FADE_HOME=str(home))
     assert done.returncode == 0, done.stdout + done.stderr
     made = prefect.run(sys.executable, "-c", LIMIT)
     assert made.returncode == 0, made.stderr
@@ -281,11 +293,18 @@ def deployed(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(
     prefect: Prefect, deployed: dict[str, Any]
 ) -> None:
-    assert {"work-off/erase", "re-evaluate/nightly", "audit-registry/weekly", "train/gpu"} <= set(deployed)
-    assert [deployed[name]["work_pool_name"] for name in ("work-off/erase", "train/gpu")] == ["cpu", "gpu"]
+    assert {"work-off/erase", "re-evaluate/nightly", "audit-registry/weekly", "run-job/gpu"} <= set(deployed)
+    assert [deployed[name]["work_pool_name"] for name in ("work-off/erase", "run-job/gpu")] == ["cpu", "gpu"]
     erase, home = deployed["work-off/erase"], str(deployed["home"])
     assert erase["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": home}}]
-    assert [one["schedule"]["cron"] for one in erase["schedules"]] == ["*/15 * * * *"]
+    names = ("work-off/erase", "re-evaluate/nightly", "audit-registry/weekly")
+    schedules = [one for name in names for one in deployed[name]["schedules"]]
+    assert [(one["schedule"]["cron"], one["active"]) for one in schedules] == [
+        (CRON, True),
+        ("0 3 * * *", True),  # the default
+        (UNUSED_CRON, False),  # an empty cron is never
+    ]
+    assert {one["schedule"]["timezone"] for one in schedules} == {"Europe/Berlin"}
     run = prefect.post(f"/deployments/{erase['id']}/create_flow_run")
     worked = prefect.run(
         str(BIN / "prefect"), "worker", "start", "--pool", "cpu", "--run-once", "--limit", "1", FADE_HOME=home
@@ -329,7 +348,7 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(
             line, cwd=tmp_path, env=prefect.env, stdout=stream, stderr=stream, start_new_session=True
         )
     try:
-        done = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/gpu", timeout=400)
+        done = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "run-job/gpu", timeout=400)
         assert done.returncode == 0, done.stderr + log.read_text()
     finally:
         os.killpg(worker.pid, signal.SIGTERM)
@@ -341,22 +360,6 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(
     adapter, _, reused = json.loads(done.stdout.splitlines()[-1])
     assert Path(adapter).is_file() and reused is False
     again = prefect.run(
-        sys.executable, "-c", ELSEWHERE, str(path), "train/gpu"
+        sys.executable, "-c", ELSEWHERE, str(path), "run-job/gpu"
     )  # no worker is left: the finished one is found
     assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1])[2] is True, again.stderr
-
-
-def test_prefect_yaml_has_the_crons_of_params_yaml(repo: Path) -> None:
-    from flows.service.schedule import audit_registry, reevaluate_champions, work_off_requests
-
-    schedule = yaml.safe_load((repo / "params.yaml").read_text())["schedule"]
-    wanted = {"erase": "erase_cron", "nightly": "reevaluate_cron", "weekly": "audit_cron"}
-    said = {one["name"]: one for one in yaml.safe_load((repo / "prefect.yaml").read_text())["deployments"]}
-    for name, key in wanted.items():
-        assert said[name]["schedules"] == [{"cron": schedule[key], "timezone": schedule["timezone"]}]
-    entries = {one["entrypoint"] for one in said.values()}
-    flows = {
-        f"flows/service/schedule.py:{flow.fn.__name__}"
-        for flow in (audit_registry, reevaluate_champions, work_off_requests)
-    }
-    assert entries == {*flows, "flows/train.py:train"}

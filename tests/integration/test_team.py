@@ -36,7 +36,7 @@ from tasks.registry.models import ensure_model
 from tasks.registry.register import Registered, register
 from tasks.registry.verify import verify
 from tasks.registry.versions import load_version
-from tasks.requests.leases import course, log_name
+from tasks.requests.leases import log_name, read_lease_log
 from tests import servers
 from tests.registered import finished_run
 
@@ -78,12 +78,12 @@ for child in ids:
     os.waitpid(child, 0)
 """
 
-CLAIMS = """
+LEASES = """
 import json, os, sys, time
 from pathlib import Path
 import mlflow.store.tracking.rest_store
 from tasks.registry import connection
-from tasks.requests import leases as claims
+from tasks.requests import leases
 runs, folder, workers, *names = sys.argv[1:]
 folder, ids = Path(folder), []
 for number in range(int(workers)):
@@ -92,7 +92,7 @@ for number in range(int(workers)):
         try:
             store = connection.connect(Path(runs))
             for name in names:
-                before = claims.course(store, name)
+                before = leases.read_lease_log(store, name)
                 meeting = folder / name
                 meeting.mkdir(exist_ok=True)
                 (meeting / str(number)).touch()
@@ -100,8 +100,10 @@ for number in range(int(workers)):
                 while len(list(meeting.iterdir())) < int(workers):  # all have read the same chain
                     assert time.monotonic() < end
                     time.sleep(0.002)
-                claim = claims.take(store, name, before, {}, f"worker{number}")
-                said[name] = claim is not None and claims.report(store, claim, "done", {"version": number})
+                lease = leases.acquire(store, name, before, {}, f"worker{number}")
+                said[name] = lease is not None
+                if lease is not None:
+                    leases.report(store, lease, "done", {"version": number})
         except BaseException as error:
             said = {"error": f"{type(error).__name__} {error}"}
         (folder / f"{number}.json").write_text(json.dumps(said))
@@ -213,15 +215,15 @@ def test_of_workers_that_claim_the_same_requests_at_once_each_request_has_exactl
     team: Team, runs: Path, tmp_path: Path
 ) -> None:
     names = [log_name("fade", f"panda-{i}") for i in range(5)]
-    line = [sys.executable, "-c", CLAIMS, str(runs), str(tmp_path), str(COUNT), *names]
+    line = [sys.executable, "-c", LEASES, str(runs), str(tmp_path), str(COUNT), *names]
     done = subprocess.run(line, cwd=REPO, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     said = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(COUNT)]
     won = {name: [number for number, one in enumerate(said) if one.get(name)] for name in names}
     assert all(len(workers) == 1 for workers in won.values()), said
     for name, (worker,) in won.items():
-        found = course(connect(runs), name)
-        assert [(turn.kind, turn.by) for turn in found.turns] == [
+        found = read_lease_log(connect(runs), name)
+        assert [(event.kind, event.by) for event in found.events] == [
             ("claim", f"worker{worker}"),
             ("done", f"worker{worker}"),
         ]

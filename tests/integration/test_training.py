@@ -1,27 +1,30 @@
-"""The trainer as it is really launched: killed and resumed, on two processes, diverging. Each test starts
-real processes."""
+"""Training as it is really done: in a process that is killed and resumed, by a launcher, on two processes,
+diverging."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from fade.adapters.lora import LoraAdapter, find_targets, read_provenance
 from fade.config import MeshConfig
-from fade.erasers.base import get_method, known_methods
-from fade.errors import DivergedError, TrainingError
+from fade.erasers.base import get_eraser, known_erasers
+from fade.errors import DivergedError
 from fade.models import Base
 from fade.training import checkpoint
 from fade.training import job as files
 from fade.training.batches import BatchSampler, read_latents
 from fade.training.job import Job
 from fade.training.loop import Denoiser, train
+from fade.training.worker import main
 from fade.utils.hashing import sha256_of
-from tasks.launch.accelerate import Ahead
+from tasks.launch.accelerate import environment
 from tasks.stages.train import run_job
 from tests.support import DEEP, make_latents, make_tiny_base
 
@@ -71,51 +74,68 @@ def make_job(base, out, latents=None, **train):
     )
 
 
-def killer(job):
-    """A watcher that kills the trainer as soon as a checkpoint lies there."""
-
-    def watch(done, total, text):
-        if checkpoint.steps_in(job.out / files.CHECKPOINTS):
-            for process in psutil.Process().children(recursive=True):
-                if "fade.training.worker" in process.cmdline():
-                    process.kill()  # SIGKILL
-
-    return watch
+RUN = "import sys, pathlib; from fade.training.job import Job; from tasks.stages.train import run_job; run_job(Job.read(pathlib.Path(sys.argv[1])))"
 
 
-def test_killed_and_resumed_gives_the_adapter_of_an_uninterrupted_run(base, tmp_path, monkeypatch):
+def kill_midway(job):
+    """Train ``job`` as a flow does, in a process of its own, which is killed -9 as soon as a checkpoint lies
+    there."""
+    with subprocess.Popen([sys.executable, "-c", RUN, str(job.write())]) as process:
+        while not checkpoint.steps_in(job.out / files.CHECKPOINTS):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        process.kill()
+
+
+def launched(job, home):
+    """Train ``job`` by ``accelerate launch`` of one worker; ``home``: where a user's default_config.yaml
+    lies."""
+    line = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(home / "none.yaml"),
+        "--cpu",
+        "--num_processes",
+        "1",
+    ]
+    (home / "none.yaml").write_text("{distributed_type: 'NO', compute_environment: LOCAL_MACHINE}")
+    subprocess.run(
+        [*line, "--module", "fade.training.worker", str(job.write())], env=environment(1, "cpu"), check=True
+    )
+    return job.out / files.ADAPTER
+
+
+def test_killed_and_resumed_and_launched_give_the_adapter_of_an_uninterrupted_run(
+    base, tmp_path, monkeypatch
+):
     """Under a user's default_config.yaml that asks for other things, which must not be read."""
     home = tmp_path / "home"
     (home / "accelerate").mkdir(parents=True)
     hostile = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nmixed_precision: fp16\nnum_processes: 3\nuse_cpu: false\n"
     (home / "accelerate" / "default_config.yaml").write_text(hostile)
     monkeypatch.setenv("HF_HOME", str(home))
-    waiting = Ahead(tmp_path / "ahead", 1, "cpu")
-    whole = run_job(make_job(base, tmp_path / "whole"), ahead=waiting)
-    assert (
-        not waiting._group.runs()
-    )  # it is this one that trained: launched ahead or not, the bytes are the same
-    waiting.close()
+    whole = run_job(make_job(base, tmp_path / "whole"), base)
     assert (whole.run["processes"], whole.run["resumed_at"], whole.run["threads"]) == (1, 0, 1)
     assert whole.run["precision"] == "no"
 
     job = make_job(base, tmp_path / "cut", steps=60)
-    with pytest.raises(TrainingError, match="out of memory, or killed"):
-        run_job(job, watch=killer(job))
+    kill_midway(job)
     kept = checkpoint.steps_in(job.out / files.CHECKPOINTS)
     assert kept
     assert kept[-1] < 60
     assert not (job.out / files.ADAPTER).exists()
-    resumed = run_job(job)
+    resumed = run_job(job, base)
     assert resumed.run["resumed_at"] == kept[-1]
     assert resumed.adapter.read_bytes() == whole.adapter.read_bytes()
     assert resumed.history == whole.history
-    assert run_job(job).reused
+    assert run_job(job, base).reused
 
-    here = train(
-        make_job(base, tmp_path / "here"), base
-    )  # no launcher: the bytes do not depend on how it was started
-    assert here.read_bytes() == whole.adapter.read_bytes()
+    by_launcher = launched(
+        make_job(base, tmp_path / "launched"), home
+    )  # the bytes do not depend on how it was started
+    assert by_launcher.read_bytes() == whole.adapter.read_bytes()
     control = train(make_job(base, tmp_path / "control", seed=1), base)
     assert control.read_bytes() != whole.adapter.read_bytes()
     same_in_plain_diffusers(base, resumed.adapter)
@@ -153,10 +173,10 @@ def same_in_plain_diffusers(base, adapter):
 
 METHODS = [
     (name, variant, anchors)
-    for name, variants in known_methods().items()
+    for name, variants in known_erasers().items()
     for variant in variants
     for anchors in ("none", "neighbourhood")
-    if anchors == "none" or get_method(name, variant).takes_anchors
+    if anchors == "none" or get_eraser(name, variant).accepts_anchors
 ]
 
 
@@ -164,7 +184,7 @@ METHODS = [
 def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effect(
     base, tmp_path, name, variant, anchors
 ):
-    method = get_method(name, variant)
+    method = get_eraser(name, variant)
     lora = next(
         (
             item.partition("=")[2].strip("[]").split(",")
@@ -203,7 +223,7 @@ def test_two_processes_are_two(base, tmp_path):
     lora = LoraAdapter.insert(base.unet, job.mesh, seed=job.train.seed)
     try:
         draws, predictor = BatchSampler(job, base, read_latents(job)), Denoiser(base.unet, lora)
-        loss = get_method("fade", "paper").loss
+        loss = get_eraser("fade", "paper").loss
         losses = [loss(predictor, draws.batch(0, 0, rank, 2), job.method)[0].item() for rank in (0, 1)]
     finally:
         lora.remove()
@@ -229,4 +249,7 @@ def test_divergence_stops_with_its_own_error_and_keeps_the_last_good_checkpoint(
         run_job(make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200))
     assert checkpoint.steps_in(tmp_path / "out" / files.CHECKPOINTS)[-1] == step // 4 * 4
     assert not (tmp_path / "out" / files.ADAPTER).exists()
+    assert (
+        main([str(tmp_path / "out" / files.JOB)]) == 1
+    )  # a worker writes it down for the process that waits
     assert json.loads((tmp_path / "out" / files.ERROR).read_text())["type"] == "DivergedError"

@@ -6,8 +6,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -18,10 +23,9 @@ from fade.config import ChecksConfig, DataConfig
 from fade.data.manifest import MANIFEST
 from fade.data.tables import concept_frame, file_frame, picture_frame
 from fade.errors import DataError
-from tasks import aside
-from tasks.checked import check_data, check_mined, look_ahead
-from tasks.data import validate
+from tasks.data import validate, verdicts
 from tasks.data.expectations import (
+    Rule,
     concept_rules,
     count_rules,
     file_rules,
@@ -30,6 +34,7 @@ from tasks.data.expectations import (
     picture_rules,
 )
 from tasks.data.validate import Checks, ValidationTable, run_rules, validate_data, validate_mined
+from tasks.data.verdicts import VerdictStore
 from tests.datasets import make_dataset, rehash, save, write_manifest
 
 # Great Expectations imports two modules that Python has renamed.
@@ -291,8 +296,8 @@ def generated(**changes: object) -> dict[str, object]:
     return {**given, **changes}
 
 
-def mined(folder: Path, **changes: object) -> Checks:
-    return validate_mined(**generated(**changes), checks=CHECKS, out=folder / "checks")  # type: ignore[arg-type]
+def mined(folder: Path, store: VerdictStore | None = None, **changes: object) -> Checks:
+    return validate_mined(**generated(**changes), checks=CHECKS, out=folder / "checks", store=store)  # type: ignore[arg-type]
 
 
 def _with(index: int, pixels: np.ndarray) -> np.ndarray:
@@ -363,76 +368,171 @@ def test_frames_are_not_changed_by_the_rules(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pictures, before)
 
 
-def test_another_process_comes_to_the_same_verdict(tmp_path: Path) -> None:
-    """On data with a warning, on generated pictures, and on data with a fault; the controls are the verdicts
-    of this process."""
-    frame = make_dataset(tmp_path / "data")
-    (tmp_path / "data" / "unlisted.txt").write_text("x")
-    data, torn, there = (
-        DataConfig(images=tmp_path / "data"),
-        tmp_path / "data" / frame["path"][3],
-        tmp_path / "there" / "checks",
-    )
-    here = [run(tmp_path).results, mined(tmp_path).results]
-    aside.begin("tasks.data.validate")
-    try:
-        checks = check_data(data, CHECKS, out=there)
-        assert [checks.results, check_mined(**generated(), checks=CHECKS, out=there).results] == here  # type: ignore[arg-type]
-        assert (checks.success, checks.critical, checks.page) == (False, False, there / "data.html")
-        assert checks.page.read_bytes() == (tmp_path / "checks" / "data.html").read_bytes()
-        look_ahead(data, CHECKS, Path(), None)
-        torn.write_bytes(torn.read_bytes()[:40])
-        with pytest.raises(DataError, match=torn.name) as over_there:
-            check_data(data, CHECKS, out=tmp_path / "checks")
-        assert aside._aside is not None, "none of it was done here"
-    finally:
-        aside.end()
-    with pytest.raises(DataError) as alone:
-        run(tmp_path)
-    assert str(over_there.value) == str(alone.value)
+# Verdicts that are kept.
 
 
-def test_what_was_looked_at_ahead_holds_for_the_same_question_while_nothing_was_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def store(tmp_path: Path) -> VerdictStore:
+    return VerdictStore(tmp_path / "runs" / "cache" / "checks")
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one each time that the rules are run."""
+    times: list[int] = []
+
+    def counted(batches: dict[str, ValidationTable]) -> list[dict[str, object]]:
+        times.append(1)
+        return run_rules(batches)
+
+    monkeypatch.setattr(validate, "run_rules", counted)
+    return times
+
+
+def test_a_verdict_is_reached_once_for_the_same_content(
+    tmp_path: Path, store: VerdictStore, judged: list[int]
 ) -> None:
-    """Here a second look is counted; the fault that is planted keeps the file's size and its time."""
-    frame = make_dataset(tmp_path / "data")
-    data, names = DataConfig(images=tmp_path / "data"), ["panda", "koala", "tulip", "rose"]
-    once, looks = run(tmp_path, names=names), []
-    page = once.page.read_bytes()
-    monkeypatch.setattr(validate, "_ahead", validate.Ahead())
-    monkeypatch.setattr(validate, "run_rules", lambda batches: looks.append(1) or run_rules(batches))
-    given = {"data": data.model_dump(mode="json"), "checks": CHECKS.model_dump(mode="json"), "root": "."}
-    validate.look_ahead(**given, names=names)
-    assert looks == [1]
-    assert run(tmp_path, names=names).results == once.results and once.page.read_bytes() == page
-    assert looks == [1]
-    run(tmp_path)
-    run(tmp_path, ChecksConfig(min_per_concept=1, size=8), names=names)
-    assert looks == [1, 1, 1]
+    """On data with a warning: that is told each time. A run without a store is the control."""
+    make_dataset(tmp_path / "data")
+    (tmp_path / "data" / "unlisted.txt").write_text("x")
+    alone = run(tmp_path)
+    page, document = alone.page.read_bytes(), (tmp_path / "checks" / "data.json").read_bytes()
+    for times in (2, 2, 2):
+        alone.page.unlink()
+        assert run(tmp_path, store=store) == alone and len(judged) == times
+        assert (
+            alone.page.read_bytes() == page and (tmp_path / "checks" / "data.json").read_bytes() == document
+        )
+    assert fired(results(tmp_path)) == {"unlisted"}
+    for path in (tmp_path / "data").rglob("*.png"):
+        os.utime(path, (1, 1))  # a file that was only touched holds what it held
+    assert run(tmp_path, store=store) == alone and len(judged) == 2
 
-    one, other = (tmp_path / "data" / name for name in frame["path"][:2])
-    before = one.stat()
-    body = bytearray(one.read_bytes())
+
+def test_great_expectations_is_imported_only_where_there_is_no_verdict(
+    tmp_path: Path, store: VerdictStore
+) -> None:
+    make_dataset(tmp_path / "data")
+    run(tmp_path, store=store)
+    mined(tmp_path, store=store)
+    script = """
+import sys
+from pathlib import Path
+import numpy as np
+from fade.config import ChecksConfig, DataConfig
+from tasks.data.validate import validate_data, validate_mined
+from tasks.data.verdicts import VerdictStore
+home = Path(sys.argv[1])
+checks, store = ChecksConfig(min_per_concept=2, size=8), VerdictStore(home / "runs" / "cache" / "checks")
+assert validate_data(DataConfig(images=home / "data"), checks, out=home / "there", store=store).success
+pictures = np.random.default_rng(7).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)[:8]
+given = (["panda"] * 4 + ["koala"] * 4, {"panda": 4, "koala": 4}, {"panda": 0.9, "koala": 0.8}, True)
+assert validate_mined(pictures, *given, checks, home / "there", store).success
+print("great_expectations" in sys.modules)
+"""
+    for kept, imported in ((True, "False"), (False, "True")):
+        if not kept:
+            shutil.rmtree(store.folder)
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120
+        )
+        assert (done.stdout.strip(), done.returncode) == (imported, 0), done.stderr
+
+
+def test_a_fault_that_keeps_size_and_time_is_seen(tmp_path: Path, store: VerdictStore) -> None:
+    frame = make_dataset(tmp_path / "data")
+    run(tmp_path, store=store)
+    one = tmp_path / "data" / frame["path"][0]
+    before, body = one.stat(), bytearray(one.read_bytes())
     body[-20] ^= 1
     one.write_bytes(body)
     os.utime(one, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (one.stat().st_size, one.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     with pytest.raises(DataError, match=one.name):
-        run(tmp_path, names=names)
-    validate.look_ahead(**given, names=names)  # a verdict is not kept, only what was seen
-    with pytest.raises(DataError, match=one.name):
-        run(tmp_path, names=names)
-    assert looks == [1, 1, 1, 1, 1]
-    other.unlink()
-    with pytest.raises(DataError, match=other.name):
-        run(tmp_path, names=names)
+        run(tmp_path, store=store)
+    body[-20] ^= 1
+    one.write_bytes(body)
+    assert run(tmp_path, store=store).success, "the control"
 
 
-def test_what_was_touched_while_it_was_looked_at_is_looked_at_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_verdict_is_not_kept(tmp_path: Path, store: VerdictStore, judged: list[int]) -> None:
+    frame = make_dataset(tmp_path / "data")
+    (tmp_path / "data" / frame["path"][3]).unlink()
+    messages = []
+    for _ in range(2):
+        with pytest.raises(DataError) as failed:
+            run(tmp_path, store=store)
+        messages.append(str(failed.value))
+    assert messages[0] == messages[1] and len(judged) == 2 and not store.folder.exists()
+
+
+def worded_otherwise() -> list[Rule]:
+    return [replace(rule, title="another title") for rule in file_rules()]
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "another file": lambda data: (data / "more.txt").write_text("x"),
+    "a renamed file": lambda data: (data / "unlisted.txt").rename(data / "other.txt"),
+    "a folder that is linked": lambda data: (data / "link").symlink_to(data.parent),
+}
+ARGUMENTS: dict[str, dict[str, object]] = {
+    "the configuration": {"checks": ChecksConfig(min_per_concept=1, size=8)},
+    "the known names": {"names": ["panda", "koala", "tulip", "rose"]},
+}
+CODE: dict[str, tuple[ModuleType, str, object]] = {
+    "a rule": (validate, "file_rules", worded_otherwise),
+    "the code that measures": (verdicts, "source_sha256", lambda *_: "0"),
+    "the code that judges": (verdicts, "ENGINE", Path(__file__)),
+    "a library": (verdicts, "versions", lambda _: {"great_expectations": "0"}),
+}
+
+
+@pytest.mark.parametrize("change", [*FILES, *ARGUMENTS, *CODE])
+def test_what_was_changed_is_judged_anew(
+    tmp_path: Path, store: VerdictStore, judged: list[int], monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     make_dataset(tmp_path / "data")
-    monkeypatch.setattr(validate, "_ahead", validate.Ahead())
+    (tmp_path / "data" / "unlisted.txt").write_text("x")
+    run(tmp_path, store=store)
+    if change in FILES:
+        FILES[change](tmp_path / "data")
+    if change in CODE:
+        monkeypatch.setattr(*CODE[change])
+    run(tmp_path, store=store, **ARGUMENTS.get(change, {}))  # type: ignore[arg-type]
+    assert len(judged) == 2
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda body: b"",
+    "cut": lambda body: body[:-20],
+    "no JSON": lambda body: b"\xff\xfe",
+    "a list": lambda body: b"[]",
+    "another outcome": lambda body: body.replace(b'"success": false', b'"success": true'),
+    "another number": lambda body: body.replace(b'"Pictures": 12', b'"Pictures": 13'),
+    "of another key": lambda body: re.sub(rb'"key": "\w+"', b'"key": "0"', body),
+    "without its hash": lambda body: body.replace(b'"sha256"', b'"sha255"', 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_made_again(
+    tmp_path: Path, store: VerdictStore, judged: list[int], damage: str
+) -> None:
+    make_dataset(tmp_path / "data")
+    (tmp_path / "data" / "unlisted.txt").write_text("x")
+    found = run(tmp_path, store=store)
+    (entry,) = store.folder.iterdir()
+    whole = entry.read_bytes()
+    entry.write_bytes(DAMAGES[damage](whole))
+    assert entry.read_bytes() != whole
+    assert run(tmp_path, store=store) == found and len(judged) == 2
+    assert entry.read_bytes() == whole and list(store.folder.iterdir()) == [entry]
+
+
+def test_a_verdict_on_files_that_were_changed_meanwhile_is_not_kept(
+    tmp_path: Path, store: VerdictStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(tmp_path / "data")
 
     def then_add(batches: dict[str, ValidationTable]) -> list[dict[str, object]]:
         found = run_rules(batches)
@@ -441,6 +541,30 @@ def test_what_was_touched_while_it_was_looked_at_is_looked_at_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(validate, "run_rules", then_add)
-        data = DataConfig(images=tmp_path / "data")
-        validate.look_ahead(data.model_dump(mode="json"), CHECKS.model_dump(mode="json"), ".", None)
-    assert not run(tmp_path).success
+        assert run(tmp_path, store=store).success
+    assert not store.folder.exists()
+    assert not run(tmp_path, store=store).success
+    (tmp_path / "data" / "unlisted.txt").unlink()
+    assert run(tmp_path, store=store).success
+
+
+def test_verdicts_on_mined_pictures_are_kept_by_all_that_decides_them(
+    tmp_path: Path, store: VerdictStore, judged: list[int]
+) -> None:
+    first = mined(tmp_path, store=store)
+    assert mined(tmp_path, store=store) == first and first.success and len(judged) == 1
+    other = NOISE[:8].copy()
+    other[3, 4, 4, 1] ^= 1
+    changed: tuple[dict[str, object], ...] = (
+        {"pictures": other},
+        {"pictures": NOISE[:8].reshape(8, 4, 16, 3)},
+        {"confidences": {"panda": 0.9, "koala": 0.79}},
+        {"concepts": ["koala"] * 4 + ["panda"] * 4},
+    )
+    for times, changes in enumerate(changed, 2):
+        mined(tmp_path, store=store, **changes)
+        assert len(judged) == times
+    for _ in range(2):  # the failed one is not kept
+        with pytest.raises(DataError, match="finite"):
+            mined(tmp_path, store=store, finite=False)
+    assert len(judged) == 7 and len(list(store.folder.iterdir())) == 5

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from fade.config import load_params, read_yaml
+from fade.benchmark.archive import TABLE, read_archive
+from fade.config import read_yaml
+from fade.data.dvcfile import listing_md5, parse_listing, read_dvc_file
+from fade.run.resolve_params import load_params
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +71,25 @@ def test_the_benchmark_tunes_and_reports_on_others(
         "cars": 2,
     }
     assert sum(counts.values()) == 9 and len(bench.seeds) == 3
+
+
+def test_the_embedded_remote_holds_the_archived_record_behind_the_tables(repo: Path, tmp_path: Path) -> None:
+    tracked = read_dvc_file(repo / "bench" / "archive.dvc")
+
+    def stored(md5: str) -> bytes:
+        return (repo / "remote" / "files" / "md5" / md5[:2] / md5[2:]).read_bytes()
+
+    files = parse_listing(stored(tracked.md5), tracked, "the embedded remote")
+    body = stored(files[TABLE])
+    assert list(files) == [TABLE] and listing_md5({TABLE: hashlib.md5(body).hexdigest()}) == tracked.md5
+    (tmp_path / TABLE).write_bytes(body)
+    archive = read_archive(tmp_path / TABLE)
+    assert archive.commit == "1a3e30c5b21bb515e4ea6ec36fc7e49c3443d160"
+    assert {name: len(cells) for name, cells in archive.cells.items()} == {
+        "again": 12,
+        "cells": 246,
+        "trials": 107,
+    }
+    kept = json.loads((repo / "bench" / "record" / "benchmark.json").read_text(encoding="utf-8"))
+    assert set(kept["cells"]["keys"]) <= {record["key"] for record in archive.cells["cells"]}
+    assert len(archive.pictures) == 166

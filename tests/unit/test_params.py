@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fade.config import Params, as_yaml, load_params, parse_params
+from fade.config import Params, as_yaml
 from fade.errors import ConfigError
+from fade.run.resolve_params import load_params, parse_params
 
 
 def leaves(node: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -14,14 +14,17 @@ from fade.adapters.lora import LoraAdapter
 from fade.errors import EvaluationError
 from fade.evaluation.attacks import AttackContext, get_attack
 from fade.evaluation.attacks.draw import CallBudget
-from fade.provenance.fingerprints import source_sha256, versions
+from fade.provenance.fingerprints import code_sha256, versions
 from fade.utils.files import read_json, write_json
 from fade.utils.hashing import fingerprint
 
 ARMS = ("erased", "base", "control")
 Arm = dict[str, dict[str, Any]]
 """Of one arm, by attack: success (percent), n, unet_calls, facts."""
-_CODE = ("data/images.py", "evaluation/attacks", "judges/classifier.py", "models", "utils/seeds.py")
+CODE = (
+    "adapters", "attacks", "determinism", "evaluation/accuracy", "images", "judges", "models", "seeds", "vocabulary",
+)  # fmt: skip
+"""The code (components of `fade.provenance.fingerprints`) that decides the arm of the original model."""
 _LIBRARIES = ("diffusers", "torch", "transformers")
 
 
@@ -110,15 +113,8 @@ def ceiling_key(subject: AttackContext) -> str:
         "sampler": subject.sampler.model_dump(mode="json"),
         "attack": subject.config.model_dump(mode="json"),
     }
-    return fingerprint(
-        {
-            **facts,
-            **settings,
-            "pictures": pictures,
-            "code": source_sha256(*_CODE),
-            "libraries": versions(_LIBRARIES),
-        }
-    )[:32]
+    made_by = {"code": code_sha256(*CODE), "libraries": versions(_LIBRARIES)}
+    return fingerprint({**facts, **settings, "pictures": pictures, **made_by})[:32]
 
 
 def summary(subject: AttackContext, arms: Mapping[str, Arm]) -> dict[str, Any]:

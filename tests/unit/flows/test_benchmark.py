@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Any
 import pytest
 import typer
 
+from fade.benchmark.archive import FOLDER, POINTER, TABLE, Archive, write_archive
 from fade.benchmark.plan import plan_of
+from fade.benchmark.record import read_record
 from fade.benchmark.tuning import choose, trial_of, write_tuned
-from fade.errors import CacheError, DivergedError
+from fade.data.dvcfile import hash_folder, listing_md5
+from fade.errors import CacheError, DivergedError, FadeError
 from fade.run.context import RunContext
 from flows.benchmark import Asked, Bench, chosen, for_trials, measure_all, report, reproduce
 from tasks.stages.benchmark import measure
@@ -171,6 +175,60 @@ def test_a_report_is_made_of_the_kept_cells_and_names_the_missing(tmp_path: Path
     assert report(asked(tmp_path, repo, "train.lr=1e-4"))["cells"]["done"] == 0, (
         "cells of other settings were reported"
     )
+
+
+def to_archive(wish: Asked) -> None:
+    """Move what was measured into an archived record that lies where DVC would put it."""
+    records = [read_record(path) for path in sorted((wish.home / "cells").glob("*/*.json"))]
+    archive = Archive("feed")
+    archive.cells["cells"] += [record for record in records if record is not None]
+    (wish.home / FOLDER).mkdir()
+    write_archive(wish.home / FOLDER / TABLE, archive)
+    md5 = listing_md5(hash_folder(wish.home / FOLDER))
+    (wish.home / POINTER).write_text(
+        f"outs:\n- md5: {md5}\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: {FOLDER}\n"
+    )
+    shutil.rmtree(wish.home / "cells")
+
+
+def test_without_cells_of_the_plan_a_report_is_of_the_archived_record(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    wish = asked(tmp_path, repo)
+    run(opened(wish), tmp_path / "log")
+    plain = report(wish)
+    to_archive(wish)
+    summary = report(wish)
+    assert (plain["archive"], summary["archive"]) == (None, "feed") and {**summary, "archive": None} == plain
+    assert "archived record of commit feed" in (wish.out / "benchmark.md").read_text()
+    assert "archived record of commit feed" in (wish.out / "benchmark.html").read_text()
+    other = report(asked(tmp_path, repo, "train.lr=1e-4"))
+    assert (other["cells"]["done"], other["archive"]) == (0, None), "cells of other settings were reported"
+
+
+def test_archived_and_new_cells_are_never_mixed_and_a_measurement_reads_none_of_the_archive(
+    tmp_path: Path, repo: Path
+) -> None:
+    place(tmp_path)
+    wish = asked(tmp_path, repo)
+    run(opened(wish), tmp_path / "log")
+    to_archive(wish)
+    run(opened(asked(tmp_path, repo, "bench.methods=[uce]")), tmp_path / "more")
+    assert len(labels(tmp_path / "more")) == 2
+    summary = report(wish)
+    assert (summary["cells"]["done"], summary["archive"]) == (2, None)
+    assert {m["arm"] for m in summary["cells"]["missing"]} == {"esd/x"}
+
+
+def test_a_damaged_archive_is_no_record(tmp_path: Path, repo: Path) -> None:
+    place(tmp_path)
+    wish = asked(tmp_path, repo)
+    run(opened(wish), tmp_path / "log")
+    to_archive(wish)
+    table = wish.home / FOLDER / TABLE
+    table.write_bytes(table.read_bytes()[:-9])
+    with pytest.raises(FadeError):  # the pull notices: these are not the bytes that the .dvc file names
+        report(wish)
+    assert not (wish.out / "benchmark.json").exists()
 
 
 def test_a_report_without_the_models_at_hand_takes_the_cells_of_one_base_only(

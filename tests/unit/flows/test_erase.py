@@ -11,10 +11,10 @@ import psutil
 import pytest
 import typer
 
-from fade.config import load_params
 from fade.errors import DataError
 from fade.provenance.lineage import Lineage
 from fade.run.context import RunContext
+from fade.run.resolve_params import load_params
 from flows.erase import Clock, age, keep_checks, reproduce, settle
 from tests.support import forked
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fade.benchmark.compare import LEAST, _widening, compare, holm, spread
-from fade.benchmark.frontier import efficient
+from fade.benchmark.compare import LEAST, _widening, compare, efficient, holm, spread
 
 
 def grid(table: np.ndarray) -> dict[tuple[str, int], float]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from fade.benchmark.plan import Arm, Cell, every_arm, narrowed, parse_arm, plan_of, settings_of, tries_of
-from fade.config import BenchConfig, load_params
+from fade.config import BenchConfig
 from fade.data.vocabulary import Concept, Vocabulary, slug
-from fade.erasers.base import known_methods
+from fade.erasers.base import known_erasers
 from fade.errors import ConfigError, FadeError, UnknownNameError, UsageError
-from fade.run.resolve_params import resolve
+from fade.run.resolve_params import load_params, resolve
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def vocabulary(*names: str) -> Vocabulary:
 def test_every_registered_variant_is_an_arm_and_each_that_can_has_its_control() -> None:
     arms = every_arm()
     assert {(a.name, a.variant) for a in arms if not a.neighbours} == {
-        (n, v) for n, some in known_methods().items() for v in some
+        (n, v) for n, some in known_erasers().items() for v in some
     }
     controls = [arm for arm in arms if arm.neighbours]
     assert {arm.name for arm in controls} >= {"esd", "surgical", "uce", "ablation"} and "fade" not in {
@@ -165,7 +165,7 @@ def test_the_command_lines_choice_is_an_override(params_file: Path) -> None:
     quick = load_params(params_file, narrowed(quick=True, bench=bench)).bench
     assert (quick.targets, quick.seeds) == (bench.targets[:1], bench.seeds[:1])
     assert [arm.variant for arm in plan_of(quick, None).arms] == [
-        variants[0] for variants in known_methods().values()
+        variants[0] for variants in known_erasers().values()
     ]
     some = load_params(
         params_file, narrowed(bench=bench, methods="esd/x + neighbours, uce", targets="lemon", seeds="0, 4")

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 import fade.provenance.fingerprints
-from fade.benchmark import record
 from fade.benchmark.plan import Arm, Cell, settings_of
 from fade.benchmark.record import find_anywhere, find_record, inputs_of, path_of, read_record, write_record
 from fade.data.vocabulary import slug
-from fade.provenance.fingerprints import method_files, source_sha256
+from fade.provenance.fingerprints import code_sha256, method_components
 from tests.unit.fade.benchmark.cells import ESD, FADE, SOURCES, measured
 
 CELL = Cell(ESD, "panda", 0)
@@ -40,10 +39,6 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     home = tmp_path / "fade"
     shutil.copytree(fade.provenance.fingerprints.HOME, home, ignore=shutil.ignore_patterns("__pycache__"))
 
-    def forget() -> None:
-        for function in (source_sha256, method_files, record._words):
-            function.cache_clear()
-
     monkeypatch.setattr(fade.provenance.fingerprints, "HOME", home)
     forget()
     yield home
@@ -52,8 +47,13 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def changed(file: Path) -> None:
-    file.write_text(file.read_text(encoding="utf-8") + "\n# another\n", encoding="utf-8")
-    for function in (source_sha256, method_files, record._words):
+    more = "\nanother: 1\n" if file.suffix == ".yaml" else "\nanother = 1\n"
+    file.write_text(file.read_text(encoding="utf-8") + more, encoding="utf-8")
+    forget()
+
+
+def forget() -> None:
+    for function in (code_sha256, method_components):
         function.cache_clear()
 
 
@@ -93,7 +93,6 @@ def test_what_was_measured_on_other_data_or_settings_is_not_found(
         "evaluate.grid_images=2",
         "register.experiment=x",
         "bench.resamples=9",
-        "method.drift_weight=3",
         "nudity.threshold=0.3",
     ],
 )
@@ -101,15 +100,12 @@ def test_what_has_no_effect_on_a_cell_is_not_in_its_key(inputs: Inputs, override
     assert inputs(CELL, override) == inputs()
 
 
-def test_control_the_same_setting_is_in_the_key_of_the_method_that_reads_it(inputs: Inputs) -> None:
-    surgical = Cell(Arm("surgical", "guidance"), "panda", 0)
-    assert inputs(surgical, "method.drift_weight=3") != inputs(surgical)
-
-
 @pytest.mark.parametrize(
     "file",
     [
         "erasers/esd.py",
+        "generation/generator.py",
+        "mining/neighborhood.py",
         "erasers/base.py",
         "training/loop.py",
         "adapters/lora.py",
@@ -120,6 +116,9 @@ def test_control_the_same_setting_is_in_the_key_of_the_method_that_reads_it(inpu
 )
 def test_changed_code_is_another_cell(inputs: Inputs, code: Path, file: str) -> None:
     before = inputs()
+    (code / file).write_text("# a comment\n" + (code / file).read_text(encoding="utf-8"), encoding="utf-8")
+    forget()
+    assert inputs() == before
     changed(code / file)
     assert inputs()["code"] != before["code"]
 
@@ -128,7 +127,7 @@ def test_a_new_file_below_the_evaluation_is_another_cell(inputs: Inputs, code: P
     before = inputs()
     (code / "evaluation" / "attacks" / "more").mkdir()
     (code / "evaluation" / "attacks" / "more" / "prompt.py").write_text("x = 1\n")
-    source_sha256.cache_clear()
+    forget()
     assert inputs()["code"] != before["code"]
 
 
@@ -139,20 +138,6 @@ def test_another_methods_code_and_a_new_method_leave_the_cell_alone(inputs: Inpu
     changed(code / "reporting" / "html.py")
     assert inputs() == before[0]
     assert inputs(Cell(FADE, "panda", 0)) != before[1]
-
-
-def test_what_a_method_imports_from_another_is_its_code_too(code: Path) -> None:
-    (code / "erasers" / "novel.py").write_text(
-        "from fade.erasers import esd\nfrom fade.erasers.uce import uce\n"
-    )
-    method_files.cache_clear()
-    assert method_files("novel") == (
-        "erasers/base.py",
-        "erasers/esd.py",
-        "erasers/novel.py",
-        "erasers/uce.py",
-    )
-    assert method_files("without-a-file") == ("erasers",)
 
 
 def cut(path: Path) -> None:

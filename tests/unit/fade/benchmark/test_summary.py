@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from fade.benchmark import tables
 from fade.benchmark.metrics import METRICS, Metric, derived, share, value_of
 from fade.benchmark.plan import Arm, Cell, Plan
+from fade.benchmark.record import read_picture
 from fade.benchmark.summary import Origin, summarise
 from fade.config import BenchConfig
 from fade.reporting.benchmark import figure, grids_of, render_benchmark, trade_offs
@@ -244,20 +246,22 @@ def test_pictures_are_shown_only_as_they_were_kept(tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     body = mosaic([pictures, pictures[:2]])
     assert body == mosaic([pictures, pictures[:2]]) and len(body) < 40_000
-    kept = {}
+    kept, folder = {}, tmp_path / "panda"
+    folder.mkdir()
     for key in ("original", "erased"):
-        (tmp_path / f"{key}.png").write_bytes(body)
+        (folder / f"{key}.png").write_bytes(body)
         kept[key] = {"file": f"{key}.png", "sha256": hashlib.sha256(body).hexdigest()}
     cells = [
         record(Cell(arm, "panda", 0), 1, 1, 1) | {"grid": {"rows": ["panda", "koala"], **kept}}
         for arm in (FADE, ESD, ESD)
     ]
-    (grid,) = grids_of({"panda": tmp_path}, cells)
+    read = partial(read_picture, tmp_path)
+    (grid,) = grids_of(read, cells)
     assert [f["name"] for f in grid["figures"]] == ["original", "fade/paper", "esd/x"] and grid["rows"] == [
         "panda",
         "koala",
     ]
-    (tmp_path / "erased.png").write_bytes(body + b"x")
-    (tmp_path / "original.png").unlink()
-    assert grids_of({"panda": tmp_path}, cells)[0]["figures"] == []
-    assert grids_of({"panda": tmp_path}, [record(Cell(FADE, "panda", 1), 1, 1, 1)]) == []
+    (folder / "erased.png").write_bytes(body + b"x")
+    (folder / "original.png").unlink()
+    assert grids_of(read, cells)[0]["figures"] == []
+    assert grids_of(read, [record(Cell(FADE, "panda", 1), 1, 1, 1)]) == []

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fade.data.vocabulary import Vocabulary
-from fade.config import parse_params
+from fade.run.resolve_params import parse_params
 from fade.errors import DataError
-from fade.data.manifest import COLUMNS, glance, is_inside, read_manifest
+from fade.data.manifest import COLUMNS, is_inside, read_manifest
 from fade.utils.hashing import sha256_of
 from fade.run.context import RunContext
 
@@ -62,18 +62,12 @@ def test_a_bad_manifest_is_refused_by_name(tmp_path: Path, case: str) -> None:
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_a_glance_sees_nothing_in_a_bad_manifest(tmp_path: Path, case: str) -> None:
-    assert glance(write(tmp_path, BAD[case][0])) == []
-
-
-def test_a_glance_sees_what_is_read(tmp_path: Path) -> None:
-    other = ROW.replace("panda", "NA").replace("noto/", "é/").replace("MIT", '"MIT, or ""other"""')
-    path = write(tmp_path, f"{HEAD}\n{ROW}\n\n{other}\n")
-    assert glance(path) == read_manifest(path).astype(str).to_dict("records")
-    turned = write(tmp_path, "\n".join(",".join(reversed(line.split(","))) for line in (HEAD, ROW)))
-    assert [row["path"] for row in glance(turned)] == read_manifest(turned)["path"].tolist() == ["noto/panda.png"]
-    assert glance(tmp_path / "nowhere.csv") == []
+def test_quotes_empty_lines_and_another_order_of_columns_are_read(tmp_path: Path) -> None:
+    other = ROW.replace("panda", "NA").replace("MIT", '"MIT, or ""other"""')
+    frame = read_manifest(write(tmp_path, f"{HEAD}\n{ROW}\n\n{other}\n"))
+    assert frame["licence"].tolist() == ["MIT", 'MIT, or "other"']
+    turned = read_manifest(write(tmp_path, "\n".join(",".join(reversed(line.split(","))) for line in (HEAD, ROW))))
+    assert turned["path"].tolist() == ["noto/panda.png"] and list(turned.columns) == list(COLUMNS)
 
 
 def test_a_missing_manifest(tmp_path: Path) -> None:
@@ -96,6 +90,7 @@ def test_a_workshop_s_vocabulary_is_that_of_its_manifest(tmp_path: Path) -> None
     params = parse_params({"data": {"images": "."}, "neighborhood": {"k": 1, "k_heldout": 1}})
     vocabulary = RunContext(params, "panda", tmp_path / "runs", tmp_path).vocabulary
     assert vocabulary == Vocabulary.from_file(path) and vocabulary.styles == ("noto", "fluent")
+    assert vocabulary.names == ("panda", "rose") and vocabulary.family("rose") == "flowers"
     path.write_text(f"{HEAD}\n{ROW},more\n")
     with pytest.raises(DataError, match="is no CSV table"):
         _ = RunContext(params, "panda", tmp_path / "runs", tmp_path).vocabulary

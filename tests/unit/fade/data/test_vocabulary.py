@@ -9,7 +9,9 @@ import pytest
 from fade.data.vocabulary import Concept, Vocabulary, fill, prompts, slug
 from fade.errors import DataError, UnknownNameError
 
-WORLD = Vocabulary((Concept("panda", "animals"), Concept("grinning cat", "cats"), Concept("crying cat", "cats")))
+VOCABULARY = Vocabulary(
+    (Concept("panda", "animals"), Concept("grinning cat", "cats"), Concept("crying cat", "cats"))
+)
 
 
 def test_a_prompt_names_the_concept_and_the_style() -> None:
@@ -19,9 +21,12 @@ def test_a_prompt_names_the_concept_and_the_style() -> None:
     assert prompts("an emoji of a {concept}", ["x", "y"]) == ["an emoji of a x", "an emoji of a y"]
 
 
-@pytest.mark.parametrize(("name", "want"), [("Grinning cat", "grinning-cat"), ("  a/b  c ", "a-b-c"), ("9 o'clock", "9-o-clock")])
-def test_slugs_are_safe_file_names(name: str, want: str) -> None:
-    assert slug(name) == want
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("Grinning cat", "grinning-cat"), ("  a/b  c ", "a-b-c"), ("9 o'clock", "9-o-clock")],
+)
+def test_slugs_are_safe_file_names(name: str, expected: str) -> None:
+    assert slug(name) == expected
 
 
 def test_names_beyond_ascii_keep_apart() -> None:
@@ -29,19 +34,19 @@ def test_names_beyond_ascii_keep_apart() -> None:
     assert len(slugs) == 5 and all(s.isascii() and s for s in slugs)
 
 
-def test_an_unknown_concept_is_answered_with_the_nearest_names() -> None:
+def test_an_unknown_concept_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(UnknownNameError) as caught:
-        WORLD.index("grining cat")
+        VOCABULARY.index("grining cat")
     assert "'grinning cat'" in str(caught.value) and caught.value.exit_code == 2
 
 
-def test_words_are_enough_for_an_offer() -> None:
+def test_shared_words_make_a_name_near() -> None:
     with pytest.raises(UnknownNameError, match="crying cat"):
-        WORLD.index("cat that is crying bitterly")
+        VOCABULARY.index("cat that is crying bitterly")
 
 
 def test_families_keep_the_order_of_the_data_set() -> None:
-    assert WORLD.families() == {"animals": ["panda"], "cats": ["grinning cat", "crying cat"]}
+    assert VOCABULARY.families() == {"animals": ["panda"], "cats": ["grinning cat", "crying cat"]}
 
 
 def test_a_concept_cannot_stand_twice() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fade.config import MethodConfig
-from fade.erasers.base import get_method, known_methods, with_anchors
+from fade.erasers.base import get_eraser, known_erasers, with_anchors
 from fade.errors import UsageError
 from tests.unit.fade.erasers.test_fade import N_A, N_T, Toy, at, make_batch, mean, squared
 
@@ -42,7 +42,7 @@ def literal_surgical(eps, b):
 @pytest.mark.parametrize("variant", ["guidance", "stop_grad"])
 def test_surgical_equals_the_literal_one(variant, seed):
     eps, batch = Toy(), make_batch(seed)
-    loss, terms = get_method("surgical", variant).loss(eps, batch, MethodConfig(**WEIGHTS))
+    loss, terms = get_eraser("surgical", variant).loss(eps, batch, MethodConfig(**WEIGHTS))
     guidance, drift = literal_surgical(eps, batch)
     assert terms["guidance"].item() == pytest.approx(guidance, rel=1e-12)
     assert terms["drift"].item() == pytest.approx(drift, rel=1e-12)
@@ -53,7 +53,7 @@ def test_surgical_without_an_alternative_wants_no_guidance_at_all():
     batch = make_batch(1)
     batch = type(batch)(**{**vars(batch), "replacement": batch.null})
     eps = Toy(0.0)
-    _, terms = get_method("surgical", "guidance").loss(eps, batch, MethodConfig())
+    _, terms = get_eraser("surgical", "guidance").loss(eps, batch, MethodConfig())
     own = mean(
         squared(at(eps, "teacher", x, t, batch.target[0]), at(eps, "teacher", x, t, batch.null[0]))
         for x, t in zip(batch.x, batch.t, strict=True)
@@ -80,7 +80,7 @@ def test_stop_grad_lets_the_guidance_term_move_the_target_alone():
     moved = {}
     for variant in ("guidance", "stop_grad"):
         eps = Split(batch)
-        loss, _ = get_method("surgical", variant).loss(eps, batch, config)
+        loss, _ = get_eraser("surgical", variant).loss(eps, batch, config)
         (moved[variant],) = torch.autograd.grad(loss, eps.null_part)
     assert moved["guidance"] != 0 and moved["stop_grad"] == 0
 
@@ -88,7 +88,7 @@ def test_stop_grad_lets_the_guidance_term_move_the_target_alone():
 @pytest.mark.parametrize("variant", ["x", "u", "x-strict"])
 def test_esd_equals_the_literal_one(variant):
     eps, batch = Toy(), make_batch(3)
-    loss, terms = get_method("esd", variant).loss(eps, batch, MethodConfig(**WEIGHTS))
+    loss, terms = get_eraser("esd", variant).loss(eps, batch, MethodConfig(**WEIGHTS))
     e, null, each = batch.target[0], batch.null[0], []
     for x, t in zip(batch.x, batch.t, strict=True):
         old, empty = (torch.tensor(at(eps, "teacher", x, t, c), dtype=torch.float64) for c in (e, null))
@@ -99,9 +99,9 @@ def test_esd_equals_the_literal_one(variant):
 
 def test_spm_equals_the_literal_one():
     eps, batch = Toy(), make_batch(3)
-    loss, terms = get_method("spm", "latent-anchoring").loss(eps, batch, MethodConfig(**WEIGHTS))
+    loss, terms = get_eraser("spm", "latent-anchoring").loss(eps, batch, MethodConfig(**WEIGHTS))
     e, null, erase, anchoring = batch.target[0], batch.null[0], [], []
-    for x, t, r in zip(batch.x, batch.t, batch.random, strict=True):
+    for x, t, r in zip(batch.x, batch.t, batch.extra["random"], strict=True):
         old, empty = (torch.tensor(at(eps, "teacher", x, t, c), dtype=torch.float64) for c in (e, null))
         erase.append(squared(at(eps, "student", x, t, e), (empty - 1.4 * (old - empty)).tolist()))
         anchoring.append(squared(at(eps, "student", x, t, r), at(eps, "teacher", x, t, r)))
@@ -111,13 +111,13 @@ def test_spm_equals_the_literal_one():
 
 
 def test_spm_anchors_nothing_where_nothing_moved():
-    _, terms = get_method("spm", "latent-anchoring").loss(Toy(0.0), make_batch(3), MethodConfig())
+    _, terms = get_eraser("spm", "latent-anchoring").loss(Toy(0.0), make_batch(3), MethodConfig())
     assert terms["anchoring"].item() == 0
 
 
 def test_ablation_equals_the_literal_one_and_its_teacher_carries_no_gradient():
     eps, batch = Toy(), make_batch(4)
-    loss, _ = get_method("ablation", "model").loss(eps, batch, MethodConfig(**WEIGHTS))
+    loss, _ = get_eraser("ablation", "model").loss(eps, batch, MethodConfig(**WEIGHTS))
     mine = [j for j in range(N_A) if int(batch.which[j]) == 0]
     pairs = [(batch.x_adj[j], batch.t_adj[j]) for j in mine]
     each = [
@@ -134,13 +134,13 @@ def test_ablation_equals_the_literal_one_and_its_teacher_carries_no_gradient():
 
 def test_ablation_says_what_it_lacks():
     with pytest.raises(UsageError, match="batch_neighbours"):
-        get_method("ablation", "model").loss(Toy(), make_batch(5, which=(1, 2)), MethodConfig())
+        get_eraser("ablation", "model").loss(Toy(), make_batch(5, which=(1, 2)), MethodConfig())
 
 
 def test_anchors_add_fades_adjacency_term():
     eps, batch, config = Toy(), make_batch(6), MethodConfig(**WEIGHTS)
-    plain, _ = get_method("esd", "x").loss(eps, batch, config)
-    total, terms = with_anchors(get_method("esd", "x").loss)(eps, batch, config)
+    plain, _ = get_eraser("esd", "x").loss(eps, batch, config)
+    total, terms = with_anchors(get_eraser("esd", "x").loss, config.adjacency_weight)(eps, batch, config)
     each = [
         squared(*(at(eps, who, x, t, batch.neighbours[i]) for who in ("student", "teacher")))
         for x, t, i in zip(batch.x_adj, batch.t_adj, batch.which, strict=True)
@@ -150,14 +150,14 @@ def test_anchors_add_fades_adjacency_term():
 
 
 @pytest.mark.parametrize(
-    ("name", "variant"), [(n, v) for n, some in known_methods().items() for v in some if n != "uce"]
+    ("name", "variant"), [(n, v) for n, some in known_erasers().items() for v in some if n != "uce"]
 )
 def test_every_method_wants_the_student_changed_and_says_its_terms(name, variant):
     """At the start of training, where the student is the teacher, each loss is finite and has a gradient."""
     eps, batch = Toy(0.0), make_batch(7)
     if name == "ablation":
         eps = Toy(0.3)
-    loss, terms = get_method(name, variant).loss(eps, batch, MethodConfig(variant=variant, margin=60.0))
+    loss, terms = get_eraser(name, variant).loss(eps, batch, MethodConfig(variant=variant, margin=60.0))
     (gradient,) = torch.autograd.grad(loss, eps.shift)
     assert math.isfinite(loss.item()) and math.isfinite(gradient.item()) and gradient.item() != 0
     assert terms and not any(term.requires_grad for term in terms.values())
@@ -172,7 +172,7 @@ def test_uce_solves_the_published_equation(anchors, targets):
         MethodConfig(anchors=anchors, identity_weight=0.5),
     )
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    change = get_method("uce", "keys-values").solve({"k": weight}, batches, config)["k"]
+    change = get_eraser("uce", "keys-values").solve({"k": weight}, batches, config)["k"]
     numerator, denominator = 0.5 * weight, 0.5 * torch.eye(5, dtype=torch.float64)
     pairs = [pair for batch in batches for pair in zip(batch.target[0], batch.replacement[0], strict=True)]
     for c_e, c_a in pairs:
@@ -190,7 +190,7 @@ def test_uce_keeps_its_anchors_better_than_without_them():
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def moved(anchors):
-        change = get_method("uce", "keys-values").solve(
+        change = get_eraser("uce", "keys-values").solve(
             {"k": weight}, [batch], MethodConfig(anchors=anchors)
         )["k"]
         return float((batch.neighbours.flatten(0, 1) @ change.T).norm())

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fade.config import MethodConfig
-from fade.erasers.base import ErasureBatch, get_method
+from fade.erasers.base import ErasureBatch, get_eraser
 
 N_T, N_A, K = 3, 7, 3
 SHAPE = (2, 3, 4)
@@ -57,7 +57,8 @@ def make_batch(seed=0, n_t=N_T, which=(0, 1, 2, 0, 1, 2, 0)):
         torch.tensor(which),
         r(1, 4, 5),
     )
-    return ErasureBatch(*plain, r(n_t, 4, 5), r(6, 4, 5), torch.cat([plain[4], r(2, 4, 5)]))
+    extra = {"random": r(n_t, 4, 5), "language": r(6, 4, 5), "phrasings": torch.cat([plain[4], r(2, 4, 5)])}
+    return ErasureBatch(*plain, extra)
 
 
 def at(eps, who, x, t, emb):
@@ -141,7 +142,7 @@ def test_each_term_and_the_sum_equal_the_literal_ones(variant, seed):
     config = MethodConfig(
         variant=variant, margin=60.0, **WEIGHTS
     )  # active: the hinge would hide its inside otherwise
-    loss, terms = get_method("fade", variant).loss(eps, batch, config)
+    loss, terms = get_eraser("fade", variant).loss(eps, batch, config)
     erase, adjacency, guidance = LITERAL[variant](eps, batch, config.margin)
     assert erase > 0
     assert terms["erase"].item() == pytest.approx(erase, rel=1e-12)
@@ -153,7 +154,7 @@ def test_each_term_and_the_sum_equal_the_literal_ones(variant, seed):
 
 def test_the_paper_form_costs_one_student_and_one_teacher_call():
     eps = Toy()
-    get_method("fade", "paper").loss(eps, make_batch(), MethodConfig())
+    get_eraser("fade", "paper").loss(eps, make_batch(), MethodConfig())
     assert eps.calls == [("student", N_T + N_A), ("teacher", N_T * (K + 2) + N_A)]
 
 
@@ -177,7 +178,7 @@ class Free:
 
     def gradient(self, batch, **weights):
         config = MethodConfig(**{"erase_weight": 0, "adjacency_weight": 0, "guidance_weight": 0, **weights})
-        loss, _ = get_method("fade", "paper").loss(self, batch, config)
+        loss, _ = get_eraser("fade", "paper").loss(self, batch, config)
         return torch.autograd.grad(loss, self.out)[0]
 
     def prompts(self, batch, emb):
@@ -240,12 +241,12 @@ def test_adjacency_pulls_the_neighbours_back_and_is_silent_where_nothing_moved()
 
 def test_released_distances_have_a_finite_gradient_where_nothing_moved():
     eps, batch = Toy(0.0), make_batch(6)
-    loss, _ = get_method("fade", "release").loss(eps, batch, MethodConfig(variant="release"))
+    loss, _ = get_eraser("fade", "release").loss(eps, batch, MethodConfig(variant="release"))
     loss.backward()
     assert math.isfinite(eps.shift.grad.item())
 
 
 def test_released_form_takes_a_batch_that_lacks_a_neighbour():
     eps, batch = Toy(), make_batch(7, which=(0, 2))
-    loss, _ = get_method("fade", "release").loss(eps, batch, MethodConfig(variant="release"))
+    loss, _ = get_eraser("fade", "release").loss(eps, batch, MethodConfig(variant="release"))
     assert math.isfinite(loss.item())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fade.config import MethodConfig
-from fade.erasers.base import get_method, known_methods
+from fade.erasers.base import get_eraser, known_erasers
 from fade.erasers.nullspace import attenuation, space
 from fade.errors import TrainingError
 from tests.unit.fade.erasers.test_fade import Toy, make_batch
@@ -24,7 +24,7 @@ def states(*rows):
 
 def batch(target, null, neighbours, language):
     return dataclasses.replace(
-        make_batch(), phrasings=target, null=null, neighbours=neighbours, language=language
+        make_batch(), null=null, neighbours=neighbours, extra={"phrasings": target, "language": language}
     )
 
 
@@ -49,11 +49,11 @@ def test_a_side_that_is_left_out_is_not_kept():
     """Without words the third axis is nobody's but the target's, without neighbours the first; the longer one
     wins each time."""
     without_words = space([HAND], 2, TINY, words=False)
-    assert (without_words @ HAND.language[0, 0].float()).abs().max() > 0.1
+    assert (without_words @ HAND.extra["language"][0, 0].float()).abs().max() > 0.1
     assert (without_words @ HAND.neighbours[0, 0].float()).abs().max() < 1e-3
     without_neighbours = space([HAND], 2, TINY, neighbours=False)
     assert (without_neighbours @ HAND.neighbours[0, 0].float()).abs().max() > 0.1
-    assert (without_neighbours @ HAND.language[0, 0].float()).abs().max() < 1e-3
+    assert (without_neighbours @ HAND.extra["language"][0, 0].float()).abs().max() < 1e-3
     for rows in (without_words, without_neighbours):
         assert (
             rows @ HAND.null[0, 0].float()
@@ -63,7 +63,7 @@ def test_a_side_that_is_left_out_is_not_kept():
 def test_a_large_ridge_gives_up_the_null_space_for_the_target():
     """At the limit it is the target's own leading direction, whatever else answers to it."""
     row = space([HAND], 1, MethodConfig(ridge=1e9))[0]
-    flat = HAND.phrasings[0]
+    flat = HAND.extra["phrasings"][0]
     leading = torch.linalg.eigh(flat.T @ flat)[1][:, -1]
     assert abs(float(torch.nn.functional.cosine_similarity(row.double(), leading, dim=0))) == pytest.approx(
         1, abs=1e-5
@@ -71,7 +71,9 @@ def test_a_large_ridge_gives_up_the_null_space_for_the_target():
 
 
 def test_several_targets_share_the_rank_and_each_has_a_row():
-    other = dataclasses.replace(HAND, phrasings=states([0, 7.0, 0, 0]), neighbours=states([4.0, 0, 0, 0]))
+    other = dataclasses.replace(
+        HAND, extra={**HAND.extra, "phrasings": states([0, 7.0, 0, 0])}, neighbours=states([4.0, 0, 0, 0])
+    )
     rows = space([HAND, other], 3, TINY)
     assert rows.shape == (3, 4)
     assert torch.equal(rows[:2], space([HAND], 2, TINY)) and torch.equal(rows[2:], space([other], 1, TINY))
@@ -82,7 +84,7 @@ def test_several_targets_share_the_rank_and_each_has_a_row():
 
 
 def test_a_vocabulary_without_words_leaves_the_neighbours():
-    alone = dataclasses.replace(HAND, language=HAND.language[:0])
+    alone = dataclasses.replace(HAND, extra={**HAND.extra, "language": HAND.extra["language"][:0]})
     assert torch.equal(space([alone], 1, TINY), space([HAND], 1, TINY, words=False))
 
 
@@ -110,7 +112,7 @@ def test_the_loss_is_fades_without_what_the_space_holds():
     eps, b, config = Toy(), make_batch(3), MethodConfig(adjacency_weight=0.0)
     loss, terms = attenuation(eps, b, config)
     assert eps.calls == [("teacher", len(b.x) * (len(b.neighbours) + 2)), ("student", len(b.x))]
-    wanted, fades = get_method("fade", "paper").loss(Toy(), b, config)
+    wanted, fades = get_eraser("fade", "paper").loss(Toy(), b, config)
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-12)
     assert terms.keys() == fades.keys() - {"adjacency"}
     assert all(terms[name].item() == pytest.approx(fades[name].item(), rel=1e-12) for name in terms)
@@ -119,13 +121,13 @@ def test_the_loss_is_fades_without_what_the_space_holds():
 
 
 def test_every_variant_leaves_out_just_what_it_says():
-    assert known_methods()["nullspace"] == ["hinge", "guidance", "words", "neighbours", "free"]
-    of = {variant: get_method("nullspace", variant) for variant in known_methods()["nullspace"]}
+    assert known_erasers()["nullspace"] == ["hinge", "guidance", "words", "neighbours", "free"]
+    of = {variant: get_eraser("nullspace", variant) for variant in known_erasers()["nullspace"]}
     assert {v: m.loss for v, m in of.items() if v != "guidance"} == dict.fromkeys(
         ["hinge", "words", "neighbours", "free"], attenuation
     )
-    assert of["guidance"].loss is get_method("esd", "x").loss
+    assert of["guidance"].loss is get_eraser("esd", "x").loss
     assert of["free"].space is None and of["hinge"].space is of["guidance"].space is space
-    words, neighbours = get_method("nullspace", "words").space, get_method("nullspace", "neighbours").space
+    words, neighbours = get_eraser("nullspace", "words").space, get_eraser("nullspace", "neighbours").space
     assert torch.equal(words([HAND], 1, TINY), space([HAND], 1, TINY, neighbours=False))
     assert torch.equal(neighbours([HAND], 1, TINY), space([HAND], 1, TINY, words=False))

@@ -8,27 +8,27 @@ import sys
 
 import pytest
 
-from fade.config import parse_params
-from fade.erasers.base import get_method, known_methods, register
+from fade.erasers.base import get_eraser, known_erasers, register
 from fade.errors import UnknownNameError, UsageError
+from fade.run.resolve_params import parse_params
 
 
 def test_fade_is_known_in_both_variants():
-    assert known_methods()["fade"] == ["paper", "release"]
-    method = get_method("fade", "paper")
-    assert (method.name, method.variant, method.needs_neighbours, method.ramp) == (
+    assert known_erasers()["fade"] == ["paper", "release"]
+    method = get_eraser("fade", "paper")
+    assert (method.name, method.variant, method.requires_neighbours, method.ramp) == (
         "fade",
         "paper",
         True,
         False,
     )
-    assert get_method("fade", "release").ramp
+    assert get_eraser("fade", "release").ramp
 
 
 def test_every_method_says_where_it_comes_from():
-    for name, variants in known_methods().items():
+    for name, variants in known_erasers().items():
         for variant in variants:
-            assert get_method(name, variant).source
+            assert get_eraser(name, variant).source
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def test_every_method_says_where_it_comes_from():
 )
 def test_an_unknown_name_offers_the_nearest(name, variant, offer):
     with pytest.raises(UnknownNameError) as error:
-        get_method(name, variant)
+        get_eraser(name, variant)
     assert offer in str(error.value)
     assert error.value.exit_code == 2
 
 
 def test_a_name_is_registered_once():
-    method = get_method("fade", "paper")
+    method = get_eraser("fade", "paper")
     assert register(method) is method  # the same again is no change
     with pytest.raises(UsageError, match="twice"):
         register(dataclasses.replace(method, ramp=True))
@@ -51,10 +51,10 @@ def test_a_name_is_registered_once():
 def test_recipes_are_valid_overrides():
     import yaml
 
-    for name, variants in known_methods().items():
+    for name, variants in known_erasers().items():
         for variant in variants:
             raw: dict[str, dict[str, object]] = {}
-            for item in get_method(name, variant).recipe:
+            for item in get_eraser(name, variant).recipe:
                 key, value = item.split("=")
                 section, field = key.split(".")
                 raw.setdefault(section, {})[field] = yaml.safe_load(value)
@@ -62,5 +62,8 @@ def test_recipes_are_valid_overrides():
 
 
 def test_listing_methods_needs_no_torch():
-    code = "import sys; from fade.erasers.base import known_methods; known_methods(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from fade.erasers.base import known_erasers; known_erasers(); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

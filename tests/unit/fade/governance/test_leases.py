@@ -1,75 +1,98 @@
-"""The chain of a request's turns: exclusive claims, void reports, failures in a row, and a beat that is
-watched without a wall clock."""
+"""The lease log of a request: exclusive leases, void reports, consecutive failures, and a heartbeat that is
+observed without a wall clock."""
 
 from __future__ import annotations
 
 import pytest
 
 from fade.errors import RegistryError
-from fade.governance.leases import CLAIM, DONE, FAILED, RELEASED, SEEN, Event, Watch, replay
+from fade.governance.leases import (
+    ACQUIRED,
+    DONE,
+    FAILED,
+    RECORDED,
+    RELEASED,
+    HeartbeatMonitor,
+    LeaseEvent,
+    LeaseLog,
+)
 
 
-def event(number: int, kind: str, after: int, by: str = "ann", *, beat: int = 0, **content: str) -> Event:
-    return Event(number, kind, after, by, "2026-01-01T00:00:00+00:00", content, beat)
+def event(
+    number: int, kind: str, after: int, by: str = "ann", *, heartbeat: int = 0, **content: str
+) -> LeaseEvent:
+    return LeaseEvent(number, kind, after, by, "2026-01-01T00:00:00+00:00", content, heartbeat)
 
 
-def test_of_two_claims_on_the_same_state_the_lower_number_holds() -> None:
-    found = replay(
+def test_of_two_leases_with_the_same_predecessor_the_lower_number_counts() -> None:
+    found = LeaseLog.of(
         [
-            event(2, CLAIM, 0, "bob"),
-            event(1, CLAIM, 0, "ann"),
+            event(2, ACQUIRED, 0, "bob"),
+            event(1, ACQUIRED, 0, "ann"),
             event(3, DONE, 2, "bob"),
             event(4, DONE, 1, "ann"),
         ]
     )
-    assert [(one.number, one.by) for one in found.turns] == [(1, "ann"), (4, "ann")]
+    assert [(one.number, one.by) for one in found.events] == [(1, "ann"), (4, "ann")]
     assert [one.number for one in found.void] == [2, 3]
-    assert found.claim is None and found.outcome == found.turns[-1]
+    assert found.lease is None and found.outcome == found.events[-1]
 
 
 def test_what_is_reported_after_a_takeover_is_void() -> None:
-    found = replay(
+    found = LeaseLog.of(
         [
-            event(1, CLAIM, 0, "ann"),
-            event(2, CLAIM, 1, "bob"),
+            event(1, ACQUIRED, 0, "ann"),
+            event(2, ACQUIRED, 1, "bob"),
             event(3, FAILED, 1, "ann"),
             event(4, DONE, 2, "bob"),
         ]
     )
-    assert [one.number for one in found.turns] == [1, 2, 4] and [one.number for one in found.void] == [3]
+    assert [one.number for one in found.events] == [1, 2, 4] and [one.number for one in found.void] == [3]
 
 
-def test_what_was_seen_takes_no_turn() -> None:
-    found = replay(
-        [event(1, SEEN, 0), event(2, CLAIM, 0), event(3, SEEN, 0, concept="koala"), event(4, DONE, 2)]
+def test_a_recorded_request_takes_no_part_in_the_order() -> None:
+    found = LeaseLog.of(
+        [
+            event(1, RECORDED, 0),
+            event(2, ACQUIRED, 0),
+            event(3, RECORDED, 0, concept="koala"),
+            event(4, DONE, 2),
+        ]
     )
-    assert [one.number for one in found.turns] == [2, 4] and found.seen is not None and found.seen.number == 3
+    assert (
+        [one.number for one in found.events] == [2, 4]
+        and found.recorded is not None
+        and found.recorded.number == 3
+    )
 
 
-def test_a_missing_turn_is_named() -> None:
+def test_a_missing_event_is_named() -> None:
     with pytest.raises(RegistryError, match="r1: event 2 is missing, 3 follows it"):
-        replay([event(1, CLAIM, 0), event(3, DONE, 2)], "r1")
+        LeaseLog.of([event(1, ACQUIRED, 0), event(3, DONE, 2)], "r1")
 
 
 def test_failures_are_counted_in_a_row_under_the_same_terms_and_parameters() -> None:
     same = {"fingerprint": "f", "params_sha256": "p"}
-    turns = [
-        event(1, CLAIM, 0, **same),
+    events = [
+        event(1, ACQUIRED, 0, **same),
         event(2, FAILED, 1, **same),
-        event(3, CLAIM, 2, **same),
-        event(4, CLAIM, 3, **same),  # the worker of 3 died
+        event(3, ACQUIRED, 2, **same),
+        event(4, ACQUIRED, 3, **same),  # the worker of 3 died
         event(5, RELEASED, 4, **same),  # stopped by its user: no failure
-        event(6, CLAIM, 5, **same),
+        event(6, ACQUIRED, 5, **same),
         event(7, FAILED, 6, **same),
     ]
-    assert replay(turns).failures("f", "p") == 3
-    assert replay(turns).failures("f", "other") == replay(turns).failures("other", "p") == 0
-    assert replay([*turns, event(8, CLAIM, 7, **same), event(9, DONE, 8, **same)]).failures("f", "p") == 0
+    assert LeaseLog.of(events).failures("f", "p") == 3
+    assert LeaseLog.of(events).failures("f", "other") == LeaseLog.of(events).failures("other", "p") == 0
+    assert (
+        LeaseLog.of([*events, event(8, ACQUIRED, 7, **same), event(9, DONE, 8, **same)]).failures("f", "p")
+        == 0
+    )
 
 
 def test_an_event_survives_its_text_and_another_schema_does_not() -> None:
-    one = event(1, CLAIM, 0, beat=4, fingerprint="f")
-    assert Event.parse(1, one.to_json(), 4) == one
+    one = event(1, ACQUIRED, 0, heartbeat=4, fingerprint="f")
+    assert LeaseEvent.parse(1, one.to_json(), 4) == one
     for text in (
         "",
         "{}",
@@ -77,14 +100,16 @@ def test_an_event_survives_its_text_and_another_schema_does_not() -> None:
         one.to_json().replace("claim", "clam"),
     ):
         with pytest.raises(RegistryError, match="event 1 of a request cannot be read"):
-            Event.parse(1, text)
+            LeaseEvent.parse(1, text)
 
 
-def test_a_beat_is_watched_by_the_watchers_own_clock() -> None:
-    watch = Watch(10)
-    assert watch.look("r1", event(1, CLAIM, 0, beat=7), 100) == "unknown"
-    assert watch.look("r1", event(1, CLAIM, 0, beat=7), 109) == "unknown"
-    assert watch.look("r1", event(1, CLAIM, 0, beat=8), 110) == "alive"
-    assert watch.look("r1", event(1, CLAIM, 0, beat=8), 119) == "unknown"
-    assert watch.look("r1", event(1, CLAIM, 0, beat=8), 120) == "dead"
-    assert watch.look("r1", event(2, CLAIM, 1, beat=8), 121) == "unknown"  # another claim, another worker
+def test_a_heartbeat_is_timed_by_the_observers_own_clock() -> None:
+    monitor = HeartbeatMonitor(10)
+    assert monitor.observe("r1", event(1, ACQUIRED, 0, heartbeat=7), 100) == "unknown"
+    assert monitor.observe("r1", event(1, ACQUIRED, 0, heartbeat=7), 109) == "unknown"
+    assert monitor.observe("r1", event(1, ACQUIRED, 0, heartbeat=8), 110) == "alive"
+    assert monitor.observe("r1", event(1, ACQUIRED, 0, heartbeat=8), 119) == "unknown"
+    assert monitor.observe("r1", event(1, ACQUIRED, 0, heartbeat=8), 120) == "dead"
+    assert (
+        monitor.observe("r1", event(2, ACQUIRED, 1, heartbeat=8), 121) == "unknown"
+    )  # another lease, another worker

@@ -39,15 +39,23 @@ def test_the_parts_are_added_up_in_the_order_of_their_names_whoever_comes_first(
 
 
 @pytest.mark.parametrize(
-    ("parts", "error", "said"),
+    ("parts", "error", "message"),
     [
         ([], PromotionError, "no concept has a champion"),
-        ([part("panda"), part("lemon", base="e" * 64)], AdapterError, "bases: eeeeeeeeeeee: fade-lemon/1; bbbbbbbbbbbb: fade-panda/1"),
-        ([part("panda"), part("lemon + panda")], PromotionError, "'panda' is erased by fade-lemon-panda/1 and by fade-panda/1"),
+        (
+            [part("panda"), part("lemon", base="e" * 64)],
+            AdapterError,
+            "bases: eeeeeeeeeeee: fade-lemon/1; bbbbbbbbbbbb: fade-panda/1",
+        ),
+        (
+            [part("panda"), part("lemon + panda")],
+            PromotionError,
+            "'panda' is erased by fade-lemon-panda/1 and by fade-panda/1",
+        ),
     ],
-)  # fmt: skip
-def test_what_cannot_be_added_up_is_named(parts: list[Part], error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+)
+def test_what_cannot_be_added_up_is_named(parts: list[Part], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         plan(parts)
 
 

@@ -1,5 +1,5 @@
-"""The ledger: every way of getting a request wrong is named by id and field, and adding one leaves everything
-else alone."""
+"""requests.yaml: every invalid request is named by id and field, and adding one leaves everything else
+alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from fade.config import PromotionPolicy, load_params
+from fade.config import PromotionPolicy
 from fade.data.vocabulary import Concept, Vocabulary
-from fade.errors import LedgerError
-from fade.governance.requests import Ledger, Request, added, load_ledger, parse_ledger
-from fade.run.resolve_params import resolve
+from fade.errors import RequestFileError
+from fade.governance.request_editing import append_request
+from fade.governance.requests import ErasureRequests, Request, load_requests, parse_requests
+from fade.run.resolve_params import load_params, resolve
 
 VOCABULARY = Vocabulary(tuple(Concept(name, "") for name in ("panda", "koala", "green apple")))
 PATH = Path("requests.yaml")
@@ -27,9 +28,9 @@ GOOD: dict[str, Any] = {
 }
 
 
-def ledger(*entries: Any, repo: Path | None = None) -> Ledger:
+def requests_of(*entries: Any, repo: Path | None = None) -> ErasureRequests:
     trial = (lambda overrides: resolve(repo / "params.yaml", overrides)) if repo else None
-    return parse_ledger(yaml.safe_dump({"requests": list(entries)}), PATH, VOCABULARY, trial)
+    return parse_requests(yaml.safe_dump({"requests": list(entries)}), PATH, VOCABULARY, trial)
 
 
 def without(key: str) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def without(key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         (without("concept"), "request p1, concept: field required"),
         (without("id"), "request number 2, id: field required"),
@@ -73,29 +74,29 @@ def without(key: str) -> dict[str, Any]:
     ],
 )
 def test_a_request_that_cannot_be_asked_for_is_named_and_the_others_stay(
-    entry: Any, said: str, repo: Path
+    entry: Any, message: str, repo: Path
 ) -> None:
-    found = ledger({**GOOD, "id": "fine"}, entry, repo=repo)
+    found = requests_of({**GOOD, "id": "fine"}, entry, repo=repo)
     assert [one.id for one in found.requests] == ["fine"]
-    with pytest.raises(LedgerError) as caught:
-        found.checked()
-    assert said in str(caught.value), str(caught.value)
+    with pytest.raises(RequestFileError) as caught:
+        found.validated()
+    assert message in str(caught.value), str(caught.value)
     assert caught.value.exit_code == 2
 
 
 def test_an_id_that_two_have_is_given_to_neither() -> None:
-    found = ledger(GOOD, {**GOOD, "concept": "koala"}, {**GOOD, "id": "koala-1"})
+    found = requests_of(GOOD, {**GOOD, "concept": "koala"}, {**GOOD, "id": "koala-1"})
     assert [one.id for one in found.requests] == ["koala-1"]
     assert [str(fault) for fault in found.faults] == ["request p1, id: two requests have it"] * 2
-    with pytest.raises(LedgerError, match="p1, id"):
+    with pytest.raises(RequestFileError, match="p1, id"):
         found.get("p1")
-    with pytest.raises(LedgerError, match=r"no request 'koala-2'") as caught:
+    with pytest.raises(RequestFileError, match=r"no request 'koala-2'") as caught:
         found.get("koala-2")
     assert caught.value.action == "did you mean 'koala-1'?"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("requests: [", "cannot be read"),
         ("- id: p1\n", "holds no list of requests"),
@@ -106,18 +107,18 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
     ],
 )
 def test_a_file_half_of_which_might_be_lost_is_refused_as_a_whole(
-    text: str, said: str, tmp_path: Path
+    text: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "requests.yaml").write_text(text)
-    with pytest.raises(LedgerError, match=said):
-        load_ledger(tmp_path / "requests.yaml")
-    with pytest.raises(LedgerError, match=said):
-        added(text, Request.model_validate(GOOD))
+    with pytest.raises(RequestFileError, match=message):
+        load_requests(tmp_path / "requests.yaml")
+    with pytest.raises(RequestFileError, match=message):
+        append_request(text, Request.model_validate(GOOD))
 
 
-def test_a_missing_file_is_no_empty_ledger(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="does not exist"):
-        load_ledger(tmp_path / "requests.yaml")
+def test_a_missing_file_is_no_empty_list(tmp_path: Path) -> None:
+    with pytest.raises(RequestFileError, match="does not exist"):
+        load_requests(tmp_path / "requests.yaml")
 
 
 def test_only_the_terms_are_in_the_fingerprint() -> None:
@@ -144,7 +145,7 @@ def test_a_request_changes_only_what_it_names_of_the_gate() -> None:
     assert (gate.erased, gate.erb, gate.rest_kept) == (50, 12, PromotionPolicy().rest_kept)
 
 
-LEDGERS = {
+FILES = {
     "empty": "",
     "only comments": "# ours\n",
     "an empty list": "requests: []  # none yet\n# the end\n",
@@ -157,38 +158,40 @@ LEDGERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEDGERS)
+@pytest.mark.parametrize("name", FILES)
 def test_adding_keeps_every_other_line_and_the_comments(name: str) -> None:
     before, one = (
-        LEDGERS[name],
+        FILES[name],
         Request.model_validate(
             {**GOOD, "reason": "ü: 'quoted'", "thresholds": {"erased": 99}, "due": "2026-02-01"}
         ),
     )
-    after = added(before, one)
-    assert parse_ledger(after, PATH).requests == (*parse_ledger(before, PATH).requests, one)
+    after = append_request(before, one)
+    assert parse_requests(after, PATH).requests == (*parse_requests(before, PATH).requests, one)
     kept = [" ".join(line.split()) for line in after.splitlines()]
     assert all(" ".join(line.replace("[]", "").split()) in kept for line in before.splitlines())
-    with pytest.raises(LedgerError, match="a request 'p1' already"):
-        added(after, one)
+    with pytest.raises(RequestFileError, match="a request 'p1' already"):
+        append_request(after, one)
 
 
 def test_a_list_in_brackets_is_not_rewritten() -> None:
-    with pytest.raises(LedgerError, match="in brackets"):
-        added(
+    with pytest.raises(RequestFileError, match="in brackets"):
+        append_request(
             "requests: [{id: a, concept: koala, reason: r, requested_by: b, date: 2026-01-01}]\n",
             Request.model_validate(GOOD),
         )
 
 
-def test_the_shipped_ledger_is_good_and_its_example_too(repo: Path) -> None:
+def test_the_shipped_file_is_valid_and_its_example_too(repo: Path) -> None:
     params = load_params(repo / "params.yaml")
     text = (repo / params.schedule.requests).read_text(encoding="utf-8")
-    assert parse_ledger(text, PATH).checked().requests == ()
+    assert parse_requests(text, PATH).validated().requests == ()
     example = "requests:\n" + "\n".join(
         line.removeprefix("#") for line in text.splitlines() if line.startswith("#   ")
     )
     (one,) = (
-        parse_ledger(example, PATH, VOCABULARY, lambda o: resolve(repo / "params.yaml", o)).checked().requests
+        parse_requests(example, PATH, VOCABULARY, lambda o: resolve(repo / "params.yaml", o))
+        .validated()
+        .requests
     )
     assert (one.concept, one.due, one.thresholds) == ("panda", dt.date(2026, 12, 31), {"heldout_kept": 95})

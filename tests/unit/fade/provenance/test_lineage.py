@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fade.config import load_params
 from fade.errors import FadeError
 from fade.provenance.fingerprints import versions
 from fade.provenance.lineage import Lineage, code_state, collect, compare, hash_inputs, hash_path, verdict
+from fade.run.resolve_params import load_params
 from fade.utils.hashing import canonical
 
 

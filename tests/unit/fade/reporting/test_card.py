@@ -62,13 +62,14 @@ def test_the_card_says_why_shows_its_grids_and_where_to_start_from() -> None:
         {**samples.lineage(), "request": {"id": "R-7", "reason": "a *right*", "by": "ann"}},
         base_model="data/base",
         command="fade run",
-        pictures=["confusion", "before-after", "something-else"],
+        pictures=["confusion.png", "confusion.svg", "before-after.png", "something-else.png"],
     )
     assert r"Request: id R-7, reason a \*right\*, by ann." in body
     assert (
-        body.index("](pictures/before-after.png)") < body.index("](pictures/confusion.png)")
+        body.index("](pictures/before-after.png)") < body.index("](pictures/confusion.svg)")
         and "something-else" not in body
     )
+    assert "confusion.png" not in body, "left by an earlier version of the same run"
     assert f"At commit {'d' * 40}, with the data of md5 {'e' * 32}.dir;" in body
     assert "No request was recorded" in parts()[1] and "## Grids" not in parts()[1]
 

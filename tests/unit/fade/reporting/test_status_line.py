@@ -15,7 +15,7 @@ def whole(**changes: object) -> str:
         samples.lineage(),
         base_model="data/base",
         command="fade run",
-        pictures=["before-after", "confusion"],
+        pictures=["before-after.png", "confusion.svg"],
     )
     return text
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fade.config import parse_params
 from fade.data.dvcfile import hash_folder, listing_md5
 from fade.errors import BaseModelError, ConfigError, FadeError, UnknownNameError
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
+from fade.run.resolve_params import parse_params
 from tests.datasets import make_dataset
 
 

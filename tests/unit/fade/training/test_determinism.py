@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from fade.training.determinism import FIXED, WORKSPACE, enable_determinism
+from fade.training.determinism import FIXED, WORKSPACE, enable_determinism, repeatable
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,19 @@ def test_a_workspace_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(WORKSPACE, ":16:8")
     enable_determinism()
     assert os.environ[WORKSPACE] == ":16:8"
+
+
+@pytest.mark.parametrize(
+    ("device", "mode"), [("cpu", 1), ("cuda", 2)], ids=("the CPU warns", "a GPU refuses")
+)
+@pytest.mark.parametrize("before", [0, 2])
+def test_the_settings_of_the_process_come_back(
+    monkeypatch: pytest.MonkeyPatch, device: str, mode: int, before: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    torch.set_deterministic_debug_mode(before)
+    torch.backends.cudnn.benchmark = True
+    with contextlib.suppress(InterruptedError), repeatable(device):
+        assert torch.get_deterministic_debug_mode() == mode
+        raise InterruptedError  # however a training ends
+    assert (torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark) == (before, True)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,16 +14,19 @@ from safetensors.torch import load_file, save_file
 from fade.adapters.lora import LoraAdapter, read_provenance
 from fade.config import TrainConfig
 from fade.erasers import base as methods
+from fade.erasers import fade
 from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
 from fade.models import Base
-from fade.training import checkpoint
+from fade.training import checkpoint, loop
 from fade.training import job as files
-from fade.training.batches import BatchSampler, latent_names, random_embeddings, rate, read_latents
+from fade.training.batches import BatchSampler, latent_names, rate, read_latents
 from fade.training.job import Job
 from fade.training.loop import train
 from fade.training.worker import main
-from fade.utils import locks as guard
+from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
+from fade.utils.locks import lock_folder
+from fade.utils.parent import PARENT
 from tests.support import make_latents, make_tiny_base
 
 NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
@@ -138,29 +140,16 @@ def test_a_batch_is_the_noised_latents_of_what_it_says(base, make_job):
 def test_random_embeddings_are_drawn_last_and_only_for_a_method_that_asks(base, make_job):
     plain = draws_of(make_job(), base).batch(2)
     batch = draws_of(make_job(method={"name": "spm", "variant": "latent-anchoring"}), base).batch(2)
-    assert plain.random.shape == (0, *batch.target.shape[1:]) and batch.random.shape == (
-        2,
-        *batch.target.shape[1:],
-    )
+    assert plain.extra == {} and batch.extra["random"].shape == (2, *batch.target.shape[1:])
     assert all(
         torch.equal(getattr(plain, name), getattr(batch, name))
         for name in ("x", "t", "x_adj", "t_adj", "which")
     )
     again = draws_of(make_job("again", method={"name": "spm", "variant": "latent-anchoring"}), base)
-    assert torch.equal(again.batch(2).random, batch.random)
-    assert not torch.equal(again.batch(3).random, batch.random) and not torch.equal(
-        batch.random[0], batch.random[1]
+    assert torch.equal(again.batch(2).extra["random"], batch.extra["random"])
+    assert not torch.equal(again.batch(3).extra["random"], batch.extra["random"]) and not torch.equal(
+        batch.extra["random"][0], batch.extra["random"][1]
     )
-
-
-def test_random_embeddings_have_about_the_prompts_length_and_no_direction_of_their_own(base):
-    e = base.encode(["a panda"])
-    drawn = random_embeddings(e, 400, torch.Generator().manual_seed(0))
-    length = torch.linalg.vector_norm(drawn, dim=(1, 2)) / torch.linalg.vector_norm(e)
-    assert 0.8 <= length.min() < 0.81 and 1.19 < length.max() <= 1.2
-    assert (
-        torch.cosine_similarity(drawn.flatten(1), e.flatten(1)).mean().abs() < 0.01
-    )  # 1 / sqrt(400 * 512) = 0.002 a deviation
 
 
 @pytest.mark.parametrize(("n_a", "world", "accumulation"), [(10, 1, 1), (7, 1, 1), (3, 2, 1), (4, 2, 3)])
@@ -229,7 +218,7 @@ def test_training_changes_the_adapter_and_leaves_the_base_alone(base, make_job):
     before = {k: v.clone() for k, v in base.unet.state_dict().items()}
     job = make_job()
     seen = []
-    path = train(job, base, seen.append)
+    path = train(job, base, seen.append, lambda news: write_json(job.out / files.PROGRESS, news))
     assert list(base.unet.state_dict()) == list(before)
     assert all(torch.equal(v, before[k]) for k, v in base.unet.state_dict().items())
     history = json.loads((job.out / files.HISTORY).read_text())
@@ -352,7 +341,7 @@ def test_accumulated_micro_batches_are_one_step_over_their_mean(base, make_job):
         draws, predictor = draws_of(job, base), Denoiser(base.unet, lora)
         loss = (
             sum(
-                methods.get_method("fade", "paper").loss(predictor, draws.batch(0, m), job.method)[0]
+                methods.get_eraser("fade", "paper").loss(predictor, draws.batch(0, m), job.method)[0]
                 for m in (0, 1)
             )
             / 2
@@ -377,15 +366,14 @@ def broken_method():
     calls = []
 
     def loss(eps, batch, config):
-        value, terms = methods.get_method("fade", "paper").loss(eps, batch, config)
+        value, terms = methods.get_eraser("fade", "paper").loss(eps, batch, config)
         calls.append(1)
         return (value * config.margin if len(calls) >= 6 else value), terms
 
-    method = methods.Method("broken", "test", "tests", needs_neighbours=True, loss=loss)
-    methods.known_methods()
+    method = methods.Eraser("broken", "test", "tests", fade.Config, loss, requires_neighbours=True)
     methods.register(method)
     yield
-    methods._METHODS.pop(("broken", "test"))
+    methods._ERASERS.pop(("broken", "test"))
 
 
 @pytest.mark.parametrize(("factor", "reason"), [(1e38, "loss is|grad_norm is"), (1e6, "the loss rose")])
@@ -447,24 +435,22 @@ def test_latents_that_are_not_what_the_job_says_are_refused(base, make_job, tmp_
         train(changed, base)
 
 
-def test_two_trainers_do_not_share_a_folder(tmp_path):
-    with (
-        guard.only_one(tmp_path),
-        pytest.raises(BusyError, match=str(tmp_path)),
-        guard.only_one(tmp_path, patience=0),
-    ):
-        pass
-    with guard.only_one(tmp_path, patience=0):
-        pass
+def test_two_trainers_do_not_share_a_folder(base, make_job, monkeypatch):
+    job = make_job()
+    monkeypatch.setattr(loop, "PATIENCE", 0.0)
+    busy = f"{job.out} is being written by process {os.getpid()}"
+    with lock_folder(job.out, "x", "train", name=".trainer.lock"), pytest.raises(BusyError, match=busy):
+        train(job, base)
+    train(job, base)
 
 
 def test_an_orphan_stops(base, make_job, monkeypatch):
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    monkeypatch.setenv(guard.PARENT, str(child.pid))
+    monkeypatch.setenv(PARENT, str(child.pid))
     with pytest.raises(TrainingError, match="is gone"):
         train(make_job(), base)
-    monkeypatch.setenv(guard.PARENT, str(os.getpid()))
+    monkeypatch.setenv(PARENT, str(os.getpid()))
     train(make_job(), base)
 
 
@@ -495,9 +481,17 @@ def test_a_job_survives_its_file(make_job):
     assert json.loads(path.read_text())["key"] == job.key()
 
 
-def test_the_key_covers_the_trainers_source():
-    folder = Path(files.__file__).parents[1]
-    assert all((folder / name).exists() for name in files.CODE)
+@pytest.mark.parametrize("component", [*files.CODE, "erasers", "erasers/fade"])
+def test_the_key_covers_the_trainers_code(make_job, monkeypatch, component):
+    before = make_job().key()
+    told = files.code_sha256
+
+    def changed(*components):
+        assert component in components
+        return told(*components) + "changed"
+
+    monkeypatch.setattr(files, "code_sha256", changed)
+    assert make_job().key() != before
 
 
 @pytest.mark.parametrize(
@@ -541,7 +535,7 @@ NULLSPACE = {
 def test_a_method_with_a_space_trains_the_up_projections_alone(base, make_job):
     job = make_job(**NULLSPACE, unseen=("tiger",))
     state = load_file(train(job, base))
-    wanted = methods.get_method("nullspace", "guidance").space(draws_of(job, base).one_each(), 1, job.method)
+    wanted = methods.get_eraser("nullspace", "guidance").space(draws_of(job, base).one_each(), 1, job.method)
     for name, value in state.items():
         assert torch.equal(value, wanted) if ".lora_A." in name else value.abs().max() > 0, name
 
@@ -562,11 +556,11 @@ def test_words_are_drawn_without_what_is_judged_and_only_for_who_asks(base, make
     job = make_job(**NULLSPACE, unseen=("tiger", "lion"))
     batch = draws_of(job, Listening()).one_each()[0]
     assert (
-        len(batch.language) > 2
-        and len(batch.phrasings) == 4
-        and torch.equal(batch.phrasings[:1], batch.target)
+        len(batch.extra["language"]) > 2
+        and len(batch.extra["phrasings"]) == 4
+        and torch.equal(batch.extra["phrasings"][:1], batch.target)
     )
-    spoken = encoded[-len(batch.language) - 3 : -3]
+    spoken = encoded[-len(batch.extra["language"]) - 3 : -3]
     assert not {"a panda", "a tiger", "a lion"} & set(spoken) and "a koala" in spoken
     plain = draws_of(make_job("plain"), base).one_each()[0]
-    assert len(plain.language) == 0 and torch.equal(plain.phrasings, plain.target)
+    assert plain.extra == {}

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and a disk that refuses is named with what to do."""
+"""A file is written whole or not at all; a disk that cannot be written is named with the next action."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from fade.errors import BusyError, StorageError
 from fade.utils.files import free_bytes, make_folder, storage_error, write_whole
-from fade.utils.locks import hold
+from fade.utils.locks import lock_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -23,7 +23,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new" and names(tmp_path) == ["numbers.json"]
 
 
-def test_what_cannot_be_written_leaves_the_old_and_no_half(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     (folder / "inside").mkdir(parents=True)
     with pytest.raises(StorageError, match="taken cannot be written") as caught:
@@ -32,7 +32,7 @@ def test_what_cannot_be_written_leaves_the_old_and_no_half(tmp_path: Path) -> No
     assert names(tmp_path) == ["taken"] and (folder / "inside").is_dir()
 
 
-def test_a_file_that_may_not_grow_leaves_no_half(tmp_path: Path) -> None:
+def test_a_file_over_the_size_limit_leaves_no_part(tmp_path: Path) -> None:
     """EFBIG from the system itself, in a process of its own: what a quota does."""
     import subprocess
     import sys
@@ -48,10 +48,10 @@ def test_a_file_that_may_not_grow_leaves_no_half(tmp_path: Path) -> None:
     )
     path = tmp_path / "checkpoint"
     path.write_bytes(b"the one before")
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True
     ).stdout
-    assert "checkpoint cannot be written: File too large" in said
+    assert "checkpoint cannot be written: File too large" in printed
     assert path.read_bytes() == b"the one before" and names(tmp_path) == ["checkpoint"]
 
 
@@ -73,13 +73,13 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
         make_folder(tmp_path / "file" / "runs")
 
 
-def test_a_held_folder_names_its_holder_until_it_is_let_go(tmp_path: Path) -> None:
+def test_a_locked_folder_names_the_process_that_has_it(tmp_path: Path) -> None:
     busy = "'panda' is being erased"
     with (
-        hold(tmp_path, busy, "run"),
+        lock_folder(tmp_path, busy, "run"),
         pytest.raises(BusyError, match=f"{busy} by process {os.getpid()}"),
-        hold(tmp_path, busy, "run"),
+        lock_folder(tmp_path, busy, "run"),
     ):
-        pytest.fail("two hold it")
-    with hold(tmp_path, "x", "run"):
+        pytest.fail("two have the lock")
+    with lock_folder(tmp_path, "x", "run"):
         pass

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 from fade.benchmark.plan import Arm, Cell
-from fade.config import load_params
+from fade.provenance.fingerprints import files_sha256
 from fade.run.context import RunContext
-from fade.utils.hashing import fingerprint, sha256_of
+from fade.run.resolve_params import load_params
+from fade.utils.hashing import fingerprint
 from tasks.stages import robustness as probe
 from tasks.stages.benchmark import Bench, sources_of
 from tests.datasets import make_dataset
@@ -50,7 +51,7 @@ def test_the_sources_are_the_hashes_that_the_loaded_models_have(
 
 def test_the_probes_code_is_in_the_key_and_tuning_needs_none(tmp_path: Path, repo: Path) -> None:
     sources = dict.fromkeys(("base", "judge", "clip", "vocabulary"), "x")
-    for probing, wanted in ((True, sha256_of(Path(probe.__file__))), (False, None)):
+    for probing, wanted in ((True, files_sha256([Path(probe.__file__)])), (False, None)):
         opened = bench(tmp_path, repo, tmp_path, probing=probing)
         inputs = opened.inputs(CELL, opened.settings(CELL, ["train.lr=1e-4"]), sources)
         assert inputs["probe"] == wanted and inputs["settings"]["train"]["lr"] == 1e-4

@@ -1,9 +1,11 @@
-"""Training: its process group and deadline, what is reused, what is put aside, what is told on failure."""
+"""Training: its process or process group, its deadline, what is reused, what is put aside, what is raised on
+failure."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +14,12 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
 from fade.errors import CacheError, DivergedError, StorageError, TrainingError
+from fade.training import checkpoint
 from fade.training import job as files
-from fade.training.job import ErasureTarget
+from fade.training.job import ErasureTarget, Job
 from fade.utils import progress
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
@@ -26,7 +30,9 @@ from tests.support import bare_job, make_latents, make_tiny_base
 
 @pytest.fixture
 def job(tmp_path):
-    return bare_job(tmp_path / "out")
+    """For two workers, which are processes of their own."""
+    alone = bare_job(tmp_path / "out")
+    return alone.model_copy(update={"train": alone.train.model_copy(update={"processes": 2})})
 
 
 # --- the process group
@@ -147,20 +153,10 @@ def finish(job):
 def test_a_finished_adapter_of_the_same_job_is_reused(job):
     adapter = finish(job)
     heard = []
-    with progress.listening(lambda *news: heard.append(news)):
+    with progress.on_progress(lambda *news: heard.append(news)):
         trained = run_job(job)
     assert (trained.adapter, trained.reused, trained.history) == (adapter, True, [{"step": 1, "loss": 0.5}])
     assert heard == [("train", job.train.steps, job.train.steps, "trained before")]
-
-
-def test_what_else_is_to_do_is_done_while_a_trainer_starts_and_only_then(job, monkeypatch):
-    called = []
-    stand_in(monkeypatch, "raise SystemExit(1)")
-    with pytest.raises(TrainingError):
-        run_job(job, meanwhile=lambda: called.append("trainer"))
-    finish(job)
-    assert run_job(job, meanwhile=lambda: called.append("reused")).reused
-    assert called == ["trainer"]
 
 
 def test_a_changed_adapter_is_not_reused(job):
@@ -178,12 +174,12 @@ def test_an_adapter_without_its_witness_is_not_reused(job):
 
 
 def stand_in(monkeypatch, script):
-    """Another trainer in place of ours: what is tested is the launcher's answer to how it ends."""
+    """Other workers in place of ours: what is tested is the answer of the process that waits to how they
+    end."""
     monkeypatch.setattr(
         "tasks.launch.accelerate.command",
-        lambda asked, processes, device, config: [sys.executable, "-c", script, *asked],
+        lambda path, processes, device, config: [sys.executable, "-c", script, str(path)],
     )
-    monkeypatch.setattr("tasks.launch.accelerate.unfolded", lambda argv, env: (argv, env))
 
 
 def test_what_another_job_left_is_put_aside(job, monkeypatch):
@@ -263,15 +259,165 @@ def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
         run_job(job)
 
 
+# --- in this process
+
+
+@pytest.fixture
+def base(tmp_path):
+    from fade.models import Base
+
+    return Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
+
+
+def trainable(base, out, **train):
+    """A job of six steps for ``base``."""
+    latents = make_latents(out.parent / "latents.safetensors")
+    settings = {
+        "steps": 6,
+        "warmup": 1,
+        "checkpoint_every": 2,
+        "precision": "fp32",
+        "batch_target": 2,
+        "batch_neighbours": 5,
+        **train,
+    }
+    changed = {
+        "base": base.path,
+        "base_sha256": base.sha256,
+        "subjects": [{"target": "panda", "neighbours": ["koala", "bear", "tiger", "lion", "cat"]}],
+        "latents": latents,
+        "latents_sha256": sha256_of(latents),
+        "mesh": {"rank": 2, "alpha": 4.0},
+        "method": {"name": "fade", "variant": "paper"},
+        "train": settings,
+    }
+    return Job.model_validate({**bare_job(out).model_dump(), **changed})
+
+
+def settings_of_this_process():
+    deterministic = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    return torch.get_num_threads(), deterministic, dict(os.environ)
+
+
+def test_one_process_is_this_one_which_is_afterwards_as_before(base, tmp_path, monkeypatch):
+    """Under settings of the user for accelerate and another number of threads, none of which may count."""
+    monkeypatch.setattr("tasks.launch.accelerate.Group", None)  # nothing is started
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    weights = {name: value.clone() for name, value in base.unet.state_dict().items()}
+    base.encode(["a panda", "a cat"])
+    embeddings, before = dict(base._encoded), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        settings = settings_of_this_process()
+        trained = run_job(trainable(base, tmp_path / "out"), base)
+        assert settings_of_this_process() == settings
+    finally:
+        torch.set_num_threads(before)
+    assert (trained.run["threads"], trained.run["precision"], trained.run["processes"]) == (1, "no", 1)
+    assert list(base.unet.state_dict()) == list(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in base.unet.state_dict().items())
+    assert base._encoded == embeddings
+    assert not (tmp_path / "out" / files.PROGRESS).exists()  # nobody reads it
+
+
+def test_what_was_encoded_before_does_not_decide_the_bytes(base, tmp_path):
+    fresh = run_job(trainable(base, tmp_path / "fresh"), base)
+    base._encoded = {
+        f"a {name}": torch.randn_like(base.encode(["a panda"])[0]) for name in ("panda", "koala", "bear")
+    }
+    assert (
+        run_job(trainable(base, tmp_path / "later"), base).adapter.read_bytes() == fresh.adapter.read_bytes()
+    )
+    control = run_job(trainable(base, tmp_path / "control", seed=1), base)
+    assert control.adapter.read_bytes() != fresh.adapter.read_bytes()
+
+
+def test_a_process_may_train_in_one_precision_after_another(base, tmp_path):
+    runs = [
+        run_job(trainable(base, tmp_path / precision, precision=precision), base).run
+        for precision in ("bf16", "fp32")
+    ]
+    assert [run["precision"] for run in runs] == ["bf16", "no"]
+
+
+def test_steps_are_reported_as_those_of_workers_are(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("fade.training.loop._PROGRESS_EVERY", 0.0)
+    heard = []
+    run_job(trainable(base, tmp_path / "out"), base, watch=lambda *news: heard.append(news))
+    assert [(done, total) for done, total, _ in heard] == [(step, 6) for step in (0, 1, 2, 3, 4, 5, 6, 6)]
+    assert re.fullmatch(r"loss \S+  erase \S+  adjacency \S+  guidance \S+  [\d.]+ steps/s", heard[-1][2])
+
+
+def test_the_deadline_stops_a_training_which_then_resumes_to_the_same_bytes(base, tmp_path):
+    whole = run_job(trainable(base, tmp_path / "whole"), base)
+    clock = iter(
+        [0.0, *(float(step) for step in range(1, 100))]
+    )  # a second a look: a look at the start and after each step
+    job = trainable(base, tmp_path / "cut", deadline_seconds=4.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.stages.train.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        with pytest.raises(TrainingError, match=r"deadline of 4\.5 s passed"):
+            run_job(job, base)
+    assert checkpoint.steps_in(job.out / files.CHECKPOINTS) == [2, 4]
+    resumed = run_job(job, base)
+    assert resumed.run["resumed_at"] == 4
+    assert resumed.adapter.read_bytes() == whole.adapter.read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_training_which_then_resumes_to_the_same_bytes(base, tmp_path, monkeypatch, number):
+    """The command line answers both with KeyboardInterrupt."""
+    monkeypatch.setattr("fade.training.loop._PROGRESS_EVERY", 0.0)
+    whole = run_job(trainable(base, tmp_path / "whole"), base)
+    job = trainable(base, tmp_path / "cut")
+
+    def stop(done, total, text):
+        if done == 5:
+            signal.raise_signal(number)
+
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job, base, watch=stop)
+    finally:
+        signal.signal(number, before)
+    assert not any("lora" in name for name, _ in base.unet.named_modules())
+    resumed = run_job(job, base)
+    assert resumed.run["resumed_at"] == 4
+    assert resumed.adapter.read_bytes() == whole.adapter.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "match"),
+    [
+        (torch.OutOfMemoryError(), TrainingError, "ran out of memory"),
+        (OSError(28, "No space left on device", "checkpoints"), StorageError, "disk is full|No space left"),
+        (DivergedError("the loss rose.", stage="train"), DivergedError, "the loss rose"),
+        (ValueError("what happened"), TrainingError, "ValueError: what happened"),
+    ],
+)
+def test_what_stops_a_training_here_has_a_sentence(base, tmp_path, error, kind, match):
+    def fail(done, total, text):
+        raise error
+
+    with pytest.raises(kind, match=match):
+        run_job(trainable(base, tmp_path / "out"), base, watch=fail)
+    log = tmp_path / "out" / files.LOG
+    assert log.exists() == (type(error) in (torch.OutOfMemoryError, OSError, ValueError))
+    assert not log.exists() or "Traceback" in log.read_text()
+
+
 # --- the job
 
 
 def mined(tmp_path, params):
     """A workshop of tiny models, and what was mined for each target of ``parts``."""
-    from fade.config import parse_params
     from fade.generation.cache import Cache
     from fade.generation.generator import ImageGenerator
     from fade.models import Base
+    from fade.run.resolve_params import parse_params
 
     params = parse_params({"sampler": {"steps": 2}, **params})
     base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")

@@ -1,0 +1,106 @@
+"""Compare a release with the current one, and make it current when it may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fade.config import Params
+from fade.errors import PromotionError
+from fade.governance.promotion import PROMOTE, REJECT, STATES, Standing
+from fade.governance.release_plan import STAGE, release_name, shortfalls, taken_back
+from tasks.registry.connection import Tracking
+from tasks.registry.decision_log import REVOKED
+from tasks.registry.decisions import decide
+from tasks.registry.lineage import read
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.versions import parts_of, revoked_parts
+from tasks.release.build_release import ReleaseParts
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+
+@dataclass(frozen=True)
+class ReleaseOptions:
+    """Options of `fade release`."""
+
+    params: Params
+    runs: Path = Path("runs")
+    root: Path = Path()
+    overrides: tuple[str, ...] = ()
+    params_file: str = "params.yaml"
+    by: str = ""
+    override: str = ""
+    """Why the release becomes current although it falls short."""
+
+    @property
+    def name(self) -> str:
+        """Of the release's model."""
+        return release_name(self.params.register_.model_prefix)
+
+
+def compare_with_current(
+    tracking: Tracking, options: ReleaseOptions, selected: ReleaseParts
+) -> dict[str, Any]:
+    """The selected champions, and their differences from the current release."""
+    public_key = options.params.signing.public_key
+    snapshot = RegistrySnapshot.load_model(tracking, options.name, public_key)
+    version = snapshot.champion(options.name)
+    before, now = set(parts_of(version)) if version else set(), set(selected.labels)
+    return {
+        "name": options.name,
+        "parts": selected.labels,
+        "concepts": selected.concepts,
+        "left_out": selected.left_out,
+        "was_current": str(version.version) if version else None,
+        "was_current_holds_revoked": revoked_parts(snapshot, version) if version else [],
+        "parts_in": sorted(now - before),
+        "parts_out": sorted(before - now),
+    }
+
+
+def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVersion) -> dict[str, Any]:
+    """Promote the release when it passes the gate, or ``options.override`` says why it may. ``current``,
+    ``refused`` (a sentence, or empty), its numbers, and the decision.
+
+    The same release again does not undo a rollback. Raises PromotionError for one that was revoked."""
+    record = read(tracking, version).lineage.content
+    now = RegistrySnapshot.load(tracking, str(version.name)).standing(str(version.name))
+    numbers = {
+        "adapter_sha256": record["outputs"]["adapter_sha256"],
+        "concepts_judged": record["outputs"]["parts"],
+        "metrics": record["outputs"]["whole"]["metrics"],
+    }
+    label, number = f"{version.name}/{version.version}", str(version.version)
+    if now.champion == number:
+        return {**numbers, "current": True, "refused": ""}
+    if now.states.get(number) == REVOKED:
+        what = f"{label} holds just these champions and was revoked."
+        raise PromotionError(what, stage=STAGE, action="promote another champion first.")
+    refused = _refusal(now, number, shortfalls(record, options.params.gate))
+    if refused and not options.override:
+        sentence = f"{label} is registered, but not current: {refused}"
+        return {**numbers, "current": False, "refused": sentence}
+    decision = decide(
+        PROMOTE,
+        label,
+        options.runs,
+        options.params.gate,
+        by=options.by,
+        reason="",
+        override=options.override,
+        public_key=options.params.signing.public_key,
+        private_key=options.params.signing.private_key,
+    )
+    return {**numbers, "current": True, "refused": "", "decision": decision}
+
+
+def _refusal(now: Standing, number: str, short: list[str]) -> str:
+    """Why the release ``number`` does not become current; empty when nothing is against it."""
+    if short:
+        return f"{'; '.join(short)}."
+    if rollback := taken_back(now, number):
+        return f"{rollback.by} took it back ({rollback.reason})."
+    return "it was rejected." if now.states.get(number) == STATES[REJECT] else ""

@@ -1,0 +1,95 @@
+"""The project whose requests are processed: its parameters, its requests.yaml, and how a request is added."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fade.config import Params
+from fade.data.manifest import MANIFEST
+from fade.data.vocabulary import Vocabulary, slug
+from fade.errors import RequestFileError
+from fade.governance.request_editing import append_request
+from fade.governance.requests import STAGE, ErasureRequests, Request, load_requests, parse_requests
+from fade.run.context import RunContext
+from fade.run.resolve_params import resolve as resolve_params
+from fade.utils.files import make_folder, write_whole
+from tasks.registry.connection import connect
+from tasks.requests.results import record_requests
+from tasks.requests.snapshot import RequestSnapshot
+from tasks.requests.status import today_in
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with params.yaml, and a runs folder."""
+
+    params_file: Path = Path("params.yaml")
+    runs: Path = Path("runs")
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path:
+        return self.params_file.parent
+
+    def resolve(self, more: Sequence[str] = ()) -> Params:
+        """The parameters, read from the file at every call; ``more`` wins. Raises ConfigError."""
+        return resolve_params(self.params_file, [*self.overrides, *more])
+
+    def vocabulary(self, params: Params) -> Vocabulary | None:
+        """The concepts' names; None when the data is not on this machine."""
+        if not (self.root / params.data.images / MANIFEST).is_file():
+            return None
+        return RunContext(params, "", self.runs, self.root).vocabulary
+
+    def requests(self, params: Params) -> ErasureRequests:
+        """The requests as the file has them now. Raises RequestFileError."""
+        return load_requests(self.root / params.schedule.requests, self.vocabulary(params), self.resolve)
+
+
+def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
+    """Append a request to requests.yaml, which is made when there is none. An id that is left out is
+    CONCEPT-DATE, with a number if that is taken.
+
+    Raises RequestFileError for an invalid request, StorageError. Concurrent calls wait for one another.
+    """
+    params = project.resolve()
+    path, prefix = project.root / params.schedule.requests, params.register_.model_prefix
+    make_folder(project.runs / "requests")
+    with (project.runs / "requests" / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
+        taken = load_requests(path).ids if path.exists() else set()
+        taken |= set(RequestSnapshot.load(tracking, prefix).recorded_requests())
+        entry = _entry(fields, taken, params)
+        parsed = parse_requests(
+            yaml.safe_dump({"requests": [entry]}), path, project.vocabulary(params), project.resolve
+        )
+        if parsed.faults:
+            what = f"this cannot be asked for: {'; '.join(fault.detail for fault in parsed.faults)}."
+            raise RequestFileError(what, stage=STAGE, action="correct it and add it again.")
+        write_whole(path, append_request(text, parsed.requests[0]), stage=STAGE)
+        record_requests(tracking, parsed, prefix, str(entry["requested_by"]))
+    return parsed.requests[0]
+
+
+def _entry(fields: Mapping[str, Any], taken: set[str], params: Params) -> dict[str, Any]:
+    """The request's fields with date and id, without empty ones."""
+    today = today_in(params.schedule.timezone)
+    given = {key: value for key, value in fields.items() if value not in (None, "", [], {})}
+    entry = {"date": today.isoformat(), **given}
+    if "id" not in entry:
+        first = f"{slug(entry['concept'])[:40]}-{today:%Y%m%d}"
+        names = itertools.chain([first], (f"{first}-{i}" for i in itertools.count(2)))
+        entry["id"] = next(name for name in names if name not in taken)
+    elif entry["id"] in taken:
+        action = "choose another --id; an id is given once, for ever."
+        raise RequestFileError(f"{entry['id']!r} is taken.", stage=STAGE, action=action)
+    return entry
