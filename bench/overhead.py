@@ -43,9 +43,9 @@ def main() -> None:
 
 
 def measure(run: Path, repeats: int, scratch: Path) -> dict[str, list[float]]:
-    from tasks.launch.environment import quiet
+    from tasks.launch.environment import configure_environment
 
-    quiet(scratch / "runs")
+    configure_environment(scratch / "runs")
     from fade.provenance.lineage import Lineage, collect, hash_inputs
     from fade.run.resolve_params import parse_params
     from flows.audit import audit

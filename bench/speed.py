@@ -51,7 +51,7 @@ from fade.training.job import ADAPTER, Job
 from fade.training.loop import Denoiser, train
 from fade.utils.files import write_json
 from fade.utils.seeds import named_seed
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
 
 COMPARED = {
     "training": ("ours", "released", "seconds", "10 or more"),
@@ -575,7 +575,7 @@ def main() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these are the CPU's numbers
     os.environ.setdefault("PREFECT_HOME", str((asked.runs_dir / "prefect").absolute()))  # not the user's home
     try:
-        quiet(asked.runs_dir)
+        configure_environment(asked.runs_dir)
         resolve(overrides=asked.set)  # a wrong override fails before anything is measured
         if asked.part:
             write_json(asked.folder / f"{asked.part}.json", (PARTS | INNER)[asked.part](asked, asked.folder))

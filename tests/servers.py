@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from flows.local_stack.s3 import WEED
-from flows.local_stack.stack import Team
+from flows.local_stack.stack import LocalStack
 
 needed = pytest.mark.skipif(not WEED.exists(), reason="the extra `team` is not installed")
 REPO = Path(__file__).resolve().parents[1]
@@ -22,9 +22,9 @@ CLIENT = ("MLFLOW_", "PREFECT_API", "AWS_")
 
 
 @contextmanager
-def serving(folder: Path, *, worker: bool = False) -> Iterator[Team]:
+def serving(folder: Path, *, worker: bool = False) -> Iterator[LocalStack]:
     """All servers, from here to the end of the block."""
-    team = Team(folder, worker=worker)
+    team = LocalStack(folder, worker=worker)
     team.start()
     try:
         yield team
@@ -35,7 +35,7 @@ def serving(folder: Path, *, worker: bool = False) -> Iterator[Team]:
 
 
 @contextmanager
-def client(team: Team, **changes: str) -> Iterator[None]:
+def client(team: LocalStack, **changes: str) -> Iterator[None]:
     """This process as a member of the team sees the servers: by environment variables alone. Everything is
     put back."""
     old = dict(os.environ)
@@ -72,7 +72,7 @@ class Colleague:
     The servers' addresses and passwords are all that two of them have in common.
     """
 
-    def __init__(self, at: Path, team: Team, commit: str = "HEAD") -> None:
+    def __init__(self, at: Path, team: LocalStack, commit: str = "HEAD") -> None:
         self.clone, self.home, self.runs = at / "clone", at / "home", at / "runs"
         self.home.mkdir(parents=True)
         git = ["git", "-C", str(self.clone)]

@@ -63,13 +63,18 @@ def run(
     preflight(context)
     runtime.start()
     from flows.erase import erase
-    from flows.server.gpu_slot import by_hand
+    from flows.server.gpu_slot import gpu_slot_if_limited
 
     with bars(as_json):
         values = settings.model_dump(mode="json", by_alias=True)
         where = {"runs": str(runs_dir), "root": str(params.parent), "params_file": str(params)}
         result = runtime.run(
-            erase, within=partial(by_hand, settings), target=wanted, params=values, overrides=asked, **where
+            erase,
+            within=partial(gpu_slot_if_limited, settings),
+            target=wanted,
+            params=values,
+            overrides=asked,
+            **where,
         )
     if as_json:
         print(json.dumps(result, indent=2))

@@ -141,10 +141,10 @@ def run(
     runtime.await_server()
     runtime.reach()
     from fade.errors import RequestError
-    from flows.server.gpu_slot import limit
+    from flows.server.gpu_slot import ensure_gpu_limit
     from flows.service.process_requests import process_requests
 
-    limit(settings, change=False)
+    ensure_gpu_limit(settings, change=False)
     failed = None
     with bars(as_json):
         try:

@@ -1,2 +1,3 @@
-"""A team's servers on this machine, from pip packages: PostgreSQL, S3, MLflow, Prefect, a worker. One server
-a file."""
+"""The local stack: PostgreSQL, S3, MLflow, Prefect and a worker on this machine, from pip packages.
+
+One server a file; server.py: the life cycle that they share; stack.py: which servers, in which order."""

@@ -1,32 +1,33 @@
-"""Prefect's server with a password, PostgreSQL behind it, and a guard in front (`flows.server.host_check`).
+"""Prefect's server with a password; PostgreSQL behind it, `flows.server.host_check` in front.
 
-python -m flows.local_stack.prefect_server HOST PORT [NAME ...]     (NAME: further names that it answers to,
-                                                                     as FADE_HOST_NAMES)
+    python -m flows.local_stack.prefect_server HOST PORT [NAME ...]
+
+NAME, FADE_HOST_NAMES: further host names that it answers to.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 
-from flows.local_stack.supervised import HOST, Server, answers
-from flows.server.host_check import LOOPBACK, NAMES, Guard
-from tasks.launch.watchdog import Watchdog
+from flows.local_stack.server import HOST, Server, answers
+from flows.server.host_check import LOOPBACK, NAMES, HostCheckMiddleware
 
 
+@dataclass(eq=False, repr=False)
 class Prefect(Server):
     """One Prefect server. ``database``: postgresql+asyncpg://..., with its password; ``login``:
     ``user:password``."""
 
+    port: int
+    database: str
+    login: str
     name = "prefect"
 
-    def __init__(
-        self, folder: Path, port: int, *, database: str, login: str, keeper: Watchdog | None = None
-    ) -> None:
-        super().__init__(folder, keeper=keeper)
-        self.port, self._database, self._login = port, database, login
-        self.url = f"http://{HOST}:{port}/api"
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}/api"
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "flows.local_stack.prefect_server", HOST, str(self.port)]
@@ -36,8 +37,8 @@ class Prefect(Server):
         return {
             "HOME": str(self.folder),
             "PREFECT_HOME": str(self.folder / "home"),
-            "PREFECT_API_DATABASE_CONNECTION_URL": self._database,
-            "PREFECT_SERVER_API_AUTH_STRING": self._login,
+            "PREFECT_API_DATABASE_CONNECTION_URL": self.database,
+            "PREFECT_SERVER_API_AUTH_STRING": self.login,
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
             "PREFECT_UI_API_URL": self.url,
@@ -45,17 +46,15 @@ class Prefect(Server):
         }
 
     def ready(self) -> bool:
-        return answers(f"{self.url}/health", auth=login(self._login))
+        user, _, password = self.login.partition(":")
+        return answers(f"{self.url}/health", auth=(user, password))
 
-    def client(self) -> dict[str, str]:
-        """What Prefect's clients read."""
-        return {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": self._login}
+    def client_environment(self) -> dict[str, str]:
+        """Variables that Prefect's clients read."""
+        return {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": self.login}
 
-
-def login(text: str) -> tuple[str, str]:
-    """``user:password`` as a pair."""
-    user, _, password = text.partition(":")
-    return user, password
+    def summary(self) -> str:
+        return f"Prefect  http://{HOST}:{self.port}"
 
 
 def main(argv: list[str]) -> int:
@@ -64,16 +63,9 @@ def main(argv: list[str]) -> int:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    app = Guard(create_app(final=True), (*LOOPBACK, *names))
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        lifespan="on",
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=3,
-    )
+    app = HostCheckMiddleware(create_app(final=True), (*LOOPBACK, *names))
+    patience = {"timeout_keep_alive": 5, "timeout_graceful_shutdown": 3}
+    uvicorn.run(app, host=host, port=port, log_level="warning", lifespan="on", **patience)  # type: ignore[arg-type]
     return 0
 
 

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 
-from flows.server.host_check import Guard
+from flows.server.host_check import HostCheckMiddleware
 
 GRACE = 5.0
 """Seconds that a server without a starter gets to end by itself."""
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
 
     # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach
     # it.
-    app = Guard(create_app(ephemeral=not whole, final=True))
+    app = HostCheckMiddleware(create_app(ephemeral=not whole, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)

@@ -1,4 +1,4 @@
-"""One GPU, one erasure: the slots of Prefect's global concurrency limit."""
+"""GPU concurrency: one erasure per GPU slot, by Prefect's global concurrency limit."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 
-SHORTEST_LEASE = 60.0
-"""Seconds; Prefect's own limit for a slot's lease."""
+MIN_LEASE = 60.0
+"""Seconds; Prefect's own lower bound of a slot's lease."""
 
 
 @contextmanager
-def gpu(params: Params) -> Iterator[None]:
-    """A slot of Prefect's global limit, waited for. Strict: raises OrchestrationError when there is no such
-    limit."""
+def gpu_slot(params: Params) -> Iterator[None]:
+    """Wait for a slot of the global limit and hold it. Raises OrchestrationError when the limit does not
+    exist."""
     from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
     from prefect.concurrency.sync import concurrency
 
     schedule = params.schedule
-    name, lease = schedule.gpu_limit_name, max(SHORTEST_LEASE, schedule.lease_seconds)
+    name, lease = schedule.gpu_limit_name, max(MIN_LEASE, schedule.lease_seconds)
     with ExitStack() as stack:
-        # a server that was away for a while must not end a training of hours: the claim holds without it
+        # a server that is away for a while must not end a training of hours: the request's lease protects it
+        slot = concurrency(
+            name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False
+        )
         try:
-            held = concurrency(
-                name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False
-            )
-            stack.enter_context(held)
+            stack.enter_context(slot)
         except ConcurrencySlotAcquisitionError as error:
             what = f"no slot of the concurrency limit {name!r}: {error}."
             action = f"`fade serve` makes it, or: prefect gcl create {name} --limit {schedule.gpu_limit}"
@@ -43,46 +43,45 @@ def gpu(params: Params) -> Iterator[None]:
 
 
 @contextmanager
-def by_hand(params: Params) -> Iterator[None]:
-    """`gpu` for who erases by hand: a slot where the server has the limit, nothing where nobody has asked for
-    one."""
-    there = find(params)
-    if there is None:
+def gpu_slot_if_limited(params: Params) -> Iterator[None]:
+    """`gpu_slot` where the server has the limit, nothing where it has none: for an erasure started by
+    hand."""
+    limit = read_gpu_limit(params)
+    if limit is None:
         yield
         return
-    if there.active_slots >= there.limit:
-        progress.report(
-            "prefect", 0, 0, f"waiting for a slot of {params.schedule.gpu_limit_name}: another erasure is on"
-        )
-    with gpu(params):
+    if limit.active_slots >= limit.limit:
+        waiting = f"waiting for a slot of {params.schedule.gpu_limit_name}: another erasure is on"
+        progress.report("prefect", 0, 0, waiting)
+    with gpu_slot(params):
         yield
 
 
-def find(params: Params) -> GlobalConcurrencyLimitResponse | None:
-    """The global limit as the server has it; None when it has none. Raises OrchestrationError."""
+def read_gpu_limit(params: Params) -> GlobalConcurrencyLimitResponse | None:
+    """The global limit on the server; None when it has none. Raises OrchestrationError."""
     from prefect.exceptions import ObjectNotFound
 
     name = params.schedule.gpu_limit_name
-    with _server(f"the concurrency limit {name!r} cannot be read") as client:
+    with _prefect_client(f"the concurrency limit {name!r} cannot be read") as client:
         try:
             return client.read_global_concurrency_limit_by_name(name)
         except ObjectNotFound:
             return None
 
 
-def limit(params: Params, *, change: bool) -> None:
-    """Make the global limit; ``change``: and set it to what the parameters say when it is there. Raises
-    OrchestrationError."""
+def ensure_gpu_limit(params: Params, *, change: bool) -> None:
+    """Make the global limit where it does not exist; ``change``: set an existing one to the parameters'
+    value. Raises OrchestrationError."""
     schedule = params.schedule
-    if not change and find(params) is not None:
+    if not change and read_gpu_limit(params) is not None:
         return
-    with _server(f"the concurrency limit {schedule.gpu_limit_name!r} cannot be made") as client:
+    with _prefect_client(f"the concurrency limit {schedule.gpu_limit_name!r} cannot be made") as client:
         client.upsert_global_concurrency_limit_by_name(schedule.gpu_limit_name, schedule.gpu_limit)
 
 
 @contextmanager
-def _server(otherwise: str) -> Iterator[SyncPrefectClient]:
-    """Prefect's client; what goes wrong with it is an OrchestrationError that begins with ``otherwise``."""
+def _prefect_client(what: str) -> Iterator[SyncPrefectClient]:
+    """Prefect's client; its errors become an OrchestrationError that begins with ``what``."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectException
@@ -91,6 +90,5 @@ def _server(otherwise: str) -> Iterator[SyncPrefectClient]:
         with get_client(sync_client=True) as client:
             yield client
     except (httpx.HTTPError, PrefectException) as error:
-        raise OrchestrationError(
-            f"{otherwise}: {error}.", stage=STAGE, action="see whether Prefect's server is well."
-        ) from error
+        action = "see whether Prefect's server is well."
+        raise OrchestrationError(f"{what}: {error}.", stage=STAGE, action=action) from error

@@ -1,7 +1,7 @@
-"""Which Host and which Origin a server of ours listens to.
+"""Host check: which Host and Origin headers a server of ours accepts.
 
-Prefect's server takes any Host: a page in a browser that lets its own name point to this machine could use
-it."""
+Prefect's server accepts any Host. A page in a browser whose own name is made to resolve to this machine (DNS
+rebinding) could use it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 NAMES = "FADE_HOST_NAMES"
-"""Environment variable of a server in a container: the names that people reach it by, separated by blanks."""
+"""Environment variable of a server in a container: its further host names, separated by blanks."""
 
 
-class Guard:
-    """An ASGI application in front of another: a foreign Host is answered 421, a foreign Origin 403, a web
-    socket of either is closed."""
+class HostCheckMiddleware:
+    """ASGI middleware: answers a foreign Host with 421 and a foreign Origin with 403; closes a web socket of
+    either with code 1008."""
 
     def __init__(self, app: App, hosts: Iterable[str] = LOOPBACK) -> None:
         self._app, self._hosts = app, frozenset(host.lower() for host in hosts)
@@ -35,32 +35,27 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
         else:
             body = b"foreign Host\n" if status == 421 else b"foreign Origin\n"
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": status,
-                    "headers": [(b"content-type", b"text/plain")],
-                }
-            )
+            headers = [(b"content-type", b"text/plain")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
     def _refusal(self, scope: Scope) -> int | None:
+        """The status to refuse a request with; None for a request that passes."""
         if scope["type"] not in ("http", "websocket"):
             return None
         headers = [(key.lower(), value.decode("latin-1")) for key, value in scope["headers"]]
         hosts = [value for key, value in headers if key == b"host"]
-        if len(hosts) != 1 or _name(f"//{hosts[0]}") not in self._hosts:
+        if len(hosts) != 1 or _host_name(f"//{hosts[0]}") not in self._hosts:
             return 421
-        if any(_name(value) not in self._hosts for key, value in headers if key == b"origin"):
+        if any(_host_name(value) not in self._hosts for key, value in headers if key == b"origin"):
             return 403
         return None
 
 
-def _name(address: str) -> str:
-    """The host of an address without its port, as it is written in a Host header; empty when there is none
-    (Origin: null)."""
+def _host_name(url: str) -> str:
+    """The host of a URL without its port, spelt as in a Host header; empty when there is none (null)."""
     try:
-        found = urlsplit(address).hostname or ""
+        name = urlsplit(url).hostname or ""
     except ValueError:
         return ""
-    return f"[{found}]" if ":" in found else found
+    return f"[{name}]" if ":" in name else name

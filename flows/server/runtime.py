@@ -19,7 +19,8 @@ from typing import IO, Any
 
 from fade.errors import FadeError, OrchestrationError
 from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
+from tasks.launch.process_group import process_tree, stop_processes
 from tasks.registry.connection import redacted
 
 CONTACT_SECONDS = 20.0
@@ -27,6 +28,8 @@ SERVING = "serving.json"
 """In the runs folder: where the embedded server of a `fade serve` answers."""
 MAKING_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
+STOP_GRACE = 5.0
+"""Seconds between TERM and KILL for the embedded server."""
 ROOM = 16 << 20
 """Bytes that the embedded server's database and a run's records need at least."""
 
@@ -34,7 +37,7 @@ ROOM = 16 << 20
 def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
     """Set the environment of every tool before any of them is imported. Variables that are set already
     win."""
-    quiet(runs, hub=hub)
+    configure_environment(runs, hub=hub)
     home = {
         "PREFECT_HOME": str((runs / "prefect").absolute()),
         "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
@@ -154,13 +157,10 @@ class Server:
         )
 
     def stop(self) -> None:
-        """TERM, and KILL when that was not heard."""
-        self._process.terminate()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """TERM, and KILL after STOP_GRACE seconds."""
+        if self._process.poll() is None:
+            stop_processes(process_tree(self._process.pid), grace=STOP_GRACE)
+        self._process.wait()
         self._log.close()
         self._let_go()
         atexit.unregister(self.stop)
@@ -231,6 +231,11 @@ def serve(*, whole: bool = False) -> None:
     _server = begun
     os.environ["PREFECT_API_URL"] = _server.url
     refresh_global_settings_context()
+
+
+def server_pid() -> int | None:
+    """The process id of the embedded server; None when there is none."""
+    return None if _server is None else _server._process.pid
 
 
 def await_server() -> None:

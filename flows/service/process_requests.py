@@ -10,7 +10,7 @@ from prefect import flow
 
 from fade.errors import RequestError
 from flows.erase import erase
-from flows.server.gpu_slot import gpu
+from flows.server.gpu_slot import gpu_slot
 from tasks.requests import worker
 from tasks.requests.project import Project
 from tasks.requests.worker import DONE, WAITING, Outcome, Worker
@@ -28,7 +28,7 @@ def process_requests(
     params = project.resolve()
     try:
         result = worker.process_requests(
-            Worker(project, erase, lambda: gpu(params), on_outcome=emit, only=tuple(only))
+            Worker(project, erase, lambda: gpu_slot(params), on_outcome=emit, only=tuple(only))
         )
     except RequestError as error:
         show(error.result if isinstance(error.result, dict) else {})

@@ -16,7 +16,7 @@ from fade.config.schedule import ScheduleConfig
 from fade.errors import RequestError
 from flows.audit import ALL, audit
 from flows.reevaluate import reevaluate
-from flows.server.gpu_slot import gpu
+from flows.server.gpu_slot import gpu_slot
 from flows.service.process_requests import process_requests
 from tasks.requests.project import Project
 
@@ -34,7 +34,7 @@ def reevaluate_champions(
     """Compare every champion's base, judge and data with the current ones; evaluate it where one changed."""
     project = Project(Path(params_file), Path(runs), tuple(overrides))
     params = project.resolve()
-    with gpu(params):
+    with gpu_slot(params):
         return reevaluate(params, project.runs, project.root)
 
 

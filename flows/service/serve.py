@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from fade.config import Params
 from fade.errors import OrchestrationError
 from flows.server import runtime
+from tasks.launch.process_group import process_tree, stop_processes
 from tasks.requests.project import Project
 
 GRACE = 20.0
@@ -26,10 +26,10 @@ def serve(project: Project, params: Params, on_progress: Callable[[str], None]) 
     runtime.await_server()
     import prefect
 
-    from flows.server.gpu_slot import limit
+    from flows.server.gpu_slot import ensure_gpu_limit
     from flows.service.schedule import crons, deployments
 
-    limit(params, change=True)
+    ensure_gpu_limit(params, change=True)
     if not any(crons(params.schedule).values()):
         action = "set schedule.erase_cron, for instance."
         raise OrchestrationError("every cron of `schedule` is empty.", stage="serve", action=action)
@@ -63,25 +63,8 @@ def refuse_sqlalchemy() -> None:
 
 
 def end_children() -> None:
-    """TERM to the runs that are left, KILL after GRACE seconds: their leases are released or taken over."""
-    import psutil
-
-    children = psutil.Process().children(recursive=True)
-    runs = [child for child in children if "flows.server.connection" not in _command(child)]
-    for child in runs:
-        with contextlib.suppress(psutil.Error):
-            child.terminate()
-    _, living = psutil.wait_procs(runs, timeout=GRACE)
-    for child in living:
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    psutil.wait_procs(living, timeout=5)
-
-
-def _command(process: object) -> str:
-    import psutil
-
-    try:
-        return " ".join(process.cmdline())  # type: ignore[attr-defined]
-    except psutil.Error:
-        return ""
+    """TERM to the runs that are left, KILL to those that live after GRACE seconds: their leases are released
+    or taken over. The embedded server stays until the runs have ended."""
+    server = runtime.server_pid()
+    spared = {os.getpid()} | {process.pid for process in (process_tree(server) if server else [])}
+    stop_processes([one for one in process_tree(os.getpid()) if one.pid not in spared], grace=GRACE)

@@ -13,7 +13,7 @@ from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file
 from fade.errors import DataError, RemoteError
 from tasks.data.pull import Pulled, pulled
 from tasks.data.remote import Remote, opened, redacted
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
 
 STAGE = "publish"
 
@@ -31,7 +31,7 @@ def publish(
     """
     from dvc.exceptions import DvcException
 
-    quiet(runs)
+    configure_environment(runs)
     if not hash_folder(repo / folder):
         action = "make the data first (`fade pretrain`)."
         raise DataError(f"{repo / folder} holds no files.", stage=STAGE, action=action)

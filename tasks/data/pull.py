@@ -19,7 +19,7 @@ from fade.data.dvcfile import STAGE, DvcFile, hash_folder, listing_md5, read_dvc
 from fade.errors import BusyError, DataError, RemoteError, UnreachableError
 from fade.utils.files import storage_error
 from tasks.data.remote import Remote, opened, shortened
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
     DataError (local changes, a bad .dvc file), StorageError (disk), BusyError (another DVC process); after
     each of them the workspace is as it was.
     """
-    quiet(runs)
+    configure_environment(runs)
     dvcfile = read_dvc_file(repo / data.dvc_file)
     backup = repo / ".dvc" / "tmp" / "fade-pull"  # left behind only by a pull that was killed
     try:

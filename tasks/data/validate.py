@@ -22,7 +22,7 @@ from fade.config import ChecksConfig, DataConfig
 from fade.errors import DataError
 from fade.utils.files import make_folder, write_whole
 from fade.reporting.checks_page import render_checks
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
 from tasks.data.expectations import Rule, concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
 from tasks.data.verdicts import Verdict, VerdictStore, folder_sha256, verdict_key
 
@@ -182,7 +182,7 @@ def _measure_mined(
 
 def run_rules(batches: Mapping[str, ValidationTable]) -> list[dict[str, Any]]:
     """Great Expectations on each frame; one plain result a rule, in the rules' order."""
-    quiet()
+    configure_environment()
     import great_expectations as gx
     import great_expectations.expectations as expectations
 

@@ -1,5 +1,5 @@
-"""The process environment of the tools: no telemetry, no hub, no state outside the runs folder. Call before
-importing them."""
+"""Environment variables of the tools: no telemetry, no hub, no state outside the runs folder. Set them before
+the tools are imported."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SAFER_DEFAULTS = {
     # MLflow's own default unpickles whatever a registry holds
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # stdout is for what the user asked for: with --json, one object
+    # stdout holds the command's result alone: with --json, one object
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # a first start with migrations needs more than the default
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
 
 
-def quiet(runs: Path = Path("runs"), *, hub: bool = False) -> None:
+def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> None:
     """Set every no-telemetry and offline variable that the user has not set, and give DVC private folders
     under ``runs``.
 
     hub: leave the Hugging Face hub reachable (the base, CLIP or judge is a hub id). Variables that are set
-    already win, always. Raises StorageError when the runs folder cannot be made."""
+    already win. Raises StorageError when the runs folder cannot be made."""
     for key, value in {**NO_TELEMETRY, **({} if hub else OFFLINE), **SAFER_DEFAULTS}.items():
         os.environ.setdefault(key, value)
     # DVC's defaults are the user's and the machine's: another user's remote of the same name, a state
@@ -50,14 +50,15 @@ def quiet(runs: Path = Path("runs"), *, hub: bool = False) -> None:
         os.environ[key] = str(folder)
 
 
-def private_folder(folder: Path) -> Path:
-    """Make ``folder`` readable by this user only (0700). Raises StorageError."""
+def private_folder(
+    folder: Path, *, mode: int = 0o700, stage: str = "runs folder", option: str = "--runs-dir"
+) -> Path:
+    """Make ``folder`` with ``mode``: readable by this user only. Raises StorageError, whose advice names
+    ``option``."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)  # mkdir's mode is cut by the umask and skipped when the folder exists
+        folder.mkdir(parents=True, exist_ok=True, mode=mode)
+        folder.chmod(mode)  # mkdir's mode is cut by the umask and skipped when the folder exists
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(
-            f"{folder} cannot be made: {reason}.", stage="runs folder", action="name another with --runs-dir."
-        ) from error
+        what = f"{folder} cannot be made: {error.strerror or error}."
+        raise StorageError(what, stage=stage, action=f"name another with {option}.") from error
     return folder

@@ -1,4 +1,4 @@
-"""git: whether a commit is there, what a file was at it, and a clean copy of the code as it was."""
+"""git: whether a commit exists, a file's text at a commit, a clean copy of the code at a commit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SECONDS = 300.0
 
 
 def has_commit(commit: str, repository: Path = REPOSITORY) -> bool:
-    """True when the repository holds the commit; False for what is no repository, too."""
+    """True when the repository holds the commit; False also for a folder that is no repository."""
     return _git(repository, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
 def file_at(commit: str, path: str, repository: Path = REPOSITORY) -> str | None:
-    """The text of a tracked file at a commit; None when it was not there."""
+    """The text of a tracked file at a commit; None when the commit has no such file."""
     return _git(repository, "show", f"{commit}:{path}")
 
 
@@ -30,28 +30,19 @@ def file_at(commit: str, path: str, repository: Path = REPOSITORY) -> str | None
 def checkout(commit: str, repository: Path = REPOSITORY) -> Iterator[Path]:
     """A clean copy of the code at ``commit``, removed afterwards. Raises AuditError.
 
-    A clone that shares the objects, not a worktree of the repository: a killed audit leaves no entry in it,
-    and a commit of no branch can be had as well. The machine's own access to the data (``.dvc/config.local``)
-    goes with it."""
+    A clone that shares the objects, not a worktree of the repository: a killed audit leaves no entry in the
+    repository, and a commit of no branch can be checked out. This machine's access to the data
+    (``.dvc/config.local``) is copied along."""
     home = Path(tempfile.mkdtemp(prefix="fade-audit-"))
     try:
         tree = home / "code"
         quiet = ("-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null")
-        cloned = _git(
-            repository,
-            *quiet,
-            "clone",
-            "--quiet",
-            "--shared",
-            "--no-checkout",
-            str(repository.resolve()),
-            str(tree),
-        )
+        clone = ("clone", "--quiet", "--shared", "--no-checkout", str(repository.resolve()), str(tree))
+        cloned = _git(repository, *quiet, *clone)
         if cloned is None or _git(tree, *quiet, "checkout", "--quiet", "--detach", commit) is None:
             what = f"the code of commit {commit[:12]} cannot be checked out of {repository}."
-            raise AuditError(
-                what, stage=STAGE, action="fetch the commit (`git fetch --all`), and audit again."
-            )
+            action = "fetch the commit (`git fetch --all`), and audit again."
+            raise AuditError(what, stage=STAGE, action=action)
         access = repository / ".dvc" / "config.local"
         if access.is_file():
             shutil.copyfile(access, tree / ".dvc" / "config.local")
@@ -61,11 +52,16 @@ def checkout(commit: str, repository: Path = REPOSITORY) -> Iterator[Path]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    """Standard output of a git command; None when it fails or takes longer than SECONDS."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(folder), *arguments],
-            capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return result.stdout if result.returncode == 0 else None

@@ -1,7 +1,9 @@
-"""Run a command as a process group of its own, under a deadline, and leave nothing of it behind.
+"""The supervisor of child processes: a process group each, a log, a deadline, and an end that leaves nothing.
 
-Prefect's task timeout does not stop a subprocess, and a launcher's workers may sit in sessions of their own:
-so the group is ours to end, and with it every process that descends from it."""
+The trainer, an audit's re-run, the local stack's servers, the runs of `fade serve` and the watchdog all end
+through `stop_processes`: TERM, then KILL, to the process group and to every descendant, since a launcher's
+workers and PostgreSQL's may have sessions of their own. Processes are known by process id and start time,
+never by name. Prefect's task timeout does not stop a subprocess, hence the deadline here."""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -19,18 +22,31 @@ from fade.errors import TrainingError
 
 GRACE = 10.0
 """Seconds between TERM and KILL."""
+KILL_TIMEOUT = 20.0
+"""Seconds that the kernel gets to remove killed processes (they may still write pages to a slow disk)."""
 _POLL = 0.1
 
 
 class Group:
     """A command that runs as a process group of its own; stdout and stderr go to ``log``. Raises OSError when
-    it cannot be started."""
+    it cannot be started.
+
+    identity: ``user``, ``group`` and ``extra_groups`` as in subprocess.Popen, for a process of another user.
+    """
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str],
+        identity: Mapping[str, Any] | None = None,
+        cwd: Path | None = None,
     ) -> None:
+        self._log, self._log_start = log, 0
         self._stopped = False
         with log.open("ab") as stream:
+            self._log_start = stream.tell()
             self._process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
@@ -39,6 +55,7 @@ class Group:
                 env=dict(env),
                 cwd=cwd,
                 start_new_session=True,
+                **(identity or {}),
             )
 
     @property
@@ -47,7 +64,20 @@ class Group:
 
     def runs(self) -> bool:
         """Whether it has not ended yet."""
-        return self._process.poll() is None
+        return self.status() is None
+
+    def status(self) -> int | None:
+        """The leader's exit status, -N after signal N; None while it runs."""
+        return self._process.poll()
+
+    def output(self) -> str:
+        """What it has written to its log since it started; empty when the log is gone."""
+        try:
+            with self._log.open("rb") as stream:
+                stream.seek(self._log_start)
+                return stream.read().decode("utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def wait(self, deadline: float, tick: Callable[[], None] = lambda: None, stage: str = "train") -> int:
         """Until it ends; its exit status. ``tick`` is called as it runs.
@@ -72,10 +102,10 @@ class Group:
         tick()
         return self._process.wait()
 
-    def stop(self) -> None:
+    def stop(self, grace: float = GRACE, leader_signal: signal.Signals | None = None) -> None:
         """See `stop_group`; once, as later its number may be another group's."""
         if not self._stopped:
-            stop_group(self._process)
+            stop_group(self._process, grace, leader_signal)
             self._stopped = True
 
 
@@ -100,41 +130,81 @@ def run_group(
         group.stop()
 
 
-def stop_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
-    """TERM to the group and its descendants, KILL to what is left of them after ``grace`` seconds."""
-    family = _descendants(process.pid)
-    _signal_group(process.pid, signal.SIGTERM)
-    for member in _living(family):  # some sit in a session of their own and did not get the signal
-        with contextlib.suppress(psutil.Error):
-            member.terminate()
-    until = time.monotonic() + grace
-    while time.monotonic() < until and (process.poll() is None or _living(family)):
-        time.sleep(0.05)
-    _signal_group(process.pid, signal.SIGKILL)
-    for member in _living(family):
-        with contextlib.suppress(psutil.Error):
-            member.kill()
+def stop_group(
+    process: subprocess.Popen[bytes], grace: float = GRACE, leader_signal: signal.Signals | None = None
+) -> None:
+    """End a group and its leader's descendants, see `stop_processes`.
+
+    leader_signal: instead of TERM to all, this signal to the leader, which ends its children in its own order
+    (a database); KILL to what is left when it has ended or ``grace`` seconds have passed."""
+    members = process_tree(process.pid) if process.returncode is None else []  # else: another's number, maybe
+    if leader_signal is not None and process.poll() is None:
+        os.kill(process.pid, leader_signal)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+        grace = 0.0
+    stop_processes(members, groups=[process.pid], grace=grace)
     process.wait()
 
 
-def _descendants(pid: int) -> list[psutil.Process]:
+def stop_processes(
+    processes: Iterable[psutil.Process], *, groups: Sequence[int] = (), grace: float = GRACE
+) -> None:
+    """TERM to the processes and the process groups, KILL to what is left of them after ``grace`` seconds.
+
+    processes: with their descendants, see `process_tree`; one whose id belongs to another process by now is
+    left alone. groups: ids of process groups, which outlive their leader as long as a child is in them. grace
+    0: KILL at once."""
+    members = list(processes)
+    if grace > 0:
+        _signal_all(members, groups, signal.SIGTERM)
+        _wait_all(members, grace)
+        members += [child for member in _living(members) for child in process_tree(member.pid)[1:]]
+    _signal_all(members, groups, signal.SIGKILL)
+    _wait_all(members, KILL_TIMEOUT)
+
+
+def process_tree(pid: int) -> list[psutil.Process]:
+    """The process and its descendants, of whatever group and session; empty when it is gone."""
     with contextlib.suppress(psutil.Error):
-        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
-        return found
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
     return []
 
 
-def _living(family: list[psutil.Process]) -> list[psutil.Process]:
+def last_line(output: str) -> str:
+    """The last line that a process wrote, its error in the usual case: at most 300 characters."""
+    lines = output.strip().splitlines()
+    return lines[-1][:300] if lines else "it wrote nothing."
+
+
+def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Those that still run; psutil compares start times, so a reused process id is not taken for one of
     them."""
     out = []
-    for member in family:
+    for process in processes:
         with contextlib.suppress(psutil.Error):
-            if member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
-                out.append(member)
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                out.append(process)
     return out
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
+def _signal_all(processes: Iterable[psutil.Process], groups: Sequence[int], number: signal.Signals) -> None:
+    """Send a signal to each process once: through its group, or to itself when it is in another one."""
+    others = []
+    for process in _living(processes):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) not in groups:
+                others.append(process)
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+    for process in others:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+
+
+def _wait_all(processes: Sequence[psutil.Process], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while _living(processes) and time.monotonic() < until:
+        time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A small process that ends our children when this process is gone."""
+"""The watchdog: a small process that ends this process's children when it is gone."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ import psutil
 
 
 class Watchdog:
-    """A small process that ends our servers when we are gone, however we went (``kill -9`` as well). See
-    `tasks.launch.watchdog_main`."""
+    """A process that ends the watched process groups when this process ends, ``kill -9`` included.
+
+    Protocol: one JSON line per process group on its stdin, see `tasks.launch.watchdog_main`; the end of the
+    pipe, which the kernel closes with this process, starts the work."""
 
     def __init__(self) -> None:
-        line = [sys.executable, "-m", "tasks.launch.watchdog_main"]
-        root = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(
-            line, stdin=subprocess.PIPE, cwd=root, start_new_session=True, text=True
+            [sys.executable, "-m", "tasks.launch.watchdog_main"],
+            stdin=subprocess.PIPE,
+            cwd=Path(__file__).resolve().parents[2],
+            start_new_session=True,
+            text=True,
         )
 
     def watch(self, pid: int) -> None:
-        """From now on the process group of ``pid`` ends with us."""
+        """From now on the process group that ``pid`` leads ends with this process."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, psutil.Error):
-            self._process.stdin.write(
-                json.dumps({"pid": pid, "born": psutil.Process(pid).create_time()}) + "\n"
-            )
+            line = json.dumps({"pid": pid, "create_time": psutil.Process(pid).create_time()})
+            self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """End what is left of the servers, and the keeper."""
+        """End what is left of the watched groups, and the watchdog."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()

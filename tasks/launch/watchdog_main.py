@@ -1,52 +1,36 @@
-"""Ends servers whose starter is gone.
+"""The watchdog's process: ends process groups whose starter is gone.
 
-    python -m tasks.launch.watchdog_main < (one JSON line a server: {"pid": ..., "born": ...})
+    python -m tasks.launch.watchdog_main < (one JSON line per group: {"pid": ..., "create_time": ...})
 
-The starter holds the other end of the pipe. When it closes it, or dies in whatever way, the process groups
-that still live are ended. A process id that another process has got meanwhile is told by its start time."""
+The starter has the other end of the pipe. When it closes it or dies, the groups that still live are ended.
+The start time tells a watched process from another one that has its id by now."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 
 import psutil
 
-GRACE = 10.0
+from tasks.launch.process_group import process_tree, stop_processes
 
 
 def main() -> int:
-    """Read to the end, then end them."""
+    """Read stdin to its end, then end the groups."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    kept: list[psutil.Process] = []
+    watched: list[psutil.Process] = []
     for line in sys.stdin:
-        said = json.loads(line)
+        group = json.loads(line)
         with contextlib.suppress(psutil.Error):
-            process = psutil.Process(said["pid"])
-            if process.create_time() == said["born"]:
-                kept.append(process)
-    left = [process for process in kept if process.is_running()]
-    family = [child for process in left for child in _children(process)]
-    for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
-        left = [process for process in left if process.is_running()]
-        for process in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
-        _, left = psutil.wait_procs(left, timeout=patience)
-    for child in family:
-        with contextlib.suppress(psutil.Error):
-            child.kill()
+            process = psutil.Process(group["pid"])
+            if process.create_time() == group["create_time"]:
+                watched.append(process)
+    leaders = [process.pid for process in watched if process.is_running()]
+    stop_processes([member for pid in leaders for member in process_tree(pid)], groups=leaders)
     return 0
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        return process.children(recursive=True)
-    return []
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from fade.errors import RegistryError, RegistryUnreachableError, StorageError
-from tasks.launch.environment import quiet
+from tasks.launch.environment import configure_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,7 +54,7 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
 
     One small request is sent first: an unreachable server is known after ``timeout / 12`` seconds. Raises
     RegistryUnreachableError, RegistryError (the server refuses), StorageError (runs cannot be written)."""
-    quiet(runs, hub=True)
+    configure_environment(runs, hub=True)
     uri = _tracking_uri(runs)
     if urlsplit(uri).scheme == "sqlite":
         _check_database(runs, uri)

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from flows.local_stack.prefect_worker import Worker
-from flows.local_stack.stack import POOL, Team, publish
-from flows.local_stack.supervised import clean
+from flows.local_stack.server import isolated_environment
+from flows.local_stack.stack import POOL, LocalStack, publish
 from tasks.registry.connection import connect
 from tests import servers
 from tests.e2e.support import REPO, Started, fade, small
@@ -32,14 +32,16 @@ TOLD = tuple(word for word in RUN if word != "--json")
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     with servers.serving(tmp_path_factory.mktemp("team") / "servers") as team:
         publish(team)
         yield team
 
 
 @pytest.fixture(scope="module")
-def ann(team: Team, tmp_path_factory: pytest.TempPathFactory) -> tuple[servers.Colleague, dict[str, Any]]:
+def ann(
+    team: LocalStack, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[servers.Colleague, dict[str, Any]]:
     """A colleague who has run the main job: her clone, and what it said."""
     ann = servers.Colleague(tmp_path_factory.mktemp("ann"), team)
     done = ann.fade(*RUN)
@@ -49,7 +51,7 @@ def ann(team: Team, tmp_path_factory: pytest.TempPathFactory) -> tuple[servers.C
 
 @pytest.mark.timeout(900)
 def test_a_run_with_all_servers_by_environment_alone(
-    team: Team, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path
+    team: LocalStack, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path
 ) -> None:
     who, said = ann
     assert (who.clone / "data" / "base").is_dir() and not (
@@ -86,7 +88,7 @@ def test_a_run_with_all_servers_by_environment_alone(
 
 @pytest.mark.timeout(1800)
 def test_a_colleague_on_another_path_reproduces_it(
-    team: Team, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path
+    team: LocalStack, ann: tuple[servers.Colleague, dict[str, Any]], tmp_path: Path
 ) -> None:
     _, said = ann
     bob = servers.Colleague(tmp_path, team, commit=ann[0].commit)
@@ -139,7 +141,7 @@ def test_a_wrong_password_ends_with_a_sentence(
 
 
 @pytest.fixture(scope="module")
-def calm(team: Team, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def calm(team: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The same run undisturbed, on the embedded MLflow and Prefect."""
     runs = tmp_path_factory.mktemp("calm")
     s3 = {key: value for key, value in team.environment.items() if key.startswith(("AWS_", "DVC_"))}
@@ -160,7 +162,7 @@ FAULTS = [
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "stage"), FAULTS, ids=[f"{name} at {stage}" for name, stage in FAULTS])
 def test_a_server_that_is_killed_and_started_again_costs_no_evidence(
-    team: Team, calm: tuple[Path, dict[str, Any]], tmp_path: Path, name: str, stage: str
+    team: LocalStack, calm: tuple[Path, dict[str, Any]], tmp_path: Path, name: str, stage: str
 ) -> None:
     calm_runs, said = calm
     runs = tmp_path / "runs"
@@ -249,9 +251,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.timeout(400)
-def test_a_process_worker_takes_a_flow_from_the_server_with_auth(team: Team, tmp_path: Path) -> None:
+def test_a_process_worker_takes_a_flow_from_the_server_with_auth(team: LocalStack, tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(FLOW)
-    env = clean({**team.environment, "PREFECT_HOME": str(tmp_path / "home")})
+    env = isolated_environment({**team.environment, "PREFECT_HOME": str(tmp_path / "home")})
     with Worker(tmp_path / "worker", POOL, team.environment):
         line = [sys.executable, "probe.py", str(tmp_path), POOL, str(tmp_path / "out")]
         done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
@@ -276,7 +278,7 @@ def test_make_teams_servers_end_with_it_and_start_again_on_their_data(
     ]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            line, cwd=REPO, env=clean({}), stdout=log, stderr=log, start_new_session=True
+            line, cwd=REPO, env=isolated_environment({}), stdout=log, stderr=log, start_new_session=True
         )
     try:
         servers.until(
@@ -295,7 +297,7 @@ def test_make_teams_servers_end_with_it_and_start_again_on_their_data(
             process.kill()
     for word in json.loads(secrets)["secrets"].values():
         assert word not in (tmp_path / "log").read_text()
-    with Team(tmp_path / "team", worker=False) as team, servers.client(team):
+    with LocalStack(tmp_path / "team", worker=False) as team, servers.client(team):
         assert connect(tmp_path / "runs").client.search_experiments()
         assert (tmp_path / "team" / "secrets.json").read_text() == secrets
 

@@ -10,8 +10,8 @@ import pytest
 
 from fade.config import DataConfig
 from fade.errors import RemoteError, UnreachableError
-from flows.local_stack.s3 import PORTS, S3, TWIN, WEED, User
-from flows.local_stack.supervised import free_ports
+from flows.local_stack.s3 import GRPC_OFFSET, S3, WEED, User
+from flows.local_stack.server import free_ports
 from tasks.data.publish import publish
 from tasks.data.pull import pull
 
@@ -34,7 +34,7 @@ pytestmark = [
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running S3 service that knows one user."""
     user = User(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], (BUCKET,))
-    server = S3(tmp_path_factory.mktemp("s3"), free_ports(PORTS, twin=TWIN), user)
+    server = S3(tmp_path_factory.mktemp("s3"), free_ports(4, offset=GRPC_OFFSET), user)
     server.start()
     yield server.endpoint
     server.kill()

@@ -101,15 +101,13 @@ def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-LIMIT = (
-    "from fade.config import Params; from flows.server.gpu_slot import limit; limit(Params(), change=True)"
-)
+LIMIT = "from fade.config import Params; from flows.server.gpu_slot import ensure_gpu_limit; ensure_gpu_limit(Params(), change=True)"
 HOLD = """
 import sys, time
 from pathlib import Path
 from fade.config import Params
-from flows.server.gpu_slot import by_hand, gpu
-with {"gpu": gpu, "by_hand": by_hand}[sys.argv[2]](Params()):
+from flows.server.gpu_slot import gpu_slot, gpu_slot_if_limited
+with {"scheduled": gpu_slot, "by_hand": gpu_slot_if_limited}[sys.argv[2]](Params()):
     at = time.monotonic()
     time.sleep(2)
     Path(sys.argv[1]).write_text(f"{at} {time.monotonic()}")
@@ -119,7 +117,7 @@ with {"gpu": gpu, "by_hand": by_hand}[sys.argv[2]](Params()):
 def test_a_slot_is_strict_and_one_gpu_is_held_by_one_process_at_a_time(
     prefect: Prefect, tmp_path: Path
 ) -> None:
-    refused = prefect.run(sys.executable, "-c", HOLD, str(tmp_path / "none"), "gpu")
+    refused = prefect.run(sys.executable, "-c", HOLD, str(tmp_path / "none"), "scheduled")
     assert refused.returncode != 0 and "prefect gcl create fade-gpu --limit 1" in refused.stderr, (
         refused.stderr
     )
@@ -133,7 +131,7 @@ def test_a_slot_is_strict_and_one_gpu_is_held_by_one_process_at_a_time(
     assert made.returncode == 0, made.stderr
     lines = [
         [sys.executable, "-c", HOLD, str(tmp_path / name), how]
-        for name, how in (("a", "gpu"), ("b", "by_hand"))
+        for name, how in (("a", "scheduled"), ("b", "by_hand"))
     ]
     both = [subprocess.Popen(line, cwd=REPO, env=prefect.env) for line in lines]
     assert [one.wait(240) for one in both] == [0, 0]

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from fade.errors import ServerError
-from flows.local_stack.postgres import ADMIN, Postgres, Role, _program
-from flows.local_stack.supervised import HOST, Server, free_ports, is_free
+from flows.local_stack.postgres import ADMIN, Postgres, Role, program
+from flows.local_stack.server import HOST, Server, free_ports, is_free
 from tasks.launch.watchdog import Watchdog
 from tests import servers
 
@@ -28,7 +28,7 @@ def test_the_containers_script_makes_roles_that_see_their_own_database_only(tmp_
     (port,) = free_ports(1)
     words = {"MLFLOW_DB_PASSWORD": "it's \\ a $word", "PREFECT_DB_PASSWORD": 'another "one"'}
     with Postgres(tmp_path / "postgres", port, "admin-word"):
-        path = f"{Path(_program('psql')).parent}:{os.environ['PATH']}"
+        path = f"{Path(program('psql')).parent}:{os.environ['PATH']}"
         env = {
             "PATH": path,
             "PGHOST": HOST,
@@ -61,13 +61,13 @@ def test_postgres_that_was_killed_starts_again_with_what_it_had(tmp_path: Path) 
     server = Postgres(tmp_path / "postgres", port, "admin-word", (Role("one", "word", ("one",)),))
     server.start()
     try:
-        with psycopg2.connect(server.address("one", driver="postgresql")) as link, link.cursor() as cursor:
+        with psycopg2.connect(server.url("one", driver="postgresql")) as link, link.cursor() as cursor:
             cursor.execute("CREATE TABLE kept (x int); INSERT INTO kept VALUES (7)")
         link.close()
         server.kill()
         assert is_free(port)
         server.start()
-        with psycopg2.connect(server.address("one", driver="postgresql")) as link, link.cursor() as cursor:
+        with psycopg2.connect(server.url("one", driver="postgresql")) as link, link.cursor() as cursor:
             cursor.execute("SELECT x FROM kept")
             assert cursor.fetchone() == (7,)
         link.close()
@@ -95,17 +95,18 @@ def test_a_server_that_does_not_answer_is_named_and_gone(tmp_path: Path) -> None
     server = Sleeper(tmp_path)
     with pytest.raises(ServerError, match=r"sleeper did not start: no answer in time.*sleeper\.log"):
         server.start(timeout=1)
-    assert server.process is None
+    assert server.group is None
     with pytest.raises(ServerError, match=r"broken did not start: it ended with status 1: no room left"):
         Broken(tmp_path).start()
 
 
 def test_servers_end_when_their_starter_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom flows.local_stack.supervised import Watchdog\n"
+        "import sys, time\nfrom pathlib import Path\nfrom tasks.launch.watchdog import Watchdog\n"
         "from tests.integration.test_servers import Sleeper\n"
         "class Ready(Sleeper):\n    def ready(self):\n        return True\n"
-        "server = Ready(Path(sys.argv[1]), keeper=Watchdog())\nserver.start()\nprint(server.process.pid, flush=True)\ntime.sleep(600)\n"
+        "server = Ready(Path(sys.argv[1]), watchdog=Watchdog())\nserver.start()\n"
+        "print(server.group.pid, flush=True)\ntime.sleep(600)\n"
     )
     starter = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=REPO, stdout=subprocess.PIPE, text=True
@@ -127,13 +128,13 @@ def test_servers_end_when_their_starter_is_killed(tmp_path: Path) -> None:
             starter.stdout.close()
 
 
-def test_a_keeper_leaves_alone_whoever_has_got_the_process_id_since(tmp_path: Path) -> None:
-    keeper = Watchdog()
+def test_a_watchdog_leaves_alone_whoever_has_got_the_process_id_since(tmp_path: Path) -> None:
+    watchdog = Watchdog()
     other = subprocess.Popen([sys.executable, "-c", Sleeper.code], start_new_session=True)
     try:
-        assert keeper._process.stdin is not None
-        keeper._process.stdin.write(f'{{"pid": {other.pid}, "born": 1.0}}\n')
-        keeper.close()
+        assert watchdog._process.stdin is not None
+        watchdog._process.stdin.write(f'{{"pid": {other.pid}, "create_time": 1.0}}\n')
+        watchdog.close()
         assert other.poll() is None
     finally:
         other.kill()

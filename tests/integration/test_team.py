@@ -26,7 +26,7 @@ from fade.errors import AdapterError, BusyError, OrchestrationError, RegistryErr
 from fade.provenance.lineage import Lineage
 from fade.utils.hashing import sha256_of
 from flows.local_stack.mlflow_server import Login
-from flows.local_stack.stack import ARTIFACTS, DATA, Team
+from flows.local_stack.stack import ARTIFACTS, DATA, LocalStack
 from flows.server import runtime
 from tasks.registry.artifacts import LOGGED
 from tasks.registry.connection import connect
@@ -115,14 +115,14 @@ for child in ids:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """Started once: about 40 seconds on two cores."""
     with servers.serving(tmp_path_factory.mktemp("team") / "servers") as team:
         yield team
 
 
 @pytest.fixture(autouse=True)
-def member(team: Team) -> Iterator[None]:
+def member(team: LocalStack) -> Iterator[None]:
     """Every test is a member of the team."""
     with servers.client(team):
         yield
@@ -135,7 +135,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def registered(
-    team: Team, runs: Path, tmp_path_factory: pytest.TempPathFactory
+    team: LocalStack, runs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Registered, Path]]:
     """A version that passes the gate, and its run's folder; then the same version again until there are
     COUNT."""
@@ -156,7 +156,7 @@ def registered(
     return [(one, folder) for one in out]
 
 
-def s3(team: Team, key: str, secret: str) -> Any:
+def s3(team: LocalStack, key: str, secret: str) -> Any:
     from botocore.config import Config
     from botocore.session import Session
 
@@ -175,7 +175,7 @@ def s3(team: Team, key: str, secret: str) -> Any:
 
 
 def test_a_version_is_registered_found_verified_and_lies_in_the_bucket(
-    team: Team, registered: list[tuple[Registered, Path]], runs: Path, tmp_path: Path
+    team: LocalStack, registered: list[tuple[Registered, Path]], runs: Path, tmp_path: Path
 ) -> None:
     done, folder = registered[0]
     adapter = load_version(f"{done.name}/{done.version}", tmp_path)  # another runs folder: nothing is cached
@@ -212,7 +212,7 @@ def test_of_processes_that_promote_at_once_exactly_one_wins(
 
 
 def test_of_workers_that_claim_the_same_requests_at_once_each_request_has_exactly_one(
-    team: Team, runs: Path, tmp_path: Path
+    team: LocalStack, runs: Path, tmp_path: Path
 ) -> None:
     names = [log_name("fade", f"panda-{i}") for i in range(5)]
     line = [sys.executable, "-c", LEASES, str(runs), str(tmp_path), str(COUNT), *names]
@@ -231,7 +231,7 @@ def test_of_workers_that_claim_the_same_requests_at_once_each_request_has_exactl
 
 
 def test_a_registration_that_was_cut_off_is_not_counted_twice(
-    team: Team, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    team: LocalStack, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tasks.registry import register as module
 
@@ -257,11 +257,11 @@ def test_a_registration_that_was_cut_off_is_not_counted_twice(
 
 
 def test_a_second_member_decides_about_what_the_first_registered_and_cannot_delete_it(
-    team: Team, registered: list[tuple[Registered, Path]], runs: Path
+    team: LocalStack, registered: list[tuple[Registered, Path]], runs: Path
 ) -> None:
     from mlflow.exceptions import MlflowException
 
-    team.mlflow.add(Login("bob", "the-word-of-bob"))
+    team.mlflow.add_user(Login("bob", "the-word-of-bob"))
     name = registered[0][0].name
     with servers.client(team, MLFLOW_TRACKING_USERNAME="bob", MLFLOW_TRACKING_PASSWORD="the-word-of-bob"):
         version = registered[1][0].version
@@ -288,7 +288,9 @@ def test_a_second_member_decides_about_what_the_first_registered_and_cannot_dele
         {"MLFLOW_TRACKING_PASSWORD": "wr0ng-word"},
     ],
 )
-def test_mlflow_refuses_strangers_with_a_sentence(team: Team, tmp_path: Path, login: dict[str, str]) -> None:
+def test_mlflow_refuses_strangers_with_a_sentence(
+    team: LocalStack, tmp_path: Path, login: dict[str, str]
+) -> None:
     with (
         servers.client(team, **login),
         pytest.raises(RegistryError, match=r"does not know us \(401\).*MLFLOW_TRACKING_USER") as caught,
@@ -299,7 +301,7 @@ def test_mlflow_refuses_strangers_with_a_sentence(team: Team, tmp_path: Path, lo
 
 @pytest.mark.parametrize("login", ["", "team:wr0ng-word"])
 def test_prefect_refuses_strangers_with_a_sentence(
-    team: Team, monkeypatch: pytest.MonkeyPatch, login: str
+    team: LocalStack, monkeypatch: pytest.MonkeyPatch, login: str
 ) -> None:
     runtime.reach()  # as a member: no error
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", login)
@@ -308,7 +310,7 @@ def test_prefect_refuses_strangers_with_a_sentence(
     assert "wr0ng-word" not in str(caught.value)
 
 
-def test_s3_gives_a_member_its_own_bucket_and_no_other(team: Team) -> None:
+def test_s3_gives_a_member_its_own_bucket_and_no_other(team: LocalStack) -> None:
     from botocore.exceptions import ClientError
 
     mine = s3(team, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
@@ -322,10 +324,10 @@ def test_s3_gives_a_member_its_own_bucket_and_no_other(team: Team) -> None:
     assert servers.get(f"{team.s3.endpoint}/{DATA}/mine").status_code == 403
 
 
-def test_postgres_wants_a_password_and_keeps_the_databases_apart(team: Team) -> None:
+def test_postgres_wants_a_password_and_keeps_the_databases_apart(team: LocalStack) -> None:
     import psycopg2
 
-    address = team.postgres.address("fade_prefect", driver="postgresql")
+    address = team.postgres.url("fade_prefect", driver="postgresql")
     psycopg2.connect(address).close()
     parts = urlsplit(address)
     with pytest.raises(psycopg2.OperationalError, match="password"):
@@ -338,12 +340,12 @@ def test_postgres_wants_a_password_and_keeps_the_databases_apart(team: Team) -> 
         psycopg2.connect(address.removesuffix("fade_prefect") + "fade_mlflow")
 
 
-def test_no_secret_is_seen_by_ps_or_by_other_users(team: Team) -> None:
+def test_no_secret_is_seen_by_ps_or_by_other_users(team: LocalStack) -> None:
     words = set(json.loads((team.folder / "secrets.json").read_text())["secrets"].values())
     lines = []
     for server in team.servers.values():
-        assert server.process is not None
-        leader = psutil.Process(server.process.pid)
+        assert server.group is not None
+        leader = psutil.Process(server.group.pid)
         lines += [" ".join(one.cmdline()) for one in (leader, *leader.children(recursive=True))]
     assert len(lines) > 4 and [line for line in lines if any(word in line for word in words)] == []
     holders = [
@@ -356,10 +358,10 @@ def test_no_secret_is_seen_by_ps_or_by_other_users(team: Team) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in holders} == {0o600}
 
 
-def test_only_loopback_is_listened_on(team: Team) -> None:
+def test_only_loopback_is_listened_on(team: LocalStack) -> None:
     for server in team.servers.values():
-        assert server.process is not None
-        leader = psutil.Process(server.process.pid)
+        assert server.group is not None
+        leader = psutil.Process(server.group.pid)
         for one in (leader, *leader.children(recursive=True)):
             heard = []
             with contextlib.suppress(
@@ -372,9 +374,9 @@ def test_only_loopback_is_listened_on(team: Team) -> None:
         assert leader.is_running()
 
 
-def test_a_folder_has_its_servers_once(team: Team) -> None:
+def test_a_folder_has_its_servers_once(team: LocalStack) -> None:
     with pytest.raises(BusyError, match="is in use by process"):
-        Team(team.folder).start()
+        LocalStack(team.folder).start()
     assert all(server.running() for server in team.servers.values())
 
 
@@ -382,7 +384,7 @@ def test_a_folder_has_its_servers_once(team: Team) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:5000", "127.0.0.1.evil.example"])
-def test_a_foreign_host_is_refused(team: Team, host: str) -> None:
+def test_a_foreign_host_is_refused(team: LocalStack, host: str) -> None:
     login = {"auth": (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])}
     listed = f"{team.mlflow.url}/api/2.0/mlflow/experiments/search?max_results=1"
     assert servers.get(listed, **login).status_code == 200
@@ -394,7 +396,7 @@ def test_a_foreign_host_is_refused(team: Team, host: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null"])
-def test_a_foreign_origin_changes_nothing(team: Team, origin: str) -> None:
+def test_a_foreign_origin_changes_nothing(team: LocalStack, origin: str) -> None:
     login = (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
     made = f"{team.mlflow.url}/api/2.0/mlflow/registered-models/create"
     body = {"name": f"from-{urlsplit(origin).hostname}"}
@@ -413,7 +415,7 @@ def test_a_foreign_origin_changes_nothing(team: Team, origin: str) -> None:
     )
 
 
-def test_prefect_wants_a_csrf_token_of_whoever_changes_something(team: Team) -> None:
+def test_prefect_wants_a_csrf_token_of_whoever_changes_something(team: LocalStack) -> None:
     user, _, word = os.environ["PREFECT_API_AUTH_STRING"].partition(":")
     made = httpx.post(
         f"{team.prefect.url}/flows/", json={"name": "x"}, auth=(user, word), timeout=30.0, trust_env=False
@@ -517,7 +519,7 @@ def test_a_record_without_files_is_let_in(runs: Path) -> None:
     "path",
     ["../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd", "1/..%252f..%252fetc"],
 )
-def test_the_artifact_store_hands_out_nothing_from_outside(team: Team, path: str) -> None:
+def test_the_artifact_store_hands_out_nothing_from_outside(team: LocalStack, path: str) -> None:
     login = f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
     with socket.create_connection(
         ("127.0.0.1", team.mlflow.port), timeout=30

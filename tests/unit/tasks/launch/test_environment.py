@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fade.errors import StorageError
-from tasks.launch.environment import NO_TELEMETRY, OFFLINE, SAFER_DEFAULTS, quiet
+from tasks.launch.environment import NO_TELEMETRY, OFFLINE, SAFER_DEFAULTS, configure_environment
 
 DVC = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
 
@@ -16,12 +16,12 @@ DVC = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
 @pytest.fixture(autouse=True)
 def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in (*NO_TELEMETRY, *OFFLINE, *SAFER_DEFAULTS, *DVC):
-        monkeypatch.setenv(key, "")  # so that what quiet() sets is undone after the test
+        monkeypatch.setenv(key, "")  # so that what configure_environment() sets is undone after the test
         monkeypatch.delenv(key)
 
 
 def test_all_is_quiet_and_private(tmp_path: Path) -> None:
-    quiet(tmp_path / "runs")
+    configure_environment(tmp_path / "runs")
     for key, value in {**NO_TELEMETRY, **OFFLINE, **SAFER_DEFAULTS}.items():
         assert os.environ[key] == value
     for key in DVC:
@@ -32,12 +32,12 @@ def test_all_is_quiet_and_private(tmp_path: Path) -> None:
 def test_the_user_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", "/elsewhere")
-    quiet(tmp_path / "runs")
+    configure_environment(tmp_path / "runs")
     assert os.environ["HF_HUB_OFFLINE"] == "0" and os.environ["DVC_SITE_CACHE_DIR"] == "/elsewhere"
 
 
 def test_a_hub_stays_reachable_when_it_is_needed(tmp_path: Path) -> None:
-    quiet(tmp_path / "runs", hub=True)
+    configure_environment(tmp_path / "runs", hub=True)
     assert not [key for key in OFFLINE if key in os.environ]
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
@@ -45,4 +45,4 @@ def test_a_hub_stays_reachable_when_it_is_needed(tmp_path: Path) -> None:
 def test_a_runs_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StorageError, match=r"cannot be made: .*--runs-dir"):
-        quiet(tmp_path / "runs")
+        configure_environment(tmp_path / "runs")

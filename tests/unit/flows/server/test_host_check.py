@@ -1,4 +1,4 @@
-"""The guard in front of a server: which Host and Origin pass."""
+"""The host check in front of a server: which Host and Origin pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.server.host_check import Guard
+from flows.server.host_check import HostCheckMiddleware
 
 
 def answer(
@@ -28,7 +28,7 @@ def answer(
         sent.append(message.get("status", message.get("code")))
 
     scope = {"type": kind, "headers": [(key.encode(), value.encode()) for key, value in headers]}
-    asyncio.run(Guard(app, hosts)(scope, receive, send))
+    asyncio.run(HostCheckMiddleware(app, hosts)(scope, receive, send))
     return sent[0]
 
 

@@ -1,0 +1,105 @@
+"""The supervisor: who gets which signal, what is spared, what a server's stop leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.launch.process_group import Group, last_line, process_tree, stop_processes
+
+COUNTS_TERM = """
+import signal, sys, time
+def note(*_):
+    open(sys.argv[1], "a").write("T")
+signal.signal(signal.SIGTERM, note)
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+LEADER = """
+import signal, subprocess, sys, time
+line = [sys.executable, "-c", sys.argv[2], sys.argv[1]]
+child = subprocess.Popen(line, stdout=subprocess.PIPE, start_new_session=True)
+child.stdout.readline()
+signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def started(group: Group, lines: int = 1) -> list[str]:
+    until = time.monotonic() + 30
+    while group.output().count("\n") < lines:
+        assert time.monotonic() < until and group.runs(), group.output()
+        time.sleep(0.01)
+    return group.output().split()
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_each_member_of_a_group_gets_term_once(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", COUNTS_TERM, str(tmp_path / "terms")]
+    group = Group(line, log=tmp_path / "log", env=os.environ)
+    started(group)
+    group.stop(grace=0.5)
+    assert (tmp_path / "terms").read_text() == "T" and group.status() == -signal.SIGKILL
+
+
+def test_a_leaders_own_signal_goes_to_it_alone_and_the_rest_is_killed(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", LEADER, str(tmp_path / "terms"), COUNTS_TERM]
+    group = Group(line, log=tmp_path / "log", env=os.environ)
+    (child,) = started(group)
+    group.stop(20, signal.SIGINT)
+    assert group.status() == 7 and not lives(int(child)) and not (tmp_path / "terms").exists()
+
+
+@pytest.mark.parametrize("grace", [0.0, 0.3])
+def test_processes_without_a_group_of_their_own_leave_ours_alone(tmp_path: Path, grace: float) -> None:
+    line = [sys.executable, "-c", COUNTS_TERM, str(tmp_path / "terms")]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as child:  # in this process's group
+        assert child.stdout is not None and child.stdout.readline()
+        stop_processes(process_tree(child.pid), grace=grace)
+        assert child.wait(10) == -signal.SIGKILL
+    assert (tmp_path / "terms").exists() == (grace > 0)
+
+
+def test_a_log_is_read_from_this_start_on(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("an earlier start\n")
+    group = Group([sys.executable, "-c", "print('now'); print('last')"], log=tmp_path / "log", env=os.environ)
+    assert group.wait(60) == 0
+    assert group.output() == "now\nlast\n" and last_line(group.output()) == "last"
+    assert last_line(" \n") == "it wrote nothing."
+
+
+def test_the_scheduler_ends_its_runs_and_spares_the_embedded_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.server import runtime
+    from flows.service import serve
+
+    code = [sys.executable, "-c", "import time; time.sleep(600)"]
+    server, run = subprocess.Popen(code), subprocess.Popen(code)
+    try:
+        monkeypatch.setattr(runtime, "server_pid", lambda: server.pid)
+        monkeypatch.setattr(serve, "process_tree", lambda pid: mine(pid, {server.pid, run.pid}))
+        serve.end_children()
+        assert run.wait(10) == -signal.SIGTERM and server.poll() is None
+    finally:
+        for process in (server, run):
+            process.kill()
+            process.wait()
+
+
+def mine(pid: int, own: set[int]) -> list[psutil.Process]:
+    """`process_tree` without children that other tests have left to this process."""
+    return [one for one in process_tree(pid) if one.pid in {*own, os.getpid()}]
