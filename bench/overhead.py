@@ -49,9 +49,9 @@ def measure(run: Path, repeats: int, scratch: Path) -> dict[str, list[float]]:
     from fade.provenance.lineage import Lineage, collect, hash_inputs
     from fade.run.resolve_params import parse_params
     from flows.audit import audit
+    from tasks.registry.connection import connect
     from tasks.registry.register import register
     from tasks.registry.signing import make_keys
-    from tasks.registry.tracking import connect
 
     private, public = make_keys(scratch / "keys", "team")
     recorded = json.loads((run / "lineage.json").read_text())

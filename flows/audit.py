@@ -16,9 +16,9 @@ from fade.governance.audit import BROKEN, HOLDS, Verdict
 from fade.provenance.lineage import REPOSITORY
 from fade.utils import progress
 from fade.utils.files import make_folder
-from tasks.registry.decision_log import champions, is_chain
-from tasks.registry.tracking import Tracking, all_versions, connect
-from tasks.registry.versions import resolve
+from tasks.registry.connection import Tracking, connect
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.versions import load_snapshot, resolve
 from tasks.release.audit_replay import AuditOptions, AuditOutcome, audit_release, audit_run
 from tasks.release.audit_report import audit_content, record_audit, write_audit_report
 from tasks.release.verification_evidence import VerificationEvidence, collect_evidence
@@ -55,10 +55,9 @@ def audit(
 def versions(tracking: Tracking, selection: str) -> list[ModelVersion]:
     """The versions that are audited; models that hold a log have none. Raises as `audit`."""
     if selection not in (ALL, CHAMPIONS):
-        return [resolve(tracking, selection)]
-    every = [one for one in all_versions(tracking) if not is_chain(str(one.name))]
-    every.sort(key=lambda one: (one.name, int(one.version)))
-    return every if selection == ALL else champions(tracking, every)
+        return [resolve(load_snapshot(tracking, selection), selection)]
+    snapshot = RegistrySnapshot.load(tracking)
+    return snapshot.adapters() if selection == ALL else snapshot.all_champions()
 
 
 def audit_version(tracking: Tracking, version: ModelVersion, options: AuditOptions) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from flows.train import train_elsewhere
 from tasks.data.pull import pull_task
 from tasks.data.validate import validate_data_task
 from tasks.data.verdicts import VerdictStore
+from tasks.registry.connection import connect
 from tasks.registry.register import register_task
-from tasks.registry.tracking import connect
 from tasks.requests.leases import Lease, confirm
 from tasks.stages.evaluate import EvaluationResult, evaluate_task
 from tasks.stages.mine import check_mined_task, mine_task

@@ -14,7 +14,8 @@ from fade.errors import FadeError, RequestError
 from fade.utils import progress
 from fade.utils.locks import lock_folder
 from tasks.data.pull import pull_task
-from tasks.registry.tracking import Tracking, connect
+from tasks.registry.connection import Tracking, connect
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.release.reevaluate import (
     FAULT,
     OUTDATED,
@@ -23,7 +24,6 @@ from tasks.release.reevaluate import (
     current_inputs,
     reevaluate_version,
 )
-from tasks.requests.snapshot import RegistrySnapshot
 
 reevaluate_task = task(name="re-evaluate champion", cache_policy=NO_CACHE)(reevaluate_version)
 

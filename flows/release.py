@@ -19,9 +19,9 @@ from fade.utils.files import make_folder, write_json
 from fade.utils.locks import lock_folder
 from flows.erase import Clock, inputs, unchanged
 from tasks.data.pull import Pulled, pull_task
+from tasks.registry.connection import Tracking, connect
 from tasks.registry.register import Registered, register_task
-from tasks.registry.tracking import Tracking, connect
-from tasks.registry.versions import resolve
+from tasks.registry.versions import load_snapshot, resolve
 from tasks.release.build_release import ReleaseParts, find_release, select_champions, sum_champions
 from tasks.release.evaluate_release import ReleaseEvaluation, evaluate_release, release_lineage
 from tasks.release.release_decision import ReleaseOptions, compare_with_current, make_current
@@ -53,7 +53,8 @@ def release(options: ReleaseOptions) -> dict[str, Any]:
     if version is None:
         runtime.start()
         number, seconds = runtime.run(make_release, options=options, selected=selected)
-        version = resolve(tracking, f"{options.name}/{number}")
+        label = f"{options.name}/{number}"
+        version = resolve(load_snapshot(tracking, label), label)
     decided = make_current(tracking, options, version)
     made = {"version": str(version.version), "made": bool(seconds)}
     return {**comparison, **made, **decided, "seconds": seconds}

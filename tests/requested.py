@@ -23,8 +23,9 @@ import yaml
 from fade.data.manifest import COLUMNS
 from fade.data.vocabulary import slug
 from fade.provenance.lineage import Lineage
+from tasks.registry.connection import connect
+from tasks.registry.models import ensure_model
 from tasks.registry.register import register
-from tasks.registry.tracking import connect, ensure_model
 from tasks.requests.leases import Lease, confirm
 from tasks.requests.project import Project
 from tasks.requests.worker import Outcome, Worker

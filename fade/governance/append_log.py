@@ -1,8 +1,8 @@
-"""Append-only chains: every link names the one before it by number and hash. Ours; knows no store.
+"""Append-only logs: each entry names its predecessor by number and hash. Rules only, no store. Ours.
 
-The store gives each number only once; so of two links that name the same predecessor the lower number counts
-and the other is void, and everybody who reads the chain sees the same. An edited or missing link breaks it.
-"""
+Optimistic concurrency: the store gives each number once. Of two entries that name the same predecessor the
+lower number counts and the other is void, and every reader decides alike. An edited or missing entry makes
+the log untrusted. The anchor of the last entry, kept outside of the log, shows that its end was cut off."""
 
 from __future__ import annotations
 
@@ -15,82 +15,100 @@ from typing import Any, ClassVar, Self, TypeVar
 from fade.errors import FadeError
 from fade.utils.hashing import canonical
 
-TAMPERED = "trust nothing in this chain; find out who changed the registry."
-
 
 @dataclass(frozen=True, kw_only=True)
 class LogEntry:
-    """One link. ``number``: its place in the store, which is no part of what is hashed."""
+    """One entry. ``number``: its place in the store, not part of its text."""
 
     number: int
     by: str
     at: str
-    """UTC, ISO 8601. Told, never used for order: a clock may go backwards."""
+    """UTC, ISO 8601; informational only, as a clock may go backwards."""
     previous: int = 0
+    """Number of the predecessor; 0 for the first entry."""
     previous_sha256: str = ""
 
-    KIND: ClassVar[str] = "link"
-    STAGE: ClassVar[str] = "chain"
+    KIND: ClassVar[str] = "entry"
+    """What an error calls an entry, and the tag that holds its text in the store."""
+    STAGE: ClassVar[str] = "log"
     SCHEMA: ClassVar[int] = 1
     ERROR: ClassVar[type[FadeError]] = FadeError
-    """What a broken chain of this kind raises."""
+    """Raised for an untrusted log of this kind."""
+    ACTION: ClassVar[str] = "trust nothing in this chain; find out who changed the registry."
+    HASHED: ClassVar[bool] = True
+    """Whether entries name the hash of their predecessor, or its number alone."""
 
     def to_json(self) -> str:
-        """Canonical JSON of all but the number, which is the store's."""
-        return canonical(
-            {"schema": self.SCHEMA, **{key: value for key, value in asdict(self).items() if key != "number"}}
-        )
+        """The entry's text: canonical JSON of everything but the number."""
+        content = {"schema": self.SCHEMA, **asdict(self)}
+        del content["number"]
+        return canonical(content)
 
     def sha256(self) -> str:
-        """What the next link names."""
+        """Hash of the text, as the next entry names it."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
-    def mark(self) -> str:
-        """``NUMBER:SHA256``, by which the link is remembered elsewhere."""
+    def ordered(self) -> bool:
+        """Whether the entry takes part in the order. An entry that does not has no predecessor and no
+        successor, and neither counts nor is void."""
+        return True
+
+    @property
+    def anchor(self) -> str:
+        """``NUMBER:SHA256``, by which an entry is remembered outside of its log."""
         return f"{self.number}:{self.sha256()}"
 
     @classmethod
     def parse(cls, number: int, text: str) -> Self:
-        """Raises ERROR for what is no link of this kind and schema."""
+        """Raises ERROR for a text that is no entry of this kind and schema."""
         try:
             content = json.loads(text)
             if content.pop("schema") != cls.SCHEMA:
                 raise ValueError("another schema")
-            return cls(number=number, **cls.checked(content))
+            return cls(number=number, **cls.validated(content))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise broken(cls, f"{cls.KIND} {number} cannot be read: {error}.") from None
+            raise untrusted(cls, f"{cls.KIND} {number} cannot be read: {error}.") from None
 
     @classmethod
-    def checked(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """What a kind of link demands of its content. Raises ValueError."""
+    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a parsed text. Raises ValueError for values that this kind does not have."""
         return content
 
 
-L = TypeVar("L", bound=LogEntry)
+E = TypeVar("E", bound=LogEntry)
 
 
-def broken(kind: type[LogEntry], what: str) -> FadeError:
-    """The error of a chain of this kind that cannot be trusted."""
-    return kind.ERROR(what, stage=kind.STAGE, action=TAMPERED)
+def untrusted(kind: type[LogEntry], what: str) -> FadeError:
+    """The error of a log of this kind that cannot be trusted."""
+    return kind.ERROR(what, stage=kind.STAGE, action=kind.ACTION)
 
 
-def follow(links: Sequence[L]) -> tuple[list[L], list[L]]:
-    """(the links that count, in order; those that came second). Raises the links' ERROR, naming the one that
-    was edited or is missing."""
-    counted: list[L] = []
-    void: list[L] = []
+def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
+    """(entries that count, in order; void entries, whose predecessor has another successor).
+
+    Raises the kind's ERROR, which names the entry that was edited or is missing."""
+    counted: list[E] = []
+    void: dict[int, E] = {}
     head, digest = 0, ""
-    for one in sorted(links, key=lambda link: link.number):
-        if one.previous > head:
-            raise broken(type(one), f"{one.KIND} {one.previous} is missing: {one.number} follows it.")
-        if one.previous < head:
-            void.append(one)
-            continue
-        if one.previous_sha256 != digest:
-            raise broken(
-                type(one), f"{one.KIND} {head or one.number} was edited: {one.number} names another hash."
-            )
-        counted.append(one)
-        head, digest = one.number, one.sha256()
-    return counted, void
+    for entry in sorted((one for one in entries if one.ordered), key=lambda entry: entry.number):
+        kind = type(entry)
+        if entry.previous < head or entry.previous in void:
+            void[entry.number] = entry
+        elif entry.previous > head:
+            raise untrusted(kind, f"{kind.KIND} {entry.previous} is missing: {entry.number} follows it.")
+        elif kind.HASHED and entry.previous_sha256 != digest:
+            edited = f"{kind.KIND} {head or entry.number} was edited"
+            raise untrusted(kind, f"{edited}: {entry.number} names another hash.")
+        else:
+            counted.append(entry)
+            head, digest = entry.number, entry.sha256()
+    return counted, list(void.values())
+
+
+def verify_anchor(kind: type[E], counted: Sequence[E], anchor: str, log: str) -> None:
+    """Raises the kind's ERROR when the entry of an ``anchor`` is not among those that count. log: the name
+    that the error gives."""
+    if not any(entry.anchor == anchor for entry in counted):
+        number = anchor.split(":")[0]
+        raise untrusted(kind, f"{log}: {kind.KIND} {number} was edited, or is missing.")

@@ -1,8 +1,8 @@
-"""What an audit says of a version: its record against the record of the same run made again, and the chain of
-audits. Ours.
+"""Verdict of an audit: a version's record compared with the record of the same run made again; and the
+entries of the log of audits. Ours.
 
-The stages of a run are compared in their order. Everything up to training is an input: it has no reason to
-differ. Bytes of the adapter and last digits of the metrics have, on another device, with another number of
+The stages of a run are compared in their order. Everything up to training is an input, and must be the same.
+The adapter's bytes and the last digits of the metrics may differ on another device, with another number of
 processes or with other libraries; then the metrics must lie within the tolerance that the run recorded.
 Without such a reason other bytes are another result."""
 
@@ -20,7 +20,7 @@ from fade.provenance.lineage import Difference, Lineage, compare
 STAGE = "audit"
 IDENTICAL, EQUIVALENT, DIFFERENT, MISSING = "identical", "equivalent", "different", "not reproducible"
 HOLDS, BROKEN = "evidence holds", "evidence broken"
-"""What is said without a re-run."""
+"""Verdicts without a re-run."""
 VERDICTS = (IDENTICAL, EQUIVALENT, DIFFERENT, MISSING, HOLDS, BROKEN)
 GOOD = frozenset({IDENTICAL, EQUIVALENT, HOLDS})
 TRAIN, EVALUATE = "train", "evaluate"
@@ -42,15 +42,17 @@ STAGES = {
     TRAIN: ("outputs.adapter_sha256",),
     EVALUATE: ("outputs.metrics", "outputs.base_metrics"),
 }
-"""Where in a record each stage's outcome stands, as beginnings of dotted paths, in the order of the run."""
-REASONS = (
-    "environment.python", "environment.platform", "environment.machine", "environment.libraries", "environment.torch_threads",
-    "environment.device", "environment.precision", "environment.world_size",
+"""Stage -> where in a record its outcome stands, as beginnings of dotted paths, in the order of the run."""
+REASONS = tuple(
+    f"environment.{key}"
+    for key in (
+        "python", "platform", "machine", "libraries", "torch_threads", "device", "precision", "world_size",
+    )
 )  # fmt: skip
-"""What may move the last bits. The lock of all packages is told, and is no reason: most of them touch no
-number."""
+"""What may change the last bits. The lock of all packages is recorded, and is no reason: most packages touch
+no number."""
 TOLERANCE = 2.0
-"""Of records from before schema 3, which hold none."""
+"""In points; of records from before schema 3, which hold none."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,26 @@ class Verdict:
     stage: str = ""
     """The first stage that differs, or what is missing."""
     differences: Sequence[Difference] = ()
-    """Every recorded and repeated value that differ, in the order of the stages."""
+    """Every recorded value that the re-run did not repeat, in the order of the stages."""
     reasons: Sequence[Difference] = ()
-    """What was otherwise around the run."""
+    """Differences of the environments."""
     note: str = ""
 
     @property
     def good(self) -> bool:
         return self.name in GOOD
 
+    def to_json(self) -> dict[str, Any]:
+        """As ``audit.json`` holds it."""
+        return {**asdict(self), "said": str(self)}
+
     def __str__(self) -> str:
         first = next(iter(self.differences), None)
         if self.name == DIFFERENT:
             return f"{self.name}, from stage {self.stage} on: {first}"
         if self.name == EQUIVALENT:
-            return f"{self.name}: {first}; {', '.join(one.path.removeprefix('environment.') for one in self.reasons)} differ"
+            reasons = ", ".join(reason.path.removeprefix("environment.") for reason in self.reasons)
+            return f"{self.name}: {first}; {reasons} differ"
         if self.name == IDENTICAL:
             return f"{self.name}: every stage came out the same"
         return f"{self.name}: {self.stage}" if self.stage else self.name
@@ -84,13 +91,13 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(LogEntry):
-    """One link of the chain of audits of a model."""
+    """One entry of a model's log of audits."""
 
     version: str
     verdict: str
     stage: str = ""
     control: str = ""
-    """What the control run came out as; empty when there was none."""
+    """The verdict on the control run; empty when there was none."""
     adapter_sha256: str = ""
     lineage_sha256: str = ""
     report_sha256: str = ""
@@ -101,36 +108,36 @@ class Audit(LogEntry):
     KIND, STAGE, ERROR = "audit", STAGE, AuditError
 
     @classmethod
-    def checked(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
         if content["verdict"] not in VERDICTS:
             raise ValueError("another verdict")
         return content
 
 
-def judge(record: Lineage, again: Lineage, *, header_only: str = "") -> Verdict:
-    """Hold a closed record against that of the same run made again.
+def compare_lineages(record: Lineage, repeated: Lineage, *, header_only: str = "") -> Verdict:
+    """Compare a closed record with that of the same run made again.
 
-    header_only: why the adapters' bytes differ when every weight is the same (`other_header`); then they
-    count as the same."""
-    everything = compare(record, again)
+    header_only: why the adapters' bytes differ although every weight is the same (`other_header`); their
+    bytes count as the same then."""
+    everything = compare(record, repeated)
     reasons = [one for one in everything if one.path.startswith(REASONS)]
-    found = {
+    by_stage = {
         stage: [one for one in everything if one.path.startswith(paths)] for stage, paths in STAGES.items()
     }
     if header_only:
-        found[TRAIN] = []
-    differences = [one for some in found.values() for one in some]
-    first = next((stage for stage, some in found.items() if some), "")
+        by_stage[TRAIN] = []
+    differences = [one for some in by_stage.values() for one in some]
+    first = next((stage for stage, some in by_stage.items() if some), "")
     if not first:
         return Verdict(IDENTICAL, reasons=reasons, note=header_only)
-    close = all(_within(one, tolerance(record)) for one in found[EVALUATE])
+    close = all(_within(one, tolerance(record)) for one in by_stage[EVALUATE])
     if first in (TRAIN, EVALUATE) and reasons and close:
         return Verdict(EQUIVALENT, first, differences, reasons)
     return Verdict(DIFFERENT, first, differences, reasons)
 
 
 def tolerance(record: Lineage) -> float:
-    """Points that the record allows a metric to move."""
+    """Points by which a metric may differ, as the record has it."""
     return float(record.content.get("audit", {}).get("tolerance", TOLERANCE))
 
 
@@ -139,27 +146,21 @@ def _within(one: Difference, points: float) -> bool:
 
 
 def other_header(a: Mapping[str, str], b: Mapping[str, str]) -> str:
-    """Why two adapters of the same weights have other bytes: one was trained before, at another commit of the
-    same code. Else empty.
+    """Why two adapters of the same weights have different bytes: one was trained by an earlier run, at
+    another commit of the same code. Empty for any other difference.
 
-    a, b: their headers, as `fade.adapters.adapter_file.read_adapter` gives them.
-    """
+    a, b: their headers, as `fade.adapters.adapter_file.read_adapter` returns them."""
     differing = sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
-    if not differing or not set(differing) <= {
-        "commit",
-        "params_sha256",
-    }:  # neither is in the key of a training
+    # neither of the two is in the key of a training
+    if not differing or not set(differing) <= {"commit", "params_sha256"}:
         return ""
     named = ", ".join(f"{key} {a.get(key, '')[:12]}" for key in differing)
     return f"the same weights, trained by an earlier run of the same job, whose {named} the header names"
 
 
 def same_weights(a: Path, b: Path) -> tuple[bool, str]:
-    """Whether every weight of two adapter files is the same, and then why their bytes differ
-    (`other_header`).
-
-    Raises AdapterError for what is no adapter.
-    """
+    """(whether every weight of two adapter files is the same, and if so why their bytes differ:
+    `other_header`). Raises AdapterError for a file that is no adapter."""
     import torch
 
     from fade.adapters.adapter_file import read_adapter
@@ -171,41 +172,34 @@ def same_weights(a: Path, b: Path) -> tuple[bool, str]:
     return same, other_header(header, other) if same else ""
 
 
-def control(again: Lineage, changed: Lineage, *, same_weights: bool) -> Verdict:
-    """Hold a control run, of another training seed, against the re-run of the same machine, as if it were of
+def compare_control(repeated: Lineage, changed: Lineage, *, same_weights: bool) -> Verdict:
+    """Compare a control run, of another training seed, with the re-run on the same machine, as if both had
     the same seed.
 
     A comparison that cannot tell the two apart is worth nothing. Whatever the control declares of itself, in
-    its record or in its adapter's header, is therefore left out: it must be found out by its weights."""
-    outputs = dict(again.content["outputs"])
+    its record or in its adapter's header, is therefore left out: its weights alone must give it away."""
+    outputs = dict(repeated.content["outputs"])
     if not same_weights:
         outputs["adapter_sha256"] = changed.content["outputs"]["adapter_sha256"]
-    kept = ("params", "seeds", "inputs", "checks", "data", "neighbourhood")
-    return judge(
-        again, Lineage({**changed.content, **{key: again.content[key] for key in kept}, "outputs": outputs})
-    )
+    declared = {
+        key: repeated.content[key] for key in ("params", "seeds", "inputs", "checks", "data", "neighbourhood")
+    }
+    return compare_lineages(repeated, Lineage({**changed.content, **declared, "outputs": outputs}))
 
 
-def stages(record: Lineage, again: Lineage | None) -> list[dict[str, Any]]:
-    """One row a stage for people: what was recorded, what came out again, and whether they are the same
-    (None: not run)."""
-    differing = compare(record, again) if again else []
+def stages(record: Lineage, repeated: Lineage | None) -> list[dict[str, Any]]:
+    """One row a stage for people: ``recorded``, ``again`` (of the re-run), and whether they are the ``same``
+    (None without a re-run)."""
+    everything = compare(record, repeated) if repeated else []
     rows = []
     for stage, paths in STAGES.items():
-        found = [one for one in differing if one.path.startswith(paths)]
-        same = None if again is None else not found
-        rows.append(
-            {
-                "stage": stage,
-                "recorded": _said(record, stage),
-                "again": _said(again, stage) if again else "",
-                "same": same,
-            }
-        )
+        same = None if repeated is None else not any(one.path.startswith(paths) for one in everything)
+        again = _summary(repeated, stage) if repeated else ""
+        rows.append({"stage": stage, "recorded": _summary(record, stage), "again": again, "same": same})
     return rows
 
 
-def _said(record: Lineage, stage: str) -> str:
+def _summary(record: Lineage, stage: str) -> str:
     content = record.content
     match stage:
         case "code":
@@ -230,8 +224,3 @@ def _said(record: Lineage, stage: str) -> str:
         case _:
             metrics = content["outputs"].get("metrics") or {}
             return ", ".join(f"{name} {value:.1f}" for name, value in metrics.items() if value is not None)
-
-
-def told(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as JSON data."""
-    return {**asdict(verdict), "said": str(verdict)}

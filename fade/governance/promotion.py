@@ -1,5 +1,5 @@
-"""Who may be champion: the gate's criteria on a version's record, and the chain
-(fade/governance/append_log.py) of what people decided. Ours."""
+"""Which version may be champion: the promotion policy's criteria on a version's record, and the log
+(fade/governance/append_log.py) of decisions. Ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from fade.config import PromotionPolicy
 from fade.errors import PromotionError
-from fade.governance.append_log import LogEntry, follow
+from fade.governance.append_log import LogEntry, verify_log
 
 STAGE = "decide"
 PROMOTE, REJECT, REVOKE = ACTIONS = ("promote", "reject", "revoke")
@@ -19,8 +19,31 @@ RETIRED = "retired"
 
 
 @dataclass(frozen=True)
+class PromotionMetric:
+    """A metric that a promotion demands; its threshold, in percent, stands in params.yaml."""
+
+    metric: str
+    """Key of the evaluation's ``metrics``."""
+    label: str
+    """The criterion's name, for people."""
+    threshold: str
+    """Field of `PromotionPolicy`."""
+    of_original: bool = False
+    """Whether the value is the share, in percent, of the original model's."""
+
+
+METRICS = (
+    PromotionMetric("A_er", "erased", "erased"),
+    PromotionMetric("A_adj", "neighbours kept", "neighbours_kept", of_original=True),
+    PromotionMetric("A_heldout", "held-out kept", "heldout_kept", of_original=True),
+    PromotionMetric("A_rest", "rest kept", "rest_kept", of_original=True),
+    PromotionMetric("ERB", "ERB", "erb"),
+)
+
+
+@dataclass(frozen=True)
 class Criterion:
-    """One demand of the gate. ``value`` and ``threshold`` are None where there is no number."""
+    """A demand of the policy, checked. ``value`` and ``threshold`` are None where there is no number."""
 
     name: str
     holds: bool
@@ -30,12 +53,13 @@ class Criterion:
     def __str__(self) -> str:
         if self.threshold is None:
             return self.name
-        return f"{self.name} {'not measured' if self.value is None else f'{self.value:.1f}'} (asked {self.threshold:g})"
+        value = "not measured" if self.value is None else f"{self.value:.1f}"
+        return f"{self.name} {value} (asked {self.threshold:g})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(LogEntry):
-    """One link of the chain of decisions."""
+    """One entry of the log of decisions."""
 
     version: str
     action: str
@@ -47,7 +71,7 @@ class Decision(LogEntry):
     KIND, STAGE, ERROR = "decision", STAGE, PromotionError
 
     @classmethod
-    def checked(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
         if content["action"] not in ACTIONS:
             raise ValueError("another action")
         return content
@@ -55,50 +79,41 @@ class Decision(LogEntry):
 
 @dataclass(frozen=True)
 class Standing:
-    """What the chain says now."""
+    """The outcome of all decisions about a model's versions."""
 
     decisions: Sequence[Decision] = ()
     """Those that count, in order."""
     void: Sequence[Decision] = ()
-    """Those that came second."""
     champion: str | None = None
     states: Mapping[str, str] = field(default_factory=dict)
-    """Version -> champion, retired, rejected or revoked; a version that nobody decided on is not there."""
+    """Version -> champion, retired, rejected or revoked; a version without a decision is not there."""
 
     @property
     def head(self) -> tuple[int, str]:
         """Number and sha256 of the last decision; (0, "") when there is none."""
         return (self.decisions[-1].number, self.decisions[-1].sha256()) if self.decisions else (0, "")
 
+    def last(self, version: str) -> Decision | None:
+        """The last decision about a version."""
+        return next((one for one in reversed(self.decisions) if one.version == version), None)
 
-def criteria(lineage: Mapping[str, Any], gate: PromotionPolicy) -> list[Criterion]:
-    """The gate's demands on a closed lineage record (`fade.provenance.lineage`). A number that was not
-    measured holds nothing.
 
-    A release's numbers are those of the concept that fares worst in each
-    (`fade.governance.release_plan.worst`): it is named."""
+def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criterion]:
+    """The policy's criteria on a closed lineage record (`fade.provenance.lineage`). A criterion on a number
+    that was not measured does not hold.
+
+    A release's numbers are those of the concept with the worst value of each metric
+    (`fade.governance.release_plan.worst`), which the criterion names."""
     outputs, checks = lineage["outputs"], lineage.get("checks") or {}
+    erased, original = outputs.get("metrics") or {}, outputs.get("base_metrics") or {}
     worst = outputs.get("worst") or {}
-    after, before = outputs.get("metrics") or {}, outputs.get("base_metrics") or {}
-
-    def kept(name: str) -> float | None:
-        new, old = after.get(name), before.get(name)
-        return None if new is None or not old else 100 * new / old
-
-    def named(name: str, metric: str) -> str:
-        return f"{name}, {worst[metric]}" if metric in worst else name
-
-    asked = {
-        named("erased", "A_er"): (after.get("A_er"), gate.erased),
-        named("neighbours kept", "A_adj"): (kept("A_adj"), gate.neighbours_kept),
-        named("held-out kept", "A_heldout"): (kept("A_heldout"), gate.heldout_kept),
-        named("rest kept", "A_rest"): (kept("A_rest"), gate.rest_kept),
-        named("ERB", "ERB"): (after.get("ERB"), gate.erb),
-    }
-    out = [
-        Criterion(name, value is not None and value >= least, value, least)
-        for name, (value, least) in asked.items()
-    ]
+    out = []
+    for one in METRICS:
+        name = f"{one.label}, {worst[one.metric]}" if one.metric in worst else one.label
+        value, threshold = erased.get(one.metric), getattr(policy, one.threshold)
+        if one.of_original and value is not None:
+            value = 100 * value / original[one.metric] if original.get(one.metric) else None
+        out.append(Criterion(name, value is not None and value >= threshold, value, threshold))
     critical = [one["success"] for some in checks.values() for one in some if one["severity"] == "critical"]
     out.append(Criterion("data checks", bool(critical) and all(critical)))
     out.append(Criterion("inputs unchanged", lineage["inputs"]["unchanged"] is True))
@@ -106,47 +121,41 @@ def criteria(lineage: Mapping[str, Any], gate: PromotionPolicy) -> list[Criterio
 
 
 def replay(decisions: Sequence[Decision]) -> Standing:
-    """The chain from its beginning. Raises PromotionError, naming the decision, when one was edited or is
-    missing."""
-    counted, void = follow(decisions)
+    """The outcome of a log of decisions. Raises PromotionError, which names the decision that was edited or
+    is missing."""
+    counted, void = verify_log(decisions)
     states: dict[str, str] = {}
     champion: str | None = None
-    for one in counted:
-        if one.action == PROMOTE:
+    for decision in counted:
+        if decision.action == PROMOTE:
             if champion is not None:
                 states[champion] = RETIRED
-            champion = one.version
-        elif champion == one.version:
+            champion = decision.version
+        elif champion == decision.version:
             champion = None
-        states[one.version] = STATES[one.action]
+        states[decision.version] = STATES[decision.action]
     return Standing(tuple(counted), tuple(void), champion, states)
 
 
-def refuse(standing: Standing, version: str, action: str, found: Sequence[Criterion], override: str) -> None:
-    """Raises PromotionError when ``action`` may not be decided. ``override``: the reason why a criterion need
-    not hold."""
+def check_decision(
+    standing: Standing, version: str, action: str, checked: Sequence[Criterion], override: str
+) -> None:
+    """Raises PromotionError when ``action`` is not allowed. ``checked``: the criteria of a promotion;
+    ``override``: the reason why they need not hold."""
     state = standing.states.get(version)
     if state == STATES[REVOKE]:
         what = f"version {version} was revoked."
-        raise PromotionError(
-            what, stage=STAGE, action="a revocation is final; train and register another version."
-        )
+        next_action = "a revocation is final; train and register another version."
+        raise PromotionError(what, stage=STAGE, action=next_action)
     if action == REJECT and state == STATES[PROMOTE]:
-        raise PromotionError(
-            f"version {version} is the champion.", stage=STAGE, action="revoke it, or promote another one."
-        )
+        what = f"version {version} is the champion."
+        raise PromotionError(what, stage=STAGE, action="revoke it, or promote another one.")
     if action != PROMOTE or override:
         return
     if state == STATES[REJECT]:
-        raise PromotionError(
-            f"version {version} was rejected.",
-            stage=STAGE,
-            action="promote another one, or give --override a reason.",
-        )
-    if failed := [one for one in found if not one.holds]:
+        what = f"version {version} was rejected."
+        raise PromotionError(what, stage=STAGE, action="promote another one, or give --override a reason.")
+    if failed := [one for one in checked if not one.holds]:
         what = f"version {version} does not pass the gate: {'; '.join(map(str, failed))}."
-        raise PromotionError(
-            what,
-            stage=STAGE,
-            action="erase with other settings, or give --override a reason; it is shown for ever.",
-        )
+        next_action = "erase with other settings, or give --override a reason; it is shown for ever."
+        raise PromotionError(what, stage=STAGE, action=next_action)

@@ -240,16 +240,17 @@ def _decide(
     prepare(runs)
     import getpass
 
-    from fade.config import PromotionPolicy
+    from fade.config import PromotionPolicy, SigningConfig
     from tasks.registry.decisions import decide
 
-    key = settings.signing.public_key if settings else ""
+    signing = settings.signing if settings else SigningConfig()
     done = decide(
         action,
         version,
         runs,
         settings.gate if settings else PromotionPolicy(),
-        public_key=key,
+        public_key=signing.public_key,
+        private_key=signing.private_key,
         by=by or getpass.getuser(),
         **said,
     )

@@ -21,7 +21,7 @@ from fade.errors import FadeError, OrchestrationError
 from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
 from tasks.launch.environment import configure_environment
 from tasks.launch.process_group import process_tree, stop_processes
-from tasks.registry.tracking import redacted
+from tasks.registry.connection import redacted
 
 CONTACT_SECONDS = 20.0
 SERVING = "serving.json"

@@ -91,7 +91,7 @@ def _runs_folder(runs: Path) -> Finding:
 
 def _servers() -> Iterator[Finding]:
     from flows.server.runtime import reach
-    from tasks.registry.tracking import redacted
+    from tasks.registry.connection import redacted
 
     try:
         reach()

@@ -16,7 +16,7 @@ from pathlib import Path
 from fade.errors import FadeError
 from fade.utils.files import make_folder
 from flows.server.runtime import prepare
-from tasks.registry.tracking import connect
+from tasks.registry.connection import connect
 
 
 def make_databases(runs: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from fade.config import Params
 from fade.errors import FadeError, OrchestrationError
+from tasks.registry.connection import connect
 from tasks.registry.lineage import read
-from tasks.registry.tracking import connect
 from tasks.release.reevaluate import last_result
 from tasks.requests.project import Project
-from tasks.requests.snapshot import RegistrySnapshot
+from tasks.requests.snapshot import RequestSnapshot
 from tasks.requests.status import REEVALUATED, STALE, request_statuses
 
 SHOWN_RUNS = 5
@@ -25,7 +25,7 @@ def registry_status(project: Project, *, with_champions: bool = True) -> dict[st
     RequestFileError, RegistryError, PromotionError."""
     params = project.resolve()
     tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
-    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix)
+    snapshot = RequestSnapshot.load(tracking, params.register_.model_prefix)
     statuses = request_statuses(snapshot, project.requests(params), params, project.resolve)
     rows = [one.to_json() for one in statuses]
     counts = {**Counter(row["state"] for row in rows), "overdue": sum(row["overdue"] for row in rows)}
@@ -37,7 +37,7 @@ def registry_status(project: Project, *, with_champions: bool = True) -> dict[st
     }
 
 
-def _champion(snapshot: RegistrySnapshot, version: Any, params: Params) -> dict[str, Any]:
+def _champion(snapshot: RequestSnapshot, version: Any, params: Params) -> dict[str, Any]:
     row = {"model": str(version.name), "version": str(version.version), "stale": version.tags.get(STALE, "")}
     row["reevaluated"] = json.loads(version.tags[REEVALUATED])["at"] if REEVALUATED in version.tags else ""
     try:

@@ -1,10 +1,10 @@
-"""The chain of audits about a model's versions, and what is kept of an audit: an MLflow run, tags of the
-version, marks on this machine."""
+"""The log of audits about a model's versions, and what is kept of an audit: an MLflow run, tags of the
+version, anchors on this machine."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,48 +13,47 @@ from fade.errors import AuditError, FadeError
 from fade.governance.audit import STAGE, Audit
 from fade.utils.files import make_folder, read_json, write_json
 from tasks.registry.card import refresh
-from tasks.registry.decision_log import AUDITS
-from tasks.registry.log_store import Log
-from tasks.registry.tracking import Run, Tracking, all_versions, connect, faults, open_run
-from tasks.registry.versions import resolve
+from tasks.registry.connection import Tracking, connect, registry_errors
+from tasks.registry.log_store import AppendLog
+from tasks.registry.models import AUDITS
+from tasks.registry.runs import open_run
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.versions import load_snapshot, resolve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-MARKS = "marks.json"
-"""The last audit of each model that this machine has seen: whoever rewrites a whole chain cannot rewrite it
-here."""
-MARK = "audit.mark"
+AUDIT_LOG = AppendLog(Audit, "Audits, in order; written by `fade audit`.")
+ANCHORS = "marks.json"
+"""The last audit of each model that this machine has recorded: whoever rewrites a whole log cannot rewrite
+this file."""
+ANCHOR = "audit.mark"
+"""Tag of a version: the anchor of its last audit."""
 TRIES = 20
 
 
-class _CameSecond(AuditError):
-    """Another audit took the place in the chain; nothing speaks against the next one."""
-
-
-_LOG = Log(AUDITS, Audit, "Audits, in order; written by `fade audit`.")
-
-
-def audits(tracking: Tracking, name: str, runs: Path, version: ModelVersion | None = None) -> list[Audit]:
+def audits(
+    snapshot: RegistrySnapshot, name: str, runs: Path, version: ModelVersion | None = None
+) -> list[Audit]:
     """All audits of the model's versions, in order.
 
-    Raises AuditError when the chain was edited or cut, or lacks an audit that ``version``'s tags or this
-    machine's marks name."""
-    found, _ = _LOG.read(tracking, name)
-    _remembered(found, name, _marks(runs).get(f"{tracking.address} {name}"), "this machine")
-    _remembered(found, name, version.tags.get(MARK) if version else None, "the version's tag")
-    return found
+    Raises AuditError when the log was edited or cut, or lacks an audit of an anchor: of this machine's and of
+    ``version``'s tag; SignatureError."""
+    counted, _ = snapshot.read_log(AUDIT_LOG, f"{name}{AUDITS}")
+    _check_anchor(counted, name, _anchors(runs).get(_key(snapshot.tracking, name)), "this machine")
+    _check_anchor(counted, name, version.tags.get(ANCHOR) if version else None, "the version's tag")
+    return counted
 
 
 def history(name: str, runs: Path, *, timeout: float = 60.0) -> list[Audit]:
-    """As ``audits``, of a model that is called ``name`` and of all its versions' tags. Raises
+    """As ``audits``, of a model that is called ``name`` and with the anchors of all its versions. Raises
     UnknownNameError."""
-    tracking = connect(runs, timeout=timeout)
-    name = str(resolve(tracking, name).name)
-    found = audits(tracking, name, runs)
-    for version in all_versions(tracking, name):
-        _remembered(found, name, version.tags.get(MARK), "the version's tag")
-    return found
+    snapshot = load_snapshot(connect(runs, timeout=timeout), name)
+    name = str(resolve(snapshot, name).name)
+    counted = audits(snapshot, name, runs)
+    for version in snapshot.versions_of(name):
+        _check_anchor(counted, name, version.tags.get(ANCHOR), "the version's tag")
+    return counted
 
 
 def record(
@@ -64,67 +63,70 @@ def record(
     report: Path,
     experiment: str,
     runs: Path,
-    metrics: dict[str, float],
+    metrics: Mapping[str, float],
+    private_key: str = "",
 ) -> Audit:
-    """Keep an audit for ever: ``report`` (a folder) as the artifacts of an MLflow run, a link of the chain,
-    tags of the version."""
+    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log (signed
+    when there is a key), tags of the version. Raises AuditError, RegistryError, SignatureError,
+    StorageError."""
     name = str(version.name)
     label = f"{name}/{version.version}"
-    facts = {
-        "verdict": audit.verdict,
-        "stage": audit.stage,
-        "version": label,
-        "by": audit.by,
-        "control": audit.control or "none",
+    tags = {
+        "audit.verdict": audit.verdict,
+        "audit.stage": audit.stage,
+        "audit.version": label,
+        "audit.by": audit.by,
+        "audit.control": audit.control or "none",
     }
-    with open_run(
-        tracking, experiment, f"audit {label}", {f"audit.{key}": value for key, value in facts.items()}
-    ) as run:
-        _log(run, report, metrics)
-    link = replace(audit, run_id=run.run_id)
-    for _ in range(TRIES):
-        before = audits(tracking, name, runs)
-        try:
-            link = _LOG.add(tracking, version, link, before[-1] if before else None, _lost)
-            break
-        except _CameSecond:
-            continue
-    else:
-        raise AuditError(f"{TRIES} other audits of {name} came first.", stage=STAGE, action="audit again.")
-    write_json(make(runs / "audit") / MARKS, {**_marks(runs), f"{tracking.address} {name}": link.mark})
-    tags = {"audit.verdict": link.verdict, "audit.at": link.at, "audit.by": link.by, MARK: link.mark}
-    with faults(tracking.address):
-        for key, value in tags.items():
+    with open_run(tracking, experiment, f"audit {label}", tags) as run:
+        if metrics:
+            run.log_metrics(0, metrics)
+        run.log_file(report)
+    audit = _append(tracking, version, replace(audit, run_id=run.run_id), runs, private_key)
+    make_folder(runs / "audit")
+    write_json(runs / "audit" / ANCHORS, {**_anchors(runs), _key(tracking, name): audit.anchor})
+    summary = {"verdict": audit.verdict, "at": audit.at, "by": audit.by}
+    with registry_errors(tracking.address):
+        for key, value in {
+            **{f"audit.{key}": text for key, text in summary.items()},
+            ANCHOR: audit.anchor,
+        }.items():
             tracking.client.set_model_version_tag(name, str(version.version), key, value)
-    with contextlib.suppress(FadeError, OSError, ValueError):  # a card that is behind undoes no audit
-        refresh(tracking, version, audit={"verdict": link.verdict, "at": link.at, "by": link.by})
-    return link
+    with contextlib.suppress(FadeError, OSError, ValueError):  # an outdated card undoes no audit
+        refresh(tracking, version, audit=summary)
+    return audit
 
 
-def _remembered(found: Sequence[Audit], name: str, mark: str | None, where: str) -> None:
-    if mark and not any(one.mark == mark for one in found):
-        what = f"{name}: audit {mark.split(':')[0]} is gone or was edited; {where} remembers it."
-        raise AuditError(
-            what, stage=STAGE, action="trust none of the audits; find out who changed the registry."
+def _append(tracking: Tracking, version: ModelVersion, audit: Audit, runs: Path, private_key: str) -> Audit:
+    """Append behind whatever other audits were faster: none of them contradicts this one."""
+    name = str(version.name)
+    for _ in range(TRIES):
+        earlier = audits(RegistrySnapshot.load(tracking, name), name, runs)
+        audit, counted = AUDIT_LOG.append(
+            tracking,
+            f"{name}{AUDITS}",
+            audit,
+            earlier[-1] if earlier else None,
+            source=f"models:/{name}/{version.version}",
+            run_id=version.run_id,
+            private_key=private_key,
         )
+        if audit in counted:
+            return audit
+    raise AuditError(f"{TRIES} other audits of {name} came first.", stage=STAGE, action="audit again.")
 
 
-def make(folder: Path) -> Path:
-    """The folder, made when it is not there. Raises StorageError."""
-    make_folder(folder)
-    return folder
+def _check_anchor(counted: Sequence[Audit], name: str, anchor: str | None, where: str) -> None:
+    if anchor and not any(audit.anchor == anchor for audit in counted):
+        what = f"{name}: audit {anchor.split(':')[0]} is gone or was edited; {where} remembers it."
+        action = "trust none of the audits; find out who changed the registry."
+        raise AuditError(what, stage=STAGE, action=action)
 
 
-def _log(run: Run, report: Path, metrics: dict[str, float]) -> None:
-    if metrics:
-        run.log_metrics(0, metrics)
-    run.log_file(report)
+def _key(tracking: Tracking, name: str) -> str:
+    return f"{tracking.address} {name}"
 
 
-def _lost(_first: Audit, _ours: Audit) -> AuditError:
-    return _CameSecond("another audit came first.", stage=STAGE)
-
-
-def _marks(runs: Path) -> dict[str, Any]:
-    kept = read_json(runs / "audit" / MARKS)
-    return kept if isinstance(kept, dict) else {}
+def _anchors(runs: Path) -> dict[str, Any]:
+    content = read_json(runs / "audit" / ANCHORS)
+    return content if isinstance(content, dict) else {}

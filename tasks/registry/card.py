@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from fade.governance.promotion import Standing
 from fade.reporting.status_line import NOT_AUDITED, UNDECIDED, describe, restated
-from tasks.registry.decision_log import standing
-from tasks.registry.tracking import Tracking, download, faults
+from tasks.registry.artifacts import download_artifact
+from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.snapshot import RegistrySnapshot
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 FILE = "card.md"
 AUDIT = {key: f"audit.{key}" for key in ("verdict", "at", "by")}
-"""What an audit says, and the version's tags that keep it."""
+"""Fields of an audit, and the version's tags that hold them."""
 
 
 def refresh(
@@ -26,51 +27,49 @@ def refresh(
     version: ModelVersion,
     *,
     audit: Mapping[str, str] | None = None,
-    decided: Standing | None = None,
+    standing: Standing | None = None,
 ) -> str | None:
-    """Write the version's description anew: its stored card, what was decided about it and what an audit
-    found.
+    """Write the version's description anew: its stored card, the decisions about it and its last audit.
 
-    ``audit``: verdict, at and by; else the version's own tags (`AUDIT`) say it. ``decided``: the decisions,
-    when they are at hand. Returns the description; None for a version without a card, which is left as it is.
-    Raises RegistryError."""
+    ``audit``: verdict, at and by; else those of the version's tags (`AUDIT`). ``standing``: the decisions,
+    when they are read already. Returns the description; None for a version without a card, which is left as
+    it is. Raises RegistryError."""
     name, number = str(version.name), str(version.version)
     with tempfile.TemporaryDirectory(prefix="fade-card-") as scratch:
-        found = download(tracking, str(version.run_id), FILE, Path(scratch))
-        if found is None:
+        file = download_artifact(tracking, str(version.run_id), FILE, Path(scratch))
+        if file is None:
             return None
-        text = found.read_text(encoding="utf-8")
-    with faults(tracking.address):
+        card = file.read_text(encoding="utf-8")
+    standing = standing or RegistrySnapshot.load(tracking, name).standing(name)
+    with registry_errors(tracking.address):
         tags: Mapping[str, str] = tracking.client.get_model_version(name, number).tags
-        said = audit or {key: tags[tag] for key, tag in AUDIT.items() if tag in tags}
-        written = describe(
-            restated(text, _decided(decided or standing(tracking, name), number), _audited(said))
-        )
-        tracking.client.update_model_version(name, number, description=written)
-    return written
+        audit = audit or {key: tags[tag] for key, tag in AUDIT.items() if tag in tags}
+        description = describe(restated(card, _decision_line(standing, number), _audit_line(audit)))
+        tracking.client.update_model_version(name, number, description=description)
+    return description
 
 
-def _decided(found: Standing, version: str) -> str:
-    last = next((one for one in reversed(found.decisions) if one.version == version), None)
+def _decision_line(standing: Standing, version: str) -> str:
+    last = standing.last(version)
     if last is None:
         return UNDECIDED
     against = ", against the gate" if last.overridden else ""
-    why = f" ({_line(last.reason)})" if last.reason else ""
-    return f"{found.states[version]}; last: {last.action}{against} by {_line(last.by)} at {last.at}{why}"
+    why = f" ({_one_line(last.reason)})" if last.reason else ""
+    return (
+        f"{standing.states[version]}; last: {last.action}{against} by {_one_line(last.by)} at {last.at}{why}"
+    )
 
 
-def _audited(said: Mapping[str, str]) -> str:
-    if not said.get("verdict"):
+def _audit_line(audit: Mapping[str, str]) -> str:
+    if not audit.get("verdict"):
         return NOT_AUDITED
-    told = [
-        f"by {_line(said['by'])}" if said.get("by") else "",
-        f"at {_line(said['at'])}" if said.get("at") else "",
-    ]
-    return " ".join([_line(said["verdict"]), *filter(None, told)])
+    by = [f"by {_one_line(audit['by'])}"] if audit.get("by") else []
+    at = [f"at {_one_line(audit['at'])}"] if audit.get("at") else []
+    return " ".join([_one_line(audit["verdict"]), *by, *at])
 
 
-def _line(words: str, longest: int = 300) -> str:
-    """Somebody's words on one line, Markdown's signs and HTML without their meaning."""
+def _one_line(text: str, longest: int = 300) -> str:
+    """A person's text on one line, Markdown's signs and HTML without their meaning."""
     from fade.reporting.card import plain
 
-    return plain(words if len(words) <= longest else f"{words[: longest - 1]}…")
+    return plain(text if len(text) <= longest else f"{text[: longest - 1]}…")

@@ -18,67 +18,61 @@ from fade.governance.promotion import (
     Criterion,
     Decision,
     Standing,
+    check_decision,
     criteria,
-    refuse,
 )
 from tasks.registry.card import refresh
-from tasks.registry.decision_log import CHAMPION, append, standing
+from tasks.registry.connection import connect, registry_errors
+from tasks.registry.decision_log import CHAMPION, append_decision
 from tasks.registry.lineage import read
-from tasks.registry.tracking import Tracking, connect, faults
-from tasks.registry.verify import signed
-from tasks.registry.versions import fetch, resolve, revoked_parts
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.verify import verify_signature
+from tasks.registry.versions import fetch, load_snapshot, resolve, revoked_parts
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 STATE = "state"
-"""Tag of a version: what was decided last. For people who look at MLflow; the decisions are what counts."""
+"""Tag of a version: its state by the last decision. For people who look at MLflow; the decisions count."""
 
 
 def decide(
     action: str,
-    wanted: str,
+    selection: str,
     runs: Path,
-    gate: PromotionPolicy,
+    policy: PromotionPolicy,
     *,
     by: str,
     reason: str = "",
     override: str = "",
     public_key: str = "",
+    private_key: str = "",
     after: Standing | None = None,
     timeout: float = 60.0,
 ) -> dict[str, Any]:
     """Take one decision, of `fade.governance.promotion.ACTIONS`, about one version; returns it, with
-    ``changed`` False when it stood already.
+    ``changed`` False for a promotion of the champion.
 
-    A promotion holds the version's record against the gate, and, when there is a ``public_key``, adapter and
-    record against their signature; ``override`` is the reason why the numbers may fall short (a signature
-    that does not hold is never overridden, nor is a release of which a part was revoked). Rejecting and
-    revoking need a ``reason``. ``after``: the decisions on which this one was made up; when another has come
-    since, it is void. Raises PromotionError (not allowed, or another decision came first: nothing is changed
-    then), UsageError, RegistryError (the record or the store)."""
+    A promotion compares the version's record with the policy, and, when there is a ``public_key``, verifies
+    the signatures of adapter, record and decisions; ``override`` is the reason why a criterion need not hold
+    (a signature that does not hold is never overridden, nor is a release of which a part was revoked).
+    Rejecting and revoking need a ``reason``. ``private_key``: signs the decision. ``after``: the decisions
+    that this one is based on; when there is a newer one, it is void. Raises PromotionError (not allowed, or
+    another decision came first: nothing is changed then), UsageError, SignatureError, RegistryError (the
+    record or the store)."""
     if action != PROMOTE and not reason.strip():
         raise UsageError(f"to {action} needs a reason.", stage=STAGE, action="give it with --reason.")
-    tracking = connect(runs, timeout=timeout)
-    about = resolve(tracking, wanted)
+    snapshot = load_snapshot(connect(runs, timeout=timeout), selection, public_key)
+    about = resolve(snapshot, selection)
     name, version = str(about.name), str(about.version)
-    before = after or standing(tracking, name)
+    before = after or snapshot.standing(name)
     if action == PROMOTE and before.champion == version:
-        settle(tracking, name, before)
-        last = next(one for one in reversed(before.decisions) if one.version == version)
-        return _told(name, last, changed=False)
-    found: list[Criterion] = []
-    if action == PROMOTE:  # a version whose record was tampered with must not be kept from being revoked
-        traced = read(tracking, about)
-        if gone := revoked_parts(tracking, about):
-            what = f"{name}/{version} holds {', '.join(gone)}, which was revoked."
-            raise PromotionError(what, stage=STAGE, action="make another with `fade release`.")
-        found = criteria(traced.lineage.content, gate)
-        if public_key:
-            signed(tracking, traced, fetch(tracking, about, runs), public_key)
-            found.append(Criterion("signature", holds=True))
-    refuse(before, version, action, found, override)
-    short = any(not one.holds for one in found) or before.states.get(version) == STATES[REJECT]
+        apply_decisions(snapshot, name)
+        return _to_json(name, before.last(version), changed=False)
+    # only for a promotion: a version whose record was tampered with must remain revocable
+    checked = _criteria(snapshot, about, runs, policy) if action == PROMOTE else []
+    check_decision(before, version, action, checked, override)
+    short = any(not one.holds for one in checked) or before.states.get(version) == STATES[REJECT]
     decision = Decision(
         number=0,
         version=version,
@@ -87,56 +81,79 @@ def decide(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=override or reason,
         overridden=bool(override) and short,
-        criteria=[asdict(one) for one in found],
+        criteria=[asdict(one) for one in checked],
     )
-    taken = append(tracking, about, decision, before)
-    unsaid = settle(tracking, name, standing(tracking, name))
-    return {**_told(name, taken, changed=True), **({"cards": unsaid} if unsaid else {})}
+    decision = append_decision(snapshot.tracking, about, decision, before, private_key)
+    stale_cards = apply_decisions(snapshot.reload(), name)
+    return {**_to_json(name, decision, changed=True), **({"cards": stale_cards} if stale_cards else {})}
 
 
 def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
-    """All decisions about a model's versions. What a stopped decision left open (the alias) is done. Raises
+    """All decisions about a model's versions. Completes what a stopped decision left open (the alias). Raises
     UnknownNameError."""
-    tracking = connect(runs, timeout=timeout)
-    name = str(resolve(tracking, name).name)
-    found = standing(tracking, name)
-    settle(tracking, name, found)
-    return found
+    snapshot = load_snapshot(connect(runs, timeout=timeout), name)
+    name = str(resolve(snapshot, name).name)
+    apply_decisions(snapshot, name)
+    return snapshot.standing(name)
 
 
-def settle(tracking: Tracking, name: str, found: Standing) -> list[str]:
-    """Make MLflow's alias, tags and descriptions say what the decisions say, however often somebody decides
-    meanwhile.
+def apply_decisions(snapshot: RegistrySnapshot, name: str) -> list[str]:
+    """Make MLflow's alias, tags and descriptions say what the decisions say, also while others decide.
 
-    Returns what could not be written into a description: a card that is behind undoes no decision.
-    """
-    unsaid: list[str] = []
-    if not found.decisions:
-        return unsaid
-    while True:
-        with faults(tracking.address):
-            alias = tracking.client.get_registered_model(name).aliases.get(CHAMPION)
-            if found.champion is None and alias is not None:
-                tracking.client.delete_registered_model_alias(name, CHAMPION)
-            elif found.champion is not None and str(alias) != found.champion:
-                tracking.client.set_registered_model_alias(name, CHAMPION, found.champion)
-            for version, state in found.states.items():
-                if (entry := tracking.client.get_model_version(name, version)).tags.get(STATE) != state:
-                    tracking.client.set_model_version_tag(name, version, STATE, state)
-                    unsaid += _carded(tracking, entry, found)
-        now = standing(tracking, name)
-        if now.head == found.head:
-            return unsaid
-        found = now
+    Returns what could not be written into a description: an outdated card undoes no decision."""
+    stale_cards: list[str] = []
+    while (standing := snapshot.standing(name)).decisions:
+        changed = _apply_alias(snapshot, name, standing.champion)
+        for number, state in standing.states.items():
+            version = snapshot.version(f"{name}/{number}")
+            if version is not None and version.tags.get(STATE) != state:
+                with registry_errors(snapshot.tracking.address):
+                    snapshot.tracking.client.set_model_version_tag(name, number, STATE, state)
+                stale_cards += _refresh_card(snapshot, version, standing)
+                changed = True
+        if not changed:
+            break
+        # Somebody may have decided between the read and the writes, which were outdated then.
+        snapshot = snapshot.reload()
+        if snapshot.standing(name).head == standing.head:
+            break
+    return stale_cards
 
 
-def _carded(tracking: Tracking, version: ModelVersion, found: Standing) -> list[str]:
+def _criteria(
+    snapshot: RegistrySnapshot, about: ModelVersion, runs: Path, policy: PromotionPolicy
+) -> list[Criterion]:
+    traced = read(snapshot.tracking, about)
+    if parts := revoked_parts(snapshot, about):
+        what = f"{traced.label} holds {', '.join(parts)}, which was revoked."
+        raise PromotionError(what, stage=STAGE, action="make another with `fade release`.")
+    checked = criteria(traced.lineage.content, policy)
+    if snapshot.public_key:
+        verify_signature(snapshot, traced, fetch(snapshot, about, runs))
+        checked.append(Criterion("signature", holds=True))
+    return checked
+
+
+def _apply_alias(snapshot: RegistrySnapshot, name: str, champion: str | None) -> bool:
+    alias, client = snapshot.aliases(name).get(CHAMPION), snapshot.tracking.client
+    if alias == champion:
+        return False
+    with registry_errors(snapshot.tracking.address):
+        if champion is None:
+            client.delete_registered_model_alias(name, CHAMPION)
+        else:
+            client.set_registered_model_alias(name, CHAMPION, champion)
+    return True
+
+
+def _refresh_card(snapshot: RegistrySnapshot, version: ModelVersion, standing: Standing) -> list[str]:
     try:
-        refresh(tracking, version, decided=found)
+        refresh(snapshot.tracking, version, standing=standing)
     except (FadeError, OSError, ValueError) as error:
         return [f"{version.name}/{version.version}: {error}"]
     return []
 
 
-def _told(name: str, decision: Decision, *, changed: bool) -> dict[str, Any]:
+def _to_json(name: str, decision: Decision | None, *, changed: bool) -> dict[str, Any]:
+    assert decision is not None
     return {"model": name, "changed": changed, **asdict(decision), "sha256": decision.sha256()}

@@ -1,5 +1,5 @@
-"""Lineage in the registry: a version's record read back and held against its tags, and versions found by what
-they came from."""
+"""Lineage in the registry: a version's record read back and compared with its tags, and versions searched by
+what they came from."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import RegistryError, UsageError
-from fade.provenance.lineage import Lineage
-from tasks.registry.tracking import Tracking, all_versions, connect, download
-from tasks.registry.versions import PARTS, resolve
+from fade.provenance.lineage import FILE, Lineage
+from tasks.registry.artifacts import download_artifact
+from tasks.registry.connection import Tracking, connect
+from tasks.registry.models import search_versions
+from tasks.registry.versions import PARTS, load_snapshot, resolve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 STAGE = "lineage"
-FILE = "lineage.json"
 HASHES = {
     "data": "data_md5",
     "base": "base_sha256",
@@ -28,20 +29,21 @@ HASHES = {
     "adapter": "adapter_sha256",
     "commit": "commit",
 }
-"""What can be asked for by a hash or its beginning, and the tag that holds it."""
+"""What versions are searched by, as a hash or its first characters, and the tag that holds it."""
 SHORTEST = 4
-_TAMPERED = "do not use it; find out who changed the registry or its artifacts."
-_HELD = {
+TAMPERED = "do not use it; find out who changed the registry or its artifacts."
+_RECORDED = {
     "data_md5": ("data", "md5"),
     "base_sha256": ("base", "sha256"),
     "params_sha256": ("params", "sha256"),
     "adapter_sha256": ("outputs", "adapter_sha256"),
 }
+"""Tag -> section and key of the record that hold the same."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A registered version and where it comes from."""
+    """A registered version with its record."""
 
     name: str
     version: str
@@ -49,36 +51,42 @@ class Traced:
     tags: Mapping[str, str]
     lineage: Lineage
 
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}"
+
     def to_json(self) -> dict[str, Any]:
         """For ``fade lineage --json``."""
-        found = {"name": self.name, "version": self.version, "run_id": self.run_id, "tags": dict(self.tags)}
-        return {**found, "lineage_sha256": self.lineage.sha256(), "lineage": dict(self.lineage.content)}
+        version = {"name": self.name, "version": self.version, "run_id": self.run_id, "tags": dict(self.tags)}
+        return {**version, "lineage_sha256": self.lineage.sha256(), "lineage": dict(self.lineage.content)}
 
 
-def trace(wanted: str, runs: Path, *, timeout: float = 60.0) -> Traced:
-    """The record of one version. ``wanted``: see `tasks.registry.versions.load_version`, but no path.
+def trace(selection: str, runs: Path, *, timeout: float = 60.0) -> Traced:
+    """The record of one version. ``selection``: see `tasks.registry.versions.load_version`, but no path.
 
     Raises RegistryError when the version has no record, or one that its tags contradict: the sentence names
     the field."""
-    tracking = connect(runs, timeout=timeout)
-    return read(tracking, resolve(tracking, wanted))
+    snapshot = load_snapshot(connect(runs, timeout=timeout), selection)
+    return read(snapshot.tracking, resolve(snapshot, selection))
 
 
 def read(tracking: Tracking, version: ModelVersion) -> Traced:
-    """As ``trace``, of a version that is at hand."""
-    lineage = _record(tracking, version)
-    label, tags = f"{version.name}/{version.version}", dict(version.tags)
-    for tag, said in {
-        "lineage_sha256": lineage.sha256(),
-        **{tag: _at(lineage, *where) for tag, where in _HELD.items()},
-    }.items():
-        if tag in tags and tags[tag] != said:  # versions from before schema 2 have no lineage_sha256
-            what = f"{label}: its tag {tag} is {tags[tag]}, its record says {said}."
-            raise RegistryError(what, stage=STAGE, action=_TAMPERED)
-    if json.loads(tags.get(PARTS, "[]")) != list(lineage.content.get("parts") or ()):
-        what = f"{label}: its tag {PARTS} is {tags.get(PARTS, 'missing')}, its record names others."
-        raise RegistryError(what, stage=STAGE, action=_TAMPERED)
-    return Traced(str(version.name), str(version.version), str(version.run_id), tags, lineage)
+    """As ``trace``, of a resolved version."""
+    lineage = _download_record(tracking, version)
+    traced = Traced(str(version.name), str(version.version), str(version.run_id), dict(version.tags), lineage)
+    recorded = {"lineage_sha256": lineage.sha256()}
+    for tag, (section, key) in _RECORDED.items():
+        recorded[tag] = lineage.content.get(section, {}).get(key, {})
+    for tag, value in recorded.items():
+        # versions from before schema 2 have no lineage_sha256
+        if tag in traced.tags and traced.tags[tag] != value:
+            what = f"{traced.label}: its tag {tag} is {traced.tags[tag]}, its record says {value}."
+            raise RegistryError(what, stage=STAGE, action=TAMPERED)
+    if json.loads(traced.tags.get(PARTS, "[]")) != list(lineage.content.get("parts") or ()):
+        tagged = traced.tags.get(PARTS, "missing")
+        what = f"{traced.label}: its tag {PARTS} is {tagged}, its record names others."
+        raise RegistryError(what, stage=STAGE, action=TAMPERED)
+    return traced
 
 
 def find(
@@ -91,49 +99,33 @@ def find(
     """Every version that came from all that is named, newest first: its name, number and tags.
 
     hashes: keys of HASHES -> a hash or its first characters. neighbour: a concept that was trained to stay.
-    Raises UsageError for nothing named, an unknown key or a beginning that is too short."""
-    wanted = {key: text.lower() for key, text in (hashes or {}).items()}
-    if not wanted and neighbour is None:
-        raise UsageError(
-            "nothing is named to look for.",
-            stage=STAGE,
-            action=f"name one of {', '.join(HASHES)}, neighbour.",
-        )
-    for key, text in wanted.items():
+    Raises UsageError for nothing named, an unknown key or too few characters."""
+    hashes = {key: text.lower() for key, text in (hashes or {}).items()}
+    if not hashes and neighbour is None:
+        action = f"name one of {', '.join(HASHES)}, neighbour."
+        raise UsageError("nothing is named to look for.", stage=STAGE, action=action)
+    for key, text in hashes.items():
         if key not in HASHES:
-            raise UsageError(
-                f"{key!r} is nothing that versions are found by.",
-                stage=STAGE,
-                action=f"use {', '.join(HASHES)}.",
-            )
+            what = f"{key!r} is nothing that versions are found by."
+            raise UsageError(what, stage=STAGE, action=f"use {', '.join(HASHES)}.")
         if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}(\.dir)?", text):
             action = f"give its first {SHORTEST} characters or more, 0 to 9 and a to f."
             raise UsageError(f"{text!r} is no hash of {key}.", stage=STAGE, action=action)
     tracking = connect(runs, timeout=timeout)
-    found = [v for v in all_versions(tracking) if _came_from(v.tags, wanted, neighbour)]
-    found.sort(key=lambda v: (-int(v.creation_timestamp), v.name, -int(v.version)))
-    return [{"name": v.name, "version": str(v.version), "tags": dict(v.tags)} for v in found]
+    versions = search_versions(
+        tracking, " AND ".join(f"tags.{HASHES[key]} LIKE '{text}%'" for key, text in hashes.items())
+    )
+    if neighbour is not None:
+        versions = [one for one in versions if neighbour in json.loads(one.tags.get("neighbours", "[]"))]
+    versions.sort(key=lambda one: (-int(one.creation_timestamp), one.name, -int(one.version)))
+    return [{"name": one.name, "version": str(one.version), "tags": dict(one.tags)} for one in versions]
 
 
-def _came_from(tags: Mapping[str, str], wanted: Mapping[str, str], neighbour: str | None) -> bool:
-    if neighbour is not None and neighbour not in json.loads(tags.get("neighbours", "[]")):
-        return False
-    return all(tags.get(HASHES[key], "").startswith(text) for key, text in wanted.items())
-
-
-def _record(tracking: Tracking, version: ModelVersion) -> Lineage:
+def _download_record(tracking: Tracking, version: ModelVersion) -> Lineage:
     with tempfile.TemporaryDirectory(prefix="fade-lineage-") as scratch:
-        found = download(tracking, str(version.run_id), FILE, Path(scratch))
-        if found is None:
+        file = download_artifact(tracking, str(version.run_id), FILE, Path(scratch))
+        if file is None:
             what = f"{version.name}/{version.version} has no {FILE}."
-            raise RegistryError(
-                what, stage=STAGE, action="only versions that `fade run` registered have one."
-            )
-        return Lineage.load(found)
-
-
-def _at(lineage: Lineage, *keys: str) -> Any:
-    value: Any = lineage.content
-    for key in keys:
-        value = value.get(key, {})
-    return value
+            action = "only versions that `fade run` registered have one."
+            raise RegistryError(what, stage=STAGE, action=action)
+        return Lineage.load(file)

@@ -1,78 +1,113 @@
-"""A chain (fade/governance/append_log.py) in MLflow: every link is a version of the model NAME.SUFFIX.
+"""Append-only logs (fade/governance/append_log.py) in MLflow: each entry is a version of a model.
 
-MLflow counts versions up and gives no number twice, whoever asks at once, on SQLite, PostgreSQL and through a
-server alike; that is all that a chain needs. A tag of the model itself names the last link, so that cutting
-it off is seen, too."""
+MLflow counts versions up and gives no number twice, to concurrent callers too, on SQLite, PostgreSQL and
+through a server alike; a log needs nothing else. A tag of the model anchors the last entry, so that a cut end
+is seen. A further tag of an entry may hold its signature."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fade.governance.append_log import LogEntry, broken, follow
-from tasks.registry.tracking import Tracking, all_versions, ensure_model, faults
+from fade.errors import RegistryError
+from fade.governance.append_log import LogEntry, verify_anchor, verify_log
+from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.models import all_versions, ensure_model, log_subject
+from tasks.registry.signing import sign_text, verify_text
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-L = TypeVar("L", bound=LogEntry)
-_HEAD = "head"
+E = TypeVar("E", bound=LogEntry)
+ANCHOR = "head"
+"""Tag of a log's model: the anchor of its last entry."""
+SIGNATURE = "signature"
+"""Tag of an entry: the signature over its log's name and its text."""
+_TRIES = 6
+_NO_FREE_NUMBER = "Giving up after"
+"""In MLflow's refusal when many append at once."""
 
 
 @dataclass(frozen=True)
-class Log(Generic[L]):
-    """Where chains of one kind lie."""
+class AppendLog(Generic[E]):
+    """The logs of one kind of entry. A log's name is that of the model that holds it."""
 
-    suffix: str
-    kind: type[L]
+    kind: type[E]
     description: str
 
-    def read(self, tracking: Tracking, name: str) -> tuple[list[L], list[L]]:
-        """As `fade.governance.append_log.follow`, of the chain about the model ``name``; raises its error,
-        for a chain that was cut at its end, too."""
-        links = [
-            self.kind.parse(int(v.version), v.tags.get(self.kind.KIND, ""))
-            for v in all_versions(tracking, name + self.suffix)
-        ]
-        counted, void = follow(links)
-        head = self._head(tracking, name) if links else None
-        if head is not None and not any(one.mark == head for one in counted):
-            raise broken(
-                self.kind, f"{name}: {self.kind.KIND} {head.split(':')[0]} was edited, or is missing."
-            )
+    def parse(self, version: ModelVersion) -> E:
+        """The entry that a version holds. Raises the kind's ERROR."""
+        return self.kind.parse(int(version.version), version.tags.get(self.kind.KIND, ""))
+
+    def read(
+        self, log: str, versions: Sequence[ModelVersion], model: RegisteredModel | None, public_key: str = ""
+    ) -> tuple[list[E], list[E]]:
+        """(entries that count, in order; void entries) of the log ``log``.
+
+        model: holds the anchor; must not have been read after the versions, or a new entry looks like a
+        missing one. public_key: PEM file; signatures, as far as entries have them, are verified. Raises the
+        kind's ERROR for an edited, missing or cut entry, SignatureError."""
+        counted, void = verify_log([self.parse(version) for version in versions])
+        if model is not None and (anchor := model.tags.get(ANCHOR)):
+            verify_anchor(self.kind, counted, anchor, log_subject(log))
+        if public_key:
+            for version in versions:
+                if signature := version.tags.get(SIGNATURE):
+                    text = _signed_text(log, version.tags[self.kind.KIND])
+                    what = f"{log}: {self.kind.KIND} {version.version}"
+                    verify_text(text, signature, Path(public_key), what)
         return counted, void
 
-    def add(
+    def append(
         self,
         tracking: Tracking,
-        about: ModelVersion,
-        link: L,
-        after: L | None,
-        lost: Callable[[L, L], Exception],
-    ) -> L:
-        """Put a link behind ``after``; it comes back with its number.
+        log: str,
+        entry: E,
+        after: E | None,
+        *,
+        source: str,
+        run_id: str | None = None,
+        private_key: str = "",
+    ) -> tuple[E, list[E]]:
+        """Append an entry behind ``after``, None being an empty log, and sign it when there is a key.
 
-        When another came first the link is void, nothing was changed, and ``lost(the first, ours)`` is
-        raised."""
-        name = str(about.name)
+        Returns the entry with its number, and the entries that count now: an entry that is not among them is
+        void, as another writer was faster. source: an address, which MLflow demands of a version. Raises
+        RegistryError, SignatureError (nothing is appended), the kind's ERROR."""
         number, digest = (after.number, after.sha256()) if after else (0, "")
-        link = replace(link, previous=number, previous_sha256=digest)
-        with faults(tracking.address):
-            ensure_model(tracking, name + self.suffix, description=self.description)
-            # Named as a version: a server lets no one point at a logged model's folder without its id, which
-            # a version does not keep.
-            source, tags = f"models:/{name}/{about.version}", {self.kind.KIND: link.to_json()}
-            made = tracking.client.create_model_version(name + self.suffix, source, about.run_id, tags=tags)
-        link = replace(link, number=int(made.version))
-        counted, _ = self.read(tracking, name)
-        if link not in counted:
-            raise lost(next(one for one in counted if one.previous == number), link)
-        with faults(tracking.address):
-            tracking.client.set_registered_model_tag(name + self.suffix, _HEAD, counted[-1].mark)
-        return link
+        entry = replace(entry, previous=number, previous_sha256=digest if self.kind.HASHED else "")
+        tags = {self.kind.KIND: entry.to_json()}
+        if private_key:
+            tags[SIGNATURE] = sign_text(_signed_text(log, entry.to_json()), Path(private_key))
+        entry = replace(entry, number=self._create(tracking, log, source, run_id, tags))
+        counted, _ = self.read(log, all_versions(tracking, log), None)
+        # as it was stored: a tuple has become a list
+        entry = next((one for one in counted if one.number == entry.number), entry)
+        if entry in counted:
+            with registry_errors(tracking.address):
+                tracking.client.set_registered_model_tag(log, ANCHOR, counted[-1].anchor)
+        return entry, counted
 
-    def _head(self, tracking: Tracking, name: str) -> str | None:
-        with faults(tracking.address):
-            tags: dict[str, str] = tracking.client.get_registered_model(name + self.suffix).tags
-        return tags.get(_HEAD)
+    def _create(
+        self, tracking: Tracking, log: str, source: str, run_id: str | None, tags: dict[str, str]
+    ) -> int:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                with registry_errors(tracking.address):
+                    ensure_model(tracking, log, description=self.description)
+                    created = tracking.client.create_model_version(log, source, run_id, tags=tags)
+                return int(created.version)
+            except RegistryError as error:
+                if _NO_FREE_NUMBER not in error.what or attempt == _TRIES:
+                    raise
+                time.sleep(random.uniform(0.05, 0.4) * attempt)
+        raise AssertionError("unreachable")
+
+
+def _signed_text(log: str, text: str) -> str:
+    """With the log's name: an entry that is copied into another log does not verify there."""
+    return f"{log}\n{text}"

@@ -1,8 +1,9 @@
-"""Signatures over a version's adapter and record, by a key pair of the team (model-signing, offline: no
-certificate, no log)."""
+"""Signatures by a key pair of the team, offline: no certificate, no public log. Files are signed together by
+model-signing, the text of a log's entry by ECDSA with SHA-256."""
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ STAGE = "sign"
 FILE = "signature.json"
 PASSWORD = "FADE_SIGNING_PASSWORD"
 """Environment variable with the private key's password, where it has one."""
+_NOT_SIGNING = f"check {PASSWORD}, and that it is a private key as `fade keys` makes it."
+_NOT_VERIFIED = "do not use the version; find out who changed it, or whether this is the team's key."
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
@@ -27,27 +30,22 @@ def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
 
     The private key is locked with the password in FADE_SIGNING_PASSWORD, if it is set. Raises SignatureError,
     StorageError."""
-    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    password = os.environ.get(PASSWORD, "").encode()
-    lock = form.BestAvailableEncryption(password) if password else form.NoEncryption()
+    password = _password()
+    lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     key = ec.generate_private_key(ec.SECP256R1())
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     make_folder(folder)
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
     for path in (private, public):
         if path.exists():
-            raise SignatureError(
-                f"{path} exists.",
-                stage=STAGE,
-                action="name another; what it has signed could not be verified.",
-            )
-    _new(private, key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, lock), 0o600)
-    _new(
-        public,
-        key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo),
-        0o644,
-    )
+            action = "name another; what it has signed could not be verified."
+            raise SignatureError(f"{path} exists.", stage=STAGE, action=action)
+    _create(private, key.private_bytes(pem, pkcs8, lock), 0o600)
+    info = serialization.PublicFormat.SubjectPublicKeyInfo
+    _create(public, key.public_key().public_bytes(pem, info), 0o644)
     return private, public
 
 
@@ -56,17 +54,9 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
     SignatureError."""
     from model_signing import signing
 
-    if not private_key.is_file():
-        raise SignatureError(
-            f"{private_key} is not there.",
-            stage=STAGE,
-            action="set signing.private_key, or make one with `fade keys`.",
-        )
-    wrong = f"check {PASSWORD}, and that it is a private key as `fade keys` makes it."
-    with _folder(files) as folder, _said(f"{private_key} cannot sign", wrong):
-        password: Any = (
-            os.environ.get(PASSWORD, "").encode() or None
-        )  # the library says text, and hands it to what wants bytes
+    _check_private_key(private_key)
+    with _folder(files) as folder, _signature_errors(f"{private_key} cannot sign", _NOT_SIGNING):
+        password: Any = _password()  # the library's annotation says str, and its code needs bytes
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
         part = folder.with_name("part.json")
         signer.sign(folder, part)
@@ -80,31 +70,65 @@ def verify(files: Mapping[str, Path], signature: Path, public_key: Path) -> None
     it names what differs."""
     from model_signing import verifying
 
-    if not public_key.is_file():
-        raise SignatureError(
-            f"{public_key} is not there.", stage=STAGE, action="set signing.public_key to the team's."
-        )
-    changed = "do not use the version; find out who changed it, or whether this is the team's key."
-    with _folder(files) as folder, _said(f"{public_key} does not verify", changed):
+    _check_public_key(public_key)
+    with _folder(files) as folder, _signature_errors(f"{public_key} does not verify", _NOT_VERIFIED):
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
 
 
+def sign_text(text: str, private_key: Path) -> str:
+    """The signature over a text: ECDSA with SHA-256, DER in base64. Raises SignatureError."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    _check_private_key(private_key)
+    with _signature_errors(f"{private_key} cannot sign", _NOT_SIGNING):
+        key: Any = serialization.load_pem_private_key(private_key.read_bytes(), _password())
+        return base64.b64encode(key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode("ascii")
+
+
+def verify_text(text: str, signature: str, public_key: Path, what: str) -> None:
+    """Raises SignatureError unless ``signature`` is that of the text by the public key's owner. what: names
+    the text in the error."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    _check_public_key(public_key)
+    with _signature_errors(f"{public_key} does not verify {what}", _NOT_VERIFIED):
+        key: Any = serialization.load_pem_public_key(public_key.read_bytes())
+        key.verify(base64.b64decode(signature, validate=True), text.encode(), ec.ECDSA(hashes.SHA256()))
+
+
+def _password() -> bytes | None:
+    return os.environ.get(PASSWORD, "").encode() or None
+
+
+def _check_private_key(path: Path) -> None:
+    if not path.is_file():
+        action = "set signing.private_key, or make one with `fade keys`."
+        raise SignatureError(f"{path} is not there.", stage=STAGE, action=action)
+
+
+def _check_public_key(path: Path) -> None:
+    if not path.is_file():
+        raise SignatureError(
+            f"{path} is not there.", stage=STAGE, action="set signing.public_key to the team's."
+        )
+
+
 @contextmanager
-def _said(what: str, action: str) -> Iterator[None]:
-    """Whatever the library raises, in our words."""
+def _signature_errors(what: str, action: str) -> Iterator[None]:
+    """The libraries' exceptions as SignatureError."""
     try:
         yield
     except OSError as error:
         raise StorageError(f"{error.filename}: {error.strerror}.", stage=STAGE) from error
-    # the library has no errors of its own: ValueError, KeyError, TypeError and those of what it calls
+    # the libraries have no common base: ValueError, KeyError, TypeError, InvalidSignature and others
     except Exception as error:
-        other = sorted(
-            re.findall(r"Hash mismatch for \W*([\w.-]+)", str(error))
-        )  # in any order, each with two digests of bytes
-        reason = f"other bytes in {', '.join(other)}." if other else " ".join(str(error).split())[:200]
-        raise SignatureError(
-            f"{what}: {reason or type(error).__name__}", stage=STAGE, action=action
-        ) from error
+        # in any order, each with two digests of bytes
+        changed = sorted(re.findall(r"Hash mismatch for \W*([\w.-]+)", str(error)))
+        reason = f"other bytes in {', '.join(changed)}." if changed else " ".join(str(error).split())[:200]
+        sentence = f"{what}: {reason or type(error).__name__}"
+        raise SignatureError(sentence, stage=STAGE, action=action) from error
 
 
 @contextmanager
@@ -118,12 +142,11 @@ def _folder(files: Mapping[str, Path]) -> Iterator[Path]:
         yield folder
 
 
-def _new(path: Path, body: bytes, mode: int) -> None:
+def _create(path: Path, body: bytes, mode: int) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}.", stage=STAGE, action="name another folder."
-        ) from error
+        what = f"{path} cannot be written: {error.strerror}."
+        raise StorageError(what, stage=STAGE, action="name another folder.") from error
     with os.fdopen(handle, "wb") as stream:
         stream.write(body)

@@ -15,8 +15,8 @@ from fade.governance.audit import (
     STAGE,
     TRAIN,
     Verdict,
-    control,
-    judge,
+    compare_control,
+    compare_lineages,
     same_weights,
 )
 from fade.provenance.lineage import REPOSITORY, Difference, Lineage
@@ -24,7 +24,7 @@ from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import make_folder
 from tasks.launch.git_worktree import checkout, has_commit
-from tasks.registry.tracking import Tracking
+from tasks.registry.connection import Tracking
 from tasks.registry.versions import ADAPTER
 from tasks.release.build_release import sum_versions
 from tasks.release.replay import Replay, replay_run
@@ -74,14 +74,14 @@ def audit_run(record: Lineage, adapter: Path, folder: Path, options: AuditOption
     except FadeError as error:
         return AuditOutcome(Verdict(MISSING, error.what))
     _, header_only = same_weights(adapter, replay.folder / ADAPTER)
-    verdict = judge(record, replay.lineage, header_only=header_only)
+    verdict = compare_lineages(record, replay.lineage, header_only=header_only)
     if verdict.name == DIFFERENT and code["dirty"]:
         what = f"the code: the run was made from a tree with uncommitted changes; {verdict}"
         verdict = Verdict(MISSING, what, verdict.differences, verdict.reasons)
     if changed is None:
         return AuditOutcome(verdict, replay)
     same, _ = same_weights(replay.folder / ADAPTER, changed.folder / ADAPTER)
-    checked = control(replay.lineage, changed.lineage, same_weights=same)
+    checked = compare_control(replay.lineage, changed.lineage, same_weights=same)
     if (checked.name, checked.stage) != (DIFFERENT, TRAIN):  # this audit's comparison detects nothing
         seeds = f"the control, of another seed, came out {checked.name}"
         what = f"{seeds}: this audit cannot tell two trainings apart"

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import AuditError
-from fade.governance.audit import STAGE, Audit, stages, told
+from fade.governance.audit import STAGE, Audit, stages
 from fade.utils.files import write_json, write_whole
 from fade.utils.hashing import sha256_of
 from tasks.registry import audit_log
+from tasks.registry.artifacts import download_artifact
+from tasks.registry.connection import Tracking
 from tasks.registry.lineage import Traced
-from tasks.registry.tracking import Tracking, download
 from tasks.release.audit_replay import AuditOptions, AuditOutcome
 from tasks.release.replay import Replay
 from tasks.release.verification_evidence import VerificationEvidence
@@ -37,7 +38,7 @@ def audit_content(
         "schema": 1,
         "model": str(version.name),
         "version": str(version.version),
-        "verdict": told(outcome.verdict),
+        "verdict": outcome.verdict.to_json(),
         "control": outcome.control,
         "by": options.by,
         "at": began.isoformat(timespec="seconds"),
@@ -68,7 +69,7 @@ def _copy_pictures(tracking: Tracking, traced: Traced, replay: Replay, report: P
     if replayed.is_file():
         shutil.copyfile(replayed, report / "again.png")
     with tempfile.TemporaryDirectory(prefix="fade-audit-") as scratch:
-        recorded = download(tracking, traced.run_id, "pictures", Path(scratch))
+        recorded = download_artifact(tracking, traced.run_id, "pictures", Path(scratch))
         if recorded is not None and (recorded / "before-after.png").is_file():
             shutil.copyfile(recorded / "before-after.png", report / "recorded.png")
 
@@ -100,9 +101,9 @@ def record_audit(
     )
     replayed = outcome.replay.lineage.content["outputs"].get("metrics") or {} if outcome.replay else {}
     metrics = {name: float(value) for name, value in replayed.items() if value is not None}
-    experiment = options.params.audit.experiment
+    experiment, key = options.params.audit.experiment, options.params.signing.private_key
     try:
-        entry = audit_log.record(tracking, version, entry, report, experiment, options.runs, metrics)
+        entry = audit_log.record(tracking, version, entry, report, experiment, options.runs, metrics, key)
     except AuditError as error:
         return {"number": None, "good": False, "unrecorded": str(error)}
     return {"number": entry.number, "sha256": entry.sha256(), "run_id": entry.run_id}

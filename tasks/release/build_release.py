@@ -15,10 +15,11 @@ from fade.provenance.lineage import Lineage
 from fade.run.context import RunContext
 from fade.utils.files import write_whole
 from fade.utils.hashing import sha256_of
-from tasks.registry.decision_log import champions
-from tasks.registry.tracking import Tracking, all_versions
-from tasks.registry.verify import examine
-from tasks.registry.versions import ADAPTER, fetch, model_name, resolve
+from tasks.registry.connection import Tracking
+from tasks.registry.models import all_versions, model_name
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.verify import verify_content
+from tasks.registry.versions import ADAPTER, fetch, resolve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -52,8 +53,9 @@ def select_champions(tracking: Tracking, params: Params, runs: Path, public_key:
     parts: list[Part] = []
     adapters: dict[str, Path] = {}
     left_out: list[str] = []
-    for version in _champions(tracking, params.register_.model_prefix):
-        traced, adapter = examine(tracking, version, runs, public_key)
+    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, public_key)
+    for version in _champions(snapshot):
+        traced, adapter = verify_content(snapshot, version, runs)
         part = _part(traced.name, traced.version, traced.lineage)
         values = traced.lineage.content["params"]["values"]
         if values.get("data", {}).get("erase") == "styles":
@@ -64,14 +66,13 @@ def select_champions(tracking: Tracking, params: Params, runs: Path, public_key:
     return ReleaseParts(plan(parts), adapters, sorted(left_out))
 
 
-def _champions(tracking: Tracking, prefix: str) -> list[ModelVersion]:
+def _champions(snapshot: RegistrySnapshot) -> list[ModelVersion]:
     def is_concept(version: ModelVersion) -> bool:
-        """Not a log's entry, and not another prefix's version."""
+        """Not another prefix's version."""
         target = version.tags.get("target", "")
-        return bool(target) and version.name == model_name(prefix, target)
+        return bool(target) and version.name == model_name(snapshot.prefix, target)
 
-    versions = [version for version in all_versions(tracking) if is_concept(version)]
-    return champions(tracking, sorted(versions, key=lambda version: str(version.name)))
+    return [version for version in snapshot.champions() if is_concept(version)]
 
 
 def _part(name: str, version: str, lineage: Lineage) -> Part:
@@ -112,8 +113,9 @@ def sum_champions(run: RunContext, selected: ReleaseParts, folder: Path) -> str:
 
 def sum_versions(tracking: Tracking, run: RunContext, labels: Sequence[str], folder: Path) -> str:
     """Write the sum of these versions, revoked or not, into ``folder``; returns its sha256. For an audit."""
-    versions = [resolve(tracking, label) for label in labels]
-    paths = [fetch(tracking, version, run.runs, revoked=True) for version in versions]
+    snapshot = RegistrySnapshot.load_model(tracking, release_name(run.params.register_.model_prefix))
+    versions = [resolve(snapshot, label) for label in labels]
+    paths = [fetch(snapshot, version, run.runs, revoked=True) for version in versions]
     return _sum(run, paths, folder / ADAPTER)
 
 

@@ -16,8 +16,10 @@ from fade.governance.promotion import criteria
 from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 from fade.run.context import RunContext
 from fade.run.resolve_params import parse_params
+from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import Traced, read
-from tasks.registry.tracking import Tracking, faults, open_run
+from tasks.registry.runs import open_run
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import fetch
 from tasks.requests.status import REEVALUATED, STALE, critical_checks
 
@@ -88,7 +90,7 @@ def reevaluate_version(
     run_id = _log_run(tracking, params.register_.experiment, traced, numbers, changed)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     tag = {"at": at, "judge": now.judge, "data": now.data, "run_id": run_id, "record": record}
-    with faults(tracking.address):
+    with registry_errors(tracking.address):
         text = json.dumps(tag, allow_nan=False)
         tracking.client.set_model_version_tag(version.name, version.version, REEVALUATED, text)
     return {**row, **_gate_result(record, params), "result": EVALUATED}
@@ -96,7 +98,7 @@ def reevaluate_version(
 
 def _tag_stale(tracking: Tracking, version: ModelVersion, why: str) -> None:
     """Set the tag ``stale``; an empty ``why`` deletes it."""
-    with faults(tracking.address):
+    with registry_errors(tracking.address):
         if why:
             tracking.client.set_model_version_tag(version.name, version.version, STALE, why)
         elif STALE in version.tags:
@@ -141,7 +143,8 @@ def evaluate_version(
     neighborhood = recorded_neighborhood(record["neighbourhood"])
     settings = parse_params(values, f"the record of {version.name}/{version.version}")
     run = RunContext(settings, neighborhood.targets, runs, root)
-    return judge(run, neighborhood, fetch(tracking, version, runs)).numbers
+    snapshot = RegistrySnapshot.load_model(tracking, str(version.name))
+    return judge(run, neighborhood, fetch(snapshot, version, runs)).numbers
 
 
 def recorded_neighborhood(record: Mapping[str, Any]) -> Neighborhood:

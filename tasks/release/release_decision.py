@@ -10,11 +10,12 @@ from fade.config import Params
 from fade.errors import PromotionError
 from fade.governance.promotion import PROMOTE, REJECT, STATES, Standing
 from fade.governance.release_plan import STAGE, release_name, shortfalls, taken_back
-from tasks.registry.decision_log import REVOKED, standing
+from tasks.registry.connection import Tracking
+from tasks.registry.decision_log import REVOKED
 from tasks.registry.decisions import decide
 from tasks.registry.lineage import read
-from tasks.registry.tracking import Tracking
-from tasks.registry.versions import parts_of, resolve, revoked_parts
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.versions import parts_of, revoked_parts
 from tasks.release.build_release import ReleaseParts
 
 if TYPE_CHECKING:
@@ -44,16 +45,17 @@ def compare_with_current(
     tracking: Tracking, options: ReleaseOptions, selected: ReleaseParts
 ) -> dict[str, Any]:
     """The selected champions, and their differences from the current release."""
-    current = standing(tracking, options.name).champion
-    version = resolve(tracking, f"{options.name}/{current}") if current else None
+    public_key = options.params.signing.public_key
+    snapshot = RegistrySnapshot.load_model(tracking, options.name, public_key)
+    version = snapshot.champion(options.name)
     before, now = set(parts_of(version)) if version else set(), set(selected.labels)
     return {
         "name": options.name,
         "parts": selected.labels,
         "concepts": selected.concepts,
         "left_out": selected.left_out,
-        "was_current": current,
-        "was_current_holds_revoked": revoked_parts(tracking, version) if version else [],
+        "was_current": str(version.version) if version else None,
+        "was_current_holds_revoked": revoked_parts(snapshot, version) if version else [],
         "parts_in": sorted(now - before),
         "parts_out": sorted(before - now),
     }
@@ -64,7 +66,8 @@ def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVers
     ``refused`` (a sentence, or empty), its numbers, and the decision.
 
     The same release again does not undo a rollback. Raises PromotionError for one that was revoked."""
-    record, now = read(tracking, version).lineage.content, standing(tracking, str(version.name))
+    record = read(tracking, version).lineage.content
+    now = RegistrySnapshot.load(tracking, str(version.name)).standing(str(version.name))
     numbers = {
         "adapter_sha256": record["outputs"]["adapter_sha256"],
         "concepts_judged": record["outputs"]["parts"],
@@ -89,6 +92,7 @@ def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVers
         reason="",
         override=options.override,
         public_key=options.params.signing.public_key,
+        private_key=options.params.signing.private_key,
     )
     return {**numbers, "current": True, "refused": "", "decision": decision}
 

@@ -20,7 +20,7 @@ from fade.run.resolve_params import ERASER_SECTIONS
 from fade.utils.files import make_folder, read_json
 from tasks.launch.process_group import run_group
 from tasks.launch.watchdog import Watchdog
-from tasks.registry.tracking import flat
+from tasks.registry.runs import flatten
 
 STAGE = "audit"
 FOREIGN = ("MLFLOW_", "PREFECT_", "FADE_", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME")
@@ -94,11 +94,11 @@ def replay_command(record: Lineage, tree: Path, runs: Path, overrides: Sequence[
 def changed_params(recorded: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys whose recorded value is not the file's, and all keys of sections that a method sets
     itself."""
-    file = flat(file)
+    file = flatten(file)
     own = tuple(f"{section}." for section in ERASER_SECTIONS)
     return {
         key: value
-        for key, value in flat(recorded).items()
+        for key, value in flatten(recorded).items()
         if key not in file or file[key] != value or key.startswith(own)
     }
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import AuditError, FadeError
+from fade.errors import AuditError, FadeError, SignatureError
 from fade.provenance.lineage import REPOSITORY, environment
 from tasks.launch.git_worktree import file_at, has_commit
 from tasks.registry.audit_log import audits
+from tasks.registry.connection import Tracking
 from tasks.registry.lineage import Traced
-from tasks.registry.tracking import Tracking
-from tasks.registry.verify import hold
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.verify import verify_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -51,11 +52,12 @@ def collect_evidence(
 ) -> VerificationEvidence:
     """All rows. A check that fails is a row and no exception; raises RegistryUnreachableError."""
     evidence = VerificationEvidence()
-    _registry(evidence, tracking, version, runs, public_key)
+    snapshot = RegistrySnapshot.load_model(tracking, str(version.name), public_key)
+    _registry(evidence, snapshot, version, runs)
     try:
-        earlier = audits(tracking, str(version.name), runs, version)
+        earlier = audits(snapshot, str(version.name), runs, version)
         evidence.add("audits", True, f"{len(earlier)} before this one, unbroken")
-    except AuditError as error:
+    except (AuditError, SignatureError) as error:
         evidence.add("audits", False, str(error))
     if evidence.traced is not None:
         record = evidence.traced.lineage.content
@@ -66,17 +68,17 @@ def collect_evidence(
 
 
 def _registry(
-    evidence: VerificationEvidence, tracking: Tracking, version: ModelVersion, runs: Path, public_key: str
+    evidence: VerificationEvidence, snapshot: RegistrySnapshot, version: ModelVersion, runs: Path
 ) -> None:
     """The rows of `tasks.registry.verify`, up to the first check that fails."""
     rows: list[dict[str, str]] = []
     failure = ""
     try:
-        evidence.traced, evidence.adapter = hold(tracking, version, runs, public_key, rows, revoked=True)
+        evidence.traced, evidence.adapter = verify_version(snapshot, version, runs, rows, revoked=True)
     except FadeError as error:
         failure = str(error)
     for row in rows:
-        unsigned = row["what"] == "signature" and not public_key
+        unsigned = row["what"] == "signature" and not snapshot.public_key
         evidence.add(row["what"], None if unsigned else True, row["found"])
     if failure:
         evidence.add("registry, record, adapter", False, failure)

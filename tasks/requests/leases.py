@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import FadeError, RegistryError, RegistryUnreachableError, RequestError
 from fade.governance.leases import ACQUIRED, RECORDED, STAGE, LeaseEvent, LeaseLog
-from tasks.registry.decision_log import REQUEST
-from tasks.registry.tracking import Tracking, all_versions, ensure_model, faults
+from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.models import REQUEST, all_versions, ensure_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -116,7 +116,7 @@ def heartbeat(tracking: Tracking, lease: Lease, every: float) -> Iterator[None]:
         count = 0
         while not ended.wait(every):
             count += 1
-            with contextlib.suppress(FadeError), faults(tracking.address):
+            with contextlib.suppress(FadeError), registry_errors(tracking.address):
                 tracking.client.set_model_version_tag(lease.name, str(lease.number), _HEARTBEAT, str(count))
 
     thread = threading.Thread(target=count_up, name="heartbeat", daemon=True)
@@ -166,7 +166,7 @@ def _append(tracking: Tracking, name: str, event: LeaseEvent) -> int:
     free number, and the append is repeated. Raises RegistryError."""
     for attempt in range(1, _TRIES + 1):
         try:
-            with faults(tracking.address):
+            with registry_errors(tracking.address):
                 ensure_model(tracking, name, description=_DESCRIPTION)
                 version = tracking.client.create_model_version(name, _SOURCE, tags={_EVENT: event.to_json()})
             return int(version.version)

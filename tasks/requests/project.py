@@ -20,9 +20,9 @@ from fade.governance.requests import STAGE, ErasureRequests, Request, load_reque
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_params
 from fade.utils.files import make_folder, write_whole
-from tasks.registry.tracking import connect
+from tasks.registry.connection import connect
 from tasks.requests.results import record_requests
-from tasks.requests.snapshot import RegistrySnapshot
+from tasks.requests.snapshot import RequestSnapshot
 from tasks.requests.status import today_in
 
 
@@ -67,7 +67,7 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
         taken = load_requests(path).ids if path.exists() else set()
-        taken |= set(RegistrySnapshot.load(tracking, prefix).recorded_requests())
+        taken |= set(RequestSnapshot.load(tracking, prefix).recorded_requests())
         entry = _entry(fields, taken, params)
         parsed = parse_requests(
             yaml.safe_dump({"requests": [entry]}), path, project.vocabulary(params), project.resolve

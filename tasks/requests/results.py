@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from fade.governance.leases import DONE, LeaseLog
 from fade.governance.requests import ErasureRequests, Request
+from tasks.registry.connection import Tracking
 from tasks.registry.lineage import read
-from tasks.registry.tracking import Tracking, all_versions, open_run
-from tasks.registry.versions import model_name
+from tasks.registry.models import all_versions, model_name
+from tasks.registry.runs import open_run
 from tasks.requests.leases import Lease, log_name, record_request, report
-from tasks.requests.snapshot import RegistrySnapshot
+from tasks.requests.snapshot import RequestSnapshot
 from tasks.requests.status import STALE, critical_checks
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def record_requests(tracking: Tracking, requests: ErasureRequests, prefix: str, by: str) -> None:
     """Record every request that the registry does not have, or has with other fields: a request that vanishes
     from the file is then shown as missing. Raises RegistryError."""
-    snapshot = RegistrySnapshot.load(tracking, prefix)
+    snapshot = RequestSnapshot.load(tracking, prefix)
     for request in requests.requests:
         recorded = snapshot.lease_log(request.id).recorded
         if recorded is None or dict(recorded.content) != request.to_json():

@@ -16,7 +16,7 @@ from fade.governance.promotion import criteria
 from fade.governance.requests import ErasureRequests, Request, Resolve
 from tasks.registry.decision_log import REVOKED
 from tasks.requests.leases import has_exited
-from tasks.requests.snapshot import RegistrySnapshot
+from tasks.requests.snapshot import RequestSnapshot
 
 OPEN, RUNNING, SUCCEEDED, FELL_SHORT = "open", "running", "done", "failed"
 WITHDRAWN, MISSING, FAULTY = "withdrawn", "missing", "faulty"
@@ -75,7 +75,7 @@ class _Derived:
 
 
 def request_statuses(
-    snapshot: RegistrySnapshot, requests: ErasureRequests, params: Params, resolve: Resolve
+    snapshot: RequestSnapshot, requests: ErasureRequests, params: Params, resolve: Resolve
 ) -> list[RequestStatus]:
     """Every request of the file, in order, then those that only the registry has. Raises RegistryError,
     PromotionError."""
@@ -104,7 +104,7 @@ def critical_checks(record: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _status(
-    snapshot: RegistrySnapshot, request: Request, params: Params, resolve: Resolve, today: date
+    snapshot: RequestSnapshot, request: Request, params: Params, resolve: Resolve, today: date
 ) -> RequestStatus:
     log, params_sha256 = snapshot.lease_log(request.id), resolve(request.overrides()).sha256()
     derived = _derive(snapshot, request, log, params, params_sha256)
@@ -125,7 +125,7 @@ def _status(
 
 
 def _derive(
-    snapshot: RegistrySnapshot, request: Request, log: LeaseLog, params: Params, params_sha256: str
+    snapshot: RequestSnapshot, request: Request, log: LeaseLog, params: Params, params_sha256: str
 ) -> _Derived:
     if request.withdrawn:
         done = f" (done by {log.version} before)" if log.version else ""
@@ -152,7 +152,7 @@ def _derive(
 
 
 def _of_version(
-    snapshot: RegistrySnapshot, request: Request, params: Params, done: LeaseEvent, new_params: bool
+    snapshot: RequestSnapshot, request: Request, params: Params, done: LeaseEvent, new_params: bool
 ) -> _Derived:
     """The status of a request that was done; the version may have lost its validity since."""
     label = str(done.content["version"])

@@ -21,12 +21,12 @@ from fade.errors import BusyError, FadeError, RequestError
 from fade.governance.leases import FAILED, RELEASED, STAGE, HeartbeatMonitor
 from fade.governance.requests import Request
 from fade.utils import progress
-from tasks.registry.tracking import connect
-from tasks.registry.versions import resolve
+from tasks.registry.connection import connect
+from tasks.registry.versions import load_snapshot, resolve
 from tasks.requests.leases import Lease, acquire, has_exited, heartbeat, log_name, read_lease_log, report
 from tasks.requests.project import Project
 from tasks.requests.results import find_unreported, log_failure, record_requests, report_done, request_tags
-from tasks.requests.snapshot import RegistrySnapshot
+from tasks.requests.snapshot import RequestSnapshot
 from tasks.requests.status import (
     FAULTY,
     FELL_SHORT,
@@ -115,7 +115,7 @@ class Worker:
     def statuses(self) -> list[RequestStatus]:
         """The status of every request, from the files and the registry as they are now."""
         params = self.project.resolve()
-        snapshot = RegistrySnapshot.load(self.tracking, params.register_.model_prefix)
+        snapshot = RequestSnapshot.load(self.tracking, params.register_.model_prefix)
         requests = self.project.requests(params)
         statuses = request_statuses(snapshot, requests, params, self.project.resolve)
         return [one for one in statuses if not self.only or one.id in self.only]
@@ -202,7 +202,8 @@ class Worker:
             params_file=str(self.project.params_file),
             request={"about": about, "marks": request_tags(request), "lease": asdict(lease)},
         )
-        return resolve(self.tracking, f"{summary['model_name']}/{summary['model_version']}"), content
+        label = f"{summary['model_name']}/{summary['model_version']}"
+        return resolve(load_snapshot(self.tracking, label), label), content
 
     def _log_failure(
         self, request: Request, settings: Params, lease: Lease, content: Mapping[str, Any], error: Exception

@@ -12,7 +12,8 @@ from fade.config import Params, PretrainConfig, RegisterConfig
 from fade.errors import RegistryError
 from fade.utils import progress
 from tasks.data.publish import publish
-from tasks.registry.tracking import connect, flat, open_run
+from tasks.registry.connection import connect
+from tasks.registry.runs import flatten, open_run
 
 
 def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConfig) -> Path:
@@ -22,7 +23,7 @@ def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConf
 
     tracking = connect(runs, timeout=registry.timeout_seconds)
     with open_run(tracking, "fade-pretrain", "pretrain", {"seed": str(config.seed)}) as run:
-        run.log_params(flat(config.model_dump(mode="json")))
+        run.log_params(flatten(config.model_dump(mode="json")))
         silent = False
 
         def on_step(stage: str, step: int, steps: int, logs: dict[str, float]) -> None:

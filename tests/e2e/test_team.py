@@ -20,7 +20,7 @@ import pytest
 from flows.local_stack.prefect_worker import Worker
 from flows.local_stack.server import isolated_environment
 from flows.local_stack.stack import POOL, LocalStack, publish
-from tasks.registry.tracking import connect
+from tasks.registry.connection import connect
 from tests import servers
 from tests.e2e.support import REPO, Started, fade, small
 

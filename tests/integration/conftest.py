@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.registry.tracking import connect
+from tasks.registry.connection import connect
 
 
 @pytest.fixture

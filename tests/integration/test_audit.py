@@ -21,9 +21,9 @@ from flows.audit import audit, versions
 from tasks.launch.git_worktree import checkout, file_at, has_commit
 from tasks.registry import audit_log as chain
 from tasks.registry.audit_log import history
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
 from tasks.registry.register import register
-from tasks.registry.tracking import connect
 from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -126,7 +126,7 @@ def test_a_rewritten_history_is_remembered_by_the_machine_that_saw_the_old_one(o
     evidence(one, store, by="ann")
     client = connect(store).client
     client.delete_registered_model(f"{name}.audits")
-    client.delete_model_version_tag(name, version, chain.MARK)
+    client.delete_model_version_tag(name, version, chain.ANCHOR)
     found = evidence(one, store)
     assert found["verdict"]["name"] == BROKEN and "this machine remembers it" in found["verdict"]["said"]
 

@@ -16,10 +16,10 @@ from fade.config import PromotionPolicy
 from fade.errors import AdapterError, PromotionError, RegistryError, UnknownNameError, UsageError
 from fade.provenance.lineage import Lineage
 from tasks.registry import decisions
-from tasks.registry.decision_log import standing
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide, history
 from tasks.registry.register import register
-from tasks.registry.tracking import connect
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import load_version
 from tests.registered import finished_run
 
@@ -136,13 +136,13 @@ def test_of_promotions_at_once_exactly_one_wins(
 ) -> None:
     name = versions(store, made, "race", "1", "2", "3")
     together = Barrier(3)
-    seen: Any = decisions.append
+    seen: Any = decisions.append_decision
 
     def at_once(*args: Any) -> Any:
         together.wait(60)  # all three have read the same chain
         return seen(*args)
 
-    monkeypatch.setattr(decisions, "append", at_once)
+    monkeypatch.setattr(decisions, "append_decision", at_once)
 
     def one(version: int) -> dict[str, Any]:
         return decide("promote", f"{name}/{version}", store, GATE, by=f"user{version}")
@@ -163,8 +163,8 @@ def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_lo
 ) -> None:
     name = versions(store, made, "stopped")
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom fade.config import PromotionPolicy\nfrom tasks import decisions\n"
-        "decisions.settle = lambda *_: os._exit(9)\n"
+        "import os, sys\nfrom pathlib import Path\nfrom fade.config import PromotionPolicy\nfrom tasks.registry import decisions\n"
+        "decisions.apply_decisions = lambda *_: os._exit(9)\n"
         f"decisions.decide('promote', '{name}/2', Path({str(store)!r}), PromotionPolicy(), by='ann')\n"
     )
     repo = Path(decisions.__file__).parents[2]
@@ -201,7 +201,7 @@ def test_a_chain_that_was_edited_or_cut_is_refused_by_number(made: Made, store: 
         with pytest.raises(PromotionError, match=said):
             load_version(f"{name}/1", store)
         tracking.client.set_model_version_tag(log, str(version), "decision", text)
-    assert standing(tracking, name).champion == "2" and kept
+    assert RegistrySnapshot.load(tracking, name).standing(name).champion == "2" and kept
     tracking.client.delete_model_version(log, "2")
     with pytest.raises(PromotionError, match="decision 2 was edited, or is missing"):
-        standing(tracking, name)
+        RegistrySnapshot.load(tracking, name).standing(name)

@@ -9,9 +9,9 @@ import pytest
 
 from fade.errors import FadeError, RegistryError, UnknownNameError, UsageError
 from fade.provenance.lineage import Lineage
+from tasks.registry.connection import connect
 from tasks.registry.lineage import find, trace
 from tasks.registry.register import register
-from tasks.registry.tracking import connect
 from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")

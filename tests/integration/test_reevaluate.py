@@ -12,11 +12,11 @@ import pytest
 
 from fade.errors import EvaluationError, RequestError
 from flows.reevaluate import raise_failures, reevaluate_all
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
-from tasks.registry.tracking import connect
 from tasks.release import reevaluate
 from tasks.release.reevaluate import EvaluationInputs, recorded_neighborhood
-from tasks.requests.snapshot import RegistrySnapshot
+from tasks.requests.snapshot import RequestSnapshot
 from tasks.requests.status import REEVALUATED, STALE, request_statuses
 from tasks.requests.worker import Worker
 from tests.requested import BASE, GOOD, entry, eraser, project, prototype, where
@@ -41,7 +41,7 @@ class Team:
         return dict(self.tracking.client.get_model_version("fade-panda", "1").tags)
 
     def request(self) -> Any:
-        snapshot = RegistrySnapshot.load(self.tracking, "fade")
+        snapshot = RequestSnapshot.load(self.tracking, "fade")
         requests = self.where.requests(self.params)
         return request_statuses(snapshot, requests, self.params, self.where.resolve)[0]
 
@@ -63,7 +63,7 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
 
 
 def test_a_champion_is_judged_again_once_when_judge_or_data_changed(team: Team) -> None:
-    assert [f"{v.name}/{v.version}" for v in RegistrySnapshot.load(team.tracking, "fade").champions()] == [
+    assert [f"{v.name}/{v.version}" for v in RequestSnapshot.load(team.tracking, "fade").champions()] == [
         "fade-panda/1"
     ]
     (row,) = team.reevaluate(THEN)

@@ -21,9 +21,11 @@ from fade.errors import (
     UsageError,
 )
 from fade.provenance.lineage import Lineage
-from tasks.registry.register import _final_metrics, register, register_pending, register_task
-from tasks.registry.tracking import connect, flat, open_run, redacted
-from tasks.registry.versions import all_versions, load_version, model_name
+from tasks.registry.connection import connect, redacted
+from tasks.registry.models import all_versions, model_name
+from tasks.registry.register import register, register_pending, register_task
+from tasks.registry.runs import final_metrics, flatten, open_run
+from tasks.registry.versions import load_version
 from tests.registered import adapter_bytes, finished_run
 
 CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
@@ -168,7 +170,7 @@ def test_an_interrupt_keeps_the_registration_for_later(
 ) -> None:
     run = finished_run(tmp_path, model_prefix="interrupted")
     monkeypatch.setattr(
-        "tasks.registry.register._log_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        "tasks.registry.register.log_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         register(*run, runs=store)
@@ -280,7 +282,7 @@ def test_the_task_retries_connection_faults_and_nothing_else() -> None:
 def test_small_parts() -> None:
     assert redacted("https://user:pw@host:5000/path?token=x") == "https://host:5000/path"
     assert redacted("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
-    assert flat({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "d": [1]}
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "d": [1]}
     assert model_name("fade", "Grinning cat") == "fade-grinning-cat"
     assert model_name("fade", "犬") != model_name("fade", "猫")
 
@@ -295,7 +297,7 @@ def test_what_the_evaluation_measures_beside_accuracy_is_logged_and_what_it_did_
         "null_drift": 0.0001,
         "indirect": {"A_indirect": 75.0},
     }
-    assert _final_metrics(result) == {
+    assert final_metrics(result) == {
         "A_er": 100.0,
         "base.A_tar": 90.0,
         "target_probability.base": 0.9,
@@ -307,4 +309,4 @@ def test_what_the_evaluation_measures_beside_accuracy_is_logged_and_what_it_did_
         "null_drift": 0.0001,
         "A_indirect": 75.0,
     }
-    assert "A_indirect" not in _final_metrics({"metrics": {}, "base_metrics": {}})
+    assert "A_indirect" not in final_metrics({"metrics": {}, "base_metrics": {}})

@@ -18,10 +18,10 @@ from fade.reporting.status_line import ROOM
 from fade.utils.hashing import sha256_of
 from tasks.registry import releases as releases_module
 from tasks.registry.card import refresh
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide, history
 from tasks.registry.register import register, register_pending
 from tasks.registry.releases import releases, rollback
-from tasks.registry.tracking import connect
 from tasks.registry.verify import verify
 from tasks.registry.versions import load_version
 from tasks.release.build_release import find_release, select_champions
@@ -158,10 +158,10 @@ def test_a_release_is_verified_with_its_parts_and_refuses_to_load_when_one_is_re
 
 def _recorded(store: Path, label: str) -> dict[str, Any]:
     from tasks.registry.lineage import read
-    from tasks.registry.versions import resolve
+    from tasks.registry.versions import load_snapshot, resolve
 
-    tracking = connect(store)
-    return dict(read(tracking, resolve(tracking, label)).lineage.content["parts"])
+    snapshot = load_snapshot(connect(store), label)
+    return dict(read(snapshot.tracking, resolve(snapshot, label)).lineage.content["parts"])
 
 
 def test_a_champion_that_is_not_what_went_in_is_found(store: Path, tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ import pytest
 
 from fade.errors import BusyError, RequestError, RequestFileError, TrainingError
 from fade.governance.leases import ACQUIRED, DONE, FAILED, RELEASED
-from tasks.registry.tracking import connect
+from tasks.registry.connection import connect
 from tasks.requests import leases
 from tasks.requests.leases import acquire, log_name, process_identity, read_lease_log
 from tasks.requests.project import add_request
-from tasks.requests.snapshot import RegistrySnapshot
+from tasks.requests.snapshot import RequestSnapshot
 from tasks.requests.status import STALE, RequestStatus, request_statuses
 from tasks.requests.worker import Worker, process_requests
 from tests.requested import CONCEPTS, entry, eraser, notes, project, prototype, where, write
@@ -56,7 +56,7 @@ class Team:
     def states(self) -> dict[str, RequestStatus]:
         place = where(self.folder)
         params = place.resolve()
-        snapshot = RegistrySnapshot.load(self.tracking, "fade")
+        snapshot = RequestSnapshot.load(self.tracking, "fade")
         found = request_statuses(snapshot, place.requests(params), params, place.resolve)
         return {one.id: one for one in found}
 

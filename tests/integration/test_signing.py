@@ -16,9 +16,10 @@ from fade.errors import AdapterError, FadeError, RegistryError, SignatureError
 from fade.provenance.lineage import Lineage
 from fade.utils.hashing import sha256_of
 from tasks.registry import signing
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
 from tasks.registry.register import register
-from tasks.registry.tracking import connect
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.verify import verify
 from tests.registered import finished_run
 
@@ -153,6 +154,57 @@ def test_a_gate_with_a_key_promotes_nothing_that_is_not_signed_and_no_override_h
         "promote", signed, store, PromotionPolicy(), by="ann", override="a sample", public_key=str(team[1])
     )
     assert {"name": "signature", "holds": True, "value": None, "threshold": None} in done["criteria"]
+
+
+def test_signed_decisions_verify_and_a_signature_of_another_text_log_or_key_is_refused(
+    tmp_path: Path, store: Path, team: tuple[Path, Path]
+) -> None:
+    private, public = map(str, team)
+    done = register(*finished_run(tmp_path, 21, private_key=private, model_prefix="logged"), runs=store)
+    label, log, client = f"{done.name}/1", f"{done.name}.decisions", connect(store).client
+
+    # without a key, as every decision was before entries were signed
+    decide("promote", label, store, PromotionPolicy(), by="ann", override="a sample")
+    decide("revoke", label, store, PromotionPolicy(), by="ann", reason="x", private_key=private)
+    assert "signature" not in client.get_model_version(log, "1").tags
+    signature = client.get_model_version(log, "2").tags["signature"]
+    snapshot = RegistrySnapshot.load(connect(store), done.name, public)
+    assert snapshot.standing(done.name).states == {"1": "revoked"}
+
+    _, other = signing.make_keys(tmp_path, "other")
+    with pytest.raises(SignatureError, match=rf"other\.pub does not verify {log}: decision 2"):
+        RegistrySnapshot.load(connect(store), done.name, str(other)).standing(done.name)
+    assert RegistrySnapshot.load(connect(store), done.name).standing(done.name).champion is None
+    forged = {
+        "of another entry": signing.sign_text("x", team[0]),
+        "no signature": "!",
+        "of another log": signing.sign_text(
+            f"fade-x.decisions\n{client.get_model_version(log, '2').tags['decision']}", team[0]
+        ),
+    }
+    for value in forged.values():
+        client.set_model_version_tag(log, "2", "signature", value)
+        with pytest.raises(SignatureError, match="does not verify"):
+            RegistrySnapshot.load(connect(store), done.name, public).standing(done.name)
+    client.set_model_version_tag(log, "2", "signature", signature)
+    RegistrySnapshot.load(connect(store), done.name, public).standing(done.name)
+
+
+def test_a_decision_that_cannot_be_signed_is_not_taken(
+    tmp_path: Path, store: Path, team: tuple[Path, Path]
+) -> None:
+    done = register(*finished_run(tmp_path, 22, model_prefix="unsignable"), runs=store)
+    with pytest.raises(SignatureError, match="none.pem is not there"):
+        decide(
+            "promote",
+            done.name,
+            store,
+            PromotionPolicy(),
+            by="ann",
+            override="x",
+            private_key=str(tmp_path / "none.pem"),
+        )
+    assert RegistrySnapshot.load(connect(store), done.name).standing(done.name).decisions == ()
 
 
 def test_keys_are_the_owners_alone_are_never_replaced_and_may_be_locked(

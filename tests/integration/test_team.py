@@ -28,12 +28,14 @@ from fade.utils.hashing import sha256_of
 from flows.local_stack.mlflow_server import Login
 from flows.local_stack.stack import ARTIFACTS, DATA, LocalStack
 from flows.server import runtime
+from tasks.registry.artifacts import LOGGED
+from tasks.registry.connection import connect
 from tasks.registry.decisions import decide, history
 from tasks.registry.lineage import trace
+from tasks.registry.models import ensure_model
 from tasks.registry.register import Registered, register
-from tasks.registry.tracking import connect, ensure_model
 from tasks.registry.verify import verify
-from tasks.registry.versions import LOGGED, load_version
+from tasks.registry.versions import load_version
 from tasks.requests.leases import log_name, read_lease_log
 from tests import servers
 from tests.registered import finished_run
@@ -51,7 +53,7 @@ from fade.config import PromotionPolicy
 from fade.errors import FadeError
 from tasks.registry import decisions
 name, runs, folder, *versions = sys.argv[1:]
-meeting, append, ids = Path(folder) / "meeting", decisions.append, []
+meeting, append, ids = Path(folder) / "meeting", decisions.append_decision, []
 
 def at_once(*arguments):
     (meeting / str(os.getpid())).touch()
@@ -61,7 +63,7 @@ def at_once(*arguments):
         time.sleep(0.002)
     return append(*arguments)
 
-decisions.append = at_once
+decisions.append_decision = at_once
 for version in versions:
     if (child := os.fork()) == 0:
         try:
@@ -80,7 +82,7 @@ LEASES = """
 import json, os, sys, time
 from pathlib import Path
 import mlflow.store.tracking.rest_store
-from tasks.registry import tracking
+from tasks.registry import connection
 from tasks.requests import leases
 runs, folder, workers, *names = sys.argv[1:]
 folder, ids = Path(folder), []
@@ -88,7 +90,7 @@ for number in range(int(workers)):
     if (child := os.fork()) == 0:
         said = {}
         try:
-            store = tracking.connect(Path(runs))
+            store = connection.connect(Path(runs))
             for name in names:
                 before = leases.read_lease_log(store, name)
                 meeting = folder / name
@@ -239,7 +241,7 @@ def test_a_registration_that_was_cut_off_is_not_counted_twice(
         raise module.RegistryUnreachableError("gone.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "_new_version", gone)
+        patched.setattr(module, "_create_version", gone)
         with pytest.raises(RegistryError, match="gone"):
             register(result, params, lineage, folder, runs=runs)
     done = register(result, params, lineage, folder, runs=runs)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fade.errors import AuditError
-from fade.governance.append_log import follow
+from fade.governance.append_log import verify_log
 from fade.governance.audit import (
     BROKEN,
     DIFFERENT,
@@ -20,12 +20,11 @@ from fade.governance.audit import (
     STAGES,
     TOLERANCE,
     Audit,
-    control,
-    judge,
+    compare_control,
+    compare_lineages,
     other_header,
     same_weights,
     stages,
-    told,
     tolerance,
 )
 from fade.provenance.lineage import SCHEMA, Lineage
@@ -58,8 +57,10 @@ ELSEWHERE = {"environment__torch_threads": 8, "environment__libraries": {"torch"
 
 
 def test_the_same_outcome_is_identical_wherever_it_came_out() -> None:
-    assert judge(record(), record()).name == IDENTICAL
-    moved = judge(record(), record(**ELSEWHERE, orchestration={"flow_run_id": "x"}, training={"seconds": 9}))
+    assert compare_lineages(record(), record()).name == IDENTICAL
+    moved = compare_lineages(
+        record(), record(**ELSEWHERE, orchestration={"flow_run_id": "x"}, training={"seconds": 9})
+    )
     assert moved.name == IDENTICAL and [one.path for one in moved.reasons] == [
         "environment.libraries.torch",
         "environment.torch_threads",
@@ -67,31 +68,32 @@ def test_the_same_outcome_is_identical_wherever_it_came_out() -> None:
 
 
 def test_other_bytes_without_a_reason_are_different_and_with_one_equivalent() -> None:
-    bare = judge(record(), record(**OTHER))
+    bare = compare_lineages(record(), record(**OTHER))
     assert (bare.name, bare.stage) == (DIFFERENT, "train") and "4444" in str(bare) and "5555" in str(bare)
-    told_why = judge(record(), record(**OTHER, **ELSEWHERE))
+    told_why = compare_lineages(record(), record(**OTHER, **ELSEWHERE))
     assert (
         told_why.name == EQUIVALENT
         and "torch_threads" in str(told_why)
         and "libraries.torch" in str(told_why)
     )
-    only_packages = judge(record(), record(**OTHER, environment__packages={"rich": "15"}))
+    only_packages = compare_lineages(record(), record(**OTHER, environment__packages={"rich": "15"}))
     assert only_packages.name == DIFFERENT  # no number goes through it
 
 
 @pytest.mark.parametrize(("points", "name"), [(1.9, EQUIVALENT), (2.0, EQUIVALENT), (2.1, DIFFERENT)])
 def test_metrics_may_move_by_what_was_recorded_and_no_more(points: float, name: str) -> None:
     again = record(**OTHER, **ELSEWHERE, outputs__metrics={**METRICS, "A_adj": 96.0 - points})
-    assert judge(record(), again).name == name
-    assert judge(record(audit={"tolerance": 5.0}), again).name == EQUIVALENT
+    assert compare_lineages(record(), again).name == name
+    assert compare_lineages(record(audit={"tolerance": 5.0}), again).name == EQUIVALENT
     assert (
-        judge(record(), record(outputs__metrics={**METRICS, "A_adj": 96.0 - points})).name == DIFFERENT
+        compare_lineages(record(), record(outputs__metrics={**METRICS, "A_adj": 96.0 - points})).name
+        == DIFFERENT
     )  # the same machine
 
 
 def test_a_metric_that_was_not_measured_again_is_no_small_difference() -> None:
     again = record(**OTHER, **ELSEWHERE, outputs__metrics={**METRICS, "A_adj": None})
-    assert judge(record(), again).name == DIFFERENT
+    assert compare_lineages(record(), again).name == DIFFERENT
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,9 @@ def test_a_metric_that_was_not_measured_again_is_no_small_difference() -> None:
     ],
 )
 def test_the_first_stage_that_differs_is_named_with_both_values(key: str, value: Any, stage: str) -> None:
-    found = judge(record(), record(**{key: value}, **(OTHER if stage != "evaluate" else {}), **ELSEWHERE))
+    found = compare_lineages(
+        record(), record(**{key: value}, **(OTHER if stage != "evaluate" else {}), **ELSEWHERE)
+    )
     assert (found.name, found.stage) == (DIFFERENT, stage)
     assert found.differences[0].a != found.differences[0].b and found.stage in str(found)
 
@@ -122,7 +126,7 @@ def test_what_is_named_but_changes_nothing_is_no_difference() -> None:
         neighbourhood__cache_key="d" * 64,
         neighbourhood__similarities={"koala": 0.1},
     )
-    assert judge(record(), again).name == IDENTICAL
+    assert compare_lineages(record(), again).name == IDENTICAL
 
 
 def test_the_control_is_found_out_by_its_weights_whatever_it_says_of_its_seed() -> None:
@@ -130,11 +134,11 @@ def test_the_control_is_found_out_by_its_weights_whatever_it_says_of_its_seed() 
     changed = record(
         **OTHER, seeds__train=4, params__values={"train": {"steps": 6, "seed": 4}}, outputs__metrics={}
     )
-    found = control(again, changed, same_weights=False)
+    found = compare_control(again, changed, same_weights=False)
     assert (found.name, found.stage) == (DIFFERENT, "train")
     # other bytes, for the header names the other seed, but the weights are the same: such an audit is worth
     # nothing, and says so
-    assert control(again, changed, same_weights=True).name == IDENTICAL
+    assert compare_control(again, changed, same_weights=True).name == IDENTICAL
 
 
 def test_weights_are_told_from_headers(tmp_path: Path) -> None:
@@ -157,7 +161,8 @@ def test_an_adapter_that_was_trained_before_differs_in_its_header_alone() -> Non
     header = {"concept": "panda", "commit": "a" * 40}
     why = other_header(header, {**header, "commit": "b" * 40})
     assert (
-        "commit aaaaaaaaaaaa" in why and judge(record(), record(**OTHER), header_only=why).name == IDENTICAL
+        "commit aaaaaaaaaaaa" in why
+        and compare_lineages(record(), record(**OTHER), header_only=why).name == IDENTICAL
     )
     assert (
         other_header(header, header)
@@ -177,7 +182,10 @@ def test_every_stage_has_a_row_and_what_was_not_run_is_neither_the_same_nor_not(
         row["recorded"] for row in rows
     )
     assert {row["same"] for row in stages(record(), None)} == {None}
-    assert told(judge(record(), record(**OTHER)))["differences"][0]["path"] == "outputs.adapter_sha256"
+    assert (
+        compare_lineages(record(), record(**OTHER)).to_json()["differences"][0]["path"]
+        == "outputs.adapter_sha256"
+    )
 
 
 def test_audits_are_a_chain() -> None:
@@ -185,9 +193,9 @@ def test_audits_are_a_chain() -> None:
     two = Audit(
         number=2, by="bob", at="", version="1", verdict=BROKEN, previous=1, previous_sha256=one.sha256()
     )
-    assert follow([two, one]) == ([one, two], [])
+    assert verify_log([two, one]) == ([one, two], [])
     assert Audit.parse(2, two.to_json()) == two
     with pytest.raises(AuditError, match="audit 1 was edited"):
-        follow([replace(one, verdict=IDENTICAL), two])
+        verify_log([replace(one, verdict=IDENTICAL), two])
     with pytest.raises(AuditError, match="audit 3 cannot be read"):
         Audit.parse(3, one.to_json().replace(HOLDS, "splendid"))

@@ -9,7 +9,17 @@ import pytest
 
 from fade.config import PromotionPolicy
 from fade.errors import PromotionError
-from fade.governance.promotion import PROMOTE, REJECT, REVOKE, Criterion, Decision, criteria, refuse, replay
+from fade.governance.promotion import (
+    METRICS,
+    PROMOTE,
+    REJECT,
+    REVOKE,
+    Criterion,
+    Decision,
+    check_decision,
+    criteria,
+    replay,
+)
 
 GOOD = {"A_er": 100.0, "A_adj": 96.0, "A_heldout": 98.0, "A_rest": 99.0, "ERB": 98.0}
 BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
@@ -140,18 +150,38 @@ SHORT = [
 
 def test_the_gate_says_what_fell_short_and_an_override_passes_it() -> None:
     with pytest.raises(PromotionError, match=r"erased 90\.0 \(asked 97\); data checks\. Next: .*--override"):
-        refuse(replay([]), "1", PROMOTE, SHORT, "")
-    refuse(replay([]), "1", PROMOTE, SHORT, "urgent")
-    refuse(replay([]), "1", REJECT, SHORT, "")
+        check_decision(replay([]), "1", PROMOTE, SHORT, "")
+    check_decision(replay([]), "1", PROMOTE, SHORT, "urgent")
+    check_decision(replay([]), "1", REJECT, SHORT, "")
 
 
 def test_a_revocation_is_final_and_a_rejection_wants_an_override() -> None:
     gone = replay(chain((PROMOTE, "1"), (REVOKE, "1"), (REJECT, "2"), (PROMOTE, "3")))
     for action in (PROMOTE, REJECT, REVOKE):
         with pytest.raises(PromotionError, match="version 1 was revoked"):
-            refuse(gone, "1", action, [], "urgent")
+            check_decision(gone, "1", action, [], "urgent")
     with pytest.raises(PromotionError, match="version 2 was rejected"):
-        refuse(gone, "2", PROMOTE, [], "")
-    refuse(gone, "2", PROMOTE, [], "urgent")
+        check_decision(gone, "2", PROMOTE, [], "")
+    check_decision(gone, "2", PROMOTE, [], "urgent")
     with pytest.raises(PromotionError, match="version 3 is the champion"):
-        refuse(gone, "3", REJECT, [], "")
+        check_decision(gone, "3", REJECT, [], "")
+
+
+def test_every_threshold_of_the_policy_is_demanded_once() -> None:
+    assert sorted(one.threshold for one in METRICS) == sorted(PromotionPolicy.model_fields)
+    raised = PromotionPolicy.model_validate(dict.fromkeys(PromotionPolicy.model_fields, 100.0))
+    short = [one.name for one in criteria(record(), raised) if not one.holds]
+    assert short == ["neighbours kept", "held-out kept", "rest kept", "ERB"]
+
+
+OLD = (
+    '{"action":"revoke","at":"2026-11-28T20:52:06+00:00","by":"bob","criteria":[],"overridden":false,'
+    '"previous":2,"previous_sha256":"519d365a334a8549979f56baf1ccb1fff2c3c84b49471a0338b141205e33fc92",'
+    '"reason":"é","schema":1,"version":"3"}'
+)
+
+
+def test_a_decision_that_an_earlier_version_wrote_keeps_its_text_and_its_hash() -> None:
+    old = Decision.parse(3, OLD)
+    assert old.to_json() == OLD
+    assert old.anchor == "3:b0e1582e220a86ebc067b83df037387c214b13a2c64363e82406377dda12048f"

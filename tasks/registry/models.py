@@ -1,0 +1,82 @@
+"""Registered models in MLflow: their names, and search for their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fade.data.vocabulary import slug
+from tasks.registry.connection import Tracking, registry_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+DECISIONS, AUDITS = ".decisions", ".audits"
+"""Behind a model's name: the models whose versions are the entries of its logs."""
+REQUEST = ".request."
+"""Between prefix and id: the name of the model whose versions are the events of an erasure request."""
+IDENTITY = ("adapter_sha256", "params_sha256", "run_key", "evaluation_sha256")
+"""Tags that make two registrations the same one."""
+
+
+def model_name(prefix: str, concept: str) -> str:
+    """``("fade", "Grinning cat")`` -> ``"fade-grinning-cat"``."""
+    return f"{prefix}-{slug(concept)}"
+
+
+def is_log(name: str) -> bool:
+    """True for a model whose versions are the entries of a log, and no adapters."""
+    return name.endswith((DECISIONS, AUDITS)) or REQUEST in name
+
+
+def log_subject(log: str) -> str:
+    """The model that a log is about: ``"fade-panda.decisions"`` -> ``"fade-panda"``."""
+    return log.removesuffix(DECISIONS).removesuffix(AUDITS)
+
+
+def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:
+    """Register the model ``name``, unless it exists. Raises MLflow's exceptions (see `registry_errors`)."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+    try:
+        tracking.client.create_registered_model(name, **facts)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
+def search_versions(tracking: Tracking, filter_string: str | None = None) -> list[ModelVersion]:
+    """The versions that match an MLflow filter, newest first. Raises RegistryError."""
+    versions = _pages(tracking, tracking.client.search_model_versions, filter_string, 10_000)
+    return sorted(versions, key=lambda version: (-int(version.version), version.name))
+
+
+def search_models(tracking: Tracking, filter_string: str | None = None) -> list[RegisteredModel]:
+    """The registered models that match an MLflow filter. Raises RegistryError."""
+    return _pages(tracking, tracking.client.search_registered_models, filter_string, 1000)
+
+
+def _pages(tracking: Tracking, search: Callable[..., Any], filter_string: str | None, size: int) -> list[Any]:
+    results: list[Any] = []
+    token: str | None = None
+    with registry_errors(tracking.address):
+        while True:
+            page = search(filter_string, max_results=size, page_token=token)
+            results += page
+            token = page.token
+            if not token:
+                return results
+
+
+def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:
+    """Every version of the model ``name``, newest first; empty when there is none. Raises RegistryError."""
+    return search_versions(tracking, f"name = '{name}'")
+
+
+def find_registered(tracking: Tracking, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
+    """The version of ``name`` that carries the same IDENTITY tags, or None."""
+    for version in all_versions(tracking, name):
+        if all(version.tags.get(key) == tags[key] for key in IDENTITY):
+            return version
+    return None

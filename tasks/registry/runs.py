@@ -1,0 +1,174 @@
+"""MLflow runs: opened, written in batches, and closed with a status; and the metrics that a run records."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fade.data.vocabulary import slug
+from fade.errors import RegistryError, RegistryUnreachableError
+from tasks.registry.connection import ARTIFACTS, STAGE, Tracking, registry_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BATCH = 500
+"""Metrics of a request; MLflow's own limit is 1000."""
+PARAMS_BATCH = 100
+"""Params or tags of a request, MLflow's limit."""
+FLUSH_SECONDS = 5.0
+
+
+@dataclass
+class Run:
+    """An open MLflow run: no global state. Every method raises RegistryUnreachableError, RegistryError or
+    StorageError."""
+
+    tracking: Tracking
+    run_id: str
+    experiment_id: str
+    _pending: list[Any] = field(default_factory=list)
+    _flushed: float = field(default_factory=time.monotonic)
+
+    @property
+    def client(self) -> MlflowClient:
+        return self.tracking.client
+
+    def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers of one step. Sent when BATCH are pending or FLUSH_SECONDS have passed."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._pending += [Metric(key, float(value), now, step) for key, value in values.items()]
+        if len(self._pending) >= BATCH or time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is pending."""
+        with registry_errors(self.tracking.address):
+            while self._pending:
+                self.client.log_batch(self.run_id, metrics=self._pending[:BATCH])
+                del self._pending[:BATCH]
+        self._flushed = time.monotonic()
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record params (values as text, MLflow keeps at most 6000 characters)."""
+        from mlflow.entities import Param
+
+        entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        with registry_errors(self.tracking.address):
+            for start in range(0, len(entries), PARAMS_BATCH):
+                self.client.log_batch(self.run_id, params=entries[start : start + PARAMS_BATCH])
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Upload a file, or a folder's content, as an artifact."""
+        upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+        with registry_errors(self.tracking.address):
+            upload(self.run_id, str(path), folder)
+
+
+@contextlib.contextmanager
+def open_run(
+    tracking: Tracking, experiment: str, name: str, tags: Mapping[str, Any] | None = None
+) -> Iterator[Run]:
+    """A run in ``experiment`` (made when missing) that ends as FINISHED, or as FAILED when the body raises.
+
+    Raises RegistryUnreachableError or RegistryError for MLflow's own failures; the body's other exceptions
+    pass through."""
+    with registry_errors(tracking.address):
+        experiment_id = _experiment_id(tracking, experiment)
+        created = tracking.client.create_run(
+            experiment_id, run_name=name, tags={key: str(value) for key, value in (tags or {}).items()}
+        )
+        run = Run(tracking, created.info.run_id, experiment_id)
+    try:
+        yield run
+        run.flush()
+        with registry_errors(tracking.address):
+            tracking.client.set_terminated(run.run_id, "FINISHED")
+    except RegistryUnreachableError:
+        raise  # setting a status on a dead server would only double the wait
+    except BaseException:
+        with contextlib.suppress(Exception):
+            run.flush()
+            tracking.client.set_terminated(run.run_id, "FAILED")
+        raise
+
+
+def _experiment_id(tracking: Tracking, name: str) -> str:
+    from mlflow.entities import LifecycleStage
+    from mlflow.exceptions import MlflowException
+
+    experiment = tracking.client.get_experiment_by_name(name)
+    if experiment is None:
+        # MLflow's default for local stores is ./mlartifacts or ./mlruns of the process's working directory.
+        location = (tracking.runs.absolute() / ARTIFACTS).as_uri() if tracking.local else None
+        try:
+            return str(tracking.client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            experiment = tracking.client.get_experiment_by_name(name)  # another process was faster
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        what = f"the experiment {name!r} was deleted in {tracking.address}."
+        action = "restore it, or choose another with --set register.experiment=NAME."
+        raise RegistryError(what, stage=STAGE, action=action)
+    return str(experiment.experiment_id)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys: ``{"train": {"lr": 1}}`` -> ``{"train.lr": 1}``."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        out.update(flatten(value, name) if isinstance(value, Mapping) else {name: value})
+    return out
+
+
+def log_history(run: Run, history: Path) -> None:
+    """Record the training's ``history.json``, if there is one, as metrics ``train.*``, a step each entry."""
+    if not history.is_file():
+        return
+    for entry in json.loads(history.read_text(encoding="utf-8")):
+        numbers = {
+            f"train.{key}": value for key, value in entry.items() if key != "step" and _is_number(value)
+        }
+        run.log_metrics(int(entry["step"]), numbers)
+
+
+def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """The evaluation's JSON as flat metric names: ``A_er``, ``A_er.lo``, ``base.A_tar`` ...; what was not
+    measured is left out."""
+    values: dict[str, Any] = dict(result["metrics"])
+    values |= {f"base.{key}": value for key, value in result["base_metrics"].items()}
+    for prefix, intervals in (("", "intervals"), ("base.", "base_intervals")):
+        for key, interval in result.get(intervals, {}).items():
+            if interval:
+                values |= {f"{prefix}{key}.lo": interval[0], f"{prefix}{key}.hi": interval[1]}
+    consistency = result.get("spatial_consistency") or {}
+    values |= {
+        f"spatial_consistency.{key}": consistency[key] for key in ("mean", "lo", "hi") if key in consistency
+    }
+    for block in ("target_probability", "clip_score", "frechet"):
+        counts_left_out = {
+            key: value for key, value in (result.get(block) or {}).items() if not key.startswith("n")
+        }
+        values |= {f"{block}.{key}": value for key, value in counts_left_out.items()}
+    values |= {
+        "null_drift": result.get("null_drift"),
+        "A_indirect": (result.get("indirect") or {}).get("A_indirect"),
+    }
+    for concept, numbers in (result.get("parts") or {}).items():  # of a release
+        values |= {f"{slug(concept)}.{key}": value for key, value in numbers["metrics"].items()}
+        values |= {f"{slug(concept)}.alone.{key}": value for key, value in numbers["alone"].items()}
+    return {key: float(value) for key, value in values.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
