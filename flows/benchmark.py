@@ -75,27 +75,29 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
 
 @flow(name="tune", validate_parameters=False)
 def tune(options: BenchmarkOptions) -> dict[str, Any]:
-    """Try every method's settings on the tuning targets, keep the best in ``home/tuned.yaml``. Returns arm ->
-    what was chosen."""
+    """Try every method's settings on the tuning targets, keep the best in ``home/tuned.yaml``. Returns
+    condition -> what was chosen."""
     out = {}
     with _opened(options, "trials") as (bench, plan):
         settings = bench.first.params.bench
         bench = for_trials(bench)
         made, seed = {"data_md5": bench.data_md5, "commit": bench.commit}, settings.seeds[0]
-        for arm in plan.arms:
-            tries = [tuple(setting) for setting in tries_of(arm, settings.sweep)]
+        for condition in plan.conditions:
+            tries = [tuple(setting) for setting in tries_of(condition, settings.sweep)]
             found, _ = measure_all(
                 bench,
-                [(Cell(arm, t, seed), setting) for setting in tries for t in settings.tuning],
-                f"tune {arm.label}",
+                [(Cell(condition, t, seed), setting) for setting in tries for t in settings.tuning],
+                f"tune {condition.label}",
             )
             trials = [
-                trial_of(setting, {t: found.get((Cell(arm, t, seed), setting)) for t in settings.tuning})
+                trial_of(
+                    setting, {t: found.get((Cell(condition, t, seed), setting)) for t in settings.tuning}
+                )
                 for setting in tries
             ]
-            out[arm.label] = choose(trials)
+            out[condition.label] = choose(trials)
             write_tuned(
-                options.tuned, {arm.label: out[arm.label]}, settings, made
+                options.tuned, {condition.label: out[condition.label]}, settings, made
             )  # after each: a sweep may be interrupted
     return out
 
@@ -233,13 +235,13 @@ def reproduce(
 
 
 def chosen_rows(tuned: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Arm, score and setting, for the terminal."""
+    """Condition, score and setting, for the terminal."""
     return [[label, f"{found['score']:.1f}", " ".join(found["overrides"])] for label, found in tuned.items()]
 
 
 def chosen(tuned: Mapping[str, Mapping[str, Any]], cell: Cell) -> Setting:
-    """What was tuned for the cell's arm; nothing where nothing was."""
-    return tuple(tuned.get(cell.arm.label, {}).get("overrides", ()))
+    """What was tuned for the cell's condition; nothing where nothing was."""
+    return tuple(tuned.get(cell.condition.label, {}).get("overrides", ()))
 
 
 def _workshop(options: BenchmarkOptions) -> RunContext:

@@ -1,7 +1,7 @@
-"""How arms compare: spread, the paired bootstrap of the difference between two, and which are
+"""How conditions compare: spread, the paired bootstrap of the difference between two, and which are
 Pareto-efficient. Ours.
 
-Two levels: targets are drawn with replacement, then seeds within each drawn target. Both arms are drawn
+Two levels: targets are drawn with replacement, then seeds within each drawn target. Both conditions are drawn
 together, so what makes a target hard for all of them cancels out."""
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ LEAST = 5
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one number of one arm. sd: over cells; sd_targets: of the targets' means; sd_seeds: within a target,
-    pooled. None: too few."""
+    """Of one number of one condition. sd: over cells; sd_targets: of the targets' means; sd_seeds: within a
+    target, pooled. None: too few."""
 
     mean: float
     sd: float | None
@@ -75,7 +75,7 @@ def compare(a: Values, b: Values, resamples: int) -> Comparison | None:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p-values adjusted for testing many arms at once (Holm's step-down)."""
+    """p-values adjusted for testing many conditions at once (Holm's step-down)."""
     out, floor = {}, 0.0
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         floor = max(floor, min(1.0, p * (len(p_values) - rank)))

@@ -1,5 +1,5 @@
-"""What is compared: arms (a method as it is run) x targets x seeds. The registry and params.yaml decide,
-nothing else."""
+"""What is compared: conditions (a method as it is run) x targets x seeds. The registry and params.yaml
+decide, nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTROL = " + neighbours"
 
 
 @dataclass(frozen=True)
-class Arm:
+class Condition:
     """A method as it is run."""
 
     name: str
@@ -43,52 +43,55 @@ class Arm:
         return get_eraser(self.name, self.variant)
 
     def overrides(self) -> list[str]:
-        """What makes it this arm, its authors' recipe included where the registry knows one."""
+        """What makes it this condition, its authors' recipe included where the registry knows one."""
         anchors = ["method.anchors=neighbourhood"] if self.neighbours else []
         return [f"method.name={self.name}", f"method.variant={self.variant}", *anchors, *self.method.recipe]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm on one target with one seed."""
+    """One condition on one target with one seed."""
 
-    arm: Arm
+    condition: Condition
     target: str
     seed: int
 
     @property
     def label(self) -> str:
-        return f"{self.arm.label}, {self.target}, seed {self.seed}"
+        return f"{self.condition.label}, {self.target}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Plan:
     """The whole benchmark. Cells come seed by seed and target by target, so that a half-finished one compares
-    all arms."""
+    all conditions."""
 
-    arms: tuple[Arm, ...]
+    conditions: tuple[Condition, ...]
     targets: tuple[str, ...]
     seeds: tuple[int, ...]
 
     def cells(self) -> Iterator[Cell]:
         return (
-            Cell(arm, target, seed) for seed in self.seeds for target in self.targets for arm in self.arms
+            Cell(condition, target, seed)
+            for seed in self.seeds
+            for target in self.targets
+            for condition in self.conditions
         )
 
     def __len__(self) -> int:
-        return len(self.arms) * len(self.targets) * len(self.seeds)
+        return len(self.conditions) * len(self.targets) * len(self.seeds)
 
 
-def parse_arm(text: str) -> Arm:
+def parse_condition(text: str) -> Condition:
     """``esd``, ``esd/x`` or ``esd/x + neighbours``. Raises UnknownNameError, UsageError for a control that
     cannot be."""
     plain, plus, added = text.partition("+")
     name, slash, variant = plain.strip().partition("/")
-    arm = Arm(name, variant if slash else variants_of(name)[0], bool(plus))
-    takes = arm.method.accepts_anchors  # an unknown variant ends here
+    condition = Condition(name, variant if slash else variants_of(name)[0], bool(plus))
+    takes = condition.method.accepts_anchors  # an unknown variant ends here
     if plus and added.strip() != "neighbours":
         raise UsageError(
-            f"{text!r} is no arm of the benchmark.",
+            f"{text!r} is no condition of the benchmark.",
             stage="bench",
             action="write NAME/VARIANT or NAME/VARIANT + neighbours.",
         )
@@ -98,16 +101,16 @@ def parse_arm(text: str) -> Arm:
             stage="bench",
             action=f"leave {added.strip()!r} out.",
         )
-    return arm
+    return condition
 
 
-def every_arm() -> tuple[Arm, ...]:
+def every_condition() -> tuple[Condition, ...]:
     """Every registered variant, then the fair control of each method that can have one, by its first
     variant."""
     known = known_erasers()
-    plain = [Arm(name, variant) for name, variants in known.items() for variant in variants]
-    firsts = [Arm(name, variants[0], neighbours=True) for name, variants in known.items()]
-    return (*plain, *(arm for arm in firsts if arm.method.accepts_anchors))
+    plain = [Condition(name, variant) for name, variants in known.items() for variant in variants]
+    firsts = [Condition(name, variants[0], neighbours=True) for name, variants in known.items()]
+    return (*plain, *(condition for condition in firsts if condition.method.accepts_anchors))
 
 
 def plan_of(bench: BenchConfig, vocabulary: Vocabulary | None) -> Plan:
@@ -118,9 +121,9 @@ def plan_of(bench: BenchConfig, vocabulary: Vocabulary | None) -> Plan:
     if vocabulary is not None:
         for name in (*bench.targets, *bench.tuning):
             vocabulary.index(name, stage="bench")
-    arms = tuple(dict.fromkeys(map(parse_arm, bench.methods))) or every_arm()
-    parse_arm(bench.reference)
-    return Plan(arms, bench.targets, bench.seeds)
+    conditions = tuple(dict.fromkeys(map(parse_condition, bench.methods))) or every_condition()
+    parse_condition(bench.reference)
+    return Plan(conditions, bench.targets, bench.seeds)
 
 
 def narrowed(
@@ -153,7 +156,7 @@ def settings_of(cell: Cell, chosen: Sequence[str], path: Path, overrides: Sequen
 
     The cell's seed is the training's; what is judged starts from the same noise in every cell.
     """
-    params = _settings(path, (*cell.arm.overrides(), *chosen, *overrides))
+    params = _settings(path, (*cell.condition.overrides(), *chosen, *overrides))
     return params.model_copy(update={"train": params.train.model_copy(update={"seed": cell.seed})})
 
 
@@ -163,11 +166,11 @@ def _settings(path: Path, overrides: tuple[str, ...]) -> Params:
     return resolve(path, overrides)
 
 
-def tries_of(arm: Arm, sweep: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """The settings that tuning tries for an arm, each a list of overrides."""
+def tries_of(condition: Condition, sweep: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The settings that tuning tries for a condition, each a list of overrides."""
     names = (
-        [arm.label, f"{arm.name}{CONTROL}", "neighbours"]
-        if arm.neighbours
-        else [arm.label, arm.name, "default"]
+        [condition.label, f"{condition.name}{CONTROL}", "neighbours"]
+        if condition.neighbours
+        else [condition.label, condition.name, "default"]
     )
     return [shlex.split(text) for text in next(sweep[name] for name in names if name in sweep)]

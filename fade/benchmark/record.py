@@ -38,13 +38,13 @@ def inputs_of(
     for section, without in _WITHOUT_EFFECT.items():
         settings[section] = {key: value for key, value in settings[section].items() if key not in without}
     return {
-        "arm": cell.arm.label,
+        "arm": cell.condition.label,
         "target": cell.target,
         "seed": cell.seed,
         "settings": settings,
         "sources": {name: sources[name] for name in SOURCES},
         "data_md5": data_md5,
-        "code": code_sha256(*SHARED, *method_components(cell.arm.name)),
+        "code": code_sha256(*SHARED, *method_components(cell.condition.name)),
         "probe": probed_by,
     }
 

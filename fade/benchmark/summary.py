@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fade.benchmark.compare import Comparison, Values, compare, efficient, holm, spread
-from fade.benchmark.metrics import COSTS, METRICS, Metric, derived, value_of
-from fade.benchmark.plan import Cell, Plan, parse_arm
+from fade.benchmark.metrics import compared_metrics, derived, value_of
+from fade.benchmark.plan import Cell, Plan, parse_condition
 from fade.config import BenchConfig
+from fade.evaluation.metrics import Metric, known_metrics
 
 AXES = ("A_er", "retained")
 """The frontier's metrics."""
@@ -39,14 +40,21 @@ def summarise(
     """``benchmark.json``. found: the finished cells' records; failures: what the others said, where they were
     tried."""
     records = {cell: derived(record) for cell, record in found.items()}
-    reference = parse_arm(bench.reference).label
+    reference = parse_condition(bench.reference).label
     devices = Counter(str(record["made"].get("device")) for record in found.values())
     usual = min(devices, key=lambda name: (-devices[name], name), default=None)  # of equals the first by name
     timed = {cell: record for cell, record in records.items() if str(record["made"].get("device")) == usual}
-    values = {m.name: _by_arm(plan, timed if m.by_machine else records, m) for m in (*METRICS, *COSTS)}
-    present = [metric for metric in METRICS if any(values[metric.name].values())]
-    costs = [metric for metric in COSTS if any(values[metric.name].values())]
-    measured = [arm.label for arm in plan.arms if any(cell.arm == arm for cell in records)]
+    values = {
+        m.name: _by_condition(plan, timed if m.by_machine else records, m)
+        for m in (*compared_metrics(), *known_metrics("cost"))
+    }
+    present = [metric for metric in compared_metrics() if any(values[metric.name].values())]
+    costs = [metric for metric in known_metrics("cost") if any(values[metric.name].values())]
+    measured = [
+        condition.label
+        for condition in plan.conditions
+        if any(cell.condition == condition for cell in records)
+    ]
     points = _points(values)
     made = [record["made"] for record in found.values()]
     return {
@@ -60,7 +68,7 @@ def summarise(
         "devices": dict(devices.most_common()),
         "timed_on": usual,
         "plan": {
-            "arms": [arm.label for arm in plan.arms],
+            "arms": [condition.label for condition in plan.conditions],
             "targets": list(plan.targets),
             "seeds": list(plan.seeds),
         },
@@ -75,11 +83,11 @@ def summarise(
             "keys": sorted(record["key"] for record in found.values()),
         },
         "reference": reference,
-        "metrics": [asdict(metric) for metric in present],
-        "costs": [asdict(metric) for metric in costs],
+        "metrics": [metric.to_json() for metric in present],
+        "costs": [metric.to_json() for metric in costs],
         "arms": {
             label: {
-                "source": parse_arm(label).method.source,
+                "source": parse_condition(label).method.source,
                 "overrides": list(tuned[label]["overrides"]) if label in tuned else None,
                 "spread": {
                     m.name: asdict(spread(v, bench.resamples))
@@ -97,22 +105,22 @@ def summarise(
     }
 
 
-def _by_arm(plan: Plan, records: Mapping[Cell, Mapping[str, Any]], metric: Metric) -> dict[str, Values]:
-    out: dict[str, dict[tuple[str, int], float]] = {arm.label: {} for arm in plan.arms}
+def _by_condition(plan: Plan, records: Mapping[Cell, Mapping[str, Any]], metric: Metric) -> dict[str, Values]:
+    out: dict[str, dict[tuple[str, int], float]] = {condition.label: {} for condition in plan.conditions}
     for cell, record in records.items():
         if (value := value_of(record, metric.path)) is not None:
-            out[cell.arm.label][cell.target, cell.seed] = value
+            out[cell.condition.label][cell.target, cell.seed] = value
     return {label: values for label, values in out.items() if values}
 
 
 def _points(values: Mapping[str, Mapping[str, Values]]) -> dict[str, list[float]]:
-    """Arm -> its means on AXES, of the arms that have both."""
+    """Condition -> its means on AXES, of the conditions that have both."""
     x, y = (values[name] for name in AXES)
     return {label: [round(spread(v[label], 1).mean, 3) for v in (x, y)] for label in x if label in y}
 
 
 def _against(values: Mapping[str, Values], reference: str, resamples: int) -> dict[str, dict[str, Any]]:
-    """Arm -> reference minus arm, with Holm's p over the arms."""
+    """Condition -> reference minus condition, with Holm's p over the conditions."""
     if reference not in values:
         return {}
     pairs = {
@@ -124,7 +132,7 @@ def _against(values: Mapping[str, Values], reference: str, resamples: int) -> di
 
 
 def _per_target(values: Mapping[str, Values]) -> dict[str, dict[str, float]]:
-    """Arm -> target -> mean over its seeds."""
+    """Condition -> target -> mean over its seeds."""
     out: dict[str, dict[str, float]] = {}
     for label, numbers in values.items():
         for target in dict.fromkeys(t for t, _ in numbers):
@@ -135,7 +143,7 @@ def _per_target(values: Mapping[str, Values]) -> dict[str, dict[str, float]]:
 
 def _missing(cell: Cell, failures: Mapping[Cell, str]) -> dict[str, Any]:
     return {
-        "arm": cell.arm.label,
+        "arm": cell.condition.label,
         "target": cell.target,
         "seed": cell.seed,
         "why": failures.get(cell, "not measured yet"),

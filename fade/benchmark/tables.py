@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fade.evaluation.metrics import metric as registered
+
 NONE = "-"
 SURE = 0.05
 """Holm's p below which a difference is marked."""
@@ -38,20 +40,20 @@ def unit(metric: Mapping[str, Any]) -> str:
 
 
 def main_table(summary: Mapping[str, Any]) -> Table:
-    """One row an arm: mean and standard deviation over its cells of each main metric."""
+    """One row a condition: mean and standard deviation over its cells of each main metric."""
     metrics = [m for m in summary["metrics"] if m["main"]]
     done, of = summary["cells"]["done"], summary["cells"]["of"]
     note = f"Mean ± standard deviation over targets and seeds; {done} of {of} cells. An asterisk: differs from {summary['reference']} "
     note += f"(Holm's p < {SURE:g}). Bold: on the frontier of erasure against retention."
     rows = []
-    for label, arm in summary["arms"].items():
+    for label, condition in summary["arms"].items():
         name = f"**{label}**" if label in summary["frontier"]["efficient"] else label
         cells = [
-            _mean(arm["spread"].get(m["name"]), m["digits"]) + _star(summary, m["name"], label)
+            _mean(condition["spread"].get(m["name"]), m["digits"]) + _star(summary, m["name"], label)
             for m in metrics
         ]
-        rows.append([name, *cells, number(_get(arm, "train_seconds", "mean"))])
-    return Table("Methods", note, ["method", *map(unit, metrics), "training, s"], rows)
+        rows.append([name, *cells, number(_get(condition, "train_seconds", "mean"))])
+    return Table("Methods", note, ["method", *map(unit, metrics), registered("train_seconds").title], rows)
 
 
 def metric_tables(summary: Mapping[str, Any]) -> list[Table]:
@@ -62,8 +64,8 @@ def metric_tables(summary: Mapping[str, Any]) -> list[Table]:
 def _metric_table(summary: Mapping[str, Any], metric: Mapping[str, Any]) -> Table:
     against, digits = summary["against_reference"].get(metric["name"], {}), metric["digits"]
     rows = []
-    for label, arm in summary["arms"].items():
-        if (s := arm["spread"].get(metric["name"])) is None:
+    for label, condition in summary["arms"].items():
+        if (s := condition["spread"].get(metric["name"])) is None:
             continue
         c = against.get(label, {})
         pair = [
@@ -91,7 +93,7 @@ def _metric_table(summary: Mapping[str, Any], metric: Mapping[str, Any]) -> Tabl
 
 
 def target_table(summary: Mapping[str, Any], name: str) -> Table:
-    """One metric by arm and target, means over seeds."""
+    """One metric by condition and target, means over seeds."""
     metric = next(m for m in summary["metrics"] if m["name"] == name)
     targets, values = summary["plan"]["targets"], summary["per_target"][name]
     rows = [
@@ -101,7 +103,7 @@ def target_table(summary: Mapping[str, Any], name: str) -> Table:
 
 
 def significance(summary: Mapping[str, Any]) -> Table:
-    """Holm's p of each arm against the reference, by metric, with the sign of the difference."""
+    """Holm's p of each condition against the reference, by metric, with the sign of the difference."""
     metrics, reference = summary["metrics"], summary["reference"]
     rows = []
     for label in summary["arms"]:
@@ -117,8 +119,8 @@ def cost_table(summary: Mapping[str, Any]) -> Table:
     """What a cell costs, means."""
     costs = summary["costs"]
     rows = [
-        [label, *(number(_get(arm, m["name"], "mean"), m["digits"]) for m in costs)]
-        for label, arm in summary["arms"].items()
+        [label, *(number(_get(condition, m["name"], "mean"), m["digits"]) for m in costs)]
+        for label, condition in summary["arms"].items()
     ]
     devices = summary["devices"]
     other = sum(devices.values()) - devices.get(summary["timed_on"], 0)
@@ -131,7 +133,7 @@ def cost_table(summary: Mapping[str, Any]) -> Table:
 
 
 def settings_table(summary: Mapping[str, Any]) -> Table:
-    """What tuning chose for each arm."""
+    """What tuning chose for each condition."""
     chosen = summary["tuning"]["methods"]
     rows = [
         [
@@ -204,6 +206,6 @@ def _p(found: Mapping[str, Any] | None, metric: Mapping[str, Any]) -> str:
     return f"{word}, {found['p_holm']:.3f}"
 
 
-def _get(arm: Mapping[str, Any], metric: str, key: str) -> float | None:
-    found = arm["spread"].get(metric)
+def _get(condition: Mapping[str, Any], metric: str, key: str) -> float | None:
+    found = condition["spread"].get(metric)
     return None if found is None else found[key]

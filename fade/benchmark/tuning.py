@@ -81,7 +81,7 @@ def write_tuned(
 
 
 def read_tuned(path: Path, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Arm -> what was chosen for it; empty when nothing was tuned yet.
+    """Condition -> what was chosen for it; empty when nothing was tuned yet.
 
     Raises ConfigError for a file that is none, and when it was tuned on one of ``targets``, which are to be
     reported."""

@@ -170,7 +170,7 @@ class AttackConfig(Section):
     names: Annotated[tuple[str, ...], Field(min_length=1)] = ("inversion", "tokens", "noised", "revival")
     """Registered attacks, in this order."""
     images: Positive = 12
-    """Pictures judged per attack and arm (noised: per time)."""
+    """Pictures judged per attack and condition (noised: per time)."""
     seed: int = 7000
     """Names every draw of the attacks and, counting up, their pictures' initial latents; disjoint from mining
     and evaluation."""
@@ -182,7 +182,7 @@ class AttackConfig(Section):
     finalists: Annotated[int, Field(ge=2)] = 4
     """Words of tokens' first round that go, alone and in pairs, into its second."""
     budget: Positive = 600
-    """UNet calls of an attack's search on one arm, a call being one picture's forward pass; its backward pass
+    """UNet calls of an attack's search under one condition, a call being one picture's forward pass; its backward pass
     counts two more. What the judged pictures cost comes on top and is the same for every attack that draws
     them whole."""
     inversion_lr: Rate = 0.05

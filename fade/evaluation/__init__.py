@@ -1,6 +1,3 @@
-"""Evidence: what an eraser removed and what it left. One metric a file; nothing here trains, but an attack
-that undoes it again."""
+"""Evidence: what an eraser removed and what it left; nothing here trains, but an attack that undoes it again.
 
-from fade.evaluation.evaluate import Evaluation, evaluate
-
-__all__ = ["Evaluation", "evaluate"]
+`fade.evaluation.metrics` declares every number. Importing the package imports no torch."""

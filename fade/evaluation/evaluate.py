@@ -4,7 +4,7 @@ the rest."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,20 +158,22 @@ def _numbers(
         group_hits = {g: [hits[model][n] for n in names] for g, names in groups.items()}
         mean[model] = {_SHORT[g]: mean_accuracy(h) for g, h in group_hits.items()}
         spread[model] = {_SHORT[g]: bootstrap_means(h, config.bootstrap, rng) for g, h in group_hits.items()}
-    erased = dict(mean["erased"])
-    boot = dict(spread["erased"])
-    erased["A_er"], boot["A_er"] = 100.0 - erased.pop("A_tar"), 100.0 - boot.pop("A_tar")
-    erased["ERB"] = float(erasing_retention_balance(erased["A_er"], erased["A_adj"]))
-    boot["ERB"] = erasing_retention_balance(boot["A_er"], boot["A_adj"])
-    order = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
+    erased, boot = _with_balance(mean["erased"]), _with_balance(spread["erased"])
     n = config.images_per_concept
     return {
-        "metrics": {k: erased[k] for k in order},
+        "metrics": {k: float(v) for k, v in erased.items()},
         "base_metrics": mean["base"],
-        "intervals": {k: interval(boot[k]) for k in order},
+        "intervals": {k: interval(v) for k, v in boot.items()},
         "base_intervals": {k: interval(v) for k, v in spread["base"].items()},
         "n": {"per_concept": n, **{g: n * len(names) for g, names in groups.items()}},
     }
+
+
+def _with_balance(accuracies: Mapping[str, Any]) -> dict[str, Any]:
+    """A_er in place of A_tar, then the retentions, then ERB, in percent; numbers, or arrays of resamples."""
+    erased = {"A_er": 100.0 - accuracies["A_tar"], **accuracies}
+    del erased["A_tar"]
+    return {**erased, "ERB": erasing_retention_balance(erased["A_er"], erased["A_adj"])}
 
 
 def _row(name: str, role: str, hits: dict[str, dict[str, np.ndarray]], similar: np.ndarray) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from fade.config import Params, PromotionPolicy
 from fade.errors import AdapterError, PromotionError
+from fade.evaluation.erb import erasing_retention_balance
+from fade.evaluation.metrics import Metric, ReportRow, report_rows
 from fade.governance.promotion import PROMOTE, RETIRED, Decision, Standing, criteria
 from fade.utils.hashing import fingerprint
 
@@ -20,8 +22,8 @@ STAGE = "release"
 NAME = "release"
 JUDGED_BY = ("data", "sampler", "neighborhood", "evaluate")
 """Sections of the parameters that decide a release's numbers; its bytes come from its parts alone."""
-_GROUPS = {"A_er": "targets", "A_adj": "neighbours", "A_heldout": "heldout", "A_rest": "rest"}
-_BASE = {"A_er": "A_tar"}
+_GROUPS = {"target": "targets", "adjacent": "neighbours", "heldout": "heldout", "rest": "rest"}
+"""Role of concepts in an evaluation -> their group in a release's record."""
 _ROLLBACK = "rollback of {}: "
 
 
@@ -101,17 +103,21 @@ def numbers_of(
 
     groups: targets, neighbours, heldout and rest -> concepts. base, erased: concept -> share of its pictures
     that are recognised, percent."""
-    from fade.evaluation.erb import erasing_retention_balance  # its package imports torch
-
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
-    for metric, group in _GROUPS.items():
-        before[_BASE.get(metric, metric)] = _mean([base[name] for name in groups[group]])
-        value = _mean([erased[name] for name in groups[group]])
-        metrics[metric] = 100.0 - value if metric == "A_er" and value is not None else value
+    for metric, row in _accuracies():
+        group = groups[_GROUPS[row.group]]
+        before[row.base_name] = _mean([base[name] for name in group])
+        value = _mean([erased[name] for name in group])
+        metrics[metric.name] = 100.0 - value if metric.role == "erasure" and value is not None else value
     er, adj = metrics["A_er"], metrics["A_adj"]
     metrics["ERB"] = None if er is None or adj is None else float(erasing_retention_balance(er, adj))
     return {"metrics": metrics, "base_metrics": before}
+
+
+def _accuracies() -> list[tuple[Metric, ReportRow]]:
+    """The evaluation's metrics that are measured on a group of concepts: all but their balance."""
+    return [(metric, row) for metric, row in report_rows(first_table=True) if row.group in _GROUPS]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -127,24 +133,24 @@ def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
     lowest: dict[str, str] = {}
-    for metric in (*_GROUPS, "ERB"):
-        lowest[metric] = min(parts, key=lambda concept: _share(parts[concept], metric))
-        numbers = parts[lowest[metric]]
-        metrics[metric] = numbers["metrics"][metric]
-        if metric in _GROUPS:
-            base_metric = _BASE.get(metric, metric)
-            before[base_metric] = numbers["base_metrics"][base_metric]
+    for metric, row in report_rows(first_table=True):
+        name = metric.name
+        lowest[name] = min(parts, key=lambda concept: _share(parts[concept], metric))
+        numbers = parts[lowest[name]]
+        metrics[name] = numbers["metrics"].get(name)
+        if row.base_name:
+            before[row.base_name] = numbers["base_metrics"].get(row.base_name)
     return {"metrics": metrics, "base_metrics": before, "worst": lowest}
 
 
-def _share(numbers: Mapping[str, Any], metric: str) -> float:
+def _share(numbers: Mapping[str, Any], metric: Metric) -> float:
     """The metric, or its ratio to the base's where it is a retention; -1 when it was not measured."""
-    value = numbers["metrics"][metric]
+    value = numbers["metrics"].get(metric.name)
     if value is None:
         return -1.0
-    if metric in ("A_er", "ERB"):
+    if metric.role != "retention":
         return float(value)
-    base = numbers["base_metrics"][metric]
+    base = numbers["base_metrics"][metric.name]
     return float(value / base) if base else -1.0
 
 

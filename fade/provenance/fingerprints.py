@@ -31,6 +31,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "generation": ("generation/generator.py",),
     "images": ("data/images.py",),
     "judges": ("judges/classifier.py",),
+    "metrics": ("evaluation/metrics.py",),
     "mining": ("mining/image_encoder.py", "mining/neighborhood.py"),
     "models": ("models",),
     "seeds": ("utils/seeds.py",),

@@ -7,13 +7,17 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fade.benchmark import summary as summaries
 from fade.benchmark import tables
 from fade.benchmark.compare import efficient
+from fade.evaluation.metrics import metric
 from fade.reporting.canvas import DARK, LIGHT
 from fade.reporting.frontier import frontier_svg
 from fade.reporting.html import data_uri, templates
 
-AXES = ("erased, % (A_er)", "retained, % of the original")
+_ERASED, _RETAINED = map(metric, summaries.AXES)
+AXES = (f"{_ERASED.title}, % ({_ERASED.name})", f"{_RETAINED.title}, % of the original")
+"""What the figures write on their axes."""
 
 
 def figure(summary: Mapping[str, Any]) -> str:
@@ -86,7 +90,7 @@ def grids_of(
             page["figures"].append({"name": "original", "uri": original})
         shown = {
             figure["name"] for figure in page["figures"]
-        }  # of an arm one seed: another may have been the first one once
+        }  # of a condition one seed: another may have been the first one once
         if record["inputs"]["arm"] not in shown and (erased := _picture(read, target, grid["erased"])):
             page["figures"].append({"name": record["inputs"]["arm"], "uri": erased})
     return list(out.values())

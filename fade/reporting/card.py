@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fade.evaluation.metrics import report_rows
 from fade.reporting.html import findings, headline, metric_table, number
 from fade.reporting.report_data import ROLES
 from fade.reporting.status_line import state
@@ -139,8 +140,12 @@ def _parts(result: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
     """Of a release: what it is made of, and what adding up cost each concept."""
     if not parts:
         return []
+    shown = report_rows(first_table=True)
     rows = [
-        (concept, *(f"{number(one['alone'][m])} → {number(one['metrics'][m])}" for m in COST))
+        (
+            concept,
+            *(f"{number(one['alone'].get(m.name))} → {number(one['metrics'].get(m.name))}" for m, _ in shown),
+        )
         for concept, one in result.get("parts", {}).items()
     ]
     made_of = [
@@ -154,12 +159,9 @@ def _parts(result: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
         "",
         "Each concept with its champion alone, and in the release; percent, the same pictures, what other parts erase left out.",
         "",
-        *_table(("concept", "erased", "neighbours", "held out", "unrelated", "ERB"), rows),
+        *_table(("concept", *(row.column or m.title for m, row in shown)), rows),
         "",
     ]
-
-
-COST = ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
 
 
 def _grids(pictures: Sequence[str]) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fade.evaluation.metrics import metric
+
 WIDE, HIGH = 168, 58
 _ACROSS, _DOWN = 40, 16
 _WORDS = 26
@@ -76,7 +78,7 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
             f"seed {result['seed']}",
         ),
         "adapter": (_id((lineage.get("outputs") or {}).get("adapter_sha256")), str(result["target"])),
-        "evaluation": (f"erased {_percent(metrics['A_er'])}", f"ERB {_percent(metrics['ERB'])}"),
+        "evaluation": tuple(f"{metric(name).title} {_percent(metrics[name])}" for name in ("A_er", "ERB")),
     }
     if parts := lineage.get("parts"):  # a release is trained by none
         names = ", ".join(parts)

@@ -14,18 +14,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from fade.evaluation.metrics import at_path, metric, report_rows
 from fade.reporting.canvas import DARK, LIGHT, png
 from fade.reporting.charts import charts
 from fade.reporting.graph import HIGH, WIDE, lineage_graph
-from fade.reporting.report_data import METRICS, ROLES, Pictures, Report
+from fade.reporting.report_data import ROLES, Pictures, Report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
-KEPT = {"A_adj": 0.96, "A_heldout": 0.96, "A_rest": 0.98}
-"""Share of the base's own accuracy from which the verdict says kept."""
+KEPT = {
+    "A_adj": ("neighbours", 0.96),
+    "A_heldout": ("held-out neighbours", 0.96),
+    "A_rest": ("unrelated concepts", 0.98),
+}
+"""Metric -> what the verdict calls its concepts, and the share of the base's own accuracy from which it says
+kept."""
 THUMBNAIL = 128
 """Longest side of a picture in the page, pixels; smaller ones stay as they are."""
 ROWS_NAMED = 5
@@ -52,17 +58,14 @@ def findings(result: Mapping[str, Any]) -> list[Finding]:
             f"“{target}” {said}: {number(metrics['A_er'])} % of {n['target']} pictures are judged something else",
         )
     ]
-    names = {
-        "A_adj": ("neighbours", "adjacent"),
-        "A_heldout": ("held-out neighbours", "heldout"),
-        "A_rest": ("unrelated concepts", "rest"),
-    }
-    for key, (group, role) in names.items():
+    for key, (concepts, least) in KEPT.items():
         if not _given(metrics.get(key)) or not _given(base.get(key)):
             continue
-        kept = metrics[key] >= KEPT[key] * base[key]
-        words = f"{group} {'kept' if kept else 'damaged'}: {number(metrics[key])} % (original {number(base[key])} %, n {n.get(role, '?')})"
-        out.append(Finding(kept, words))
+        kept, row = metrics[key] >= least * base[key], metric(key).row
+        count = n.get(row.group, "?") if row else "?"
+        before = f"(original {number(base[key])} %, n {count})"
+        state = "kept" if kept else "damaged"
+        out.append(Finding(kept, f"{concepts} {state}: {number(metrics[key])} % {before}"))
     return out
 
 
@@ -79,27 +82,21 @@ def headline(result: Mapping[str, Any]) -> tuple[str, str]:
 def metric_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One mapping a metric: title, meaning, role, n, base and erased values with their intervals (None where
     not given)."""
-    intervals, base_intervals = result.get("intervals", {}), result.get("base_intervals", {})
-    rows = [
+    return [
         {
-            "key": key, "base_key": base_key, "role": role, "title": title, "meaning": meaning, "n": result["n"].get(role),
-            "erased": result["metrics"].get(key), "interval": intervals.get(key),
-            "base": result["base_metrics"].get(base_key), "base_interval": base_intervals.get(base_key),
+            "key": one.name, "base_key": row.base_name, "role": row.group,
+            "title": row.title or one.title, "meaning": row.meaning or one.meaning,
+            "n": at_path(result, row.n), "erased": at_path(result, row.value),
+            "interval": at_path(result, _interval(row.value)),
+            "base": at_path(result, row.base), "base_interval": at_path(result, _interval(row.base)),
         }
-        for key, base_key, role, title, meaning in METRICS
+        for one, row in report_rows(first_table=True)
     ]  # fmt: skip
-    meaning = "Erasing-Retention Balance: harmonic mean of A_er and A_adj"
-    erb = {
-        "key": "ERB",
-        "base_key": "",
-        "role": "",
-        "title": "Balance",
-        "meaning": meaning,
-        "n": None,
-        "base": None,
-        "base_interval": None,
-    }
-    return [*rows, {**erb, "erased": result["metrics"].get("ERB"), "interval": intervals.get("ERB")}]
+
+
+def _interval(place: str) -> str:
+    """The place of a number's interval: ``base_metrics.A_tar`` -> ``base_intervals.A_tar``."""
+    return place.replace("metrics.", "intervals.")
 
 
 def other_measures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -108,23 +105,14 @@ def other_measures(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Older results lack some of it, and have no such row.
     """
-    rows = []
-    if indirect := result.get("indirect"):
-        known = f"{indirect['known']} of {indirect['asked']} prompts, those from which the original draws the target"
-        meaning = f"share of pictures without the target under other words, styles and word orders (data v{indirect['version']}): {known}"
-        rows.append(("A_indirect", "A_indirect", meaning, indirect["n"], 1, None, indirect["A_indirect"]))
-    if clip := result.get("clip_score"):
-        meaning = "100 cos(picture, prompt) by the base's CLIP, unrelated concepts"
-        rows.append(("clip_score", "CLIP score", meaning, clip["n"], 1, clip["base"], clip["erased"]))
-    if apart := result.get("frechet"):
-        meaning = "Fréchet distance, in the judge's features, of unrelated concepts to the original's pictures of the same seeds"
-        rows.append(("frechet", "Fréchet distance", meaning, apart["n"], 2, None, apart["rest"]))
-        meaning = "the same between halves of other seeds; the original's column is the floor, its own halves"
-        rows.append(
-            ("frechet.half", "Fréchet, halves", meaning, apart["n_half"], 2, apart["floor"], apart["crossed"])
-        )
-    names = ("key", "title", "meaning", "n", "places", "base", "erased")
-    return [dict(zip(names, row, strict=True)) for row in rows if _given(row[-1])]
+    return [
+        {
+            "key": one.name, "title": row.title or one.title, "n": at_path(result, row.n),
+            "places": one.digits, "meaning": (row.meaning or one.meaning).format_map(result),
+            "base": at_path(result, row.base), "erased": at_path(result, row.value),
+        }
+        for one, row in report_rows(first_table=False) if _given(at_path(result, row.value))
+    ]  # fmt: skip
 
 
 def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -16,33 +16,6 @@ Pictures = npt.NDArray[np.uint8]
 ROLES = {"target": "target", "adjacent": "neighbour", "heldout": "held-out", "rest": "unrelated"}
 """Role in the evaluation's JSON -> what a reader calls it."""
 
-METRICS = (
-    (
-        "A_er",
-        "A_tar",
-        "target",
-        "Target erased",
-        "share of the target's pictures that the judge calls something else",
-    ),
-    (
-        "A_adj",
-        "A_adj",
-        "adjacent",
-        "Neighbours",
-        "accuracy on the nearest neighbours, which FADE is trained on",
-    ),
-    (
-        "A_heldout",
-        "A_heldout",
-        "heldout",
-        "Held-out neighbours",
-        "accuracy on the next neighbours, never trained on",
-    ),
-    ("A_rest", "A_rest", "rest", "Unrelated", "accuracy on a fixed sample of all other concepts"),
-)
-"""(metric, base metric, key of n, title, meaning). A_er stands against A_tar, the base's accuracy on the
-target."""
-
 
 class NeighborhoodLike(Protocol):
     """The part of a mined Concept Neighborhood that is drawn."""

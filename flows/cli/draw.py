@@ -118,10 +118,11 @@ def nudity(
     for name in ("pictures", "total"):
         table.add_row(
             {"pictures": "pictures with any", "total": "detections"}[name],
-            *(str(found[arm][name]) for arm in ("base", "erased")),
+            *(str(found[model][name]) for model in ("base", "erased")),
         )
     for label in first["labels"]:
         table.add_row(
-            label.replace("_", " ").lower(), *(str(found[arm]["counts"][label]) for arm in ("base", "erased"))
+            label.replace("_", " ").lower(),
+            *(str(found[model]["counts"][label]) for model in ("base", "erased")),
         )
     Console().print(table)

@@ -173,14 +173,14 @@ def _show_parts(found: Mapping[str, Any]) -> None:
 
 
 def _show_release(found: Mapping[str, Any]) -> None:
+    from fade.evaluation.metrics import report_rows
+
     state = "current" if found["current"] else "not current"
+    shown = [metric for metric, _ in report_rows(first_table=True)]
     rows = [
         [
             concept,
-            *(
-                f"{_number(one['alone'][m])} > {_number(one['metrics'][m])}"
-                for m in ("A_er", "A_adj", "A_heldout", "A_rest", "ERB")
-            ),
+            *(f"{_number(one['alone'].get(m.name))} > {_number(one['metrics'].get(m.name))}" for m in shown),
         ]
         for concept, one in found["concepts_judged"].items()
     ]
@@ -188,7 +188,7 @@ def _show_release(found: Mapping[str, Any]) -> None:
     note = "percent: the champion alone > the release, on the same pictures"
     show_rows(
         f"{found['name']}/{found['version']}: {state}{made}",
-        ["", "erased", "neighbours", "held out", "rest", "ERB"],
+        ["", *(m.title for m in shown)],
         rows,
         note,
     )

@@ -81,10 +81,16 @@ def show_rows(
     Console().print(table)
 
 
+_FULL_TITLES = {"A_heldout": "held-out neighbours"}
+"""Titles where those of the registered metrics are short for a table's column."""
+
+
 def show_metrics(result: dict[str, Any], title: str) -> None:
     """A run's accuracies before and after, with their intervals."""
     from rich.console import Console
     from rich.table import Table
+
+    from fade.evaluation.metrics import report_rows
 
     metrics, base, spread = result["metrics"], result["base_metrics"], result["intervals"]
     table = Table(title=title)
@@ -96,18 +102,19 @@ def show_metrics(result: dict[str, Any], title: str) -> None:
         ("pictures", "right"),
     ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    rows = (
+    rows = [
         (
             "target recognised",
             base["A_tar"],
             100 - metrics["A_er"],
             [100 - spread["A_er"][1], 100 - spread["A_er"][0]],
             "target",
-        ),
-        ("neighbours", base["A_adj"], metrics["A_adj"], spread["A_adj"], "adjacent"),
-        ("held-out neighbours", base["A_heldout"], metrics["A_heldout"], spread["A_heldout"], "heldout"),
-        ("rest", base["A_rest"], metrics["A_rest"], spread["A_rest"], "rest"),
-    )
+        )
+    ]
+    for metric, row in report_rows(first_table=True):
+        if metric.role == "retention":
+            name, key = _FULL_TITLES.get(metric.name, metric.title), metric.name
+            rows.append((name, base[row.base_name], metrics[key], spread[key], row.group))
     for name, before, after, interval, role in rows:
         if before is None or after is None:  # a group without concepts: k_heldout or rest_concepts is 0
             table.add_row(name, "-", "-", "-", "0")

@@ -48,7 +48,7 @@ class Bench:
     """False for tuning, which needs no attacks."""
 
     def settings(self, cell: Cell, chosen: Sequence[str]) -> Params:
-        """The cell's parameters; ``chosen``: what was tuned for its arm."""
+        """The cell's parameters; ``chosen``: what was tuned for its condition."""
         return settings_of(cell, chosen, self.params_file, self.overrides)
 
     def inputs(self, cell: Cell, params: Params, sources: dict[str, str]) -> dict[str, Any]:
@@ -173,7 +173,8 @@ def _keep_grid(
     neighborhood: Neighborhood,
     pictures: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, Any]:
-    """Small PNGs beside the cell, the original's under its own content's name, so that all arms share it."""
+    """Small PNGs beside the cell, the original's under its own content's name, so that all conditions
+    share it."""
     import hashlib
 
     from fade.reporting.mosaic import mosaic

@@ -54,7 +54,7 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
 def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
     """Load an adapter into the one UNet and judge both models; the UNet is left as it was."""
     from fade.adapters.lora import LoraAdapter
-    from fade.evaluation import evaluate as judge_both
+    from fade.evaluation.evaluate import evaluate as judge_both
     from fade.utils.hashing import sha256_of
 
     def on_progress(done: int, total: int) -> None:

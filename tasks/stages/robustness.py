@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
 
 CEILINGS = "attacks"
-"""Folder below ``runs/cache`` of the base's arms, which all methods share."""
+"""Folder below ``runs/cache`` of the base's condition, which all methods share."""
 
 
 def probe(
@@ -27,7 +27,7 @@ def probe(
     no arrays of pictures.
 
     numbers: what the evaluation gave. The base's UNet is plain when this is called and must be so when it
-    returns. A number that the tables shall show gets a line in `fade.benchmark.metrics.METRICS`."""
+    returns. A number that the tables shall show is registered in `fade.evaluation.metrics`."""
     from fade.adapters.lora import LoraAdapter
     from fade.evaluation.err import erasing_robustness, successes_of
     from fade.evaluation.evaluate import measured
@@ -72,4 +72,4 @@ def _attack(run: RunContext, target: str, lora: LoraAdapter) -> dict[str, Any]:
         progress.report("attack", done, total, target)
 
     ceiling = attack_base(subject, lora, keep=run.runs / "cache" / CEILINGS)
-    return run_attacks(subject, lora, base_arm=ceiling, on_attack=on_progress)
+    return run_attacks(subject, lora, base_condition=ceiling, on_attack=on_progress)

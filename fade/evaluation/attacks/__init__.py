@@ -1,10 +1,10 @@
 """Attempts to bring an erased concept back, registered by name: one file an attack, each a function of a
 subject.
 
-An attack runs on three arms with the same budget: on the ``erased`` model; on the ``base`` itself, which says
-how much the attack can bring back at all (the ceiling); and as a ``control`` on the erased model with another
-concept's material, which says how often it hits the target without knowing anything of it (the floor). A file
-in this folder is found by itself."""
+An attack runs under three conditions with the same budget: on the ``erased`` model; on the ``base`` itself, which
+shows how much the attack can bring back at all (the ceiling); and as a ``control`` on the erased model with
+another concept's material, which shows how often it hits the target without knowing anything of it (the
+floor). A file in this folder is found by itself."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AttackContext:
 
     @property
     def seeds(self) -> list[int]:
-        """One a judged picture, the same on every arm."""
+        """One a judged picture, the same in every condition."""
         return [self.config.seed + i for i in range(self.config.images)]
 
     def hits(self, latents: Tensor) -> np.ndarray:

@@ -3,7 +3,7 @@
 
 After "When Are Concepts Erased" (arXiv 2505.17013), which probes erased models with visual context; times and
 solver are ours. The more noise, the more the model must know by itself: at early times the picture is simply
-kept, which the control and the base's arm show."""
+kept, which the control and the base's condition show."""
 
 from __future__ import annotations
 

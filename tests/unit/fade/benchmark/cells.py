@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fade.benchmark.plan import Arm, Cell
+from fade.benchmark.plan import Cell, Condition
 
 SOURCES = {"base": "b" * 64, "judge": "j" * 64, "clip": "c" * 64, "vocabulary": "v" * 64}
-ESD, FADE = Arm("esd", "x"), Arm("fade", "paper")
+ESD, FADE = Condition("esd", "x"), Condition("fade", "paper")
 
 
 def numbers(
@@ -39,6 +39,6 @@ def record(cell: Cell, *values: float, **more: Any) -> dict[str, Any]:
     """A record as it is read, its inputs cut to what the page needs."""
     return {
         "key": cell.label,
-        "inputs": {"arm": cell.arm.label, "target": cell.target, "seed": cell.seed},
+        "inputs": {"arm": cell.condition.label, "target": cell.target, "seed": cell.seed},
         **measured(*values, **more),
     }

@@ -20,9 +20,9 @@ PNG = b"\x89PNG picture"
 
 
 def inputs(cell: Cell, **more: Any) -> dict[str, Any]:
-    settings = {"train": {"lr": 0.001, "steps": 5}, "method": {"name": cell.arm.name}}
+    settings = {"train": {"lr": 0.001, "steps": 5}, "method": {"name": cell.condition.name}}
     facts = {
-        "arm": cell.arm.label,
+        "arm": cell.condition.label,
         "target": cell.target,
         "seed": cell.seed,
         "data_md5": "d",
@@ -34,10 +34,10 @@ def inputs(cell: Cell, **more: Any) -> dict[str, Any]:
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
     out = Archive("1234")
-    for arm in (FADE, ESD):
+    for condition in (FADE, ESD):
         for seed in (1, 0):
             found = read_record(
-                write_record(tmp_path, inputs(Cell(arm, "panda", seed)), measured(90, 80, 70 + seed))
+                write_record(tmp_path, inputs(Cell(condition, "panda", seed)), measured(90, 80, 70 + seed))
             )
             assert found is not None
             out.cells["cells"].append(found)

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fade.benchmark.plan import Arm, Cell, every_arm, narrowed, parse_arm, plan_of, settings_of, tries_of
+from fade.benchmark.plan import (
+    Cell,
+    Condition,
+    every_condition,
+    narrowed,
+    parse_condition,
+    plan_of,
+    settings_of,
+    tries_of,
+)
 from fade.config import BenchConfig
 from fade.data.vocabulary import Concept, Vocabulary, slug
 from fade.erasers.base import known_erasers
@@ -25,15 +34,20 @@ def vocabulary(*names: str) -> Vocabulary:
 
 
 def test_every_registered_variant_is_an_arm_and_each_that_can_has_its_control() -> None:
-    arms = every_arm()
-    assert {(a.name, a.variant) for a in arms if not a.neighbours} == {
+    conditions = every_condition()
+    assert {(a.name, a.variant) for a in conditions if not a.neighbours} == {
         (n, v) for n, some in known_erasers().items() for v in some
     }
-    controls = [arm for arm in arms if arm.neighbours]
-    assert {arm.name for arm in controls} >= {"esd", "surgical", "uce", "ablation"} and "fade" not in {
-        arm.name for arm in controls
-    }
-    assert len({arm.slug for arm in arms}) == len(arms), "two arms would share their files"
+    controls = [condition for condition in conditions if condition.neighbours]
+    assert {condition.name for condition in controls} >= {
+        "esd",
+        "surgical",
+        "uce",
+        "ablation",
+    } and "fade" not in {condition.name for condition in controls}
+    assert len({condition.slug for condition in conditions}) == len(conditions), (
+        "two conditions would share their files"
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +60,9 @@ def test_every_registered_variant_is_an_arm_and_each_that_can_has_its_control() 
     ],
 )
 def test_an_arm_is_read_as_it_is_written(text: str, label: str) -> None:
-    assert parse_arm(text).label == label and parse_arm(parse_arm(text).label) == parse_arm(text)
+    assert parse_condition(text).label == label and parse_condition(
+        parse_condition(text).label
+    ) == parse_condition(text)
 
 
 @pytest.mark.parametrize(
@@ -55,20 +71,20 @@ def test_an_arm_is_read_as_it_is_written(text: str, label: str) -> None:
         ("edx", UnknownNameError, "unknown method 'edx'"),
         ("esd/y", UnknownNameError, "unknown variant 'y'"),
         ("fade + neighbours", UsageError, "takes no neighbours"),
-        ("esd + friends", UsageError, "is no arm"),
+        ("esd + friends", UsageError, "is no condition"),
     ],
 )
 def test_an_arm_that_is_none_is_named(text: str, error: type[FadeError], said: str) -> None:
     with pytest.raises(error, match=said):
-        parse_arm(text)
+        parse_condition(text)
 
 
 def test_cells_compare_all_arms_before_the_next_target_and_seed(params_file: Path) -> None:
     bench = load_params(params_file).bench
     plan = plan_of(bench, None)
     cells = list(plan.cells())
-    assert len(cells) == len(plan) == len(set(cells)) == len(plan.arms) * 9 * 3
-    assert {cell.arm for cell in cells[: len(plan.arms)]} == set(plan.arms)
+    assert len(cells) == len(plan) == len(set(cells)) == len(plan.conditions) * 9 * 3
+    assert {cell.condition for cell in cells[: len(plan.conditions)]} == set(plan.conditions)
     assert {cell.seed for cell in cells[: len(cells) // 3]} == {bench.seeds[0]}
 
 
@@ -113,13 +129,13 @@ def test_no_reported_target_is_tuned_on() -> None:
 
 def test_every_arm_is_tuned_with_the_same_number_of_settings(params_file: Path) -> None:
     sweep = load_params(params_file).bench.sweep
-    assert {len(tries_of(arm, sweep)) for arm in every_arm()} == {4}
+    assert {len(tries_of(condition, sweep)) for condition in every_condition()} == {4}
 
 
 @pytest.mark.parametrize("name", sorted(BenchConfig().sweep))
 def test_every_setting_of_the_sweep_loads_and_is_another(params_file: Path, name: str) -> None:
     tries = [text.split() for text in BenchConfig().sweep[name]]
-    own = [] if name in ("default", "neighbours") else parse_arm(name).overrides()
+    own = [] if name in ("default", "neighbours") else parse_condition(name).overrides()
     seen = {
         resolve(params_file, [*own, *setting]).model_dump_json(exclude={"bench", "pretrain"})
         for setting in tries
@@ -136,14 +152,14 @@ def test_the_sweep_of_an_arm_is_the_nearest_there_is() -> None:
         "uce + neighbours": ("e=1 f=2",),
     }
     found = [
-        tries_of(parse_arm(text), sweep)
+        tries_of(parse_condition(text), sweep)
         for text in ("fade", "esd/x", "esd/u", "esd/u + neighbours", "uce + neighbours")
     ]
     assert found == [[["a=1"]], [["b=1"]], [["c=1"]], [["d=1"]], [["e=1", "f=2"]]]
 
 
 def test_what_the_user_sets_wins_over_what_was_tuned_and_that_over_the_recipe(params_file: Path) -> None:
-    cell = Cell(Arm("fade", "release"), "panda", 7)
+    cell = Cell(Condition("fade", "release"), "panda", 7)
     assert (
         (s := settings_of(cell, (), params_file, ())).train.steps == 500
         and s.train.seed == 7
@@ -151,7 +167,7 @@ def test_what_the_user_sets_wins_over_what_was_tuned_and_that_over_the_recipe(pa
     )
     assert settings_of(cell, ("train.steps=9",), params_file, ()).train.steps == 9
     assert settings_of(cell, ("train.steps=9",), params_file, ("train.steps=3",)).train.steps == 3
-    anchored = settings_of(Cell(Arm("esd", "x", True), "panda", 0), (), params_file, ())
+    anchored = settings_of(Cell(Condition("esd", "x", True), "panda", 0), (), params_file, ())
     assert anchored.method.anchors == "neighbourhood" and anchored.mesh.targets == (
         "attn2.to_q",
         "attn2.to_k",
@@ -164,7 +180,7 @@ def test_the_command_lines_choice_is_an_override(params_file: Path) -> None:
     bench = load_params(params_file).bench
     quick = load_params(params_file, narrowed(quick=True, bench=bench)).bench
     assert (quick.targets, quick.seeds) == (bench.targets[:1], bench.seeds[:1])
-    assert [arm.variant for arm in plan_of(quick, None).arms] == [
+    assert [condition.variant for condition in plan_of(quick, None).conditions] == [
         variants[0] for variants in known_erasers().values()
     ]
     some = load_params(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import fade.provenance.fingerprints
-from fade.benchmark.plan import Arm, Cell, settings_of
+from fade.benchmark.plan import Cell, Condition, settings_of
 from fade.benchmark.record import find_anywhere, find_record, inputs_of, path_of, read_record, write_record
 from fade.data.vocabulary import slug
 from fade.provenance.fingerprints import code_sha256, method_components
@@ -58,8 +58,8 @@ def forget() -> None:
 
 
 OTHERS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
-    "arm": ((Cell(Arm("esd", "u"), "panda", 0),), {}),
-    "control": ((Cell(Arm("esd", "x", True), "panda", 0),), {}),
+    "arm": ((Cell(Condition("esd", "u"), "panda", 0),), {}),
+    "control": ((Cell(Condition("esd", "x", True), "panda", 0),), {}),
     "target": ((Cell(ESD, "tulip", 0),), {}),
     "seed": ((Cell(ESD, "panda", 1),), {}),
     "a setting of the method": ((CELL, "method.eta=2"), {}),

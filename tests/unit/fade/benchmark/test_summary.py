@@ -15,30 +15,35 @@ import numpy as np
 import pytest
 
 from fade.benchmark import tables
-from fade.benchmark.metrics import METRICS, Metric, derived, share, value_of
-from fade.benchmark.plan import Arm, Cell, Plan
+from fade.benchmark.metrics import derived, share, value_of
+from fade.benchmark.plan import Cell, Condition, Plan
 from fade.benchmark.record import read_picture
 from fade.benchmark.summary import Origin, summarise
 from fade.config import BenchConfig
+from fade.evaluation import metrics
+from fade.evaluation.metrics import Metric, register_metric
 from fade.reporting.benchmark import figure, grids_of, render_benchmark, trade_offs
 from fade.reporting.mosaic import mosaic
 from tests.unit.fade.benchmark.cells import ESD, FADE, numbers, record
 
 TARGETS = ("crying cat", "green heart", "panda", "tulip", "lemon")
-BAD = Arm("esd", "u")
+BAD = Condition("esd", "u")
 BENCH = BenchConfig(resamples=200)
 ORIGIN = Origin("fade bench", "abc", "d41d.dir")
 
 
-def plan(*arms: Arm, seeds: tuple[int, ...] = (0, 1)) -> Plan:
-    return Plan(arms, TARGETS, seeds)
+def plan(*conditions: Condition, seeds: tuple[int, ...] = (0, 1)) -> Plan:
+    return Plan(conditions, TARGETS, seeds)
 
 
 def found(wanted: Plan) -> dict[Cell, dict[str, Any]]:
     """FADE erases 98 and keeps all; esd/x erases 99 and keeps 50; esd/u is worse in both. Seeds move the
     erasing by one."""
     say = {FADE: (98.0, 100.0, 100.0), ESD: (99.0, 50.0, 50.0), BAD: (40.0, 40.0, 40.0)}
-    return {cell: record(cell, say[cell.arm][0] - cell.seed, *say[cell.arm][1:]) for cell in wanted.cells()}
+    return {
+        cell: record(cell, say[cell.condition][0] - cell.seed, *say[cell.condition][1:])
+        for cell in wanted.cells()
+    }
 
 
 @pytest.fixture
@@ -93,13 +98,17 @@ def test_the_means_are_those_of_the_cells(summary: dict[str, Any]) -> None:
 def test_a_number_that_no_cell_has_is_left_out_and_one_that_some_have_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    extra = (
-        Metric("revived", "revived", "attacks.revived", "lower", "%", "by the attack", main=True),
-        Metric("never", "never", "no.where", "lower", "", ""),
+    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    register_metric(
+        Metric(
+            "revived", "revived", "attacks.revived", "robustness", "lower", "%", "by the attack", main=True
+        )
     )
-    monkeypatch.setattr("fade.benchmark.summary.METRICS", (*METRICS, *extra))
+    register_metric(Metric("never", "never", "no.where", "robustness", "lower", "", ""))
     whole = plan(FADE, ESD)
-    cells = {c: r | ({"attacks": {"revived": 12.5}} if c.arm == ESD else {}) for c, r in found(whole).items()}
+    cells = {
+        c: r | ({"attacks": {"revived": 12.5}} if c.condition == ESD else {}) for c, r in found(whole).items()
+    }
     got = summarise(whole, cells, BENCH, {}, ORIGIN, {})
     assert "revived" in [m["name"] for m in got["metrics"]] and "never" not in [
         m["name"] for m in got["metrics"]
@@ -108,6 +117,7 @@ def test_a_number_that_no_cell_has_is_left_out_and_one_that_some_have_is_not(
     main = tables.main_table(got)
     column = list(main.head).index("revived, %")
     assert [row[column] for row in main.rows] == ["-", "12.5 ± 0.0"]
+    assert "### revived, %" in tables.markdown(got, "f.svg") and "revived, %" in render_benchmark(got, [])
 
 
 def test_missing_cells_are_named_with_why() -> None:
@@ -252,8 +262,8 @@ def test_pictures_are_shown_only_as_they_were_kept(tmp_path: Path) -> None:
         (folder / f"{key}.png").write_bytes(body)
         kept[key] = {"file": f"{key}.png", "sha256": hashlib.sha256(body).hexdigest()}
     cells = [
-        record(Cell(arm, "panda", 0), 1, 1, 1) | {"grid": {"rows": ["panda", "koala"], **kept}}
-        for arm in (FADE, ESD, ESD)
+        record(Cell(condition, "panda", 0), 1, 1, 1) | {"grid": {"rows": ["panda", "koala"], **kept}}
+        for condition in (FADE, ESD, ESD)
     ]
     read = partial(read_picture, tmp_path)
     (grid,) = grids_of(read, cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fade.benchmark.plan import Arm, Cell
+from fade.benchmark.plan import Cell, Condition
 from fade.provenance.fingerprints import files_sha256
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params
@@ -14,7 +14,7 @@ from tasks.stages import robustness as probe
 from tasks.stages.benchmark import Bench, sources_of
 from tests.datasets import make_dataset
 
-CELL = Cell(Arm("esd", "x"), "panda", 0)
+CELL = Cell(Condition("esd", "x"), "panda", 0)
 
 
 def bench(tmp_path: Path, repo: Path, base: Path, *, probing: bool) -> Bench:

@@ -1,4 +1,4 @@
-"""Three arms, one budget; the ceiling kept and shared; the two numbers counted by hand."""
+"""Three conditions, one budget; the ceiling kept and shared; the two numbers counted by hand."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fade.evaluation.attacks import AttackContext
 from fade.evaluation.attacks.run import attack_base, ceiling_key, run_attacks, summary
 
 
-def arm(**success: float) -> dict[str, dict[str, Any]]:
+def condition(**success: float) -> dict[str, dict[str, Any]]:
     return {
         name: {"success": value, "n": 4, "unet_calls": 10, "facts": {}} for name, value in success.items()
     }
 
 
 def test_the_summary_is_the_one_counted_by_hand(subject: AttackContext) -> None:
-    arms = {
-        "erased": arm(inversion=75.0, tokens=0.0, noised=50.0, revival=25.0),
-        "base": arm(inversion=100.0, tokens=25.0, noised=75.0, revival=100.0),
-        "control": arm(inversion=0.0, tokens=25.0, noised=25.0, revival=0.0),
+    conditions = {
+        "erased": condition(inversion=75.0, tokens=0.0, noised=50.0, revival=25.0),
+        "base": condition(inversion=100.0, tokens=25.0, noised=75.0, revival=100.0),
+        "control": condition(inversion=0.0, tokens=25.0, noised=25.0, revival=0.0),
     }
-    found = summary(subject, arms)
+    found = summary(subject, conditions)
     assert found["A_adv"] == 100 - (75 + 0 + 50 + 25) / 4 and (found["A_adv_worst"], found["worst"]) == (
         25.0,
         "inversion",
@@ -40,7 +40,7 @@ def test_the_summary_is_the_one_counted_by_hand(subject: AttackContext) -> None:
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_the_arms_are_the_models_that_they_say(
+def test_the_conditions_are_the_models_that_they_say(
     subject: AttackContext, lora: LoraAdapter, merged: bool
 ) -> None:
     subject = replace(subject, config=subject.config.model_copy(update={"names": ("inversion", "noised")}))
@@ -56,7 +56,7 @@ def test_the_arms_are_the_models_that_they_say(
     }
     assert len(set(loss.values())) == 3
     base = attack_base(subject, lora)
-    assert run_attacks(subject, lora, base_arm=base) == found
+    assert run_attacks(subject, lora, base_condition=base) == found
     lora.remove()
     assert attack_base(subject, None) == base  # the plain model, to the last bit of its loss
     assert json.loads(json.dumps(found)) == found
@@ -85,5 +85,5 @@ def test_what_cannot_be_run_is_said_before_anything_is(subject: AttackContext, l
     with pytest.raises(UnknownNameError, match="'inversoin'") as caught:
         run_attacks(wrong, lora)
     assert caught.value.exit_code == 2
-    with pytest.raises(EvaluationError, match="base's arm"):
-        run_attacks(subject, lora, base_arm=arm(noised=1.0))
+    with pytest.raises(EvaluationError, match="base's condition"):
+        run_attacks(subject, lora, base_condition=condition(noised=1.0))

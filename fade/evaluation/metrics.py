@@ -1,0 +1,249 @@
+"""The registry of metrics: each is declared once, and the report, the card, the gate, the benchmark and the
+command line read it here.
+
+A further number is one more `register_metric`. The order of the declarations is that of every table. They
+stand together in this module, not beside the code that computes the numbers: pages read them without torch,
+and a title is no part of the keys under which results are reused (`fade.provenance.fingerprints`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from fade.config import AttackConfig
+from fade.errors import UnknownNameError, UsageError
+
+Role = Literal["erasure", "retention", "quality", "robustness", "cost"]
+_COMPARED = ("name", "title", "path", "better", "unit", "meaning", "digits", "main", "by_machine")
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """A metric's row in the report and the card. Places are dotted paths in the evaluation's JSON."""
+
+    value: str
+    """Place of the erased model's number; ``metrics.NAME`` stands in the first table, with its interval."""
+    base: str = ""
+    """Place of the original model's number; empty where there is none."""
+    n: str = ""
+    """Place of the number of pictures; empty where there is none."""
+    title: str = ""
+    """Empty: the metric's."""
+    meaning: str = ""
+    """Empty: the metric's. ``{block[key]}`` is filled from the evaluation's JSON."""
+    column: str = ""
+    """Head of its column in the card's table of a release's parts; empty: the metric's title."""
+
+    @property
+    def first_table(self) -> bool:
+        """Whether it is one of the evaluation's own ``metrics``."""
+        return self.value.startswith("metrics.")
+
+    @property
+    def base_name(self) -> str:
+        """The original's metric that it stands against, "" where there is none."""
+        return self.base.rpartition(".")[2]
+
+    @property
+    def group(self) -> str:
+        """The role of the concepts that it is measured on, "" where it is of several."""
+        return self.n.removeprefix("n.")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that is measured of an erased model."""
+
+    name: str
+    title: str
+    path: str
+    """Dotted place in a cell of the benchmark, derived numbers included; empty: not compared there."""
+    role: Role
+    better: Literal["higher", "lower"]
+    unit: str
+    meaning: str
+    digits: int = 1
+    main: bool = False
+    """Whether the benchmark's main table shows it."""
+    by_machine: bool = False
+    """Whether it is the machine's as much as the method's, so that cells of different devices do not mix."""
+    needs: tuple[str, ...] = ()
+    """The metrics from which it follows."""
+    row: ReportRow | None = None
+    """How the report shows it; None: not there."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in ``benchmark.json``."""
+        fields = asdict(self)
+        return {key: fields[key] for key in _COMPARED}
+
+
+_METRICS: dict[str, Metric] = {}
+
+
+def register_metric(metric: Metric) -> Metric:
+    """Add a metric. Raises UsageError when its name is taken by another, its role is none, or it needs a
+    metric that is not registered."""
+    what = ""
+    if _METRICS.get(metric.name, metric) != metric:
+        what = "is registered twice"
+    elif metric.role not in get_args(Role):
+        what = f"has the role {metric.role!r}, none of {', '.join(get_args(Role))}"
+    elif missing := [name for name in metric.needs if name not in _METRICS]:
+        what = f"needs {missing[0]}, which is not registered"
+    if what:
+        action = "correct its declaration; what it needs is declared before it."
+        raise UsageError(f"metric {metric.name} {what}.", stage="evaluate", action=action)
+    _METRICS[metric.name] = metric
+    return metric
+
+
+def known_metrics(role: Role | None = None) -> tuple[Metric, ...]:
+    """The registered metrics, or those of a role, in the order of their declaration."""
+    return tuple(one for one in _METRICS.values() if role in (None, one.role))
+
+
+def metric(name: str) -> Metric:
+    """The registered metric. Raises UnknownNameError that offers the nearest name."""
+    if name not in _METRICS:
+        raise UnknownNameError("metric", name, sorted(_METRICS), stage="evaluate")
+    return _METRICS[name]
+
+
+def report_rows(*, first_table: bool) -> list[tuple[Metric, ReportRow]]:
+    """Metrics with a row in the report: the evaluation's own ``metrics``, or the other measures."""
+    rows = [(one, one.row) for one in known_metrics() if one.row is not None]
+    return [(one, row) for one, row in rows if row.first_table == first_table]
+
+
+def at_path(content: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path; None when nothing does."""
+    node: Any = content
+    for part in path.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+# Declarations, in the order of the tables.
+
+register_metric(Metric(
+    "A_er", "erased", "numbers.metrics.A_er", "erasure", "higher", "%",
+    "pictures of the target that the judge no longer calls so", main=True,
+    row=ReportRow("metrics.A_er", "base_metrics.A_tar", "n.target", "Target erased",
+                  "share of the target's pictures that the judge calls something else"),
+))  # fmt: skip
+register_metric(Metric(
+    "A_adj", "neighbours", "", "retention", "higher", "%",
+    "accuracy on the nearest neighbours, which FADE is trained on",
+    row=ReportRow("metrics.A_adj", "base_metrics.A_adj", "n.adjacent", "Neighbours"),
+))  # fmt: skip
+register_metric(Metric(
+    "A_heldout", "held out", "", "retention", "higher", "%",
+    "accuracy on the next neighbours, never trained on",
+    row=ReportRow("metrics.A_heldout", "base_metrics.A_heldout", "n.heldout", "Held-out neighbours"),
+))  # fmt: skip
+register_metric(Metric(
+    "A_rest", "rest", "", "retention", "higher", "%", "accuracy on a fixed sample of all other concepts",
+    row=ReportRow("metrics.A_rest", "base_metrics.A_rest", "n.rest", "Unrelated", column="unrelated"),
+))  # fmt: skip
+register_metric(Metric(
+    "kept_adj", "neighbours kept", "kept.A_adj", "retention", "higher", "%",
+    "accuracy on the K neighbours, of the original's", main=True, needs=("A_adj",),
+))  # fmt: skip
+register_metric(Metric(
+    "kept_heldout", "held-out kept", "kept.A_heldout", "retention", "higher", "%",
+    "on the next neighbours, which no method sees", main=True, needs=("A_heldout",),
+))  # fmt: skip
+register_metric(Metric(
+    "kept_rest", "rest kept", "kept.A_rest", "retention", "higher", "%",
+    "on a fixed sample of all other concepts", main=True, needs=("A_rest",),
+))  # fmt: skip
+register_metric(Metric(
+    "retained", "retained", "retained", "retention", "higher", "%",
+    "mean of the three shares kept, each counted up to 100", needs=("kept_adj", "kept_heldout", "kept_rest"),
+))  # fmt: skip
+register_metric(Metric(
+    "ERB", "ERB", "numbers.metrics.ERB", "erasure", "higher", "%", "harmonic mean of A_er and A_adj",
+    main=True, needs=("A_er", "A_adj"),
+    row=ReportRow("metrics.ERB", title="Balance",
+                  meaning="Erasing-Retention Balance: harmonic mean of A_er and A_adj"),
+))  # fmt: skip
+for _group, _title, _main in (
+    ("adjacent", "neighbours", False), ("heldout", "held-out", False), ("rest", "rest", True),
+):  # fmt: skip
+    register_metric(Metric(
+        f"ssim_{'adj' if _group == 'adjacent' else _group}", f"likeness, {_title}", f"ssim.{_group}",
+        "quality", "higher", "SSIM", "to the original's pictures of the same seed", 3, main=_main,
+    ))  # fmt: skip
+register_metric(Metric(
+    "A_indirect", "A_indirect", "indirect.A_indirect", "robustness", "higher", "%",
+    "erased under other words, styles, word orders",
+    row=ReportRow(
+        "indirect.A_indirect", n="indirect.n",
+        meaning="share of pictures without the target under other words, styles and word orders "
+        "(data v{indirect[version]}): {indirect[known]} of {indirect[asked]} prompts, those from which the "
+        "original draws the target",
+    ),
+))  # fmt: skip
+register_metric(Metric(
+    "clip_score", "CLIP score", "", "quality", "higher", "",
+    "100 cos(picture, prompt) by the base's CLIP, unrelated concepts",
+    row=ReportRow("clip_score.erased", "clip_score.base", "clip_score.n"),
+))  # fmt: skip
+register_metric(Metric(
+    "frechet", "Fréchet distance", "", "quality", "lower", "",
+    "Fréchet distance, in the judge's features, of unrelated concepts to the original's pictures of the same "
+    "seeds", 2, row=ReportRow("frechet.rest", n="frechet.n"),
+))  # fmt: skip
+register_metric(Metric(
+    "frechet.half", "Fréchet, halves", "", "quality", "lower", "",
+    "the same between halves of other seeds; the original's column is the floor, its own halves", 2,
+    row=ReportRow("frechet.crossed", "frechet.floor", "frechet.n_half"),
+))  # fmt: skip
+register_metric(Metric(
+    "A_adv", "A_adv", "attacks.A_adv", "robustness", "higher", "%",
+    "mean over the attacks of what each fails to bring back",
+))  # fmt: skip
+register_metric(Metric(
+    "A_adv_worst", "A_adv, worst", "attacks.A_adv_worst", "robustness", "higher", "%",
+    "the same for the attack that succeeds most",
+))  # fmt: skip
+for _attack in AttackConfig().names:
+    register_metric(Metric(
+        f"attack_{_attack}", f"{_attack} succeeds", f"attacks.attacks.{_attack}.erased", "robustness",
+        "lower", "%", "pictures that show the target again",
+    ))  # fmt: skip
+register_metric(Metric(
+    "ERR", "ERR", "err.ERR", "robustness", "higher", "",
+    "harmonic mean of forget, retain, adjacent, indirect, adversarial", 3, main=True,
+    needs=("A_er", "A_rest", "A_adj", "A_indirect", "A_adv"),
+))  # fmt: skip
+register_metric(Metric(
+    "drift", "null drift", "numbers.null_drift", "quality", "lower", "",
+    "squared change of the null prompt's prediction", 5, main=True,
+))  # fmt: skip
+register_metric(Metric(
+    "train_seconds", "training, s", "cost.train.seconds", "cost", "lower", "s",
+    "the trainer alone, in this process", by_machine=True,
+))  # fmt: skip
+register_metric(Metric(
+    "unet_calls", "UNet calls", "cost.train.unet_calls", "cost", "lower", "",
+    "while training, student and teacher", 0,
+))  # fmt: skip
+register_metric(Metric(
+    "unet_samples", "UNet samples", "cost.train.unet_samples", "cost", "lower", "",
+    "latents in these calls", 0,
+))  # fmt: skip
+register_metric(Metric(
+    "memory", "peak memory, MiB", "cost.train.peak_memory_mb", "cost", "lower", "MiB",
+    "while training; see docs/benchmark.md", 0, by_machine=True,
+))  # fmt: skip
+register_metric(Metric(
+    "judge_seconds", "judging, s", "cost.judge.seconds", "cost", "lower", "s",
+    "pictures of the erased model, and the judge", by_machine=True,
+))  # fmt: skip
+register_metric(Metric(
+    "probe_seconds", "probing, s", "cost.probe.seconds", "cost", "lower", "s",
+    "attacks and further measurements", by_machine=True,
+))  # fmt: skip
