@@ -568,3 +568,16 @@ def test_verdicts_on_mined_pictures_are_kept_by_all_that_decides_them(
         with pytest.raises(DataError, match="finite"):
             mined(tmp_path, store=store, finite=False)
     assert len(judged) == 7 and len(list(store.folder.iterdir())) == 5
+
+
+def test_a_further_rule_is_one_entry_of_its_table() -> None:
+    """docs/architecture.md, "How to add a data check"."""
+    columns = {"column_A": "width", "column_B": "height"}
+    rule = Rule("square", "Every picture is square", "ColumnPairValuesToBeEqual", columns)
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "width": [64, 64], "height": [64, 63]})
+    (result,) = run_rules({"pictures": ValidationTable(frame, "path", [rule])})
+    assert (result["name"], result["success"], [row["row"] for row in result["rows"]]) == (
+        "square",
+        False,
+        ["b.png"],
+    )
