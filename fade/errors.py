@@ -94,6 +94,10 @@ class CacheError(FadeError):
     """A cached artefact does not match the key under which it is stored."""
 
 
+class JobError(FadeError):
+    """A job's workers could not start, were stopped, or ended without its result."""
+
+
 class TrainingError(FadeError):
     """Training could not start, was stopped, or lost its processes."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,20 +53,32 @@ class Cache:
     def put(self, kind: str, key: str, tensors: Mapping[str, Tensor]) -> Path:
         """Store tensors under ``key``. Raises StorageError when the folder cannot be written or the disk is
         full."""
-        from safetensors.torch import save_file
-
         path = self.path(kind, key)
         part = path.with_name(f".{path.name}.{os.getpid()}")
         whole = {name: value.contiguous() for name, value in tensors.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(whole, part, metadata={"key": key, "sha256": _digest(whole)})
+            part.write_bytes(_file({"key": key, "sha256": _digest(whole)}, whole))
             os.replace(part, path)
-        except Exception as error:  # safetensors wraps a full disk in its own error type
+        except Exception as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise storage_error(error, path) from error
         return path
+
+
+def _file(head: Mapping[str, str], tensors: dict[str, Tensor]) -> bytes:
+    """A safetensors file whose bytes depend on the content alone: the library writes ``head`` in a random
+    order."""
+    from safetensors.torch import save
+
+    body: bytes = save(tensors, dict(head))
+    length = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(head.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + body[8 + length :]
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

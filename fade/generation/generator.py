@@ -17,6 +17,9 @@ from fade.models.sampling import sample
 from fade.provenance.fingerprints import code_sha256, versions
 
 OnBatch = Callable[[int, int], None]
+Workers = Callable[[Sequence[str], Sequence[int], str, OnBatch], int]
+"""Other processes that write the missing pictures of prompts and seeds to the cache, given the adapter's
+sha256; the result is the number of pictures made."""
 CODE = ("determinism", "generation", "models", "seeds", "vocabulary")
 """The code (components of `fade.provenance.fingerprints`) that decides a picture."""
 
@@ -34,11 +37,12 @@ class ImageGenerator:
     """A base, a sampler and a cache.
 
     ``generated`` counts the pictures that had to be made (0 = all came from the cache), ``seconds`` the time
-    that this took."""
+    that this took. ``workers``: who makes what the cache lacks; None: this process."""
 
     def __init__(self, base: Base, sampler: SamplerConfig, cache: Cache) -> None:
         self.base, self.sampler, self.cache = base, sampler, cache
         self.generated, self.seconds = 0, 0.0
+        self.workers: Workers | None = None
 
     def key(self, prompt: str, seeds: Sequence[int], adapter: str = "") -> str:
         """Content key of one prompt's pictures; ``adapter`` is the sha256 of the active adapter, "" for the
@@ -61,25 +65,41 @@ class ImageGenerator:
         seeds: Sequence[int],
         adapter: str = "",
         on_batch: OnBatch = lambda done, total: None,
+        *,
+        rank: int = 0,
+        world: int = 1,
     ) -> dict[str, Pictures]:
         """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on
         or off.
 
         Kept batch by batch, so that an interrupted draw goes on where it was. A batch with a gap is made
         again whole: a picture's last bits may depend on its batch, and the same call must give the same bytes
-        whatever the cache held."""
+        whatever the cache held. Of ``world`` processes that share the batches, the one of ``rank`` makes and
+        returns every ``world``-th from its own on."""
         unique = list(dict.fromkeys(prompts))
-        out = {prompt: held for prompt in unique if (held := self._held(prompt, seeds, adapter)) is not None}
         each = max(1, self.sampler.batch_size // len(seeds))  # prompts a batch
-        batches = [unique[i : i + each] for i in range(0, len(unique), each)]
-        gaps = [batch for batch in batches if any(prompt not in out for prompt in batch)]
+        batches = [unique[i : i + each] for i in range(0, len(unique), each)][rank::world]
+        out, gaps = self._read(batches, seeds, adapter)
         total, done = sum(map(len, gaps)) * len(seeds), 0
+        if gaps and self.workers is not None:
+            start = time.perf_counter()
+            self.generated += self.workers(unique, seeds, adapter, lambda done, _: on_batch(done, total))
+            self.seconds += time.perf_counter() - start
+            out, gaps = self._read(batches, seeds, adapter)
         for batch in gaps:
             missing = [prompt for prompt in batch if prompt not in out]
             out |= self._make(batch, missing, seeds, adapter)
             done += len(batch) * len(seeds)
             on_batch(done, total)
         return out
+
+    def _read(
+        self, batches: Sequence[list[str]], seeds: Sequence[int], adapter: str
+    ) -> tuple[dict[str, Pictures], list[list[str]]]:
+        """What the cache holds of the batches, and the batches with a gap."""
+        every = [prompt for batch in batches for prompt in batch]
+        out = {prompt: held for prompt in every if (held := self._held(prompt, seeds, adapter)) is not None}
+        return out, [batch for batch in batches if any(prompt not in out for prompt in batch)]
 
     def _held(self, prompt: str, seeds: Sequence[int], adapter: str) -> Pictures | None:
         key = self.key(prompt, seeds, adapter)
@@ -91,12 +111,14 @@ class ImageGenerator:
     ) -> dict[str, Pictures]:
         """Draw one batch; keep, and return, what was missing of it."""
         n, start = len(seeds), time.perf_counter()
-        latents = sample(
-            self.base,
-            [prompt for prompt in prompts for _ in range(n)],
-            list(seeds) * len(prompts),
-            self.sampler,
-        )
+        # An embedding's last bits depend on what is encoded with it: never on what was drawn before.
+        with self.base.no_embeddings():
+            latents = sample(
+                self.base,
+                [prompt for prompt in prompts for _ in range(n)],
+                list(seeds) * len(prompts),
+                self.sampler,
+            )
         pixels = self.base.decode(latents)
         self.generated += len(pixels)
         self.seconds += time.perf_counter() - start

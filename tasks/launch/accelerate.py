@@ -1,5 +1,5 @@
-"""Start the workers (``fade.training.worker``) of a training on several processes: by accelerate on GPUs,
-torchrun on CPUs."""
+"""Start the workers of a job (``fade.training.worker``, ``fade.jobs.worker``) on several processes: by
+accelerate on GPUs, torchrun on CPUs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from pathlib import Path
 from typing import Any
 
 import fade
-from fade.training import job as files
+from fade.errors import FadeError, revive
 from fade.training.determinism import FIXED, WORKSPACE
-from fade.utils.files import write_json
+from fade.utils.files import SCARCE, disk_full, free_bytes, read_json, write_json
 from fade.utils.parent import PARENT
 from tasks.launch.process_group import Group
 
 CONFIG = "accelerate.json"
 
 
-def launch(job_file: Path, processes: int, device: str) -> Group:
-    """Start the workers for ``job_file``; their log and the launcher's config go beside it.
+def launch(module: str, job_file: Path, processes: int, device: str, log: Path) -> Group:
+    """Start the workers ``module`` for ``job_file``; the launcher's config goes beside it.
 
-    processes: 2 or more. device: ``cpu`` or ``cuda``. Raises OSError, StorageError.
+    processes: 2 or more. device: ``cpu`` or ``cuda``. log: file of the workers' output. Raises OSError,
+    StorageError.
     """
     folder = job_file.parent
     write_json(folder / CONFIG, launcher_config(processes))
-    argv, env = command(job_file, processes, device, folder / CONFIG), environment(processes, device)
-    return Group(argv, log=folder / files.LOG, env=env)
+    argv = command(module, job_file, processes, device, folder / CONFIG)
+    return Group(argv, log=log, env=environment(processes, device))
 
 
-def command(job_file: Path, processes: int, device: str, config: Path) -> list[str]:
+def command(module: str, job_file: Path, processes: int, device: str, config: Path) -> list[str]:
     """The launcher's argument list.
 
     ``accelerate launch --cpu --num_processes 2`` would silently start one process, hence torchrun there. For
     accelerate every choice is explicit and the config file is ours, because a user's default_config.yaml is
     read otherwise."""
-    worker = ["--module", "fade.training.worker", str(job_file)]
+    worker = ["--module", module, str(job_file)]
     if device == "cpu":
         torchrun = [
             sys.executable,
@@ -95,3 +96,21 @@ def threads(processes: int) -> int:
     """CPU threads of each process: OMP_NUM_THREADS when it is set, else the cores that this process may use,
     shared out."""
     return int(os.environ.get("OMP_NUM_THREADS") or max(1, len(os.sched_getaffinity(0)) // processes))
+
+
+def worker_error(
+    error_file: Path, log: Path, status: int, stage: str, otherwise: type[FadeError], who: str
+) -> FadeError:
+    """What a worker wrote to ``error_file`` before it ended with ``status``.
+
+    Else ``otherwise``, which names ``who`` and the end of the workers' log, or StorageError when the disk is
+    full."""
+    written = read_json(error_file)
+    if isinstance(written, dict):
+        return revive(written["type"], written["what"], written["stage"], written["action"])
+    if free_bytes(log) < SCARCE:  # then no worker could write why
+        return disk_full(error_file.parent, stage)
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    tail = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
+    what = f"{who} stopped with status {status}: {tail}."
+    return otherwise(what, stage=stage, action=f"see {log}; running again resumes.")

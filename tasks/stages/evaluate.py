@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import write_json
+from tasks.stages.generate_pictures import distributed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,17 +66,18 @@ def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Evaluat
     lora.merge()
     start, drawing = time.perf_counter(), run.generator.seconds
     try:
-        found = judge_both(
-            run.generator,
-            lora,
-            sha256_of(adapter),
-            neighborhood,
-            run.vocabulary,
-            run.judge,
-            run.params.evaluate,
-            on_progress,
-            encoder=run.encoder,
-        )
+        with distributed(run, adapter):
+            found = judge_both(
+                run.generator,
+                lora,
+                sha256_of(adapter),
+                neighborhood,
+                run.vocabulary,
+                run.judge,
+                run.params.evaluate,
+                on_progress,
+                encoder=run.encoder,
+            )
     finally:
         lora.remove()
     judging = time.perf_counter() - start - (run.generator.seconds - drawing)

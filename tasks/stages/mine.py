@@ -11,6 +11,7 @@ from fade.data.vocabulary import fill
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils import progress
+from tasks.stages.generate_pictures import distributed
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
@@ -30,12 +31,13 @@ def mine(run: RunContext) -> Neighborhood:
         progress.report("mine", done, total, "pictures of the vocabulary")
 
     what = (run.vocabulary, run.generator, run.encoder, run.params.neighborhood, on_progress)
-    return joint(
-        [
-            mine_neighbourhood(target, *what, also=[t for t in run.targets if t != target])
-            for target in run.targets
-        ]
-    )
+    with distributed(run):
+        return joint(
+            [
+                mine_neighbourhood(target, *what, also=[t for t in run.targets if t != target])
+                for target in run.targets
+            ]
+        )
 
 
 def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:

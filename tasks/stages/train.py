@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fade.errors import CacheError, FadeError, StorageError, TrainingError, revive
+from fade.errors import CacheError, FadeError, StorageError, TrainingError
 from fade.training import job as files
 from fade.training.job import ErasureTarget, Job
 from fade.utils import progress
-from fade.utils.files import SCARCE, disk_full, free_bytes, read_json, storage_error, write_whole
+from fade.utils.files import read_json, storage_error, write_whole
 from fade.utils.hashing import sha256_of
-from tasks.launch.accelerate import launch, threads
+from tasks.launch.accelerate import launch, threads, worker_error
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
@@ -214,9 +214,11 @@ def _settings_of_a_worker() -> Iterator[None]:
 def _train_in_workers(job: Job, path: Path, device: str, follow: Watcher) -> None:
     """Train in ``train.processes`` processes. Raises what rank 0 wrote down, else TrainingError or
     StorageError."""
-    status = launch(path, job.train.processes, device).wait(job.train.deadline_seconds, _ticker(job, follow))
+    log = job.out / files.LOG
+    group = launch("fade.training.worker", path, job.train.processes, device, log)
+    status = group.wait(job.train.deadline_seconds, _ticker(job, follow))
     if status != 0:
-        raise _reason(job, status, job.out / files.LOG)
+        raise worker_error(job.out / files.ERROR, log, status, STAGE, TrainingError, "the trainer")
 
 
 def find_finished(job: Job, *, reused: bool = True) -> Trained | None:
@@ -286,22 +288,6 @@ def make_room(job: Job) -> None:
                 shutil.move(str(job.out / name), str(superseded / name))
     except OSError as error:
         raise storage_error(error, job.out, STAGE) from error
-
-
-def _reason(job: Job, status: int, log: Path) -> Exception:
-    """What rank 0 wrote down before it died, or the end of the workers' log."""
-    fault = read_json(job.out / files.ERROR)
-    if isinstance(fault, dict):
-        return revive(fault["type"], fault["what"], fault["stage"], fault["action"])
-    if free_bytes(log) < SCARCE:  # then it could not say why either
-        return disk_full(job.out, STAGE)
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-    last_lines = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
-    return TrainingError(
-        f"the trainer stopped with status {status}: {last_lines}.",
-        stage=STAGE,
-        action=f"see {log}; running again resumes.",
-    )
 
 
 train_task = task(name="train", retries=0, cache_policy=NO_CACHE, persist_result=False)(train)

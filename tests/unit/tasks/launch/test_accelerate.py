@@ -14,7 +14,7 @@ def test_several_gpus_go_through_accelerate_with_every_choice_explicit(tmp_path)
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
     write_json(tmp_path / CONFIG, launcher_config(4))
-    argv = command(tmp_path / "job.json", 4, "cuda", tmp_path / CONFIG)
+    argv = command("fade.training.worker", tmp_path / "job.json", 4, "cuda", tmp_path / CONFIG)
     assert argv[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     assert argv[-3:] == ["--module", "fade.training.worker", str(tmp_path / "job.json")]
     args = _validate_launch_command(launch_command_parser().parse_args(argv[3:]))[
@@ -31,7 +31,8 @@ def test_several_gpus_go_through_accelerate_with_every_choice_explicit(tmp_path)
 
 def test_several_cpu_processes_go_through_torchrun(tmp_path):
     """``accelerate launch --cpu --num_processes 2`` starts one."""
-    argv = command(tmp_path / "job.json", 2, "cpu", tmp_path / CONFIG)
+    argv = command("fade.jobs.worker", tmp_path / "job.json", 2, "cpu", tmp_path / CONFIG)
+    assert argv[-3:] == ["--module", "fade.jobs.worker", str(tmp_path / "job.json")]
     assert argv[:3] == [sys.executable, "-m", "torch.distributed.run"]
     assert argv[argv.index("--nproc-per-node") + 1] == "2"
     assert argv[argv.index("--max-restarts") + 1] == "0"

@@ -178,7 +178,7 @@ def stand_in(monkeypatch, script):
     end."""
     monkeypatch.setattr(
         "tasks.launch.accelerate.command",
-        lambda path, processes, device, config: [sys.executable, "-c", script, str(path)],
+        lambda module, path, processes, device, config: [sys.executable, "-c", script, str(path)],
     )
 
 
