@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flows.cli.app import app
+from flows.cli.lineage_tree import SUMMARIES, grow
 from flows.cli.options import Json, ParamsFile, Runs, Set, resolved
 from flows.cli.screen import escape, say, show_rows
-
-_SHOWN = 8
-"""Members of a section that the tree shows; --json has all."""
 
 
 @app.command(epilog="Example: fade register runs/erase/panda/0123456789ab")
@@ -92,7 +90,7 @@ def lineage(
     tree = Tree(f"[bold]{traced.name}/{traced.version}[/]  lineage sha256 {traced.lineage.sha256()[:12]}")
     for section, value in traced.lineage.content.items():
         if isinstance(value, Mapping):
-            _grow(tree.add(f"[bold]{section}[/]"), _SUMMARY.get(section, dict)(value))
+            grow(tree.add(f"[bold]{section}[/]"), SUMMARIES.get(section, dict)(value))
     Console().print(tree, soft_wrap=True)
 
 
@@ -290,76 +288,3 @@ _COLUMNS = {
     "commit": "commit",
     "adapter": "adapter_sha256",
 }
-
-
-def _data(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "md5": section["md5"],
-        "files": f"{len(section['files'])} files, {section.get('size', 0) / 1e6:.1f} MB",
-    }
-
-
-def _environment(section: Mapping[str, Any]) -> dict[str, Any]:
-    packages = section.get("packages", {})
-    return {
-        **{k: v for k, v in section.items() if k not in ("libraries", "packages")},
-        "packages": f"{len(packages)} in the lock",
-    }
-
-
-def _params(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sha256": section["sha256"], "overrides": section["overrides"]}
-
-
-def _neighbourhood(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: section[key]
-        for key in ("target", "neighbours", "heldout", "cache_key", "seed")
-        if key in section
-    }
-
-
-def _inputs(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {**(section["before"] or {}), "the same after": section["unchanged"]}
-
-
-def _checks(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        stage: f"{sum(one['success'] for one in found)} of {len(found)} hold"
-        for stage, found in section.items()
-    }
-
-
-_SUMMARY = {
-    "data": _data,
-    "environment": _environment,
-    "params": _params,
-    "neighbourhood": _neighbourhood,
-    "inputs": _inputs,
-    "checks": _checks,
-}
-"""What the tree says of a section that has more than a screen holds."""
-
-
-def _grow(branch: Any, values: Mapping[str, Any]) -> None:
-    for label, text in _lines(values):
-        branch.add(f"{escape(label)}  {escape(text)}")
-
-
-def _lines(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, text) of everything in ``values``."""
-    for key, value in values.items():
-        name = f"{at}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from _lines(value, f"{name}.")
-        elif isinstance(value, list | tuple):
-            more = f" and {len(value) - _SHOWN} more" if len(value) > _SHOWN else ""
-            yield name, (", ".join(map(str, value[:_SHOWN])) + more) or "none"
-        else:
-            yield name, _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):  # before numbers: 1 is not yes
-        return "yes" if value else "no"
-    return "-" if value in (None, "", {}) else str(value)

@@ -85,11 +85,8 @@ def run(
         if free_bytes(home) < SCARCE:
             raise storage_error(error, home, "prefect") from error
         answer = str(error) or type(error).__name__
-        if (
-            isinstance(error, RuntimeError)
-            and "prefect" not in answer.lower()
-            and "server" not in answer.lower()
-        ):
+        named = any(word in answer.lower() for word in ("prefect", "server"))
+        if isinstance(error, RuntimeError) and not named:
             raise
         action = "start it again; what was made so far is kept, and the same command continues."
         raise OrchestrationError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.cli.registry import _lines
+from flows.cli.lineage_tree import _lines
 
 
 def test_every_kind_of_value_is_told_from_the_others() -> None:
