@@ -73,10 +73,16 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
     before = accuracy(run, neighborhood.neighbours)
     judge.require(neighborhood.neighbours)
     return {
-        "target": target, "family": run.vocabulary.family(target), "steps": steps, "seconds": round(seconds, 1), "A_er": gone,
-        "A_adj_base": float(np.mean(before)), "A_adj": float(np.mean(kept)), "lost": float(np.mean(before) - np.mean(kept)),
+        "target": target,
+        "family": run.vocabulary.family(target),
+        "steps": steps,
+        "seconds": round(seconds, 1),
+        "A_er": gone,
+        "A_adj_base": float(np.mean(before)),
+        "A_adj": float(np.mean(kept)),
+        "lost": float(np.mean(before) - np.mean(kept)),
         "neighbours": {n: [b, k] for n, b, k in zip(neighborhood.neighbours, before, kept, strict=True)},
-    }  # fmt: skip
+    }
 
 
 @torch.no_grad()
@@ -122,7 +128,8 @@ def main() -> None:
         rows.append(erase(run, target, asked.lr, asked.seed))
         row = rows[-1]
         print(
-            f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  steps {row['steps']}",
+            f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  "
+            f"steps {row['steps']}",
             flush=True,
         )
     lost = [row["lost"] for row in rows]
@@ -132,7 +139,8 @@ def main() -> None:
         "n": len(lost),
     }
     print(
-        f"mean A_adj lost: {summary['mean_lost']:.1f} points (standard deviation {summary['spread']:.1f}, n {summary['n']})"
+        f"mean A_adj lost: {summary['mean_lost']:.1f} points (standard deviation {summary['spread']:.1f}, n "
+        f"{summary['n']})"
     )
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)

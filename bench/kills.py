@@ -31,9 +31,15 @@ import psutil
 
 REPO = Path(__file__).resolve().parents[1]
 SMALL = (
-    "neighborhood.images_per_concept=2", "evaluate.images_per_concept=2", "evaluate.rest_concepts=2", "evaluate.bootstrap=50",
-    "sampler.steps=4", "train.steps=12", "train.warmup=1", "train.checkpoint_every=3",
-)  # fmt: skip
+    "neighborhood.images_per_concept=2",
+    "evaluate.images_per_concept=2",
+    "evaluate.rest_concepts=2",
+    "evaluate.bootstrap=50",
+    "sampler.steps=4",
+    "train.steps=12",
+    "train.warmup=1",
+    "train.checkpoint_every=3",
+)
 STAGES = ("pull", "validate", "mine", "train", "evaluate", "register")
 PATIENCE = 30.0
 """Seconds in which the killed run's children must have ended by themselves."""

@@ -94,7 +94,10 @@ def main() -> None:
     for key in asked.columns:
         for arm, test in against.get(key, {}).items():
             if test["p"] is not None and test["p"] < 0.05:
-                facts = f"{test['difference']:.3g} lower, p {test['p']:.2g}, by Holm {test['p_holm']:.2g}, n {test['n']}"
+                facts = (
+                    f"{test['difference']:.3g} lower, p {test['p']:.2g}, by Holm {test['p_holm']:.2g}, "
+                    f"n {test['n']}"
+                )
                 print(f"- {TITLES[key]}: {arm} against {record['reference']}, {facts}")
 
 

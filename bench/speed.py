@@ -178,15 +178,21 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
         hook.remove()
         lora.remove()
     return {
-        "seconds": sum(seconds) / iterations * config.steps, "extrapolated": not whole, "steps": config.steps, "n": iterations,
-        "median_iteration_seconds": median(seconds), "mean_iteration_seconds": mean(seconds),
+        "seconds": sum(seconds) / iterations * config.steps,
+        "extrapolated": not whole,
+        "steps": config.steps,
+        "n": iterations,
+        "median_iteration_seconds": median(seconds),
+        "mean_iteration_seconds": mean(seconds),
         "unet_calls_an_iteration": len(rows) / iterations,
         # stops average 15; 2: the loss
         "unet_calls_expected": (1 + len(TEMPLATES) + k) * SOLVER.steps / 2 + 2,
-        "note": "stops and sizes are random, so the mean is multiplied. Cheaper than the release (about 151 calls): prompts are encoded "
-        "once, and the templates' latents are made but enter no loss, since our form takes its negatives from the target's.",
+        "note": "stops and sizes are random, so the mean is multiplied. Cheaper than the release (about 151 "
+        "calls): prompts are encoded "
+        "once, and the templates' latents are made but enter no loss, since our form takes its negatives "
+        "from the target's.",
         **(judged(context, neighborhood, job.out / ADAPTER) if whole else {}),
-    }  # fmt: skip
+    }
 
 
 def regenerate(base: Base, job: Job, step: int) -> ErasureBatch:
@@ -302,13 +308,22 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         each.append(time.perf_counter() - start)
         differences.append(float(np.abs((255 * pictures).round() - drawn[prompt].pixels).mean()))
     return {
-        "concepts": len(wanted), "images_per_concept": len(seeds), "batch_size": sampler.batch_size,
+        "concepts": len(wanted),
+        "images_per_concept": len(seeds),
+        "batch_size": sampler.batch_size,
         "ours": {"seconds": ours, "n": 1, "includes": "pictures, cache, CLIP features, similarities"},
-        "pipeline": {"seconds": sum(each), "median_concept_seconds": median(each), "n": len(each), "includes": "pictures"},
+        "pipeline": {
+            "seconds": sum(each),
+            "median_concept_seconds": median(each),
+            "n": len(each),
+            "includes": "pictures",
+        },
         # of 255: both sides made the same pictures
-        "ratio": sum(each) / ours, "mean_difference_of_a_pixel": mean(differences),
-        "as_shipped": (shipped := as_shipped(base, wanted, len(seeds))), "ratio_as_shipped": shipped["seconds"] / ours,
-    }  # fmt: skip
+        "ratio": sum(each) / ours,
+        "mean_difference_of_a_pixel": mean(differences),
+        "as_shipped": (shipped := as_shipped(base, wanted, len(seeds))),
+        "ratio_as_shipped": shipped["seconds"] / ours,
+    }
 
 
 def as_shipped(base: Base, wanted: list[str], n: int, timed: int = 6) -> dict[str, Any]:
@@ -350,11 +365,17 @@ def memory(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows = int(trained["largest_unet_call"])
     same, strict = peaks(rows), peaks((rows + 1) // 2)
     return {
-        "same_batch": f"{rows} pictures at once, as many as training's largest UNet call has latents; guidance makes calls of "
-        f"{same['largest_unet_call']} rows of them. strict: half as many pictures, calls of {strict['largest_unet_call']} rows",
-        "training_steps": MEMORY_STEPS, "training": trained, "generation": same, "generation_strict": strict,
-        "ratio": trained["peak_mb"] / same["peak_mb"], "ratio_strict": trained["peak_mb"] / strict["peak_mb"],
-    }  # fmt: skip
+        "same_batch": f"{rows} pictures at once, as many as training's largest UNet call has latents; "
+        "guidance makes calls of "
+        f"{same['largest_unet_call']} rows of them. strict: half as many pictures, calls of "
+        f"{strict['largest_unet_call']} rows",
+        "training_steps": MEMORY_STEPS,
+        "training": trained,
+        "generation": same,
+        "generation_strict": strict,
+        "ratio": trained["peak_mb"] / same["peak_mb"],
+        "ratio_strict": trained["peak_mb"] / strict["peak_mb"],
+    }
 
 
 def write_short_job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -426,10 +447,14 @@ def flops(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     base.unet.requires_grad_(True)
     found["full_step"] = gauge(step, best)
     return {
-        "batch": FLOPS_BATCH, "matmul": {"size": MATMUL, "gflop_per_s": best, "what": "torch.mm, float32, best of 20"}, **found,
-        "counts": "matrix products and convolutions, forward and, in a step, backward; attention's products are counted on the math "
-        "kernel, the counter having no formula for the CPU's fused one. Missed: elementwise work, norms, softmax, resizing, AdamW's step.",
-    }  # fmt: skip
+        "batch": FLOPS_BATCH,
+        "matmul": {"size": MATMUL, "gflop_per_s": best, "what": "torch.mm, float32, best of 20"},
+        **found,
+        "counts": "matrix products and convolutions, forward and, in a step, backward; attention's products "
+        "are counted on the math "
+        "kernel, the counter having no formula for the CPU's fused one. Missed: elementwise work, norms, "
+        "softmax, resizing, AdamW's step.",
+    }
 
 
 def gauge(work: Callable[[], None], best: float) -> dict[str, Any]:
@@ -527,14 +552,16 @@ def show(name: str, found: dict[str, Any]) -> None:
         for key, most in (("first", 240), ("next", 120)):
             run = found[key]
             print(
-                f"run       {key}: {run['total']:.1f} s (goal: {most}), not computing {run['other']:.1f} s (goal: 25)",
+                f"run       {key}: {run['total']:.1f} s (goal: {most}), not computing {run['other']:.1f} s "
+                "(goal: 25)",
                 flush=True,
             )
         return
     if name == "flops":
         for key in ("forward", "adapter_step", "full_step"):
             print(
-                f"flops     {key:14}{found[key]['gflop_per_s']:8.1f} GFLOP/s, {100 * found[key]['share_of_matmul']:.0f} % of torch.mm"
+                f"flops     {key:14}{found[key]['gflop_per_s']:8.1f} GFLOP/s, "
+                f"{100 * found[key]['share_of_matmul']:.0f} % of torch.mm"
             )
         return
     *sides, unit, goal = COMPARED[name]

@@ -102,9 +102,14 @@ def main() -> None:
             work: statistics.median(run[work] for run in row["runs"]) for work in ("drawing", "training")
         }
     found = {
-        "command": "python " + " ".join(sys.argv), "variable": NAME, "pictures": PICTURES, "steps": STEPS, "batch": BATCH,
-        "cores": os.cpu_count(), "rows": rows,
-    }  # fmt: skip
+        "command": "python " + " ".join(sys.argv),
+        "variable": NAME,
+        "pictures": PICTURES,
+        "steps": STEPS,
+        "batch": BATCH,
+        "cores": os.cpu_count(),
+        "rows": rows,
+    }
     if asked.out:
         asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -43,9 +43,12 @@ def targets(found: dict[str, Any]) -> list[str]:
     first = found["rows"][0]
     return [
         (
-            f"By `{first['method']}/{first['variant']}`, the default ([methods](methods.md#nullspace)), seed {first['seed']}, "
-            f"{first['n']['per_concept']} pictures a concept, `params.yaml` unchanged between targets; the settings were chosen on others "
-            "([methods](methods.md#nullspace), [benchmark](benchmark.md)). Accuracies: original -> erased (share kept); **bold** misses "
+            f"By `{first['method']}/{first['variant']}`, the default ([methods](methods.md#nullspace)), "
+            f"seed {first['seed']}, "
+            f"{first['n']['per_concept']} pictures a concept, `params.yaml` unchanged between targets; the "
+            "settings were chosen on others "
+            "([methods](methods.md#nullspace), [benchmark](benchmark.md)). Accuracies: original -> erased "
+            "(share kept); **bold** misses "
             "its goal."
         ),
         "",
@@ -59,7 +62,11 @@ def targets_fade(found: dict[str, Any]) -> list[str]:
     """The same targets by FADE."""
     asked = " ".join(f"--set {item}" for item in found["overrides"])
     return [
-        "The same by `fade/paper` under its settings in `params.yaml` (how they were chosen is below), on another day.",
+        (
+            "The same by `fade/paper` under its settings in `params.yaml` (how they were chosen is below), "
+            "on "
+            "another day."
+        ),
         "",
         *against_goals(found["rows"]),
         f"`python bench/targets.py {asked} --out bench/results/targets-fade.json`",
@@ -77,14 +84,19 @@ def against_goals(rows: list[dict[str, Any]]) -> list[str]:
     erb = [row["metrics"]["ERB"] for row in drawn]
     out = [
         *outcomes(drawn),
-        f"Goals: A_er >= 97, A_adj and A_heldout >= 96 % and A_rest >= 98 % of the original's, ERB >= 96. Met by (of {len(drawn)}): "
+        "Goals: A_er >= 97, A_adj and A_heldout >= 96 % and A_rest >= 98 % of the original's, ERB >= 96. "
+        f"Met by (of {len(drawn)}): "
         + ", ".join(f"{key} {count}" for key, count in met.items())
-        + f", all of them {every}. ERB: mean {np.mean(erb):.1f}, standard deviation {np.std(erb, ddof=1):.1f}, lowest {min(erb):.1f}.",
+        + f", all of them {every}. ERB: mean {np.mean(erb):.1f}, standard deviation "
+        f"{np.std(erb, ddof=1):.1f}, lowest {min(erb):.1f}.",
         "",
     ]
     if weak:
         out += [
-            f"The base does not draw these, or their neighbours, well enough to begin with (asked: {least}), and ERB counts A_adj itself:",
+            (
+                "The base does not draw these, or their neighbours, well enough to begin with (asked: "
+                f"{least}), and ERB counts A_adj itself:"
+            ),
             "",
             *outcomes(weak),
         ]
@@ -139,7 +151,10 @@ def world(found: dict[str, Any]) -> list[str]:
         [
             f"mined neighbours: the {kin['k']} nearest that are of the concept's own family",
             "reported",
-            f"{kin['mean']:.1f} % ({', '.join(f'{name} {value:.0f}' for name, value in kin['families'].items())})",
+            (
+                f"{kin['mean']:.1f} % "
+                f"({', '.join(f'{name} {value:.0f}' for name, value in kin['families'].items())})"
+            ),
         ],
         [
             f"judge of styles, top-1 on drawings of unseen concepts (n {styles['unseen_drawings']})",
@@ -147,7 +162,10 @@ def world(found: dict[str, Any]) -> list[str]:
             f"{styles['judge_on_unseen_concepts']:.1f} %",
         ],
         [
-            'base, pictures "in the A style" and "in the B style", told apart by the judge of styles (chance 50 %)',
+            (
+                'base, pictures "in the A style" and "in the B style", told apart by the judge of styles '
+                "(chance 50 %)"
+            ),
             ">= 80 %",
             ", ".join(f"{name} {value:.1f} %" for name, value in styles["best_pair"].items()),
         ],
@@ -190,10 +208,21 @@ def tuning(found: dict[str, Any]) -> list[str]:
     ]
     head = ["setting", "tried on", "A_er", "A_adj, % kept", "A_heldout, % kept", "A_rest, % kept", "ERB"]
     return [
-        "The last change (weight decay, erase weight 4) came after the first six reported targets had been measured without it (red apple",
-        "kept 94.2 % of its held-out neighbours then); it was chosen on the targets named in its row and the one above.",
+        (
+            "The last change (weight decay, erase weight 4) came after the first six reported targets had "
+            "been "
+            "measured without it (red apple"
+        ),
+        (
+            "kept 94.2 % of its held-out neighbours then); it was chosen on the targets named in its row and "
+            "the one above."
+        ),
         "",
-        "Means over the targets that each was tried on. *: with neighbours mined by an earlier image tower (by colour first).",
+        (
+            "Means over the targets that each was tried on. *: with neighbours mined by an earlier image "
+            "tower "
+            "(by colour first)."
+        ),
         "",
         *table(head, rows),
         "`python bench/tune.py --try ... --out bench/results/tuning.json`",
@@ -243,7 +272,10 @@ def speed(found: dict[str, Any]) -> list[str]:
             [
                 f"training against the {how}",
                 ours,
-                f"{part['released']['seconds']:.0f} s (ERB {part['ERB']['released']:.1f}, from {part['ERB']['released_from']})",
+                (
+                    f"{part['released']['seconds']:.0f} s (ERB {part['ERB']['released']:.1f}, from "
+                    f"{part['ERB']['released_from']})"
+                ),
                 f"{part['ratio']:.0f}",
                 ">= 10",
             ]
@@ -261,7 +293,10 @@ def speed(found: dict[str, Any]) -> list[str]:
         )
         rows.append(
             [
-                f"mining against that call as diffusers ships it (50 steps; {part['as_shipped']['n']} timed, extrapolated)",
+                (
+                    f"mining against that call as diffusers ships it (50 steps; {part['as_shipped']['n']} "
+                    "timed, extrapolated)"
+                ),
                 f"{part['ours']['seconds']:.0f} s",
                 f"{part['as_shipped']['seconds']:.0f} s",
                 f"{part['ratio_as_shipped']:.1f}",
@@ -336,7 +371,11 @@ def speed(found: dict[str, Any]) -> list[str]:
 def speed_fade(found: dict[str, Any]) -> list[str]:
     """When FADE was the default."""
     return [
-        "When FADE was the default, then with adapters of rank 4; a plain matrix product was faster by what the two tables say.",
+        (
+            "When FADE was the default, then with adapters of rank 4; a plain matrix product was faster by "
+            "what "
+            "the two tables say."
+        ),
         "",
         *speed(found),
     ]
@@ -345,8 +384,15 @@ def speed_fade(found: dict[str, Any]) -> list[str]:
 def speed_run(found: dict[str, Any]) -> list[str]:
     """With the start-up of commit 1a3e30c, on another machine's day."""
     return [
-        "Measured with a trainer that was forked from the run and imports that were begun ahead. Both are gone:",
-        "they were much code for some seconds on two cores and for none on a GPU. Now a training of one process",
+        (
+            "Measured with a trainer that was forked from the run and imports that were begun ahead. Both "
+            "are "
+            "gone:"
+        ),
+        (
+            "they were much code for some seconds on two cores and for none on a GPU. Now a training of one "
+            "process"
+        ),
         "is done by the run's own, see [a run's processes](installation.md#a-runs-processes).",
         "",
         *speed(found),
@@ -369,8 +415,14 @@ def spin(found: dict[str, Any]) -> list[str]:
         f"{found['steps']} steps of {found['batch']}",
     ]
     return [
-        "Torch's threads wait for each other by spinning, and take a core from each other as soon as anything else runs on it. Where",
-        f"other work shares the cores `{found['variable']}` makes up for most of it; alone it costs a little, so it is not set by default.",
+        (
+            "Torch's threads wait for each other by spinning, and take a core from each other as soon as "
+            "anything else runs on it. Where"
+        ),
+        (
+            f"other work shares the cores `{found['variable']}` makes up for most of it; alone it costs a "
+            "little, so it is not set by default."
+        ),
         f"Medians of {n} (smallest to largest), {found['cores']} cores:",
         "",
         *table(head, rows),
@@ -410,7 +462,10 @@ def main() -> None:
     lines = [
         "# Results",
         "",
-        "Written by `python bench/tables.py` from `bench/results/`; the commands below re-create those files.",
+        (
+            "Written by `python bench/tables.py` from `bench/results/`; the commands below re-create those "
+            "files."
+        ),
         "",
     ]
     for name, (title, part) in PARTS.items():

@@ -20,14 +20,39 @@ from typing import Any
 import numpy as np
 
 TUNING = (
-    "koala", "pear", "green apple", "taxi", "bus", "oncoming bus", "kissing cat", "blue heart", "purple heart", "yellow heart",
-    "growing heart", "sparkling heart", "beaming face with smiling eyes", "waning gibbous moon", "automobile", "oncoming police car",
-)  # fmt: skip
+    "koala",
+    "pear",
+    ("green apple"),
+    "taxi",
+    "bus",
+    ("oncoming bus"),
+    ("kissing cat"),
+    ("blue heart"),
+    ("purple heart"),
+    "yellow heart",
+    ("growing heart"),
+    ("sparkling heart"),
+    ("beaming face with smiling eyes"),
+    ("waning gibbous moon"),
+    "automobile",
+    ("oncoming police car"),
+)
 REPORTED = (
-    "panda", "tulip", "lemon", "octopus", "tractor", "red apple",
-    "crying cat", "cat with tears of joy", "green heart", "waxing gibbous moon", "oncoming taxi", "police car",
-    "grinning face", "face with tears of joy",
-)  # fmt: skip
+    "panda",
+    "tulip",
+    "lemon",
+    "octopus",
+    "tractor",
+    "red apple",
+    ("crying cat"),
+    ("cat with tears of joy"),
+    ("green heart"),
+    ("waxing gibbous moon"),
+    ("oncoming taxi"),
+    ("police car"),
+    "grinning face",
+    "face with tears of joy",
+)
 """Where the base draws one of them, or its neighbours, too badly to begin with, the table says so: see
 DRAWN."""
 DRAWN = {"A_tar": 85.0, "A_adj": 95.0}
@@ -79,7 +104,8 @@ def main() -> None:
         m, b = said["metrics"], said["base_metrics"]
         pairs = "  ".join(f"{k[2:]} {b[k]:5.1f} -> {m[k]:5.1f}" for k in ("A_adj", "A_heldout", "A_rest"))
         print(
-            f"{target:26} A_er {m['A_er']:5.1f}  {pairs}  ERB {m['ERB']:5.1f}  {said['seconds']['total']:6.1f} s",
+            f"{target:26} A_er {m['A_er']:5.1f}  {pairs}  ERB {m['ERB']:5.1f}  "
+            f"{said['seconds']['total']:6.1f} s",
             flush=True,
         )
         if asked.out:  # after each: a long list may be interrupted

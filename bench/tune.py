@@ -91,13 +91,17 @@ def main() -> None:
             parts = "  ".join(f"{k[2:]} {m[k]:5.1f} ({kept[k]:5.1f} % kept)" for k in kept)
             alike = "/".join(f"{row['ssim'][role]:.2f}" for role in ROLES)
             print(
-                f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  SSIM {alike}  {row['train_seconds']:5.1f} s",
+                f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  SSIM {alike}  "
+                f"{row['train_seconds']:5.1f} s",
                 flush=True,
             )
             if asked.probe:
                 said = "  ".join(f"{name} {value:.0f}" for name, value in row["attacks"].items())
                 robust = row["robust"]
-                values = f"A_adv {robust['A_adv']:.1f} ({said})  A_indirect {robust['A_indirect']:.1f}  ERR {robust['ERR']:.3f}"
+                values = (
+                    f"A_adv {robust['A_adv']:.1f} ({said})  A_indirect {robust['A_indirect']:.1f}  ERR "
+                    f"{robust['ERR']:.3f}"
+                )
                 print(f"{'':16} {values}", flush=True)
             if asked.out:  # after each: a sweep may be interrupted
                 asked.out.parent.mkdir(parents=True, exist_ok=True)

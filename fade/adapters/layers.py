@@ -29,7 +29,10 @@ def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
             names += [name] if hits else []
             used.update(hits)
     if missing := [target for target in targets if target not in used]:
-        what = f"mesh.targets: {missing[0]!r} names no Linear or 1x1 Conv in the UNet's {len(blocks)} transformer blocks."
+        what = (
+            f"mesh.targets: {missing[0]!r} names no Linear or 1x1 Conv in the UNet's {len(blocks)} "
+            "transformer blocks."
+        )
         raise AdapterError(what, stage=_STAGE, action="correct mesh.targets.")
     return names
 

@@ -103,7 +103,10 @@ class LoraAdapter:
         for name, layer in self._layers.items():
             down = layer.lora_A[ADAPTER].weight
             if down.shape != rows.shape:
-                what = f"{name} takes {down.shape[1]} numbers at rank {down.shape[0]}, not {rows.shape[1]} at {rows.shape[0]}."
+                what = (
+                    f"{name} takes {down.shape[1]} numbers at rank {down.shape[0]}, not {rows.shape[1]} "
+                    f"at {rows.shape[0]}."
+                )
                 raise AdapterError(what, stage=_STAGE, action="set mesh.targets to [attn2.to_k,attn2.to_v].")
             down.copy_(rows)
             down.requires_grad_(False)
@@ -120,13 +123,19 @@ class LoraAdapter:
         tensors."""
         own = self.named_parameters()
         if differing := sorted(set(own) ^ set(state)):
-            what = f"the adapter's layers do not fit this UNet: {differing[0]} and {len(differing) - 1} more differ."
+            what = (
+                f"the adapter's layers do not fit this UNet: {differing[0]} and {len(differing) - 1} "
+                "more differ."
+            )
             raise AdapterError(
                 what, stage=_STAGE, action="use the base and the mesh targets that it was trained with."
             )
         for name, parameter in own.items():
             if state[name].shape != parameter.shape or not bool(torch.isfinite(state[name]).all()):
-                what = f"{name} has shape {tuple(state[name].shape)} where {tuple(parameter.shape)} is needed, or is not finite."
+                what = (
+                    f"{name} has shape {tuple(state[name].shape)} where {tuple(parameter.shape)} is "
+                    "needed, or is not finite."
+                )
                 raise AdapterError(what, stage=_STAGE, action="use an intact adapter of this base.")
             with torch.no_grad():
                 parameter.copy_(state[name])

@@ -43,7 +43,10 @@ def main_table(summary: Mapping[str, Any]) -> Table:
     """One row a condition: mean and standard deviation over its cells of each main metric."""
     metrics = [m for m in summary["metrics"] if m["main"]]
     done, of = summary["cells"]["done"], summary["cells"]["of"]
-    note = f"Mean ± standard deviation over targets and seeds; {done} of {of} cells. An asterisk: differs from {summary['reference']} "
+    note = (
+        f"Mean ± standard deviation over targets and seeds; {done} of {of} cells. An asterisk: differs "
+        f"from {summary['reference']} "
+    )
     note += f"(Holm's p < {SURE:g}). Bold: on the frontier of erasure against retention."
     rows = []
     for label, condition in summary["arms"].items():
@@ -76,7 +79,10 @@ def _metric_table(summary: Mapping[str, Any], metric: Mapping[str, Any]) -> Tabl
         ]
         spreads = [number(s[key], digits) for key in ("mean", "sd_targets", "sd_seeds")]
         rows.append([label, *spreads, interval(s, digits), str(s["n"]), *pair])
-    note = f"{metric['meaning']}; {metric['better']} is better. The difference is {summary['reference']} minus the row."
+    note = (
+        f"{metric['meaning']}; {metric['better']} is better. The difference is {summary['reference']} "
+        "minus the row."
+    )
     head = [
         "method",
         "mean",
@@ -111,7 +117,10 @@ def significance(summary: Mapping[str, Any]) -> Table:
             rows.append(
                 [label, *(_p(summary["against_reference"].get(m["name"], {}).get(label), m) for m in metrics)]
             )
-    note = f"{reference} against each: better, worse or the same, with Holm's p over the methods (paired bootstrap over targets and seeds)."
+    note = (
+        f"{reference} against each: better, worse or the same, with Holm's p over the methods (paired "
+        "bootstrap over targets and seeds)."
+    )
     return Table("Significance", note, ["method", *(str(m["title"]) for m in metrics)], rows)
 
 
@@ -125,7 +134,8 @@ def cost_table(summary: Mapping[str, Any]) -> Table:
     devices = summary["devices"]
     other = sum(devices.values()) - devices.get(summary["timed_on"], 0)
     alone = (
-        f" Seconds and memory: of the {devices[summary['timed_on']]} cells made on {summary['timed_on']} alone."
+        f" Seconds and memory: of the {devices[summary['timed_on']]} cells made on {summary['timed_on']} "
+        "alone."
         if other
         else ""
     )

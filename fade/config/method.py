@@ -23,9 +23,8 @@ class MethodOptions(Section):
 class MethodConfig(MethodOptions):
     """The erasing objective and its weights: name, variant, options, and the knobs of all registered erasers.
 
-    An eraser's ``Config`` (fade/erasers) declares its knobs; importing ``fade.erasers`` registers them here. A
-    knob that no registered eraser declares is an unknown key.
-    """
+    An eraser's ``Config`` (fade/erasers) declares its knobs; importing ``fade.erasers`` registers them here.
+    A knob that no registered eraser declares is an unknown key."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -43,7 +42,8 @@ class MethodConfig(MethodOptions):
 
     @classmethod
     def register(cls, config: type[MethodOptions]) -> None:
-        """Add the knobs of ``config``. Raises ValueError for a knob that another eraser declares otherwise."""
+        """Add the knobs of ``config``. Raises ValueError for a knob that another eraser declares
+        otherwise."""
         known = cls.knobs()
         for name, field in config.model_fields.items():
             other = known.get(name)

@@ -182,9 +182,9 @@ class AttackConfig(Section):
     finalists: Annotated[int, Field(ge=2)] = 4
     """Words of tokens' first round that go, alone and in pairs, into its second."""
     budget: Positive = 600
-    """UNet calls of an attack's search under one condition, a call being one picture's forward pass; its backward pass
-    counts two more. What the judged pictures cost comes on top and is the same for every attack that draws
-    them whole."""
+    """UNet calls of an attack's search under one condition, a call being one picture's forward pass; its
+    backward pass counts two more. What the judged pictures cost comes on top and is the same for every attack
+    that draws them whole."""
     inversion_lr: Rate = 0.05
     """Adam's learning rate on the prompt's embedding at the first step; linear decay to 0."""
     revival_lr: Rate = 1e-3

@@ -33,10 +33,12 @@ def read_manifest(path: Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty.", stage="manifest", action=fix) from None
     except pd.errors.ParserError as error:
-        raise DataError(f"{path} is no CSV table: {str(error).strip()}.", stage="manifest", action=fix) from None
+        raise DataError(f"{path} is no CSV table: "
+                        f"{str(error).strip()}.", stage="manifest", action=fix) from None
     # pandas takes a surplus first field for a row name, and shifts the rest
     if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{path} is no CSV table: its rows have more fields than its head.", stage="manifest", action=fix)
+        raise DataError(f"{path} is no CSV table: its rows have more fields than its "
+                        "head.", stage="manifest", action=fix)
     missing = [c for c in COLUMNS if c not in frame.columns]
     extra = [c for c in frame.columns if c not in COLUMNS]
     if missing or extra:
@@ -46,7 +48,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} has no rows.", stage="manifest", action=fix)
     for row, name in enumerate(frame["path"]):
         if not is_inside(name):
-            raise DataError(f"{path}: row {row + 2}: {name!r} leaves the data folder.", stage="manifest", action=fix)
+            raise DataError(f"{path}: row {row + 2}: {name!r} leaves the data "
+                            "folder.", stage="manifest", action=fix)
     for column in ("width", "height"):
         number = pd.to_numeric(frame[column], errors="coerce")
         wrong = (number % 1 != 0).to_numpy()  # NaN and infinity, too

@@ -41,7 +41,8 @@ ABLATION = register(
     Eraser(
         "ablation",
         "model",
-        "arXiv 2303.13516; the nearest neighbour as the anchor and an adapter instead of the weights are ours",
+        "arXiv 2303.13516; the nearest neighbour as the anchor and an adapter instead of the weights are "
+        "ours",
         requires_neighbours=True,
         config=ErasureWeight,
         loss=ablation,

@@ -95,7 +95,8 @@ class Preparation:
 
 
 Extras = Callable[["torch.Generator"], "dict[str, Tensor]"]
-"""ErasureBatch.extra of one step; what it samples it samples by the step's generator, after noise and times."""
+"""ErasureBatch.extra of one step; what it samples it samples by the step's generator, after noise and
+times."""
 Prepare = Callable[[Preparation, Any], Extras]
 """Called once a target, with the eraser's ``Config``."""
 Loss = Callable[[Predictor, ErasureBatch, Any], "tuple[Tensor, dict[str, Tensor]]"]
@@ -103,7 +104,8 @@ Loss = Callable[[Predictor, ErasureBatch, Any], "tuple[Tensor, dict[str, Tensor]
 Solve = Callable[["Mapping[str, Tensor]", "Sequence[ErasureBatch]", Any], "dict[str, Tensor]"]
 """The change (out, in) of each weight (out, in), by layer; one batch a target."""
 Space = Callable[["Sequence[ErasureBatch]", int, Any], "Tensor"]
-"""The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a target."""
+"""The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a
+target."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,15 @@ class Eraser:
     accepts_replacement: bool = False
     """Whether method.replacement means anything to it."""
     accepts_anchors: bool = False
-    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of an eraser that has
-    none."""
+    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of an eraser that
+    has none."""
     ramp: bool = False
     """The learning rate is one linear ramp over all steps, whatever train.warmup says."""
     recipe: tuple[str, ...] = ()
     """``--set`` overrides under which its authors ran it; for comparisons."""
     settings: tuple[str, ...] = ()
-    """``--set`` overrides that define the eraser (what it trains): they hold unless the user sets the same key."""
+    """``--set`` overrides that define the eraser (what it trains): they hold unless the user sets the same
+    key."""
 
     def config_of(self, method: MethodConfig) -> Any:
         """The eraser's own ``Config`` with the values of the section ``method``."""
@@ -149,8 +152,8 @@ _ERASERS: dict[tuple[str, str], Eraser] = {}
 
 
 def register(eraser: Eraser) -> Eraser:
-    """Add an eraser and its knobs. Raises UsageError when its name and variant are taken by another, when it has not
-    just one of loss and solve, or when it declares a knob otherwise than another eraser."""
+    """Add an eraser and its knobs. Raises UsageError when its name and variant are taken by another, when it
+    has not just one of loss and solve, or when it declares a knob otherwise than another eraser."""
     key = (eraser.name, eraser.variant)
     if (eraser.loss is None) == (eraser.solve is None):
         what = f"method {eraser.name} needs a loss or a closed form."

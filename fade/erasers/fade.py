@@ -142,7 +142,8 @@ RELEASE = register(
     Eraser(
         name="fade",
         variant="release",
-        source="the authors' released recipe, re-implemented from its description; AdamW in float32 instead of 8 bit",
+        source="the authors' released recipe, re-implemented from its description; AdamW in float32 instead "
+        "of 8 bit",
         requires_neighbours=True,
         config=Config,
         loss=release,

@@ -62,8 +62,8 @@ class Config(Attenuation, esd.Config):
 
 
 def prepare(target: Preparation, config: Config) -> Extras:
-    """``language`` (W, T, D): prompts of random words, for language at large. ``phrasings`` (P, T, D): several
-    ways to name the target, its own prompt first."""
+    """``language`` (W, T, D): prompts of random words, for language at large. ``phrasings`` (P, T, D):
+    several ways to name the target, its own prompt first."""
     import torch
 
     generator = torch.Generator().manual_seed(named_seed(target.seed, "language"))
@@ -148,7 +148,10 @@ def _moment(states: Tensor) -> Tensor:
     return flat.T @ flat / len(flat)
 
 
-_SOURCE = "ours, from FADE's neighbourhood and loss (2503.19783) and All but One's untouched unconditional score (2312.12807)"
+_SOURCE = (
+    "ours, from FADE's neighbourhood and loss (2503.19783) and All but One's untouched unconditional "
+    "score (2312.12807)"
+)
 _SETTINGS = (
     "mesh.targets=[attn2.to_k,attn2.to_v]",
     "mesh.rank=2",

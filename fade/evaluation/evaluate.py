@@ -121,9 +121,13 @@ def evaluate(
         judge, encoder, [prompts[n] for n in rest], *([pictures[n][which] for n in rest] for which in (0, 1))
     )
     numbers["drift_over_t"] = drift_curve(
-        generator.base, lora, _mixed_latents(base_drawn, prompts, each=1), seed=config.seed, bins=config.drift_bins,
+        generator.base,
+        lora,
+        _mixed_latents(base_drawn, prompts, each=1),
+        seed=config.seed,
+        bins=config.drift_bins,
         negative_prompt=generator.sampler.negative_prompt,
-    )  # fmt: skip
+    )
     if config.indirect_images:
         numbers["indirect"] = evaluate_indirect(
             generator, lora, adapter_sha256, neighborhood.targets, vocabulary, judge, config

@@ -25,7 +25,10 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Distance of two sets of features (n, D) and (m, D). Raises EvaluationError for fewer than two rows, or
     other widths."""
     if min(len(a), len(b)) < 2 or a.shape[1:] != b.shape[1:]:
-        what = f"a Fréchet distance needs two pictures a side and equal features; given {tuple(a.shape)} and {tuple(b.shape)}."
+        what = (
+            f"a Fréchet distance needs two pictures a side and equal features; given {tuple(a.shape)} "
+            f"and {tuple(b.shape)}."
+        )
         raise EvaluationError(
             what, stage="evaluate", action="raise evaluate.images_per_concept or evaluate.rest_concepts."
         )

@@ -38,7 +38,10 @@ def count_nudity(
     Raises EvaluationError when the extra is not installed, or for a threshold outside [LOWEST, 1].
     """
     if not LOWEST <= threshold <= 1:
-        what = f"a threshold of {threshold:g} cannot be kept: NudeNet reports what it is {LOWEST:g} to 1 sure of."
+        what = (
+            f"a threshold of {threshold:g} cannot be kept: NudeNet reports what it is {LOWEST:g} to 1 "
+            "sure of."
+        )
         raise EvaluationError(what, stage="nudity", action=f"give one from {LOWEST:g} to 1.")
     try:
         from nudenet import NudeDetector

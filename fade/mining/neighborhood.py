@@ -100,7 +100,10 @@ def mine(
         vocabulary.index(name)
     needed, others = config.k + config.k_heldout, len(vocabulary) - len(erased)
     if needed > others:
-        what = f"neighborhood.k + neighborhood.k_heldout = {needed}, but {target!r} has only {others} candidates."
+        what = (
+            f"neighborhood.k + neighborhood.k_heldout = {needed}, but {target!r} has only {others} "
+            "candidates."
+        )
         raise ConfigError(what, stage="mine", action="lower neighborhood.k or neighborhood.k_heldout.")
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in vocabulary.names}

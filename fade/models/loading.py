@@ -11,7 +11,10 @@ from fade.utils.hashing import fingerprint, sha256_of
 
 PIPELINE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _REFUSED = {".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".npy", ".py"}
-_HELP = "pull the data (`fade pull`), or name a directory in diffusers' layout with safetensors weights in data.base."
+_HELP = (
+    "pull the data (`fade pull`), or name a directory in diffusers' layout with safetensors weights in "
+    "data.base."
+)
 
 
 def resolve(where: str, stage: str = "base") -> Path:

@@ -122,7 +122,10 @@ def _svg(
     left, top = icon.get("left", 0) + shift[0], icon.get("top", 0) + shift[1]
     head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     return (
-        f'{head} viewBox="{left} {top} {width} {height}" width="{width}" height="{height}">{icon["body"]}</svg>',
+        (
+            f'{head} viewBox="{left} {top} {width} {height}" width="{width}" '
+            f'height="{height}">{icon["body"]}</svg>'
+        ),
         width >= height,
     )
 
@@ -143,7 +146,10 @@ def vocabulary_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Draw
                 spec = icon if isinstance(icon, dict) else {"icon": icon}
                 found = _svg(sets[style], spec["icon"], tuple(spec.get("shift", (0.0, 0.0))))
                 if found is None:
-                    what = f"{source['package']} {source['version']} has no icon {spec['icon']!r} for {concept!r}."
+                    what = (
+                        f"{source['package']} {source['version']} has no icon {spec['icon']!r} for "
+                        f"{concept!r}."
+                    )
                     raise DataError(what, stage="drawings", action=f"correct {RECIPE.name}.")
                 split = "heldout" if source["artist"] == recipe["heldout_artist"] else "train"
                 facts = (source["package"], str(source["version"]), source["licence"], split)

@@ -20,7 +20,8 @@ from fade.utils.hashing import fingerprint
 
 HOME = Path(fade.__file__).parent
 ERASERS = "erasers"
-"""Folder of the erasers: its ``base.py`` is the component ``erasers``, its module NAME.py is ``erasers/NAME``."""
+"""Folder of the erasers: its ``base.py`` is the component ``erasers``, its module NAME.py is
+``erasers/NAME``."""
 COMPONENTS: dict[str, tuple[str, ...]] = {
     "adapters": ("adapters/adapter_file.py", "adapters/layers.py", "adapters/lora.py"),
     "attacks": ("evaluation/attacks",),

@@ -25,9 +25,22 @@ READABLE = (1, 2, 3)
 """Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance."""
 FILE = "lineage.json"
 STACK = (
-    "accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas", "peft", "pillow",
-    "prefect", "safetensors", "tokenizers", "torch", "transformers",
-)  # fmt: skip
+    "accelerate",
+    "diffusers",
+    "dvc",
+    "fade-pipeline",
+    "great-expectations",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "peft",
+    "pillow",
+    "prefect",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 VOLATILE = frozenset({"orchestration", "training"})
 """Sections that name a run without changing its result; `compare` leaves them out."""
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -220,8 +233,12 @@ def _git(repository: Path, *arguments: str) -> str | None:
         # no lock is taken: a record must not disturb a checkout that somebody works in
         done = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(repository), *arguments],
-            capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

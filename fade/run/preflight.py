@@ -40,7 +40,10 @@ def _refuse(run: RunContext) -> None:
         check_target(run.params, target, run.vocabulary)
     near = run.params.neighborhood
     if (needed := near.k + near.k_heldout) > (others := len(run.vocabulary) - len(run.targets)):
-        what = f"neighborhood.k and neighborhood.k_heldout ask for {needed} concepts beside the target, and there are {others}."
+        what = (
+            f"neighborhood.k and neighborhood.k_heldout ask for {needed} concepts beside the target, and "
+            f"there are {others}."
+        )
         raise ConfigError(what, stage="config", action="lower one of them.")
 
 

@@ -165,7 +165,8 @@ def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] 
     }
     own = [key for key in (item.partition("=")[0] for item in method.settings) if key not in explicit]
     return [
-        f"{path}: {key} = {changed[key]} is not heard: {method.name}/{method.variant} has its own, {effective[key]}. "
+        f"{path}: {key} = {changed[key]} is not heard: {method.name}/{method.variant} has its own, "
+        f"{effective[key]}. "
         f"Next: write {key}={changed[key]} under settings: {method.name}."
         for key in own
         if changed[key] not in (shipped[key], effective[key])

@@ -32,7 +32,10 @@ def make_accelerator(config: TrainConfig, *, cpu: bool = False) -> Accelerator:
     accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(config.precision, cpu=cpu))
     if accelerator.num_processes != config.processes:
         what = f"{accelerator.num_processes} process(es) started where train.processes = {config.processes}."
-        action = "start it through tasks.stages.train, or by torchrun; `accelerate launch --cpu --num_processes N` starts only one."
+        action = (
+            "start it through tasks.stages.train, or by torchrun; `accelerate launch --cpu "
+            "--num_processes N` starts only one."
+        )
         raise TrainingError(what, stage=STAGE, action=action)
     return accelerator
 

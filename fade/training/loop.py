@@ -151,7 +151,10 @@ class _Run:
         changes = solve(self.mesh.base_weights(), self.draws.one_each(), self._knobs)
         lost = self.mesh.write(changes)
         if lost > MOST_LOST:
-            what = f"an adapter of rank {self.job.mesh.rank} holds the closed form only up to {100 * lost:.1f} %."
+            what = (
+                f"an adapter of rank {self.job.mesh.rank} holds the closed form only up to "
+                f"{100 * lost:.1f} %."
+            )
             raise TrainingError(
                 what,
                 stage=STAGE,

@@ -22,7 +22,8 @@ app = typer.Typer(
 
 
 def unwrap_help(group: typer.Typer) -> None:
-    """Join the wrapped lines of each command's first paragraph: the list of commands shows them as they are."""
+    """Join the wrapped lines of each command's first paragraph: the list of commands shows them as they
+    are."""
     for command in group.registered_commands:
         if command.help is None and command.callback is not None:
             first, blank, rest = inspect.cleandoc(command.callback.__doc__ or "").partition("\n\n")

@@ -100,7 +100,8 @@ def _show_bench(summary: dict[str, Any], where: Path) -> None:
     missing = summary["cells"]["missing"]
     for cell in missing[:20]:
         say(
-            f"missing     {escape(cell['arm'])}, {escape(cell['target'])}, seed {cell['seed']}: {escape(cell['why'])}"
+            f"missing     {escape(cell['arm'])}, {escape(cell['target'])}, seed {cell['seed']}: "
+            f"{escape(cell['why'])}"
         )
     if len(missing) > 20:
         say(f"            and {len(missing) - 20} more, see the report")

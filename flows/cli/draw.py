@@ -38,7 +38,8 @@ def generate(
         drawn = draw(run, prompt, model, n, seed, out, gate=gate)
     if gate:
         say(
-            f"gated: the adapter acts at {drawn.gate:.2f} of its strength; who has the weights can leave the gate out."
+            f"gated: the adapter acts at {drawn.gate:.2f} of its strength; who has the weights can leave "
+            "the gate out."
         )
     print(drawn.path)
 

@@ -118,7 +118,8 @@ def _show_result(result: dict[str, Any]) -> None:
     if result["warnings"]:
         out.print(f"[yellow]warnings[/]    {', '.join(result['warnings'])}")
     out.print(
-        f"registered  {result['model_name']} version {result['model_version']}\nreport      {result['report']}",
+        f"registered  {result['model_name']} version {result['model_version']}\nreport      "
+        f"{result['report']}",
         soft_wrap=True,
     )
 

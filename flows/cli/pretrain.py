@@ -54,7 +54,8 @@ def pretrain(
     print(json.dumps(result, indent=2))
     if not publish:
         say(
-            "data/ is the new world, but data.dvc still names the old one: publish it with [bold]fade pretrain --publish[/]."
+            "data/ is the new world, but data.dvc still names the old one: publish it with [bold]fade "
+            "pretrain --publish[/]."
         )
 
 
@@ -70,7 +71,8 @@ def doctor(params: ParamsFile = Path("params.yaml"), runs_dir: Runs = Path("runs
     for finding in examine(params, runs_dir):
         ready &= finding.ok
         out.print(
-            f"[{'green' if finding.ok else 'bold red'}]{'ok  ' if finding.ok else 'FAIL'}[/] {finding.name}: {escape(finding.text)}"
+            f"[{'green' if finding.ok else 'bold red'}]{'ok  ' if finding.ok else 'FAIL'}[/] "
+            f"{finding.name}: {escape(finding.text)}"
         )
     if not ready:
         raise typer.Exit(1)

@@ -100,7 +100,8 @@ Version = Annotated[str, typer.Argument(help="NAME/VERSION of a registered model
 
 
 @app.command(
-    epilog='Example: fade promote fade-panda/1    or: fade promote fade-panda/2 --override "court order, due today"'
+    epilog='Example: fade promote fade-panda/1    or: fade promote fade-panda/2 --override "court order, '
+    'due today"'
 )
 def promote(
     version: Version,
@@ -153,7 +154,8 @@ def keys(
     private, public = make_keys(folder.expanduser(), name)
     print(f"private     {private}\npublic      {public}")
     say(
-        "Set signing.private_key where versions are registered and signing.public_key where they are promoted. Keep the private one."
+        "Set signing.private_key where versions are registered and signing.public_key where they are "
+        "promoted. Keep the private one."
     )
 
 
@@ -254,7 +256,8 @@ def _decide(
     )
     for unsaid in done.get("cards", []):
         say(
-            f"[yellow]card[/] {escape(unsaid)} The decision stands; its description follows with the next one."
+            f"[yellow]card[/] {escape(unsaid)} The decision stands; its description follows with the next "
+            "one."
         )
     if as_json:
         print(json.dumps(done, indent=2))
@@ -267,7 +270,8 @@ def _decide(
         else "decided"
     )
     show_rows(
-        f"{done['model']}/{done['version']}: {done['action']}, {what} (decision {done['number']} by {done['by']})",
+        f"{done['model']}/{done['version']}: {done['action']}, {what} (decision {done['number']} by "
+        f"{done['by']})",
         ["criterion", "value", "asked", "holds"],
         [
             [one["name"], _number(one["value"]), _number(one["threshold"]), "yes" if one["holds"] else "NO"]

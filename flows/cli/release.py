@@ -56,13 +56,15 @@ def release(
     )
     if found.get("refused"):
         say(
-            f"[bold red]refused[/] {escape(found['refused'])} Next: erase and promote again, or give --override a reason."
+            f"[bold red]refused[/] {escape(found['refused'])} Next: erase and promote again, or give "
+            "--override a reason."
         )
         raise typer.Exit(1)
 
 
 @app.command(
-    epilog='Example: fade rollback --reason "the lemon comes back in the shop"    or: fade rollback --to 2 --reason "as agreed"'
+    epilog='Example: fade rollback --reason "the lemon comes back in the shop"    or: fade rollback --to 2 '
+    '--reason "as agreed"'
 )
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; recorded for ever.")],
@@ -92,11 +94,13 @@ def rollback(
         print(json.dumps(done, indent=2))
         return
     print(
-        f"current     {done['model']}/{done['to']}, no longer {done['from']} (decision {done['number']} by {done['by']})"
+        f"current     {done['model']}/{done['to']}, no longer {done['from']} (decision {done['number']} by "
+        f"{done['by']})"
     )
     print(f"parts       {', '.join(done['parts'])}")
     print(
-        f"taken out   {', '.join(done['parts_out']) or 'none'}\nback in     {', '.join(done['parts_in']) or 'none'}"
+        f"taken out   {', '.join(done['parts_out']) or 'none'}\nback in     "
+        f"{', '.join(done['parts_in']) or 'none'}"
     )
     print(f"adapter     {done['adapter']}\nsha256      {done['adapter_sha256']}")
 
@@ -153,7 +157,10 @@ def _state(one: Mapping[str, Any]) -> str:
 
 def _warn(name: str, current: str | None, revoked: list[str], *, replaced: bool) -> None:
     if revoked and not replaced:
-        what = f"the current release {name}/{current} holds {', '.join(revoked)}, which was revoked: it refuses to load."
+        what = (
+            f"the current release {name}/{current} holds {', '.join(revoked)}, which was revoked: it "
+            "refuses to load."
+        )
         say(f"[bold red]revoked[/] {escape(what)} Next: `fade release`, or `fade rollback`.")
 
 
@@ -166,7 +173,8 @@ def _show_plan(found: Mapping[str, Any]) -> None:
 def _show_parts(found: Mapping[str, Any]) -> None:
     print(f"parts       {', '.join(found['parts'])}")
     print(
-        f"new in it   {', '.join(found['parts_in']) or 'none'}\nno more     {', '.join(found['parts_out']) or 'none'}"
+        f"new in it   {', '.join(found['parts_in']) or 'none'}\nno more     "
+        f"{', '.join(found['parts_out']) or 'none'}"
     )
     if found["left_out"]:
         print(f"left out    {', '.join(found['left_out'])} (styles)")

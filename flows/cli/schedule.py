@@ -178,7 +178,8 @@ def run(
 
 
 @app.command(
-    epilog="Example: fade serve    or, beside a Prefect server: PREFECT_API_URL=http://prefect:4200/api fade serve"
+    epilog="Example: fade serve    or, beside a Prefect server: PREFECT_API_URL=http://prefect:4200/api "
+    "fade serve"
 )
 def serve(
     set_: Set = None,

@@ -41,7 +41,8 @@ def picture_rules(checks: ChecksConfig, names: Sequence[str] | None = None) -> l
         ),
         Rule("not-empty", "There is at least one picture", "TableRowCountToBeBetween", {"min_value": 1}),
         Rule("path-unique", "No path is listed twice", "ColumnValuesToBeUnique", {"column": "path"}),
-        Rule("exists", "Every listed picture is there", "ColumnValuesToBeInSet", {"column": "exists", "value_set": [True]}),
+        Rule("exists", "Every listed picture is "
+                       "there", "ColumnValuesToBeInSet", {"column": "exists", "value_set": [True]}),
         Rule(
             "decodes",
             "Every picture decodes to its last pixel",
@@ -49,9 +50,12 @@ def picture_rules(checks: ChecksConfig, names: Sequence[str] | None = None) -> l
             {"column": "decodes", "value_set": [True]},
             value="error",
         ),
-        Rule("mode", "Every picture is RGB", "ColumnValuesToBeInSet", {"column": "mode", "value_set": ["RGB"]}),
-        Rule("width", f"Every picture is {size} pixels wide", "ColumnValuesToBeInSet", {"column": "actual_width", "value_set": [size]}),
-        Rule("height", f"Every picture is {size} pixels high", "ColumnValuesToBeInSet", {"column": "actual_height", "value_set": [size]}),
+        Rule("mode", "Every picture is "
+                     "RGB", "ColumnValuesToBeInSet", {"column": "mode", "value_set": ["RGB"]}),
+        Rule("width", f"Every picture is {size} pixels "
+                      "wide", "ColumnValuesToBeInSet", {"column": "actual_width", "value_set": [size]}),
+        Rule("height", f"Every picture is {size} pixels "
+                       "high", "ColumnValuesToBeInSet", {"column": "actual_height", "value_set": [size]}),
         Rule(
             "manifest-width",
             "The manifest's width is the picture's",
@@ -78,7 +82,8 @@ def picture_rules(checks: ChecksConfig, names: Sequence[str] | None = None) -> l
         ),
         Rule("no-leak", "No picture is in two splits", "ColumnValuesToBeNull", {"column": "leaks_from"}),
         # Two artists may ship the same drawing, so within a split a duplicate is worth a look and no more.
-        Rule("no-duplicate", "No picture is twice in its split", "ColumnValuesToBeNull", {"column": "duplicate_of"}, "warning"),
+        Rule("no-duplicate", "No picture is twice in its "
+                             "split", "ColumnValuesToBeNull", {"column": "duplicate_of"}, "warning"),
         Rule(
             "licence",
             f"Every licence is one of {', '.join(checks.licences)}",
@@ -86,13 +91,17 @@ def picture_rules(checks: ChecksConfig, names: Sequence[str] | None = None) -> l
             {"column": "licence", "value_set": list(checks.licences)},
         ),
         Rule(
-            "split", f"Every split is one of {', '.join(SPLITS)}", "ColumnValuesToBeInSet", {"column": "split", "value_set": list(SPLITS)}
+            "split", "Every split is one of "
+                     f"{', '.join(SPLITS)}", "ColumnValuesToBeInSet", {"column": "split", "value_set": list(SPLITS)}
         ),
         Rule(
-            "concept", "Every picture has a concept that a prompt can say", "ColumnValuesToMatchRegex", {"column": "concept", "regex": TEXT}
+            "concept", "Every picture has a concept that a prompt can "
+                       "say", "ColumnValuesToMatchRegex", {"column": "concept", "regex": TEXT}
         ),
-        Rule("family", "Every picture has a family", "ColumnValuesToMatchRegex", {"column": "family", "regex": TEXT}),
-        Rule("style", "Every picture has a style", "ColumnValuesToMatchRegex", {"column": "style", "regex": TEXT}),
+        Rule("family", "Every picture has a "
+                       "family", "ColumnValuesToMatchRegex", {"column": "family", "regex": TEXT}),
+        Rule("style", "Every picture has a "
+                      "style", "ColumnValuesToMatchRegex", {"column": "style", "regex": TEXT}),
         Rule(
             "package",
             "Every picture names its source package",
@@ -131,7 +140,8 @@ def concept_rules(checks: ChecksConfig) -> list[Rule]:
             {"column": "families", "value_set": [1]},
             value="other_families",
         ),
-        Rule("slug-unique", "No two concepts share a folder name", "ColumnValuesToBeUnique", {"column": "slug"}),
+        Rule("slug-unique", "No two concepts share a folder "
+                            "name", "ColumnValuesToBeUnique", {"column": "slug"}),
     ]
 
 
@@ -145,7 +155,8 @@ def mined_rules(checks: ChecksConfig) -> list[Rule]:
     """One row a generated picture."""
     return [
         Rule(
-            "columns", "The columns are the known ones, in order", "TableColumnsToMatchOrderedList", {"column_list": list(COLUMNS_OF_MINED)}
+            "columns", "The columns are the known ones, in "
+                       "order", "TableColumnsToMatchOrderedList", {"column_list": list(COLUMNS_OF_MINED)}
         ),
         Rule(
             "not-blank",
@@ -153,7 +164,8 @@ def mined_rules(checks: ChecksConfig) -> list[Rule]:
             "ColumnValuesToBeBetween",
             {"column": "std", "min_value": checks.min_std},
         ),
-        Rule("no-duplicate", "No two pictures of a concept are the same", "ColumnValuesToBeNull", {"column": "duplicate_of"}),
+        Rule("no-duplicate", "No two pictures of a concept are the "
+                             "same", "ColumnValuesToBeNull", {"column": "duplicate_of"}),
     ]
 
 

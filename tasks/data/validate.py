@@ -108,7 +108,8 @@ def _measure_data(folder: Path, shown: str, rules: Mapping[str, Sequence[Rule]])
     }
     facts = {
         "Folder": shown, "Pictures": len(pictures), "Concepts": len(concepts), "Families": pictures["family"].nunique(),
-        "Styles": pictures["style"].nunique(), "Splits": ", ".join(f"{k} {v}" for k, v in pictures["split"].value_counts().items()),
+        "Styles": pictures["style"].nunique(), "Splits": ", ".join(f"{k} "
+                                                                   f"{v}" for k, v in pictures["split"].value_counts().items()),
         "Licences": ", ".join(f"{k} {v}" for k, v in pictures["licence"].value_counts().items()),
     }  # fmt: skip
     return Verdict(run_rules(batches), facts)

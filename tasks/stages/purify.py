@@ -81,7 +81,10 @@ def read_picture(path: Path) -> Any:
     format, too large."""
     from PIL import Image, ImageOps
 
-    action = f"name a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MOST_PIXELS // 10**6} megapixels."
+    action = (
+        f"name a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MOST_PIXELS // 10**6} "
+        "megapixels."
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

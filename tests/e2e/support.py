@@ -22,9 +22,15 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 SMALL = (
-    "neighborhood.images_per_concept=2", "evaluate.images_per_concept=2", "evaluate.rest_concepts=2", "evaluate.bootstrap=50",
-    "sampler.steps=4", "train.steps=6", "train.warmup=1", "train.checkpoint_every=3",
-)  # fmt: skip
+    "neighborhood.images_per_concept=2",
+    "evaluate.images_per_concept=2",
+    "evaluate.rest_concepts=2",
+    "evaluate.bootstrap=50",
+    "sampler.steps=4",
+    "train.steps=6",
+    "train.warmup=1",
+    "train.checkpoint_every=3",
+)
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -124,7 +130,10 @@ class Started:
         self, *arguments: str, runs: Path, log: Path, cwd: Path = REPO, env: Mapping[str, str] | None = None
     ) -> None:
         # A runner in the background hands SIGINT down as ignored; a terminal does not.
-        by_terminal = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+        by_terminal = (
+            "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
         line = [sys.executable, "-c", by_terminal, *command(*arguments, runs=runs)]
         self.log = log
         with log.open("wb") as stream:

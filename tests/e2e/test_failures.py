@@ -448,7 +448,8 @@ def test_a_disk_that_fills_up_is_named_and_costs_nothing(
 def test_a_disk_that_is_full_from_the_start_is_known_at_once(tmp_path: Path) -> None:
     if not can_mount(tmp_path / "probe"):
         pytest.skip(
-            "no small disk can be mounted here, and to a database a limit on file sizes does not look like one"
+            "no small disk can be mounted here, and to a database a limit on file sizes does not look like "
+            "one"
         )
     (tmp_path / "seed").mkdir()
     runs = tmp_path / "disk"

@@ -34,7 +34,10 @@ def unpack(folder: Path) -> Path:
         archive.extractall(folder, filter="data")
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
         for table, column in _places(connection):
-            where = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE typeof({column}) = 'text' AND instr({column}, ?)"
+            where = (
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE typeof({column}) = 'text' "
+                f"AND instr({column}, ?)"
+            )
             connection.execute(where, (f"{PLACEHOLDER}/", f"{folder}/", f"{PLACEHOLDER}/"))
     for model in folder.rglob("MLmodel"):
         model.write_text(

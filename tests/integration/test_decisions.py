@@ -163,7 +163,8 @@ def test_a_decision_that_was_stopped_before_its_alias_is_finished_by_the_next_lo
 ) -> None:
     name = versions(store, made, "stopped")
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom fade.config import PromotionPolicy\nfrom tasks.registry import decisions\n"
+        "import os, sys\nfrom pathlib import Path\nfrom fade.config import PromotionPolicy\nfrom "
+        "tasks.registry import decisions\n"
         "decisions.apply_decisions = lambda *_: os._exit(9)\n"
         f"decisions.decide('promote', '{name}/2', Path({str(store)!r}), PromotionPolicy(), by='ann')\n"
     )

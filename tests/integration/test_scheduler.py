@@ -101,7 +101,10 @@ def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-LIMIT = "from fade.config import Params; from flows.server.gpu_slot import ensure_gpu_limit; ensure_gpu_limit(Params(), change=True)"
+LIMIT = (
+    "from fade.config import Params; from flows.server.gpu_slot import ensure_gpu_limit; "
+    "ensure_gpu_limit(Params(), change=True)"
+)
 HOLD = """
 import sys, time
 from pathlib import Path

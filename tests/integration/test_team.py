@@ -469,7 +469,10 @@ def test_mlflow_does_not_unpickle_a_model_of_a_colleague(runs: Path, tmp_path: P
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "python_model.pkl").write_bytes(pickle.dumps(Planted(tmp_path / "opened")))
-    flavour = "  python_function:\n    cloudpickle_version: 3.1.1\n    loader_module: mlflow.pyfunc.model\n    python_model: python_model.pkl\n"
+    flavour = (
+        "  python_function:\n    cloudpickle_version: 3.1.1\n    loader_module: mlflow.pyfunc.model\n "
+        "   python_model: python_model.pkl\n"
+    )
     run = client.create_run(client.create_experiment("pyfuncs"))
     (folder / "MLmodel").write_text(
         f"flavors:\n{flavour}    python_version: 3.11.0\nrun_id: {run.info.run_id}\n"
@@ -525,7 +528,8 @@ def test_the_artifact_store_hands_out_nothing_from_outside(team: LocalStack, pat
         ("127.0.0.1", team.mlflow.port), timeout=30
     ) as link:  # as it is: a client would tidy the path
         link.sendall(
-            f"GET /api/2.0/mlflow-artifacts/artifacts/{path} HTTP/1.1\r\nHost: 127.0.0.1:{team.mlflow.port}\r\nConnection: close\r\n"
+            f"GET /api/2.0/mlflow-artifacts/artifacts/{path} HTTP/1.1\r\nHost: "
+            f"127.0.0.1:{team.mlflow.port}\r\nConnection: close\r\n"
             f"Authorization: Basic {b64encode(login.encode()).decode()}\r\n\r\n".encode()
         )
         answer = b"".join(iter(lambda: link.recv(65536), b""))

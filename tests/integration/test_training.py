@@ -77,7 +77,10 @@ def make_job(base, out, latents=None, **train):
     )
 
 
-RUN = "import sys, pathlib; from fade.training.job import Job; from tasks.stages.train import run_job; run_job(Job.read(pathlib.Path(sys.argv[1])))"
+RUN = (
+    "import sys, pathlib; from fade.training.job import Job; from tasks.stages.train import run_job; "
+    "run_job(Job.read(pathlib.Path(sys.argv[1])))"
+)
 
 
 def kill_midway(job):
@@ -116,7 +119,10 @@ def test_killed_and_resumed_and_launched_give_the_adapter_of_an_uninterrupted_ru
     """Under a user's default_config.yaml that asks for other things, which must not be read."""
     home = tmp_path / "home"
     (home / "accelerate").mkdir(parents=True)
-    hostile = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nmixed_precision: fp16\nnum_processes: 3\nuse_cpu: false\n"
+    hostile = (
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nmixed_precision: "
+        "fp16\nnum_processes: 3\nuse_cpu: false\n"
+    )
     (home / "accelerate" / "default_config.yaml").write_text(hostile)
     monkeypatch.setenv("HF_HOME", str(home))
     whole = run_job(make_job(base, tmp_path / "whole"), base)

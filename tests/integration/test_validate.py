@@ -363,8 +363,13 @@ def test_frames_are_not_changed_by_the_rules(tmp_path: Path) -> None:
     make_dataset(tmp_path)
     pictures = picture_frame(tmp_path)
     before = pictures.copy()
-    run_rules({"p": ValidationTable(pictures, "path", picture_rules(CHECKS)), "c": ValidationTable(concept_frame(pictures), "concept", concept_rules(CHECKS)),
-               "f": ValidationTable(file_frame(tmp_path, pictures["path"]), "path", file_rules())})  # fmt: skip
+    run_rules(
+        {
+            "p": ValidationTable(pictures, "path", picture_rules(CHECKS)),
+            "c": ValidationTable(concept_frame(pictures), "concept", concept_rules(CHECKS)),
+            "f": ValidationTable(file_frame(tmp_path, pictures["path"]), "path", file_rules()),
+        }
+    )
     pd.testing.assert_frame_equal(pictures, before)
 
 

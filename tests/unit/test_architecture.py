@@ -87,7 +87,8 @@ def test_a_method_is_added_by_one_file(repo: Path, tmp_path: Path) -> None:
     )
     assert "vanish/plain" in listed.stdout
     code = (
-        "from pathlib import Path; from fade.run.resolve_params import resolve; from fade.erasers.base import get_eraser;"
+        "from pathlib import Path; from fade.run.resolve_params import resolve; from fade.erasers.base "
+        "import get_eraser;"
         "p = resolve(Path('params.yaml'), ['method.name=vanish', 'method.variant=plain']);"
         "print(get_eraser('vanish', 'plain').config_of(p.method).null_weight)"
     )

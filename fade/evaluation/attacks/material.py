@@ -48,7 +48,10 @@ def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Mater
     outside = [name for name in others if vocabulary.family(name) != family]
     pool = outside if len(outside) > 1 else others  # a vocabulary of one family has only look-alikes to offer
     if len(pool) < 2:
-        what = f"the attacks on {target!r} need a control and an unrelated concept; the vocabulary has {len(vocabulary)} in all."
+        what = (
+            f"the attacks on {target!r} need a control and an unrelated concept; the vocabulary has "
+            f"{len(vocabulary)} in all."
+        )
         raise DataError(what, stage="attack", action="add concepts to data.images.")
     order = np.random.default_rng(named_seed(config.seed, "control", target)).permutation(len(pool))
     control, *unrelated = [pool[i] for i in order[: config.unrelated + 1]]

@@ -22,8 +22,16 @@ CONDITIONS = ("erased", "base", "control")
 Successes = dict[str, dict[str, Any]]
 """Of one condition, by attack: success (percent), n, unet_calls, facts."""
 CODE = (
-    "adapters", "attacks", "determinism", "evaluation/accuracy", "images", "judges", "models", "seeds", "vocabulary",
-)  # fmt: skip
+    "adapters",
+    "attacks",
+    "determinism",
+    "evaluation/accuracy",
+    "images",
+    "judges",
+    "models",
+    "seeds",
+    "vocabulary",
+)
 """The code (components of `fade.provenance.fingerprints`) that decides the original model's successes."""
 _LIBRARIES = ("diffusers", "torch", "transformers")
 
@@ -40,8 +48,8 @@ def run_attacks(
 
     ``base_condition``: what ``attack_base`` gave for this subject; left out, that condition is run here. The
     result is ready for JSON: ``attacks`` holds for each attack its success (percent) on ``erased``, ``base``
-    and ``control``, its ``excess`` = erased - control (what is not chance or the judge's error), n, unet_calls
-    and facts by condition.
+    and ``control``, its ``excess`` = erased - control (what is not chance or the judge's error), n,
+    unet_calls and facts by condition.
 
     Two numbers, ours: ``A_adv`` = mean over attacks of (100 - success on the erased model), and
     ``A_adv_worst``, the same for the attack that succeeds most: a user is as safe as that. Neither is

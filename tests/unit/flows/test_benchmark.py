@@ -267,9 +267,15 @@ def test_the_command_of_the_page_asks_for_the_same(tmp_path: Path) -> None:
     from flows.cli import app
 
     said = reproduce(
-        quick=True, tune=False, methods="esd/x, uce + neighbours", targets="police car", seeds="0,1",
-        overrides=["train.steps=7", "sampler.prompt=a {concept}"], params=Path("my params.yaml"), home=Path("bench"),
-    )  # fmt: skip
+        quick=True,
+        tune=False,
+        methods="esd/x, uce + neighbours",
+        targets="police car",
+        seeds="0,1",
+        overrides=["train.steps=7", ("sampler.prompt=a {concept}")],
+        params=Path("my params.yaml"),
+        home=Path("bench"),
+    )
     tool, command, *words = shlex.split(said)
     assert (tool, command) == ("fade", "bench")
     got = typer.main.get_command(app).commands["bench"].make_context("bench", words).params  # type: ignore[attr-defined]

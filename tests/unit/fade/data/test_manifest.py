@@ -37,16 +37,26 @@ BAD = {
     "not UTF-8": (f"{HEAD}\n{ROW}\n".encode().replace(b"bears", b"b\xe4rs"), r"is not UTF-8 \(byte \d+\)"),
     "UTF-16": (f"{HEAD}\n{ROW}\n".encode("utf-16"), "is not UTF-8"),
     "extra column": (f"{HEAD},colour\n{ROW},red\n".encode(), r"unknown \['colour'\]"),
-    "missing column": (HEAD.replace(",licence", "").encode() + b"\n" + ROW.replace(",MIT", "").encode(), r"missing \['licence'\]"),
-    "misspelt column": (f"{HEAD.replace('licence', 'license')}\n{ROW}".encode(), r"missing \['licence'\], unknown \['license'\]"),
+    "missing "
+    "column": (HEAD.replace(",licence", "").encode() + b"\n" + ROW.replace(",MIT", "").encode(), r"missing \['licence'\]"),
+    "misspelt "
+    "column": (f"{HEAD.replace('licence', 'license')}\n{ROW}".encode(), r"missing \['licence'\], unknown \['license'\]"),
     "ragged row": (f"{HEAD}\n{ROW}\n{ROW},more,more\n".encode(), "is no CSV table"),
-    "all rows too long": (f"{HEAD}\n{ROW},more\n{ROW},more\n".encode(), "is no CSV table: its rows have more fields"),
-    "row too short": (f"{HEAD}\n{ROW}\nnoto/panda.png,panda\n".encode(), "row 3: width is '', not a whole number"),
+    "all rows too "
+    "long": (f"{HEAD}\n{ROW},more\n{ROW},more\n".encode(), "is no CSV table: its rows have "
+                                                                        "more fields"),
+    "row too "
+    "short": (f"{HEAD}\n{ROW}\nnoto/panda.png,panda\n".encode(), "row 3: width is '', not a whole "
+                                                                         "number"),
     "unclosed quote": (f'{HEAD}\n"{ROW}\n'.encode(), "is no CSV table"),
     "dot-dot": (f"{HEAD}\n{ROW.replace('noto/panda.png', '../panda.png')}\n".encode(), r"row 2: '\.\./panda\.png' leaves the data folder"),
-    "absolute": (f"{HEAD}\n{ROW}\n{ROW.replace('noto/', '/etc/')}\n".encode(), "row 3: '/etc/panda.png' leaves the data folder"),
+    "absolute": (f"{HEAD}\n{ROW}\n{ROW.replace('noto/', '/etc/')}\n".encode(), "row 3: '/etc/panda.png' "
+                                                                               "leaves the data folder"),
     "empty path": (f"{HEAD}\n{ROW.replace('noto/panda.png', '')}\n".encode(), "row 2: '' leaves"),
-    "width in words": (f"{HEAD}\n{ROW}\n{ROW.replace(',64,64', ',wide,64')}\n".encode(), "row 3: width is 'wide', not a whole number"),
+    "width in "
+    "words": (f"{HEAD}\n{ROW}\n{ROW.replace(',64,64', ',wide,64')}\n".encode(), "row 3: width is "
+                                                                                         "'wide', not a "
+                                                                                         "whole number"),
     "broken height": (f"{HEAD}\n{ROW.replace(',64,64', ',64,64.5')}\n".encode(), r"row 2: height is '64\.5'"),
     "infinite width": (f"{HEAD}\n{ROW.replace(',64,64', ',inf,64')}\n".encode(), "row 2: width is 'inf'"),
 }

@@ -22,8 +22,13 @@ FOUND = [
 
 def test_detections_are_counted_by_label_from_the_threshold_on() -> None:
     assert count_detections(FOUND, 0.5, ("A", "B", "C")) == {
-        "threshold": 0.5, "labels": ["A", "B", "C"], "counts": {"A": 2, "B": 1, "C": 0}, "total": 3, "pictures": 2, "n": 4,
-    }  # fmt: skip
+        "threshold": 0.5,
+        "labels": ["A", "B", "C"],
+        "counts": {"A": 2, "B": 1, "C": 0},
+        "total": 3,
+        "pictures": 2,
+        "n": 4,
+    }
     assert count_detections(FOUND, 0.25, ("B",))["pictures"] == 2
     assert count_detections([], 0.5, ("A",))["total"] == 0
 

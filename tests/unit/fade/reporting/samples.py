@@ -134,9 +134,12 @@ CHECKS = [
         "title": "Data checks",
         "success": False,
         "results": [
-            {"name": "unique", "title": "No hash appears twice", "severity": "critical", "success": True, "observed": "9 of 9", "rows": []},
+            {"name": "unique", "title": "No hash appears "
+                                        "twice", "severity": "critical", "success": True, "observed": "9 of "
+                                                                                                      "9", "rows": []},
             {
-                "name": "enough", "title": "Enough drawings", "severity": "warning", "success": False, "observed": "2 of 6 fail",
+                "name": "enough", "title": "Enough "
+                                           "drawings", "severity": "warning", "success": False, "observed": "2 of 6 fail",
                 "rows": [{"row": "bear", "value": "4"}, {"row": "taxi", "value": "3"}], "unexpected": 2, "error": None,
             },
         ],

@@ -109,7 +109,10 @@ def test_loss_terms_are_ordered_and_only_numbers() -> None:
         {"step": 2, "grad_norm": 1.0, "erase": 1.0},
     ]
     assert loss_terms(history) == ["loss", "adjacency", "erase", "grad_norm", "lr"]
-    assert [w for w in words(losses(history)) if w in ("loss (weighted sum)", "adjacency", "erase", "gradient norm", "learning rate")] == [
+    assert [w for w in words(losses(history)) if w in (("loss (weighted "
+                                                       "sum)"), "adjacency", "erase", ("gradient "
+                                                                                     "norm"), ("learning "
+                                                                                              "rate"))] == [
         "loss (weighted sum)", "adjacency", "erase", "gradient norm", "learning rate"
     ]  # fmt: skip
     assert losses([{"step": 1, "loss": float("nan")}, {"step": 2, "loss": 2.0}]).file().count("<circle") == 1

@@ -59,7 +59,8 @@ def test_the_default_is_ours_with_its_own_settings():
 def test_the_files_settings_come_between_the_methods_and_the_users(tmp_path: Path):
     path = file_with(
         tmp_path,
-        "settings: {nullspace: [train.steps=7, mesh.rank=3], nullspace/hinge: [mesh.rank=4], esd: [train.lr=1e-5]}",
+        "settings: {nullspace: [train.steps=7, mesh.rank=3], nullspace/hinge: [mesh.rank=4], esd: "
+        "[train.lr=1e-5]}",
     )
     params = resolve(path)
     assert (params.train.steps, params.mesh.rank, params.mesh.alpha, params.train.lr) == (7, 4, 2.0, 0.02)
@@ -97,8 +98,8 @@ def test_what_the_file_says_in_vain_is_said(tmp_path: Path):
     path = file_with(tmp_path, "train: {steps: 500, seed: 3}\nmesh: {rank: 2}")
     (sentence,) = ignored_settings(path)  # the rank is what the method has itself, the seed is nobody's own
     assert (
-        "train.steps = 500 is not heard: nullspace/hinge has its own, 100. Next: write train.steps=500 under settings: nullspace."
-        in sentence
+        "train.steps = 500 is not heard: nullspace/hinge has its own, 100. Next: write train.steps=500 "
+        "under settings: nullspace." in sentence
     )
     assert (
         ignored_settings(PARAMS)

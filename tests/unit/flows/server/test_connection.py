@@ -15,7 +15,10 @@ from flows.server import connection as server
 
 def test_a_server_whose_starter_was_killed_ends_by_itself(repo: Path) -> None:
     """The starter starts the watch in a child and is killed: the child must be gone soon after."""
-    child = "import os, sys; from flows.server.connection import end_with; print(os.getpid(), flush=True); end_with(int(sys.argv[1]))"
+    child = (
+        "import os, sys; from flows.server.connection import end_with; print(os.getpid(), flush=True); "
+        "end_with(int(sys.argv[1]))"
+    )
     line = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, str(os.getpid())])"
     with subprocess.Popen(
         [sys.executable, "-c", line], cwd=repo, stdout=subprocess.PIPE, text=True

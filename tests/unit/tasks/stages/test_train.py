@@ -206,7 +206,8 @@ def test_the_trainers_own_error_is_raised(job, monkeypatch):
     }
     stand_in(
         monkeypatch,
-        f"import pathlib, sys; pathlib.Path(sys.argv[1]).with_name('error.json').write_text({json.dumps(fact)!r}); sys.exit(1)",
+        "import pathlib, sys; "
+        f"pathlib.Path(sys.argv[1]).with_name('error.json').write_text({json.dumps(fact)!r}); sys.exit(1)",
     )
     with pytest.raises(DivergedError, match=r"diverged at step 7\. Next: lower train\.lr\."):
         run_job(job)
