@@ -9,9 +9,9 @@ from typing import Any
 
 from fade.benchmark import tables
 from fade.benchmark.compare import efficient
-from fade.reporting.canvas import DARK, LIGHT
 from fade.reporting.frontier import frontier_svg
 from fade.reporting.html import data_uri, templates
+from fade.reporting.theme import DARK, LIGHT
 
 AXES = ("erased, % (A_er)", "retained, % of the original")
 

@@ -11,13 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
-from fade.reporting.canvas import DARK, LIGHT, png
 from fade.reporting.charts import charts
 from fade.reporting.graph import HIGH, WIDE, lineage_graph
-from fade.reporting.report_data import METRICS, ROLES, Pictures, Report
+from fade.reporting.image_grid import GridRow, image_grid, png
+from fade.reporting.report_data import METRICS, ROLES, Pictures, Report, members
+from fade.reporting.theme import DARK, LIGHT
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -203,19 +201,14 @@ def draw(report: Report) -> dict[str, Any]:
 
 def _members(report: Report) -> list[dict[str, Any]]:
     near = report.neighborhood
-    roles = [
-        *((n, "target") for n in near.targets),
-        *((n, "adjacent") for n in near.neighbours),
-        *((n, "heldout") for n in near.heldout),
-    ]
     return [
         {
             "name": name,
             "role": role,
             "cosine": None if role == "target" else near.similarities[name],
-            "picture": data_uri(png(_thumbnail(report.mined[name]))) if name in report.mined else None,
+            "picture": _side_by_side(report.mined[name][None]) if name in report.mined else None,
         }
-        for name, role in roles
+        for name, role in members(near)
     ]
 
 
@@ -223,27 +216,16 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     scores = report.accuracies()
     return [
         {
-            "name": row.concept, "role": row.role, "n": len(row.base), "base": data_uri(png(filmstrip(row.base))),
-            "erased": data_uri(png(filmstrip(row.erased))), "scores": scores.get(row.concept),
+            "name": row.concept, "role": row.role, "n": len(row.base), "base": _side_by_side(row.base),
+            "erased": _side_by_side(row.erased), "scores": scores.get(row.concept),
         }
         for row in report.rows
     ]  # fmt: skip
 
 
-def filmstrip(pictures: Pictures, gap: int = 4) -> Image.Image:
-    """Pictures (n, H, W, 3) side by side in one transparent RGBA strip, at most THUMBNAIL pixels high."""
-    tiles = [_thumbnail(p) for p in pictures]
-    width, height = tiles[0].size
-    strip = Image.new("RGBA", (len(tiles) * (width + gap) - gap, height), (0, 0, 0, 0))
-    for i, tile in enumerate(tiles):
-        strip.paste(tile, (i * (width + gap), 0))
-    return strip
-
-
-def _thumbnail(picture: Pictures) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    return image
+def _side_by_side(pictures: Pictures) -> str:
+    """Pictures (n, H, W, 3) in one transparent row, at most THUMBNAIL pixels high, as a data: URI."""
+    return data_uri(png(image_grid([GridRow([pictures])], side=THUMBNAIL, enlarge=False, gap=4, paper="")))
 
 
 def data_uri(data: bytes) -> str:
