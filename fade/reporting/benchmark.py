@@ -10,7 +10,7 @@ from typing import Any
 from fade.benchmark import tables
 from fade.benchmark.compare import efficient
 from fade.reporting.frontier import frontier_svg
-from fade.reporting.html import data_uri, templates
+from fade.reporting.page import data_uri, templates
 from fade.reporting.theme import DARK, LIGHT
 
 AXES = ("erased, % (A_er)", "retained, % of the original")

@@ -3,22 +3,17 @@ computes none."""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fade.reporting.charts import charts
 from fade.reporting.graph import HIGH, WIDE, lineage_graph
 from fade.reporting.image_grid import GridRow, image_grid, png
+from fade.reporting.page import data_uri, templates
 from fade.reporting.report_data import METRICS, ROLES, Pictures, Report, members
 from fade.reporting.theme import DARK, LIGHT
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
@@ -182,18 +177,6 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
     )
 
 
-@cache
-def templates() -> Environment:
-    """The pages' templates, each compiled once; whatever is put into them is escaped, and a name that is not
-    there is an error."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-
-
 def draw(report: Report) -> dict[str, Any]:
     """What the page shows beside words: pictures as data: URIs (members, rows), and the charts."""
     return {"members": _members(report), "rows": _rows(report), "charts": charts(report)}
@@ -226,11 +209,6 @@ def _rows(report: Report) -> list[dict[str, Any]]:
 def _side_by_side(pictures: Pictures) -> str:
     """Pictures (n, H, W, 3) in one transparent row, at most THUMBNAIL pixels high, as a data: URI."""
     return data_uri(png(image_grid([GridRow([pictures])], side=THUMBNAIL, enlarge=False, gap=4, paper="")))
-
-
-def data_uri(data: bytes) -> str:
-    """PNG bytes as a data: URI."""
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
 def lineage_facts(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
