@@ -137,7 +137,8 @@ def main() -> None:
         page = page_of(cells, args.target)
         if page is None:
             parser.error(
-                f"{source} holds no picture of {args.target}; `fade bench --targets {args.target!r} --seeds 0` makes them."
+                f"{source} holds no picture of {args.target}; "
+                f"`fade bench --targets {args.target!r} --seeds 0` makes them."
             )
         out = args.out / f"methods-{slug(args.target)}.png"
         draw([page], ACROSS, out)
