@@ -22,18 +22,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import numpy as np
 from PIL import Image
 
 from fade.benchmark.archive import read_archive
 from fade.benchmark.record import read_picture, read_record
 from fade.data.vocabulary import slug
 from fade.reporting.benchmark import grids_of
+from fade.reporting.image_grid import GridRow, image_grid, png
+from fade.reporting.pictures import SMALL_GAP
 from fade.utils.files import write_whole
 
 ACROSS = 5
 """Methods side by side."""
+SIDE = 96
+"""Side of a picture, pixels."""
 TARGETS = ("green heart", "oncoming taxi", "panda")
 """What a method's own figure shows: two tight families and a loose one."""
 
@@ -43,23 +46,22 @@ Cells = tuple[list[dict[str, Any]], Picture]
 
 
 def cells_of(folder: Path | None, archive: Path, keys: frozenset[str]) -> Cells:
-    """The cells of the record (its ``keys``) and what reads their pictures; cells of earlier settings lie
-    there, too."""
+    """The record's cells (those with one of its ``keys``) and the function that reads their pictures."""
     if folder is None:
         table = read_archive(archive)
         return [cell for cell in table.cells["cells"] if cell["key"] in keys], table.picture
-    found = [
+    cells = [
         cell
         for path in sorted(folder.glob("*/*.json"))
         if (cell := read_record(path)) and cell["key"] in keys
     ]
-    return found, partial(read_picture, folder)
+    return cells, partial(read_picture, folder)
 
 
 def page_of(cells: Cells, target: str) -> dict[str, Any] | None:
     """What the cells hold of one target, as `grids_of` gives it."""
-    found, picture = cells
-    pages = grids_of(picture, [cell for cell in found if cell["inputs"]["target"] == target])
+    records, picture = cells
+    pages = grids_of(picture, [cell for cell in records if cell["inputs"]["target"] == target])
     return pages[0] if pages else None
 
 
@@ -69,33 +71,36 @@ def of_method(page: dict[str, Any], arm: str) -> dict[str, Any] | None:
     return {**page, "figures": [shown["original"], shown[arm]]} if {"original", arm} <= shown.keys() else None
 
 
+def rows_of(page: dict[str, Any], across: int) -> list[GridRow]:
+    """The page's figures, ``across`` side by side, their names above and the concepts' left."""
+    figures, rows = page["figures"], []
+    for start in range(0, len(figures), across):
+        some = figures[start : start + across]
+        parts = [split(shown["uri"], len(page["rows"])) for shown in some]
+        for i, concept in enumerate(page["rows"]):
+            titles = () if i else [shown["name"] for shown in some]
+            rows.append(GridRow([part[i] for part in parts], concept, titles=titles))
+    return rows
+
+
+def split(uri: str, count: int) -> list[np.ndarray]:
+    """The ``count`` rows of a cell's PNG, uint8 (n, H, W, 3) each: the pictures that `cell_grid` laid out."""
+    body = io.BytesIO(base64.b64decode(uri.partition(",")[2]))
+    pixels = np.asarray(Image.open(body).convert("RGB"))
+    pitch = (pixels.shape[0] + SMALL_GAP) // count
+    side = pitch - SMALL_GAP  # pictures are square
+    lefts = range(0, pixels.shape[1], pitch)
+    return [
+        np.stack([pixels[y : y + side, x : x + side] for x in lefts])
+        for y in range(0, pixels.shape[0], pitch)
+    ]
+
+
 def draw(pages: Sequence[dict[str, Any]], across: int, out: Path) -> None:
-    """The pages' figures row by row, each page's rows named before its first. Every picture keeps its own
-    pixels."""
-    panels = [(i, page, shown) for page in pages for i, shown in enumerate(page["figures"])]
-    down = -(-len(panels) // across)
-    figure = Figure(figsize=(2.5 * across, 3.6 * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flatten()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, (i, page, shown) in zip(axes, panels, strict=False):
-        body = base64.b64decode(shown["uri"].partition(",")[2])
-        axis.imshow(Image.open(io.BytesIO(body)).convert("RGB"), interpolation="nearest")
-        axis.set_title(shown["name"], fontsize=10)
-        if i == 0:
-            _name_rows(axis, page["rows"])
-    sheet = io.BytesIO()
-    figure.savefig(sheet, format="png", dpi=110, metadata={"Software": None})
-    write_whole(out, sheet.getvalue())
-
-
-def _name_rows(axis: Axes, rows: Sequence[str]) -> None:
-    for i, row in enumerate(rows):
-        height = 1 - (i + 0.5) / len(rows)
-        name = row.replace(" ", "\n", 1) if len(row) > len("first quarter") else row
-        axis.text(
-            -0.02, height, name, rotation=90, ha="right", va="center", fontsize=7, transform=axis.transAxes
-        )
+    """The pages one below another, each with its methods' names. Every picture keeps its own pixels."""
+    rows = [row for page in pages for row in rows_of(page, across)]
+    image = image_grid(rows, side=SIDE, resample=Image.Resampling.NEAREST, gap=4, text_size=16, paper="white")
+    write_whole(out, png(image))
 
 
 def main() -> None:
@@ -103,36 +108,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument("--target")
-    wanted.add_argument("--method", action="append", metavar="NAME/VARIANT")
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--target")
+    choice.add_argument("--method", action="append", metavar="NAME/VARIANT")
     parser.add_argument("--cells", type=Path, help="folder of cells, instead of the archive")
     parser.add_argument("--archive", type=Path, default=Path("bench/archive/cells.jsonl.xz"))
     parser.add_argument(
         "--record", type=Path, default=Path("bench/record/benchmark.json"), help="which of the cells"
     )
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder")
-    asked = parser.parse_args()
-    keys = frozenset(json.loads(asked.record.read_text(encoding="utf-8"))["cells"]["keys"])
-    cells, source = cells_of(asked.cells, asked.archive, keys), asked.cells or asked.archive
-    for arm in asked.method or []:
+    args = parser.parse_args()
+    keys = frozenset(json.loads(args.record.read_text(encoding="utf-8"))["cells"]["keys"])
+    cells, source = cells_of(args.cells, args.archive, keys), args.cells or args.archive
+    for arm in args.method or []:
         pages = [
-            page for target in TARGETS if (kept := page_of(cells, target)) and (page := of_method(kept, arm))
+            page
+            for target in TARGETS
+            if (whole := page_of(cells, target)) and (page := of_method(whole, arm))
         ]
         if not pages:
             parser.error(
                 f"{source} holds no picture of {arm}; `fade bench --methods {arm!r} --seeds 0` makes them."
             )
-        out = asked.out / f"method-{slug(arm)}.png"
-        draw(pages, 2 * len(pages), out)
+        out = args.out / f"method-{slug(arm)}.png"
+        draw(pages, 2, out)
         print(f"{out}: {', '.join(page['target'] for page in pages)}")
-    if asked.target:
-        page = page_of(cells, asked.target)
+    if args.target:
+        page = page_of(cells, args.target)
         if page is None:
             parser.error(
-                f"{source} holds no picture of {asked.target}; `fade bench --targets {asked.target!r} --seeds 0` makes them."
+                f"{source} holds no picture of {args.target}; "
+                f"`fade bench --targets {args.target!r} --seeds 0` makes them."
             )
-        out = asked.out / f"methods-{slug(asked.target)}.png"
+        out = args.out / f"methods-{slug(args.target)}.png"
         draw([page], ACROSS, out)
         print(f"{out}: {', '.join(shown['name'] for shown in page['figures'])}")
 

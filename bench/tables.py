@@ -452,7 +452,7 @@ def readme_picture() -> None:
     )
     if grids:
         with Image.open(grids[-1]) as grid:
-            upper = grid.crop((0, 0, grid.width, min(grid.height, 2216))).reduce(2)
+            upper = grid.crop((0, 0, grid.width, min(grid.height, 2132))).reduce(2)
         upper.convert("RGB").quantize(256).save("docs/images/panda-before-after.png", optimize=True)
 
 

@@ -253,26 +253,3 @@ def render_corpus(
                 kept.append((pixels, drawing.name, drawing.style))
             on_step(done, len(drawings))
     return np.stack([k[0] for k in kept]), [k[1] for k in kept], [k[2] for k in kept]
-
-
-def contact_sheet(images: Path, out: Path, cell: int = SIZE) -> None:
-    """One row a concept, one column a style, names beside: for eyes that look for a wrong mapping."""
-    from PIL import ImageDraw
-
-    from fade.data.manifest import read_manifest
-
-    frame = read_manifest(images / MANIFEST)
-    concepts, styles = list(dict.fromkeys(frame["concept"])), list(dict.fromkeys(frame["style"]))
-    rows = -(-len(concepts) // 2)
-    margin, head = 200, 18
-    block = margin + len(styles) * (cell + 2)
-    sheet = Image.new("RGB", (2 * block, head + rows * (cell + 2)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for place, concept in enumerate(concepts):
-        x0, y0 = (place // rows) * block, head + (place % rows) * (cell + 2)
-        pen.text((x0 + 4, y0 + cell // 2 - 6), concept, fill="black")
-        for row in frame[frame["concept"] == concept].itertuples():
-            x = x0 + margin + styles.index(row.style) * (cell + 2)
-            pen.text((x, 3), row.style[:10], fill="black")
-            sheet.paste(Image.open(images / row.path), (x, y0))
-    sheet.save(out)

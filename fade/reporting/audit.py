@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fade.governance.audit import GOOD
-from fade.reporting.canvas import DARK, LIGHT
-from fade.reporting.html import data_uri, templates
+from fade.reporting.page import data_uri, templates
+from fade.reporting.theme import DARK, LIGHT
 
 PICTURES = {"recorded": "as it was registered", "again": "made again by the audit"}
 ROWS = 40

@@ -11,9 +11,9 @@ from fade.benchmark import summary as summaries
 from fade.benchmark import tables
 from fade.benchmark.compare import efficient
 from fade.evaluation.metrics import metric
-from fade.reporting.canvas import DARK, LIGHT
 from fade.reporting.frontier import frontier_svg
-from fade.reporting.html import data_uri, templates
+from fade.reporting.page import data_uri, templates
+from fade.reporting.theme import DARK, LIGHT
 
 _ERASED, _RETAINED = map(metric, summaries.AXES)
 AXES = (f"{_ERASED.title}, % ({_ERASED.name})", f"{_RETAINED.title}, % of the original")

@@ -38,14 +38,13 @@ def card(
     pictures: names of the files in ``pictures/`` beside the card; those of GRIDS are shown.
     The reason for the erasure is taken from the lineage (``request``), where there is one.
     """
+    from huggingface_hub import ModelCardData
+
     target = str(result["target"])
     _, line = headline(result)
     parts_of = lineage.get("parts") or {}
-    head = {
-        "library_name": "diffusers",
-        "base_model": base_model,
-        "tags": ["concept-erasure", "lora", "text-to-image", f"method:{result['method']}"],
-    }
+    tags = ["concept-erasure", "lora", "text-to-image", f"method:{result['method']}"]
+    head = ModelCardData(library_name="diffusers", base_model=base_model, tags=tags)
     missing = (
         "Other languages and attacks"
         if result.get("indirect")
@@ -53,7 +52,7 @@ def card(
     )
     parts = [
         "---",
-        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()),  # JSON is YAML
+        head.to_yaml(),
         "---",
         "",
         f"# {plain(target)}, erased",

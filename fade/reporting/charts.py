@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fade.data.vocabulary import TOGETHER
 from fade.errors import EvaluationError
-from fade.reporting.canvas import percent, width_of
-from fade.reporting.report_data import NeighborhoodLike, Report
+from fade.reporting.report_data import Report, members
 from fade.reporting.svg import Chart, line, polyline, rect, text
+from fade.reporting.theme import percent, width_of
+
+if TYPE_CHECKING:
+    from fade.mining.neighborhood import Neighborhood
 
 MAX_LABEL = 34
 MARGIN = 14.0
@@ -41,7 +44,7 @@ def charts(report: Report) -> dict[str, Chart]:
     return made
 
 
-def heatmap(neighborhood: NeighborhoodLike, *, others: int = 6) -> Chart:
+def heatmap(neighborhood: Neighborhood, *, others: int = 6) -> Chart:
     """Cosine matrix of the target, its neighbours, the held-out ones and ``others`` of the rest.
 
     The rest is sampled evenly along its ranking by similarity, so near and far both show.
@@ -93,19 +96,14 @@ def _scale(x: float, y: float, height: float, low: float, high: float) -> list[s
     return [*body, text(x + 64, y, "cosine of mean image features", "small end", turned=-90)]
 
 
-def heatmap_names(neighborhood: NeighborhoodLike, others: int) -> tuple[list[str], list[str]]:
+def heatmap_names(neighborhood: Neighborhood, others: int) -> tuple[list[str], list[str]]:
     """The concepts of the heat map in order, and their roles."""
-    near = [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout]
-    roles = [
-        *["target"] * len(neighborhood.targets),
-        *["adjacent"] * len(neighborhood.neighbours),
-        *["heldout"] * len(neighborhood.heldout),
-    ]
+    near = dict(members(neighborhood))
     rest = [name for name in neighborhood.names if name not in near]
     rest.sort(key=lambda name: -neighborhood.similarities[name])
     shown = min(others, len(rest))
     far = [rest[i] for i in sorted({round(at) for at in np.linspace(0, len(rest) - 1, shown)})]
-    return [*near, *far], [*roles, *["rest"] * len(far)]
+    return [*near, *far], [*near.values(), *["rest"] * len(far)]
 
 
 def losses(history: Sequence[Mapping[str, Any]]) -> Chart:

@@ -4,10 +4,10 @@ nothing."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-TEMPLATES = Path(__file__).with_name("templates")
+from fade.reporting.page import templates
+
 SHOWN_ROWS = 20
 
 
@@ -17,15 +17,6 @@ def render_checks(title: str, results: Sequence[Mapping[str, Any]], facts: Mappi
 
     All text is escaped: names come from data sets.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    env = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     failed = [r for r in results if not r["success"]]
     order = {"critical": 0, "warning": 1}
     ordered = sorted(results, key=lambda r: (r["success"], order.get(r["severity"], 2)))
@@ -34,6 +25,8 @@ def render_checks(title: str, results: Sequence[Mapping[str, Any]], facts: Mappi
         "critical": sum(r["severity"] == "critical" for r in failed),
         "warning": sum(r["severity"] != "critical" for r in failed),
     }
-    return env.get_template("checks.html").render(
-        title=title, results=ordered, facts=facts, counts=counts, shown=SHOWN_ROWS
+    return (
+        templates()
+        .get_template("checks.html")
+        .render(title=title, results=ordered, facts=facts, counts=counts, shown=SHOWN_ROWS)
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
-from fade.reporting.canvas import DARK, LIGHT
+from fade.reporting.theme import DARK, LIGHT
 
 WIDTH, HEIGHT, LEFT, TOP, SIDE = 760, 420, 58, 40, 340
 """Pixels: the sheet, the plot's corner, its side."""

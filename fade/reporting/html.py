@@ -3,25 +3,18 @@ computes none."""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from PIL import Image
+from typing import Any
 
 from fade.evaluation.metrics import at_path, metric, report_rows
-from fade.reporting.canvas import DARK, LIGHT, png
 from fade.reporting.charts import charts
 from fade.reporting.graph import HIGH, WIDE, lineage_graph
-from fade.reporting.report_data import ROLES, Pictures, Report
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from fade.reporting.image_grid import GridRow, image_grid, png
+from fade.reporting.page import data_uri, templates
+from fade.reporting.report_data import ROLES, Pictures, Report, members
+from fade.reporting.theme import DARK, LIGHT
 
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
@@ -172,18 +165,6 @@ def render(report: Report, drawn: Mapping[str, Any] | None = None) -> str:
     )
 
 
-@cache
-def templates() -> Environment:
-    """The pages' templates, each compiled once; whatever is put into them is escaped, and a name that is not
-    there is an error."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-
-
 def draw(report: Report) -> dict[str, Any]:
     """What the page shows beside words: pictures as data: URIs (members, rows), and the charts."""
     return {"members": _members(report), "rows": _rows(report), "charts": charts(report)}
@@ -191,19 +172,14 @@ def draw(report: Report) -> dict[str, Any]:
 
 def _members(report: Report) -> list[dict[str, Any]]:
     near = report.neighborhood
-    roles = [
-        *((n, "target") for n in near.targets),
-        *((n, "adjacent") for n in near.neighbours),
-        *((n, "heldout") for n in near.heldout),
-    ]
     return [
         {
             "name": name,
             "role": role,
             "cosine": None if role == "target" else near.similarities[name],
-            "picture": data_uri(png(_thumbnail(report.mined[name]))) if name in report.mined else None,
+            "picture": _side_by_side(report.mined[name][None]) if name in report.mined else None,
         }
-        for name, role in roles
+        for name, role in members(near)
     ]
 
 
@@ -211,32 +187,16 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     scores = report.accuracies()
     return [
         {
-            "name": row.concept, "role": row.role, "n": len(row.base), "base": data_uri(png(filmstrip(row.base))),
-            "erased": data_uri(png(filmstrip(row.erased))), "scores": scores.get(row.concept),
+            "name": row.concept, "role": row.role, "n": len(row.base), "base": _side_by_side(row.base),
+            "erased": _side_by_side(row.erased), "scores": scores.get(row.concept),
         }
         for row in report.rows
     ]  # fmt: skip
 
 
-def filmstrip(pictures: Pictures, gap: int = 4) -> Image.Image:
-    """Pictures (n, H, W, 3) side by side in one transparent RGBA strip, at most THUMBNAIL pixels high."""
-    tiles = [_thumbnail(p) for p in pictures]
-    width, height = tiles[0].size
-    strip = Image.new("RGBA", (len(tiles) * (width + gap) - gap, height), (0, 0, 0, 0))
-    for i, tile in enumerate(tiles):
-        strip.paste(tile, (i * (width + gap), 0))
-    return strip
-
-
-def _thumbnail(picture: Pictures) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    return image
-
-
-def data_uri(data: bytes) -> str:
-    """PNG bytes as a data: URI."""
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+def _side_by_side(pictures: Pictures) -> str:
+    """Pictures (n, H, W, 3) in one transparent row, at most THUMBNAIL pixels high, as a data: URI."""
+    return data_uri(png(image_grid([GridRow([pictures])], side=THUMBNAIL, enlarge=False, gap=4, paper="")))
 
 
 def lineage_facts(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from fade.mining.neighborhood import Neighborhood
 
 Pictures = npt.NDArray[np.uint8]
 """uint8 (n, H, W, 3), or (H, W, 3) for a single picture."""
@@ -17,25 +20,13 @@ ROLES = {"target": "target", "adjacent": "neighbour", "heldout": "held-out", "re
 """Role in the evaluation's JSON -> what a reader calls it."""
 
 
-class NeighborhoodLike(Protocol):
-    """The part of a mined Concept Neighborhood that is drawn."""
-
-    @property
-    def target(self) -> str: ...
-    @property
-    def targets(self) -> Sequence[str]: ...
-    @property
-    def neighbours(self) -> Sequence[str]: ...
-    @property
-    def heldout(self) -> Sequence[str]: ...
-    @property
-    def similarities(self) -> Mapping[str, float]: ...
-    @property
-    def names(self) -> Sequence[str]: ...
-    @property
-    def matrix(self) -> npt.NDArray[Any]: ...
-    @property
-    def cache_key(self) -> str: ...
+def members(neighborhood: Neighborhood) -> list[tuple[str, str]]:
+    """(concept, role) of the targets, then the neighbours, then the held-out ones."""
+    return [
+        *((name, "target") for name in neighborhood.targets),
+        *((name, "adjacent") for name in neighborhood.neighbours),
+        *((name, "heldout") for name in neighborhood.heldout),
+    ]
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class Report:
 
     result: Mapping[str, Any]
     """The evaluation's JSON."""
-    neighborhood: NeighborhoodLike
+    neighborhood: Neighborhood
     rows: Sequence[Row]
     """Target first, then neighbours, then held-out, then any others."""
     mined: Mapping[str, Pictures]

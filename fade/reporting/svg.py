@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from fade.reporting.canvas import DARK, LIGHT, Theme
+from fade.reporting.theme import DARK, LIGHT, Theme
 
 _SHAPES = """
 .fade-chart text { font: 12px "DejaVu Sans", system-ui, sans-serif; fill: var(--ink); }

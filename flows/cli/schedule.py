@@ -86,7 +86,7 @@ def add(
     runs_dir: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Add a request to requests.yaml: checked, at its end, everything else left as it is."""
+    """Add a request to the ledger: checked, at its end, everything else left as it is."""
     import getpass
 
     project, _ = _project(params, None, runs_dir)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.reporting.release import SHOWN, Trio
+from fade.reporting.pictures import RELEASE_PICTURES, ReleaseRow
 from fade.run.context import RunContext
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ def make_release_report(
     """Write ``pictures/*.png``, ``report.html`` and ``card.md`` into ``folder``; returns the page. Raises
     StorageError."""
     from fade import reporting
-    from fade.reporting.canvas import png, write
-    from fade.reporting.release import trios
+    from fade.reporting.image_grid import png
+    from fade.reporting.pictures import release_grid
+    from fade.utils.files import write_whole
     from tasks.stages.report import mined_pictures
 
     whole, count = evaluation.whole, run.params.evaluate.grid_images
@@ -55,23 +56,23 @@ def make_release_report(
         command=command,
     )
     drawn = reporting.draw_report(page, folder)
-    write(png(trios(_trios(neighborhood, selected, evaluation, roles))), folder / "pictures" / "release.png")
+    body = png(release_grid(_release_rows(neighborhood, selected, evaluation, roles)))
+    write_whole(folder / "pictures" / "release.png", body, stage="report")
     return reporting.write_report(page, folder, drawn, base_model=run.params.data.base)
 
 
-def _trios(
+def _release_rows(
     neighborhood: Neighborhood,
     selected: ReleaseParts,
     evaluation: ReleaseEvaluation,
     roles: Mapping[str, str],
-) -> list[Trio]:
+) -> list[ReleaseRow]:
     """Each erased concept and its two nearest neighbours: the original, the champion alone, the release."""
     labels = {concept: part.label for part in selected.parts for concept in part.concepts}
-    trios = []
+    rows, n = [], RELEASE_PICTURES
     for part in neighborhood.parts:
         for name in (part.target, *part.neighbours[:2]):
             base, erased = evaluation.whole.pictures[name]
-            alone = evaluation.alone[part.target][name][:SHOWN]
-            trio = Trio(name, roles[name], base[:SHOWN], alone, erased[:SHOWN], labels[part.target])
-            trios.append(trio)
-    return trios
+            alone, label = evaluation.alone[part.target][name], labels[part.target]
+            rows.append(ReleaseRow(name, roles[name], base[:n], alone[:n], erased[:n], label))
+    return rows

@@ -177,12 +177,12 @@ def _keep_grid(
     share it."""
     import hashlib
 
-    from fade.reporting.mosaic import mosaic
+    from fade.reporting.pictures import cell_grid
 
     near, far = GRID_CONCEPTS
     rows = [neighborhood.target, *neighborhood.neighbours[:near], *neighborhood.heldout[:far]]
     shown = bench.first.params.bench.grid_images
-    original, erased = (mosaic([pictures[name][which][:shown] for name in rows]) for which in (0, 1))
+    original, erased = (cell_grid([pictures[name][which][:shown] for name in rows]) for which in (0, 1))
     path = path_of(bench.folder, inputs).with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     digests = [hashlib.sha256(body).hexdigest() for body in (original, erased)]

@@ -20,7 +20,6 @@ MOST_PIXELS = 40_000_000
 """A picture with more is refused before it is unpacked: a small file can hold gigabytes of one colour."""
 FORMATS = ("PNG", "JPEG", "WEBP")
 PANELS = ("input", "control", "purified")
-_CAPTION = 14  # pixels above a panel
 
 
 def purify(run: RunContext, picture: Path, model: str, concept: str | None, out: Path) -> dict[str, Any]:
@@ -115,18 +114,13 @@ def fitted(picture: Any, size: int) -> np.ndarray:
     return np.array(ImageOps.pad(picture, (size, size), method=Image.Resampling.LANCZOS, color="white"))[None]
 
 
-def save_panels(shown: np.ndarray, out: Path, zoom: int = 3, gap: int = 4) -> Path:
+def save_panels(shown: np.ndarray, out: Path, zoom: int = 3) -> Path:
     """uint8 (3, H, W, 3) side by side with captions, enlarged ``zoom`` times. Raises StorageError when it
     cannot be written."""
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
-    wide, high = shown.shape[2] * zoom, shown.shape[1] * zoom
-    sheet = Image.new("RGB", (len(shown) * (wide + gap) + gap, high + _CAPTION + 2 * gap), "white")
-    pen = ImageDraw.Draw(sheet)
-    for i, (name, panel) in enumerate(zip(PANELS, shown, strict=True)):
-        left = gap + i * (wide + gap)
-        pen.text((left, gap), name, fill="black")
-        sheet.paste(
-            Image.fromarray(panel).resize((wide, high), Image.Resampling.NEAREST), (left, gap + _CAPTION)
-        )
-    return save_png(sheet, out, STAGE)
+    from fade.reporting.image_grid import GridRow, image_grid
+
+    row = GridRow([panel[None] for panel in shown], titles=PANELS)
+    side, nearest = zoom * max(shown.shape[1:3]), Image.Resampling.NEAREST
+    return save_png(image_grid([row], side=side, resample=nearest, text_size=14, paper="white"), out, STAGE)

@@ -486,7 +486,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
 }
 CODE: dict[str, tuple[ModuleType, str, object]] = {
     "a rule": (validate, "file_rules", worded_otherwise),
-    "the code that measures": (verdicts, "source_sha256", lambda *_: "0"),
+    "the code that measures": (verdicts, "code_sha256", lambda *_: "0"),
     "the code that judges": (verdicts, "ENGINE", Path(__file__)),
     "a library": (verdicts, "versions", lambda _: {"great_expectations": "0"}),
 }

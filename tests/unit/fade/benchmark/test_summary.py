@@ -23,7 +23,7 @@ from fade.config import BenchConfig
 from fade.evaluation import metrics
 from fade.evaluation.metrics import Metric, register_metric
 from fade.reporting.benchmark import figure, grids_of, render_benchmark, trade_offs
-from fade.reporting.mosaic import mosaic
+from fade.reporting.pictures import cell_grid
 from tests.unit.fade.benchmark.cells import ESD, FADE, numbers, record
 
 TARGETS = ("crying cat", "green heart", "panda", "tulip", "lemon")
@@ -254,8 +254,8 @@ def test_the_trade_off_marks_what_was_chosen_and_leaves_out_what_failed(summary:
 
 def test_pictures_are_shown_only_as_they_were_kept(tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    body = mosaic([pictures, pictures[:2]])
-    assert body == mosaic([pictures, pictures[:2]]) and len(body) < 40_000
+    body = cell_grid([pictures, pictures[:2]])
+    assert body == cell_grid([pictures, pictures[:2]]) and len(body) < 40_000
     kept, folder = {}, tmp_path / "panda"
     folder.mkdir()
     for key in ("original", "erased"):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from fade.errors import EvaluationError
-from fade.reporting.canvas import DARK, LIGHT
 from fade.reporting.charts import (
     charts,
     confusion_bar,
@@ -23,6 +22,7 @@ from fade.reporting.charts import (
     ticks,
 )
 from fade.reporting.svg import STYLE, Chart
+from fade.reporting.theme import DARK, LIGHT
 from tests.unit.fade.reporting import samples
 
 SVG = "{http://www.w3.org/2000/svg}"

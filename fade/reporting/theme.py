@@ -1,0 +1,53 @@
+"""Colours and type of every page, chart and picture grid."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ImageFont
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours as #rrggbb. The role colours keep their contrast for red-green blindness; a word always goes
+    with them."""
+
+    paper: str
+    ink: str
+    muted: str
+    line: str
+    target: str
+    adjacent: str
+    heldout: str
+    rest: str
+
+    def role(self, role: str) -> str:
+        """The colour of a role; `rest` for an unknown one."""
+        return {"target": self.target, "adjacent": self.adjacent, "heldout": self.heldout}.get(
+            role, self.rest
+        )
+
+
+LIGHT = Theme("#fffefb", "#1d1b18", "#6d675e", "#e5dfd4", "#c4472b", "#1f6f9f", "#7a5bb0", "#7c766b")
+DARK = Theme("#1d1c1a", "#f0ece4", "#a59e92", "#393631", "#f0835f", "#6cb6e0", "#b79ce8", "#a59e92")
+
+
+@functools.cache
+def font(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans of ``size`` pixels. matplotlib brings the file, so every machine has it."""
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def width_of(words: str, size: float, *, bold: bool = False) -> float:
+    """Width of a line of text in pixels."""
+    return font(size, bold).getlength(words)
+
+
+def percent(value: float) -> str:
+    """``95.8333`` -> ``"95.8 %"``, ``100.0`` -> ``"100 %"``."""
+    return f"{value:.1f}".removesuffix(".0") + " %"
