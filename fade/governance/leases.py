@@ -1,57 +1,49 @@
-"""Lease log of one erasure request. Ours.
+"""Lease log of one erasure request, by the rules of fade/governance/append_log.py. Ours.
 
-Optimistic concurrency: each event names its predecessor, and the store gives each number only once. Of two
-events with the same predecessor the lower number counts, and every reader decides alike. A lease is therefore
-exclusive, and a report is void when another worker has taken the lease over. Timestamps are informational
-only: no clock is compared."""
+A lease is exclusive, as of two events with the same predecessor the lower number counts; a report is void
+when another worker has taken the lease over. Timestamps are informational only: no clock is compared."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fade.errors import RegistryError
+from fade.governance.append_log import LogEntry, verify_log
 from fade.utils.hashing import canonical
 
-SCHEMA = 1
 STAGE = "requests"
 ACQUIRED, DONE, FAILED, RELEASED, RECORDED = KINDS = ("claim", "done", "failed", "released", "seen")
 """Kinds as the registry stores them. RECORDED: the request's text as requests.yaml had it."""
 
 
-@dataclass(frozen=True)
-class LeaseEvent:
-    """One event. ``number``: its version number in the store."""
+@dataclass(frozen=True, kw_only=True)
+class LeaseEvent(LogEntry):
+    """One event."""
 
-    number: int
     kind: str
-    after: int
-    """Number of the predecessor; 0 for the first event and for RECORDED, which takes no part in the order."""
-    by: str
-    at: str
-    """UTC, ISO 8601; informational only."""
     content: Mapping[str, Any] = field(default_factory=dict)
     heartbeat: int = 0
     """Of ACQUIRED: a counter that its worker raises while it lives; not in the event's text."""
 
+    KIND, STAGE, ERROR, HASHED = "event", STAGE, RegistryError, False
+    ACTION = "find out who changed the registry; until then it is not worked off."
+
+    @property
+    def ordered(self) -> bool:
+        return self.kind != RECORDED
+
     def to_json(self) -> str:
-        """The event's text: everything but ``number`` and ``heartbeat``."""
-        fields = {"kind": self.kind, "after": self.after, "by": self.by, "at": self.at}
-        return canonical({"schema": SCHEMA, **fields, "content": dict(self.content)})
+        """The event's text: everything but ``number`` and ``heartbeat``; ``after`` is the predecessor."""
+        fields = {"kind": self.kind, "after": self.previous, "by": self.by, "at": self.at}
+        return canonical({"schema": self.SCHEMA, **fields, "content": dict(self.content)})
 
     @classmethod
-    def parse(cls, number: int, text: str, heartbeat: int = 0) -> LeaseEvent:
-        """Raises RegistryError for a text that is no event of this schema."""
-        try:
-            fields = json.loads(text)
-            if fields.pop("schema") != SCHEMA or fields["kind"] not in KINDS:
-                raise ValueError("another schema or kind")
-            return cls(number, heartbeat=heartbeat, **fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            what = f"event {number} of a request cannot be read: {error}."
-            raise RegistryError(what, stage=STAGE, action="find out who changed the registry.") from None
+    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
+        if content["kind"] not in KINDS:
+            raise ValueError("another kind")
+        return {"previous": content.pop("after"), **content}
 
 
 @dataclass(frozen=True)
@@ -65,32 +57,22 @@ class LeaseLog:
     """The last RECORDED event."""
 
     @classmethod
-    def of(cls, events: Sequence[LeaseEvent], name: str = "request") -> LeaseLog:
-        """Order the events of the log ``name``. Raises RegistryError when a predecessor is missing."""
-        valid: list[LeaseEvent] = []
-        void: list[LeaseEvent] = []
-        recorded: LeaseEvent | None = None
-        numbers = {event.number for event in events}
-        for event in sorted(events, key=lambda event: event.number):
-            if event.kind == RECORDED:
-                recorded = event
-                continue
-            head = valid[-1].number if valid else 0
-            if event.after > head and event.after not in numbers:
-                what = f"{name}: event {event.after} is missing, {event.number} follows it."
-                action = "find out who changed the registry; until then it is not worked off."
-                raise RegistryError(what, stage=STAGE, action=action)
-            (valid if event.after == head else void).append(event)
-        return cls(tuple(valid), tuple(void), recorded)
+    def of(cls, events: Iterable[LeaseEvent], name: str = "request") -> LeaseLog:
+        """Order the events of the log ``name``. Raises RegistryError, which names the log, when one is
+        missing or cannot be read."""
+        try:
+            every = sorted(events, key=lambda event: event.number)
+            counted, void = verify_log(every)
+        except RegistryError as error:
+            what = f"{name}: {error.what}"
+            raise RegistryError(what, stage=error.stage, action=error.action) from None
+        recorded = next((event for event in reversed(every) if not event.ordered), None)
+        return cls(tuple(counted), tuple(void), recorded)
 
     @property
     def head(self) -> int:
         """Number of the last event; 0 when there is none."""
         return self.events[-1].number if self.events else 0
-
-    def counts(self, number: int) -> bool:
-        """Whether the event with this number is not void."""
-        return any(event.number == number for event in self.events)
 
     @property
     def lease(self) -> LeaseEvent | None:

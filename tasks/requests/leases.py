@@ -1,38 +1,42 @@
-"""The lease log of a request in MLflow: every event is a version of the model PREFIX.request.ID.
-
-MLflow counts versions up and gives no number twice, to concurrent callers too, on SQLite, PostgreSQL and
-through a server alike; fade/governance/leases.py needs nothing else. The heartbeat of a lease is a tag of its
-version."""
+"""The lease log of a request in MLflow (tasks/registry/log_store.py): every event is a version of the model
+PREFIX.request.ID. The heartbeat of a lease is a tag of its version."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import FadeError, RegistryError, RegistryUnreachableError, RequestError
+from fade.errors import FadeError, RequestError
+from fade.governance.append_log import verify_anchor
 from fade.governance.leases import ACQUIRED, RECORDED, STAGE, LeaseEvent, LeaseLog
 from tasks.registry.connection import Tracking, registry_errors
-from tasks.registry.models import REQUEST, all_versions, ensure_model
+from tasks.registry.log_store import ANCHOR, AppendLog
+from tasks.registry.models import REQUEST, all_versions
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-_EVENT, _HEARTBEAT = "event", "beat"
-"""Tags of a version."""
+_HEARTBEAT = "beat"
+"""Tag of a version."""
 _SOURCE = "fade-request:/event"
 """MLflow demands an address; nothing lies there."""
-_TRIES = 6
-_DESCRIPTION = (
-    "What happened to an erasure request, in order; written by `fade requests run` and the scheduler."
+
+
+class _LeaseEvents(AppendLog[LeaseEvent]):
+    def parse(self, version: ModelVersion) -> LeaseEvent:
+        return replace(super().parse(version), heartbeat=int(version.tags.get(_HEARTBEAT, "0")))
+
+
+LEASE_LOG = _LeaseEvents(
+    LeaseEvent,
+    "What happened to an erasure request, in order; written by `fade requests run` and the scheduler.",
 )
 
 
@@ -46,15 +50,13 @@ def read_lease_log(tracking: Tracking, name: str) -> LeaseLog:
     return lease_log(all_versions(tracking, name), name)
 
 
-def lease_log(versions: Sequence[ModelVersion], name: str) -> LeaseLog:
-    """The lease log that the versions of the model ``name`` are. Raises RegistryError."""
-    return LeaseLog.of(
-        [
-            LeaseEvent.parse(int(v.version), v.tags.get(_EVENT, ""), int(v.tags.get(_HEARTBEAT, "0")))
-            for v in versions
-        ],
-        name,
-    )
+def lease_log(versions: Sequence[ModelVersion], name: str, model: RegisteredModel | None = None) -> LeaseLog:
+    """The lease log that the versions of the model ``name`` are. model: has the anchor of the last event;
+    must not have been read after the versions. Raises RegistryError."""
+    log = LeaseLog.of((LEASE_LOG.parse(version) for version in versions), name)
+    if model is not None and (anchor := model.tags.get(ANCHOR)):
+        verify_anchor(LeaseEvent, log.events, anchor, name)
+    return log
 
 
 @dataclass(frozen=True)
@@ -73,35 +75,35 @@ def acquire(
     """Acquire the lease behind ``after``'s last event; None when another worker was faster. Raises
     RegistryError."""
     content = {**content, "worker": process_identity()}
-    number = _append(tracking, name, LeaseEvent(0, ACQUIRED, after.head, by, _now(), content))
-    log = read_lease_log(tracking, name)
-    return Lease(name, number, by) if log.counts(number) else None
+    last = after.events[-1] if after.events else None
+    event, counted = _append(tracking, name, ACQUIRED, content, by, last)
+    return Lease(name, event.number, by) if event in counted else None
 
 
 def report(tracking: Tracking, lease: Lease, kind: str, content: Mapping[str, Any]) -> None:
     """Append DONE, FAILED or RELEASED. Raises RequestError when another worker has taken the lease over: the
     report is void then."""
-    number = _append(tracking, lease.name, LeaseEvent(0, kind, lease.number, lease.worker, _now(), content))
-    log = read_lease_log(tracking, lease.name)
-    if not log.counts(number):
-        raise _taken_over(lease, log)
+    acquired = LeaseEvent(number=lease.number, kind=ACQUIRED, by=lease.worker, at="")  # its number counts
+    event, counted = _append(tracking, lease.name, kind, content, lease.worker, acquired)
+    if event not in counted:
+        raise _taken_over(lease, counted)
 
 
 def record_request(tracking: Tracking, name: str, content: Mapping[str, Any], by: str) -> None:
     """Append the request's text, so that a request that vanishes from the file is known."""
-    _append(tracking, name, LeaseEvent(0, RECORDED, 0, by, _now(), content))
+    _append(tracking, name, RECORDED, content, by, None)
 
 
 def confirm(tracking: Tracking, lease: Lease) -> None:
     """Raises RequestError when another worker has taken the lease over; this one must not register then."""
     log = read_lease_log(tracking, lease.name)
     if log.head != lease.number:
-        raise _taken_over(lease, log)
+        raise _taken_over(lease, log.events)
 
 
-def _taken_over(lease: Lease, log: LeaseLog) -> RequestError:
-    by = log.events[-1].by if log.events else "somebody"
-    what = f"{lease.name}: {by} took over (event {log.head}) while this worker was silent."
+def _taken_over(lease: Lease, events: Sequence[LeaseEvent]) -> RequestError:
+    by, head = (events[-1].by, events[-1].number) if events else ("somebody", 0)
+    what = f"{lease.name}: {by} took over (event {head}) while this worker was silent."
     action = "nothing was registered here; see `fade requests`."
     return RequestError(what, stage=STAGE, action=action)
 
@@ -161,20 +163,17 @@ def _start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _append(tracking: Tracking, name: str, event: LeaseEvent) -> int:
-    """Append an event; returns its number. Under many concurrent appends MLflow gives up its search for a
-    free number, and the append is repeated. Raises RegistryError."""
-    for attempt in range(1, _TRIES + 1):
-        try:
-            with registry_errors(tracking.address):
-                ensure_model(tracking, name, description=_DESCRIPTION)
-                version = tracking.client.create_model_version(name, _SOURCE, tags={_EVENT: event.to_json()})
-            return int(version.version)
-        except RegistryError as error:
-            if isinstance(error, RegistryUnreachableError) or attempt == _TRIES:
-                raise
-            time.sleep(random.uniform(0.05, 0.4) * attempt)
-    raise AssertionError("unreachable")
+def _append(
+    tracking: Tracking,
+    name: str,
+    kind: str,
+    content: Mapping[str, Any],
+    by: str,
+    after: LeaseEvent | None,
+) -> tuple[LeaseEvent, list[LeaseEvent]]:
+    """As `AppendLog.append`. Raises RegistryError."""
+    event = LeaseEvent(number=0, kind=kind, by=by, at=_now(), content=content)
+    return LEASE_LOG.append(tracking, name, event, after, source=_SOURCE)
 
 
 def _now() -> str:

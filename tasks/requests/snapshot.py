@@ -14,7 +14,7 @@ class RequestSnapshot(RegistrySnapshot):
     def lease_log(self, request: str) -> LeaseLog:
         """The lease log of a request; empty when there is none. Raises RegistryError."""
         name = log_name(self.prefix, request)
-        return lease_log(self.versions_of(name), name)
+        return lease_log(self.versions_of(name), name, self.models.get(name))
 
     def recorded_requests(self) -> list[str]:
         """The ids of all requests with a lease log."""

@@ -3,6 +3,8 @@ observed without a wall clock."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fade.errors import RegistryError
@@ -21,7 +23,15 @@ from fade.governance.leases import (
 def event(
     number: int, kind: str, after: int, by: str = "ann", *, heartbeat: int = 0, **content: str
 ) -> LeaseEvent:
-    return LeaseEvent(number, kind, after, by, "2026-01-01T00:00:00+00:00", content, heartbeat)
+    return LeaseEvent(
+        number=number,
+        kind=kind,
+        previous=after,
+        by=by,
+        at="2026-01-01T00:00:00+00:00",
+        content=content,
+        heartbeat=heartbeat,
+    )
 
 
 def test_of_two_leases_with_the_same_predecessor_the_lower_number_counts() -> None:
@@ -67,7 +77,7 @@ def test_a_recorded_request_takes_no_part_in_the_order() -> None:
 
 
 def test_a_missing_event_is_named() -> None:
-    with pytest.raises(RegistryError, match="r1: event 2 is missing, 3 follows it"):
+    with pytest.raises(RegistryError, match="r1: event 2 is missing: 3 follows it"):
         LeaseLog.of([event(1, ACQUIRED, 0), event(3, DONE, 2)], "r1")
 
 
@@ -92,14 +102,18 @@ def test_failures_are_counted_in_a_row_under_the_same_terms_and_parameters() -> 
 
 def test_an_event_survives_its_text_and_another_schema_does_not() -> None:
     one = event(1, ACQUIRED, 0, heartbeat=4, fingerprint="f")
-    assert LeaseEvent.parse(1, one.to_json(), 4) == one
+    assert replace(LeaseEvent.parse(1, one.to_json()), heartbeat=4) == one
+    assert one.to_json() == (
+        '{"after":0,"at":"2026-01-01T00:00:00+00:00","by":"ann","content":{"fingerprint":"f"},"kind":"claim",'
+        '"schema":1}'
+    )
     for text in (
         "",
         "{}",
         one.to_json().replace('"schema":1', '"schema":2'),
         one.to_json().replace("claim", "clam"),
     ):
-        with pytest.raises(RegistryError, match="event 1 of a request cannot be read"):
+        with pytest.raises(RegistryError, match="event 1 cannot be read"):
             LeaseEvent.parse(1, text)
 
 
