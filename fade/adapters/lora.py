@@ -113,23 +113,18 @@ class LoraAdapter:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the adapter's weights on the CPU, float32, under their names in the file."""
-        return {
-            name: p.detach().to("cpu", torch.float32, copy=True)
-            for name, p in self.named_parameters().items()
-        }
+        named = self.named_parameters().items()
+        return {name: p.detach().to("cpu", torch.float32, copy=True) for name, p in named}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Set the adapter's weights. Raises AdapterError for missing, unknown, misshapen or non-finite
         tensors."""
         own = self.named_parameters()
         if differing := sorted(set(own) ^ set(state)):
-            what = (
-                f"the adapter's layers do not fit this UNet: {differing[0]} and {len(differing) - 1} "
-                "more differ."
-            )
-            raise AdapterError(
-                what, stage=_STAGE, action="use the base and the mesh targets that it was trained with."
-            )
+            more = f"{differing[0]} and {len(differing) - 1} more differ"
+            action = "use the base and the mesh targets that it was trained with."
+            what = f"the adapter's layers do not fit this UNet: {more}."
+            raise AdapterError(what, stage=_STAGE, action=action)
         for name, parameter in own.items():
             if state[name].shape != parameter.shape or not bool(torch.isfinite(state[name]).all()):
                 what = (
@@ -267,17 +262,15 @@ class LoraAdapter:
         if header.get("base_sha256") != base.sha256:
             made_for = header.get("base_sha256", "an unknown base")[:12]
             what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."
-            raise AdapterError(
-                what, stage=_STAGE, action="set data.base to the directory that the adapter was trained for."
-            )
+            action = "set data.base to the directory that the adapter was trained for."
+            raise AdapterError(what, stage=_STAGE, action=action)
         try:
             config = MeshConfig(
                 rank=int(header["rank"]), alpha=float(header["alpha"]), targets=json.loads(header["targets"])
             )
         except (KeyError, ValueError) as error:
-            raise AdapterError(
-                f"{path}: its header is damaged ({error}).", stage=_STAGE, action="train it again."
-            ) from error
+            what = f"{path}: its header is damaged ({error})."
+            raise AdapterError(what, stage=_STAGE, action="train it again.") from error
         lora = cls.insert(base.unet, config, seed=0)
         try:
             lora.load_state_dict(state)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from fade.config import MeshConfig, MethodConfig, Section, TrainConfig
+from fade.erasers.base import get_eraser
 from fade.errors import TrainingError
 from fade.provenance.fingerprints import code_sha256, method_components, versions
 from fade.utils.files import write_json
@@ -32,6 +33,8 @@ CODE = ("adapters", "determinism", "models", "seeds", "training", "vocabulary")
 of its method. It is part of the key, so that no result of an earlier loss is reused."""
 LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
 """So are the versions of these."""
+ANCHOR_KNOBS = {"adjacency_weight"}
+"""Knobs that method.anchors reads, whatever the method."""
 _NOT_IN_KEY = {"base", "latents", "out"}
 _NOT_IN_KEY_TRAIN = {"deadline_seconds", "checkpoint_every"}
 
@@ -85,6 +88,9 @@ class Job(Section):
             "provenance": {"commit", "params_sha256"},
         }
         job = self.model_dump(mode="json", exclude=out)
+        eraser = get_eraser(self.method.name, self.method.variant)  # the knobs of the others decide nothing
+        knobs = set(eraser.config.model_fields) | ANCHOR_KNOBS | {"name", "variant"}
+        job["method"] = {name: value for name, value in job["method"].items() if name in knobs}
         code = code_sha256(*CODE, *method_components(self.method.name))
         return fingerprint({"job": job, "code": code, "libraries": versions(LIBRARIES)})
 

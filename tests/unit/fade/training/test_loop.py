@@ -565,3 +565,17 @@ def test_words_are_drawn_without_what_is_judged_and_only_for_who_asks(base, make
     assert not {"a panda", "a tiger", "a lion"} & set(spoken) and "a koala" in spoken
     plain = draws_of(make_job("plain"), base).one_each()[0]
     assert plain.extra == {}
+
+
+def test_a_job_is_read_by_a_process_that_has_imported_nothing_else(make_job, repo):
+    path = make_job().write()
+    code = "from pathlib import Path; from fade.training.job import Job; "
+    code += f"print(Job.read(Path({str(path)!r})).key())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True)
+    assert done.stdout.strip() == make_job().key(), done.stderr
+
+
+def test_the_knobs_of_other_methods_are_in_no_key(make_job):
+    weights = ({"margin": 0.25}, {"identity_weight": 9.0})
+    own, other = (make_job(method={"name": "fade", "variant": "paper", **some}).key() for some in weights)
+    assert own != make_job().key() == other
