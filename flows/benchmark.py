@@ -66,8 +66,8 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
     """Measure what is missing and write ``out/benchmark.{json,md,html}``. Returns the summary."""
     with _opened(options, "cells") as (bench, plan):
         tuned = read_tuned(options.tuned, plan.targets)
-        wanted = [(cell, chosen(tuned, cell)) for cell in plan.cells()]
-        found, failures = measure_all(bench, wanted, "bench")
+        cells_and_settings = [(cell, chosen(tuned, cell)) for cell in plan.cells()]
+        found, failures = measure_all(bench, cells_and_settings, "bench")
     return publish(
         options, bench, plan, {cell: record for (cell, _), record in found.items()}, tuned, failures
     )
@@ -115,7 +115,7 @@ def report(options: BenchmarkOptions) -> dict[str, Any]:
     (``home/archive.dvc``, pulled when it is not there). The two are never mixed: the archived ones are of
     earlier code. Where the models are not at hand, the cells of whatever models are taken: they are of this
     data set by its md5. Raises CacheError when those are of several, and what `pull` raises."""
-    first = _workshop(options)
+    first = _run_context(options)
     data = first.params.data
     bench = _bench(options, first, read_dvc_file(first.root / data.dvc_file).md5, "cells")
     plan = plan_of(first.params.bench, None)
@@ -128,11 +128,19 @@ def report(options: BenchmarkOptions) -> dict[str, Any]:
         cell: bench.inputs(cell, bench.settings(cell, chosen(tuned, cell)), sources) for cell in plan.cells()
     }
     in_folder = partial(find_record if here else _anywhere, bench.folder)
-    found = {cell: kept for cell, wanted in inputs.items() if (kept := in_folder(wanted)) is not None}
+    found = {
+        cell: kept
+        for cell, cells_and_settings in inputs.items()
+        if (kept := in_folder(cells_and_settings)) is not None
+    }
     archive = None if found else archived(options)
     if archive is not None:
         in_archive = partial(find_archived, archive.cells["cells"], any_sources=not here)
-        found = {cell: kept for cell, wanted in inputs.items() if (kept := in_archive(wanted)) is not None}
+        found = {
+            cell: kept
+            for cell, cells_and_settings in inputs.items()
+            if (kept := in_archive(cells_and_settings)) is not None
+        }
     if len({json.dumps(record["inputs"]["sources"], sort_keys=True) for record in found.values()}) > 1:
         what = f"the cells of {bench.folder} are of several bases."
         raise CacheError(
@@ -162,7 +170,7 @@ def _anywhere(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def measure_all(
     bench: Bench,
-    wanted: Sequence[tuple[Cell, Setting]],
+    cells_and_settings: Sequence[tuple[Cell, Setting]],
     stage: str,
     measure: Callable[..., dict[str, Any]] = measure_task,
 ) -> tuple[Found, Failures]:
@@ -171,13 +179,15 @@ def measure_all(
     found: Found = {}
     failures: Failures = {}
     sources = sources_of(bench.first)
-    for done, (cell, setting) in enumerate(wanted):
-        progress.report(stage, done, len(wanted), cell.label)
+    for done, (cell, setting) in enumerate(cells_and_settings):
+        progress.report(stage, done, len(cells_and_settings), cell.label)
         try:
             found[cell, setting] = measure(bench, cell, bench.settings(cell, setting), sources)
         except (EvaluationError, TrainingError) as error:
             failures[cell] = str(error)
-    progress.report(stage, len(wanted), len(wanted), f"{len(failures)} failed" if failures else "")
+    progress.report(
+        stage, len(cells_and_settings), len(cells_and_settings), f"{len(failures)} failed" if failures else ""
+    )
     return found, failures
 
 
@@ -244,7 +254,7 @@ def chosen(tuned: Mapping[str, Mapping[str, Any]], cell: Cell) -> Setting:
     return tuple(tuned.get(cell.condition.label, {}).get("overrides", ()))
 
 
-def _workshop(options: BenchmarkOptions) -> RunContext:
+def _run_context(options: BenchmarkOptions) -> RunContext:
     settings = resolve(options.params_file, [*options.overrides, *options.narrow])
     return RunContext(settings, settings.bench.targets[0], options.runs, options.params_file.parent)
 
@@ -258,7 +268,7 @@ def _bench(options: BenchmarkOptions, first: RunContext, md5: str, kind: str) ->
 @contextmanager
 def _opened(options: BenchmarkOptions, kind: str) -> Iterator[tuple[Bench, Plan]]:
     """The data pulled and the plan checked, alone on the runs folder."""
-    first = _workshop(options)
+    first = _run_context(options)
     with lock_folder(options.runs / "bench", "a benchmark is being run", "bench"):
         pulled = pull_task(first.params.data, first.root, options.runs)
         yield _bench(options, first, pulled.md5, kind), plan_of(first.params.bench, first.vocabulary)

@@ -111,8 +111,8 @@ def evaluate_indirect(
         for p in indirect_prompts(target, vocabulary)
         if p.text not in direct
     ]
-    asked, labels = [p for p, _ in pairs], [judge.index(target) for _, target in pairs]
-    texts, seeds = [p.text for p in asked], [config.seed + i for i in range(config.indirect_images)]
+    prompts_tried, labels = [p for p, _ in pairs], [judge.index(target) for _, target in pairs]
+    texts, seeds = [p.text for p in prompts_tried], [config.seed + i for i in range(config.indirect_images)]
     with lora.off():
         base = generator.draw(texts, seeds)
     erased = generator.draw(texts, seeds, adapter_sha256)
@@ -125,7 +125,7 @@ def evaluate_indirect(
             "erased": float(e),
             "known": bool(b >= config.indirect_known),
         }
-        for p, b, e in zip(asked, *rates, strict=True)
+        for p, b, e in zip(prompts_tried, *rates, strict=True)
     ]
     return {
         "version": load_indirect()["version"],
@@ -169,6 +169,6 @@ def prompt_interval(rows: Sequence[Mapping[str, Any]], config: EvaluateConfig) -
 
 def _rates(judge: Classifier, pictures: Sequence[np.ndarray], labels: Sequence[int]) -> np.ndarray:
     """Accuracy (prompts,), percent, of pictures (n, H, W, 3) a prompt, each against its own label."""
-    said = judge(np.concatenate(pictures)).numpy().argmax(1).reshape(len(pictures), -1)
-    share: np.ndarray = 100.0 * (said == np.asarray(labels)[:, None]).mean(1)
+    predicted = judge(np.concatenate(pictures)).numpy().argmax(1).reshape(len(pictures), -1)
+    share: np.ndarray = 100.0 * (predicted == np.asarray(labels)[:, None]).mean(1)
     return share

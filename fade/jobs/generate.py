@@ -128,7 +128,7 @@ def explain(error: Exception) -> FadeError:
         return error
     if isinstance(error, torch.OutOfMemoryError):
         return JobError("the device ran out of memory.", stage=STAGE, action="lower sampler.batch_size.")
-    again = "run it again: it makes only what the cache lacks."
+    action = "run it again: it makes only what the cache lacks."
     if isinstance(error, OSError) and error.errno is not None:
-        return StorageError(f"{error.filename or 'the cache'}: {error.strerror}.", stage=STAGE, action=again)
-    return JobError(f"the work stopped: {type(error).__name__}: {error}.", stage=STAGE, action=again)
+        return StorageError(f"{error.filename or 'the cache'}: {error.strerror}.", stage=STAGE, action=action)
+    return JobError(f"the work stopped: {type(error).__name__}: {error}.", stage=STAGE, action=action)

@@ -61,7 +61,10 @@ def card(
         "",
         *(f"- {'yes' if f.holds else '**no**'}: {plain(f.text)}" for f in findings(result)),
         "",
-        "A LoRA adapter for one base model. With it, prompts for the target give something else; without it, the base is what it was.",
+        (
+            "A LoRA adapter for one base model. With it, prompts for the target give something else; without "
+            "it, the base is what it was."
+        ),
         "",
         *state(),
         "## Why",
@@ -128,10 +131,15 @@ def card(
 
 def _why(lineage: Mapping[str, Any], release: bool) -> str:
     request = lineage.get("request") or {}
-    if said := ", ".join(f"{key} {request[key]}" for key in ("id", "reason", "by") if request.get(key)):
-        return f"Request: {plain(said)}."
+    if facts_of_request := ", ".join(
+        f"{key} {request[key]}" for key in ("id", "reason", "by") if request.get(key)
+    ):
+        return f"Request: {plain(facts_of_request)}."
     if release:
-        return "One adapter for all concepts that were to be erased; why each of them was, the cards of its parts say."
+        return (
+            "One adapter for all concepts that were to be erased; why each of them was, the cards of its "
+            "parts say."
+        )
     return "No request was recorded with this run."
 
 
@@ -156,7 +164,10 @@ def _parts(result: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
         "",
         *_table(("version", "erases", "adapter sha256", "record sha256"), made_of),
         "",
-        "Each concept with its champion alone, and in the release; percent, the same pictures, what other parts erase left out.",
+        (
+            "Each concept with its champion alone, and in the release; percent, the same pictures, what "
+            "other parts erase left out."
+        ),
         "",
         *_table(("concept", *(row.column or m.title for m, row in shown)), rows),
         "",
@@ -178,7 +189,10 @@ def _from(lineage: Mapping[str, Any]) -> str:
     """What the command starts from."""
     commit, data = lineage.get("code", {}).get("commit") or "not known", lineage.get("data", {}).get("md5")
     parts = ", where the parts above are the champions" if lineage.get("parts") else ""
-    return f"At commit {commit}, with the data of md5 {data}{parts}; the same base and libraries (`lineage.json`) give the same bytes:"
+    return (
+        f"At commit {commit}, with the data of md5 {data}{parts}; the same base and libraries "
+        "(`lineage.json`) give the same bytes:"
+    )
 
 
 def _usage(base_model: str, target: str) -> list[str]:

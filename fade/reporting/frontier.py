@@ -40,18 +40,22 @@ def frontier_svg(
     for number, name in enumerate(ranked, 1):
         x, y = at(points[name])
         kind = "ours" if name == marked else "best" if name in efficient else "other"
-        said = f"{name}: {points[name][0]:.1f}, {points[name][1]:.1f}"
+        label = f"{name}: {points[name][0]:.1f}, {points[name][1]:.1f}"
         body.append(
-            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="8"><title>{escape(said)}</title></circle>'
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="8"><title>{escape(label)}</title></circle>'
         )
         body.append(f'<text class="dot" x="{x:.1f}" y="{y + 3.5:.1f}">{number}</text>')
         line = TOP + 10 + 19 * (number - 1)
         body.append(
-            f'<circle class="{kind}" cx="{LEGEND}" cy="{line - 4}" r="8"/><text class="dot" x="{LEGEND}" y="{line - 0.5}">{number}</text>'
+            f'<circle class="{kind}" cx="{LEGEND}" cy="{line - 4}" r="8"/><text class="dot" x="{LEGEND}" '
+            f'y="{line - 0.5}">{number}</text>'
         )
-        body.append(f'<text class="name" x="{LEGEND + 16}" y="{line}">{escape(said)}</text>')
+        body.append(f'<text class="name" x="{LEGEND + 16}" y="{line}">{escape(label)}</text>')
     height = max(HEIGHT, TOP + 30 + 19 * len(points))
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img"'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+        f'height="{height}" role="img"'
+    )
     return (
         f'{head} aria-label="{escape(title)}">\n<style>{_style()}</style>\n' + "\n".join(body) + "\n</svg>\n"
     )
@@ -73,18 +77,23 @@ def _grid(low: Sequence[float], axes: tuple[str, str]) -> list[str]:
             if axis == 0:
                 x = LEFT + place
                 out.append(
-                    f'<path d="M{x:.1f} {TOP}V{TOP + SIDE}"/><text class="tick" x="{x:.1f}" y="{TOP + SIDE + 15}">{value}</text>'
+                    f'<path d="M{x:.1f} {TOP}V{TOP + SIDE}"/><text class="tick" x="{x:.1f}" '
+                    f'y="{TOP + SIDE + 15}">{value}</text>'
                 )
             else:
                 y = TOP + SIDE - place
                 out.append(
-                    f'<path d="M{LEFT} {y:.1f}H{LEFT + SIDE}"/><text class="tick side" x="{LEFT - 7}" y="{y + 3.5:.1f}">{value}</text>'
+                    f'<path d="M{LEFT} {y:.1f}H{LEFT + SIDE}"/><text class="tick side" x="{LEFT - 7}" '
+                    f'y="{y + 3.5:.1f}">{value}</text>'
                 )
     out.append(f'<text class="axis" x="{LEFT + SIDE / 2}" y="{TOP + SIDE + 32}">{escape(axes[0])}</text>')
     turned = f"rotate(-90 {LEFT - 36} {TOP + SIDE / 2})"
     return [
         *out,
-        f'<text class="axis" x="{LEFT - 36}" y="{TOP + SIDE / 2}" transform="{turned}">{escape(axes[1])}</text>',
+        (
+            f'<text class="axis" x="{LEFT - 36}" y="{TOP + SIDE / 2}" '
+            f'transform="{turned}">{escape(axes[1])}</text>'
+        ),
     ]
 
 
@@ -93,12 +102,17 @@ def _style() -> str:
     rules = []
     for theme, open_, close in ((LIGHT, "", ""), (DARK, "@media (prefers-color-scheme: dark) {", "}")):
         rules.append(
-            f"{open_} svg {{ background: {theme.paper}; }} text {{ fill: {theme.ink}; }} path {{ stroke: {theme.line}; }} "
-            f"polyline {{ stroke: {theme.adjacent}; }} .tick, .axis {{ fill: {theme.muted}; }} .other {{ fill: {theme.rest}; }} "
-            f".best {{ fill: {theme.adjacent}; }} .ours {{ fill: {theme.target}; }} .dot {{ fill: {theme.paper}; }} {close}"
+            f"{open_} svg {{ background: {theme.paper}; }} text {{ fill: {theme.ink}; }} path "
+            f"{{ stroke: {theme.line}; }} "
+            f"polyline {{ stroke: {theme.adjacent}; }} .tick, .axis {{ fill: {theme.muted}; }} .other "
+            f"{{ fill: {theme.rest}; }} "
+            f".best {{ fill: {theme.adjacent}; }} .ours {{ fill: {theme.target}; }} .dot "
+            f"{{ fill: {theme.paper}; }} {close}"
         )
     return (
-        "text { font: 12px system-ui, 'DejaVu Sans', sans-serif; } .title { font-size: 15px; font-weight: 700; } "
-        "polyline { fill: none; stroke-width: 1.8; } .tick, .axis, .dot { text-anchor: middle; } .tick.side { text-anchor: end; } "
+        "text { font: 12px system-ui, 'DejaVu Sans', sans-serif; } .title { font-size: 15px; font-weight: "
+        "700; } "
+        "polyline { fill: none; stroke-width: 1.8; } .tick, .axis, .dot { text-anchor: middle; } .tick.side "
+        "{ text-anchor: end; } "
         ".tick, .axis { font-size: 11px; } .dot { font-size: 9.5px; font-weight: 700; } " + " ".join(rules)
     )

@@ -42,13 +42,26 @@ class Graph:
 
 # Column and row of each, so that no arrow runs through a box; and what each is made from.
 _PLACES = {
-    "data": (0, 3), "base": (1, 2), "clip": (1, 3), "judge": (1, 4), "code": (2, 0), "params": (2, 1), "neighbourhood": (2, 3),
-    "training": (3, 2), "adapter": (4, 2), "evaluation": (5, 3),
-}  # fmt: skip
+    "data": (0, 3),
+    "base": (1, 2),
+    "clip": (1, 3),
+    "judge": (1, 4),
+    "code": (2, 0),
+    "params": (2, 1),
+    "neighbourhood": (2, 3),
+    "training": (3, 2),
+    "adapter": (4, 2),
+    "evaluation": (5, 3),
+}
 _FROM = {
-    "base": ("data",), "clip": ("data",), "judge": ("data",), "neighbourhood": ("base", "clip"),
-    "training": ("code", "params", "base", "neighbourhood"), "adapter": ("training",), "evaluation": ("adapter", "judge"),
-}  # fmt: skip
+    "base": ("data",),
+    "clip": ("data",),
+    "judge": ("data",),
+    "neighbourhood": ("base", "clip"),
+    "training": ("code", "params", "base", "neighbourhood"),
+    "adapter": ("training",),
+    "evaluation": ("adapter", "judge"),
+}
 
 
 def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Graph:
@@ -59,7 +72,7 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
     state = {True: "with uncommitted changes", False: "clean", None: "state unknown"}[code.get("dirty")]
     overrides = params.get("overrides") or []
     kept, heldout = (len(near.get(role) or []) for role in ("neighbours", "heldout"))
-    said = {
+    words = {
         "code": (_id(code.get("commit")), state),
         "params": (
             _id(params.get("sha256")),
@@ -82,7 +95,7 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
     }
     if parts := lineage.get("parts"):  # a release is trained by none
         names = ", ".join(parts)
-        said["training"] = (
+        words["training"] = (
             f"{len(parts)} champion(s)",
             names if len(names) <= _WORDS else f"{names[: _WORDS - 1]}…",
         )
@@ -90,7 +103,7 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
         key: Box(
             key,
             "parts" if key == "training" and parts else key,
-            said[key],
+            words[key],
             1 + column * (WIDE + _ACROSS),
             1 + row * (HIGH + _DOWN),
         )

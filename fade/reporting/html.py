@@ -43,12 +43,13 @@ class Finding:
 def findings(result: Mapping[str, Any]) -> list[Finding]:
     """Erased or not, and each group of bystanders kept or not, with the numbers that say so."""
     metrics, base, n, target = result["metrics"], result["base_metrics"], result["n"], result["target"]
-    gone = metrics["A_er"] >= ERASED
-    said = "is erased" if gone else "is not erased"
+    erased_enough = metrics["A_er"] >= ERASED
+    verb = "is erased" if erased_enough else "is not erased"
     out = [
         Finding(
-            gone,
-            f"“{target}” {said}: {number(metrics['A_er'])} % of {n['target']} pictures are judged something else",
+            erased_enough,
+            f"“{target}” {verb}: {number(metrics['A_er'])} % of {n['target']} pictures are judged something "
+            "else",
         )
     ]
     for key, (concepts, least) in KEPT.items():
@@ -226,7 +227,8 @@ def lineage_facts(lineage: Mapping[str, Any]) -> list[tuple[str, list[tuple[str,
             ("code", f"{code.get('commit') or 'no commit known'}{dirty}"),
             ("python", f"{where.get('python')} on {where.get('platform')}"),
             ("device", ", ".join(str(where.get(k)) for k in ("device_name", "precision") if where.get(k))),
-            ("processes", f"{where.get('world_size')}, each with {where.get('torch_threads')} torch thread(s)"),
+            ("processes", (f"{where.get('world_size')}, each with {where.get('torch_threads')} torch "
+                          "thread(s)")),
             ("libraries", ", ".join(f"{k} {v}" for k, v in where.get("libraries", {}).items() if v)),
             ("flow run", str(lineage.get("orchestration", {}).get("flow_run_id") or "none")),
         ]),

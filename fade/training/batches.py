@@ -53,8 +53,8 @@ class BatchSampler:
 
     def _turn(self, step: int, micro: int) -> tuple[_TargetSampler, int]:
         """Whose micro-step it is, and how many it has had before."""
-        turn = step * self._micro + micro
-        return self._subjects[turn % len(self._subjects)], turn // len(self._subjects)
+        position = step * self._micro + micro
+        return self._subjects[position % len(self._subjects)], position // len(self._subjects)
 
     def one_each(self) -> list[ErasureBatch]:
         """A batch of every subject, for a closed form that takes no steps."""
@@ -95,9 +95,9 @@ class _TargetSampler:
         of K. ``own``: how many micro-steps this subject has had before."""
         generator = torch.Generator().manual_seed(named_seed(self._train.seed, step, micro, rank))
         n_t, n_a, k = self._train.batch_target, self._train.batch_neighbours, len(self._neighbours)
-        turn = (own * world + rank) * n_a
+        position = (own * world + rank) * n_a
         picked = torch.randint(len(self._target), (n_t,), generator=generator)
-        which = (turn + torch.arange(n_a)) % k if k else torch.empty(0, dtype=torch.long)
+        which = (position + torch.arange(n_a)) % k if k else torch.empty(0, dtype=torch.long)
         shown = torch.randint(self._neighbours.shape[1], (len(which),), generator=generator)
         return picked, which, shown, generator
 

@@ -34,7 +34,7 @@ def enable_determinism() -> bool:
 
 
 @contextmanager
-def repeatable(device: str) -> Iterator[None]:
+def deterministic(device: str) -> Iterator[None]:
     """Deterministic kernels inside, the process's own settings afterwards.
 
     device: ``cuda``: see `enable_determinism`; ``cpu``: an operation without a deterministic form only warns.

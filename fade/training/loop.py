@@ -26,7 +26,7 @@ from fade.training import job as files
 from fade.training.accelerator import make_accelerator, peak_memory_mb
 from fade.training.batches import BatchSampler, rate, read_latents
 from fade.training.denoiser import Denoiser
-from fade.training.determinism import repeatable
+from fade.training.determinism import deterministic
 from fade.training.job import Job
 from fade.utils.files import write_json
 from fade.utils.locks import lock_folder
@@ -79,7 +79,7 @@ def train(
         if accelerator.is_main_process:
             busy = f"{job.out} is being written"
             stack.enter_context(lock_folder(job.out, busy, STAGE, name=".trainer.lock", patience=PATIENCE))
-        stack.enter_context(repeatable(accelerator.device.type))
+        stack.enter_context(deterministic(accelerator.device.type))
         latents = read_latents(job)
         base = base or _load_base(job, accelerator)
         if base.sha256 != job.base_sha256:
@@ -114,13 +114,14 @@ class _Run:
         method: Eraser,
         accelerator: Accelerator,
         lora: LoraAdapter,
-        draws: BatchSampler,
+        batches: BatchSampler,
         on_progress: OnProgress,
     ) -> None:
-        self.job, self.method, self.accelerator, self.mesh, self.draws = job, method, accelerator, lora, draws
+        self.job, self.method, self.accelerator = job, method, accelerator
+        self.mesh, self.batches = lora, batches
         self.config, self._knobs, self._on_progress = job.train, method.config_of(job.method), on_progress
         if method.space is not None:  # before the optimiser: what is fixed is none of its business
-            lora.fix_down(method.space(draws.one_each(), job.mesh.rank, self._knobs))
+            lora.fix_down(method.space(batches.one_each(), job.mesh.rank, self._knobs))
         adamw = torch.optim.AdamW(lora.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         model, self.optimizer = accelerator.prepare(lora.unet, adamw)
         self.model, self.predictor = model, Denoiser(model, lora)
@@ -148,7 +149,7 @@ class _Run:
     def _solve(self, solve: Solve) -> None:
         """A closed form takes the place of all steps; there is no history. Raises TrainingError when the
         adapter's rank is too low."""
-        changes = solve(self.mesh.base_weights(), self.draws.one_each(), self._knobs)
+        changes = solve(self.mesh.base_weights(), self.batches.one_each(), self._knobs)
         lost = self.mesh.write(changes)
         if lost > MOST_LOST:
             what = (
@@ -178,9 +179,8 @@ class _Run:
         n, total = self.config.gradient_accumulation, None
         names: list[str] = []
         for micro in range(n):
-            batch = self.draws.batch(
-                step, micro, self.accelerator.process_index, self.accelerator.num_processes
-            )
+            rank, world = self.accelerator.process_index, self.accelerator.num_processes
+            batch = self.batches.batch(step, micro, rank, world)
             with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
                 loss, terms = self._loss(self.predictor, batch, self._knobs)
                 self.accelerator.backward(loss / n)

@@ -57,36 +57,38 @@ def bench(
 ) -> None:
     """Methods side by side: methods x targets x seeds. Finished cells are kept; stopped, the same command
     goes on."""
-    settings, asked = resolved(params, set_)
+    settings, overrides = resolved(params, set_)
     prepared(settings, runs_dir, params.parent, verbose)
     from fade.benchmark.plan import narrowed
     from flows import benchmark as flows
     from flows.server import runtime
 
     narrow = narrowed(bench=settings.bench, quick=quick, methods=methods, targets=targets, seeds=seeds)
-    resolved(params, [*asked, *narrow])  # a wrong choice fails before a server starts
+    resolved(params, [*overrides, *narrow])  # a wrong choice fails before a server starts
     where = out or (runs_dir / "bench" / "report" if narrow else home / "record")
-    said = flows.reproduce(
+    command = flows.reproduce(
         quick=quick,
         tune=tune,
         methods=methods,
         targets=targets,
         seeds=seeds,
-        overrides=asked,
+        overrides=overrides,
         params=params,
         home=home,
     )
-    wish = flows.BenchmarkOptions(params, runs_dir, home, tuple(asked), tuple(narrow), where, said)
+    options = flows.BenchmarkOptions(params, runs_dir, home, tuple(overrides), tuple(narrow), where, command)
     with bars(as_json):
         result = (
-            flows.report(wish)
+            flows.report(options)
             if report_only
-            else runtime.run(flows.tune if tune else flows.benchmark, options=wish)
+            else runtime.run(flows.tune if tune else flows.benchmark, options=options)
         )
     if as_json:
         print(json.dumps(result, indent=2))
     elif tune:
-        show_rows(f"settings kept in {wish.tuned}", ["method", "score", "setting"], flows.chosen_rows(result))
+        show_rows(
+            f"settings kept in {options.tuned}", ["method", "score", "setting"], flows.chosen_rows(result)
+        )
     else:
         _show_bench(result, where)
 

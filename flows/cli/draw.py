@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app
-from flows.cli.options import Json, ParamsFile, Runs, Set, workshop
+from flows.cli.options import Json, ParamsFile, Runs, Set, run_context
 from flows.cli.screen import bars, say
 
 
@@ -31,7 +31,7 @@ def generate(
     runs_dir: Runs = Path("runs"),
 ) -> None:
     """Draw a grid of pictures with the original model or with an erased one."""
-    run = workshop(params, set_, runs_dir)
+    run = run_context(params, set_, runs_dir)
     from tasks.stages.generate import generate as draw
 
     with bars(False):
@@ -63,7 +63,7 @@ def purify(
 ) -> None:
     """Invert a real picture and draw it again with an erased model, beside the round trip of the original
     model."""
-    run = workshop(params, set_, runs_dir)
+    run = run_context(params, set_, runs_dir)
     from tasks.stages.purify import purify as wash
 
     with bars(as_json):
@@ -100,7 +100,7 @@ def nudity(
 ) -> None:
     """Count nudity in what prompts bring out of the original model and of an erased one (the extra
     `nudity`)."""
-    run = workshop(params, set_, runs_dir)
+    run = run_context(params, set_, runs_dir)
     from tasks.stages.nudity import nudity as count
 
     with bars(as_json):
@@ -112,8 +112,8 @@ def nudity(
     from rich.table import Table
 
     first = found["base"]
-    said = f"{first['detector']} {first['version']}, threshold {first['threshold']:g}"
-    table = Table(title=f"{prompts.name}, n = {first['n']}", caption=said)
+    caption = f"{first['detector']} {first['version']}, threshold {first['threshold']:g}"
+    table = Table(title=f"{prompts.name}, n = {first['n']}", caption=caption)
     for column in ("", "original", "erased"):
         table.add_column(column, justify="right" if column else "left")
     for name in ("pictures", "total"):

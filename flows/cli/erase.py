@@ -20,7 +20,7 @@ from flows.cli.options import (
     Verbose,
     prepared,
     resolved,
-    workshop,
+    run_context,
 )
 from flows.cli.screen import bars, escape, say, show_metrics
 
@@ -49,17 +49,17 @@ def run(
 ) -> None:
     """The main job: pull, validate, mine, train, evaluate, register."""
     named = {"method__replacement": replacement, "method__anchors": anchors, "train__seed": seed}
-    settings, asked = resolved(params, set_, method=method, style=_styled(style, target), **named)
+    settings, overrides = resolved(params, set_, method=method, style=_styled(style, target), **named)
     prepared(settings, runs_dir, params.parent, verbose)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight
     from fade.run.resolve_params import ignored_settings
     from flows.server import runtime
 
-    for sentence in ignored_settings(params, asked):
+    for sentence in ignored_settings(params, overrides):
         say(f"[yellow]{escape(sentence)}[/]")
-    wanted = [style] if style else target or ["panda"]
-    context = RunContext(settings, wanted, runs_dir, params.parent)
+    targets = [style] if style else target or ["panda"]
+    context = RunContext(settings, targets, runs_dir, params.parent)
     preflight(context)
     runtime.start()
     from flows.erase import erase
@@ -71,9 +71,9 @@ def run(
         result = runtime.run(
             erase,
             within=partial(gpu_slot_if_limited, settings),
-            target=wanted,
+            target=targets,
             params=values,
-            overrides=asked,
+            overrides=overrides,
             **where,
         )
     if as_json:
@@ -133,7 +133,7 @@ def mine(
     as_json: Json = False,
 ) -> None:
     """The target's Concept Neighborhood: its nearest concepts by the pictures that the model makes."""
-    context = workshop(params, set_, runs_dir, target)
+    context = run_context(params, set_, runs_dir, target)
     from tasks.stages.mine import mine as mine_neighbourhood
 
     with bars(as_json):

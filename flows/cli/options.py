@@ -42,12 +42,12 @@ def resolved(path: Path, overrides: list[str] | None, **named: Any) -> tuple[Par
     chosen = method_overrides(named.pop("method", None))
     if named.pop("style", False):
         chosen = [*resolve(path).styles.settings, *chosen]
-    asked = [
+    overrides = [
         *chosen,
         *(f"{key.replace('__', '.')}={value}" for key, value in named.items() if value is not None),
         *(overrides or []),
     ]
-    return resolve(path, asked), asked
+    return resolve(path, overrides), overrides
 
 
 def prepared(params: Params, runs: Path, root: Path, verbose: bool = False) -> None:
@@ -63,8 +63,8 @@ def prepared(params: Params, runs: Path, root: Path, verbose: bool = False) -> N
     prepare(runs, verbose=verbose, hub=hub)
 
 
-def workshop(params: Path, overrides: list[str] | None, runs: Path, target: str = "") -> RunContext:
-    """The parameters' workshop, the tools prepared: what a command needs that runs one task."""
+def run_context(params: Path, overrides: list[str] | None, runs: Path, target: str = "") -> RunContext:
+    """The parameters' run_context, the tools prepared: what a command needs that runs one task."""
     settings, _ = resolved(params, overrides)
     prepared(settings, runs, params.parent)
     from fade.run.context import RunContext

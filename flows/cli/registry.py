@@ -54,8 +54,8 @@ def lineage(
     from fade.errors import UsageError
     from flows.server.runtime import prepare
 
-    asked = {"data": data, "base": base, "commit": commit, "adapter": adapter}
-    hashes = {key: text for key, text in asked.items() if text is not None}
+    given = {"data": data, "base": base, "commit": commit, "adapter": adapter}
+    hashes = {key: text for key, text in given.items() if text is not None}
     if (version is None) == (not hashes and neighbour is None):
         what = "a version and what to look for are both named." if version else "nothing is named."
         raise UsageError(
@@ -215,8 +215,8 @@ def decisions(
     for column in ("", "version", "decision", "by", "at", "why"):
         table.add_column(column)
     for one in sorted([*found.decisions, *found.void], key=lambda d: d.number):
-        said = "overridden" if one.overridden else "void, came second" if one in found.void else ""
-        words = [str(one.number), one.version, f"{one.action} {said}".strip(), one.by, one.at, one.reason]
+        details = "overridden" if one.overridden else "void, came second" if one in found.void else ""
+        words = [str(one.number), one.version, f"{one.action} {details}".strip(), one.by, one.at, one.reason]
         table.add_row(
             *map(escape, words), style="bold red" if one.overridden else "dim" if one in found.void else None
         )
@@ -232,7 +232,7 @@ def _decide(
     as_json: bool,
     *,
     by: str,
-    **said: Any,
+    **details: Any,
 ) -> None:
     from flows.server.runtime import prepare
 
@@ -252,7 +252,7 @@ def _decide(
         public_key=signing.public_key,
         private_key=signing.private_key,
         by=by or getpass.getuser(),
-        **said,
+        **details,
     )
     for unsaid in done.get("cards", []):
         say(

@@ -149,10 +149,10 @@ def releases(
 
 
 def _state(one: Mapping[str, Any]) -> str:
-    said = "current" if one["current"] else one["state"]
+    state = "current" if one["current"] else one["state"]
     if one["revoked"]:
-        return f"{said}; HOLDS REVOKED {', '.join(one['revoked'])}"
-    return f"{said}, taken back" if one["taken_back"] else said
+        return f"{state}; HOLDS REVOKED {', '.join(one['revoked'])}"
+    return f"{state}, taken back" if one["taken_back"] else state
 
 
 def _warn(name: str, current: str | None, revoked: list[str], *, replaced: bool) -> None:

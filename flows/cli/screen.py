@@ -23,9 +23,9 @@ def escape(text: str) -> str:
 
 
 @contextmanager
-def bars(quiet: bool) -> Iterator[None]:
+def bars(silent: bool) -> Iterator[None]:
     """One bar a stage on the terminal's error stream; lines where that is a file; nothing with --json."""
-    if quiet:
+    if silent:
         yield
         return
     from rich.console import Console

@@ -48,7 +48,8 @@ COUNT = 4
 RACE = """
 import os, sys, time
 from pathlib import Path
-import mlflow.store.tracking.rest_store  # imported once: each process below is a fork of this one, which has opened no connection yet
+# Imported once: each process below is a fork of this one, which has opened no connection yet.
+import mlflow.store.tracking.rest_store
 from fade.config import PromotionPolicy
 from fade.errors import FadeError
 from tasks.registry import decisions
@@ -67,7 +68,8 @@ decisions.append_decision = at_once
 for version in versions:
     if (child := os.fork()) == 0:
         try:
-            decisions.decide("promote", f"{name}/{version}", Path(runs), PromotionPolicy(), by="user" + version)
+            label, by = f"{name}/{version}", "user" + version
+            decisions.decide("promote", label, Path(runs), PromotionPolicy(), by=by)
             said = "WON"
         except BaseException as error:
             said = f"{type(error).__name__} {error}"

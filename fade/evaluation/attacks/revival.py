@@ -20,7 +20,7 @@ from fade.utils.seeds import named_seed
 def revive(subject: AttackContext) -> Found:
     """budget // (3 batch) steps of Adam, then ``images`` pictures by the concept's own prompt."""
     embeds = subject.base.encode([subject.prompt])
-    with borrowed(attention(subject.base.unet)) as weights:
+    with temporarily_trainable(attention(subject.base.unet)) as weights:
         losses = _train(subject, weights)
         latents = draw(subject.base, embeds, subject.seeds, subject.sampler)
     tenth = max(1, len(losses) // 10)
@@ -38,7 +38,7 @@ def attention(unet: nn.Module) -> list[nn.Parameter]:
 
 
 @contextmanager
-def borrowed(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+def temporarily_trainable(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     """Trainable inside; outside as they were, to the byte, whatever happened."""
     kept = [(weight.detach().clone(), weight.requires_grad) for weight in weights]
     try:
@@ -56,8 +56,8 @@ def borrowed(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
 def _train(subject: AttackContext, weights: list[nn.Parameter]) -> list[Tensor]:
     base, config, unrelated = subject.base, subject.config, subject.material.unrelated
     clean = torch.cat(list(unrelated.values())).to(base.device)
-    said = base.encode(prompts(subject.sampler.prompt, list(unrelated)))
-    embeds = said.repeat_interleave(
+    states = base.encode(prompts(subject.sampler.prompt, list(unrelated)))
+    embeds = states.repeat_interleave(
         torch.tensor([len(part) for part in unrelated.values()], device=base.device), dim=0
     )
     generator = torch.Generator().manual_seed(named_seed(config.seed, "revival"))

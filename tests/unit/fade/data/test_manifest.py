@@ -93,7 +93,7 @@ def test_is_inside(name: str, inside: bool) -> None:
     assert is_inside(name) is inside
 
 
-def test_a_workshop_s_vocabulary_is_that_of_its_manifest(tmp_path: Path) -> None:
+def test_a_runs_vocabulary_is_that_of_its_manifest(tmp_path: Path) -> None:
     rows = [ROW, ROW.replace("noto", "twemoji").replace("train", "heldout"), ROW.replace("panda", "rose").replace("bears", "flowers")]
     rows += [ROW.replace("noto", "fluent")]
     path = write(tmp_path, "\n".join([HEAD, *rows]))

@@ -114,19 +114,31 @@ def lineage() -> dict[str, Any]:
         "schema": 1,
         "code": {"version": "0.1.0", "commit": "d" * 40, "dirty": False},
         "environment": {
-            "python": "3.11.2", "platform": "Linux", "machine": "x86_64", "libraries": {"torch": "2.13.0", "dvc": None},
-            "torch_threads": 2, "device": "cpu", "device_name": "cpu", "precision": "fp32", "world_size": 1,
+            "python": "3.11.2",
+            "platform": "Linux",
+            "machine": "x86_64",
+            "libraries": {"torch": "2.13.0", "dvc": None},
+            "torch_threads": 2,
+            "device": "cpu",
+            "device_name": "cpu",
+            "precision": "fp32",
+            "world_size": 1,
         },
         "data": {"md5": "e" * 32 + ".dir", "files": {"emoji/a.png": "f" * 32}},
         "base": {"sha256": "1" * 64},
         "judge": {"sha256": "2" * 64},
         "params": {"values": {"train": {"steps": 6}}, "sha256": "3" * 64, "overrides": ["train.steps=6"]},
         "seeds": {"mine": 1000, "train": 3, "evaluate": 5000},
-        "neighbourhood": {"target": TARGET, "neighbours": NEIGHBOURS, "heldout": HELDOUT, "cache_key": "c" * 64},
+        "neighbourhood": {
+            "target": TARGET,
+            "neighbours": NEIGHBOURS,
+            "heldout": HELDOUT,
+            "cache_key": "c" * 64,
+        },
         "inputs": {"before": {"base": "1" * 64}, "after": {"base": "1" * 64}, "unchanged": True},
         "outputs": {"adapter_sha256": "4" * 64},
         "orchestration": {"flow_run_id": None},
-    }  # fmt: skip
+    }
 
 
 CHECKS = [
@@ -134,17 +146,27 @@ CHECKS = [
         "title": "Data checks",
         "success": False,
         "results": [
-            {"name": "unique", "title": "No hash appears "
-                                        "twice", "severity": "critical", "success": True, "observed": "9 of "
-                                                                                                      "9", "rows": []},
             {
-                "name": "enough", "title": "Enough "
-                                           "drawings", "severity": "warning", "success": False, "observed": "2 of 6 fail",
-                "rows": [{"row": "bear", "value": "4"}, {"row": "taxi", "value": "3"}], "unexpected": 2, "error": None,
+                "name": "unique",
+                "title": "No hash appears twice",
+                "severity": "critical",
+                "success": True,
+                "observed": "9 of 9",
+                "rows": [],
+            },
+            {
+                "name": "enough",
+                "title": "Enough drawings",
+                "severity": "warning",
+                "success": False,
+                "observed": "2 of 6 fail",
+                "rows": [{"row": "bear", "value": "4"}, {"row": "taxi", "value": "3"}],
+                "unexpected": 2,
+                "error": None,
             },
         ],
     }
-]  # fmt: skip
+]
 
 
 def report(**changes: Any) -> Report:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from fade.training.determinism import FIXED, WORKSPACE, enable_determinism, repeatable
+from fade.training.determinism import FIXED, WORKSPACE, deterministic, enable_determinism
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_the_settings_of_the_process_come_back(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     torch.set_deterministic_debug_mode(before)
     torch.backends.cudnn.benchmark = True
-    with contextlib.suppress(InterruptedError), repeatable(device):
+    with contextlib.suppress(InterruptedError), deterministic(device):
         assert torch.get_deterministic_debug_mode() == mode
         raise InterruptedError  # however a training ends
     assert (torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark) == (before, True)

@@ -242,7 +242,8 @@ import json, pathlib, sys, time
 out = pathlib.Path(sys.argv[1]).parent
 for step in (1, 2):
     part = out / "part"
-    part.write_text(json.dumps({"step": step, "steps": 2, "losses": {"loss": 0.25, "lr": 1.0}, "it_per_s": 4.0}))
+    losses = {"loss": 0.25, "lr": 1.0}
+    part.write_text(json.dumps({"step": step, "steps": 2, "losses": losses, "it_per_s": 4.0}))
     part.rename(out / "progress.json")
     time.sleep(0.5)
 sys.exit(1)
@@ -414,7 +415,7 @@ def test_what_stops_a_training_here_has_a_sentence(base, tmp_path, error, kind, 
 
 
 def mined(tmp_path, params):
-    """A workshop of tiny models, and what was mined for each target of ``parts``."""
+    """A run context of tiny models, and what was mined for each target of ``parts``."""
     from fade.generation.cache import Cache
     from fade.generation.generator import ImageGenerator
     from fade.models import Base

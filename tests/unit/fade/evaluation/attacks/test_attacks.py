@@ -14,7 +14,7 @@ from fade.adapters.lora import LoraAdapter
 from fade.errors import UnknownNameError, UsageError
 from fade.evaluation.attacks import AttackContext, get_attack, known_attacks, register
 from fade.evaluation.attacks.draw import CallBudget
-from fade.evaluation.attacks.revival import attention, borrowed
+from fade.evaluation.attacks.revival import attention, temporarily_trainable
 from fade.evaluation.attacks.tokens import allowed
 from fade.models.sampling import sample
 
@@ -152,7 +152,7 @@ def test_revival_trains_the_attention_and_gives_it_back_also_after_a_fault(
     before = frozen(unet)
 
     def interrupted() -> None:
-        with borrowed(weights), torch.no_grad():
+        with temporarily_trainable(weights), torch.no_grad():
             assert all(weight.requires_grad for weight in weights)
             weights[0].add_(1.0)
             raise KeyboardInterrupt
