@@ -1,8 +1,8 @@
 """The world's touchstone: a literal ESD-x, trained until its target is gone, must hurt the neighbours of
 tight families.
 
-ESD-x (Gandikota et al. 2023; science.md 3): only cross-attention is trained, on MSE(eps(x_t, e), eps0("") -
-eta [eps0(e) - eps0("")]) with eta = 1, one sample a step; x_t comes from sampling the target with the model
+ESD-x (Gandikota et al. 2023, arXiv 2303.07345): only cross-attention is trained, on MSE(eps(x_t, e), eps0("")
+- eta [eps0(e) - eps0("")]) with eta = 1, one sample a step; x_t comes from sampling the target with the model
 under training, guidance 3, to a random step. Nothing here is tuned on what it reports. The rate is carried
 over by one rule: ESD's 2025 setting (5e-5) is half the rate that its base was trained with (1e-4); half of
 ours (2e-3) is 1e-3. ESD's 2023 setting (1e-5) gives 2e-4 by the same rule (--lr 2e-4). Training goes on in

@@ -4,10 +4,10 @@
     python bench/speed.py --only training --full --out bench/results/speed-full.json
 
 training  our default training against FADE's released loop, which makes its latents anew in every iteration
-(science.md 1.4) mining    the whole vocabulary in batches, from an empty cache, against one call of
-diffusers' pipeline a concept memory    peak resident memory of a training against that of plain generation
-flops     the UNet's rate as a share of what a plain matrix product reaches here run       ``fade run`` as a
-user starts it: the first target in a new runs folder, then the next; what of it is not computing
+(as FADE's authors released it) mining    the whole vocabulary in batches, from an empty cache, against one
+call of diffusers' pipeline a concept memory    peak resident memory of a training against that of plain
+generation flops     the UNet's rate as a share of what a plain matrix product reaches here run       ``fade
+run`` as a user starts it: the first target in a new runs folder, then the next; what of it is not computing
 
 Each part runs in a process of its own. Nothing else should run on the machine: the loads before and after are
 in the result."""

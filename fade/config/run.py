@@ -76,7 +76,7 @@ class SamplerConfig(Section):
 
 
 class NeighborhoodConfig(Section):
-    """Concept Neighborhood (FADE; science.md 1.2)."""
+    """Concept Neighborhood (FADE, arXiv 2503.19783)."""
 
     k: Positive = 5
     """Neighbours that are trained on (paper: 5)."""

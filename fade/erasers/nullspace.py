@@ -1,5 +1,5 @@
 """Erasure in the null space of what must stay: ours, from FADE's Concept Neighborhood and All but One's
-demand (science.md 1, 2).
+demand (arXiv 2503.19783, 2312.12807).
 
 FADE names what must survive, its mined neighbours; All but One wants the target's guidance term changed and
 the unconditional score left alone. Both are penalties there. Here they are a space: the adapter sits on the

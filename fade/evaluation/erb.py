@@ -1,4 +1,4 @@
-"""Erasing-Retention Balance (FADE, CVPR 2025; science.md 1.5)."""
+"""Erasing-Retention Balance (FADE, CVPR 2025, arXiv 2503.19783)."""
 
 from __future__ import annotations
 

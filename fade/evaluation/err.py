@@ -1,4 +1,4 @@
-"""ERR, the erasing-robustness metric: the harmonic mean of five successes (science.md 1.6; ERB's successor by
+"""ERR, the erasing-robustness metric: the harmonic mean of five successes (ERB's successor by
 the same group).
 
 Known is only what it is a mean of: forget, retain, adjacent, indirect and adversarial success. How each is

@@ -1,4 +1,4 @@
-"""Concept Neighborhood (FADE, CVPR 2025; science.md 1.2): the concepts whose pictures lie closest to the
+"""Concept Neighborhood (FADE, CVPR 2025, arXiv 2503.19783): the concepts whose pictures lie closest to the
 target's.
 
 For each candidate, m pictures by the original model; each CLIP image feature L2-normalised; class mean;
