@@ -71,6 +71,10 @@ def weights_sha256(adapter: Path) -> str:
     return hashlib.sha256(body[8 + int.from_bytes(body[:8], "little") :]).hexdigest()
 
 
+CHECKOUT = ("clean", "with uncommitted changes")
+"""The state of the checkout that the run is made from: another each time."""
+
+
 def report_text(page: Path) -> list[str]:
     """The visible words of a page, one line an element, with hashes, times and the like named instead of
     shown."""
@@ -83,7 +87,7 @@ def report_text(page: Path) -> list[str]:
     lines = [line for line in (" ".join(one.split()) for one in text.splitlines()) if line]
     out: list[str] = []
     for line in lines:
-        marked = "<...>" if out and out[-1] in VOLATILE else line
+        marked = "<...>" if (out and out[-1] in VOLATILE) or line in CHECKOUT else line
         for pattern, name in MARKED:
             marked = pattern.sub(name, marked)
         out.append(marked)
