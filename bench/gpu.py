@@ -25,7 +25,8 @@ from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.checkpoint import steps_in
 from fade.training.determinism import enable_determinism
-from fade.training.job import CHECKPOINTS, DONE, Job
+from fade.jobs.train import TrainJob
+from fade.training.settings import CHECKPOINTS, DONE
 from tasks.launch.accelerate import environment
 from tasks.stages.mine import mine
 from tasks.stages.train import Trained, run_job, write_job
@@ -46,7 +47,7 @@ TRAININGS: dict[str, tuple[str, ...]] = {
 FACTS = ("precision", "device", "torch", "peak_memory_mb", "seconds", "resumed_at")
 
 
-def killed_midway(job: Job, base: Base) -> Trained:
+def killed_midway(job: TrainJob, base: Base) -> Trained:
     """Train in a process that is killed -9 once a checkpoint is there, and again to the end."""
     line = [sys.executable, "-m", "fade.training.worker", str(job.write())]
     with subprocess.Popen(line, env=environment(1, base.device.type)) as worker:

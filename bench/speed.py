@@ -48,7 +48,8 @@ from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.batches import rate
 from fade.training.denoiser import Denoiser
-from fade.training.job import ADAPTER, Job
+from fade.jobs.train import TrainJob
+from fade.training.settings import ADAPTER
 from fade.training.loop import train
 from fade.utils.files import write_json
 from fade.utils.seeds import named_seed
@@ -195,7 +196,7 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
     }
 
 
-def regenerate(base: Base, job: Job, step: int) -> ErasureBatch:
+def regenerate(base: Base, job: TrainJob, step: int) -> ErasureBatch:
     """New latents, each prompt's at a random step of its trajectory: the target's, its three templates', its
     neighbours'."""
     generator = torch.Generator().manual_seed(named_seed(job.train.seed, "released", step))
@@ -395,7 +396,7 @@ def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     suppress_library_output()
     if not asked.latents:
         import_trainer()
-    job, sampler = Job.read(asked.job), resolve(overrides=asked.set).sampler
+    job, sampler = TrainJob.read(asked.job), resolve(overrides=asked.set).sampler
     base = Base.load(job.base)
     loaded, (rows, _) = peak_mb(), watch_calls(base)
     if asked.latents:

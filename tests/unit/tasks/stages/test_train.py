@@ -18,8 +18,9 @@ import torch
 
 from fade.errors import CacheError, DivergedError, StorageError, TrainingError
 from fade.training import checkpoint
-from fade.training import job as files
-from fade.training.job import ErasureTarget, Job
+from fade.training import settings as files
+from fade.jobs.train import TrainJob
+from fade.training.settings import ErasureTarget
 from fade.utils import progress
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
@@ -293,7 +294,7 @@ def trainable(base, out, **train):
         "method": {"name": "fade", "variant": "paper"},
         "train": settings,
     }
-    return Job.model_validate({**bare_job(out).model_dump(), **changed})
+    return TrainJob.model_validate({**bare_job(out).model_dump(), **changed})
 
 
 def settings_of_this_process():
