@@ -301,7 +301,7 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             stage="mining",
             action="report this.",
         )
-    each, differences, drawn = [], [], context.images.draw(wanted, seeds)
+    each, differences, drawn = [], [], context.images.generate(wanted, seeds)
     for prompt in wanted:
         start = time.perf_counter()
         pictures = plain(prompt)

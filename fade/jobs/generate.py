@@ -90,7 +90,7 @@ def run(job: GenerateJob, rank: int, world: int, on_progress: OnBatch = lambda d
         raise BaseModelError(what, stage=STAGE, action=action)
     generator = ImageGenerator(base, job.sampler, Cache(job.cache))
     with _merged(job, base):
-        generator.draw(job.prompts, job.seeds, job.adapter_sha256, follow, rank=rank, world=world)
+        generator.generate(job.prompts, job.seeds, job.adapter_sha256, follow, rank=rank, world=world)
     job.finish(rank, generator.generated)
     return generator.generated
 

@@ -455,7 +455,7 @@ def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
     latents = load_file(str(job.latents))
     assert latents["0.target"].shape == (2, 4, 8, 8)
     assert latents["0.neighbours"].shape == (2, 2, 4, 8, 8)
-    drawn = run.generator.draw(["a bear"], [10, 11])["a bear"].latents
+    drawn = run.generator.generate(["a bear"], [10, 11])["a bear"].latents
     assert (latents["0.neighbours"][1] == drawn).all()
     wanted = {
         "concept",
