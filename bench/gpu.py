@@ -19,13 +19,13 @@ from typing import Any
 
 from kills import weights_sha256
 
+from fade.jobs.train import TrainJob
 from fade.models import Base
 from fade.models.stable_diffusion import suppress_library_output
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.checkpoint import steps_in
 from fade.training.determinism import enable_determinism
-from fade.jobs.train import TrainJob
 from fade.training.settings import CHECKPOINTS, DONE
 from tasks.launch.accelerate import environment
 from tasks.stages.mine import mine

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedGrid:
     """The PNG grid, and how strongly the adapter acted (1 without a gate)."""
 
     path: Path
@@ -28,7 +28,7 @@ class Drawn:
 
 def generate(
     run: RunContext, prompt: str, model: str, n: int, seed: int, out: Path, *, gate: bool = False
-) -> Drawn:
+) -> GeneratedGrid:
     """``n`` pictures of ``prompt`` as one PNG grid; picture i starts from the noise of seed + i.
 
     model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter.
@@ -55,7 +55,7 @@ def generate(
         pixels = base.decode(
             sample(base, [prompt] * n, [seed + i for i in range(n)], run.params.sampler, on_progress)
         )
-    return Drawn(save_grid(pixels, out), strength)
+    return GeneratedGrid(save_grid(pixels, out), strength)
 
 
 def concept_of(adapter: Path) -> str:

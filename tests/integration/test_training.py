@@ -18,12 +18,12 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.erasers.base import get_eraser, known_erasers
 from fade.errors import DivergedError
+from fade.jobs.train import TrainJob
 from fade.models import Base
 from fade.training import checkpoint
 from fade.training import settings as files
 from fade.training.batches import BatchSampler, read_latents
 from fade.training.denoiser import Denoiser
-from fade.jobs.train import TrainJob
 from fade.training.loop import train
 from fade.training.worker import main
 from fade.utils.hashing import sha256_of

@@ -17,11 +17,11 @@ from fade.config import TrainConfig
 from fade.erasers import base as methods
 from fade.erasers import fade
 from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
+from fade.jobs.train import TrainJob
 from fade.models import Base
 from fade.training import checkpoint, loop
 from fade.training import settings as files
 from fade.training.batches import BatchSampler, latent_names, rate, read_latents
-from fade.jobs.train import TrainJob
 from fade.training.loop import train
 from fade.training.worker import main
 from fade.utils.files import write_json
