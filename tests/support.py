@@ -140,9 +140,9 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet:
 
 
 def bare_job(out: Path) -> Any:
-    """A `fade.training.job.Job` of tiny fields for ``out``, not written; nothing that it names is there."""
+    """A `fade.jobs.train.TrainJob` of tiny fields for ``out``, not written; what it names is missing."""
     from fade.jobs.train import TrainJob
-from fade.training.settings import ErasureTarget
+    from fade.training.settings import ErasureTarget
 
     return TrainJob(
         base="base",
@@ -153,6 +153,16 @@ from fade.training.settings import ErasureTarget
         latents_sha256="0" * 64,
         out=out,
     )
+
+
+def run_training(job: Any, base: Any = None, device: str = "cpu", watch: Any = None) -> Any:
+    """Run a training as a flow does; its `tasks.stages.train.Trained`. watch: called with the progress."""
+    from fade.jobs.base import no_progress
+    from tasks.launch.run_job import run_job
+    from tasks.stages.train import read_result
+
+    options = {"deadline": job.train.deadline_seconds, "device": device, "base": base}
+    return read_result(job, reused=run_job(job, watch or no_progress, **options))
 
 
 @cache
