@@ -15,9 +15,9 @@ from fade.governance.release_plan import STAGE, key
 from fade.provenance.lineage import Lineage, collect
 from fade.run.context import RunContext
 from fade.utils import progress
+from fade.utils.clock import Clock
 from fade.utils.files import make_folder, write_json
 from fade.utils.locks import lock_folder
-from flows.erase import Clock, inputs, unchanged
 from tasks.data.pull import Pulled, pull_task
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.register import Registered, register_task
@@ -26,6 +26,7 @@ from tasks.release.build_release import ReleaseParts, find_release, select_champ
 from tasks.release.evaluate_release import ReleaseEvaluation, evaluate_release, release_lineage
 from tasks.release.release_decision import ReleaseOptions, compare_with_current, make_current
 from tasks.release.release_report import make_release_report
+from tasks.stages.lineage import require_unchanged, run_inputs
 from tasks.stages.mine import mine
 
 
@@ -69,14 +70,16 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
         with clock.stage("pull"):
             pulled = pull_task(params.data, run.root, run.runs)
         with clock.stage("mine"):
-            before = inputs(run)
+            before = run_inputs(run)
             neighborhood = mine(run)
         with clock.stage("compose"):
             sha256 = sum_champions(run, selected, folder)
         opened = _open_lineage(run, options, pulled, before, neighborhood.to_json())
         with clock.stage("evaluate"):
             evaluation = evaluate_release(run, neighborhood, selected, folder)
-            lineage = unchanged(release_lineage(opened, inputs(run), sha256, selected, evaluation))
+            lineage = require_unchanged(
+                release_lineage(opened, run_inputs(run), sha256, selected, evaluation)
+            )
             lineage.save(folder / "lineage.json")
         with clock.stage("register"):
             record, command = lineage.content, _command(options)
