@@ -1,5 +1,4 @@
-"""The benchmark's page: ONE HTML file of tables, figures and small pictures; no script, no network. Shows
-numbers, computes none."""
+"""The benchmark's page: tables, figures and small pictures. Shows numbers, computes none."""
 
 from __future__ import annotations
 
@@ -7,95 +6,138 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fade.benchmark import summary as summaries
 from fade.benchmark import tables
 from fade.benchmark.compare import efficient
 from fade.evaluation.metrics import metric
-from fade.reporting.frontier import frontier_svg
-from fade.reporting.page import data_uri, templates
-from fade.reporting.theme import DARK, LIGHT
+from fade.reporting.charts import ticks
+from fade.reporting.page import data_uri, render_template
+from fade.reporting.svg import Chart, dot, line, polyline, text
 
 _ERASED, _RETAINED = map(metric, summaries.AXES)
 AXES = (f"{_ERASED.title}, % ({_ERASED.name})", f"{_RETAINED.title}, % of the original")
 """What the figures write on their axes."""
+_LEFT, _TOP, _SIDE, _WIDTH = 58, 40, 340, 760
+"""Pixels: a figure's plot, and the width of its sheet."""
 
 
 def figure(summary: Mapping[str, Any]) -> str:
     """The frontier of the reported targets, SVG."""
-    found = summary["frontier"]
+    frontier = summary["frontier"]
     title = "Erasure against retention, mean over targets and seeds"
-    return frontier_svg(
-        found["points"], {"all": found["efficient"]}, title=title, marked=summary["reference"], axes=AXES
-    )
+    return _frontier(frontier["points"], frontier["efficient"], title, summary["reference"])
 
 
 def trade_offs(summary: Mapping[str, Any]) -> list[str]:
     """One SVG a tuned method: what its settings traded on the tuning targets, its own frontier a line, the
     chosen one marked."""
-    out = []
-    for label, found in summary["tuning"]["methods"].items():
+    figures = []
+    for label, tuned in summary["tuning"]["methods"].items():
         tried = {
             " ".join(t["overrides"]): (t["erased"], t["retained"])
-            for t in found["trials"]
+            for t in tuned["trials"]
             if None not in (t["erased"], t["retained"])
         }
         if tried:
-            title, chosen = f"{label}: its settings on the tuning targets", " ".join(found["overrides"])
-            out.append(frontier_svg(tried, {"own": efficient(tried)}, title=title, marked=chosen, axes=AXES))
-    return out
+            title = f"{label}: its settings on the tuning targets"
+            figures.append(_frontier(tried, efficient(tried), title, " ".join(tuned["overrides"])))
+    return figures
+
+
+def _frontier(points: Mapping[str, Sequence[float]], joined: Sequence[str], title: str, marked: str) -> str:
+    """Erasure against retention, percent, as one SVG: a numbered point a name, a line through ``joined``, and
+    one point ``marked``."""
+    low = [_floor([point[axis] for point in points.values()]) for axis in (0, 1)]
+    right, bottom = _LEFT + _SIDE, _TOP + _SIDE
+
+    def x_of(value: float) -> float:
+        return float(np.interp(value, (low[0], 100), (_LEFT, right)))
+
+    def y_of(value: float) -> float:
+        return float(np.interp(value, (low[1], 100), (bottom, _TOP)))
+
+    body = [text(_LEFT, 22, title, "title")]
+    for value in ticks(low[0], 100, 6):
+        x = x_of(value)
+        body += [line(x, _TOP, x, bottom), text(x, bottom + 15, f"{value:g}", "small middle")]
+    for value in ticks(low[1], 100, 6):
+        y = y_of(value)
+        body += [line(_LEFT, y, right, y), text(_LEFT - 7, y + 3.5, f"{value:g}", "small end")]
+    body += [
+        text(_LEFT + _SIDE / 2, bottom + 32, AXES[0], "small middle"),
+        text(_LEFT - 36, _TOP + _SIDE / 2, AXES[1], "small middle", turned=-90),
+        polyline([(x_of(points[name][0]), y_of(points[name][1])) for name in joined], "adjacent"),
+    ]
+    ranked = sorted(points, key=lambda name: (name not in joined, -sum(points[name])))
+    for number, name in enumerate(ranked, 1):
+        erased, retained = points[name]
+        colour = "target" if name == marked else "adjacent" if name in joined else "rest"
+        label, y = f"{name}: {erased:.1f}, {retained:.1f}", _TOP + 6 + 19 * (number - 1)
+        body += [
+            dot(x_of(erased), y_of(retained), number, colour, label),
+            dot(right + 40, y, number, colour),
+            text(right + 56, y + 4, label, "value"),
+        ]
+    return Chart(_WIDTH, max(bottom + 40, _TOP + 30 + 19 * len(points)), body).file(title)
+
+
+def _floor(values: Sequence[float]) -> float:
+    """Where an axis begins: the ten below the lowest value, so that the plot shows at least ten."""
+    return float(max(0, min(90, 10 * int((min(values, default=0.0) - 2) // 10))))
 
 
 def render_benchmark(summary: Mapping[str, Any], grids: Sequence[Mapping[str, Any]]) -> str:
-    """The page. grids: see `grids_of`. Same input, same bytes."""
-    from markupsafe import Markup
-
-    any_cell = bool(summary["arms"])
-    return (
-        templates()
-        .get_template("benchmark.html")
-        .render(
-            summary=summary,
-            light=LIGHT,
-            dark=DARK,
-            first=tables.main_table(summary) if any_cell else None,
-            rest=[tables.significance(summary), tables.cost_table(summary), tables.settings_table(summary)]
-            if any_cell
-            else [],
-            details=tables.metric_tables(summary) if any_cell else [],
-            by_target=[tables.target_table(summary, m["name"]) for m in summary["metrics"] if m["main"]]
-            if any_cell
-            else [],
-            figure=Markup(figure(summary)) if any_cell else "",
-            trade_offs=[Markup(svg) for svg in trade_offs(summary)],
-            grids=grids,
-        )
+    """The page. grids: see `grids_of`."""
+    cells = {}
+    if summary["arms"]:
+        mains = [m["name"] for m in summary["metrics"] if m["main"]]
+        cells = {
+            "first": tables.main_table(summary),
+            "figure": figure(summary),
+            "rest": [
+                tables.significance(summary),
+                tables.cost_table(summary),
+                tables.settings_table(summary),
+            ],
+            "details": tables.metric_tables(summary),
+            "by_target": [tables.target_table(summary, name) for name in mains],
+        }
+    return render_template(
+        "benchmark.html", summary=summary, cells=cells, trade_offs=trade_offs(summary), grids=grids
     )
 
 
 def grids_of(
     read: Callable[[str, str], bytes | None], records: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The kept pictures by target: ``target``, ``rows`` (concepts), ``figures`` (name, data: URI), the
-    original first.
+    """The stored pictures by target: ``target``, ``rows`` (concepts), ``figures`` (name, data: URI), the
+    original first, and of a condition those of one seed.
 
     read: (target, file name) -> the PNG, None where there is none. A picture that was changed since is left
     out."""
-    out: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, str]] = {}
+    rows: dict[str, Any] = {}
     for record in records:
-        if not (grid := record.get("grid")):
-            continue
-        target = record["inputs"]["target"]
-        page = out.setdefault(target, {"target": target, "rows": grid["rows"], "figures": []})
-        if not page["figures"] and (original := _picture(read, target, grid["original"])):
-            page["figures"].append({"name": "original", "uri": original})
-        shown = {
-            figure["name"] for figure in page["figures"]
-        }  # of a condition one seed: another may have been the first one once
-        if record["inputs"]["arm"] not in shown and (erased := _picture(read, target, grid["erased"])):
-            page["figures"].append({"name": record["inputs"]["arm"], "uri": erased})
-    return list(out.values())
+        if grid := record.get("grid"):
+            target, label = record["inputs"]["target"], record["inputs"]["arm"]
+            rows.setdefault(target, grid["rows"])
+            pictures = figures.setdefault(target, {})
+            if not pictures and (original := _picture(read, target, grid["original"])):
+                pictures["original"] = original
+            if label not in pictures and (erased := _picture(read, target, grid["erased"])):
+                pictures[label] = erased
+    return [
+        {
+            "target": target,
+            "rows": rows[target],
+            "figures": [{"name": name, "uri": uri} for name, uri in pictures.items()],
+        }
+        for target, pictures in figures.items()
+    ]
 
 
-def _picture(read: Callable[[str, str], bytes | None], target: str, kept: Mapping[str, str]) -> str | None:
-    body = read(target, kept["file"]) or b""
-    return data_uri(body) if hashlib.sha256(body).hexdigest() == kept["sha256"] else None
+def _picture(read: Callable[[str, str], bytes | None], target: str, stored: Mapping[str, str]) -> str | None:
+    body = read(target, stored["file"]) or b""
+    return data_uri(body) if hashlib.sha256(body).hexdigest() == stored["sha256"] else None

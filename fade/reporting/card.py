@@ -1,17 +1,19 @@
 """The model card: what the adapter does and why, how well, its state, how to load and remake it. Markdown
-with a YAML head."""
+with a YAML head (``templates/card.md``). Its state is written anew later (`restated`), and a registry's
+description holds it cut to its room (`describe`)."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from fade.evaluation.metrics import report_rows
-from fade.reporting.html import findings, headline, metric_table, number
+from fade.evaluation.metrics import at_path
+from fade.reporting.page import render_template
 from fade.reporting.report_data import ROLES
-from fade.reporting.status_line import state
+from fade.reporting.verdict import findings, headline, metric_rows
 
 GRIDS = {
     "release": "The original, each champion alone, and the release",
@@ -22,6 +24,17 @@ GRIDS = {
     "losses": "Losses",
 }
 """Pictures that may lie beside a card, and what they show."""
+ROOM = 5000
+"""Characters of a description: MLflow's column, which PostgreSQL enforces and SQLite does not."""
+UNDECIDED, NOT_AUDITED = "nothing was decided yet", "not audited"
+_STATE = "State"
+_GIVEN_UP = ("Concepts", "Use", "Provenance", "Grids", "Limits", "Make it again")
+"""Sections of a card that a description does without, in this order, when it is too long."""
+_USAGE = """from diffusers import StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained({base})
+pipe.load_lora_weights(".", weight_name="adapter.safetensors")
+pipe({prompt}).images[0]"""
 
 
 def card(
@@ -36,215 +49,89 @@ def card(
     adapter again.
 
     pictures: names of the files in ``pictures/`` beside the card; those of GRIDS are shown.
-    The reason for the erasure is taken from the lineage (``request``), where there is one.
-    """
+    The reason for the erasure is taken from the lineage (``request``), where there is one."""
     from huggingface_hub import ModelCardData
 
-    target = str(result["target"])
-    _, line = headline(result)
-    parts_of = lineage.get("parts") or {}
+    at = partial(at_path, lineage)
+    commit = at("code.commit") or "not known"
+    state = {True: " (with uncommitted changes)", False: " (clean)"}.get(at("code.dirty"), "")
+    use = "trained on" if result.get("neighbours_trained", True) else "only measured"
     tags = ["concept-erasure", "lora", "text-to-image", f"method:{result['method']}"]
-    head = ModelCardData(library_name="diffusers", base_model=base_model, tags=tags)
-    missing = (
-        "Other languages and attacks"
-        if result.get("indirect")
-        else "Paraphrases, other languages and attacks"
-    )
-    parts = [
-        "---",
-        head.to_yaml(),
-        "---",
-        "",
-        f"# {plain(target)}, erased",
-        "",
-        plain(line),
-        "",
-        *(f"- {'yes' if f.holds else '**no**'}: {plain(f.text)}" for f in findings(result)),
-        "",
-        (
-            "A LoRA adapter for one base model. With it, prompts for the target give something else; without "
-            "it, the base is what it was."
-        ),
-        "",
-        *state(),
-        "## Why",
-        "",
-        _why(lineage, bool(parts_of)),
-        "",
-        *_parts(result, parts_of),
-        "## Use",
-        "",
-        *_usage(base_model, str(result.get("targets", [target])[0])),
-        "",
-        "## Evidence",
-        "",
-        "Percent, with 95 % bootstrap intervals; the same seeds for the original and the erased model.",
-        "",
-        *_table(
-            ("metric", "n", "original", "erased", "meaning"),
-            [
-                (
-                    m["key"],
-                    str(m["n"] or "—"),
-                    _value(m["base"], m["base_interval"]),
-                    _value(m["erased"], m["interval"]),
-                    m["meaning"],
-                )
-                for m in metric_table(result)
-            ],
-        ),
-        "",
-        "What the target's pictures are judged to be now: "
-        + "; ".join(f"{plain(str(e['becomes']))} {number(e['share'])} %" for e in result["confusion"])
-        + ".",
-        "",
-        *_grids(pictures),
-        "## Concepts",
-        "",
-        *_table(
-            ("concept", "role", "n", "original %", "erased %"),
-            [
-                (str(e["concept"]), ROLES[e["role"]], str(e["n"]), number(e["base"]), number(e["erased"]))
-                for e in result["per_concept"]
-            ],
-        ),
-        "",
-        "## Limits",
-        "",
-        f"- Measured on the prompts, seeds and judge of this run only. {missing} were not part of it.",
-        "- The adapter is a file beside the base: whoever has the base can leave it out.",
-        "- A target that turned into a neighbour counts as erased; see what it is judged to be, above.",
-        "",
-        "## Provenance",
-        "",
-        *_table(("what", "value"), _provenance(result, lineage)),
-        "",
-        "## Make it again",
-        "",
-        _from(lineage),
-        "",
-        *_fence("sh", command),
-        "",
-    ]
-    return "\n".join(parts)
-
-
-def _why(lineage: Mapping[str, Any], release: bool) -> str:
-    request = lineage.get("request") or {}
-    if facts_of_request := ", ".join(
-        f"{key} {request[key]}" for key in ("id", "reason", "by") if request.get(key)
-    ):
-        return f"Request: {plain(facts_of_request)}."
-    if release:
-        return (
-            "One adapter for all concepts that were to be erased; why each of them was, the cards of its "
-            "parts say."
-        )
-    return "No request was recorded with this run."
-
-
-def _parts(result: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
-    """Of a release: what it is made of, and what adding up cost each concept."""
-    if not parts:
-        return []
-    shown = report_rows(first_table=True)
-    rows = [
-        (
-            concept,
-            *(f"{number(one['alone'].get(m.name))} → {number(one['metrics'].get(m.name))}" for m, _ in shown),
-        )
-        for concept, one in result.get("parts", {}).items()
-    ]
-    made_of = [
-        (label, ", ".join(one["concepts"]), one["adapter_sha256"][:12], one["lineage_sha256"][:12])
-        for label, one in parts.items()
-    ]
-    return [
-        "## Parts",
-        "",
-        *_table(("version", "erases", "adapter sha256", "record sha256"), made_of),
-        "",
-        (
-            "Each concept with its champion alone, and in the release; percent, the same pictures, what "
-            "other parts erase left out."
-        ),
-        "",
-        *_table(("concept", *(row.column or m.title for m, row in shown)), rows),
-        "",
-    ]
-
-
-def _grids(pictures: Sequence[str]) -> list[str]:
+    request = at("request") or {}
     files = {name.rpartition(".")[0]: name for name in sorted(pictures)}
-    shown = [
-        line
-        for name, title in GRIDS.items()
-        if name in files
-        for line in (f"![{title}](pictures/{files[name]})", "")
-    ]
-    return ["## Grids", "", *shown] if shown else []
-
-
-def _from(lineage: Mapping[str, Any]) -> str:
-    """What the command starts from."""
-    commit, data = lineage.get("code", {}).get("commit") or "not known", lineage.get("data", {}).get("md5")
-    parts = ", where the parts above are the champions" if lineage.get("parts") else ""
-    return (
-        f"At commit {commit}, with the data of md5 {data}{parts}; the same base and libraries "
-        "(`lineage.json`) give the same bytes:"
+    prompt = f"a {result.get('targets', [result['target']])[0]}"
+    names = {
+        key: json.dumps(text, ensure_ascii=False) for key, text in (("base", base_model), ("prompt", prompt))
+    }
+    return render_template(
+        "card.md",
+        head=ModelCardData(library_name="diffusers", base_model=base_model, tags=tags).to_yaml(),
+        result=result,
+        line=headline(result)[1],
+        findings=findings(result),
+        state=_state(UNDECIDED, NOT_AUDITED),
+        request=", ".join(f"{key} {request[key]}" for key in ("id", "reason", "by") if request.get(key)),
+        parts=at("parts") or {},
+        usage=_USAGE.format(**names),
+        metrics=metric_rows(result),
+        grids={title: files[name] for name, title in GRIDS.items() if name in files},
+        roles=ROLES,
+        provenance={
+            "adapter sha256": at("outputs.adapter_sha256"),
+            "base sha256": at("base.sha256"),
+            "judge sha256": at("judge.sha256"),
+            "data md5": at("data.md5"),
+            "params sha256": at("params.sha256"),
+            "code commit": f"{commit}{state}",
+            "method": result["method"],
+            "seed": result["seed"],
+            f"neighbours, {use}": ", ".join(result["neighbours"]),
+            "neighbours, held out": ", ".join(result["heldout"]) or "none",
+        },
+        commit=commit,
+        data_md5=at("data.md5"),
+        command=command,
     )
 
 
-def _usage(base_model: str, target: str) -> list[str]:
-    code = "\n".join(
-        (
-            "from diffusers import StableDiffusionPipeline",
-            "",
-            f"pipe = StableDiffusionPipeline.from_pretrained({json.dumps(base_model, ensure_ascii=False)})",
-            'pipe.load_lora_weights(".", weight_name="adapter.safetensors")',
-            f"pipe({json.dumps('a ' + target, ensure_ascii=False)}).images[0]",
-        )
-    )
-    return _fence("python", code)
+def _state(decisions: str, audit: str) -> str:
+    return f"## {_STATE}\n\n- Decisions: {decisions}.\n- Audit: {audit}.\n"
 
 
-def _provenance(result: Mapping[str, Any], lineage: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    code = lineage.get("code", {})
-    dirty = {True: " (with uncommitted changes)", False: " (clean)"}.get(code.get("dirty"), "")
-    return (
-        ("adapter sha256", str(lineage.get("outputs", {}).get("adapter_sha256"))),
-        ("base sha256", str(lineage.get("base", {}).get("sha256"))),
-        ("judge sha256", str(lineage.get("judge", {}).get("sha256"))),
-        ("data md5", str(lineage.get("data", {}).get("md5"))),
-        ("params sha256", str(lineage.get("params", {}).get("sha256"))),
-        ("code commit", f"{code.get('commit') or 'not known'}{dirty}"),
-        ("method", str(result["method"])),
-        ("seed", str(result["seed"])),
-        (
-            f"neighbours, {'trained on' if result.get('neighbours_trained', True) else 'only measured'}",
-            ", ".join(result["neighbours"]),
-        ),
-        ("neighbours, held out", ", ".join(result["heldout"]) or "none"),
-    )
+def restated(card: str, decisions: str, audit: str) -> str:
+    """The card with another state; one that has no such section (of an earlier version) gets it at its
+    end."""
+    parts = sections(card)
+    fresh = f"{_state(decisions, audit)}\n"
+    if _STATE not in dict(parts):
+        return f"{card.rstrip()}\n\n{fresh}"
+    return "".join(fresh if name == _STATE else body for name, body in parts)
 
 
-def _value(value: float | None, interval: Sequence[float] | None) -> str:
-    return number(value) + (
-        f" ({number(interval[0])} to {number(interval[1])})" if value is not None and interval else ""
-    )
+def describe(card: str, room: int = ROOM) -> str:
+    """The card without its YAML head, as Markdown of at most ``room`` characters; what was left out is named,
+    and where it is.
+
+    A description shows no pictures: their lines say under which artifact they lie."""
+    body = re.sub(r"\A---\n.*?\n---\n+", "", card, flags=re.DOTALL)
+    body = re.sub(r"!\[([^\]]*)\]\(([^)\s]+)\)", r"\1: artifact `\2`", body)
+    parts, out = sections(body), []
+    for name in ("", *_GIVEN_UP):
+        out += [name] if name and name in dict(parts) else []
+        text = "".join(body for title, body in parts if title not in out).rstrip() + "\n\n" + _note(out)
+        if len(text) <= room:
+            return text
+    tail = f"…\n\n{_note(out)}"
+    return text[: room - len(tail)] + tail
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *([plain(cell) for cell in row] for row in rows)]
-    return ["| " + " | ".join(line) + " |" for line in lines]
+def sections(text: str) -> list[tuple[str, str]]:
+    """(title, body with its heading) of everything that a ``## `` heading opens; what stands before the first
+    has no title."""
+    bodies = re.split(r"(?m)^(?=## )", text)
+    return [(match[1] if (match := re.match(r"## (.*)", body)) else "", body) for body in bodies]
 
 
-def _fence(language: str, code: str) -> list[str]:
-    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return [f"{fence}{language}", code, fence]
-
-
-def plain(words: str) -> str:
-    """A name as text: Markdown's own signs and HTML lose their meaning, line breaks go."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(words.split()))
+def _note(left_out: Sequence[str]) -> str:
+    missing = f" Left out here: {', '.join(left_out).lower()}." if left_out else ""
+    return f"The whole card is the run's artifact `card.md`.{missing}\n"

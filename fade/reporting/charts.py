@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ import numpy as np
 from fade.data.vocabulary import TOGETHER
 from fade.errors import EvaluationError
 from fade.reporting.report_data import Report, members
-from fade.reporting.svg import Chart, line, polyline, rect, text
+from fade.reporting.svg import Chart, Point, line, polyline, rect, text
 from fade.reporting.theme import percent, width_of
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
 
 MAX_LABEL = 34
+MAX_BARS = 8
 MARGIN = 14.0
 CELL, GAP = 31.0, 5.0
 """Pixels of a cell of the heat map, and between the cells of two roles."""
@@ -34,24 +36,19 @@ TERMS = {"loss": "loss (weighted sum)", "lr": "learning rate", "grad_norm": "gra
 def charts(report: Report) -> dict[str, Chart]:
     """Every chart of a report by name; "losses" is left out when there is no history."""
     result, near = report.result, report.neighborhood
-    base = result.get("base_confusion", [])
+    before = result.get("base_confusion", [])
     made = {
         "heatmap": heatmap(near),
-        "confusion": confusion_bar(result["confusion"], base, near.targets, report.roles),
+        "confusion": confusion_bar(result["confusion"], before, near.targets, report.roles),
     }
-    if report.history:
-        made["losses"] = losses(report.history)
-    return made
+    return {**made, "losses": losses(report.history)} if report.history else made
 
 
 def heatmap(neighborhood: Neighborhood, *, others: int = 6) -> Chart:
-    """Cosine matrix of the target, its neighbours, the held-out ones and ``others`` of the rest.
-
-    The rest is sampled evenly along its ranking by similarity, so near and far both show.
-    """
+    """Cosine matrix of the target, its neighbours, the held-out ones and ``others`` of the rest, which is
+    sampled evenly along its ranking by similarity, so near and far both show."""
     names, roles = heatmap_names(neighborhood, others)
-    where = {name: i for i, name in enumerate(neighborhood.names)}
-    index = [where[name] for name in names]
+    index = [neighborhood.names.index(name) for name in names]
     cosines = np.asarray(neighborhood.matrix, dtype=float)[np.ix_(index, index)]
     off = ~np.eye(len(names), dtype=bool)
     low, high = (float(cosines[off].min()), float(cosines[off].max())) if off.any() else (0.0, 1.0)
@@ -86,13 +83,10 @@ def _scale(x: float, y: float, height: float, low: float, high: float) -> list[s
     """The colours of the heat map with the cosines that they stand for."""
     each = 6  # whole pixels: translucent steps that overlap, or leave a gap, show as stripes
     steps = max(2, round(height / each))
-    height = each * steps
-    shades = [DEEPEST * (1 - i / (steps - 1)) for i in range(steps)]
-    body = [
-        rect(x, y + i * each, 12, each, "heat", opacity=shade, corner=0) for i, shade in enumerate(shades)
-    ]
-    numbers = [(high, y + 8), ((low + high) / 2, y + height / 2 + 4), (low, y + height)]
-    body += [text(x + 18, at, f"{value:.2f}", "small") for value, at in numbers]
+    shades = enumerate(np.linspace(DEEPEST, 0, steps))
+    body = [rect(x, y + i * each, 12, each, "heat", opacity=shade, corner=0) for i, shade in shades]
+    numbers = [(high, 8), ((low + high) / 2, each * steps / 2 + 4), (low, each * steps)]
+    body += [text(x + 18, y + down, f"{value:.2f}", "small") for value, down in numbers]
     return [*body, text(x + 64, y, "cosine of mean image features", "small end", turned=-90)]
 
 
@@ -110,55 +104,49 @@ def losses(history: Sequence[Mapping[str, Any]]) -> Chart:
     """One small chart a term of the loss, then gradient norm and learning rate; running mean over raw curve.
 
     ``history``: entries with "step" and numbers; a term that some steps lack is drawn where it exists.
-    Raises EvaluationError when there is no step.
-    """
+    Raises EvaluationError when there is no step."""
     terms = loss_terms(history)
     if not terms:
         what = "the training history has no step."
         raise EvaluationError(what, stage="report", action="train at least one step.")
     columns = min(3, len(terms))
-    rows = -(-len(terms) // columns)
     body: list[str] = []
     for place, term in enumerate(terms):
-        known = [(float(e["step"]), float(e[term])) for e in history if term in e]
-        points = [point for point in known if all(map(math.isfinite, point))]
+        points = [(float(e["step"]), float(e[term])) for e in history if term in e]
+        finite = [point for point in points if all(map(math.isfinite, point))]
         x, y = MARGIN + PANEL_WIDTH * (place % columns), MARGIN + PANEL_HEIGHT * (place // columns)
-        body += _curve(x, y, term, points, last=place >= len(terms) - columns)
-    return Chart(2 * MARGIN + PANEL_WIDTH * columns, 2 * MARGIN + PANEL_HEIGHT * rows + 8, body)
+        body += _curve(x, y, term, finite, lowest=place >= len(terms) - columns)
+    height = PANEL_HEIGHT * math.ceil(len(terms) / columns)
+    return Chart(2 * MARGIN + PANEL_WIDTH * columns, 2 * MARGIN + height + 8, body)
 
 
-def _curve(x: float, y: float, term: str, points: Sequence[tuple[float, float]], *, last: bool) -> list[str]:
-    """One term's panel with its corner at (x, y); ``last``: the lowest of its column, which names the
-    axis."""
+def _curve(x: float, y: float, term: str, points: Sequence[Point], *, lowest: bool) -> list[str]:
+    """One term's panel with its corner at (x, y); the ``lowest`` of a column names the axis."""
     body = [text(x, y + 12, TERMS.get(term, term.replace("_", " ")), "head")]
     if not points:
         return body
-    left, top, width, height = x + 46, y + 26, PANEL_WIDTH - 66, PANEL_HEIGHT - 58
+    left, right, top, bottom = x + 46, x + PANEL_WIDTH - 20, y + 26, y + PANEL_HEIGHT - 32
     steps, values = np.array(points).T
     smooth = values if term == "lr" else smoothed(values)
     low, high = float(values.min()), float(values.max())
-    low = 0.0 if low >= 0 and high > low else low
-    low, high = (low, high) if high > low else (low - (abs(low) or 1.0) / 20, high + (abs(high) or 1.0) / 20)
+    margin = (abs(low) or 1.0) / 20
+    low, high = (min(low, 0.0), high) if high > low else (low - margin, high + margin)
     first, end = float(steps.min()), float(steps.max())
-    across = end - first or 1.0
-
-    def path(curve: np.ndarray[Any, Any]) -> list[tuple[float, float]]:
-        kept = thinned(curve)
-        xs = left + width * (steps[kept] - first) / across
-        ys = top + height * (1 - (curve[kept] - low) / (high - low))
-        return list(zip(xs.tolist(), ys.tolist(), strict=True))
-
+    x_of = partial(np.interp, xp=(first, max(end, first + 1)), fp=(left, right))
+    y_of = partial(np.interp, xp=(low, high), fp=(bottom, top))
     for value in ticks(low, high, 4):
-        at = top + height * (1 - (value - low) / (high - low))
-        body += [line(left, at, left + width, at), text(left - 6, at + 3.5, f"{value:g}", "small end")]
+        at = y_of(value)
+        body += [line(left, at, right, at), text(left - 6, at + 3.5, f"{value:g}", "small end")]
     for value in ticks(first, end, 5) if end > first else [first]:
-        at = left + width * (value - first) / across
-        body.append(text(at, top + height + 15, f"{value:g}", "small middle"))
-    if last:
-        body.append(text(left + width / 2, top + height + 29, "step", "small middle"))
-    kind = {"loss": "ink", "lr": "rest", "grad_norm": "rest"}.get(term, "adjacent")
-    body.append(polyline(path(values), f"raw {kind}", dots=len(values) < 3))
-    return [*body, polyline(path(smooth), f"curve {kind}")]
+        body.append(text(x_of(value), bottom + 15, f"{value:g}", "small middle"))
+    if lowest:
+        body.append(text((left + right) / 2, bottom + 29, "step", "small middle"))
+    colour = {"loss": "ink", "lr": "rest", "grad_norm": "rest"}.get(term, "adjacent")
+    for curve, style in ((values, "raw"), (smooth, "curve")):
+        index = thinned(curve)
+        corners = list(zip(x_of(steps[index]), y_of(curve[index]), strict=True))
+        body.append(polyline(corners, f"{style} {colour}", dots=style == "raw" and len(values) < 3))
+    return body
 
 
 def thinned(values: np.ndarray[Any, Any], most: int = MAX_POINTS) -> np.ndarray[Any, Any]:
@@ -192,11 +180,9 @@ def loss_terms(history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def smoothed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Centred running mean over about a twentieth of the steps; shorter at both ends."""
-    half = max(0, len(values) // 40)
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    mean: np.ndarray[Any, Any] = (total[high] - total[low]) / (high - low)
+    window = np.ones(2 * (len(values) // 40) + 1)
+    counts = np.convolve(np.ones(len(values)), window, "same")
+    mean: np.ndarray[Any, Any] = np.convolve(values, window, "same") / counts
     return mean
 
 
@@ -205,35 +191,33 @@ def confusion_bar(
     base: Sequence[Mapping[str, Any]],
     targets: Sequence[str],
     roles: Mapping[str, str],
-    *,
-    top: int = 8,
 ) -> Chart:
     """What the target's pictures are judged to be, %: bars by the erased model, outlines by the original."""
-    after = {str(e["becomes"]): float(e["share"]) for e in erased}
-    before = {str(e["becomes"]): float(e["share"]) for e in base}
-    everything = {*after, *before, *targets}
-    ranked = sorted(everything, key=lambda n: (n not in targets, -after.get(n, 0.0), -before.get(n, 0.0), n))
-    names, hidden = ranked[:top], ranked[top:]
-    labels = [_short(name) for name in names]
-    left = MARGIN + max(width_of(label, 13) for label in labels) + 10
+    after, before = ({str(e["becomes"]): float(e["share"]) for e in rows} for rows in (erased, base))
+    names = {*after, *before, *targets}
+    ranked = sorted(names, key=lambda n: (n not in targets, -after.get(n, 0.0), -before.get(n, 0.0), n))
+    shown, rest = ranked[:MAX_BARS], ranked[MAX_BARS:]
+    left = MARGIN + max(width_of(_short(name), 13) for name in shown) + 10
     row, full = 38.0, 400.0
-    bottom = MARGIN + row * len(names)
+    bottom = MARGIN + row * len(shown)
     body = []
     for value in (0, 25, 50, 75, 100):
         x = left + full * value / 100
         body += [line(x, MARGIN, x, bottom + 4), text(x, bottom + 19, str(value), "small middle")]
-    for i, (name, label) in enumerate(zip(names, labels, strict=True)):
+    for i, name in enumerate(shown):
         y = MARGIN + row * i + row / 2
         role = "target" if name in targets else roles.get(name, "rest")
         now, then = after.get(name, 0.0), before.get(name, 0.0)
-        body.append(text(left - 10, y + 4.5, label, "label end"))
-        body.append(rect(left, y - 10, full * now / 100, 20, role))
+        body += [
+            text(left - 10, y + 4.5, _short(name), "label end"),
+            rect(left, y - 10, full * now / 100, 20, role),
+        ]
         if then:
             body.append(rect(left, y - 14, full * then / 100, 28, "outline"))
         share = percent(now) + (f"  (was {percent(then)})" if name in before else "")
         body.append(text(left + full * max(now, then) / 100 + 8, y + 4, share, "value"))
-    largest = percent(max((after.get(n, 0.0) for n in hidden), default=0.0))
-    more = f", {len(hidden)} more, {largest} or less each" if hidden else ""
+    largest = percent(max((after.get(n, 0.0) for n in rest), default=0.0))
+    more = f", {len(rest)} more, {largest} or less each" if rest else ""
     note = f"% of the pictures of “{TOGETHER.join(targets)}”; filled: erased, dashed: original{more}"
     body.append(text(left, bottom + 40, note, "small"))
     width = left + max(full + width_of("100 %  (was 99.9 %)", 12) + 8, width_of(note, 11)) + MARGIN

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fade.evaluation.metrics import metric
+from fade.evaluation.metrics import at_path, metric
 
 WIDE, HIGH = 168, 58
 _ACROSS, _DOWN = 40, 16
@@ -38,92 +38,83 @@ class Graph:
     """The arrows' heads; no marker, which the page would have to refer to by an address."""
     width: float
     height: float
+    box: tuple[int, int] = (WIDE, HIGH)
 
 
-# Column and row of each, so that no arrow runs through a box; and what each is made from.
-_PLACES = {
-    "data": (0, 3),
-    "base": (1, 2),
-    "clip": (1, 3),
-    "judge": (1, 4),
-    "code": (2, 0),
-    "params": (2, 1),
-    "neighbourhood": (2, 3),
-    "training": (3, 2),
-    "adapter": (4, 2),
-    "evaluation": (5, 3),
+_NODES: dict[str, tuple[int, int, tuple[str, ...]]] = {
+    "data": (0, 3, ()),
+    "base": (1, 2, ("data",)),
+    "clip": (1, 3, ("data",)),
+    "judge": (1, 4, ("data",)),
+    "code": (2, 0, ()),
+    "params": (2, 1, ()),
+    "neighbourhood": (2, 3, ("base", "clip")),
+    "training": (3, 2, ("code", "params", "base", "neighbourhood")),
+    "adapter": (4, 2, ("training",)),
+    "evaluation": (5, 3, ("adapter", "judge")),
 }
-_FROM = {
-    "base": ("data",),
-    "clip": ("data",),
-    "judge": ("data",),
-    "neighbourhood": ("base", "clip"),
-    "training": ("code", "params", "base", "neighbourhood"),
-    "adapter": ("training",),
-    "evaluation": ("adapter", "judge"),
-}
+"""Column and row of each, so that no arrow runs through a box; and what it is made from."""
 
 
 def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Graph:
     """The graph of one run. What its record lacks is shown as unknown, never left out."""
-    code, data, params = (lineage.get(part) or {} for part in ("code", "data", "params"))
-    inputs = (lineage.get("inputs") or {}).get("before") or {}
-    near, metrics = lineage.get("neighbourhood") or {}, result["metrics"]
-    state = {True: "with uncommitted changes", False: "clean", None: "state unknown"}[code.get("dirty")]
-    overrides = params.get("overrides") or []
-    kept, heldout = (len(near.get(role) or []) for role in ("neighbours", "heldout"))
-    words = {
-        "code": (_id(code.get("commit")), state),
-        "params": (
-            _id(params.get("sha256")),
-            f"{len(overrides)} overridden" if overrides else "nothing overridden",
-        ),
-        "data": (_id(data.get("md5")), f"{len(data.get('files') or {})} files"),
-        "base": (_id((lineage.get("base") or {}).get("sha256")), "what is erased from"),
-        "clip": (_id(inputs.get("clip")), "finds the neighbours"),
-        "judge": (_id((lineage.get("judge") or {}).get("sha256")), "recognises the pictures"),
+
+    def size(path: str) -> int:
+        return len(at_path(lineage, path) or ())
+
+    def short(path: str) -> str:
+        return str(at_path(lineage, path) or "unknown")[:_SHORT]
+
+    dirty = {True: "with uncommitted changes", False: "clean", None: "state unknown"}
+    overrides, parts = size("params.overrides"), ", ".join(lineage.get("parts") or {})
+    measured = {name: result["metrics"][name] for name in ("A_er", "ERB")}
+    lines = {
+        "code": (short("code.commit"), dirty[at_path(lineage, "code.dirty")]),
+        "params": (short("params.sha256"), f"{overrides or 'nothing'} overridden"),
+        "data": (short("data.md5"), f"{size('data.files')} files"),
+        "base": (short("base.sha256"), "what is erased from"),
+        "clip": (short("inputs.before.clip"), "finds the neighbours"),
+        "judge": (short("judge.sha256"), "recognises the pictures"),
         "neighbourhood": (
-            _id(near.get("cache_key")),
-            f"{kept} kept, {heldout} held out",
+            short("neighbourhood.cache_key"),
+            f"{size('neighbourhood.neighbours')} kept, {size('neighbourhood.heldout')} held out",
         ),
         "training": (
             "/".join(str(result[key]) for key in ("method", "variant") if key in result),
             f"seed {result['seed']}",
         ),
-        "adapter": (_id((lineage.get("outputs") or {}).get("adapter_sha256")), str(result["target"])),
-        "evaluation": tuple(f"{metric(name).title} {_percent(metrics[name])}" for name in ("A_er", "ERB")),
+        "adapter": (short("outputs.adapter_sha256"), str(result["target"])),
+        "evaluation": tuple(
+            f"{metric(name).title} " + ("not measured" if value is None else f"{value:.1f} %")
+            for name, value in measured.items()
+        ),
     }
-    if parts := lineage.get("parts"):  # a release is trained by none
-        names = ", ".join(parts)
-        words["training"] = (
-            f"{len(parts)} champion(s)",
-            names if len(names) <= _WORDS else f"{names[: _WORDS - 1]}…",
-        )
+    if parts:  # a release is trained by none
+        names = parts if len(parts) <= _WORDS else f"{parts[: _WORDS - 1]}…"
+        lines["training"] = (f"{size('parts')} champion(s)", names)
     boxes = {
         key: Box(
             key,
             "parts" if key == "training" and parts else key,
-            words[key],
+            lines[key],
             1 + column * (WIDE + _ACROSS),
             1 + row * (HIGH + _DOWN),
         )
-        for key, (column, row) in _PLACES.items()
+        for key, (column, row, _) in _NODES.items()
     }
-    paths = [_curve(boxes[start], boxes[end]) for end, starts in _FROM.items() for start in starts]
-    width = max(box.x for box in boxes.values()) + WIDE + 1
-    tips = [f"M{boxes[end].x - 6:g} {boxes[end].y + HIGH / 2 - 3:g}l6 3l-6 3z" for end in _FROM]
-    return Graph(list(boxes.values()), paths, tips, width, max(box.y for box in boxes.values()) + HIGH + 1)
+    made = {boxes[key]: [boxes[source] for source in sources] for key, (_, _, sources) in _NODES.items()}
+    return Graph(
+        boxes=list(boxes.values()),
+        paths=[_curve(source, box) for box, sources in made.items() for source in sources],
+        tips=[
+            f"M{box.x - 6:g} {box.y + HIGH / 2 - 3:g}l6 3l-6 3z" for box, sources in made.items() if sources
+        ],
+        width=max(box.x for box in made) + WIDE + 1,
+        height=max(box.y for box in made) + HIGH + 1,
+    )
 
 
 def _curve(start: Box, end: Box) -> str:
     x0, y0, x1, y1 = start.x + WIDE, start.y + HIGH / 2, end.x - 5, end.y + HIGH / 2
-    bend = (x1 - x0) / 2
-    return f"M{x0:g} {y0:g}C{x0 + bend:g} {y0:g} {x1 - bend:g} {y1:g} {x1:g} {y1:g}"
-
-
-def _id(value: Any) -> str:
-    return str(value)[:_SHORT] if value else "unknown"
-
-
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.1f} %"
+    middle = (x0 + x1) / 2
+    return f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"

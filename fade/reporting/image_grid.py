@@ -62,7 +62,7 @@ class _Text:
     def height(self) -> float:
         return LEADING * self.face.size * len(self.lines)
 
-    def draw(self, pen: ImageDraw.ImageDraw, x: float, y: float, colour: str) -> None:
+    def write(self, pen: ImageDraw.ImageDraw, x: float, y: float, colour: str) -> None:
         """Write the lines with their upper left corner at (x, y)."""
         for i, line in enumerate(self.lines):
             pen.text((x, y + LEADING * self.face.size * i), line, font=self.face, fill=colour)
@@ -146,31 +146,31 @@ def image_grid(
     size = (round(full + margin), round(y - (0 if margin else gap)))
     sheet = Image.new("RGB", size, paper) if paper else Image.new("RGBA", size)
     pen = ImageDraw.Draw(sheet)
-    heading.draw(pen, margin, margin, LIGHT.ink)
-    remark.draw(pen, margin, margin + heading.height, LIGHT.muted)
+    heading.write(pen, margin, margin, LIGHT.ink)
+    remark.write(pen, margin, margin + heading.height, LIGHT.muted)
     for row, top, rule in zip(laid_out, tops, ruled, strict=True):
         if rule:
             line = top - row.title_height - text_size
             pen.line((margin, line, full, line), fill=LIGHT.line, width=2)
-        _draw_label(pen, row, margin, top, high, text_size)
+        _label(pen, row, margin, top, high, text_size)
         for b, (block, left) in enumerate(zip(row.tiles, lefts, strict=False)):
             for words in row.titles[b : b + 1]:
-                words.draw(pen, left, top - row.title_height, LIGHT.ink)
+                words.write(pen, left, top - row.title_height, LIGHT.ink)
             for words in row.notes[b : b + 1]:
-                words.draw(pen, left + widths[b] + text_size / 2, top + (high - words.height) / 2, LIGHT.ink)
+                words.write(pen, left + widths[b] + text_size / 2, top + (high - words.height) / 2, LIGHT.ink)
             for j, tile in enumerate(block):
                 sheet.paste(tile, (round(left) + j * (wide + gap), round(top)))
     return sheet
 
 
-def _draw_label(pen: ImageDraw.ImageDraw, row: _Row, x: float, top: float, high: int, text_size: int) -> None:
+def _label(pen: ImageDraw.ImageDraw, row: _Row, x: float, top: float, high: int, text_size: int) -> None:
     """Caption and role, centred on the row's pictures of ``high`` pixels, and a bar in the role's colour."""
-    colour = LIGHT.role(row.role)
+    colour = getattr(LIGHT, row.role, LIGHT.rest)
     if row.role:
         pen.rectangle((x, top, x + text_size / 4, top + high - 1), fill=colour)
     left, y = x + (text_size * 0.75 if row.role else 0), top + max(0, high - row.label_height) / 2
-    row.caption.draw(pen, left, y, LIGHT.ink)
-    row.role_name.draw(pen, left, y + row.caption.height, colour)
+    row.caption.write(pen, left, y, LIGHT.ink)
+    row.role_name.write(pen, left, y + row.caption.height, colour)
 
 
 def _scaled(picture: Pictures, side: int, enlarge: bool, resample: Image.Resampling) -> Image.Image:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fade.errors import EvaluationError
 from fade.reporting.image_grid import GridRow, image_grid, png
-from fade.reporting.report_data import Pictures, Row, members
+from fade.reporting.report_data import ROLES, Pictures, Row, members
 from fade.reporting.theme import percent
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ def before_after(
         titles = () if i else ("Original model", "Erased model")
         notes = [percent(value) for value in accuracies.get(row.concept, ())]
         grid.append(GridRow((row.base, row.erased), row.concept, row.role, titles, notes))
-    note = (
-        "The same seeds in the same order. "
-        "Percentages: how many of all judged pictures the judge recognises as the row's concept."
-    )
+    note = "The same seeds in the same order. Percentages: how many of all judged pictures the judge "
+    note += "recognises as the row's concept."
     return image_grid(grid, side=side, title=f"Before and after erasing “{target}”", note=note)
 
 
@@ -57,15 +55,17 @@ def neighbourhood_grid(
 
     ``mined``: concept -> picture (H, W, 3); a concept without one is left out. ``across``: pictures of a row.
     Raises EvaluationError when there is no picture."""
+    titles = {
+        name: name if role == "target" else f"{name} {neighborhood.similarities[name]:.3f}"
+        for name, role in members(neighborhood)
+    }
     grid = []
-    shown = [(name, role) for name, role in members(neighborhood) if name in mined]
-    for role in dict.fromkeys(role for _, role in shown):
-        names = [name for name, of in shown if of == role]
+    for role in ROLES:
+        names = [name for name, of in members(neighborhood) if of == role and name in mined]
         for start in range(0, len(names), across):
             some = names[start : start + across]
-            cosines = ["" if role == "target" else f" {neighborhood.similarities[name]:.3f}" for name in some]
-            titles = [name + cosine for name, cosine in zip(some, cosines, strict=True)]
-            grid.append(GridRow([mined[name][None] for name in some], role=role, titles=titles))
+            pictures = [mined[name][None] for name in some]
+            grid.append(GridRow(pictures, role=role, titles=[titles[name] for name in some]))
     title = f"“{neighborhood.target}” and its neighbourhood"
     return image_grid(grid, side=side, title=title, note="Numbers: cosine to the target.")
 

@@ -22,11 +22,9 @@ ROLES = {"target": "target", "adjacent": "neighbour", "heldout": "held-out", "re
 
 def members(neighborhood: Neighborhood) -> list[tuple[str, str]]:
     """(concept, role) of the targets, then the neighbours, then the held-out ones."""
-    return [
-        *((name, "target") for name in neighborhood.targets),
-        *((name, "adjacent") for name in neighborhood.neighbours),
-        *((name, "heldout") for name in neighborhood.heldout),
-    ]
+    near = neighborhood
+    groups = {"target": near.targets, "adjacent": near.neighbours, "heldout": near.heldout}
+    return [(name, role) for role, names in groups.items() for name in names]
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from fade.reporting.theme import DARK, LIGHT, Theme
+from fade.reporting.theme import DARK, LIGHT
 
-_SHAPES = """
-.fade-chart text { font: 12px "DejaVu Sans", system-ui, sans-serif; fill: var(--ink); }
-.fade-chart .title { font-size: 15px; font-weight: 700; }
-.fade-chart .head { font-size: 12.5px; font-weight: 700; }
-.fade-chart .name { font-size: 11.5px; } .fade-chart .first { font-weight: 700; }
-.fade-chart .label { font-size: 13px; }
-.fade-chart .cell { font-size: 9.5px; } .fade-chart .small { font-size: 11px; fill: var(--muted); }
-.fade-chart .middle { text-anchor: middle; } .fade-chart .end { text-anchor: end; }
-.fade-chart .paper { fill: var(--paper); } .fade-chart .heat { fill: var(--adjacent); }
-.fade-chart line { stroke: var(--line); }
-.fade-chart .outline { fill: none; stroke: var(--muted); stroke-dasharray: 4 3; }
-.fade-chart polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
-.fade-chart .raw { stroke-width: 1; stroke-opacity: .35; }
-.fade-chart polyline.ink { stroke: var(--ink); } .fade-chart circle { fill: var(--muted); }
-"""
+Point = tuple[float, float]
 _ROLES = ("target", "adjacent", "heldout", "rest")
+_COLOURS = ("paper", "ink", "muted", "line", *_ROLES)
+_OF_ROLES = " ".join(
+    f".fade-chart .{role} {{ fill: var(--{role}); }} "
+    f".fade-chart polyline.{role} {{ fill: none; stroke: var(--{role}); }}"
+    for role in _ROLES
+)
+STYLE = f"""
+.fade-chart {{ {LIGHT.css(*_COLOURS)} }}
+@media (prefers-color-scheme: dark) {{ .fade-chart {{ {DARK.css(*_COLOURS)} }} }}
+.fade-chart text {{ font: 12px "DejaVu Sans", system-ui, sans-serif; fill: var(--ink); }}
+.fade-chart .title {{ font-size: 15px; font-weight: 700; }}
+.fade-chart .head {{ font-size: 12.5px; font-weight: 700; }}
+.fade-chart .name {{ font-size: 11.5px; }} .fade-chart .first {{ font-weight: 700; }}
+.fade-chart .label {{ font-size: 13px; }}
+.fade-chart .cell {{ font-size: 9.5px; }} .fade-chart .small {{ font-size: 11px; fill: var(--muted); }}
+.fade-chart .dot {{ font-size: 9.5px; font-weight: 700; fill: var(--paper); }}
+.fade-chart .middle {{ text-anchor: middle; }} .fade-chart .end {{ text-anchor: end; }}
+.fade-chart .paper {{ fill: var(--paper); }} .fade-chart .heat {{ fill: var(--adjacent); }}
+.fade-chart line {{ stroke: var(--line); }}
+.fade-chart .outline {{ fill: none; stroke: var(--muted); stroke-dasharray: 4 3; }}
+.fade-chart polyline {{ fill: none; stroke-width: 2; stroke-linejoin: round; }}
+.fade-chart .raw {{ stroke-width: 1; stroke-opacity: .35; }}
+.fade-chart polyline.ink {{ stroke: var(--ink); }} .fade-chart circle {{ fill: var(--muted); }}
+{_OF_ROLES}
+"""
+"""Of every chart, and the same in each: a page may hold several."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +48,14 @@ class Chart:
 
     def file(self, title: str = "") -> str:
         """The chart as a file of its own; it brings its paper, so it is readable on a page of any colour."""
-        return self._svg(title, ' xmlns="http://www.w3.org/2000/svg"')
+        return self.inline(title).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
 
     def inline(self, title: str) -> str:
         """The same as part of an HTML page, which knows the namespace. ``title``: for screen readers."""
-        return self._svg(title, "")
-
-    def _svg(self, title: str, namespace: str) -> str:
         width, height = round(self.width), round(self.height)
         label = f' role="img" aria-label={quoteattr(title)}' if title else ""
         size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-        head = f'<svg{namespace} class="fade-chart" {size}{label}>'
+        head = f'<svg class="fade-chart" {size}{label}>'
         paper = f'<rect class="paper" width="{width}" height="{height}"/>'
         return "\n".join([head, f"<style>{STYLE}</style>", paper, *self.body, "</svg>\n"])
 
@@ -71,27 +80,14 @@ def line(x: float, y: float, to_x: float, to_y: float) -> str:
     return f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{to_x:.1f}" y2="{to_y:.1f}"/>'
 
 
-def polyline(points: Sequence[tuple[float, float]], style: str, *, dots: bool = False) -> str:
+def dot(x: float, y: float, number: int, style: str, title: str = "") -> str:
+    """A disc with a number; ``title``: what a pointer on it shows."""
+    shown = f"<title>{escape(title)}</title>" if title else ""
+    disc = f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="8">{shown}</circle>'
+    return disc + text(x, y + 3.5, str(number), "dot middle")
+
+
+def polyline(points: Sequence[Point], style: str, *, dots: bool = False) -> str:
     """A curve through ``points``; ``dots``: mark each of them, as a single point makes no curve."""
     marks = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points) if dots else ""
     return f'<polyline class="{style}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>{marks}'
-
-
-def _colours(theme: Theme) -> str:
-    named = {name: getattr(theme, name) for name in ("paper", "ink", "muted", "line", *_ROLES)}
-    return ".fade-chart { " + " ".join(f"--{name}: {colour};" for name, colour in named.items()) + " }"
-
-
-def _style() -> str:
-    roles = " ".join(
-        f".fade-chart rect.{role}, .fade-chart text.{role} {{ fill: var(--{role}); }} "
-        f".fade-chart polyline.{role} {{ stroke: var(--{role}); }}"
-        for role in _ROLES
-    )
-    return (
-        f"\n{_colours(LIGHT)}\n@media (prefers-color-scheme: dark) {{ {_colours(DARK)} }}{_SHAPES}{roles}\n"
-    )
-
-
-STYLE = _style()
-"""Of every chart, and the same in each: a page may hold several."""

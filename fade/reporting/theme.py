@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import ImageFont
@@ -15,6 +15,7 @@ class Theme:
     with them."""
 
     paper: str
+    panel: str
     ink: str
     muted: str
     line: str
@@ -22,16 +23,24 @@ class Theme:
     adjacent: str
     heldout: str
     rest: str
+    good: str
+    mixed: str
+    bad: str
 
-    def role(self, role: str) -> str:
-        """The colour of a role; `rest` for an unknown one."""
-        return {"target": self.target, "adjacent": self.adjacent, "heldout": self.heldout}.get(
-            role, self.rest
-        )
+    def css(self, *names: str) -> str:
+        """The named colours, or all, as CSS custom properties."""
+        colours = asdict(self)
+        return " ".join(f"--{name}: {colours[name]};" for name in names or colours)
 
 
-LIGHT = Theme("#fffefb", "#1d1b18", "#6d675e", "#e5dfd4", "#c4472b", "#1f6f9f", "#7a5bb0", "#7c766b")
-DARK = Theme("#1d1c1a", "#f0ece4", "#a59e92", "#393631", "#f0835f", "#6cb6e0", "#b79ce8", "#a59e92")
+LIGHT = Theme(
+    "#fffefb", "#f7f3ec", "#1d1b18", "#6d675e", "#e5dfd4", "#c4472b", "#1f6f9f", "#7a5bb0", "#7c766b",
+    "#1f7a4d", "#95610a", "#b3321d",
+)  # fmt: skip
+DARK = Theme(
+    "#1d1c1a", "#262522", "#f0ece4", "#a59e92", "#393631", "#f0835f", "#6cb6e0", "#b79ce8", "#a59e92",
+    "#63c795", "#e3ad55", "#f28a72",
+)  # fmt: skip
 
 
 @functools.cache

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def say(text: str) -> None:
@@ -40,28 +43,25 @@ def bars(silent: bool) -> Iterator[None]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
+    last = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # in 80 columns it gives way, not the numbers
     columns = (
         TextColumn("{task.description}", table_column=Column(min_width=11)),
         BarColumn(bar_width=16, table_column=Column(min_width=16)),
         MofNCompleteColumn(table_column=Column(min_width=9)),
         TimeElapsedColumn(table_column=Column(min_width=7)),
-        TextColumn(
-            "[dim]{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        ),
+        TextColumn("[dim]{task.fields[text]}", table_column=last),
     )
-    with Progress(
-        *columns, console=console, expand=True
-    ) as bars:  # in 80 columns the text gives way, not the numbers
-        known: dict[str, Any] = {}
+    with Progress(*columns, console=console, expand=True) as progress_bars:
+        stages: dict[str, Any] = {}
 
-        def listen(stage: str, done: int, total: int, text: str) -> None:
-            if stage not in known:
-                for earlier in known.values():
-                    bars.stop_task(earlier)
-                known[stage] = bars.add_task(stage, total=None, text="")
-            bars.update(known[stage], completed=done, total=total or None, text=text)
+        def update(stage: str, done: int, total: int, text: str) -> None:
+            if stage not in stages:
+                for earlier in stages.values():
+                    progress_bars.stop_task(earlier)
+                stages[stage] = progress_bars.add_task(stage, total=None, text="")
+            progress_bars.update(stages[stage], completed=done, total=total or None, text=text)
 
-        with progress.on_progress(listen):
+        with progress.on_progress(update):
             yield
 
 
@@ -70,15 +70,22 @@ def show_rows(
 ) -> None:
     """A table of words and numbers; ``note`` stands below it."""
     from rich.console import Console
+
+    table = _table(title, head, rows)
+    table.caption = note and escape(note)
+    Console().print(table)
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich.table import Table
 
-    table = Table(title=title, caption=note and escape(note))
+    table = Table(title=title)
     for i, name in enumerate(head):  # in 80 columns the heads give way, not the numbers
         widest = max((len(word) for row in rows for word in row[i].split()), default=0)
         table.add_column(name, justify="right" if i else "left", overflow="fold", min_width=widest)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console().print(table)
+    return table
 
 
 _FULL_TITLES = {"A_heldout": "held-out neighbours"}
@@ -88,46 +95,29 @@ _FULL_TITLES = {"A_heldout": "held-out neighbours"}
 def show_metrics(result: dict[str, Any], title: str) -> None:
     """A run's accuracies before and after, with their intervals."""
     from rich.console import Console
-    from rich.table import Table
 
     from fade.evaluation.metrics import report_rows
 
-    metrics, base, spread = result["metrics"], result["base_metrics"], result["intervals"]
-    table = Table(title=title)
-    for column, justify in (
-        ("", "left"),
-        ("original", "right"),
-        ("erased", "right"),
-        ("95 % interval", "right"),
-        ("pictures", "right"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    rows = [
-        (
-            "target recognised",
-            base["A_tar"],
-            100 - metrics["A_er"],
-            [100 - spread["A_er"][1], 100 - spread["A_er"][0]],
-            "target",
-        )
+    metrics, base, spread, n = (result[key] for key in ("metrics", "base_metrics", "intervals", "n"))
+    low, high = spread["A_er"]
+    measured = [
+        ("target recognised", base["A_tar"], 100 - metrics["A_er"], (100 - high, 100 - low), n["target"])
     ]
     for metric, row in report_rows(first_table=True):
         if metric.role == "retention":
             name, key = _FULL_TITLES.get(metric.name, metric.title), metric.name
-            rows.append((name, base[row.base_name], metrics[key], spread[key], row.group))
-    for name, before, after, interval, role in rows:
+            measured.append((name, base[row.base_name], metrics[key], spread[key], n[row.group]))
+    rows = []
+    for name, before, after, interval, count in measured:
         if before is None or after is None:  # a group without concepts: k_heldout or rest_concepts is 0
-            table.add_row(name, "-", "-", "-", "0")
-            continue
-        table.add_row(
-            name,
-            f"{before:.1f} %",
-            f"{after:.1f} %",
-            f"{interval[0]:.1f} - {interval[1]:.1f}",
-            str(result["n"][role]),
-        )
+            rows.append([name, "-", "-", "-", "0"])
+        else:
+            rows.append([name, f"{before:.1f} %", f"{after:.1f} %", _interval(interval), str(count)])
+    table = _table(title, ("", "original", "erased", "95 % interval", "pictures"), rows)
     table.add_section()
-    table.add_row(
-        "ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", f"{spread['ERB'][0]:.1f} - {spread['ERB'][1]:.1f}", ""
-    )
+    table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", _interval(spread["ERB"]), "")
     Console().print(table)
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.1f} - {ends[1]:.1f}"

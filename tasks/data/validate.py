@@ -21,7 +21,7 @@ from fade.data.tables import concept_frame, count_frame, file_frame, mined_frame
 from fade.config import ChecksConfig, DataConfig
 from fade.errors import DataError
 from fade.utils.files import make_folder, write_whole
-from fade.reporting.checks_page import render_checks
+from fade.reporting.page import render_checks
 from tasks.launch.environment import configure_environment
 from tasks.data.expectations import Rule, concept_rules, count_rules, file_rules, latent_rules, mined_rules, picture_rules
 from tasks.data.verdicts import Verdict, VerdictStore, folder_sha256, verdict_key

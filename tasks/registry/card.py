@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fade.governance.promotion import Standing
-from fade.reporting.status_line import NOT_AUDITED, UNDECIDED, describe, restated
+from fade.reporting.card import NOT_AUDITED, UNDECIDED, describe, restated
+from fade.reporting.page import plain
 from tasks.registry.artifacts import download_artifact
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.snapshot import RegistrySnapshot
@@ -55,21 +56,17 @@ def _decision_line(standing: Standing, version: str) -> str:
         return UNDECIDED
     against = ", against the gate" if last.overridden else ""
     why = f" ({_one_line(last.reason)})" if last.reason else ""
-    return (
-        f"{standing.states[version]}; last: {last.action}{against} by {_one_line(last.by)} at {last.at}{why}"
-    )
+    state = standing.states[version]
+    return f"{state}; last: {last.action}{against} by {_one_line(last.by)} at {last.at}{why}"
 
 
 def _audit_line(audit: Mapping[str, str]) -> str:
     if not audit.get("verdict"):
         return NOT_AUDITED
-    by = [f"by {_one_line(audit['by'])}"] if audit.get("by") else []
-    at = [f"at {_one_line(audit['at'])}"] if audit.get("at") else []
-    return " ".join([_one_line(audit["verdict"]), *by, *at])
+    facts = [f"{key} {_one_line(audit[key])}" for key in ("by", "at") if audit.get(key)]
+    return " ".join([_one_line(audit["verdict"]), *facts])
 
 
 def _one_line(text: str, longest: int = 300) -> str:
     """A person's text on one line, Markdown's signs and HTML without their meaning."""
-    from fade.reporting.card import plain
-
     return plain(text if len(text) <= longest else f"{text[: longest - 1]}…")

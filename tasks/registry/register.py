@@ -17,7 +17,7 @@ from fade.config import Params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
 from fade.provenance.lineage import FILE as LINEAGE
 from fade.provenance.lineage import Lineage
-from fade.reporting.status_line import describe
+from fade.reporting.card import describe
 from fade.run.resolve_params import parse_params
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint, sha256_of

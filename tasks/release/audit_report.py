@@ -55,7 +55,7 @@ def write_audit_report(
     tracking: Tracking, content: dict[str, Any], traced: Traced | None, replay: Replay | None, report: Path
 ) -> Path:
     """Write the report into the folder ``report``; returns the page. Raises StorageError."""
-    from fade.reporting.audit import render_audit
+    from fade.reporting.page import render_audit
 
     write_json(report / "audit.json", content)
     if traced is not None and replay is not None:

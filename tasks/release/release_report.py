@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from tasks.release.build_release import ReleaseParts
     from tasks.release.evaluate_release import ReleaseEvaluation
 
-REST_ROWS = 4
-"""Unrelated concepts in the report's grid."""
-
 
 def make_release_report(
     run: RunContext,
@@ -31,34 +28,17 @@ def make_release_report(
 ) -> Path:
     """Write ``pictures/*.png``, ``report.html`` and ``card.md`` into ``folder``; returns the page. Raises
     StorageError."""
-    from fade import reporting
+    from fade.reporting.html import write_pictures, write_report
     from fade.reporting.image_grid import png
     from fade.reporting.pictures import release_grid
     from fade.utils.files import write_whole
-    from tasks.stages.report import mined_pictures
+    from tasks.stages.report import report_of
 
-    whole, count = evaluation.whole, run.params.evaluate.grid_images
-    roles = {row["concept"]: row["role"] for row in whole.numbers["per_concept"]}
-    rows = [
-        reporting.Row(name, roles[name], base[:count], erased[:count])
-        for name, (base, erased) in whole.pictures.items()
-    ]
-    rest = [row for row in rows if row.role == "rest"][:REST_ROWS]
-    page = reporting.Report(
-        result=whole.numbers,
-        neighborhood=neighborhood,
-        rows=[row for row in rows if row.role != "rest"] + rest,
-        mined=mined_pictures(run, neighborhood),
-        history=(),
-        checks=(),
-        lineage=lineage,
-        seconds=seconds,
-        command=command,
-    )
-    drawn = reporting.draw_report(page, folder)
-    body = png(release_grid(_release_rows(neighborhood, selected, evaluation, roles)))
+    page = report_of(run, neighborhood, evaluation.whole, lineage, seconds, command)
+    pictures = write_pictures(page, folder)
+    body = png(release_grid(_release_rows(neighborhood, selected, evaluation, page.roles)))
     write_whole(folder / "pictures" / "release.png", body, stage="report")
-    return reporting.write_report(page, folder, drawn, base_model=run.params.data.base)
+    return write_report(page, folder, pictures, base_model=run.params.data.base)
 
 
 def _release_rows(

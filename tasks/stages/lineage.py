@@ -1,4 +1,4 @@
-"""The lineage record of a run: opened before anything is computed, closed if its inputs did not change.
+"""The lineage record of a run: opened before anything is computed, closed if its inputs did not change."""
 
 from __future__ import annotations
 

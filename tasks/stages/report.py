@@ -17,8 +17,29 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fade.mining.neighborhood import Neighborhood
-    from fade.reporting import Report
+    from fade.reporting.report_data import Report
     from tasks.data.validate import Checks
+
+REST_ROWS = 4
+"""Unrelated concepts in the grid of pictures."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A report that was written."""
+
+    path: Path
+    page: Report = field(repr=False)
+    pictures: dict[str, Any] = field(repr=False)
+    base_model: str
+
+    def name(self, registered: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
+        """Write it again, now that its version has a name, with the pictures as they are. Raises
+        StorageError."""
+        from fade.reporting.html import write_report
+
+        page = dataclasses.replace(self.page, registered=registered, seconds=seconds)
+        write_report(page, self.path.parent, self.pictures, base_model=self.base_model)
 
 
 def make_report(
@@ -31,58 +52,58 @@ def make_report(
     seconds: Mapping[str, float],
     command: str,
 ) -> Evidence:
-    """Write ``pictures/`` and write ``report.html`` and ``card.md`` in the run's folder. Raises
-    StorageError."""
-    from fade import reporting as report
+    """Write ``pictures/``, ``report.html`` and ``card.md`` in the run's folder. Raises StorageError."""
+    from fade.reporting.html import write_pictures, write_report
+
+    titles = ("Data checks", "Checks of the mined pictures")
+    stages = [
+        {"title": title, "success": one.success, "results": one.results}
+        for title, one in zip(titles, checks, strict=True)
+    ]
+    page = report_of(run, neighborhood, result, lineage, seconds, command, history, stages)
+    pictures = write_pictures(page, run.folder)
+    path = write_report(page, run.folder, pictures, base_model=run.params.data.base)
+    return Evidence(path, page, pictures, run.params.data.base)
+
+
+def report_of(
+    run: RunContext,
+    neighborhood: Neighborhood,
+    result: EvaluationResult,
+    lineage: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    command: str,
+    history: Sequence[Mapping[str, Any]] = (),
+    checks: Sequence[Mapping[str, Any]] = (),
+) -> Report:
+    """What the report of an evaluation shows: `evaluate.grid_images` pictures a concept, of the unrelated
+    concepts those of the first REST_ROWS."""
+    from fade.reporting.report_data import Report, Row
 
     roles = {row["concept"]: row["role"] for row in result.numbers["per_concept"]}
     shown = run.params.evaluate.grid_images
     rows = [
-        report.Row(name, roles[name], base[:shown], erased[:shown])
+        Row(name, roles[name], base[:shown], erased[:shown])
         for name, (base, erased) in result.pictures.items()
     ]
-    titles = ("Data checks", "Checks of the mined pictures")
-    page = report.Report(
+    rest = [row for row in rows if row.role == "rest"]
+    return Report(
         result=result.numbers,
         neighborhood=neighborhood,
-        rows=[row for row in rows if row.role != "rest"] + [row for row in rows if row.role == "rest"][:4],
-        mined=mined_pictures(run, neighborhood),
+        rows=[row for row in rows if row.role != "rest"] + rest[:REST_ROWS],
+        mined=_mined_pictures(run, neighborhood),
         history=history,
-        checks=[
-            {"title": t, "success": c.success, "results": c.results}
-            for t, c in zip(titles, checks, strict=True)
-        ],
+        checks=checks,
         lineage=lineage,
         seconds=seconds,
         command=command,
     )
-    drawn = report.draw_report(page, run.folder)
-    path = report.write_report(page, run.folder, drawn, base_model=run.params.data.base)
-    return Evidence(path, page, drawn, run.params.data.base)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """A report that was written."""
-
-    path: Path
-    page: Report = field(repr=False)
-    drawn: dict[str, Any] = field(repr=False)
-    base_model: str
-
-    def name(self, registered: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
-        """Write it again, now that its version has a name; the pictures are not drawn again. Raises
-        StorageError."""
-        from fade.reporting import write_report
-
-        page = dataclasses.replace(self.page, registered=registered, seconds=seconds)
-        write_report(page, self.path.parent, self.drawn, base_model=self.base_model)
-
-
-def mined_pictures(run: RunContext, neighborhood: Neighborhood) -> dict[str, np.ndarray]:
+def _mined_pictures(run: RunContext, neighborhood: Neighborhood) -> dict[str, np.ndarray]:
     """One mined picture of each concept of the neighbourhood."""
     names = [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout]
     seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
-    prompts = {n: fill(run.generator.sampler.prompt, n) for n in names}
-    drawn = run.generator.generate(list(prompts.values()), seeds)
-    return {n: drawn[p].pixels[0] for n, p in prompts.items()}
+    prompts = {name: fill(run.generator.sampler.prompt, name) for name in names}
+    batches = run.generator.generate(list(prompts.values()), seeds)
+    return {name: batches[prompt].pixels[0] for name, prompt in prompts.items()}

@@ -14,7 +14,7 @@ import pytest
 from fade.config import Params, PromotionPolicy
 from fade.errors import AdapterError, FadeError, PromotionError, RegistryError
 from fade.provenance.lineage import Lineage
-from fade.reporting.status_line import ROOM
+from fade.reporting.card import ROOM
 from fade.utils.hashing import sha256_of
 from tasks.registry import releases as releases_module
 from tasks.registry.card import refresh

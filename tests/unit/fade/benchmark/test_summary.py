@@ -240,7 +240,7 @@ def test_the_frontier_puts_its_points_where_the_numbers_are(summary: dict[str, A
         at["esd/x"][0] > at["fade/paper"][0] > at["esd/u"][0]
         and at["fade/paper"][1] < at["esd/x"][1] < at["esd/u"][1]
     )
-    assert [at[name][2] for name in ("fade/paper", "esd/x", "esd/u")] == ["ours", "best", "other"]
+    assert [at[name][2] for name in ("fade/paper", "esd/x", "esd/u")] == ["target", "adjacent", "rest"]
     (line,) = root.iter(f"{space}polyline")
     assert line.attrib["points"].split() == [
         f"{at[n][0]:.1f},{at[n][1]:.1f}" for n in ("fade/paper", "esd/x")
@@ -249,7 +249,7 @@ def test_the_frontier_puts_its_points_where_the_numbers_are(summary: dict[str, A
 
 def test_the_trade_off_marks_what_was_chosen_and_leaves_out_what_failed(summary: dict[str, Any]) -> None:
     (svg,) = trade_offs(summary)
-    assert svg.count('class="ours"') == 2 and "train.lr=2e-3" in svg and "train.lr=9e-1" not in svg
+    assert svg.count('<circle class="target"') == 2 and "train.lr=2e-3" in svg and "train.lr=9e-1" not in svg
 
 
 def test_pictures_are_shown_only_as_they_were_kept(tmp_path: Path) -> None:

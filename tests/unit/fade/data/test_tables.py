@@ -17,7 +17,7 @@ from fade.data.tables import (
     mined_frame,
     picture_frame,
 )
-from fade.reporting.checks_page import render_checks
+from fade.reporting.page import render_checks
 from tests.datasets import make_dataset, save, write_manifest
 
 

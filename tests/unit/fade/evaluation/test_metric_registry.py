@@ -14,7 +14,7 @@ from fade.errors import UnknownNameError, UsageError
 from fade.evaluation import metrics
 from fade.evaluation.metrics import Metric, ReportRow, Role, known_metrics, metric, register_metric
 from fade.reporting.card import card
-from fade.reporting.html import metric_table, other_measures
+from fade.reporting.verdict import metric_rows
 from tests.unit.fade.reporting import samples
 
 TEXTURE = Metric("texture", "texture", "numbers.texture", "quality", "lower", "", "of the pictures", 2)
@@ -39,19 +39,21 @@ def test_a_registered_metric_is_in_the_benchmark_the_report_and_the_card(registr
     assert compared_metrics()[-1].name == "texture" and "texture" not in [
         m.name for m in known_metrics("cost")
     ]
-    assert other_measures(result) == [
-        {"key": "texture", "title": "texture", "n": 12, "places": 2, "meaning": "of the pictures",
-         "base": 0.5, "erased": 0.25}
-    ]  # fmt: skip
-    assert metric_table(result)[-1] == {
-        "key": "A_far", "base_key": "", "role": "", "title": "far", "meaning": "far concepts", "n": None,
-        "erased": 87.77, "interval": None, "base": None, "base_interval": None,
+    assert metric_rows(result, first_table=False) == [{
+        "key": "texture", "base_key": "base", "role": "texture.n", "title": "texture", "column": "texture",
+        "n": 12, "digits": 2, "meaning": "of the pictures", "base": 0.5, "base_interval": None,
+        "erased": 0.25, "interval": None,
+    }]  # fmt: skip
+    assert metric_rows(result)[-1] == {
+        "key": "A_far", "base_key": "", "role": "", "title": "far", "column": "far", "digits": 1,
+        "meaning": "far concepts", "n": None, "erased": 87.77, "interval": None, "base": None,
+        "base_interval": None,
     }  # fmt: skip
     assert "| A\\_far | — | — | 87.8 | far concepts |" in card(result, {}, base_model="base", command="fade")
 
 
 def test_the_first_table_is_that_of_the_evaluation() -> None:
-    table = {row["key"]: row for row in metric_table(samples.result())}
+    table = {row["key"]: row for row in metric_rows(samples.result())}
     assert list(table) == list(samples.result()["metrics"])
     assert (table["A_er"]["base_key"], table["A_er"]["base"], table["A_er"]["n"]) == ("A_tar", 98.73, 24)
     assert table["A_er"]["base_interval"] == [90.11, 99.81] and table["ERB"]["interval"] == [90.59, 97.7]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from fade.reporting.html import draw
+from fade.reporting.html import page_pictures
 from tests.unit.fade.reporting import samples
 
 
 @pytest.fixture(scope="package")
-def drawn() -> dict[str, Any]:
+def pictures() -> dict[str, Any]:
     """The sample report's pictures and charts: for pages that differ in words alone."""
-    return draw(samples.report())
+    return page_pictures(samples.report())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fade.reporting import Report, Row
+from fade.reporting.report_data import Report, Row
 
 TARGET = "panda"
 NEIGHBOURS = ["koala", "bear"]

@@ -60,8 +60,8 @@ def test_a_release_comes_from_its_parts_not_from_a_training() -> None:
     assert [box.title for box in lineage_graph(samples.lineage(), samples.result()).boxes] == list(boxes)
 
 
-def test_the_page_shows_it_escaped(drawn: dict[str, Any]) -> None:
+def test_the_page_shows_it_escaped(pictures: dict[str, Any]) -> None:
     lineage = samples.lineage()
     lineage["code"]["commit"] = "<b>&"
-    page = render(samples.report(lineage=lineage), drawn)
+    page = render(samples.report(lineage=lineage), pictures)
     assert 'class="graph"' in page and "&lt;b&gt;&amp;" in page and "<b>&" not in page

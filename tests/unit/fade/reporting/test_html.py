@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fade.reporting import Row, draw_report, write_report
-from fade.reporting.html import checks_of, findings, headline, number, other_measures, render, seconds
+from fade.reporting.html import checks_of, render, seconds, write_pictures, write_report
+from fade.reporting.report_data import Row
+from fade.reporting.verdict import findings, headline, metric_rows, number
 from tests.unit.fade.reporting import samples
 
 ATTRIBUTES = {
@@ -197,12 +198,12 @@ def test_without_held_out_neighbours_or_history_the_page_still_stands() -> None:
     assert "metrics.A_heldout" not in page.numbers and "No checks were recorded" in page.text
 
 
-def test_without_unrelated_concepts_no_similarity_is_claimed(drawn: dict[str, Any]) -> None:
+def test_without_unrelated_concepts_no_similarity_is_claimed(pictures: dict[str, Any]) -> None:
     result = samples.result(
         spatial_consistency={"mean": None, "lo": None, "hi": None, "n": 0, "role": "rest"}
     )
     result["metrics"] = {**result["metrics"], "A_rest": None}
-    page = Page(render(samples.report(result=result), drawn))
+    page = Page(render(samples.report(result=result), pictures))
     assert "metrics.A_rest" not in page.numbers and "ssim" not in page.numbers
 
 
@@ -222,10 +223,10 @@ def test_checks_name_their_rows_and_weigh_by_severity() -> None:
         ]
     }
     assert [r["state"] for r in checks_of(stage)] == ["failed", "warning"]
-    assert checks_of(stage)[0]["found"] == "9 fail: r0, r1, r2, r3, r4 and 4 more"
+    assert checks_of(stage)[0]["observed"] == "9 fail: r0, r1, r2, r3, r4 and 4 more"
 
 
-def test_other_measures_are_shown_where_they_were_measured(drawn: dict[str, Any]) -> None:
+def test_other_measures_are_shown_where_they_were_measured(pictures: dict[str, Any]) -> None:
     indirect = {
         "version": 1,
         "A_indirect": 87.65,
@@ -242,7 +243,7 @@ def test_other_measures_are_shown_where_they_were_measured(drawn: dict[str, Any]
         "drift_over_t": drift,
         "indirect": indirect,
     }
-    page = Page(render(samples.report(result=samples.result(**given)), drawn))
+    page = Page(render(samples.report(result=samples.result(**given)), pictures))
     shown = {key: found[0] for key, found in page.numbers.items() if key.startswith(("other", "drift"))}
     assert shown == {
         "other.A_indirect": ("87.65", "87.7"),
@@ -258,11 +259,12 @@ def test_other_measures_are_shown_where_they_were_measured(drawn: dict[str, Any]
     assert "10 of 19 prompts" in words and "cannot read, so not counted: a bear that eats <bamboo>." in words
 
 
-def test_measures_without_a_value_or_from_before_they_existed_have_no_row(drawn: dict[str, Any]) -> None:
+def test_measures_without_a_value_or_from_before_they_existed_have_no_row(pictures: dict[str, Any]) -> None:
     nothing = {"rest": None, "crossed": None, "floor": None, "n": 0, "n_half": 0}
     result = samples.result(clip_score={"base": None, "erased": None, "n": 0}, frechet=nothing)
-    assert other_measures(result) == other_measures(samples.result()) == []
-    assert "other measure" not in Page(render(samples.report(result=result), drawn)).text
+    assert metric_rows(result, first_table=False) == []
+    assert metric_rows(samples.result(), first_table=False) == []
+    assert "other measure" not in Page(render(samples.report(result=result), pictures)).text
 
 
 def test_small_formats() -> None:
@@ -273,13 +275,13 @@ def test_small_formats() -> None:
 def test_a_run_gets_page_card_and_pictures_and_the_same_input_gives_the_same_bytes(
     tmp_path: Path, html: str
 ) -> None:
-    """Written twice, the second time with its version's name: ``html``, which was drawn apart from it."""
-    drawn = draw_report(samples.report(), tmp_path)
-    page = write_report(samples.report(), tmp_path, drawn, base_model="data/base")
+    """Written twice, the second time with its version's name: ``html``, which was made apart from it."""
+    written = write_pictures(samples.report(), tmp_path)
+    page = write_report(samples.report(), tmp_path, written, base_model="data/base")
     first = page.read_text(encoding="utf-8")
     assert first.startswith("<!doctype html>")
     named = samples.report(registered={"model_name": "fade-panda", "model_version": "7"})
-    assert write_report(named, tmp_path, drawn, base_model="data/base") == page
+    assert write_report(named, tmp_path, written, base_model="data/base") == page
     assert page.read_text(encoding="utf-8") == html != first
     files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     pictures = {"before-after.png", "neighbourhood.png", "heatmap.svg", "confusion.svg", "losses.svg"}
@@ -289,10 +291,12 @@ def test_a_run_gets_page_card_and_pictures_and_the_same_input_gives_the_same_byt
 
 
 def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_them(
-    drawn: dict[str, Any],
+    pictures: dict[str, Any],
 ) -> None:
     for kept, says in ((True, "are trained on"), (False, "has no term that keeps the first")):
         text = " ".join(
-            Page(render(samples.report(result=samples.result(neighbours_trained=kept)), drawn)).text.split()
+            Page(
+                render(samples.report(result=samples.result(neighbours_trained=kept)), pictures)
+            ).text.split()
         )
         assert (says in text) and (("are trained on" in text) is kept)

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fade.errors import EvaluationError
-from fade.reporting import Row
 from fade.reporting.image_grid import GridRow, image_grid, png
 from fade.reporting.pictures import (
     ReleaseRow,
@@ -19,6 +18,7 @@ from fade.reporting.pictures import (
     neighbourhood_grid,
     release_grid,
 )
+from fade.reporting.report_data import Row
 from fade.reporting.theme import LIGHT, percent
 from tests.unit.fade.reporting import samples
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fade.reporting.card import card
-from fade.reporting.status_line import ROOM, describe, restated, sections
+from fade.reporting.card import ROOM, card, describe, restated, sections
 from tests.unit.fade.reporting import samples
 
 
