@@ -33,22 +33,13 @@ STAGES = {
     "checks": ("checks.",),
     "params": ("params.values",),
     "seeds": ("seeds.",),
-    "neighbourhood": (
-        "neighbourhood.target",
-        "neighbourhood.neighbours",
-        "neighbourhood.heldout",
-        "neighbourhood.left_out",
-    ),
+    "neighbourhood": tuple(f"neighbourhood.{key}" for key in ("target", "neighbours", "heldout", "left_out")),
     TRAIN: ("outputs.adapter_sha256",),
     EVALUATE: ("outputs.metrics", "outputs.base_metrics"),
 }
 """Stage -> where in a record its outcome stands, as beginnings of dotted paths, in the order of the run."""
-REASONS = tuple(
-    f"environment.{key}"
-    for key in (
-        "python", "platform", "machine", "libraries", "torch_threads", "device", "precision", "world_size",
-    )
-)  # fmt: skip
+_ENVIRONMENT = "python platform machine libraries torch_threads device precision world_size"
+REASONS = tuple(f"environment.{key}" for key in _ENVIRONMENT.split())
 """What may change the last bits. The lock of all packages is recorded, and is no reason: most packages touch
 no number."""
 TOLERANCE = 2.0
@@ -106,12 +97,7 @@ class Audit(LogEntry):
     """MLflow's, whose artifacts the report is."""
 
     KIND, STAGE, ERROR = "audit", STAGE, AuditError
-
-    @classmethod
-    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
-        if content["verdict"] not in VERDICTS:
-            raise ValueError("another verdict")
-        return content
+    CHOICES = {"verdict": VERDICTS}  # noqa: RUF012 (a class variable of the base)
 
 
 def compare_lineages(record: Lineage, repeated: Lineage, *, header_only: str = "") -> Verdict:
@@ -190,37 +176,31 @@ def compare_control(repeated: Lineage, changed: Lineage, *, same_weights: bool) 
 def stages(record: Lineage, repeated: Lineage | None) -> list[dict[str, Any]]:
     """One row a stage for people: ``recorded``, ``again`` (of the re-run), and whether they are the ``same``
     (None without a re-run)."""
-    everything = compare(record, repeated) if repeated else []
+    differing = [one.path for one in compare(record, repeated)] if repeated else []
+    before, after = _outcomes(record), _outcomes(repeated) if repeated else dict.fromkeys(STAGES, "")
     rows = []
     for stage, paths in STAGES.items():
-        same = None if repeated is None else not any(one.path.startswith(paths) for one in everything)
-        again = _summary(repeated, stage) if repeated else ""
-        rows.append({"stage": stage, "recorded": _summary(record, stage), "again": again, "same": same})
+        same = not any(path.startswith(paths) for path in differing) if repeated else None
+        rows.append({"stage": stage, "recorded": before[stage], "again": after[stage], "same": same})
     return rows
 
 
-def _summary(record: Lineage, stage: str) -> str:
+def _outcomes(record: Lineage) -> dict[str, str]:
+    """Stage -> its outcome, for people."""
     content = record.content
-    match stage:
-        case "code":
-            return str(content["code"]["commit"] or "no commit known")
-        case "data":
-            return str(content["data"]["md5"])
-        case "base" | "judge":
-            return str(content[stage]["sha256"])
-        case "inputs":
-            return f"{len(content['inputs']['before'])} hashed before and after"
-        case "checks":
-            every = [one for some in (content.get("checks") or {}).values() for one in some]
-            return f"{sum(one['success'] for one in every)} of {len(every)} hold"
-        case "params":
-            return str(content["params"]["sha256"])
-        case "seeds":
-            return ", ".join(f"{name} {seed}" for name, seed in content["seeds"].items())
-        case "neighbourhood":
-            return ", ".join(content["neighbourhood"]["neighbours"])
-        case "train":
-            return str(content["outputs"]["adapter_sha256"])
-        case _:
-            metrics = content["outputs"].get("metrics") or {}
-            return ", ".join(f"{name} {value:.1f}" for name, value in metrics.items() if value is not None)
+    outputs, neighbours = content["outputs"], content["neighbourhood"]["neighbours"]
+    checks = [one for some in (content.get("checks") or {}).values() for one in some]
+    metrics = {key: value for key, value in (outputs.get("metrics") or {}).items() if value is not None}
+    return {
+        "code": str(content["code"]["commit"] or "no commit known"),
+        "data": str(content["data"]["md5"]),
+        "base": str(content["base"]["sha256"]),
+        "judge": str(content["judge"]["sha256"]),
+        "inputs": f"{len(content['inputs']['before'])} hashed before and after",
+        "checks": f"{sum(one['success'] for one in checks)} of {len(checks)} hold",
+        "params": str(content["params"]["sha256"]),
+        "seeds": ", ".join(f"{name} {seed}" for name, seed in content["seeds"].items()),
+        "neighbourhood": ", ".join(neighbours),
+        TRAIN: str(outputs["adapter_sha256"]),
+        EVALUATE: ", ".join(f"{name} {value:.1f}" for name, value in metrics.items()),
+    }

@@ -14,7 +14,7 @@ from typing import Any
 from fade.config import Params, PromotionPolicy
 from fade.errors import AdapterError, PromotionError
 from fade.evaluation.erb import erasing_retention_balance
-from fade.evaluation.metrics import Metric, ReportRow, report_rows
+from fade.evaluation.metrics import Metric, report_rows
 from fade.governance.promotion import PROMOTE, RETIRED, Decision, Standing, criteria
 from fade.utils.hashing import fingerprint
 
@@ -105,7 +105,9 @@ def numbers_of(
     that are recognised, percent."""
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
-    for metric, row in _accuracies():
+    for metric, row in report_rows(first_table=True):
+        if row.group not in _GROUPS:  # the balance, of several groups
+            continue
         group = groups[_GROUPS[row.group]]
         before[row.base_name] = _mean([base[name] for name in group])
         value = _mean([erased[name] for name in group])
@@ -113,11 +115,6 @@ def numbers_of(
     er, adj = metrics["A_er"], metrics["A_adj"]
     metrics["ERB"] = None if er is None or adj is None else float(erasing_retention_balance(er, adj))
     return {"metrics": metrics, "base_metrics": before}
-
-
-def _accuracies() -> list[tuple[Metric, ReportRow]]:
-    """The evaluation's metrics that are measured on a group of concepts: all but their balance."""
-    return [(metric, row) for metric, row in report_rows(first_table=True) if row.group in _GROUPS]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -146,12 +143,8 @@ def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _share(numbers: Mapping[str, Any], metric: Metric) -> float:
     """The metric, or its ratio to the base's where it is a retention; -1 when it was not measured."""
     value = numbers["metrics"].get(metric.name)
-    if value is None:
-        return -1.0
-    if metric.role != "retention":
-        return float(value)
-    base = numbers["base_metrics"][metric.name]
-    return float(value / base) if base else -1.0
+    whole = numbers["base_metrics"].get(metric.name) if metric.role == "retention" else 1.0
+    return float(value / whole) if value is not None and whole else -1.0
 
 
 def shortfalls(record: Mapping[str, Any], gate: PromotionPolicy) -> list[str]:
@@ -196,9 +189,10 @@ def previous(standing: Standing, refused: Callable[[str], Collection[str]]) -> s
     for version in reversed(steps):
         if standing.states.get(version) == RETIRED and not refused(version):
             return version
-    none_left, none_ever = "there is no earlier release that was not revoked.", "no release was ever current."
+    ever = bool(standing.decisions)
+    what = "there is no earlier release that was not revoked." if ever else "no release was ever current."
     action = "see `fade releases`; make another with `fade release`."
-    raise PromotionError(none_left if standing.decisions else none_ever, stage="rollback", action=action)
+    raise PromotionError(what, stage="rollback", action=action)
 
 
 def taken_back(standing: Standing, version: str) -> Decision | None:
