@@ -13,9 +13,9 @@ from fade.governance.append_log import LogEntry, verify_log
 
 STAGE = "decide"
 PROMOTE, REJECT, REVOKE = ACTIONS = ("promote", "reject", "revoke")
-STATES = {PROMOTE: "champion", REJECT: "rejected", REVOKE: "revoked"}
-RETIRED = "retired"
-"""A champion after another was promoted."""
+CHAMPION, REJECTED, REVOKED, RETIRED = "champion", "rejected", "revoked", "retired"
+"""States of a version by the last decision about it; RETIRED: a champion after another was promoted."""
+STATES = {PROMOTE: CHAMPION, REJECT: REJECTED, REVOKE: REVOKED}
 
 
 class PromotionMetric(NamedTuple):
@@ -134,11 +134,11 @@ def check_decision(
     """Raises PromotionError when ``action`` is not allowed. ``checked``: the criteria of a promotion;
     ``override``: the reason why they need not hold."""
     state, gated = standing.states.get(version), action == PROMOTE and not override
-    if state == STATES[REVOKE]:
+    if state == REVOKED:
         what, then = "was revoked", "a revocation is final; train and register another version."
-    elif state == STATES[PROMOTE] and action == REJECT:
+    elif state == CHAMPION and action == REJECT:
         what, then = "is the champion", "revoke it, or promote another one."
-    elif state == STATES[REJECT] and gated:
+    elif state == REJECTED and gated:
         what, then = "was rejected", "promote another one, or give --override a reason."
     elif gated and (failed := [str(one) for one in checked if not one.holds]):
         what = f"does not pass the gate: {'; '.join(failed)}"

@@ -10,21 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import PromotionPolicy
 from fade.errors import FadeError, PromotionError, UsageError
-from fade.governance.promotion import (
-    PROMOTE,
-    REJECT,
-    STAGE,
-    STATES,
-    Criterion,
-    Decision,
-    Standing,
-    check_decision,
-    criteria,
-)
+from fade.governance import promotion
+from fade.governance.promotion import CHAMPION, PROMOTE, REJECTED, STAGE, Criterion, Decision, Standing
 from tasks.registry.card import refresh
-from tasks.registry.connection import connect, registry_errors
-from tasks.registry.decision_log import CHAMPION, append_decision
+from tasks.registry.connection import Tracking, connect, registry_errors
 from tasks.registry.lineage import read
+from tasks.registry.log_store import DECISION_LOG
+from tasks.registry.models import DECISIONS
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.verify import verify_signature
 from tasks.registry.versions import fetch, load_snapshot, resolve, revoked_parts
@@ -71,8 +63,8 @@ def decide(
         return _to_json(name, before.last(version), changed=False)
     # only for a promotion: a version whose record was tampered with must remain revocable
     checked = _criteria(snapshot, about, runs, policy) if action == PROMOTE else []
-    check_decision(before, version, action, checked, override)
-    short = any(not one.holds for one in checked) or before.states.get(version) == STATES[REJECT]
+    promotion.check_decision(before, version, action, checked, override)
+    short = any(not one.holds for one in checked) or before.states.get(version) == REJECTED
     decision = Decision(
         number=0,
         version=version,
@@ -86,6 +78,24 @@ def decide(
     decision = append_decision(snapshot.tracking, about, decision, before, private_key)
     stale_cards = apply_decisions(snapshot.reload(), name)
     return {**_to_json(name, decision, changed=True), **({"cards": stale_cards} if stale_cards else {})}
+
+
+def append_decision(
+    tracking: Tracking, about: ModelVersion, decision: Decision, after: Standing, private_key: str = ""
+) -> Decision:
+    """Append a decision behind the last one of ``after``. Raises PromotionError when somebody else was
+    faster: then nothing was decided."""
+    last = after.decisions[-1] if after.decisions else None
+    decision, counted = DECISION_LOG.append(
+        tracking, f"{about.name}{DECISIONS}", decision, last, about=about, private_key=private_key
+    )
+    if decision not in counted:
+        first = next(one for one in counted if one.previous == decision.previous)
+        theirs = f"{about.name}: {first.by} decided first: {first.action} {first.version}."
+        what = f"{theirs} Yours (decision {decision.number}) is void."
+        action = f"look at `fade decisions {about.name}`, and decide again if it still holds."
+        raise PromotionError(what, stage=STAGE, action=action)
+    return decision
 
 
 def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
@@ -109,7 +119,10 @@ def apply_decisions(snapshot: RegistrySnapshot, name: str) -> list[str]:
             if version is not None and version.tags.get(STATE) != state:
                 with registry_errors(snapshot.tracking.address):
                     snapshot.tracking.client.set_model_version_tag(name, number, STATE, state)
-                stale_cards += _refresh_card(snapshot, version, standing)
+                try:
+                    refresh(snapshot.tracking, version, standing=standing)
+                except (FadeError, OSError, ValueError) as error:
+                    stale_cards.append(f"{name}/{number}: {error}")
                 changed = True
         if not changed:
             break
@@ -127,7 +140,7 @@ def _criteria(
     if parts := revoked_parts(snapshot, about):
         what = f"{traced.label} holds {', '.join(parts)}, which was revoked."
         raise PromotionError(what, stage=STAGE, action="make another with `fade release`.")
-    checked = criteria(traced.lineage.content, policy)
+    checked = promotion.criteria(traced.lineage.content, policy)
     if snapshot.public_key:
         verify_signature(snapshot, traced, fetch(snapshot, about, runs))
         checked.append(Criterion("signature", holds=True))
@@ -144,14 +157,6 @@ def _apply_alias(snapshot: RegistrySnapshot, name: str, champion: str | None) ->
         else:
             client.set_registered_model_alias(name, CHAMPION, champion)
     return True
-
-
-def _refresh_card(snapshot: RegistrySnapshot, version: ModelVersion, standing: Standing) -> list[str]:
-    try:
-        refresh(snapshot.tracking, version, standing=standing)
-    except (FadeError, OSError, ValueError) as error:
-        return [f"{version.name}/{version.version}: {error}"]
-    return []
 
 
 def _to_json(name: str, decision: Decision | None, *, changed: bool) -> dict[str, Any]:

@@ -133,13 +133,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def log_history(run: Run, history: Path) -> None:
     """Record the training's ``history.json``, if there is one, as metrics ``train.*``, a step each entry."""
-    if not history.is_file():
-        return
-    for entry in json.loads(history.read_text(encoding="utf-8")):
-        numbers = {
-            f"train.{key}": value for key, value in entry.items() if key != "step" and _is_number(value)
-        }
-        run.log_metrics(int(entry["step"]), numbers)
+    for entry in json.loads(history.read_text(encoding="utf-8")) if history.is_file() else ():
+        step = int(entry.pop("step"))
+        run.log_metrics(step, {f"train.{key}": value for key, value in entry.items() if _is_number(value)})
 
 
 def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
@@ -151,19 +147,13 @@ def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
         for key, interval in result.get(intervals, {}).items():
             if interval:
                 values |= {f"{prefix}{key}.lo": interval[0], f"{prefix}{key}.hi": interval[1]}
-    consistency = result.get("spatial_consistency") or {}
-    values |= {
-        f"spatial_consistency.{key}": consistency[key] for key in ("mean", "lo", "hi") if key in consistency
-    }
-    for block in ("target_probability", "clip_score", "frechet"):
-        counts_left_out = {
-            key: value for key, value in (result.get(block) or {}).items() if not key.startswith("n")
-        }
-        values |= {f"{block}.{key}": value for key, value in counts_left_out.items()}
-    values |= {
-        "null_drift": result.get("null_drift"),
-        "A_indirect": (result.get("indirect") or {}).get("A_indirect"),
-    }
+    for block in ("spatial_consistency", "target_probability", "clip_score", "frechet"):
+        numbers = {
+            key: value for key, value in (result.get(block) or {}).items() if key[0] != "n"
+        }  # no counts
+        values |= {f"{block}.{key}": value for key, value in numbers.items()}
+    values["null_drift"] = result.get("null_drift")
+    values["A_indirect"] = (result.get("indirect") or {}).get("A_indirect")
     for concept, numbers in (result.get("parts") or {}).items():  # of a release
         values |= {f"{slug(concept)}.{key}": value for key, value in numbers["metrics"].items()}
         values |= {f"{slug(concept)}.alone.{key}": value for key, value in numbers["alone"].items()}

@@ -20,6 +20,8 @@ STAGE = "sign"
 FILE = "signature.json"
 PASSWORD = "FADE_SIGNING_PASSWORD"
 """Environment variable with the private key's password, where it has one."""
+_PRIVATE = "set signing.private_key, or make one with `fade keys`."
+_PUBLIC = "set signing.public_key to the team's."
 _NOT_SIGNING = f"check {PASSWORD}, and that it is a private key as `fade keys` makes it."
 _NOT_VERIFIED = "do not use the version; find out who changed it, or whether this is the team's key."
 
@@ -35,15 +37,14 @@ def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
 
     password = _password()
     lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key, pem = ec.generate_private_key(ec.SECP256R1()), serialization.Encoding.PEM
     make_folder(folder)
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
     for path in (private, public):
         if path.exists():
             action = "name another; what it has signed could not be verified."
             raise SignatureError(f"{path} exists.", stage=STAGE, action=action)
-    _create(private, key.private_bytes(pem, pkcs8, lock), 0o600)
+    _create(private, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, lock), 0o600)
     info = serialization.PublicFormat.SubjectPublicKeyInfo
     _create(public, key.public_key().public_bytes(pem, info), 0o644)
     return private, public
@@ -54,7 +55,7 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
     SignatureError."""
     from model_signing import signing
 
-    _check_private_key(private_key)
+    _require(private_key, _PRIVATE)
     with _folder(files) as folder, _signature_errors(f"{private_key} cannot sign", _NOT_SIGNING):
         password: Any = _password()  # the library's annotation says str, and its code needs bytes
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
@@ -70,7 +71,7 @@ def verify(files: Mapping[str, Path], signature: Path, public_key: Path) -> None
     it names what differs."""
     from model_signing import verifying
 
-    _check_public_key(public_key)
+    _require(public_key, _PUBLIC)
     with _folder(files) as folder, _signature_errors(f"{public_key} does not verify", _NOT_VERIFIED):
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
 
@@ -80,7 +81,7 @@ def sign_text(text: str, private_key: Path) -> str:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    _check_private_key(private_key)
+    _require(private_key, _PRIVATE)
     with _signature_errors(f"{private_key} cannot sign", _NOT_SIGNING):
         key: Any = serialization.load_pem_private_key(private_key.read_bytes(), _password())
         return base64.b64encode(key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode("ascii")
@@ -92,7 +93,7 @@ def verify_text(text: str, signature: str, public_key: Path, what: str) -> None:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    _check_public_key(public_key)
+    _require(public_key, _PUBLIC)
     with _signature_errors(f"{public_key} does not verify {what}", _NOT_VERIFIED):
         key: Any = serialization.load_pem_public_key(public_key.read_bytes())
         key.verify(base64.b64decode(signature, validate=True), text.encode(), ec.ECDSA(hashes.SHA256()))
@@ -102,17 +103,9 @@ def _password() -> bytes | None:
     return os.environ.get(PASSWORD, "").encode() or None
 
 
-def _check_private_key(path: Path) -> None:
-    if not path.is_file():
-        action = "set signing.private_key, or make one with `fade keys`."
-        raise SignatureError(f"{path} is not there.", stage=STAGE, action=action)
-
-
-def _check_public_key(path: Path) -> None:
-    if not path.is_file():
-        raise SignatureError(
-            f"{path} is not there.", stage=STAGE, action="set signing.public_key to the team's."
-        )
+def _require(key: Path, action: str) -> None:
+    if not key.is_file():
+        raise SignatureError(f"{key} is not there.", stage=STAGE, action=action)
 
 
 @contextmanager

@@ -12,8 +12,7 @@ from fade.governance.append_log import LogEntry
 from fade.governance.promotion import Standing, replay
 from fade.governance.release_plan import NAME as RELEASE
 from tasks.registry.connection import Tracking
-from tasks.registry.decision_log import DECISION_LOG
-from tasks.registry.log_store import AppendLog
+from tasks.registry.log_store import DECISION_LOG, AppendLog
 from tasks.registry.models import DECISIONS, is_log, log_subject, search_models, search_versions
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ class RegistrySnapshot:
 
     @classmethod
     def load(cls, tracking: Tracking, prefix: str = "", public_key: str = "") -> Self:
-        """Read every model whose name begins with ``prefix`` (empty: all), and its versions. Raises
-        RegistryError."""
+        """Read every model whose name begins with ``prefix`` (empty: all). Raises RegistryError."""
         snapshot = cls(tracking, prefix, public_key)
         snapshot._extend(prefix)
         return snapshot
@@ -67,8 +65,8 @@ class RegistrySnapshot:
 
     def adapters(self) -> list[ModelVersion]:
         """Every version that is no entry of a log, by name and number."""
-        versions = [one for name, some in self.versions.items() if not is_log(name) for one in some]
-        return sorted(versions, key=lambda version: (version.name, int(version.version)))
+        names = sorted(name for name in self.versions if not is_log(name))
+        return [version for name in names for version in reversed(self.versions[name])]
 
     def aliases(self, name: str) -> Mapping[str, str]:
         """MLflow's aliases of a model: alias -> number."""
@@ -79,8 +77,7 @@ class RegistrySnapshot:
     def read_log(self, kind: AppendLog[E], log: str) -> tuple[list[E], list[E]]:
         """As `AppendLog.read`."""
         self.versions_of(log_subject(log))  # a model and its logs in one read
-        versions = self.versions_of(log)
-        return kind.read(log, versions, self.models.get(log), self.public_key)
+        return kind.read(log, self.versions_of(log), self.models.get(log), self.public_key)
 
     def standing(self, name: str) -> Standing:
         """What was decided about the model ``name``. Raises PromotionError for an untrusted log,

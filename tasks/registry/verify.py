@@ -108,23 +108,20 @@ def _compare_header(traced: Traced, adapter: Path) -> list[str]:
     differs."""
     content: Mapping[str, Any] = traced.lineage.content
     header = read_provenance(adapter)
-    expected = {
-        "concept": str(content["neighbourhood"]["target"]),
-        "base_sha256": str(content["base"]["sha256"]),
-    }
+    expected = {"concept": content["neighbourhood"]["target"], "base_sha256": content["base"]["sha256"]}
     if "parts" in content:
         expected |= _expected_parts(content, header)
     else:
-        expected |= {"data_md5": str(content["data"]["md5"]), "seed": str(content["seeds"]["train"])}
+        expected |= {"data_md5": content["data"]["md5"], "seed": content["seeds"]["train"]}
         # an adapter that another run trained carries that run's commit and parameters
         if not content.get("training", {}).get("reused"):
-            commit = str(content["code"]["commit"] or "unknown")
-            expected |= {"params_sha256": str(content["params"]["sha256"]), "commit": commit}
+            commit = content["code"]["commit"] or "unknown"
+            expected |= {"params_sha256": content["params"]["sha256"], "commit": commit}
     for field, value in expected.items():
-        if header.get(field) != value:
+        if header.get(field) != str(value):
             in_header = f"{traced.label}: the adapter's header has {field} {header.get(field)!r}"
             action = "do not use it; find out which of the two was changed."
-            raise AdapterError(f"{in_header}, its record {value!r}.", stage=STAGE, action=action)
+            raise AdapterError(f"{in_header}, its record {str(value)!r}.", stage=STAGE, action=action)
     return list(expected)
 
 
