@@ -87,9 +87,8 @@ def _untrusted(kind: type[LogEntry], what: str) -> FadeError:
 
 
 def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
-    """(entries that count, in order; void entries, whose predecessor has another successor).
-
-    Raises the kind's ERROR, which names the entry that was edited or is missing."""
+    """(entries that count, in order; void entries, whose predecessor has another successor). Raises the
+    kind's ERROR, which names the entry that was edited or is missing."""
     counted: list[E] = []
     void: dict[int, E] = {}
     head, digest = 0, ""
@@ -109,8 +108,7 @@ def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
 
 
 def verify_anchor(kind: type[E], counted: Sequence[E], anchor: str, log: str) -> None:
-    """Raises the kind's ERROR when the entry of an ``anchor`` is not among those that count. log: the name
-    that the error gives."""
+    """Raises the kind's ERROR, about ``log``, when the entry of an ``anchor`` does not count."""
     if not any(entry.anchor == anchor for entry in counted):
         number = anchor.split(":")[0]
         raise _untrusted(kind, f"{log}: {kind.KIND} {number} was edited, or is missing.")

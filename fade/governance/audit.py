@@ -57,7 +57,7 @@ class Verdict:
     differences: Sequence[Difference] = ()
     """Every recorded value that the re-run did not repeat, in the order of the stages."""
     reasons: Sequence[Difference] = ()
-    """Differences of the environments."""
+    """Of the environments."""
     note: str = ""
 
     @property
@@ -70,14 +70,13 @@ class Verdict:
 
     def __str__(self) -> str:
         first = next(iter(self.differences), None)
-        if self.name == DIFFERENT:
-            return f"{self.name}, from stage {self.stage} on: {first}"
-        if self.name == EQUIVALENT:
-            reasons = ", ".join(reason.path.removeprefix("environment.") for reason in self.reasons)
-            return f"{self.name}: {first}; {reasons} differ"
-        if self.name == IDENTICAL:
-            return f"{self.name}: every stage came out the same"
-        return f"{self.name}: {self.stage}" if self.stage else self.name
+        reasons = ", ".join(reason.path.removeprefix("environment.") for reason in self.reasons)
+        more = {
+            DIFFERENT: f", from stage {self.stage} on: {first}",
+            EQUIVALENT: f": {first}; {reasons} differ",
+            IDENTICAL: ": every stage came out the same",
+        }
+        return self.name + more.get(self.name, f": {self.stage}" if self.stage else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +100,8 @@ class Audit(LogEntry):
 
 
 def compare_lineages(record: Lineage, repeated: Lineage, *, header_only: str = "") -> Verdict:
-    """Compare a closed record with that of the same run made again.
-
-    header_only: why the adapters' bytes differ although every weight is the same (`other_header`); their
-    bytes count as the same then."""
+    """Compare a closed record with that of the same run made again. header_only: why the adapters' bytes
+    differ although every weight is the same (`other_header`); they count as the same then."""
     everything = compare(record, repeated)
     reasons = [one for one in everything if one.path.startswith(REASONS)]
     by_stage = {
@@ -132,10 +129,8 @@ def _within(one: Difference, points: float) -> bool:
 
 
 def other_header(a: Mapping[str, str], b: Mapping[str, str]) -> str:
-    """Why two adapters of the same weights have different bytes: one was trained by an earlier run, at
-    another commit of the same code. Empty for any other difference.
-
-    a, b: their headers, as `fade.adapters.adapter_file.read_adapter` returns them."""
+    """Why two adapters of the same weights, with the headers a and b, have different bytes: one was trained
+    by an earlier run, at another commit of the same code. Empty for any other difference."""
     differing = sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
     # neither of the two is in the key of a training
     if not differing or not set(differing) <= {"commit", "params_sha256"}:
@@ -159,11 +154,10 @@ def same_weights(a: Path, b: Path) -> tuple[bool, str]:
 
 
 def compare_control(repeated: Lineage, changed: Lineage, *, same_weights: bool) -> Verdict:
-    """Compare a control run, of another training seed, with the re-run on the same machine, as if both had
-    the same seed.
+    """Compare a control run, of another training seed, with the re-run on the same machine.
 
     A comparison that cannot tell the two apart is worth nothing. Whatever the control declares of itself, in
-    its record or in its adapter's header, is therefore left out: its weights alone must give it away."""
+    its record or in its adapter's header, is left out: its weights alone must give it away."""
     outputs = dict(repeated.content["outputs"])
     if not same_weights:
         outputs["adapter_sha256"] = changed.content["outputs"]["adapter_sha256"]

@@ -90,11 +90,8 @@ class Standing:
 
 
 def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criterion]:
-    """The policy's criteria on a closed lineage record (`fade.provenance.lineage`). A criterion on a number
-    that was not measured does not hold.
-
-    A release's numbers are those of the concept with the worst value of each metric
-    (`fade.governance.release_plan.worst`), which the criterion names."""
+    """The policy's criteria on a closed lineage record; one on a number that was not measured does not hold.
+    A release's numbers are those of the worst concept (`fade.governance.release_plan.worst`), by name."""
     outputs, checks = lineage["outputs"], lineage.get("checks") or {}
     erased, original = outputs.get("metrics") or {}, outputs.get("base_metrics") or {}
     worst = outputs.get("worst") or {}
@@ -112,8 +109,7 @@ def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criter
 
 
 def replay(decisions: Sequence[Decision]) -> Standing:
-    """The outcome of a log of decisions. Raises PromotionError, which names the decision that was edited or
-    is missing."""
+    """The outcome of a log of decisions. Raises PromotionError for an edited or missing one, by number."""
     counted, void = verify_log(decisions)
     states: dict[str, str] = {}
     champion: str | None = None

@@ -98,8 +98,7 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
 def numbers_of(
     groups: Mapping[str, Sequence[str]], base: Mapping[str, float], erased: Mapping[str, float]
 ) -> dict[str, Any]:
-    """``metrics`` and ``base_metrics`` of one concept, percent, as in an evaluation; None for a group without
-    concepts.
+    """``metrics`` and ``base_metrics`` of one concept, percent, as in an evaluation; None for an empty group.
 
     groups: targets, neighbours, heldout and rest -> concepts. base, erased: concept -> share of its pictures
     that are recognised, percent."""
@@ -123,10 +122,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """``metrics`` and ``base_metrics`` for the gate, metric by metric those of the concept with the lowest
-    share kept, and ``worst``: metric -> that concept.
-
-    parts: concept -> `numbers_of`. A metric that was not measured counts as the lowest.
-    """
+    share kept (or none measured), and ``worst``: metric -> that concept. parts: concept -> `numbers_of`."""
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
     lowest: dict[str, str] = {}
@@ -148,8 +144,7 @@ def _share(numbers: Mapping[str, Any], metric: Metric) -> float:
 
 
 def shortfalls(record: Mapping[str, Any], gate: PromotionPolicy) -> list[str]:
-    """The criteria of the gate that a release's record does not meet, every concept by name; empty when it
-    passes."""
+    """The criteria of the gate that a release's record does not meet, every concept by name."""
     out = []
     for concept, numbers in record["outputs"]["parts"].items():
         measured = criteria({**record, "outputs": numbers}, gate)
@@ -179,10 +174,8 @@ def ladder(decisions: Sequence[Decision]) -> list[str]:
 
 
 def previous(standing: Standing, refused: Callable[[str], Collection[str]]) -> str:
-    """The release to go back to: the last one below the current that is usable.
-
-    refused: version -> its revoked parts. Raises PromotionError when there is none.
-    """
+    """The release to go back to: the last one below the current that is usable. refused: version -> its
+    revoked parts. Raises PromotionError when there is none."""
     steps = ladder(standing.decisions)
     if standing.champion in steps:
         steps = steps[: steps.index(standing.champion)]

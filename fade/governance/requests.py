@@ -1,8 +1,7 @@
 """Erasure requests of requests.yaml: read, and checked against the vocabulary and the methods.
 
-An invalid request is a fault with its id and field, and the others stay usable: one typing error does not
-delay everybody's requests. A file that is no YAML, or has a key twice, is refused as a whole: half of it may
-be missing."""
+An invalid request is a fault with its id and field, and the others stay usable. A file that is no YAML, or has
+a key twice, is refused as a whole: half of it may be missing."""
 
 from __future__ import annotations
 
@@ -148,20 +147,17 @@ Resolve = Callable[[Sequence[str]], Params]
 def load_requests(
     path: Path, vocabulary: Vocabulary | None = None, resolve: Resolve | None = None
 ) -> ErasureRequests:
-    """Read requests.yaml. Without a vocabulary concepts, without ``resolve`` settings are not checked.
-
-    Raises RequestFileError for a file that is missing, unreadable, without a list, or with a key twice.
-    """
+    """Read requests.yaml. Without a vocabulary concepts, without ``resolve`` settings are not checked. Raises
+    RequestFileError for a file that is missing, unreadable, without a list, or with a key twice."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse_requests(path.read_text(encoding="utf-8"), path, vocabulary, resolve)
     except FileNotFoundError:
-        others = "correct schedule.requests, or begin one with `fade requests add`."
-        action = f"run in the project's folder, {others}"
+        what = "run in the project's folder, correct schedule.requests"
+        action = f"{what}, or begin one with `fade requests add`."
         raise RequestFileError(f"{path} does not exist.", stage=STAGE, action=action) from None
     except (OSError, UnicodeDecodeError) as error:
         what = f"{path} cannot be read: {error}."
         raise RequestFileError(what, stage=STAGE, action="mend the file.") from None
-    return parse_requests(text, path, vocabulary, resolve)
 
 
 def parse_requests(
@@ -248,8 +244,7 @@ def _closest(word: str, names: Iterable[str]) -> str:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, as YAML demands and PyYAML does not: after a bad merge one of
-    the two would be lost."""
+    """Refuses a key that a mapping has twice, as YAML demands: after a bad merge one would be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names: set[Any] = set()

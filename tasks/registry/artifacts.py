@@ -1,5 +1,4 @@
-"""Artifacts of an MLflow run: its data set, its adapter as a logged model, and files that are fetched
-back."""
+"""Artifacts of an MLflow run: its data set, its adapter as a logged model, files that are fetched back."""
 
 from __future__ import annotations
 
@@ -32,23 +31,15 @@ def log_dataset(run: Run, params: Params, lineage: Mapping[str, Any], root: Path
 
         # MLflow keeps 36 characters: a DVC md5 with ".dir" fits exactly.
         dataset = from_pandas(frame, source=str(manifest), name=params.data.images.name, digest=md5[:36])
-        tags = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": str(params.data.dvc_file)}
-        entry = DatasetInput(
-            dataset._to_mlflow_entity(), [InputTag(key, value) for key, value in tags.items()]
-        )
-        run.client.log_inputs(run.run_id, [entry])
+        facts = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": str(params.data.dvc_file)}
+        tags = [InputTag(key, value) for key, value in facts.items()]
+        run.client.log_inputs(run.run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
 
 
 def log_adapter(
-    run: Run,
-    adapter: Path,
-    params: Params,
-    lineage: Mapping[str, Any],
-    tags: Mapping[str, str],
-    root: Path,
+    run: Run, adapter: Path, params: Params, libraries: Mapping[str, str], tags: Mapping[str, str], root: Path
 ) -> tuple[str, str]:
     """Log the adapter as an mlflow.diffusers model; returns (model id, address of its artifacts)."""
-    libraries = lineage["environment"]["libraries"]
     with registry_errors(run.tracking.address), suppress_warnings():
         import mlflow.diffusers
 
@@ -71,8 +62,7 @@ def log_adapter(
 
 
 def download_artifact(tracking: Tracking, run_id: str, name: str, folder: Path) -> Path | None:
-    """The run's artifact ``name``, fetched into ``folder``; None when the run has none. Raises
-    RegistryError."""
+    """The run's artifact ``name``, fetched into ``folder``, or None. Raises RegistryError."""
     with registry_errors(tracking.address), suppress_warnings():
         if name not in {file.path for file in tracking.client.list_artifacts(run_id)}:
             return None
@@ -103,11 +93,8 @@ def _model_signature(params: Params) -> Any:
         ParamSpec("guidance_scale", DataType.double, sampler.guidance_scale),
         ParamSpec("negative_prompt", DataType.string, sampler.negative_prompt),
     ]
-    return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "prompt")]),
-        outputs=Schema([ColSpec(DataType.binary, "image")]),
-        params=ParamSchema(settings),
-    )
+    prompt, image = ColSpec(DataType.string, "prompt"), ColSpec(DataType.binary, "image")
+    return ModelSignature(Schema([prompt]), Schema([image]), ParamSchema(settings))
 
 
 def _base_reference(base: str, root: Path) -> str:

@@ -1,5 +1,4 @@
-"""The log of audits about a model's versions, and what is kept of an audit: an MLflow run, tags of the
-version, anchors on this machine."""
+"""What is kept of an audit: an entry of its model's log, an MLflow run, tags, an anchor on this machine."""
 
 from __future__ import annotations
 
@@ -13,12 +12,12 @@ from fade.errors import AuditError, FadeError
 from fade.governance.audit import STAGE, Audit
 from fade.utils.files import make_folder, read_json, write_json
 from tasks.registry.card import AUDIT, refresh
-from tasks.registry.connection import Tracking, connect, registry_errors
+from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.log_store import AUDIT_LOG
 from tasks.registry.models import AUDITS
 from tasks.registry.runs import open_run
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.registry.versions import load_snapshot, resolve
+from tasks.registry.versions import open_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -49,12 +48,11 @@ def audits(
     return counted
 
 
-def history(name: str, runs: Path, *, timeout: float = 60.0) -> list[Audit]:
+def history(name: str, runs: Path) -> list[Audit]:
     """As ``audits``, of a model that is called ``name`` and with the anchors of all its versions. Raises
     UnknownNameError."""
-    snapshot = load_snapshot(connect(runs, timeout=timeout), name)
-    name = str(resolve(snapshot, name).name)
-    return audits(snapshot, name, runs, snapshot.versions_of(name))
+    snapshot, version = open_version(name, runs)
+    return audits(snapshot, str(version.name), runs, snapshot.versions_of(str(version.name)))
 
 
 def record(
@@ -67,9 +65,8 @@ def record(
     metrics: Mapping[str, float],
     private_key: str = "",
 ) -> Audit:
-    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log (signed
-    when there is a key), tags of the version. Raises AuditError, RegistryError, SignatureError,
-    StorageError."""
+    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log, signed when
+    there is a key, tags. Raises AuditError, RegistryError, SignatureError, StorageError."""
     name, number = str(version.name), str(version.version)
     label, control = f"{name}/{number}", audit.control or "none"
     tags = {"verdict": audit.verdict, "stage": audit.stage, "version": label, "by": audit.by}

@@ -1,5 +1,4 @@
-"""Decide about a registered version: promote it to champion, reject or revoke it. The decision is recorded,
-then the alias follows."""
+"""Promote a version to champion, reject or revoke it: the decision is recorded, then the alias follows."""
 
 from __future__ import annotations
 
@@ -13,13 +12,13 @@ from fade.errors import FadeError, PromotionError, UsageError
 from fade.governance import promotion
 from fade.governance.promotion import CHAMPION, PROMOTE, REJECTED, STAGE, Criterion, Decision, Standing
 from tasks.registry.card import refresh
-from tasks.registry.connection import Tracking, connect, registry_errors
+from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import read
 from tasks.registry.log_store import DECISION_LOG
 from tasks.registry.models import DECISIONS
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.verify import verify_signature
-from tasks.registry.versions import fetch, load_snapshot, resolve, revoked_parts
+from tasks.registry.versions import fetch, open_version, revoked_parts
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -40,22 +39,19 @@ def decide(
     public_key: str = "",
     private_key: str = "",
     after: Standing | None = None,
-    timeout: float = 60.0,
 ) -> dict[str, Any]:
     """Take one decision, of `fade.governance.promotion.ACTIONS`, about one version; returns it, with
     ``changed`` False for a promotion of the champion.
 
-    A promotion compares the version's record with the policy, and, when there is a ``public_key``, verifies
-    the signatures of adapter, record and decisions; ``override`` is the reason why a criterion need not hold
-    (a signature that does not hold is never overridden, nor is a release of which a part was revoked).
-    Rejecting and revoking need a ``reason``. ``private_key``: signs the decision. ``after``: the decisions
-    that this one is based on; when there is a newer one, it is void. Raises PromotionError (not allowed, or
-    another decision came first: nothing is changed then), UsageError, SignatureError, RegistryError (the
-    record or the store)."""
+    A promotion compares the version's record with the policy and verifies the signatures of adapter, record
+    and decisions, when there is a ``public_key``; ``override`` is the reason why a criterion need not hold (a
+    signature and the revocation of a part always count). ``private_key``: signs the decision. ``after``: the
+    decisions that this one is based on; when there is a newer one, it is void. Raises PromotionError (not
+    allowed, or another decision came first: nothing is changed then), UsageError, SignatureError,
+    RegistryError (the record or the store)."""
     if action != PROMOTE and not reason.strip():
         raise UsageError(f"to {action} needs a reason.", stage=STAGE, action="give it with --reason.")
-    snapshot = load_snapshot(connect(runs, timeout=timeout), selection, public_key)
-    about = resolve(snapshot, selection)
+    snapshot, about = open_version(selection, runs, public_key)
     name, version = str(about.name), str(about.version)
     before = after or snapshot.standing(name)
     if action == PROMOTE and before.champion == version:
@@ -98,13 +94,12 @@ def append_decision(
     return decision
 
 
-def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
+def history(name: str, runs: Path) -> Standing:
     """All decisions about a model's versions. Completes what a stopped decision left open (the alias). Raises
     UnknownNameError."""
-    snapshot = load_snapshot(connect(runs, timeout=timeout), name)
-    name = str(resolve(snapshot, name).name)
-    apply_decisions(snapshot, name)
-    return snapshot.standing(name)
+    snapshot, version = open_version(name, runs)
+    apply_decisions(snapshot, str(version.name))
+    return snapshot.standing(str(version.name))
 
 
 def apply_decisions(snapshot: RegistrySnapshot, name: str) -> list[str]:

@@ -1,5 +1,4 @@
-"""Register (MLflow): one run with its evidence, and the adapter as a version whose tags say where it comes
-from."""
+"""Register one run with its evidence, and the adapter as a version whose tags say where it comes from."""
 
 from __future__ import annotations
 
@@ -25,6 +24,7 @@ from fade.utils.hashing import fingerprint, sha256_of
 from tasks.registry.artifacts import log_adapter, log_dataset
 from tasks.registry.card import FILE as CARD
 from tasks.registry.connection import Tracking, connect, registry_errors
+from tasks.registry.lineage import RECORDED
 from tasks.registry.models import all_versions, ensure_model, model_name
 from tasks.registry.runs import Run, final_metrics, flatten, log_history, open_run
 from tasks.registry.signing import FILE as SIGNATURE
@@ -83,14 +83,14 @@ def register(
 
     result: the evaluation's JSON. lineage: `Lineage.content`. runs: holds the embedded store
     (MLFLOW_TRACKING_URI wins). root: the project's folder, which the data's paths start from. name: another
-    registered model than that of the target. marks: further tags of run and version (whose request it was); a
-    version that was there before gets them, too. When the store does not answer or refuses, RegistryError is
-    raised (RegistryUnreachableError: worth a retry), nothing in the folder is lost, and
-    ``pending_registration.json`` beside the adapter lets `register_pending` do it later."""
+    model than that of the target. marks: further tags of run and version (whose request it was), also of a
+    version that was there before. Raises RegistryError when the store does not answer or refuses
+    (RegistryUnreachableError: worth a retry); ``pending_registration.json`` beside the adapter lets
+    `register_pending` do it later."""
     adapter = run_dir / ADAPTER
     if not adapter.is_file():
         raise AdapterError(f"{adapter} does not exist.", stage=STAGE, action="train it first: `fade run`.")
-    tags = lineage_tags(result, lineage, run_dir)
+    tags = _lineage_tags(result, lineage, run_dir)
     if sha256_of(adapter) != tags["adapter_sha256"]:
         what = f"{adapter} has other bytes than its lineage says."
         raise AdapterError(what, stage=STAGE, action="run it again; a changed adapter is not registered.")
@@ -110,9 +110,7 @@ def register(
 
 def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
     """Do a registration that failed before, from ``pending_registration.json``. ``runs``: another runs folder
-    than then.
-
-    Raises RegistryError when nothing is pending there, and whatever `register` raises."""
+    than then. Raises RegistryError when nothing is pending there, and whatever `register` raises."""
     path, record = run_dir / PENDING, run_dir / DONE
     try:
         if record.is_file() and not path.is_file():
@@ -130,19 +128,14 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
     return register(**{**vars(job), "runs": runs or job.runs})
 
 
-def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
+def _lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
     """The tags of the run and of the version: where the adapter comes from, as text."""
     evaluation = {key: result.get(key) for key in ("metrics", "base_metrics", "per_concept")}
     return {
         **({PARTS: json.dumps(list(lineage["parts"]))} if "parts" in lineage else {}),
-        "target": str(result["target"]),
-        "method": str(result["method"]),
-        "seed": str(result["seed"]),
+        **{key: str(result[key]) for key in ("target", "method", "seed")},
         "neighbours": json.dumps(list(result["neighbours"]), ensure_ascii=False),
-        "data_md5": str(lineage["data"]["md5"]),
-        "base_sha256": str(lineage["base"]["sha256"]),
-        "adapter_sha256": str(lineage["outputs"]["adapter_sha256"]),
-        "params_sha256": str(lineage["params"]["sha256"]),
+        **{tag: str(lineage[section][key]) for tag, section, key in RECORDED.values()},
         "commit": str(lineage["code"]["commit"] or "unknown"),
         "lineage_sha256": Lineage(lineage).sha256(),
         "run_key": run_dir.resolve().name,
@@ -183,7 +176,8 @@ def _log_evidence(run: Run, job: _Registration, tags: Mapping[str, str]) -> tupl
     if params.signing.private_key:
         files = {name: folder / name for name in (ADAPTER, LINEAGE)}
         run.log_file(sign(files, job.root / params.signing.private_key, folder / SIGNATURE))
-    return log_adapter(run, folder / ADAPTER, params, job.lineage, tags, job.root)
+    libraries = job.lineage["environment"]["libraries"]
+    return log_adapter(run, folder / ADAPTER, params, libraries, tags, job.root)
 
 
 def _create_version(
@@ -204,10 +198,8 @@ def _create_version(
 def _close_attempts(
     tracking: Tracking, experiment: str, tags: Mapping[str, str], registered: str | None
 ) -> None:
-    """Close the MLflow runs that registrations of this very run left open when their server went away.
-
-    The one that a version stands on is FINISHED, as it has all its evidence; any other is FAILED, so that
-    nobody counts it twice."""
+    """Close the MLflow runs that registrations of this very run left open when their server went away: the
+    registered one, which has all its evidence, as FINISHED, any other as FAILED, so that it does not count."""
     with registry_errors(tracking.address):
         known = tracking.client.get_experiment_by_name(experiment)
         same_run = " and ".join(f"tags.{key} = '{tags[key]}'" for key in IDENTITY)

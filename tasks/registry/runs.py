@@ -18,17 +18,13 @@ from tasks.registry.connection import ARTIFACTS, STAGE, Tracking, registry_error
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-BATCH = 500
-"""Metrics of a request; MLflow's own limit is 1000."""
-PARAMS_BATCH = 100
-"""Params or tags of a request, MLflow's limit."""
-FLUSH_SECONDS = 5.0
+FLUSH_METRICS, FLUSH_SECONDS = 500, 5.0
+"""Metrics are sent when so many are pending, or after so long."""
 
 
 @dataclass
 class Run:
-    """An open MLflow run: no global state. Every method raises RegistryUnreachableError, RegistryError or
-    StorageError."""
+    """An open MLflow run; its methods raise RegistryUnreachableError, RegistryError or StorageError."""
 
     tracking: Tracking
     run_id: str
@@ -41,21 +37,19 @@ class Run:
         return self.tracking.client
 
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers of one step. Sent when BATCH are pending or FLUSH_SECONDS have passed."""
+        """Record numbers of one step; MLflow has them after `flush` at the latest."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         self._pending += [Metric(key, float(value), now, step) for key, value in values.items()]
-        if len(self._pending) >= BATCH or time.monotonic() - self._flushed > FLUSH_SECONDS:
+        if len(self._pending) >= FLUSH_METRICS or time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Send what is pending."""
         with registry_errors(self.tracking.address):
-            while self._pending:
-                self.client.log_batch(self.run_id, metrics=self._pending[:BATCH])
-                del self._pending[:BATCH]
-        self._flushed = time.monotonic()
+            self.client.log_batch(self.run_id, metrics=self._pending)
+        self._pending, self._flushed = [], time.monotonic()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record params (values as text, MLflow keeps at most 6000 characters)."""
@@ -63,8 +57,7 @@ class Run:
 
         entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
         with registry_errors(self.tracking.address):
-            for start in range(0, len(entries), PARAMS_BATCH):
-                self.client.log_batch(self.run_id, params=entries[start : start + PARAMS_BATCH])
+            self.client.log_batch(self.run_id, params=entries)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Upload a file, or a folder's content, as an artifact."""
@@ -78,15 +71,12 @@ def open_run(
     tracking: Tracking, experiment: str, name: str, tags: Mapping[str, Any] | None = None
 ) -> Iterator[Run]:
     """A run in ``experiment`` (made when missing) that ends as FINISHED, or as FAILED when the body raises.
-
-    Raises RegistryUnreachableError or RegistryError for MLflow's own failures; the body's other exceptions
-    pass through."""
+    Raises RegistryUnreachableError or RegistryError for MLflow's own failures."""
+    text = {key: str(value) for key, value in (tags or {}).items()}
     with registry_errors(tracking.address):
         experiment_id = _experiment_id(tracking, experiment)
-        created = tracking.client.create_run(
-            experiment_id, run_name=name, tags={key: str(value) for key, value in (tags or {}).items()}
-        )
-        run = Run(tracking, created.info.run_id, experiment_id)
+        created = tracking.client.create_run(experiment_id, run_name=name, tags=text)
+    run = Run(tracking, created.info.run_id, experiment_id)
     try:
         yield run
         run.flush()

@@ -27,10 +27,8 @@ _NOT_VERIFIED = "do not use the version; find out who changed it, or whether thi
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
-    """A new key pair on the curve P-256, ``NAME.pem`` (private, readable by its owner alone) and
-    ``NAME.pub``; no file is replaced.
-
-    The private key is locked with the password in FADE_SIGNING_PASSWORD, if it is set. Raises SignatureError,
+    """A new key pair on the curve P-256, ``NAME.pem`` (private, readable by its owner alone, locked with the
+    password in FADE_SIGNING_PASSWORD, if any) and ``NAME.pub``; no file is replaced. Raises SignatureError,
     StorageError."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -51,8 +49,7 @@ def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
-    """Sign the named files together; the signature (a Sigstore bundle, JSON) is written to ``out``. Raises
-    SignatureError."""
+    """Sign the named files together; ``out``: the signature, a Sigstore bundle. Raises SignatureError."""
     from model_signing import signing
 
     _require(private_key, _PRIVATE)
@@ -67,8 +64,7 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
 
 
 def verify(files: Mapping[str, Path], signature: Path, public_key: Path) -> None:
-    """Raises SignatureError unless just these files, with these bytes, were signed by the public key's owner;
-    it names what differs."""
+    """Raises SignatureError, which names what differs, unless the key's owner signed just these files."""
     from model_signing import verifying
 
     _require(public_key, _PUBLIC)
@@ -88,8 +84,7 @@ def sign_text(text: str, private_key: Path) -> str:
 
 
 def verify_text(text: str, signature: str, public_key: Path, what: str) -> None:
-    """Raises SignatureError unless ``signature`` is that of the text by the public key's owner. what: names
-    the text in the error."""
+    """Raises SignatureError, about ``what``, unless ``signature`` is that of the text by the key's owner."""
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 

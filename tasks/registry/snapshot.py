@@ -1,5 +1,4 @@
-"""The registry at one moment: everything that a command derives from versions, aliases and logs comes from
-one read."""
+"""The registry at one moment: versions, aliases and logs of one read."""
 
 from __future__ import annotations
 
@@ -80,8 +79,7 @@ class RegistrySnapshot:
         return kind.read(log, self.versions_of(log), self.models.get(log), self.public_key)
 
     def standing(self, name: str) -> Standing:
-        """What was decided about the model ``name``. Raises PromotionError for an untrusted log,
-        SignatureError."""
+        """What was decided about a model. Raises PromotionError for an untrusted log, SignatureError."""
         if name not in self._standings:
             counted, void = self.read_log(DECISION_LOG, f"{name}{DECISIONS}")
             self._standings[name] = replay([*counted, *void])

@@ -1,5 +1,4 @@
-"""Verify a registered version: registry, record, adapter, header, signature and decisions compared with one
-another."""
+"""Verify a version: registry, record, adapter, header, signature and decisions compared with one another."""
 
 from __future__ import annotations
 
@@ -14,10 +13,9 @@ from fade.errors import AdapterError, RegistryError, SignatureError
 from fade.provenance.lineage import FILE
 from tasks.registry import signing
 from tasks.registry.artifacts import download_artifact
-from tasks.registry.connection import connect
 from tasks.registry.lineage import TAMPERED, Traced, read
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.registry.versions import ADAPTER, fetch, load_snapshot, resolve
+from tasks.registry.versions import ADAPTER, fetch, open_version, resolve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -25,14 +23,13 @@ if TYPE_CHECKING:
 STAGE = "verify"
 
 
-def verify(selection: str, runs: Path, public_key: str, *, timeout: float = 60.0) -> list[dict[str, str]]:
+def verify(selection: str, runs: Path, public_key: str) -> list[dict[str, str]]:
     """What was compared, each row ``what`` and ``found``. The first thing that differs is raised and named.
 
     public_key: the team's; empty, and no signature is verified (a row says so). Raises RegistryError (tags
     and record), AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions)."""
-    snapshot = load_snapshot(connect(runs, timeout=timeout), selection, public_key)
     rows: list[dict[str, str]] = []
-    verify_version(snapshot, resolve(snapshot, selection), runs, rows)
+    verify_version(*open_version(selection, runs, public_key), runs, rows)
     return rows
 
 
@@ -44,10 +41,10 @@ def verify_version(
     *,
     revoked: bool = False,
 ) -> tuple[Traced, Path]:
-    """As ``verify``, of a resolved version, by the snapshot's public key: its record and adapter. ``rows``
-    gets one row per check, also when a later check raises.
+    """As ``verify``, of a resolved version, by the snapshot's public key: its record and adapter.
 
-    revoked: whether a revoked version is verified, too."""
+    rows: gets one row per check, also when a later check raises. revoked: whether a revoked version is
+    verified, too."""
     traced, adapter = verify_content(snapshot, version, runs, rows, revoked=revoked)
     for label, part in (traced.lineage.content.get("parts") or {}).items():
         of_part, _ = verify_content(snapshot, resolve(snapshot, label), runs, revoked=revoked)
@@ -89,8 +86,8 @@ def _add(rows: list[dict[str, str]], what: str, result: str) -> None:
 
 
 def verify_signature(snapshot: RegistrySnapshot, traced: Traced, adapter: Path) -> str:
-    """The row of the signature over adapter and record, by the snapshot's public key. Raises SignatureError
-    when there is none, or it is of other files or by another key."""
+    """The row of the signature over adapter and record. Raises SignatureError when there is none, or it is of
+    other files or not by the snapshot's public key."""
     if not snapshot.public_key:
         return "not asked for: signing.public_key is empty"
     with tempfile.TemporaryDirectory(prefix="fade-verify-") as scratch:
@@ -104,8 +101,7 @@ def verify_signature(snapshot: RegistrySnapshot, traced: Traced, adapter: Path) 
 
 
 def _compare_header(traced: Traced, adapter: Path) -> list[str]:
-    """The fields that the adapter's header and the record both have. Raises AdapterError for one that
-    differs."""
+    """The fields that header and record both have. Raises AdapterError for one that differs."""
     content: Mapping[str, Any] = traced.lineage.content
     header = read_provenance(adapter)
     expected = {"concept": content["neighbourhood"]["target"], "base_sha256": content["base"]["sha256"]}

@@ -30,23 +30,27 @@ PARTS = "parts"
 """Tag of a release: the versions it is made of, ``NAME/VERSION``, as JSON."""
 
 
-def load_version(selection: str, runs: Path = Path("runs"), *, timeout: float = 60.0) -> Path:
-    """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest`` or
-    ``NAME``; or of a path.
+def load_version(selection: str, runs: Path = Path("runs")) -> Path:
+    """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest``,
+    ``NAME``, or a path: an adapter file or a run's folder.
 
-    A path is an adapter file or a run's folder. A registered version is fetched once into
-    ``runs/cache/adapters/<sha256>/`` and its bytes are compared with the version's tag. Raises UsageError
-    (malformed), UnknownNameError (no such model or version), AdapterError (other bytes than registered, or no
-    safetensors file of ours), RegistryError (the store)."""
+    A registered version is fetched once into ``runs/cache/adapters/<sha256>/`` and its bytes are compared
+    with its tag. Raises UsageError (malformed), UnknownNameError (no such model or version), AdapterError
+    (other bytes than registered, or no safetensors file of ours), RegistryError (the store)."""
     path = Path(selection)
     path = path / ADAPTER if path.is_dir() else path
     if path.suffix != ".safetensors":
-        snapshot = load_snapshot(connect(runs, timeout=timeout), selection)
-        return fetch(snapshot, resolve(snapshot, selection), runs)
+        return fetch(*open_version(selection, runs), runs)
     if not path.is_file():
         action = "name a run's folder, a file or a version."
         raise AdapterError(f"{path} does not exist.", stage=STAGE, action=action)
     return path
+
+
+def open_version(selection: str, runs: Path, public_key: str = "") -> tuple[RegistrySnapshot, ModelVersion]:
+    """`load_snapshot` of the store of ``runs``, and `resolve`."""
+    snapshot = load_snapshot(connect(runs), selection, public_key)
+    return snapshot, resolve(snapshot, selection)
 
 
 def load_snapshot(tracking: Tracking, selection: str, public_key: str = "") -> RegistrySnapshot:
