@@ -1,7 +1,7 @@
 """Erasure requests of requests.yaml: read, and checked against the vocabulary and the methods.
 
-An invalid request is a fault with its id and field, and the others stay usable. A file that is no YAML, or has
-a key twice, is refused as a whole: half of it may be missing."""
+An invalid request is a fault with its id and field, and the others stay usable. A file that is no YAML, or
+has a key twice, is refused as a whole: half of it may be missing."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def parse_requests(
 def _entries(text: str, path: Path) -> list[Any]:
     try:
         raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader that refuses a key twice)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # the latter two: no such date, a list as a key
         what = f"{path} cannot be read: {' '.join(str(error).split())}."
         raise RequestFileError(what, stage=STAGE, action="mend the file.") from None
     content = {} if raw is None else raw

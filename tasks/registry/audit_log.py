@@ -65,8 +65,8 @@ def record(
     metrics: Mapping[str, float],
     private_key: str = "",
 ) -> Audit:
-    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log, signed when
-    there is a key, tags. Raises AuditError, RegistryError, SignatureError, StorageError."""
+    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log, signed
+    when there is a key, tags. Raises AuditError, RegistryError, SignatureError, StorageError."""
     name, number = str(version.name), str(version.version)
     label, control = f"{name}/{number}", audit.control or "none"
     tags = {"verdict": audit.verdict, "stage": audit.stage, "version": label, "by": audit.by}

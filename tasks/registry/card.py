@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from fade.governance.promotion import Standing
 from fade.reporting.status_line import NOT_AUDITED, UNDECIDED, describe, restated
-from tasks.registry.artifacts import download_artifact
 from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.runs import download_artifact
 from tasks.registry.snapshot import RegistrySnapshot
 
 if TYPE_CHECKING:

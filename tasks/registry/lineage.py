@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import RegistryError, UsageError
 from fade.provenance.lineage import FILE, Lineage
-from tasks.registry.artifacts import download_artifact
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.models import search_versions
+from tasks.registry.runs import download_artifact
 from tasks.registry.versions import PARTS, open_version, parts_of
 
 if TYPE_CHECKING:

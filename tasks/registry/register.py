@@ -21,12 +21,12 @@ from fade.reporting.status_line import describe
 from fade.run.resolve_params import parse_params
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint, sha256_of
-from tasks.registry.artifacts import log_adapter, log_dataset
+from tasks.registry import runs as mlflow_runs
 from tasks.registry.card import FILE as CARD
 from tasks.registry.connection import Tracking, connect, registry_errors
 from tasks.registry.lineage import RECORDED
 from tasks.registry.models import all_versions, ensure_model, model_name
-from tasks.registry.runs import Run, final_metrics, flatten, log_history, open_run
+from tasks.registry.runs import Run, log_adapter, log_dataset, open_run
 from tasks.registry.signing import FILE as SIGNATURE
 from tasks.registry.signing import sign
 from tasks.registry.versions import ADAPTER, PARTS
@@ -165,9 +165,9 @@ def _register(tracking: Tracking, job: _Registration, tags: dict[str, str]) -> R
 def _log_evidence(run: Run, job: _Registration, tags: Mapping[str, str]) -> tuple[str, str]:
     """Everything that an MLflow run holds; returns (model id, address of the adapter's artifacts)."""
     folder, params = job.run_dir, job.params
-    run.log_params(flatten(params.recorded()))
-    log_history(run, folder / "history.json")
-    run.log_metrics(0, final_metrics(job.result))
+    run.log_params(mlflow_runs.flatten(params.recorded()))
+    mlflow_runs.log_history(run, folder / "history.json")
+    run.log_metrics(0, mlflow_runs.final_metrics(job.result))
     run.flush()
     log_dataset(run, params, job.lineage, job.root)
     for part in EVIDENCE:
@@ -199,7 +199,7 @@ def _close_attempts(
     tracking: Tracking, experiment: str, tags: Mapping[str, str], registered: str | None
 ) -> None:
     """Close the MLflow runs that registrations of this very run left open when their server went away: the
-    registered one, which has all its evidence, as FINISHED, any other as FAILED, so that it does not count."""
+    registered one, which has all its evidence, as FINISHED, any other, which must not count, as FAILED."""
     with registry_errors(tracking.address):
         known = tracking.client.get_experiment_by_name(experiment)
         same_run = " and ".join(f"tags.{key} = '{tags[key]}'" for key in IDENTITY)

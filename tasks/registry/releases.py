@@ -13,7 +13,7 @@ from fade.governance.release_plan import ladder, previous, release_name, rollbac
 from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.registry.verify import verify_content
+from tasks.registry.verify import verify_version
 from tasks.registry.versions import parts_of, resolve, revoked_parts
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None
     number = str(target.version)
     _check_allowed(snapshot, target)
     before = standing.champion or next(reversed(ladder(standing.decisions)), "")
-    traced, adapter = verify_content(snapshot, target, runs)
+    traced, adapter = verify_version(snapshot, target, runs, parts=False)
     why = rollback_reason(before, reason)
     decision = decide(
         PROMOTE,

@@ -12,8 +12,8 @@ from fade.adapters.adapter_file import read_provenance
 from fade.errors import AdapterError, RegistryError, SignatureError
 from fade.provenance.lineage import FILE
 from tasks.registry import signing
-from tasks.registry.artifacts import download_artifact
 from tasks.registry.lineage import TAMPERED, Traced, read
+from tasks.registry.runs import download_artifact
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import ADAPTER, fetch, open_version, resolve
 
@@ -37,40 +37,15 @@ def verify_version(
     snapshot: RegistrySnapshot,
     version: ModelVersion,
     runs: Path,
-    rows: list[dict[str, str]],
+    rows: list[dict[str, str]] | None = None,
     *,
+    parts: bool = True,
     revoked: bool = False,
 ) -> tuple[Traced, Path]:
     """As ``verify``, of a resolved version, by the snapshot's public key: its record and adapter.
 
-    rows: gets one row per check, also when a later check raises. revoked: whether a revoked version is
-    verified, too."""
-    traced, adapter = verify_content(snapshot, version, runs, rows, revoked=revoked)
-    for label, part in (traced.lineage.content.get("parts") or {}).items():
-        of_part, _ = verify_content(snapshot, resolve(snapshot, label), runs, revoked=revoked)
-        now = {"adapter_sha256": of_part.tags["adapter_sha256"], "lineage_sha256": of_part.lineage.sha256()}
-        for field, value in now.items():
-            if part[field] != value:
-                what = (
-                    f"{traced.label} was made of {label} with {field} {part[field]}, which now has {value}."
-                )
-                raise RegistryError(what, stage=STAGE, action=TAMPERED)
-        _add(rows, label, f"verified; is what went in, {part['adapter_sha256'][:12]}")
-    standing = snapshot.standing(traced.name)
-    state = standing.states.get(traced.version, "none")
-    _add(rows, "decisions", f"{len(standing.decisions)}, unbroken; this version: {state}")
-    return traced, adapter
-
-
-def verify_content(
-    snapshot: RegistrySnapshot,
-    version: ModelVersion,
-    runs: Path,
-    rows: list[dict[str, str]] | None = None,
-    *,
-    revoked: bool = False,
-) -> tuple[Traced, Path]:
-    """As ``verify_version``, without its parts and its decisions."""
+    rows: gets one row per check, also when a later check raises. parts: whether those of a release are
+    verified, too. revoked: whether a revoked version is verified."""
     rows = [] if rows is None else rows
     traced = read(snapshot.tracking, version)
     _add(rows, "tags and record", f"agree; record {traced.lineage.sha256()[:12]}")
@@ -78,6 +53,17 @@ def verify_content(
     _add(rows, "adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}")
     _add(rows, "header and record", f"agree in {', '.join(_compare_header(traced, adapter))}")
     _add(rows, "signature", verify_signature(snapshot, traced, adapter))
+    for label, part in (traced.lineage.content.get("parts") or {}).items() if parts else ():
+        now, _ = verify_version(snapshot, resolve(snapshot, label), runs, parts=False, revoked=revoked)
+        hashes = {"adapter_sha256": now.tags["adapter_sha256"], "lineage_sha256": now.lineage.sha256()}
+        for field, value in hashes.items():
+            if part[field] != value:
+                before = f"{traced.label} was made of {label} with {field} {part[field]}"
+                raise RegistryError(f"{before}, which now has {value}.", stage=STAGE, action=TAMPERED)
+        _add(rows, label, f"verified; is what went in, {part['adapter_sha256'][:12]}")
+    standing = snapshot.standing(traced.name)
+    state = standing.states.get(traced.version, "none")
+    _add(rows, "decisions", f"{len(standing.decisions)}, unbroken; this version: {state}")
     return traced, adapter
 
 
@@ -125,8 +111,7 @@ def _expected_parts(content: Mapping[str, Any], header: Mapping[str, str]) -> di
     """``parts`` as a release's header must have it, which names them in any order; empty for a release of one
     champion, which is that champion's own bytes."""
     hashes = [part["adapter_sha256"] for part in content["parts"].values()]
-    if len(hashes) == 1:
-        return {}
     named = [part.get("sha256") for part in json.loads(header.get("parts", "[]"))]
     same = sorted(named, key=str) == sorted(hashes)
-    return {"parts": header.get("parts", "") if same else json.dumps(hashes)}
+    expected = {"parts": header.get("parts", "") if same else json.dumps(hashes)}
+    return expected if len(hashes) > 1 else {}

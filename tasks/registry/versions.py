@@ -13,9 +13,9 @@ from fade.errors import AdapterError, UnknownNameError, UsageError
 from fade.governance.promotion import CHAMPION, REVOKED
 from fade.utils.files import storage_error
 from fade.utils.hashing import sha256_of
-from tasks.registry.artifacts import download_adapter
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.models import is_log, search_models
+from tasks.registry.runs import download_adapter
 from tasks.registry.snapshot import RegistrySnapshot
 
 if TYPE_CHECKING:
