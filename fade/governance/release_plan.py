@@ -92,9 +92,6 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 
 
-# Numbers.
-
-
 def numbers_of(
     groups: Mapping[str, Sequence[str]], base: Mapping[str, float], erased: Mapping[str, float]
 ) -> dict[str, Any]:
@@ -131,8 +128,8 @@ def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         lowest[name] = min(parts, key=lambda concept: _share(parts[concept], metric))
         numbers = parts[lowest[name]]
         metrics[name] = numbers["metrics"].get(name)
-        if row.base_name:
-            before[row.base_name] = numbers["base_metrics"].get(row.base_name)
+        before[row.base_name] = numbers["base_metrics"].get(row.base_name)
+    before.pop("", None)  # of the balance, which has none
     return {"metrics": metrics, "base_metrics": before, "worst": lowest}
 
 
@@ -152,9 +149,6 @@ def shortfalls(record: Mapping[str, Any], gate: PromotionPolicy) -> list[str]:
     return out + [str(one) for one in criteria(record, gate) if not one.holds and one.threshold is None]
 
 
-# Going back.
-
-
 def rollback_reason(version: str, reason: str) -> str:
     """The reason of the promotion that takes ``version`` back."""
     return _ROLLBACK.format(version) + reason
@@ -163,13 +157,12 @@ def rollback_reason(version: str, reason: str) -> str:
 def ladder(decisions: Sequence[Decision]) -> list[str]:
     """The releases that were current, oldest first, without those that a rollback took back."""
     steps: list[str] = []
-    for decision in decisions:
-        if decision.action != PROMOTE:
-            continue
-        if decision.reason.startswith(_ROLLBACK.format("")[:-2]) and decision.version in steps:
-            del steps[steps.index(decision.version) + 1 :]
-            continue
-        steps = [*(step for step in steps if step != decision.version), decision.version]
+    for decision in (one for one in decisions if one.action == PROMOTE):
+        version = decision.version
+        if decision.reason.startswith(_ROLLBACK.format("")[:-2]) and version in steps:
+            steps = steps[: steps.index(version) + 1]
+        else:
+            steps = [*(step for step in steps if step != version), version]
     return steps
 
 
@@ -190,10 +183,9 @@ def previous(standing: Standing, refused: Callable[[str], Collection[str]]) -> s
 
 def taken_back(standing: Standing, version: str) -> Decision | None:
     """The rollback that took ``version`` back; None when there is none, or a promotion followed it."""
-    rollback = None
-    for decision in standing.decisions:
+    for decision in reversed(standing.decisions):
         if decision.action == PROMOTE and decision.version == version:
-            rollback = None
-        elif decision.action == PROMOTE and decision.reason.startswith(_ROLLBACK.format(version)):
-            rollback = decision
-    return rollback
+            return None
+        if decision.action == PROMOTE and decision.reason.startswith(_ROLLBACK.format(version)):
+            return decision
+    return None

@@ -150,14 +150,15 @@ def load_requests(
     """Read requests.yaml. Without a vocabulary concepts, without ``resolve`` settings are not checked. Raises
     RequestFileError for a file that is missing, unreadable, without a list, or with a key twice."""
     try:
-        return parse_requests(path.read_text(encoding="utf-8"), path, vocabulary, resolve)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        what = "run in the project's folder, correct schedule.requests"
-        action = f"{what}, or begin one with `fade requests add`."
+        where = "run in the project's folder, correct schedule.requests"
+        action = f"{where}, or begin one with `fade requests add`."
         raise RequestFileError(f"{path} does not exist.", stage=STAGE, action=action) from None
     except (OSError, UnicodeDecodeError) as error:
         what = f"{path} cannot be read: {error}."
         raise RequestFileError(what, stage=STAGE, action="mend the file.") from None
+    return parse_requests(text, path, vocabulary, resolve)
 
 
 def parse_requests(

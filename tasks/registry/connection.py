@@ -80,9 +80,7 @@ def redacted(uri: str) -> str:
 @contextlib.contextmanager
 def suppress_warnings() -> Iterator[None]:
     """Without the warnings that MLflow raises about its own code and its own libraries."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, UserWarning):
-            warnings.simplefilter("ignore", category)
+    with warnings.catch_warnings(action="ignore"):
         yield
 
 

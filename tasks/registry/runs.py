@@ -138,22 +138,21 @@ def log_history(run: Run, history: Path) -> None:
 def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     """The evaluation's JSON as flat metric names: ``A_er``, ``A_er.lo``, ``base.A_tar`` ...; what was not
     measured is left out."""
-    values: dict[str, Any] = dict(result["metrics"])
-    values |= {f"base.{key}": value for key, value in result["base_metrics"].items()}
+    blocks = {
+        name: {key: value for key, value in (result.get(name) or {}).items() if not key.startswith("n")}
+        for name in ("spatial_consistency", "target_probability", "clip_score", "frechet")  # without counts
+    }
+    parts = {  # of a release
+        slug(concept): {**numbers["metrics"], "alone": numbers["alone"]}
+        for concept, numbers in (result.get("parts") or {}).items()
+    }
+    values = flatten({**result["metrics"], "base": result["base_metrics"], **blocks, **parts})
+    values["null_drift"] = result.get("null_drift")
+    values["A_indirect"] = (result.get("indirect") or {}).get("A_indirect")
     for prefix, intervals in (("", "intervals"), ("base.", "base_intervals")):
         for key, interval in result.get(intervals, {}).items():
             if interval:
                 values |= {f"{prefix}{key}.lo": interval[0], f"{prefix}{key}.hi": interval[1]}
-    for block in ("spatial_consistency", "target_probability", "clip_score", "frechet"):
-        numbers = {
-            key: value for key, value in (result.get(block) or {}).items() if key[0] != "n"
-        }  # no counts
-        values |= {f"{block}.{key}": value for key, value in numbers.items()}
-    values["null_drift"] = result.get("null_drift")
-    values["A_indirect"] = (result.get("indirect") or {}).get("A_indirect")
-    for concept, numbers in (result.get("parts") or {}).items():  # of a release
-        values |= {f"{slug(concept)}.{key}": value for key, value in numbers["metrics"].items()}
-        values |= {f"{slug(concept)}.alone.{key}": value for key, value in numbers["alone"].items()}
     return {key: float(value) for key, value in values.items() if _is_number(value)}
 
 
