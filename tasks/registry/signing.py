@@ -14,16 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import SignatureError, StorageError
-from fade.utils.files import make_folder, write_whole
+from fade.utils.files import make_folder, storage_error, write_whole
 
 STAGE = "sign"
 FILE = "signature.json"
 PASSWORD = "FADE_SIGNING_PASSWORD"
 """Environment variable with the private key's password, where it has one."""
-_PRIVATE = "set signing.private_key, or make one with `fade keys`."
-_PUBLIC = "set signing.public_key to the team's."
-_NOT_SIGNING = f"check {PASSWORD}, and that it is a private key as `fade keys` makes it."
-_NOT_VERIFIED = "do not use the version; find out who changed it, or whether this is the team's key."
+_PRIVATE = (
+    "set signing.private_key, or make one with `fade keys`.",
+    f"check {PASSWORD}, and that it is a private key as `fade keys` makes it.",
+)
+_PUBLIC = (
+    "set signing.public_key to the team's.",
+    "do not use the version; find out who changed it, or whether this is the team's key.",
+)
+"""What to do when the key is missing, and when it does not fit."""
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
@@ -52,8 +57,7 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
     """Sign the named files together; ``out``: the signature, a Sigstore bundle. Raises SignatureError."""
     from model_signing import signing
 
-    _require(private_key, _PRIVATE)
-    with _folder(files) as folder, _signature_errors(f"{private_key} cannot sign", _NOT_SIGNING):
+    with _key_errors(private_key, "cannot sign", *_PRIVATE), _folder(files) as folder:
         password: Any = _password()  # the library's annotation says str, and its code needs bytes
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
         part = folder.with_name("part.json")
@@ -67,8 +71,7 @@ def verify(files: Mapping[str, Path], signature: Path, public_key: Path) -> None
     """Raises SignatureError, which names what differs, unless the key's owner signed just these files."""
     from model_signing import verifying
 
-    _require(public_key, _PUBLIC)
-    with _folder(files) as folder, _signature_errors(f"{public_key} does not verify", _NOT_VERIFIED):
+    with _key_errors(public_key, "does not verify", *_PUBLIC), _folder(files) as folder:
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
 
 
@@ -77,8 +80,7 @@ def sign_text(text: str, private_key: Path) -> str:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    _require(private_key, _PRIVATE)
-    with _signature_errors(f"{private_key} cannot sign", _NOT_SIGNING):
+    with _key_errors(private_key, "cannot sign", *_PRIVATE):
         key: Any = serialization.load_pem_private_key(private_key.read_bytes(), _password())
         return base64.b64encode(key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode("ascii")
 
@@ -88,8 +90,7 @@ def verify_text(text: str, signature: str, public_key: Path, what: str) -> None:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    _require(public_key, _PUBLIC)
-    with _signature_errors(f"{public_key} does not verify {what}", _NOT_VERIFIED):
+    with _key_errors(public_key, f"does not verify {what}", *_PUBLIC):
         key: Any = serialization.load_pem_public_key(public_key.read_bytes())
         key.verify(base64.b64decode(signature, validate=True), text.encode(), ec.ECDSA(hashes.SHA256()))
 
@@ -98,14 +99,11 @@ def _password() -> bytes | None:
     return os.environ.get(PASSWORD, "").encode() or None
 
 
-def _require(key: Path, action: str) -> None:
-    if not key.is_file():
-        raise SignatureError(f"{key} is not there.", stage=STAGE, action=action)
-
-
 @contextmanager
-def _signature_errors(what: str, action: str) -> Iterator[None]:
+def _key_errors(key: Path, failure: str, missing: str, action: str) -> Iterator[None]:
     """The libraries' exceptions as SignatureError."""
+    if not key.is_file():
+        raise SignatureError(f"{key} is not there.", stage=STAGE, action=missing)
     try:
         yield
     except OSError as error:
@@ -115,8 +113,8 @@ def _signature_errors(what: str, action: str) -> Iterator[None]:
         # in any order, each with two digests of bytes
         changed = sorted(re.findall(r"Hash mismatch for \W*([\w.-]+)", str(error)))
         reason = f"other bytes in {', '.join(changed)}." if changed else " ".join(str(error).split())[:200]
-        sentence = f"{what}: {reason or type(error).__name__}"
-        raise SignatureError(sentence, stage=STAGE, action=action) from error
+        what = f"{key} {failure}: {reason or type(error).__name__}"
+        raise SignatureError(what, stage=STAGE, action=action) from error
 
 
 @contextmanager
@@ -132,9 +130,7 @@ def _folder(files: Mapping[str, Path]) -> Iterator[Path]:
 
 def _create(path: Path, body: bytes, mode: int) -> None:
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            stream.write(body)
     except OSError as error:
-        what = f"{path} cannot be written: {error.strerror}."
-        raise StorageError(what, stage=STAGE, action="name another folder.") from error
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(body)
+        raise storage_error(error, path, STAGE, "name another folder.") from error
