@@ -12,9 +12,9 @@ from fade.errors import AuditError, FadeError
 from fade.governance.audit import STAGE, Audit
 from fade.utils.files import make_folder, read_json, write_json
 from tasks.registry.card import AUDIT, refresh
-from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.connection import Tracking
 from tasks.registry.log_store import AUDIT_LOG
-from tasks.registry.models import AUDITS
+from tasks.registry.models import AUDITS, set_tags
 from tasks.registry.runs import open_run
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import open_version
@@ -67,10 +67,10 @@ def record(
 ) -> Audit:
     """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log, signed
     when there is a key, tags. Raises AuditError, RegistryError, SignatureError, StorageError."""
-    name, number = str(version.name), str(version.version)
-    label, control = f"{name}/{number}", audit.control or "none"
-    tags = {"verdict": audit.verdict, "stage": audit.stage, "version": label, "by": audit.by}
-    tags = {f"audit.{key}": value for key, value in {**tags, "control": control}.items()}
+    name, label = str(version.name), f"{version.name}/{version.version}"
+    facts = {key: getattr(audit, key) for key in ("verdict", "stage", "by")}
+    facts |= {"version": label, "control": audit.control or "none"}
+    tags = {f"audit.{key}": value for key, value in facts.items()}
     with open_run(tracking, experiment, f"audit {label}", tags) as run:
         run.log_metrics(0, metrics)
         run.log_file(report)
@@ -78,9 +78,7 @@ def record(
     make_folder((runs / ANCHORS).parent)
     write_json(runs / ANCHORS, {**_anchors(runs), _key(tracking, name): audit.anchor})
     summary = {key: str(getattr(audit, key)) for key in AUDIT}
-    with registry_errors(tracking.address):
-        for tag, text in {**{AUDIT[key]: summary[key] for key in AUDIT}, ANCHOR: audit.anchor}.items():
-            tracking.client.set_model_version_tag(name, number, tag, text)
+    set_tags(tracking, version, {ANCHOR: audit.anchor, **{AUDIT[key]: summary[key] for key in AUDIT}})
     with contextlib.suppress(FadeError, OSError, ValueError):  # an outdated card undoes no audit
         refresh(tracking, version, audit=summary)
     return audit

@@ -15,7 +15,7 @@ from tasks.registry.card import refresh
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import read
 from tasks.registry.log_store import DECISION_LOG
-from tasks.registry.models import DECISIONS
+from tasks.registry.models import DECISIONS, set_tags
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.verify import verify_signature
 from tasks.registry.versions import fetch, open_version, revoked_parts
@@ -112,8 +112,7 @@ def apply_decisions(snapshot: RegistrySnapshot, name: str) -> list[str]:
         for number, state in standing.states.items():
             version = snapshot.version(f"{name}/{number}")
             if version is not None and version.tags.get(STATE) != state:
-                with registry_errors(snapshot.tracking.address):
-                    snapshot.tracking.client.set_model_version_tag(name, number, STATE, state)
+                set_tags(snapshot.tracking, version, {STATE: state})
                 try:
                     refresh(snapshot.tracking, version, standing=standing)
                 except (FadeError, OSError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fade.data.vocabulary import slug
@@ -42,6 +42,13 @@ def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
+
+
+def set_tags(tracking: Tracking, version: ModelVersion, tags: Mapping[str, str]) -> None:
+    """Write tags of a version. Raises RegistryError."""
+    with registry_errors(tracking.address):
+        for key, value in tags.items():
+            tracking.client.set_model_version_tag(str(version.name), str(version.version), key, value)
 
 
 def search_versions(tracking: Tracking, filter_string: str | None = None) -> list[ModelVersion]:

@@ -25,7 +25,7 @@ from tasks.registry import runs as mlflow_runs
 from tasks.registry.card import FILE as CARD
 from tasks.registry.connection import Tracking, connect, registry_errors
 from tasks.registry.lineage import RECORDED
-from tasks.registry.models import all_versions, ensure_model, model_name
+from tasks.registry.models import all_versions, ensure_model, model_name, set_tags
 from tasks.registry.runs import Run, log_adapter, log_dataset, open_run
 from tasks.registry.signing import FILE as SIGNATURE
 from tasks.registry.signing import sign
@@ -154,10 +154,7 @@ def _register(tracking: Tracking, job: _Registration, tags: dict[str, str]) -> R
         with open_run(tracking, settings.experiment, f"{tags['target']} {tags['run_key']}", marked) as run:
             version = _create_version(run, job, name, marked, *_log_evidence(run, job, tags))
     else:
-        with registry_errors(tracking.address):
-            for key, value in job.marks.items():
-                if version.tags.get(key) != value:
-                    tracking.client.set_model_version_tag(name, version.version, key, value)
+        set_tags(tracking, version, job.marks)
     number = str(version.version)
     return Registered(name, number, str(version.run_id), f"models:/{name}/{number}")
 
