@@ -73,8 +73,8 @@ class LogEntry:
             for field, choices in cls.CHOICES.items():
                 if content[field] not in choices:
                     raise ValueError(f"another {field}")
-            fields = {key: field for field, key in cls.KEYS.items()}
-            return cls(number=number, **{fields.get(key, key): value for key, value in content.items()})
+            renamed = {field: content.pop(key) for field, key in cls.KEYS.items()}
+            return cls(number=number, **content, **renamed)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _untrusted(cls, f"{cls.KIND} {number} cannot be read: {error}.") from None
 
