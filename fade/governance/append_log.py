@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from fade.errors import FadeError
 from fade.utils.hashing import canonical
@@ -37,12 +37,17 @@ class LogEntry:
     ACTION: ClassVar[str] = "trust nothing in this chain; find out who changed the registry."
     HASHED: ClassVar[bool] = True
     """Whether entries name the hash of their predecessor, or its number alone."""
+    CHOICES: ClassVar[Mapping[str, Collection[str]]] = {}
+    """Field -> the values that it may have."""
+    KEYS: ClassVar[Mapping[str, str]] = {}
+    """Field -> its key in the text, where that is another."""
+    UNWRITTEN: ClassVar[Collection[str]] = ("number",)
+    """Fields that are not in the text."""
 
     def to_json(self) -> str:
-        """The entry's text: canonical JSON of everything but the number."""
-        content = {"schema": self.SCHEMA, **asdict(self)}
-        del content["number"]
-        return canonical(content)
+        """The entry's text: canonical JSON."""
+        fields = {key: value for key, value in asdict(self).items() if key not in self.UNWRITTEN}
+        return canonical({"schema": self.SCHEMA, **{self.KEYS.get(key, key): fields[key] for key in fields}})
 
     def sha256(self) -> str:
         """Hash of the text, as the next entry names it."""
@@ -50,8 +55,7 @@ class LogEntry:
 
     @property
     def ordered(self) -> bool:
-        """Whether the entry takes part in the order. An entry that does not has no predecessor and no
-        successor, and neither counts nor is void."""
+        """Whether the entry takes part in the order; one that does not neither counts nor is void."""
         return True
 
     @property
@@ -66,28 +70,25 @@ class LogEntry:
             content = json.loads(text)
             if content.pop("schema") != cls.SCHEMA:
                 raise ValueError("another schema")
-            return cls(number=number, **cls.validated(content))
+            for field, choices in cls.CHOICES.items():
+                if content[field] not in choices:
+                    raise ValueError(f"another {field}")
+            renamed = {field: content.pop(key) for field, key in cls.KEYS.items()}
+            return cls(number=number, **content, **renamed)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise untrusted(cls, f"{cls.KIND} {number} cannot be read: {error}.") from None
-
-    @classmethod
-    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a parsed text. Raises ValueError for values that this kind does not have."""
-        return content
+            raise _untrusted(cls, f"{cls.KIND} {number} cannot be read: {error}.") from None
 
 
 E = TypeVar("E", bound=LogEntry)
 
 
-def untrusted(kind: type[LogEntry], what: str) -> FadeError:
-    """The error of a log of this kind that cannot be trusted."""
+def _untrusted(kind: type[LogEntry], what: str) -> FadeError:
     return kind.ERROR(what, stage=kind.STAGE, action=kind.ACTION)
 
 
 def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
-    """(entries that count, in order; void entries, whose predecessor has another successor).
-
-    Raises the kind's ERROR, which names the entry that was edited or is missing."""
+    """(entries that count, in order; void entries, whose predecessor has another successor). Raises the
+    kind's ERROR, which names the entry that was edited or is missing."""
     counted: list[E] = []
     void: dict[int, E] = {}
     head, digest = 0, ""
@@ -96,10 +97,10 @@ def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
         if entry.previous < head or entry.previous in void:
             void[entry.number] = entry
         elif entry.previous > head:
-            raise untrusted(kind, f"{kind.KIND} {entry.previous} is missing: {entry.number} follows it.")
+            raise _untrusted(kind, f"{kind.KIND} {entry.previous} is missing: {entry.number} follows it.")
         elif kind.HASHED and entry.previous_sha256 != digest:
             edited = f"{kind.KIND} {head or entry.number} was edited"
-            raise untrusted(kind, f"{edited}: {entry.number} names another hash.")
+            raise _untrusted(kind, f"{edited}: {entry.number} names another hash.")
         else:
             counted.append(entry)
             head, digest = entry.number, entry.sha256()
@@ -107,8 +108,7 @@ def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
 
 
 def verify_anchor(kind: type[E], counted: Sequence[E], anchor: str, log: str) -> None:
-    """Raises the kind's ERROR when the entry of an ``anchor`` is not among those that count. log: the name
-    that the error gives."""
+    """Raises the kind's ERROR, about ``log``, when the entry of an ``anchor`` does not count."""
     if not any(entry.anchor == anchor for entry in counted):
         number = anchor.split(":")[0]
-        raise untrusted(kind, f"{log}: {kind.KIND} {number} was edited, or is missing.")
+        raise _untrusted(kind, f"{log}: {kind.KIND} {number} was edited, or is missing.")

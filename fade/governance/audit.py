@@ -33,22 +33,13 @@ STAGES = {
     "checks": ("checks.",),
     "params": ("params.values",),
     "seeds": ("seeds.",),
-    "neighbourhood": (
-        "neighbourhood.target",
-        "neighbourhood.neighbours",
-        "neighbourhood.heldout",
-        "neighbourhood.left_out",
-    ),
+    "neighbourhood": tuple(f"neighbourhood.{key}" for key in ("target", "neighbours", "heldout", "left_out")),
     TRAIN: ("outputs.adapter_sha256",),
     EVALUATE: ("outputs.metrics", "outputs.base_metrics"),
 }
 """Stage -> where in a record its outcome stands, as beginnings of dotted paths, in the order of the run."""
-REASONS = tuple(
-    f"environment.{key}"
-    for key in (
-        "python", "platform", "machine", "libraries", "torch_threads", "device", "precision", "world_size",
-    )
-)  # fmt: skip
+_ENVIRONMENT = "python platform machine libraries torch_threads device precision world_size"
+REASONS = tuple(f"environment.{key}" for key in _ENVIRONMENT.split())
 """What may change the last bits. The lock of all packages is recorded, and is no reason: most packages touch
 no number."""
 TOLERANCE = 2.0
@@ -66,7 +57,7 @@ class Verdict:
     differences: Sequence[Difference] = ()
     """Every recorded value that the re-run did not repeat, in the order of the stages."""
     reasons: Sequence[Difference] = ()
-    """Differences of the environments."""
+    """Of the environments."""
     note: str = ""
 
     @property
@@ -79,14 +70,13 @@ class Verdict:
 
     def __str__(self) -> str:
         first = next(iter(self.differences), None)
-        if self.name == DIFFERENT:
-            return f"{self.name}, from stage {self.stage} on: {first}"
-        if self.name == EQUIVALENT:
-            reasons = ", ".join(reason.path.removeprefix("environment.") for reason in self.reasons)
-            return f"{self.name}: {first}; {reasons} differ"
-        if self.name == IDENTICAL:
-            return f"{self.name}: every stage came out the same"
-        return f"{self.name}: {self.stage}" if self.stage else self.name
+        reasons = ", ".join(reason.path.removeprefix("environment.") for reason in self.reasons)
+        more = {
+            DIFFERENT: f", from stage {self.stage} on: {first}",
+            EQUIVALENT: f": {first}; {reasons} differ",
+            IDENTICAL: ": every stage came out the same",
+        }
+        return self.name + more.get(self.name, f": {self.stage}" if self.stage else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +96,12 @@ class Audit(LogEntry):
     """MLflow's, whose artifacts the report is."""
 
     KIND, STAGE, ERROR = "audit", STAGE, AuditError
-
-    @classmethod
-    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
-        if content["verdict"] not in VERDICTS:
-            raise ValueError("another verdict")
-        return content
+    CHOICES = {"verdict": VERDICTS}  # noqa: RUF012 (a class variable of the base)
 
 
 def compare_lineages(record: Lineage, repeated: Lineage, *, header_only: str = "") -> Verdict:
-    """Compare a closed record with that of the same run made again.
-
-    header_only: why the adapters' bytes differ although every weight is the same (`other_header`); their
-    bytes count as the same then."""
+    """Compare a closed record with that of the same run made again. header_only: why the adapters' bytes
+    differ although every weight is the same (`other_header`); they count as the same then."""
     everything = compare(record, repeated)
     reasons = [one for one in everything if one.path.startswith(REASONS)]
     by_stage = {
@@ -146,10 +129,8 @@ def _within(one: Difference, points: float) -> bool:
 
 
 def other_header(a: Mapping[str, str], b: Mapping[str, str]) -> str:
-    """Why two adapters of the same weights have different bytes: one was trained by an earlier run, at
-    another commit of the same code. Empty for any other difference.
-
-    a, b: their headers, as `fade.adapters.adapter_file.read_adapter` returns them."""
+    """Why two adapters of the same weights, with the headers a and b, have different bytes: one was trained
+    by an earlier run, at another commit of the same code. Empty for any other difference."""
     differing = sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
     # neither of the two is in the key of a training
     if not differing or not set(differing) <= {"commit", "params_sha256"}:
@@ -173,11 +154,10 @@ def same_weights(a: Path, b: Path) -> tuple[bool, str]:
 
 
 def compare_control(repeated: Lineage, changed: Lineage, *, same_weights: bool) -> Verdict:
-    """Compare a control run, of another training seed, with the re-run on the same machine, as if both had
-    the same seed.
+    """Compare a control run, of another training seed, with the re-run on the same machine.
 
     A comparison that cannot tell the two apart is worth nothing. Whatever the control declares of itself, in
-    its record or in its adapter's header, is therefore left out: its weights alone must give it away."""
+    its record or in its adapter's header, is left out: its weights alone must give it away."""
     outputs = dict(repeated.content["outputs"])
     if not same_weights:
         outputs["adapter_sha256"] = changed.content["outputs"]["adapter_sha256"]
@@ -190,37 +170,31 @@ def compare_control(repeated: Lineage, changed: Lineage, *, same_weights: bool) 
 def stages(record: Lineage, repeated: Lineage | None) -> list[dict[str, Any]]:
     """One row a stage for people: ``recorded``, ``again`` (of the re-run), and whether they are the ``same``
     (None without a re-run)."""
-    everything = compare(record, repeated) if repeated else []
+    differing = [one.path for one in compare(record, repeated)] if repeated else []
+    before, after = _outcomes(record), _outcomes(repeated) if repeated else dict.fromkeys(STAGES, "")
     rows = []
     for stage, paths in STAGES.items():
-        same = None if repeated is None else not any(one.path.startswith(paths) for one in everything)
-        again = _summary(repeated, stage) if repeated else ""
-        rows.append({"stage": stage, "recorded": _summary(record, stage), "again": again, "same": same})
+        same = not any(path.startswith(paths) for path in differing) if repeated else None
+        rows.append({"stage": stage, "recorded": before[stage], "again": after[stage], "same": same})
     return rows
 
 
-def _summary(record: Lineage, stage: str) -> str:
+def _outcomes(record: Lineage) -> dict[str, str]:
+    """Stage -> its outcome, for people."""
     content = record.content
-    match stage:
-        case "code":
-            return str(content["code"]["commit"] or "no commit known")
-        case "data":
-            return str(content["data"]["md5"])
-        case "base" | "judge":
-            return str(content[stage]["sha256"])
-        case "inputs":
-            return f"{len(content['inputs']['before'])} hashed before and after"
-        case "checks":
-            every = [one for some in (content.get("checks") or {}).values() for one in some]
-            return f"{sum(one['success'] for one in every)} of {len(every)} hold"
-        case "params":
-            return str(content["params"]["sha256"])
-        case "seeds":
-            return ", ".join(f"{name} {seed}" for name, seed in content["seeds"].items())
-        case "neighbourhood":
-            return ", ".join(content["neighbourhood"]["neighbours"])
-        case "train":
-            return str(content["outputs"]["adapter_sha256"])
-        case _:
-            metrics = content["outputs"].get("metrics") or {}
-            return ", ".join(f"{name} {value:.1f}" for name, value in metrics.items() if value is not None)
+    outputs, neighbours = content["outputs"], content["neighbourhood"]["neighbours"]
+    checks = [one for some in (content.get("checks") or {}).values() for one in some]
+    metrics = {key: value for key, value in (outputs.get("metrics") or {}).items() if value is not None}
+    return {
+        "code": str(content["code"]["commit"] or "no commit known"),
+        "data": str(content["data"]["md5"]),
+        "base": str(content["base"]["sha256"]),
+        "judge": str(content["judge"]["sha256"]),
+        "inputs": f"{len(content['inputs']['before'])} hashed before and after",
+        "checks": f"{sum(one['success'] for one in checks)} of {len(checks)} hold",
+        "params": str(content["params"]["sha256"]),
+        "seeds": ", ".join(f"{name} {seed}" for name, seed in content["seeds"].items()),
+        "neighbourhood": ", ".join(neighbours),
+        TRAIN: str(outputs["adapter_sha256"]),
+        EVALUATE: ", ".join(f"{name} {value:.1f}" for name, value in metrics.items()),
+    }

@@ -11,7 +11,6 @@ from typing import Any
 
 from fade.errors import RegistryError
 from fade.governance.append_log import LogEntry, verify_log
-from fade.utils.hashing import canonical
 
 STAGE = "requests"
 ACQUIRED, DONE, FAILED, RELEASED, RECORDED = KINDS = ("claim", "done", "failed", "released", "seen")
@@ -29,21 +28,12 @@ class LeaseEvent(LogEntry):
 
     KIND, STAGE, ERROR, HASHED = "event", STAGE, RegistryError, False
     ACTION = "find out who changed the registry; until then it is not worked off."
+    CHOICES, KEYS = {"kind": KINDS}, {"previous": "after"}
+    UNWRITTEN = ("number", "previous_sha256", "heartbeat")
 
     @property
     def ordered(self) -> bool:
         return self.kind != RECORDED
-
-    def to_json(self) -> str:
-        """The event's text: everything but ``number`` and ``heartbeat``; ``after`` is the predecessor."""
-        fields = {"kind": self.kind, "after": self.previous, "by": self.by, "at": self.at}
-        return canonical({"schema": self.SCHEMA, **fields, "content": dict(self.content)})
-
-    @classmethod
-    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
-        if content["kind"] not in KINDS:
-            raise ValueError("another kind")
-        return {"previous": content.pop("after"), **content}
 
 
 @dataclass(frozen=True)
@@ -61,12 +51,13 @@ class LeaseLog:
         """Order the events of the log ``name``. Raises RegistryError, which names the log, when one is
         missing or cannot be read."""
         try:
-            every = sorted(events, key=lambda event: event.number)
+            every = list(events)
             counted, void = verify_log(every)
         except RegistryError as error:
             what = f"{name}: {error.what}"
             raise RegistryError(what, stage=error.stage, action=error.action) from None
-        recorded = next((event for event in reversed(every) if not event.ordered), None)
+        unordered = [event for event in every if not event.ordered]
+        recorded = max(unordered, key=lambda event: event.number, default=None)
         return cls(tuple(counted), tuple(void), recorded)
 
     @property
@@ -82,13 +73,16 @@ class LeaseLog:
     @property
     def outcome(self) -> LeaseEvent | None:
         """The last DONE or FAILED."""
-        return next((event for event in reversed(self.events) if event.kind in (DONE, FAILED)), None)
+        return self._last(DONE, FAILED)
 
     @property
     def version(self) -> str:
         """``NAME/NUMBER`` of the last DONE; empty when there is none."""
-        done = next((event for event in reversed(self.events) if event.kind == DONE), None)
+        done = self._last(DONE)
         return str(done.content["version"]) if done else ""
+
+    def _last(self, *kinds: str) -> LeaseEvent | None:
+        return next((event for event in reversed(self.events) if event.kind in kinds), None)
 
     def failures(self, fingerprint: str, params_sha256: str) -> int:
         """Consecutive failures, deaths of a worker included, under these terms and parameters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fade.config import PromotionPolicy
 from fade.errors import PromotionError
@@ -13,23 +13,19 @@ from fade.governance.append_log import LogEntry, verify_log
 
 STAGE = "decide"
 PROMOTE, REJECT, REVOKE = ACTIONS = ("promote", "reject", "revoke")
-STATES = {PROMOTE: "champion", REJECT: "rejected", REVOKE: "revoked"}
-RETIRED = "retired"
-"""A champion after another was promoted."""
+CHAMPION, REJECTED, REVOKED, RETIRED = "champion", "rejected", "revoked", "retired"
+"""States of a version by the last decision about it; RETIRED: a champion after another was promoted."""
+STATES = {PROMOTE: CHAMPION, REJECT: REJECTED, REVOKE: REVOKED}
 
 
-@dataclass(frozen=True)
-class PromotionMetric:
-    """A metric that a promotion demands; its threshold, in percent, stands in params.yaml."""
+class PromotionMetric(NamedTuple):
+    """What a promotion demands: key of the evaluation's ``metrics``, the criterion's name, the field of
+    `PromotionPolicy`, and whether the value is the share, in percent, of the original model's."""
 
     metric: str
-    """Key of the evaluation's ``metrics``."""
     label: str
-    """The criterion's name, for people."""
     threshold: str
-    """Field of `PromotionPolicy`."""
     of_original: bool = False
-    """Whether the value is the share, in percent, of the original model's."""
 
 
 METRICS = (
@@ -69,12 +65,7 @@ class Decision(LogEntry):
     criteria: Sequence[Mapping[str, Any]] = ()
 
     KIND, STAGE, ERROR = "decision", STAGE, PromotionError
-
-    @classmethod
-    def validated(cls, content: dict[str, Any]) -> dict[str, Any]:
-        if content["action"] not in ACTIONS:
-            raise ValueError("another action")
-        return content
+    CHOICES = {"action": ACTIONS}  # noqa: RUF012 (a class variable of the base)
 
 
 @dataclass(frozen=True)
@@ -99,11 +90,8 @@ class Standing:
 
 
 def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criterion]:
-    """The policy's criteria on a closed lineage record (`fade.provenance.lineage`). A criterion on a number
-    that was not measured does not hold.
-
-    A release's numbers are those of the concept with the worst value of each metric
-    (`fade.governance.release_plan.worst`), which the criterion names."""
+    """The policy's criteria on a closed lineage record; one on a number that was not measured does not hold.
+    A release's numbers are those of the worst concept (`fade.governance.release_plan.worst`), by name."""
     outputs, checks = lineage["outputs"], lineage.get("checks") or {}
     erased, original = outputs.get("metrics") or {}, outputs.get("base_metrics") or {}
     worst = outputs.get("worst") or {}
@@ -121,8 +109,7 @@ def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criter
 
 
 def replay(decisions: Sequence[Decision]) -> Standing:
-    """The outcome of a log of decisions. Raises PromotionError, which names the decision that was edited or
-    is missing."""
+    """The outcome of a log of decisions. Raises PromotionError for an edited or missing one, by number."""
     counted, void = verify_log(decisions)
     states: dict[str, str] = {}
     champion: str | None = None
@@ -142,20 +129,16 @@ def check_decision(
 ) -> None:
     """Raises PromotionError when ``action`` is not allowed. ``checked``: the criteria of a promotion;
     ``override``: the reason why they need not hold."""
-    state = standing.states.get(version)
-    if state == STATES[REVOKE]:
-        what = f"version {version} was revoked."
-        next_action = "a revocation is final; train and register another version."
-        raise PromotionError(what, stage=STAGE, action=next_action)
-    if action == REJECT and state == STATES[PROMOTE]:
-        what = f"version {version} is the champion."
-        raise PromotionError(what, stage=STAGE, action="revoke it, or promote another one.")
-    if action != PROMOTE or override:
+    state, gated = standing.states.get(version), action == PROMOTE and not override
+    if state == REVOKED:
+        what, then = "was revoked", "a revocation is final; train and register another version."
+    elif state == CHAMPION and action == REJECT:
+        what, then = "is the champion", "revoke it, or promote another one."
+    elif state == REJECTED and gated:
+        what, then = "was rejected", "promote another one, or give --override a reason."
+    elif gated and (failed := [str(one) for one in checked if not one.holds]):
+        what = f"does not pass the gate: {'; '.join(failed)}"
+        then = "erase with other settings, or give --override a reason; it is shown for ever."
+    else:
         return
-    if state == STATES[REJECT]:
-        what = f"version {version} was rejected."
-        raise PromotionError(what, stage=STAGE, action="promote another one, or give --override a reason.")
-    if failed := [one for one in checked if not one.holds]:
-        what = f"version {version} does not pass the gate: {'; '.join(map(str, failed))}."
-        next_action = "erase with other settings, or give --override a reason; it is shown for ever."
-        raise PromotionError(what, stage=STAGE, action=next_action)
+    raise PromotionError(f"version {version} {what}.", stage=STAGE, action=then)

@@ -14,7 +14,7 @@ from typing import Any
 from fade.config import Params, PromotionPolicy
 from fade.errors import AdapterError, PromotionError
 from fade.evaluation.erb import erasing_retention_balance
-from fade.evaluation.metrics import Metric, ReportRow, report_rows
+from fade.evaluation.metrics import Metric, report_rows
 from fade.governance.promotion import PROMOTE, RETIRED, Decision, Standing, criteria
 from fade.utils.hashing import fingerprint
 
@@ -92,20 +92,18 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 
 
-# Numbers.
-
-
 def numbers_of(
     groups: Mapping[str, Sequence[str]], base: Mapping[str, float], erased: Mapping[str, float]
 ) -> dict[str, Any]:
-    """``metrics`` and ``base_metrics`` of one concept, percent, as in an evaluation; None for a group without
-    concepts.
+    """``metrics`` and ``base_metrics`` of one concept, percent, as in an evaluation; None for an empty group.
 
     groups: targets, neighbours, heldout and rest -> concepts. base, erased: concept -> share of its pictures
     that are recognised, percent."""
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
-    for metric, row in _accuracies():
+    for metric, row in report_rows(first_table=True):
+        if row.group not in _GROUPS:  # the balance, of several groups
+            continue
         group = groups[_GROUPS[row.group]]
         before[row.base_name] = _mean([base[name] for name in group])
         value = _mean([erased[name] for name in group])
@@ -115,21 +113,13 @@ def numbers_of(
     return {"metrics": metrics, "base_metrics": before}
 
 
-def _accuracies() -> list[tuple[Metric, ReportRow]]:
-    """The evaluation's metrics that are measured on a group of concepts: all but their balance."""
-    return [(metric, row) for metric, row in report_rows(first_table=True) if row.group in _GROUPS]
-
-
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
 def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """``metrics`` and ``base_metrics`` for the gate, metric by metric those of the concept with the lowest
-    share kept, and ``worst``: metric -> that concept.
-
-    parts: concept -> `numbers_of`. A metric that was not measured counts as the lowest.
-    """
+    share kept (or none measured), and ``worst``: metric -> that concept. parts: concept -> `numbers_of`."""
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
     lowest: dict[str, str] = {}
@@ -138,33 +128,25 @@ def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         lowest[name] = min(parts, key=lambda concept: _share(parts[concept], metric))
         numbers = parts[lowest[name]]
         metrics[name] = numbers["metrics"].get(name)
-        if row.base_name:
-            before[row.base_name] = numbers["base_metrics"].get(row.base_name)
+        before[row.base_name] = numbers["base_metrics"].get(row.base_name)
+    before.pop("", None)  # of the balance, which has none
     return {"metrics": metrics, "base_metrics": before, "worst": lowest}
 
 
 def _share(numbers: Mapping[str, Any], metric: Metric) -> float:
     """The metric, or its ratio to the base's where it is a retention; -1 when it was not measured."""
     value = numbers["metrics"].get(metric.name)
-    if value is None:
-        return -1.0
-    if metric.role != "retention":
-        return float(value)
-    base = numbers["base_metrics"][metric.name]
-    return float(value / base) if base else -1.0
+    whole = numbers["base_metrics"].get(metric.name) if metric.role == "retention" else 1.0
+    return float(value / whole) if value is not None and whole else -1.0
 
 
 def shortfalls(record: Mapping[str, Any], gate: PromotionPolicy) -> list[str]:
-    """The criteria of the gate that a release's record does not meet, every concept by name; empty when it
-    passes."""
+    """The criteria of the gate that a release's record does not meet, every concept by name."""
     out = []
     for concept, numbers in record["outputs"]["parts"].items():
         measured = criteria({**record, "outputs": numbers}, gate)
         out += [f"{concept}: {one}" for one in measured if not one.holds and one.threshold is not None]
     return out + [str(one) for one in criteria(record, gate) if not one.holds and one.threshold is None]
-
-
-# Going back.
 
 
 def rollback_reason(version: str, reason: str) -> str:
@@ -175,38 +157,35 @@ def rollback_reason(version: str, reason: str) -> str:
 def ladder(decisions: Sequence[Decision]) -> list[str]:
     """The releases that were current, oldest first, without those that a rollback took back."""
     steps: list[str] = []
-    for decision in decisions:
-        if decision.action != PROMOTE:
-            continue
-        if decision.reason.startswith(_ROLLBACK.format("")[:-2]) and decision.version in steps:
-            del steps[steps.index(decision.version) + 1 :]
-            continue
-        steps = [*(step for step in steps if step != decision.version), decision.version]
+    for decision in (one for one in decisions if one.action == PROMOTE):
+        version = decision.version
+        if decision.reason.startswith(_ROLLBACK.format("")[:-2]) and version in steps:
+            steps = steps[: steps.index(version) + 1]
+        else:
+            steps = [*(step for step in steps if step != version), version]
     return steps
 
 
 def previous(standing: Standing, refused: Callable[[str], Collection[str]]) -> str:
-    """The release to go back to: the last one below the current that is usable.
-
-    refused: version -> its revoked parts. Raises PromotionError when there is none.
-    """
+    """The release to go back to: the last one below the current that is usable. refused: version -> its
+    revoked parts. Raises PromotionError when there is none."""
     steps = ladder(standing.decisions)
     if standing.champion in steps:
         steps = steps[: steps.index(standing.champion)]
     for version in reversed(steps):
         if standing.states.get(version) == RETIRED and not refused(version):
             return version
-    none_left, none_ever = "there is no earlier release that was not revoked.", "no release was ever current."
+    ever = bool(standing.decisions)
+    what = "there is no earlier release that was not revoked." if ever else "no release was ever current."
     action = "see `fade releases`; make another with `fade release`."
-    raise PromotionError(none_left if standing.decisions else none_ever, stage="rollback", action=action)
+    raise PromotionError(what, stage="rollback", action=action)
 
 
 def taken_back(standing: Standing, version: str) -> Decision | None:
     """The rollback that took ``version`` back; None when there is none, or a promotion followed it."""
-    rollback = None
-    for decision in standing.decisions:
+    for decision in reversed(standing.decisions):
         if decision.action == PROMOTE and decision.version == version:
-            rollback = None
-        elif decision.action == PROMOTE and decision.reason.startswith(_ROLLBACK.format(version)):
-            rollback = decision
-    return rollback
+            return None
+        if decision.action == PROMOTE and decision.reason.startswith(_ROLLBACK.format(version)):
+            return decision
+    return None

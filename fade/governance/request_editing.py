@@ -1,5 +1,4 @@
-"""Append an erasure request to the text of requests.yaml; every other line, comments included, stays as it
-is."""
+"""Append an erasure request to the text of requests.yaml; every other line and comment stays as it is."""
 
 from __future__ import annotations
 
@@ -17,10 +16,8 @@ _PATH = Path("requests.yaml")
 
 
 def append_request(text: str, request: Request) -> str:
-    """The text with one more request.
-
-    Raises RequestFileError when other lines would have to be rewritten, or the id is taken.
-    """
+    """The text with one more request. Raises RequestFileError when other lines would have to be rewritten,
+    or the id is taken."""
     before = parse_requests(text, _PATH)
     if request.id in before.ids:
         what = f"there is a request {request.id!r} already."

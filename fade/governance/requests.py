@@ -1,15 +1,14 @@
 """Erasure requests of requests.yaml: read, and checked against the vocabulary and the methods.
 
-An invalid request is a fault with its id and field, and the others stay usable: one typing error does not
-delay everybody's requests. A file that is no YAML, or has a key twice, is refused as a whole: half of it may
-be missing."""
+An invalid request is a fault with its id and field, and the others stay usable. A file that is no YAML, or
+has a key twice, is refused as a whole: half of it may be missing."""
 
 from __future__ import annotations
 
 import datetime as dt
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,8 +58,8 @@ class Request(Section):
         known = policy.model_dump()
         for key, value in self.thresholds.items():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-                raise ValueError(f"thresholds: {key!r} is none of the gate's; did you mean {near[0]!r}?")
+                near = _closest(key, known)
+                raise ValueError(f"thresholds: {key!r} is none of the gate's; did you mean {near!r}?")
             if not 0 <= value <= 100:
                 raise ValueError(f"thresholds: {key} = {value:g} is no percentage")
         return PromotionPolicy(**{**known, **self.thresholds})
@@ -74,8 +73,9 @@ class Request(Section):
 
     def terms(self) -> dict[str, Any]:
         """The fields that decide the erasure; thresholds, reason, due date and names do not."""
-        terms: dict[str, Any] = {"concept": self.concept, "replacement": self.replacement}
-        return {**terms, "method": self.method, "set": list(self.set_)}
+        return self.model_dump(
+            mode="json", by_alias=True, include={"concept", "replacement", "method", "set_"}
+        )
 
     def fingerprint(self) -> str:
         """Hash of `terms`: a request with other terms counts as another request."""
@@ -147,15 +147,13 @@ Resolve = Callable[[Sequence[str]], Params]
 def load_requests(
     path: Path, vocabulary: Vocabulary | None = None, resolve: Resolve | None = None
 ) -> ErasureRequests:
-    """Read requests.yaml. Without a vocabulary concepts, without ``resolve`` settings are not checked.
-
-    Raises RequestFileError for a file that is missing, unreadable, without a list, or with a key twice.
-    """
+    """Read requests.yaml. Without a vocabulary concepts, without ``resolve`` settings are not checked. Raises
+    RequestFileError for a file that is missing, unreadable, without a list, or with a key twice."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        start = "begin one with `fade requests add`."
-        action = f"run in the project's folder, correct schedule.requests, or {start}"
+        where = "run in the project's folder, correct schedule.requests"
+        action = f"{where}, or begin one with `fade requests add`."
         raise RequestFileError(f"{path} does not exist.", stage=STAGE, action=action) from None
     except (OSError, UnicodeDecodeError) as error:
         what = f"{path} cannot be read: {error}."
@@ -167,90 +165,87 @@ def parse_requests(
     text: str, path: Path, vocabulary: Vocabulary | None = None, resolve: Resolve | None = None
 ) -> ErasureRequests:
     """As `load_requests`, of a text."""
-    entries = request_entries(text, path)
-    ids = Counter(str(entry.get("id")) for entry in entries if isinstance(entry, dict))
+    entries = _entries(text, path)
+    ids = Counter(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)
     requests: list[Request] = []
     faults: list[RequestFault] = []
     for place, entry in enumerate(entries, start=1):
-        named = isinstance(entry, dict) and entry.get("id") not in (None, "")
-        label = str(entry["id"]) if named else f"number {place}"
-        wrong = list(_faults(entry, label, ids, vocabulary, resolve))
-        faults += wrong
-        if not wrong:
-            requests.append(Request.model_validate(entry))
+        identity = entry.get("id") if isinstance(entry, dict) else None
+        label = f"number {place}" if identity in (None, "") else str(identity)
+        try:
+            request = Request.model_validate(entry)
+            wrong = list(_invalid_values(request, vocabulary, resolve))
+        except ValidationError as error:
+            wrong = list(_invalid_fields(error))
+        if ids[str(identity)] > 1:
+            wrong = [("id", "two requests have it")]
+        faults += [RequestFault(label, *one) for one in wrong]
+        requests += [] if wrong else [request]
     return ErasureRequests(path, tuple(requests), tuple(faults))
 
 
-def request_entries(text: str, path: Path) -> list[Any]:
-    """The entries of the list below ``requests:``, not yet validated. Raises RequestFileError."""
+def _entries(text: str, path: Path) -> list[Any]:
     try:
         raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader that refuses a key twice)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # the latter two: no such date, a list as a key
         what = f"{path} cannot be read: {' '.join(str(error).split())}."
         raise RequestFileError(what, stage=STAGE, action="mend the file.") from None
-    if raw is None:
-        return []
-    unknown = sorted(map(str, set(raw) - {"requests"})) if isinstance(raw, dict) else []
-    if unknown or not isinstance(raw, dict) or not isinstance(raw.get("requests"), list | None):
+    content = {} if raw is None else raw
+    unknown = sorted(map(str, set(content) - {"requests"})) if isinstance(content, dict) else []
+    if unknown or not isinstance(content, dict) or not isinstance(content.get("requests"), list | None):
         what = f"{path}: unknown key {unknown[0]!r}." if unknown else f"{path} holds no list of requests."
         action = "write one list below `requests:`, see docs/schedule.md."
         raise RequestFileError(what, stage=STAGE, action=action)
-    return raw.get("requests") or []
+    return content.get("requests") or []
 
 
-def _faults(
-    entry: Any, label: str, ids: Mapping[str, int], vocabulary: Vocabulary | None, resolve: Resolve | None
-) -> Iterator[RequestFault]:
-    if not isinstance(entry, dict):
-        yield RequestFault(label, "", "it is no mapping of fields")
-        return
-    fields = {field.alias or name for name, field in Request.model_fields.items()}
-    if unknown := [key for key in entry if key not in fields]:
-        near = difflib.get_close_matches(str(unknown[0]), fields, n=1, cutoff=0.0)
-        yield RequestFault(label, str(unknown[0]), f"unknown field; did you mean {near[0]!r}?")
-        return
-    if ids[str(entry.get("id"))] > 1:
-        yield RequestFault(label, "id", "two requests have it")
-        return
-    try:
-        request = Request.model_validate(entry)
-    except ValidationError as error:
-        yield from _invalid_fields(error, label)
-        return
+def _invalid_fields(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """(field, what is wrong with it)."""
+    names = [field.alias or name for name, field in Request.model_fields.items()]
+    for each in error.errors():
+        field = ".".join(map(str, each["loc"]))
+        text = each["msg"].removeprefix("Value error, ")
+        text = text[:1].lower() + text[1:]
+        match each["type"]:
+            case "extra_forbidden" | "invalid_key":
+                text = f"unknown field; did you mean {_closest(field, names)!r}?"
+            case "model_type":
+                text = "it is no mapping of fields"
+            case kind if kind != "missing" and field:
+                text = f"{each.get('input')!r}: {text}"
+        yield field, text
+
+
+def _invalid_values(
+    request: Request, vocabulary: Vocabulary | None, resolve: Resolve | None
+) -> Iterator[tuple[str, str]]:
+    """As `_invalid_fields`: what only the vocabulary and the methods know."""
     for field, name in (("concept", request.concept), ("replacement", request.replacement)):
         if name and vocabulary is not None and name not in vocabulary.names:
             near = nearest(name, vocabulary.names)
             offer = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-            yield RequestFault(label, field, f"unknown concept {name!r}{offer}")
+            yield field, f"unknown concept {name!r}{offer}"
     if request.replacement == request.concept:
-        yield RequestFault(label, "replacement", f"{request.concept!r} cannot be replaced by itself")
-    yield from _invalid_settings(request, label, resolve)
-
-
-def _invalid_fields(error: ValidationError, label: str) -> Iterator[RequestFault]:
-    for each in error.errors():
-        text = each["msg"].removeprefix("Value error, ")
-        value = "" if each["type"] == "missing" or not each["loc"] else f"{each.get('input')!r}: "
-        yield RequestFault(label, ".".join(map(str, each["loc"])), value + text[:1].lower() + text[1:])
-
-
-def _invalid_settings(request: Request, label: str, resolve: Resolve | None) -> Iterator[RequestFault]:
+        yield "replacement", f"{request.concept!r} cannot be replaced by itself"
     for item in request.set_:
         section = item.split(".")[0].split("=")[0]
         if {section, f"{section}_"} & Params.NO_PART_OF_A_RUN:
-            yield RequestFault(label, "set", f"{item!r} is no setting of a run")
+            yield "set", f"{item!r} is no setting of a run"
             return
     try:
         if resolve is not None:
             resolve(request.overrides())
     except FadeError as error:
         field = "method" if "method" in error.what and not request.set_ else "set"
-        yield RequestFault(label, field, f"{error.what} {error.action}".strip())
+        yield field, f"{error.what} {error.action}".strip()
+
+
+def _closest(word: str, names: Iterable[str]) -> str:
+    return difflib.get_close_matches(word, list(names), n=1, cutoff=0.0)[0]
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, as YAML demands and PyYAML does not: after a bad merge one of
-    the two would be lost."""
+    """Refuses a key that a mapping has twice, as YAML demands: after a bad merge one would be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names: set[Any] = set()

@@ -1,10 +1,9 @@
-"""The log of audits about a model's versions, and what is kept of an audit: an MLflow run, tags of the
-version, anchors on this machine."""
+"""What is kept of an audit: an entry of its model's log, an MLflow run, tags, an anchor on this machine."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,48 +11,48 @@ from typing import TYPE_CHECKING, Any
 from fade.errors import AuditError, FadeError
 from fade.governance.audit import STAGE, Audit
 from fade.utils.files import make_folder, read_json, write_json
-from tasks.registry.card import refresh
-from tasks.registry.connection import Tracking, connect, registry_errors
-from tasks.registry.log_store import AppendLog
-from tasks.registry.models import AUDITS
+from tasks.registry.card import AUDIT, refresh
+from tasks.registry.connection import Tracking
+from tasks.registry.log_store import AUDIT_LOG
+from tasks.registry.models import AUDITS, set_tags
 from tasks.registry.runs import open_run
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.registry.versions import load_snapshot, resolve
+from tasks.registry.versions import open_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-AUDIT_LOG = AppendLog(Audit, "Audits, in order; written by `fade audit`.")
-ANCHORS = "marks.json"
-"""The last audit of each model that this machine has recorded: whoever rewrites a whole log cannot rewrite
-this file."""
+ANCHORS = Path("audit", "marks.json")
+"""Under the runs folder: the last audit of each model that this machine has recorded. Whoever rewrites a
+whole log cannot rewrite this file."""
 ANCHOR = "audit.mark"
 """Tag of a version: the anchor of its last audit."""
 TRIES = 20
 
 
 def audits(
-    snapshot: RegistrySnapshot, name: str, runs: Path, version: ModelVersion | None = None
+    snapshot: RegistrySnapshot, name: str, runs: Path, versions: Iterable[ModelVersion] = ()
 ) -> list[Audit]:
     """All audits of the model's versions, in order.
 
     Raises AuditError when the log was edited or cut, or lacks an audit of an anchor: of this machine's and of
-    ``version``'s tag; SignatureError."""
+    the tags of ``versions``; SignatureError."""
     counted, _ = snapshot.read_log(AUDIT_LOG, f"{name}{AUDITS}")
-    _check_anchor(counted, name, _anchors(runs).get(_key(snapshot.tracking, name)), "this machine")
-    _check_anchor(counted, name, version.tags.get(ANCHOR) if version else None, "the version's tag")
+    anchors = [("this machine", _anchors(runs).get(_key(snapshot.tracking, name)))]
+    anchors += [("the version's tag", version.tags.get(ANCHOR)) for version in versions]
+    for where, anchor in anchors:
+        if anchor and not any(audit.anchor == anchor for audit in counted):
+            what = f"{name}: audit {anchor.split(':')[0]} is gone or was edited; {where} remembers it."
+            action = "trust none of the audits; find out who changed the registry."
+            raise AuditError(what, stage=STAGE, action=action)
     return counted
 
 
-def history(name: str, runs: Path, *, timeout: float = 60.0) -> list[Audit]:
+def history(name: str, runs: Path) -> list[Audit]:
     """As ``audits``, of a model that is called ``name`` and with the anchors of all its versions. Raises
     UnknownNameError."""
-    snapshot = load_snapshot(connect(runs, timeout=timeout), name)
-    name = str(resolve(snapshot, name).name)
-    counted = audits(snapshot, name, runs)
-    for version in snapshot.versions_of(name):
-        _check_anchor(counted, name, version.tags.get(ANCHOR), "the version's tag")
-    return counted
+    snapshot, version = open_version(name, runs)
+    return audits(snapshot, str(version.name), runs, snapshot.versions_of(str(version.name)))
 
 
 def record(
@@ -66,32 +65,20 @@ def record(
     metrics: Mapping[str, float],
     private_key: str = "",
 ) -> Audit:
-    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log (signed
-    when there is a key), tags of the version. Raises AuditError, RegistryError, SignatureError,
-    StorageError."""
-    name = str(version.name)
-    label = f"{name}/{version.version}"
-    tags = {
-        "audit.verdict": audit.verdict,
-        "audit.stage": audit.stage,
-        "audit.version": label,
-        "audit.by": audit.by,
-        "audit.control": audit.control or "none",
-    }
+    """Keep an audit: ``report`` (a folder) as the artifacts of an MLflow run, an entry of the log, signed
+    when there is a key, tags. Raises AuditError, RegistryError, SignatureError, StorageError."""
+    name, label = str(version.name), f"{version.name}/{version.version}"
+    facts = {key: getattr(audit, key) for key in ("verdict", "stage", "by")}
+    facts |= {"version": label, "control": audit.control or "none"}
+    tags = {f"audit.{key}": value for key, value in facts.items()}
     with open_run(tracking, experiment, f"audit {label}", tags) as run:
-        if metrics:
-            run.log_metrics(0, metrics)
+        run.log_metrics(0, metrics)
         run.log_file(report)
     audit = _append(tracking, version, replace(audit, run_id=run.run_id), runs, private_key)
-    make_folder(runs / "audit")
-    write_json(runs / "audit" / ANCHORS, {**_anchors(runs), _key(tracking, name): audit.anchor})
-    summary = {"verdict": audit.verdict, "at": audit.at, "by": audit.by}
-    with registry_errors(tracking.address):
-        for key, value in {
-            **{f"audit.{key}": text for key, text in summary.items()},
-            ANCHOR: audit.anchor,
-        }.items():
-            tracking.client.set_model_version_tag(name, str(version.version), key, value)
+    make_folder((runs / ANCHORS).parent)
+    write_json(runs / ANCHORS, {**_anchors(runs), _key(tracking, name): audit.anchor})
+    summary = {key: str(getattr(audit, key)) for key in AUDIT}
+    set_tags(tracking, version, {ANCHOR: audit.anchor, **{AUDIT[key]: summary[key] for key in AUDIT}})
     with contextlib.suppress(FadeError, OSError, ValueError):  # an outdated card undoes no audit
         refresh(tracking, version, audit=summary)
     return audit
@@ -102,25 +89,13 @@ def _append(tracking: Tracking, version: ModelVersion, audit: Audit, runs: Path,
     name = str(version.name)
     for _ in range(TRIES):
         earlier = audits(RegistrySnapshot.load(tracking, name), name, runs)
+        last = earlier[-1] if earlier else None
         audit, counted = AUDIT_LOG.append(
-            tracking,
-            f"{name}{AUDITS}",
-            audit,
-            earlier[-1] if earlier else None,
-            source=f"models:/{name}/{version.version}",
-            run_id=version.run_id,
-            private_key=private_key,
+            tracking, f"{name}{AUDITS}", audit, last, about=version, private_key=private_key
         )
         if audit in counted:
             return audit
     raise AuditError(f"{TRIES} other audits of {name} came first.", stage=STAGE, action="audit again.")
-
-
-def _check_anchor(counted: Sequence[Audit], name: str, anchor: str | None, where: str) -> None:
-    if anchor and not any(audit.anchor == anchor for audit in counted):
-        what = f"{name}: audit {anchor.split(':')[0]} is gone or was edited; {where} remembers it."
-        action = "trust none of the audits; find out who changed the registry."
-        raise AuditError(what, stage=STAGE, action=action)
 
 
 def _key(tracking: Tracking, name: str) -> str:
@@ -128,5 +103,5 @@ def _key(tracking: Tracking, name: str) -> str:
 
 
 def _anchors(runs: Path) -> dict[str, Any]:
-    content = read_json(runs / "audit" / ANCHORS)
+    content = read_json(runs / ANCHORS)
     return content if isinstance(content, dict) else {}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from fade.governance.promotion import Standing
 from fade.reporting.card import NOT_AUDITED, UNDECIDED, describe, restated
 from fade.reporting.page import plain
-from tasks.registry.artifacts import download_artifact
 from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.runs import download_artifact
 from tasks.registry.snapshot import RegistrySnapshot
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from fade.errors import RegistryError, RegistryUnreachableError, StorageError
+from fade.errors import FadeError, RegistryError, RegistryUnreachableError, StorageError
 from tasks.launch.environment import configure_environment
 
 if TYPE_CHECKING:
@@ -73,18 +73,14 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
 def redacted(uri: str) -> str:
     """An address without its user name, password and query."""
     parts = urlsplit(uri)
-    if not parts.netloc:
-        return uri
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", "")) if parts.netloc else uri
 
 
 @contextlib.contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """Without the warnings that MLflow raises about its own code and its own libraries, on import and on
-    use."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, UserWarning):
-            warnings.simplefilter("ignore", category)
+    """Without the warnings that MLflow raises about its own code and its own libraries."""
+    with warnings.catch_warnings(action="ignore"):
         yield
 
 
@@ -99,33 +95,33 @@ def registry_errors(address: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
+        kind: type[FadeError] = RegistryError
+        action = RETRY
         if isinstance(error, OSError) and error.errno in _DISK:
-            what = f"{error.filename or address}: {error.strerror}."
-            raise StorageError(what, stage=STAGE, action=RETRY) from error
-        if _is_connection_failure(error):
+            kind, what = StorageError, f"{error.filename or address}: {error.strerror}."
+        elif _is_connection_failure(error):
+            kind, action = RegistryUnreachableError, START
             what = f"{address} does not answer ({type(error).__name__})."
-            raise RegistryUnreachableError(what, stage=STAGE, action=START) from error
-        if (status := _http_status(error)) in _LOGIN:
+        elif (status := _http_status(error)) in _LOGIN:
             refusal, action = _LOGIN[status]
-            raise RegistryError(f"{address} {refusal} ({status}).", stage=STAGE, action=action) from error
-        reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))[:300]  # no password in a message
-        raise RegistryError(f"{address} refused: {reason}", stage=STAGE, action=RETRY) from error
+            what = f"{address} {refusal} ({status})."
+        else:
+            reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))  # no password in a message
+            what = f"{address} refused: {reason[:300]}"
+        raise kind(what, stage=STAGE, action=action) from error
 
 
 _DISK = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}
+_PERMISSION = "ask whoever runs the server for the permission, or log in as another user."
 _LOGIN = {
     401: ("does not know us", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
-    403: (
-        "does not let us do that",
-        "ask whoever runs the server for the permission, or log in as another user.",
-    ),
+    403: ("does not let us do that", _PERMISSION),
 }
 
 
 def _http_status(error: BaseException) -> int | None:
     """The HTTP status of a server's refusal, as far as MLflow gives it."""
-    response = getattr(error, "response", None)
-    if response is not None:
+    if (response := getattr(error, "response", None)) is not None:
         return int(response.status_code)
     match = re.search(r"failed with error code (\d{3}) ", str(error))
     return int(match[1]) if match else None
@@ -160,18 +156,17 @@ def _check_database(runs: Path, uri: str) -> None:
     path = urlsplit(uri).path
     file = Path(path[1:] if uri.startswith("sqlite:////") else path.lstrip("/"))
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        runs.mkdir(parents=True, exist_ok=True)
+        for folder in (file.parent, runs):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(file.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        what = f"{file.parent} cannot be made: {error.strerror}."
+        what = f"{file.parent} cannot be written: {error.strerror}."
         raise StorageError(what, stage=STAGE, action="name another with --runs-dir.") from error
-    if not os.access(file.parent, os.W_OK):
-        what = f"{file.parent} cannot be written."
-        raise StorageError(what, stage=STAGE, action="name another with --runs-dir.")
-    if file.is_file() and file.stat().st_size:
+    if file.is_file():
         with file.open("rb") as stream:
             header = stream.read(16)
-        if header != b"SQLite format 3\0":
+        if header not in (b"", b"SQLite format 3\0"):
             what = f"{file} is no sqlite database."
             raise RegistryError(what, stage=STAGE, action="move it away; a new one will be made.")
 
@@ -207,10 +202,8 @@ def _open_client(uri: str, timeout: float) -> MlflowClient:
     import mlflow
     from mlflow import MlflowClient
 
-    short = {
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, int(timeout / 12))),
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    }
+    seconds = str(max(1, int(timeout / 12)))
+    short = {"MLFLOW_HTTP_REQUEST_TIMEOUT": seconds, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     with _environment(short), registry_errors(redacted(uri)):
         mlflow.set_tracking_uri(uri)
         client = MlflowClient(tracking_uri=uri)
@@ -220,13 +213,11 @@ def _open_client(uri: str, timeout: float) -> MlflowClient:
 
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in values}
+    before = {key: os.environ[key] for key in values if key in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
+        for key in values:
+            os.environ.pop(key, None)
+        os.environ.update(before)

@@ -1,5 +1,4 @@
-"""Decide about a registered version: promote it to champion, reject or revoke it. The decision is recorded,
-then the alias follows."""
+"""Promote a version to champion, reject or revoke it: the decision is recorded, then the alias follows."""
 
 from __future__ import annotations
 
@@ -10,24 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import PromotionPolicy
 from fade.errors import FadeError, PromotionError, UsageError
-from fade.governance.promotion import (
-    PROMOTE,
-    REJECT,
-    STAGE,
-    STATES,
-    Criterion,
-    Decision,
-    Standing,
-    check_decision,
-    criteria,
-)
+from fade.governance import promotion
+from fade.governance.promotion import CHAMPION, PROMOTE, REJECTED, STAGE, Criterion, Decision, Standing
 from tasks.registry.card import refresh
-from tasks.registry.connection import connect, registry_errors
-from tasks.registry.decision_log import CHAMPION, append_decision
+from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import read
+from tasks.registry.log_store import DECISION_LOG
+from tasks.registry.models import DECISIONS, set_tags
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.verify import verify_signature
-from tasks.registry.versions import fetch, load_snapshot, resolve, revoked_parts
+from tasks.registry.versions import fetch, open_version, revoked_parts
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -48,22 +39,19 @@ def decide(
     public_key: str = "",
     private_key: str = "",
     after: Standing | None = None,
-    timeout: float = 60.0,
 ) -> dict[str, Any]:
     """Take one decision, of `fade.governance.promotion.ACTIONS`, about one version; returns it, with
     ``changed`` False for a promotion of the champion.
 
-    A promotion compares the version's record with the policy, and, when there is a ``public_key``, verifies
-    the signatures of adapter, record and decisions; ``override`` is the reason why a criterion need not hold
-    (a signature that does not hold is never overridden, nor is a release of which a part was revoked).
-    Rejecting and revoking need a ``reason``. ``private_key``: signs the decision. ``after``: the decisions
-    that this one is based on; when there is a newer one, it is void. Raises PromotionError (not allowed, or
-    another decision came first: nothing is changed then), UsageError, SignatureError, RegistryError (the
-    record or the store)."""
+    A promotion compares the version's record with the policy and verifies the signatures of adapter, record
+    and decisions, when there is a ``public_key``; ``override`` is the reason why a criterion need not hold (a
+    signature and the revocation of a part always count). ``private_key``: signs the decision. ``after``: the
+    decisions that this one is based on; when there is a newer one, it is void. Raises PromotionError (not
+    allowed, or another decision came first: nothing is changed then), UsageError, SignatureError,
+    RegistryError (the record or the store)."""
     if action != PROMOTE and not reason.strip():
         raise UsageError(f"to {action} needs a reason.", stage=STAGE, action="give it with --reason.")
-    snapshot = load_snapshot(connect(runs, timeout=timeout), selection, public_key)
-    about = resolve(snapshot, selection)
+    snapshot, about = open_version(selection, runs, public_key)
     name, version = str(about.name), str(about.version)
     before = after or snapshot.standing(name)
     if action == PROMOTE and before.champion == version:
@@ -71,8 +59,8 @@ def decide(
         return _to_json(name, before.last(version), changed=False)
     # only for a promotion: a version whose record was tampered with must remain revocable
     checked = _criteria(snapshot, about, runs, policy) if action == PROMOTE else []
-    check_decision(before, version, action, checked, override)
-    short = any(not one.holds for one in checked) or before.states.get(version) == STATES[REJECT]
+    promotion.check_decision(before, version, action, checked, override)
+    short = any(not one.holds for one in checked) or before.states.get(version) == REJECTED
     decision = Decision(
         number=0,
         version=version,
@@ -88,13 +76,30 @@ def decide(
     return {**_to_json(name, decision, changed=True), **({"cards": stale_cards} if stale_cards else {})}
 
 
-def history(name: str, runs: Path, *, timeout: float = 60.0) -> Standing:
+def append_decision(
+    tracking: Tracking, about: ModelVersion, decision: Decision, after: Standing, private_key: str = ""
+) -> Decision:
+    """Append a decision behind the last one of ``after``. Raises PromotionError when somebody else was
+    faster: then nothing was decided."""
+    last = after.decisions[-1] if after.decisions else None
+    decision, counted = DECISION_LOG.append(
+        tracking, f"{about.name}{DECISIONS}", decision, last, about=about, private_key=private_key
+    )
+    if decision not in counted:
+        first = next(one for one in counted if one.previous == decision.previous)
+        theirs = f"{about.name}: {first.by} decided first: {first.action} {first.version}."
+        what = f"{theirs} Yours (decision {decision.number}) is void."
+        action = f"look at `fade decisions {about.name}`, and decide again if it still holds."
+        raise PromotionError(what, stage=STAGE, action=action)
+    return decision
+
+
+def history(name: str, runs: Path) -> Standing:
     """All decisions about a model's versions. Completes what a stopped decision left open (the alias). Raises
     UnknownNameError."""
-    snapshot = load_snapshot(connect(runs, timeout=timeout), name)
-    name = str(resolve(snapshot, name).name)
-    apply_decisions(snapshot, name)
-    return snapshot.standing(name)
+    snapshot, version = open_version(name, runs)
+    apply_decisions(snapshot, str(version.name))
+    return snapshot.standing(str(version.name))
 
 
 def apply_decisions(snapshot: RegistrySnapshot, name: str) -> list[str]:
@@ -107,9 +112,11 @@ def apply_decisions(snapshot: RegistrySnapshot, name: str) -> list[str]:
         for number, state in standing.states.items():
             version = snapshot.version(f"{name}/{number}")
             if version is not None and version.tags.get(STATE) != state:
-                with registry_errors(snapshot.tracking.address):
-                    snapshot.tracking.client.set_model_version_tag(name, number, STATE, state)
-                stale_cards += _refresh_card(snapshot, version, standing)
+                set_tags(snapshot.tracking, version, {STATE: state})
+                try:
+                    refresh(snapshot.tracking, version, standing=standing)
+                except (FadeError, OSError, ValueError) as error:
+                    stale_cards.append(f"{name}/{number}: {error}")
                 changed = True
         if not changed:
             break
@@ -127,7 +134,7 @@ def _criteria(
     if parts := revoked_parts(snapshot, about):
         what = f"{traced.label} holds {', '.join(parts)}, which was revoked."
         raise PromotionError(what, stage=STAGE, action="make another with `fade release`.")
-    checked = criteria(traced.lineage.content, policy)
+    checked = promotion.criteria(traced.lineage.content, policy)
     if snapshot.public_key:
         verify_signature(snapshot, traced, fetch(snapshot, about, runs))
         checked.append(Criterion("signature", holds=True))
@@ -144,14 +151,6 @@ def _apply_alias(snapshot: RegistrySnapshot, name: str, champion: str | None) ->
         else:
             client.set_registered_model_alias(name, CHAMPION, champion)
     return True
-
-
-def _refresh_card(snapshot: RegistrySnapshot, version: ModelVersion, standing: Standing) -> list[str]:
-    try:
-        refresh(snapshot.tracking, version, standing=standing)
-    except (FadeError, OSError, ValueError) as error:
-        return [f"{version.name}/{version.version}: {error}"]
-    return []
 
 
 def _to_json(name: str, decision: Decision | None, *, changed: bool) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fade.errors import RegistryError
 from fade.governance.append_log import LogEntry, verify_anchor, verify_log
+from fade.governance.audit import Audit
+from fade.governance.promotion import Decision
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.models import all_versions, ensure_model, log_subject
 from tasks.registry.signing import sign_text, verify_text
@@ -69,21 +71,26 @@ class AppendLog(Generic[E]):
         entry: E,
         after: E | None,
         *,
-        source: str,
-        run_id: str | None = None,
+        about: ModelVersion | None = None,
+        source: str = "",
         private_key: str = "",
     ) -> tuple[E, list[E]]:
         """Append an entry behind ``after``, None being an empty log, and sign it when there is a key.
 
         Returns the entry with its number, and the entries that count now: an entry that is not among them is
-        void, as another writer was faster. source: an address, which MLflow demands of a version. Raises
-        RegistryError, SignatureError (nothing is appended), the kind's ERROR."""
+        void, as another writer was faster. about: the version that the entry is about, whose address and run
+        the entry has in MLflow; else ``source`` is the address. Raises RegistryError, SignatureError (nothing
+        is appended), the kind's ERROR."""
         number, digest = (after.number, after.sha256()) if after else (0, "")
         entry = replace(entry, previous=number, previous_sha256=digest if self.kind.HASHED else "")
         tags = {self.kind.KIND: entry.to_json()}
         if private_key:
             tags[SIGNATURE] = sign_text(_signed_text(log, entry.to_json()), Path(private_key))
-        entry = replace(entry, number=self._create(tracking, log, source, run_id, tags))
+        # Named as a version: a server lets no one point at a logged model's folder without its id, which a
+        # version does not keep.
+        source = f"models:/{about.name}/{about.version}" if about else source
+        number = self._create(tracking, log, source, about.run_id if about else None, tags)
+        entry = replace(entry, number=number)
         counted, _ = self.read(log, all_versions(tracking, log), None)
         # as it was stored: a tuple has become a list
         entry = next((one for one in counted if one.number == entry.number), entry)
@@ -106,6 +113,10 @@ class AppendLog(Generic[E]):
                     raise
                 time.sleep(random.uniform(0.05, 0.4) * attempt)
         raise AssertionError("unreachable")
+
+
+DECISION_LOG = AppendLog(Decision, "What was decided, in order; written by `fade promote` and its like.")
+AUDIT_LOG = AppendLog(Audit, "Audits, in order; written by `fade audit`.")
 
 
 def _signed_text(log: str, text: str) -> str:

@@ -15,8 +15,6 @@ DECISIONS, AUDITS = ".decisions", ".audits"
 """Behind a model's name: the models whose versions are the entries of its logs."""
 REQUEST = ".request."
 """Between prefix and id: the name of the model whose versions are the events of an erasure request."""
-IDENTITY = ("adapter_sha256", "params_sha256", "run_key", "evaluation_sha256")
-"""Tags that make two registrations the same one."""
 
 
 def model_name(prefix: str, concept: str) -> str:
@@ -46,6 +44,13 @@ def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:
             raise
 
 
+def set_tags(tracking: Tracking, version: ModelVersion, tags: Mapping[str, str]) -> None:
+    """Write tags of a version. Raises RegistryError."""
+    with registry_errors(tracking.address):
+        for key, value in tags.items():
+            tracking.client.set_model_version_tag(str(version.name), str(version.version), key, value)
+
+
 def search_versions(tracking: Tracking, filter_string: str | None = None) -> list[ModelVersion]:
     """The versions that match an MLflow filter, newest first. Raises RegistryError."""
     versions = _pages(tracking, tracking.client.search_model_versions, filter_string, 10_000)
@@ -58,25 +63,15 @@ def search_models(tracking: Tracking, filter_string: str | None = None) -> list[
 
 
 def _pages(tracking: Tracking, search: Callable[..., Any], filter_string: str | None, size: int) -> list[Any]:
-    results: list[Any] = []
-    token: str | None = None
     with registry_errors(tracking.address):
-        while True:
-            page = search(filter_string, max_results=size, page_token=token)
+        page = search(filter_string, max_results=size)
+        results = list(page)
+        while page.token:
+            page = search(filter_string, max_results=size, page_token=page.token)
             results += page
-            token = page.token
-            if not token:
-                return results
+    return results
 
 
 def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:
     """Every version of the model ``name``, newest first; empty when there is none. Raises RegistryError."""
     return search_versions(tracking, f"name = '{name}'")
-
-
-def find_registered(tracking: Tracking, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
-    """The version of ``name`` that carries the same IDENTITY tags, or None."""
-    for version in all_versions(tracking, name):
-        if all(version.tags.get(key) == tags[key] for key in IDENTITY):
-            return version
-    return None

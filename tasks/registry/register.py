@@ -1,17 +1,17 @@
-"""Register (MLflow): one run with its evidence, and the adapter as a version whose tags say where it comes
-from."""
+"""Register one run with its evidence, and the adapter as a version whose tags say where it comes from."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from pydantic import TypeAdapter
 
 from fade.config import Params
 from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
@@ -21,16 +21,22 @@ from fade.reporting.card import describe
 from fade.run.resolve_params import parse_params
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint, sha256_of
-from tasks.registry.artifacts import log_adapter, log_dataset
+from tasks.registry import runs as mlflow_runs
 from tasks.registry.card import FILE as CARD
 from tasks.registry.connection import Tracking, connect, registry_errors
-from tasks.registry.models import IDENTITY, ensure_model, find_registered, model_name
-from tasks.registry.runs import Run, final_metrics, flatten, log_history, open_run
+from tasks.registry.lineage import RECORDED
+from tasks.registry.models import all_versions, ensure_model, model_name, set_tags
+from tasks.registry.runs import Run, log_adapter, log_dataset, open_run
 from tasks.registry.signing import FILE as SIGNATURE
 from tasks.registry.signing import sign
 from tasks.registry.versions import ADAPTER, PARTS
 
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
 STAGE = "register"
+IDENTITY = ("adapter_sha256", "params_sha256", "run_key", "evaluation_sha256")
+"""Tags that make two registrations the same one."""
 PENDING, DONE = "pending_registration.json", "registration.json"
 EVIDENCE = ("report.html", "card.md", "lineage.json", "history.json", "evaluation.json", "pictures", "checks")
 """Files and folders of a run's folder that are uploaded beside the adapter, as far as they exist."""
@@ -49,7 +55,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class _Registration:
-    """The arguments of `register`."""
+    """The arguments of `register`, and what ``pending_registration.json`` holds of them."""
 
     result: Mapping[str, Any]
     params: Params
@@ -77,14 +83,14 @@ def register(
 
     result: the evaluation's JSON. lineage: `Lineage.content`. runs: holds the embedded store
     (MLFLOW_TRACKING_URI wins). root: the project's folder, which the data's paths start from. name: another
-    registered model than that of the target. marks: further tags of run and version (whose request it was); a
-    version that was there before gets them, too. When the store does not answer or refuses, RegistryError is
-    raised (RegistryUnreachableError: worth a retry), nothing in the folder is lost, and
-    ``pending_registration.json`` beside the adapter lets `register_pending` do it later."""
+    model than that of the target. marks: further tags of run and version (whose request it was), also of a
+    version that was there before. Raises RegistryError when the store does not answer or refuses
+    (RegistryUnreachableError: worth a retry); ``pending_registration.json`` beside the adapter lets
+    `register_pending` do it later."""
     adapter = run_dir / ADAPTER
     if not adapter.is_file():
         raise AdapterError(f"{adapter} does not exist.", stage=STAGE, action="train it first: `fade run`.")
-    tags = lineage_tags(result, lineage, run_dir)
+    tags = _lineage_tags(result, lineage, run_dir)
     if sha256_of(adapter) != tags["adapter_sha256"]:
         what = f"{adapter} has other bytes than its lineage says."
         raise AdapterError(what, stage=STAGE, action="run it again; a changed adapter is not registered.")
@@ -104,41 +110,32 @@ def register(
 
 def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
     """Do a registration that failed before, from ``pending_registration.json``. ``runs``: another runs folder
-    than then.
-
-    Raises RegistryError when nothing is pending there, and whatever `register` raises."""
-    path = run_dir / PENDING
+    than then. Raises RegistryError when nothing is pending there, and whatever `register` raises."""
+    path, record = run_dir / PENDING, run_dir / DONE
     try:
-        pending = json.loads(path.read_text(encoding="utf-8"))
-        result, values, lineage = pending["result"], pending["params"], pending["lineage"]
-        then, root = Path(pending["runs"]), Path(pending["root"])
-        name, marks = str(pending.get("name", "")), pending.get("marks", {})
-    except FileNotFoundError:
-        if (run_dir / DONE).is_file():
-            done = json.loads((run_dir / DONE).read_text(encoding="utf-8"))
+        if record.is_file() and not path.is_file():
+            done = json.loads(record.read_text(encoding="utf-8"))
             return Registered(done["name"], done["version"], done["run_id"], done["uri"])
+        pending = json.loads(path.read_text(encoding="utf-8"))
+        params = parse_params(pending["params"], str(path))
+        job = TypeAdapter(_Registration).validate_python({**pending, "params": params, "run_dir": run_dir})
+    except FileNotFoundError:
         action = "name the folder of a run that is not registered."
         raise RegistryError(f"{run_dir} has no {PENDING}.", stage=STAGE, action=action) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"{path} cannot be read: {error}."
+        what = f"{path} cannot be read: {' '.join(str(error).split())}."
         raise RegistryError(what, stage=STAGE, action="run it again with `fade run`.") from error
-    params = parse_params(values, str(path))
-    return register(result, params, lineage, run_dir, runs=runs or then, root=root, name=name, marks=marks)
+    return register(**{**vars(job), "runs": runs or job.runs})
 
 
-def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
+def _lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir: Path) -> dict[str, str]:
     """The tags of the run and of the version: where the adapter comes from, as text."""
     evaluation = {key: result.get(key) for key in ("metrics", "base_metrics", "per_concept")}
     return {
         **({PARTS: json.dumps(list(lineage["parts"]))} if "parts" in lineage else {}),
-        "target": str(result["target"]),
-        "method": str(result["method"]),
-        "seed": str(result["seed"]),
+        **{key: str(result[key]) for key in ("target", "method", "seed")},
         "neighbours": json.dumps(list(result["neighbours"]), ensure_ascii=False),
-        "data_md5": str(lineage["data"]["md5"]),
-        "base_sha256": str(lineage["base"]["sha256"]),
-        "adapter_sha256": str(lineage["outputs"]["adapter_sha256"]),
-        "params_sha256": str(lineage["params"]["sha256"]),
+        **{tag: str(lineage[section][key]) for tag, section, key in RECORDED.values()},
         "commit": str(lineage["code"]["commit"] or "unknown"),
         "lineage_sha256": Lineage(lineage).sha256(),
         "run_key": run_dir.resolve().name,
@@ -149,28 +146,25 @@ def lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir:
 def _register(tracking: Tracking, job: _Registration, tags: dict[str, str]) -> Registered:
     settings = job.params.register_
     name = job.name or model_name(settings.model_prefix, tags["target"])
-    existing = find_registered(tracking, name, tags)
-    _close_attempts(tracking, settings.experiment, tags, str(existing.run_id) if existing else None)
-    if existing is not None:
-        with registry_errors(tracking.address):
-            for key, value in job.marks.items():
-                if existing.tags.get(key) != value:
-                    tracking.client.set_model_version_tag(name, existing.version, key, value)
-        version, run_id = str(existing.version), str(existing.run_id)
+    marked = {**tags, **job.marks}
+    same = (one for one in all_versions(tracking, name) if all(one.tags.get(k) == tags[k] for k in IDENTITY))
+    version = next(same, None)
+    _close_attempts(tracking, settings.experiment, tags, str(version.run_id) if version else None)
+    if version is None:
+        with open_run(tracking, settings.experiment, f"{tags['target']} {tags['run_key']}", marked) as run:
+            version = _create_version(run, job, name, marked, *_log_evidence(run, job, tags))
     else:
-        title, marked = f"{tags['target']} {tags['run_key']}", {**tags, **job.marks}
-        with open_run(tracking, settings.experiment, title, marked) as run:
-            model_id, source = _log_evidence(run, job, tags)
-            version, run_id = _create_version(run, job, name, marked, model_id, source), run.run_id
-    return Registered(name, version, run_id, f"models:/{name}/{version}")
+        set_tags(tracking, version, job.marks)
+    number = str(version.version)
+    return Registered(name, number, str(version.run_id), f"models:/{name}/{number}")
 
 
 def _log_evidence(run: Run, job: _Registration, tags: Mapping[str, str]) -> tuple[str, str]:
     """Everything that an MLflow run holds; returns (model id, address of the adapter's artifacts)."""
     folder, params = job.run_dir, job.params
-    run.log_params(flatten(params.recorded()))
-    log_history(run, folder / "history.json")
-    run.log_metrics(0, final_metrics(job.result))
+    run.log_params(mlflow_runs.flatten(params.recorded()))
+    mlflow_runs.log_history(run, folder / "history.json")
+    run.log_metrics(0, mlflow_runs.final_metrics(job.result))
     run.flush()
     log_dataset(run, params, job.lineage, job.root)
     for part in EVIDENCE:
@@ -179,12 +173,13 @@ def _log_evidence(run: Run, job: _Registration, tags: Mapping[str, str]) -> tupl
     if params.signing.private_key:
         files = {name: folder / name for name in (ADAPTER, LINEAGE)}
         run.log_file(sign(files, job.root / params.signing.private_key, folder / SIGNATURE))
-    return log_adapter(run, folder / ADAPTER, params, job.lineage, tags, job.root)
+    libraries = job.lineage["environment"]["libraries"]
+    return log_adapter(run, folder / ADAPTER, params, libraries, tags, job.root)
 
 
 def _create_version(
     run: Run, job: _Registration, name: str, tags: Mapping[str, str], model_id: str, source: str
-) -> str:
+) -> ModelVersion:
     about: dict[str, Any] = {"tags": {"target": tags["target"]}, "description": f"{tags['target']}, erased"}
     if PARTS in tags:  # the next release may be of other concepts
         about = {"description": "Releases: the champions of all concepts, added up."}
@@ -192,44 +187,31 @@ def _create_version(
     description = describe(card.read_text(encoding="utf-8")) if card.is_file() else None
     with registry_errors(run.tracking.address):
         ensure_model(run.tracking, name, **about)
-        created = run.client.create_model_version(
+        return run.client.create_model_version(
             name, source, run.run_id, tags=dict(tags), model_id=model_id, description=description
         )
-    return str(created.version)
 
 
 def _close_attempts(
     tracking: Tracking, experiment: str, tags: Mapping[str, str], registered: str | None
 ) -> None:
-    """Close the MLflow runs that registrations of this very run left open when their server went away.
-
-    The one that a version stands on is FINISHED, as it has all its evidence; any other is FAILED, so that
-    nobody counts it twice."""
+    """Close the MLflow runs that registrations of this very run left open when their server went away: the
+    registered one, which has all its evidence, as FINISHED, any other, which must not count, as FAILED."""
     with registry_errors(tracking.address):
         known = tracking.client.get_experiment_by_name(experiment)
-        if known is None:
-            return
         same_run = " and ".join(f"tags.{key} = '{tags[key]}'" for key in IDENTITY)
-        for run in tracking.client.search_runs([known.experiment_id], same_run):
+        for run in tracking.client.search_runs([known.experiment_id], same_run) if known else ():
             if run.info.status == "RUNNING":
                 status = "FINISHED" if run.info.run_id == registered else "FAILED"
                 tracking.client.set_terminated(run.info.run_id, status)
 
 
 def _write_pending(job: _Registration, error: BaseException) -> None:
-    pending = {
-        "reason": str(error) or type(error).__name__,
-        "runs": str(job.runs.absolute()),
-        "root": str(job.root.absolute()),
-        "name": job.name,
-        "marks": dict(job.marks),
-        "result": job.result,
-        "params": job.params.model_dump(mode="json", by_alias=True),
-        "lineage": job.lineage,
-    }
+    job = replace(job, runs=job.runs.absolute(), root=job.root.absolute())
+    values = TypeAdapter(_Registration).dump_python(job, mode="json", by_alias=True, exclude={"run_dir"})
     # the disk that failed the registration may be this one; the first error is raised
     with contextlib.suppress(StorageError):
-        _write_json(job.run_dir / PENDING, pending)
+        _write_json(job.run_dir / PENDING, {"reason": str(error) or type(error).__name__, **values})
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -240,10 +222,5 @@ def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.data, RegistryUnreachableError)
 
 
-register_task = task(
-    name="register",
-    retries=2,
-    retry_delay_seconds=[1, 3],
-    retry_condition_fn=_worth_a_retry,
-    cache_policy=NO_CACHE,
-)(register)
+_RETRY: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [1, 3], "retry_condition_fn": _worth_a_retry}
+register_task = task(name="register", cache_policy=NO_CACHE, **_RETRY)(register)

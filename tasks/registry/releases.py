@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
 from fade.errors import PromotionError
-from fade.governance.promotion import PROMOTE, RETIRED, Standing
+from fade.governance.promotion import CHAMPION, PROMOTE, RETIRED
 from fade.governance.release_plan import ladder, previous, release_name, rollback_reason, taken_back
 from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.registry.verify import verify_content
+from tasks.registry.verify import verify_version
 from tasks.registry.versions import parts_of, resolve, revoked_parts
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ def releases(params: Params, runs: Path) -> list[dict[str, Any]]:
     """Every release, newest first: version, parts, state, when, and which of its parts are revoked now.
     Raises RegistryError."""
     name, snapshot = _load(params, runs)
-    standing = snapshot.standing(name)
-    return [_row(snapshot, standing, version) for version in snapshot.versions_of(name)]
+    return [_row(snapshot, version) for version in snapshot.versions_of(name)]
 
 
 def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None = None) -> dict[str, Any]:
@@ -45,9 +44,9 @@ def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None
     )
     target = resolve(snapshot, f"{name}/{number}")
     number = str(target.version)
-    _check_allowed(snapshot, standing, target)
+    _check_allowed(snapshot, target)
     before = standing.champion or next(reversed(ladder(standing.decisions)), "")
-    traced, adapter = verify_content(snapshot, target, runs)
+    traced, adapter = verify_version(snapshot, target, runs, parts=False)
     why = rollback_reason(before, reason)
     decision = decide(
         PROMOTE,
@@ -61,17 +60,16 @@ def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None
         private_key=params.signing.private_key,
         after=standing,
     )
-    old = set(parts_of(versions[before])) if before in versions else set()
-    new = set(parts_of(target))
+    old, new = parts_of(versions[before]) if before in versions else [], parts_of(target)
     return {
         **decision,
         "from": before,
         "to": number,
         "adapter": str(adapter),
         "adapter_sha256": traced.tags["adapter_sha256"],
-        "parts": parts_of(target),
-        "parts_out": sorted(old - new),
-        "parts_in": sorted(new - old),
+        "parts": new,
+        "parts_out": sorted({*old} - {*new}),
+        "parts_in": sorted({*new} - {*old}),
     }
 
 
@@ -81,8 +79,8 @@ def _load(params: Params, runs: Path) -> tuple[str, RegistrySnapshot]:
     return name, RegistrySnapshot.load_model(tracking, name, params.signing.public_key)
 
 
-def _row(snapshot: RegistrySnapshot, standing: Standing, version: ModelVersion) -> dict[str, Any]:
-    number = str(version.version)
+def _row(snapshot: RegistrySnapshot, version: ModelVersion) -> dict[str, Any]:
+    number, standing = str(version.version), snapshot.standing(str(version.name))
     last, back = standing.last(number), taken_back(standing, number)
     made_at = datetime.fromtimestamp(int(version.creation_timestamp) / 1000, UTC)
     return {
@@ -100,12 +98,12 @@ def _row(snapshot: RegistrySnapshot, standing: Standing, version: ModelVersion) 
     }
 
 
-def _check_allowed(snapshot: RegistrySnapshot, standing: Standing, target: ModelVersion) -> None:
-    label, number = f"{target.name}/{target.version}", str(target.version)
-    state = standing.states.get(number, "never promoted")
+def _check_allowed(snapshot: RegistrySnapshot, target: ModelVersion) -> None:
+    label, states = f"{target.name}/{target.version}", snapshot.standing(str(target.name)).states
+    state = states.get(str(target.version), "never promoted")
     if state != RETIRED:
-        current = "current" if standing.champion == number else state
-        known = ", ".join(one for one, state in standing.states.items() if state == RETIRED) or "none"
+        current = "current" if state == CHAMPION else state
+        known = ", ".join(one for one, state in states.items() if state == RETIRED) or "none"
         action = f"name one of {known} with --to; see `fade releases`."
         raise PromotionError(f"{label} cannot be gone back to: it is {current}.", stage=STAGE, action=action)
     if parts := revoked_parts(snapshot, target):

@@ -1,4 +1,4 @@
-"""MLflow runs: opened, written in batches, and closed with a status; and the metrics that a run records."""
+"""MLflow runs: opened, written in batches, closed with a status; their artifacts, logged and fetched back."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.config import Params
+from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import slug
 from fade.errors import RegistryError, RegistryUnreachableError
-from tasks.registry.connection import ARTIFACTS, STAGE, Tracking, registry_errors
+from tasks.registry.connection import ARTIFACTS, STAGE, Tracking, registry_errors, suppress_warnings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
-BATCH = 500
-"""Metrics of a request; MLflow's own limit is 1000."""
-PARAMS_BATCH = 100
-"""Params or tags of a request, MLflow's limit."""
-FLUSH_SECONDS = 5.0
+LOGGED = "adapter_weights/pytorch_lora_weights.safetensors"
+"""Where mlflow.diffusers puts the adapter inside a logged model."""
+_REQUIREMENTS = ("diffusers", "transformers", "torch", "peft", "safetensors", "accelerate")
+_METADATA = ("base_sha256", "adapter_sha256", "data_md5", "target", "method")
+FLUSH_METRICS, FLUSH_SECONDS = 500, 5.0
+"""Metrics are sent when so many are pending, or after so long."""
 
 
 @dataclass
 class Run:
-    """An open MLflow run: no global state. Every method raises RegistryUnreachableError, RegistryError or
-    StorageError."""
+    """An open MLflow run; its methods raise RegistryUnreachableError, RegistryError or StorageError."""
 
     tracking: Tracking
     run_id: str
@@ -41,21 +44,19 @@ class Run:
         return self.tracking.client
 
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers of one step. Sent when BATCH are pending or FLUSH_SECONDS have passed."""
+        """Record numbers of one step; MLflow has them after `flush` at the latest."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         self._pending += [Metric(key, float(value), now, step) for key, value in values.items()]
-        if len(self._pending) >= BATCH or time.monotonic() - self._flushed > FLUSH_SECONDS:
+        if len(self._pending) >= FLUSH_METRICS or time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Send what is pending."""
         with registry_errors(self.tracking.address):
-            while self._pending:
-                self.client.log_batch(self.run_id, metrics=self._pending[:BATCH])
-                del self._pending[:BATCH]
-        self._flushed = time.monotonic()
+            self.client.log_batch(self.run_id, metrics=self._pending)
+        self._pending, self._flushed = [], time.monotonic()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record params (values as text, MLflow keeps at most 6000 characters)."""
@@ -63,8 +64,7 @@ class Run:
 
         entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
         with registry_errors(self.tracking.address):
-            for start in range(0, len(entries), PARAMS_BATCH):
-                self.client.log_batch(self.run_id, params=entries[start : start + PARAMS_BATCH])
+            self.client.log_batch(self.run_id, params=entries)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Upload a file, or a folder's content, as an artifact."""
@@ -78,15 +78,12 @@ def open_run(
     tracking: Tracking, experiment: str, name: str, tags: Mapping[str, Any] | None = None
 ) -> Iterator[Run]:
     """A run in ``experiment`` (made when missing) that ends as FINISHED, or as FAILED when the body raises.
-
-    Raises RegistryUnreachableError or RegistryError for MLflow's own failures; the body's other exceptions
-    pass through."""
+    Raises RegistryUnreachableError or RegistryError for MLflow's own failures."""
+    text = {key: str(value) for key, value in (tags or {}).items()}
     with registry_errors(tracking.address):
         experiment_id = _experiment_id(tracking, experiment)
-        created = tracking.client.create_run(
-            experiment_id, run_name=name, tags={key: str(value) for key, value in (tags or {}).items()}
-        )
-        run = Run(tracking, created.info.run_id, experiment_id)
+        created = tracking.client.create_run(experiment_id, run_name=name, tags=text)
+    run = Run(tracking, created.info.run_id, experiment_id)
     try:
         yield run
         run.flush()
@@ -133,42 +130,116 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def log_history(run: Run, history: Path) -> None:
     """Record the training's ``history.json``, if there is one, as metrics ``train.*``, a step each entry."""
-    if not history.is_file():
-        return
-    for entry in json.loads(history.read_text(encoding="utf-8")):
-        numbers = {
-            f"train.{key}": value for key, value in entry.items() if key != "step" and _is_number(value)
-        }
-        run.log_metrics(int(entry["step"]), numbers)
+    for entry in json.loads(history.read_text(encoding="utf-8")) if history.is_file() else ():
+        step = int(entry.pop("step"))
+        run.log_metrics(step, {f"train.{key}": value for key, value in entry.items() if _is_number(value)})
 
 
 def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     """The evaluation's JSON as flat metric names: ``A_er``, ``A_er.lo``, ``base.A_tar`` ...; what was not
     measured is left out."""
-    values: dict[str, Any] = dict(result["metrics"])
-    values |= {f"base.{key}": value for key, value in result["base_metrics"].items()}
+    blocks = {
+        name: {key: value for key, value in (result.get(name) or {}).items() if not key.startswith("n")}
+        for name in ("spatial_consistency", "target_probability", "clip_score", "frechet")  # without counts
+    }
+    parts = {  # of a release
+        slug(concept): {**numbers["metrics"], "alone": numbers["alone"]}
+        for concept, numbers in (result.get("parts") or {}).items()
+    }
+    values = flatten({**result["metrics"], "base": result["base_metrics"], **blocks, **parts})
+    values["null_drift"] = result.get("null_drift")
+    values["A_indirect"] = (result.get("indirect") or {}).get("A_indirect")
     for prefix, intervals in (("", "intervals"), ("base.", "base_intervals")):
         for key, interval in result.get(intervals, {}).items():
             if interval:
                 values |= {f"{prefix}{key}.lo": interval[0], f"{prefix}{key}.hi": interval[1]}
-    consistency = result.get("spatial_consistency") or {}
-    values |= {
-        f"spatial_consistency.{key}": consistency[key] for key in ("mean", "lo", "hi") if key in consistency
-    }
-    for block in ("target_probability", "clip_score", "frechet"):
-        counts_left_out = {
-            key: value for key, value in (result.get(block) or {}).items() if not key.startswith("n")
-        }
-        values |= {f"{block}.{key}": value for key, value in counts_left_out.items()}
-    values |= {
-        "null_drift": result.get("null_drift"),
-        "A_indirect": (result.get("indirect") or {}).get("A_indirect"),
-    }
-    for concept, numbers in (result.get("parts") or {}).items():  # of a release
-        values |= {f"{slug(concept)}.{key}": value for key, value in numbers["metrics"].items()}
-        values |= {f"{slug(concept)}.alone.{key}": value for key, value in numbers["alone"].items()}
     return {key: float(value) for key, value in values.items() if _is_number(value)}
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def log_dataset(run: Run, params: Params, lineage: Mapping[str, Any], root: Path) -> None:
+    """Record the data set as the run's input, with its DVC md5. root: the project's folder."""
+    manifest = params.data.images / MANIFEST
+    frame = read_manifest(root / manifest)
+    md5 = str(lineage["data"]["md5"])
+    with registry_errors(run.tracking.address), suppress_warnings():
+        from mlflow.data.pandas_dataset import from_pandas
+        from mlflow.entities import DatasetInput, InputTag
+
+        # MLflow keeps 36 characters: a DVC md5 with ".dir" fits exactly.
+        dataset = from_pandas(frame, source=str(manifest), name=params.data.images.name, digest=md5[:36])
+        facts = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": str(params.data.dvc_file)}
+        tags = [InputTag(key, value) for key, value in facts.items()]
+        run.client.log_inputs(run.run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+
+
+def log_adapter(
+    run: Run, adapter: Path, params: Params, libraries: Mapping[str, str], tags: Mapping[str, str], root: Path
+) -> tuple[str, str]:
+    """Log the adapter as an mlflow.diffusers model; returns (model id, address of its artifacts)."""
+    with registry_errors(run.tracking.address), suppress_warnings():
+        import mlflow.diffusers
+
+        # log_model alone would put the model into the default experiment, whose artifacts lie in the working
+        # directory.
+        model = run.client.create_logged_model(
+            run.experiment_id, name="adapter", source_run_id=run.run_id, tags=dict(tags)
+        )
+        mlflow.diffusers.log_model(
+            str(adapter),
+            base_model=_base_reference(params.data.base, root),
+            name="adapter",
+            model_id=model.model_id,
+            run_id=run.run_id,
+            signature=_model_signature(params),
+            pip_requirements=[f"{name}=={libraries[name]}" for name in _REQUIREMENTS if libraries.get(name)],
+            metadata={key: tags[key] for key in _METADATA},
+        )
+    return str(model.model_id), str(model.artifact_location)
+
+
+def download_artifact(tracking: Tracking, run_id: str, name: str, folder: Path) -> Path | None:
+    """The run's artifact ``name``, fetched into ``folder``, or None. Raises RegistryError."""
+    with registry_errors(tracking.address), suppress_warnings():
+        if name not in {file.path for file in tracking.client.list_artifacts(run_id)}:
+            return None
+    return _download(tracking, f"runs:/{run_id}/{name}", folder)
+
+
+def download_adapter(tracking: Tracking, version: ModelVersion, folder: Path) -> Path:
+    """The registered adapter of a version, fetched into ``folder``. Raises RegistryError."""
+    return _download(tracking, f"models:/{version.name}/{version.version}/{LOGGED}", folder)
+
+
+def _download(tracking: Tracking, uri: str, folder: Path) -> Path:
+    with registry_errors(tracking.address), suppress_warnings():
+        import mlflow
+
+        path = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking.uri)
+    return Path(path)
+
+
+def _model_signature(params: Params) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    # MLflow's own default samples at 512 px with guidance 7.5; the run's sampler is the evaluated one.
+    sampler = params.sampler
+    settings = [
+        ParamSpec("num_inference_steps", DataType.integer, sampler.steps),
+        ParamSpec("guidance_scale", DataType.double, sampler.guidance_scale),
+        ParamSpec("negative_prompt", DataType.string, sampler.negative_prompt),
+    ]
+    prompt, image = ColSpec(DataType.string, "prompt"), ColSpec(DataType.binary, "image")
+    return ModelSignature(Schema([prompt]), Schema([image]), ParamSchema(settings))
+
+
+def _base_reference(base: str, root: Path) -> str:
+    if root.resolve() != Path.cwd() and (root / base).is_dir():
+        return str((root / base).resolve())
+    # Without "./" mlflow.diffusers takes a relative directory for a hub id and asks the hub for its revision.
+    relative = Path(base).is_dir() and not Path(base).is_absolute() and not base.startswith(".")
+    return f"./{base}" if relative else base

@@ -14,48 +14,50 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import SignatureError, StorageError
-from fade.utils.files import make_folder, write_whole
+from fade.utils.files import make_folder, storage_error, write_whole
 
 STAGE = "sign"
 FILE = "signature.json"
 PASSWORD = "FADE_SIGNING_PASSWORD"
 """Environment variable with the private key's password, where it has one."""
-_NOT_SIGNING = f"check {PASSWORD}, and that it is a private key as `fade keys` makes it."
-_NOT_VERIFIED = "do not use the version; find out who changed it, or whether this is the team's key."
+_PRIVATE = (
+    "set signing.private_key, or make one with `fade keys`.",
+    f"check {PASSWORD}, and that it is a private key as `fade keys` makes it.",
+)
+_PUBLIC = (
+    "set signing.public_key to the team's.",
+    "do not use the version; find out who changed it, or whether this is the team's key.",
+)
+"""What to do when the key is missing, and when it does not fit."""
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
-    """A new key pair on the curve P-256, ``NAME.pem`` (private, readable by its owner alone) and
-    ``NAME.pub``; no file is replaced.
-
-    The private key is locked with the password in FADE_SIGNING_PASSWORD, if it is set. Raises SignatureError,
+    """A new key pair on the curve P-256, ``NAME.pem`` (private, readable by its owner alone, locked with the
+    password in FADE_SIGNING_PASSWORD, if any) and ``NAME.pub``; no file is replaced. Raises SignatureError,
     StorageError."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     password = _password()
     lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key, pem = ec.generate_private_key(ec.SECP256R1()), serialization.Encoding.PEM
     make_folder(folder)
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
     for path in (private, public):
         if path.exists():
             action = "name another; what it has signed could not be verified."
             raise SignatureError(f"{path} exists.", stage=STAGE, action=action)
-    _create(private, key.private_bytes(pem, pkcs8, lock), 0o600)
+    _create(private, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, lock), 0o600)
     info = serialization.PublicFormat.SubjectPublicKeyInfo
     _create(public, key.public_key().public_bytes(pem, info), 0o644)
     return private, public
 
 
 def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
-    """Sign the named files together; the signature (a Sigstore bundle, JSON) is written to ``out``. Raises
-    SignatureError."""
+    """Sign the named files together; ``out``: the signature, a Sigstore bundle. Raises SignatureError."""
     from model_signing import signing
 
-    _check_private_key(private_key)
-    with _folder(files) as folder, _signature_errors(f"{private_key} cannot sign", _NOT_SIGNING):
+    with _key_errors(private_key, "cannot sign", *_PRIVATE), _folder(files) as folder:
         password: Any = _password()  # the library's annotation says str, and its code needs bytes
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
         part = folder.with_name("part.json")
@@ -66,12 +68,10 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
 
 
 def verify(files: Mapping[str, Path], signature: Path, public_key: Path) -> None:
-    """Raises SignatureError unless just these files, with these bytes, were signed by the public key's owner;
-    it names what differs."""
+    """Raises SignatureError, which names what differs, unless the key's owner signed just these files."""
     from model_signing import verifying
 
-    _check_public_key(public_key)
-    with _folder(files) as folder, _signature_errors(f"{public_key} does not verify", _NOT_VERIFIED):
+    with _key_errors(public_key, "does not verify", *_PUBLIC), _folder(files) as folder:
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
 
 
@@ -80,20 +80,17 @@ def sign_text(text: str, private_key: Path) -> str:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    _check_private_key(private_key)
-    with _signature_errors(f"{private_key} cannot sign", _NOT_SIGNING):
+    with _key_errors(private_key, "cannot sign", *_PRIVATE):
         key: Any = serialization.load_pem_private_key(private_key.read_bytes(), _password())
         return base64.b64encode(key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode("ascii")
 
 
 def verify_text(text: str, signature: str, public_key: Path, what: str) -> None:
-    """Raises SignatureError unless ``signature`` is that of the text by the public key's owner. what: names
-    the text in the error."""
+    """Raises SignatureError, about ``what``, unless ``signature`` is that of the text by the key's owner."""
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    _check_public_key(public_key)
-    with _signature_errors(f"{public_key} does not verify {what}", _NOT_VERIFIED):
+    with _key_errors(public_key, f"does not verify {what}", *_PUBLIC):
         key: Any = serialization.load_pem_public_key(public_key.read_bytes())
         key.verify(base64.b64decode(signature, validate=True), text.encode(), ec.ECDSA(hashes.SHA256()))
 
@@ -102,22 +99,11 @@ def _password() -> bytes | None:
     return os.environ.get(PASSWORD, "").encode() or None
 
 
-def _check_private_key(path: Path) -> None:
-    if not path.is_file():
-        action = "set signing.private_key, or make one with `fade keys`."
-        raise SignatureError(f"{path} is not there.", stage=STAGE, action=action)
-
-
-def _check_public_key(path: Path) -> None:
-    if not path.is_file():
-        raise SignatureError(
-            f"{path} is not there.", stage=STAGE, action="set signing.public_key to the team's."
-        )
-
-
 @contextmanager
-def _signature_errors(what: str, action: str) -> Iterator[None]:
+def _key_errors(key: Path, failure: str, missing: str, action: str) -> Iterator[None]:
     """The libraries' exceptions as SignatureError."""
+    if not key.is_file():
+        raise SignatureError(f"{key} is not there.", stage=STAGE, action=missing)
     try:
         yield
     except OSError as error:
@@ -127,8 +113,8 @@ def _signature_errors(what: str, action: str) -> Iterator[None]:
         # in any order, each with two digests of bytes
         changed = sorted(re.findall(r"Hash mismatch for \W*([\w.-]+)", str(error)))
         reason = f"other bytes in {', '.join(changed)}." if changed else " ".join(str(error).split())[:200]
-        sentence = f"{what}: {reason or type(error).__name__}"
-        raise SignatureError(sentence, stage=STAGE, action=action) from error
+        what = f"{key} {failure}: {reason or type(error).__name__}"
+        raise SignatureError(what, stage=STAGE, action=action) from error
 
 
 @contextmanager
@@ -144,9 +130,7 @@ def _folder(files: Mapping[str, Path]) -> Iterator[Path]:
 
 def _create(path: Path, body: bytes, mode: int) -> None:
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            stream.write(body)
     except OSError as error:
-        what = f"{path} cannot be written: {error.strerror}."
-        raise StorageError(what, stage=STAGE, action="name another folder.") from error
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(body)
+        raise storage_error(error, path, STAGE, "name another folder.") from error

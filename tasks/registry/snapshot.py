@@ -1,5 +1,4 @@
-"""The registry at one moment: everything that a command derives from versions, aliases and logs comes from
-one read."""
+"""The registry at one moment: versions, aliases and logs of one read."""
 
 from __future__ import annotations
 
@@ -12,8 +11,7 @@ from fade.governance.append_log import LogEntry
 from fade.governance.promotion import Standing, replay
 from fade.governance.release_plan import NAME as RELEASE
 from tasks.registry.connection import Tracking
-from tasks.registry.decision_log import DECISION_LOG
-from tasks.registry.log_store import AppendLog
+from tasks.registry.log_store import DECISION_LOG, AppendLog
 from tasks.registry.models import DECISIONS, is_log, log_subject, search_models, search_versions
 
 if TYPE_CHECKING:
@@ -39,8 +37,7 @@ class RegistrySnapshot:
 
     @classmethod
     def load(cls, tracking: Tracking, prefix: str = "", public_key: str = "") -> Self:
-        """Read every model whose name begins with ``prefix`` (empty: all), and its versions. Raises
-        RegistryError."""
+        """Read every model whose name begins with ``prefix`` (empty: all). Raises RegistryError."""
         snapshot = cls(tracking, prefix, public_key)
         snapshot._extend(prefix)
         return snapshot
@@ -67,8 +64,8 @@ class RegistrySnapshot:
 
     def adapters(self) -> list[ModelVersion]:
         """Every version that is no entry of a log, by name and number."""
-        versions = [one for name, some in self.versions.items() if not is_log(name) for one in some]
-        return sorted(versions, key=lambda version: (version.name, int(version.version)))
+        names = sorted(name for name in self.versions if not is_log(name))
+        return [version for name in names for version in reversed(self.versions[name])]
 
     def aliases(self, name: str) -> Mapping[str, str]:
         """MLflow's aliases of a model: alias -> number."""
@@ -79,12 +76,10 @@ class RegistrySnapshot:
     def read_log(self, kind: AppendLog[E], log: str) -> tuple[list[E], list[E]]:
         """As `AppendLog.read`."""
         self.versions_of(log_subject(log))  # a model and its logs in one read
-        versions = self.versions_of(log)
-        return kind.read(log, versions, self.models.get(log), self.public_key)
+        return kind.read(log, self.versions_of(log), self.models.get(log), self.public_key)
 
     def standing(self, name: str) -> Standing:
-        """What was decided about the model ``name``. Raises PromotionError for an untrusted log,
-        SignatureError."""
+        """What was decided about a model. Raises PromotionError for an untrusted log, SignatureError."""
         if name not in self._standings:
             counted, void = self.read_log(DECISION_LOG, f"{name}{DECISIONS}")
             self._standings[name] = replay([*counted, *void])

@@ -1,5 +1,4 @@
-"""Verify a registered version: registry, record, adapter, header, signature and decisions compared with one
-another."""
+"""Verify a version: registry, record, adapter, header, signature and decisions compared with one another."""
 
 from __future__ import annotations
 
@@ -13,11 +12,10 @@ from fade.adapters.adapter_file import read_provenance
 from fade.errors import AdapterError, RegistryError, SignatureError
 from fade.provenance.lineage import FILE
 from tasks.registry import signing
-from tasks.registry.artifacts import download_artifact
-from tasks.registry.connection import connect
 from tasks.registry.lineage import TAMPERED, Traced, read
+from tasks.registry.runs import download_artifact
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.registry.versions import ADAPTER, fetch, load_snapshot, resolve
+from tasks.registry.versions import ADAPTER, fetch, open_version, resolve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -25,14 +23,13 @@ if TYPE_CHECKING:
 STAGE = "verify"
 
 
-def verify(selection: str, runs: Path, public_key: str, *, timeout: float = 60.0) -> list[dict[str, str]]:
+def verify(selection: str, runs: Path, public_key: str) -> list[dict[str, str]]:
     """What was compared, each row ``what`` and ``found``. The first thing that differs is raised and named.
 
     public_key: the team's; empty, and no signature is verified (a row says so). Raises RegistryError (tags
     and record), AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions)."""
-    snapshot = load_snapshot(connect(runs, timeout=timeout), selection, public_key)
     rows: list[dict[str, str]] = []
-    verify_version(snapshot, resolve(snapshot, selection), runs, rows)
+    verify_version(*open_version(selection, runs, public_key), runs, rows)
     return rows
 
 
@@ -40,40 +37,15 @@ def verify_version(
     snapshot: RegistrySnapshot,
     version: ModelVersion,
     runs: Path,
-    rows: list[dict[str, str]],
-    *,
-    revoked: bool = False,
-) -> tuple[Traced, Path]:
-    """As ``verify``, of a resolved version, by the snapshot's public key: its record and adapter. ``rows``
-    gets one row per check, also when a later check raises.
-
-    revoked: whether a revoked version is verified, too."""
-    traced, adapter = verify_content(snapshot, version, runs, rows, revoked=revoked)
-    for label, part in (traced.lineage.content.get("parts") or {}).items():
-        of_part, _ = verify_content(snapshot, resolve(snapshot, label), runs, revoked=revoked)
-        now = {"adapter_sha256": of_part.tags["adapter_sha256"], "lineage_sha256": of_part.lineage.sha256()}
-        for field, value in now.items():
-            if part[field] != value:
-                what = (
-                    f"{traced.label} was made of {label} with {field} {part[field]}, which now has {value}."
-                )
-                raise RegistryError(what, stage=STAGE, action=TAMPERED)
-        _add(rows, label, f"verified; is what went in, {part['adapter_sha256'][:12]}")
-    standing = snapshot.standing(traced.name)
-    state = standing.states.get(traced.version, "none")
-    _add(rows, "decisions", f"{len(standing.decisions)}, unbroken; this version: {state}")
-    return traced, adapter
-
-
-def verify_content(
-    snapshot: RegistrySnapshot,
-    version: ModelVersion,
-    runs: Path,
     rows: list[dict[str, str]] | None = None,
     *,
+    parts: bool = True,
     revoked: bool = False,
 ) -> tuple[Traced, Path]:
-    """As ``verify_version``, without its parts and its decisions."""
+    """As ``verify``, of a resolved version, by the snapshot's public key: its record and adapter.
+
+    rows: gets one row per check, also when a later check raises. parts: whether those of a release are
+    verified, too. revoked: whether a revoked version is verified."""
     rows = [] if rows is None else rows
     traced = read(snapshot.tracking, version)
     _add(rows, "tags and record", f"agree; record {traced.lineage.sha256()[:12]}")
@@ -81,6 +53,17 @@ def verify_content(
     _add(rows, "adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}")
     _add(rows, "header and record", f"agree in {', '.join(_compare_header(traced, adapter))}")
     _add(rows, "signature", verify_signature(snapshot, traced, adapter))
+    for label, part in (traced.lineage.content.get("parts") or {}).items() if parts else ():
+        now, _ = verify_version(snapshot, resolve(snapshot, label), runs, parts=False, revoked=revoked)
+        hashes = {"adapter_sha256": now.tags["adapter_sha256"], "lineage_sha256": now.lineage.sha256()}
+        for field, value in hashes.items():
+            if part[field] != value:
+                before = f"{traced.label} was made of {label} with {field} {part[field]}"
+                raise RegistryError(f"{before}, which now has {value}.", stage=STAGE, action=TAMPERED)
+        _add(rows, label, f"verified; is what went in, {part['adapter_sha256'][:12]}")
+    standing = snapshot.standing(traced.name)
+    state = standing.states.get(traced.version, "none")
+    _add(rows, "decisions", f"{len(standing.decisions)}, unbroken; this version: {state}")
     return traced, adapter
 
 
@@ -89,8 +72,8 @@ def _add(rows: list[dict[str, str]], what: str, result: str) -> None:
 
 
 def verify_signature(snapshot: RegistrySnapshot, traced: Traced, adapter: Path) -> str:
-    """The row of the signature over adapter and record, by the snapshot's public key. Raises SignatureError
-    when there is none, or it is of other files or by another key."""
+    """The row of the signature over adapter and record. Raises SignatureError when there is none, or it is of
+    other files or not by the snapshot's public key."""
     if not snapshot.public_key:
         return "not asked for: signing.public_key is empty"
     with tempfile.TemporaryDirectory(prefix="fade-verify-") as scratch:
@@ -104,27 +87,23 @@ def verify_signature(snapshot: RegistrySnapshot, traced: Traced, adapter: Path) 
 
 
 def _compare_header(traced: Traced, adapter: Path) -> list[str]:
-    """The fields that the adapter's header and the record both have. Raises AdapterError for one that
-    differs."""
+    """The fields that header and record both have. Raises AdapterError for one that differs."""
     content: Mapping[str, Any] = traced.lineage.content
     header = read_provenance(adapter)
-    expected = {
-        "concept": str(content["neighbourhood"]["target"]),
-        "base_sha256": str(content["base"]["sha256"]),
-    }
+    expected = {"concept": content["neighbourhood"]["target"], "base_sha256": content["base"]["sha256"]}
     if "parts" in content:
         expected |= _expected_parts(content, header)
     else:
-        expected |= {"data_md5": str(content["data"]["md5"]), "seed": str(content["seeds"]["train"])}
+        expected |= {"data_md5": content["data"]["md5"], "seed": content["seeds"]["train"]}
         # an adapter that another run trained carries that run's commit and parameters
         if not content.get("training", {}).get("reused"):
-            commit = str(content["code"]["commit"] or "unknown")
-            expected |= {"params_sha256": str(content["params"]["sha256"]), "commit": commit}
+            commit = content["code"]["commit"] or "unknown"
+            expected |= {"params_sha256": content["params"]["sha256"], "commit": commit}
     for field, value in expected.items():
-        if header.get(field) != value:
+        if header.get(field) != str(value):
             in_header = f"{traced.label}: the adapter's header has {field} {header.get(field)!r}"
             action = "do not use it; find out which of the two was changed."
-            raise AdapterError(f"{in_header}, its record {value!r}.", stage=STAGE, action=action)
+            raise AdapterError(f"{in_header}, its record {str(value)!r}.", stage=STAGE, action=action)
     return list(expected)
 
 
@@ -132,8 +111,7 @@ def _expected_parts(content: Mapping[str, Any], header: Mapping[str, str]) -> di
     """``parts`` as a release's header must have it, which names them in any order; empty for a release of one
     champion, which is that champion's own bytes."""
     hashes = [part["adapter_sha256"] for part in content["parts"].values()]
-    if len(hashes) == 1:
-        return {}
     named = [part.get("sha256") for part in json.loads(header.get("parts", "[]"))]
     same = sorted(named, key=str) == sorted(hashes)
-    return {"parts": header.get("parts", "") if same else json.dumps(hashes)}
+    expected = {"parts": header.get("parts", "") if same else json.dumps(hashes)}
+    return expected if len(hashes) > 1 else {}

@@ -9,12 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fade.errors import AdapterError, StorageError, UnknownNameError, UsageError
+from fade.errors import AdapterError, UnknownNameError, UsageError
+from fade.governance.promotion import CHAMPION, REVOKED
+from fade.utils.files import storage_error
 from fade.utils.hashing import sha256_of
-from tasks.registry.artifacts import download_adapter
 from tasks.registry.connection import Tracking, connect
-from tasks.registry.decision_log import CHAMPION, REVOKED
 from tasks.registry.models import is_log, search_models
+from tasks.registry.runs import download_adapter
 from tasks.registry.snapshot import RegistrySnapshot
 
 if TYPE_CHECKING:
@@ -22,27 +23,34 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter.safetensors"
 STAGE = "load adapter"
+_SELECTION = re.compile(
+    r"(?:models:/)?(?P<name>[^/@:'\"]+?)(?:/(?P<number>[0-9]+|latest)|@(?P<alias>[\w.-]+))?"
+)
 PARTS = "parts"
 """Tag of a release: the versions it is made of, ``NAME/VERSION``, as JSON."""
 
 
-def load_version(selection: str, runs: Path = Path("runs"), *, timeout: float = 60.0) -> Path:
-    """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest`` or
-    ``NAME``; or of a path.
+def load_version(selection: str, runs: Path = Path("runs")) -> Path:
+    """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest``,
+    ``NAME``, or a path: an adapter file or a run's folder.
 
-    A path is an adapter file or a run's folder. A registered version is fetched once into
-    ``runs/cache/adapters/<sha256>/`` and its bytes are compared with the version's tag. Raises UsageError
-    (malformed), UnknownNameError (no such model or version), AdapterError (other bytes than registered, or no
-    safetensors file of ours), RegistryError (the store)."""
+    A registered version is fetched once into ``runs/cache/adapters/<sha256>/`` and its bytes are compared
+    with its tag. Raises UsageError (malformed), UnknownNameError (no such model or version), AdapterError
+    (other bytes than registered, or no safetensors file of ours), RegistryError (the store)."""
     path = Path(selection)
-    if path.suffix == ".safetensors" or path.is_dir():
-        path = path / ADAPTER if path.is_dir() else path
-        if not path.is_file():
-            action = "name a run's folder, a file or a version."
-            raise AdapterError(f"{path} does not exist.", stage=STAGE, action=action)
-        return path
-    snapshot = load_snapshot(connect(runs, timeout=timeout), selection)
-    return fetch(snapshot, resolve(snapshot, selection), runs)
+    path = path / ADAPTER if path.is_dir() else path
+    if path.suffix != ".safetensors":
+        return fetch(*open_version(selection, runs), runs)
+    if not path.is_file():
+        action = "name a run's folder, a file or a version."
+        raise AdapterError(f"{path} does not exist.", stage=STAGE, action=action)
+    return path
+
+
+def open_version(selection: str, runs: Path, public_key: str = "") -> tuple[RegistrySnapshot, ModelVersion]:
+    """`load_snapshot` of the store of ``runs``, and `resolve`."""
+    snapshot = load_snapshot(connect(runs), selection, public_key)
+    return snapshot, resolve(snapshot, selection)
 
 
 def load_snapshot(tracking: Tracking, selection: str, public_key: str = "") -> RegistrySnapshot:
@@ -55,7 +63,7 @@ def resolve(snapshot: RegistrySnapshot, selection: str) -> ModelVersion:
     """The version that ``selection`` names (see `load_version`). Raises UsageError (malformed),
     UnknownNameError, RegistryError, PromotionError (an untrusted log)."""
     name, number, alias = _split(selection)
-    versions = snapshot.versions_of(name)
+    versions = {str(version.version): version for version in snapshot.versions_of(name)}
     if not versions:
         models = [model.name for model in search_models(snapshot.tracking) if not is_log(model.name)]
         raise UnknownNameError("model", name, models, stage=STAGE)
@@ -65,13 +73,12 @@ def resolve(snapshot: RegistrySnapshot, selection: str) -> ModelVersion:
             known = [f"{name}@{one}" for one in aliases]
             raise UnknownNameError("alias", f"{name}@{alias}", known, stage=STAGE)
         number = aliases[alias]
-    if number in (None, "latest"):
-        return versions[0]
-    version = snapshot.version(f"{name}/{number}")
-    if version is None:
-        known = [f"{name}/{one.version}" for one in versions]
+    elif number in (None, "latest"):
+        number = next(iter(versions))
+    if number not in versions:
+        known = [f"{name}/{one}" for one in versions]
         raise UnknownNameError("version", f"{name}/{number}", known, stage=STAGE)
-    return version
+    return versions[number]
 
 
 def fetch(snapshot: RegistrySnapshot, version: ModelVersion, runs: Path, *, revoked: bool = False) -> Path:
@@ -80,14 +87,14 @@ def fetch(snapshot: RegistrySnapshot, version: ModelVersion, runs: Path, *, revo
     Raises AdapterError for a version that was revoked, or of which a part was, unless ``revoked``."""
     label = f"{version.name}/{version.version}"
     if not revoked:
-        if snapshot.standing(str(version.name)).states.get(str(version.version)) == REVOKED:
+        if _state(snapshot, label) == REVOKED:
             action = f"see why with `fade decisions {version.name}`; use another version."
             raise AdapterError(f"{label} was revoked.", stage=STAGE, action=action)
         if parts := revoked_parts(snapshot, version):
             what = f"{label} holds {', '.join(parts)}, which was revoked."
             action = "make another with `fade release`, or go back with `fade rollback`."
             raise AdapterError(what, stage=STAGE, action=action)
-    return _fetch(snapshot.tracking, version, runs)
+    return _cached(snapshot.tracking, version, label, runs)
 
 
 def parts_of(version: ModelVersion) -> list[str]:
@@ -97,38 +104,34 @@ def parts_of(version: ModelVersion) -> list[str]:
 
 def revoked_parts(snapshot: RegistrySnapshot, version: ModelVersion) -> list[str]:
     """Those parts of a release that are revoked now."""
-    split = [label.rpartition("/") for label in parts_of(version)]
-    return [
-        f"{name}/{number}"
-        for name, _, number in split
-        if snapshot.standing(name).states.get(number) == REVOKED
-    ]
+    return [label for label in parts_of(version) if _state(snapshot, label) == REVOKED]
+
+
+def _state(snapshot: RegistrySnapshot, label: str) -> str | None:
+    name, _, number = label.rpartition("/")
+    return snapshot.standing(name).states.get(number)
 
 
 def _split(selection: str) -> tuple[str, str | None, str | None]:
     """(name, number or ``latest``, alias); the latter two None where they are not given."""
-    match = re.fullmatch(r"(?:models:/)?([^/@:'\"]+?)(?:/([0-9]+|latest)|@([\w.-]+))?", selection)
-    if match is None:
+    if (match := _SELECTION.fullmatch(selection)) is None:
         action = "write fade-panda/1, fade-panda@champion or fade-panda/latest."
         raise UsageError(f"{selection!r} is no model version.", stage=STAGE, action=action)
-    name, number, alias = match.groups()
-    return name, number, alias
+    return match["name"], match["number"], match["alias"]
 
 
 def _aliases(snapshot: RegistrySnapshot, name: str) -> dict[str, str]:
     """The model's aliases; the decisions say which version is champion, whatever MLflow's alias says."""
     aliases, standing = dict(snapshot.aliases(name)), snapshot.standing(name)
     if standing.decisions:
-        aliases.pop(CHAMPION, None)
-        aliases |= {CHAMPION: standing.champion} if standing.champion else {}
-    return aliases
+        aliases[CHAMPION] = standing.champion or ""
+    return {alias: number for alias, number in aliases.items() if number}
 
 
-def _fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
+def _cached(tracking: Tracking, version: ModelVersion, label: str, runs: Path) -> Path:
     from fade.adapters.adapter_file import read_provenance  # torch comes with it
 
     expected = version.tags.get("adapter_sha256", "")
-    label = f"{version.name}/{version.version}"
     if not re.fullmatch(r"[0-9a-f]{64}", expected):
         action = "register it with `fade register RUN_DIR`; versions made otherwise are not loaded."
         raise AdapterError(f"{label} has no adapter_sha256 tag.", stage=STAGE, action=action)
@@ -139,8 +142,7 @@ def _fetch(tracking: Tracking, version: ModelVersion, runs: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent, ignore_cleanup_errors=True)
     except OSError as error:
-        what = f"{target.parent} cannot be written: {error.strerror}."
-        raise StorageError(what, stage=STAGE) from error
+        raise storage_error(error, target.parent, STAGE) from error
     with scratch as folder:
         fetched = download_adapter(tracking, version, Path(folder))
         if sha256_of(fetched) != expected:

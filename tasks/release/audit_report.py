@@ -13,9 +13,9 @@ from fade.governance.audit import STAGE, Audit, stages
 from fade.utils.files import write_json, write_whole
 from fade.utils.hashing import sha256_of
 from tasks.registry import audit_log
-from tasks.registry.artifacts import download_artifact
 from tasks.registry.connection import Tracking
 from tasks.registry.lineage import Traced
+from tasks.registry.runs import download_artifact
 from tasks.release.audit_replay import AuditOptions, AuditOutcome
 from tasks.release.replay import Replay
 from tasks.release.verification_evidence import VerificationEvidence

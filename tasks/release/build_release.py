@@ -18,7 +18,7 @@ from fade.utils.hashing import sha256_of
 from tasks.registry.connection import Tracking
 from tasks.registry.models import all_versions, model_name
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.registry.verify import verify_content
+from tasks.registry.verify import verify_version
 from tasks.registry.versions import ADAPTER, fetch, resolve
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def select_champions(tracking: Tracking, params: Params, runs: Path, public_key:
     left_out: list[str] = []
     snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, public_key)
     for version in _champions(snapshot):
-        traced, adapter = verify_content(snapshot, version, runs)
+        traced, adapter = verify_version(snapshot, version, runs, parts=False)
         part = _part(traced.name, traced.version, traced.lineage)
         values = traced.lineage.content["params"]["values"]
         if values.get("data", {}).get("erase") == "styles":

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
 from fade.errors import PromotionError
-from fade.governance.promotion import PROMOTE, REJECT, STATES, Standing
+from fade.governance.promotion import PROMOTE, REJECT, REVOKED, STATES, Standing
 from fade.governance.release_plan import STAGE, release_name, shortfalls, taken_back
 from tasks.registry.connection import Tracking
-from tasks.registry.decision_log import REVOKED
 from tasks.registry.decisions import decide
 from tasks.registry.lineage import read
 from tasks.registry.snapshot import RegistrySnapshot

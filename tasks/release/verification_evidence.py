@@ -55,7 +55,7 @@ def collect_evidence(
     snapshot = RegistrySnapshot.load_model(tracking, str(version.name), public_key)
     _registry(evidence, snapshot, version, runs)
     try:
-        earlier = audits(snapshot, str(version.name), runs, version)
+        earlier = audits(snapshot, str(version.name), runs, [version])
         evidence.add("audits", True, f"{len(earlier)} before this one, unbroken")
     except (AuditError, SignatureError) as error:
         evidence.add("audits", False, str(error))

@@ -12,9 +12,8 @@ from zoneinfo import ZoneInfo
 
 from fade.config import Params
 from fade.governance.leases import FAILED, LeaseEvent, LeaseLog
-from fade.governance.promotion import criteria
+from fade.governance.promotion import REVOKED, criteria
 from fade.governance.requests import ErasureRequests, Request, Resolve
-from tasks.registry.decision_log import REVOKED
 from tasks.requests.leases import has_exited
 from tasks.requests.snapshot import RequestSnapshot
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from fade.errors import UnknownNameError
 from fade.governance.promotion import PROMOTE, Decision
 from tasks.registry.connection import connect
-from tasks.registry.decision_log import append_decision
+from tasks.registry.decisions import append_decision
 from tasks.registry.models import ensure_model
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import load_snapshot, resolve, revoked_parts

@@ -28,12 +28,12 @@ from fade.utils.hashing import sha256_of
 from flows.local_stack.mlflow_server import Login
 from flows.local_stack.stack import ARTIFACTS, DATA, LocalStack
 from flows.server import runtime
-from tasks.registry.artifacts import LOGGED
 from tasks.registry.connection import connect
 from tasks.registry.decisions import decide, history
 from tasks.registry.lineage import trace
 from tasks.registry.models import ensure_model
 from tasks.registry.register import Registered, register
+from tasks.registry.runs import LOGGED
 from tasks.registry.verify import verify
 from tasks.registry.versions import load_version
 from tasks.requests.leases import log_name, read_lease_log

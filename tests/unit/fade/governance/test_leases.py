@@ -112,6 +112,7 @@ def test_an_event_survives_its_text_and_another_schema_does_not() -> None:
         "{}",
         one.to_json().replace('"schema":1', '"schema":2'),
         one.to_json().replace("claim", "clam"),
+        one.to_json().replace('"after":0,', ""),
     ):
         with pytest.raises(RegistryError, match="event 1 cannot be read"):
             LeaseEvent.parse(1, text)

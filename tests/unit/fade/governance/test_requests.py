@@ -104,6 +104,8 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
         ("request: []\n", "unknown key 'request'"),
         ("requests: []\nrequests: []\n", "the key 'requests' is said twice"),
         ("requests:\n  - id: p1\n    id: p2\n", "the key 'id' is said twice"),
+        ("requests:\n  - due: 2026-02-30\n", "cannot be read: day is out of range"),
+        ("? [requests]\n: []\n", "cannot be read"),
     ],
 )
 def test_a_file_half_of_which_might_be_lost_is_refused_as_a_whole(
