@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -23,7 +22,7 @@ from fade.training.job import ErasureTarget, Job
 from fade.utils import progress
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
-from tasks.launch.process_group import Group, run_group, stop_group
+from tasks.launch.process_group import Group
 from tasks.stages.train import find_finished, run_job, write_job
 from tests.support import bare_job, make_latents, make_tiny_base
 
@@ -75,7 +74,7 @@ def gone(pid):
 
 def test_output_and_status_are_kept(tmp_path):
     script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 3
+    assert Group([sys.executable, "-c", script], log=tmp_path / "log", env=os.environ).wait(60) == 3
     assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
 
 
@@ -89,7 +88,7 @@ def test_the_deadline_ends_the_whole_family(tmp_path, own_session):
             seen.append(child_of(pids))
 
     with pytest.raises(TrainingError, match=r"deadline of 0\.2 s"):
-        run_group(argv, deadline=0.2, log=tmp_path / "log", env=os.environ, tick=tick)
+        Group(argv, log=tmp_path / "log", env=os.environ).wait(0.2, tick)
     assert gone(child_of(pids))
 
 
@@ -105,7 +104,7 @@ def test_ctrl_c_ends_the_whole_family_and_is_passed_on(tmp_path):
 
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_group(argv, deadline=60, log=tmp_path / "log", env=os.environ, tick=tick)
+            Group(argv, log=tmp_path / "log", env=os.environ).wait(60, tick)
     finally:
         signal.signal(signal.SIGINT, before)
     assert gone(child_of(pids))
@@ -113,10 +112,10 @@ def test_ctrl_c_ends_the_whole_family_and_is_passed_on(tmp_path):
 
 def test_who_ignores_term_is_killed(tmp_path):
     argv, pids = sleeper(tmp_path, child=STUBBORN, own_session=True)
-    process = subprocess.Popen(argv, start_new_session=True)
+    group = Group(argv, log=tmp_path / "log", env=os.environ)
     child = child_of(pids)
-    stop_group(process, grace=0.3)
-    assert process.returncode is not None
+    group.stop(grace=0.3)
+    assert group.status() is not None
     assert gone(child)
 
 
@@ -131,7 +130,7 @@ def test_a_group_is_signalled_once_as_its_number_may_be_anothers_later(tmp_path,
 
 def test_the_parent_is_not_in_the_group(tmp_path):
     script = f"import os; assert os.getpgid(0) != {os.getpgid(0)}"
-    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 0
+    assert Group([sys.executable, "-c", script], log=tmp_path / "log", env=os.environ).wait(60) == 0
 
 
 # --- what is reused, put aside, told
