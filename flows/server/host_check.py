@@ -5,6 +5,7 @@ rebinding) could use it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-NAMES = "FADE_HOST_NAMES"
-"""Environment variable of a server in a container: its further host names, separated by blanks."""
 
 
 class HostCheckMiddleware:
@@ -48,6 +47,12 @@ class HostCheckMiddleware:
         if any(_host_name(value) not in self._hosts for key, value in headers if key == b"origin"):
             return 403
         return None
+
+
+def host_names(further: Iterable[str]) -> list[str]:
+    """Names that a server in a container answers to: loopback, ``further``, and those in FADE_HOST_NAMES,
+    separated by blanks."""
+    return [*LOOPBACK, *further, *os.environ.get("FADE_HOST_NAMES", "").split()]
 
 
 def _host_name(url: str) -> str:
