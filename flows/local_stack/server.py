@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from fade.errors import FadeError, ServerError, StorageError, UsageError
 from tasks.launch.environment import NO_TELEMETRY, private_folder
-from tasks.launch.process_group import Group, last_line
+from tasks.launch.process_group import Group, answers, last_line
 from tasks.launch.watchdog import Watchdog
 
 STAGE = "team"
@@ -41,12 +41,12 @@ class Account:
 
 @dataclass(eq=False, repr=False)
 class Server:
-    """One server; a context manager that starts and stops it. Its data and its log lie in ``folder``.
-
-    watchdog: ends the server when this process is killed."""
+    """One server; a context manager that starts and stops it."""
 
     folder: Path
+    """Its data and its log."""
     watchdog: Watchdog | None = field(default=None, kw_only=True)
+    """Ends the server when this process is killed."""
     group: Group | None = field(default=None, init=False)
     name: ClassVar[str] = "server"
     health: ClassVar[str] = "health"
@@ -87,8 +87,7 @@ class Server:
         return self.folder / f"{self.name}.log"
 
     def start(self, timeout: float = 150.0) -> None:
-        """Start and wait until it answers. Raises ServerError with the log's last line; then nothing of it
-        runs."""
+        """Start and wait until it answers. Raises ServerError with the log's last line, and stops it then."""
         make_private(self.folder)
         self.prepare()
         env = isolated_environment(self.environment())
@@ -96,20 +95,14 @@ class Server:
         try:
             if self.watchdog is not None:
                 self.watchdog.watch(self.group.pid)
-            self._await_ready(self.group, time.monotonic() + timeout)
+            problem = self.group.await_ready(self.ready, timeout)
+            if problem:
+                what = f"{self.name} did not start: {problem}"
+                raise ServerError(what, stage=STAGE, action=f"see {self.log}.")
             self.initialize()
         except BaseException:
             self.kill()
             raise
-
-    def _await_ready(self, group: Group, until: float) -> None:
-        while not self.ready():
-            status = group.status()
-            if status is not None or time.monotonic() > until:
-                why = "no answer in time" if status is None else f"it ended with status {status}"
-                what = f"{self.name} did not start: {why}: {last_line(group.output())}"
-                raise ServerError(what, stage=STAGE, action=f"see {self.log}.")
-            time.sleep(POLL)
 
     def stop(self, grace: float = GRACE) -> None:
         """The server's stop signal; KILL to what is left of it after ``grace`` seconds."""
@@ -142,9 +135,7 @@ def isolated_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_tool(command: Sequence[str], what: str, action: str, **options: Any) -> None:
-    """Run a command to its end. Raises ServerError: ``what`` and its last line, then ``action``.
-
-    options: of subprocess.run, as ``env``, ``cwd``, ``timeout`` (seconds)."""
+    """Run a command to its end; ``options`` of subprocess.run. Raises ServerError with its last line."""
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
     if result.returncode:
         line = last_line(result.stderr.strip() or result.stdout)
@@ -152,7 +143,7 @@ def run_tool(command: Sequence[str], what: str, action: str, **options: Any) -> 
 
 
 def exit_status(program: Callable[[list[str]], None]) -> int:
-    """Run a container's program with this process's arguments; an error's sentence goes to stderr."""
+    """Run a program of the stack with this process's arguments; an error's sentence goes to stderr."""
     try:
         program(sys.argv[1:])
     except FadeError as error:
@@ -170,8 +161,7 @@ def required_variables(*names: str) -> list[str]:
 
 
 def make_private(folder: Path) -> Path:
-    """Make ``folder``, for this user only; for root, others may pass through, as PostgreSQL does not run as
-    root. Raises StorageError."""
+    """Make a folder for this user; root's lets PostgreSQL's user pass through. Raises StorageError."""
     return private_folder(folder, mode=0o711 if os.geteuid() == 0 else 0o700, stage=STAGE, option="--folder")
 
 
@@ -201,23 +191,12 @@ def is_free(*ports: int) -> bool:
 
 
 def free_ports(count: int, *, offset: int = 0) -> list[int]:
-    """Free ports p for which p + offset is free as well (SeaweedFS listens for gRPC 10000 above). Raises
-    ServerError."""
+    """Free ports p for which p + offset is free as well (SeaweedFS's gRPC ports). Raises ServerError."""
     candidates = range(20000 + os.getpid() % 2000 * 10, 50000)
     ports = list(islice((port for port in candidates if is_free(port, port + offset)), count))
     if len(ports) < count:
         raise ServerError("this machine has no free ports.", stage=STAGE, action="end what holds them.")
     return ports
-
-
-def answers(url: str) -> bool:
-    """Whether a GET of ``url`` answers 200, without any proxy."""
-    import httpx
-
-    try:
-        return httpx.get(url, timeout=5.0, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def retry(action: Callable[[], None], timeout: float, *errors: type[BaseException]) -> None:

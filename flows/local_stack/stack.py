@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fade.errors import FadeError, ServerError, StorageError
+from fade.errors import ServerError, StorageError
 from fade.utils.locks import lock_folder
 from flows.local_stack import server
 from flows.local_stack.mlflow_server import Mlflow
@@ -48,8 +48,7 @@ PORTS = ("postgres", *S3_PORTS, "mlflow", "prefect")
 
 
 class LocalStack:
-    """All servers of one folder. Ports and passwords are chosen at the first start and stored in
-    ``secrets.json`` (0600)."""
+    """All servers of one folder; ``secrets.json`` (0600) has their ports and passwords, chosen once."""
 
     postgres: Postgres
     s3: S3
@@ -64,8 +63,7 @@ class LocalStack:
         self._cleanup = ExitStack()
 
     def start(self) -> None:
-        """Start everything. Raises BusyError (the folder is in use), ServerError, StorageError; after each of
-        them nothing runs."""
+        """Start all. Raises BusyError (the folder is in use), ServerError, StorageError; then none runs."""
         server.make_private(self.folder)
         with ExitStack() as cleanup:
             cleanup.enter_context(lock_folder(self.folder, f"{self.folder} is in use", STAGE))
@@ -102,8 +100,7 @@ class LocalStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs, and nothing more: neither the admins' passwords nor the keys of MLflow's
-        bucket."""
+        """What a client needs: neither the admins' passwords nor the keys of MLflow's bucket."""
         return {
             **self.mlflow.client_environment(self.mlflow.users[0]),
             **self.prefect.client_environment(),
@@ -190,8 +187,7 @@ def _at_once(action: Callable[[Server], None], servers: Sequence[Server]) -> Non
 
 
 def publish(stack: LocalStack, repository: Path = REPOSITORY) -> None:
-    """Copy the data set that ``repository`` tracks from its embedded remote to the stack's. Raises
-    ServerError."""
+    """Copy ``repository``'s data set from its embedded remote to the stack's. Raises ServerError."""
     site = {"DVC_SITE_CACHE_DIR": str(server.make_private(stack.folder / "dvc" / "site"))}
     env = server.isolated_environment({**stack.environment, **site})
     action = "the servers run; push the data by hand."
@@ -201,7 +197,7 @@ def publish(stack: LocalStack, repository: Path = REPOSITORY) -> None:
         server.run_tool(command, what, action, env=env, cwd=repository, timeout=600)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str]) -> None:
     """Start, print the addresses, wait for Ctrl-C or SIGTERM, stop."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.local_stack.stack",
@@ -226,10 +222,6 @@ def main(argv: list[str] | None = None) -> int:
             stack.watch()
     except KeyboardInterrupt:
         _print("stopped; the data stay, and the next start finds them.")
-    except FadeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
 
 
 def _print(line: str) -> None:
@@ -238,4 +230,4 @@ def _print(line: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(server.exit_status(main))

@@ -21,8 +21,7 @@ MIN_LEASE = 60.0
 
 @contextmanager
 def gpu_slot(params: Params) -> Iterator[None]:
-    """Wait for a slot of the global limit and hold it. Raises OrchestrationError when the limit does not
-    exist."""
+    """Wait for a slot of the global limit and hold it. Raises OrchestrationError when there is no limit."""
     from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
     from prefect.concurrency.sync import concurrency
 
@@ -44,8 +43,7 @@ def gpu_slot(params: Params) -> Iterator[None]:
 
 @contextmanager
 def gpu_slot_if_limited(params: Params) -> Iterator[None]:
-    """`gpu_slot` where the server has the limit, nothing where it has none: for an erasure started by
-    hand."""
+    """`gpu_slot` where the server has the limit, else nothing: for an erasure started by hand."""
     limit = read_gpu_limit(params)
     if limit is None:
         yield
@@ -70,8 +68,7 @@ def read_gpu_limit(params: Params) -> GlobalConcurrencyLimitResponse | None:
 
 
 def ensure_gpu_limit(params: Params, *, change: bool) -> None:
-    """Make the global limit where it does not exist; ``change``: set an existing one to the parameters'
-    value. Raises OrchestrationError."""
+    """Make the global limit; ``change``: also set one that exists. Raises OrchestrationError."""
     schedule = params.schedule
     if not change and read_gpu_limit(params) is not None:
         return

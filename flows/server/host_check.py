@@ -1,7 +1,5 @@
-"""Host check: which Host and Origin headers a server of ours accepts.
-
-Prefect's server accepts any Host. A page in a browser whose own name is made to resolve to this machine (DNS
-rebinding) could use it."""
+"""Host check: which Host and Origin headers a server of ours accepts. Prefect's server accepts any Host: a
+page in a browser whose own name is made to resolve to this machine (DNS rebinding) could use it."""
 
 from __future__ import annotations
 
@@ -9,6 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,10 +31,8 @@ class HostCheckMiddleware:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
-            body = b"foreign Host\n" if status == 421 else b"foreign Origin\n"
-            headers = [(b"content-type", b"text/plain")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            what = "Host" if status == 421 else "Origin"
+            await PlainTextResponse(f"foreign {what}\n", status)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> int | None:
         """The status to refuse a request with; None for a request that passes."""

@@ -14,11 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fade.errors import BusyError, FadeError, OrchestrationError
+from fade.errors import BusyError, OrchestrationError
 from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, read_json, storage_error, write_json
 from fade.utils.locks import lock_folder
 from tasks.launch.environment import configure_environment
-from tasks.launch.process_group import Group, last_line
+from tasks.launch.process_group import Group, answers
 from tasks.registry.connection import redacted
 
 STAGE = "prefect"
@@ -34,8 +34,7 @@ ROOM = 16 << 20
 
 
 def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
-    """Set the environment of every tool before any of them is imported. Variables that are set already
-    win."""
+    """Set the environment of every tool before any is imported. Variables that are set already win."""
     configure_environment(runs, hub=hub)
     os.environ.setdefault("PREFECT_HOME", str((runs / "prefect").absolute()))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
@@ -57,11 +56,8 @@ def run(
     within: Callable[[], AbstractContextManager[Any]] = nullcontext,
     **arguments: Any,
 ) -> Any:
-    """Run a flow here and now. Raises OrchestrationError, within a minute, when the named Prefect server does
-    not answer.
-
-    within: entered around the flow where the server is one that the settings name, not our own.
-    """
+    """Run a flow here and now; ``within`` is entered around it where the settings name the server. Raises
+    OrchestrationError, within a minute, when that does not answer."""
     start()
     import httpx
 
@@ -100,8 +96,7 @@ class Server:
     """Seconds that it has to answer: Prefect's default, until its settings could be read."""
 
     def __init__(self, home: Path, *, whole: bool = False) -> None:
-        self._home, self._answered = home, False
-        self._lock = creation_lock(home, CREATION_SECONDS)
+        self._home, self._lock = home, creation_lock(home, CREATION_SECONDS)
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
             fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
             mode = ["whole"] if whole else []
@@ -112,28 +107,17 @@ class Server:
 
     def wait(self) -> None:
         """Until it answers. Raises OrchestrationError when it ended instead, or its time is up."""
-        import httpx
-
-        while not self._answered:
-            status = self.group.status()
-            if status is not None:
-                output = self.group.output().strip()
-                raise self._failed(last_line(output) if output else f"it ended with status {status}")
-            if time.monotonic() > self._started + self.patience:
-                raise self._failed("no answer in time")
-            with contextlib.suppress(httpx.HTTPError):
-                response = httpx.get(f"{self.url}/health", timeout=1.0, trust_env=False)
-                self._answered = response.status_code == 200
+        patience = self._started + self.patience - time.monotonic()
+        problem = self.group.await_ready(lambda: answers(f"{self.url}/health"), patience)
+        if problem and free_bytes(self._home) < SCARCE:
+            raise disk_full(self._home, STAGE)
+        if problem:
+            what = f"the embedded server did not start: {problem}"
+            action = f"see whether {self._home} can be written, or name a server in PREFECT_API_URL."
+            raise OrchestrationError(what, stage=STAGE, action=action)
         with contextlib.suppress(OSError):  # a full disk: the next server makes sure again
             creation_stamp(self._home).touch()
         self._lock.close()
-
-    def _failed(self, why: str) -> FadeError:
-        if free_bytes(self._home) < SCARCE:
-            return disk_full(self._home, STAGE)
-        what = f"the embedded server did not start: {why}."
-        action = f"see whether {self._home} can be written, or name a server in PREFECT_API_URL."
-        return OrchestrationError(what, stage=STAGE, action=action)
 
     def stop(self) -> None:
         """TERM, and KILL after STOP_GRACE seconds."""
@@ -207,8 +191,7 @@ def await_server() -> None:
 
 
 def join(runs: Path) -> bool:
-    """Use the embedded server of the `fade serve` that works on this runs folder, if one does; False when
-    none does."""
+    """Use the embedded server of the `fade serve` on this runs folder; False when there is none."""
     if "PREFECT_API_URL" in os.environ:
         return True
     from tasks.requests.leases import has_exited

@@ -31,8 +31,7 @@ class Finding:
 
 
 def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
-    """Check Python, the libraries, the parameters, the data and models, the runs folder and the servers, in
-    this order."""
+    """Check Python, libraries, parameters, data, models, the runs folder and the servers, in this order."""
     from fade.provenance.fingerprints import versions
     from tasks.registry.connection import redacted
 

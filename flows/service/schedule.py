@@ -67,8 +67,7 @@ def crons(schedule: ScheduleConfig) -> dict[str, str]:
 
 
 def deployments(project: Project, params: Params) -> list[RunnerDeployment]:
-    """The deployments that `fade serve` serves. One run of each at a time; a tick that comes meanwhile is
-    dropped."""
+    """What `fade serve` serves: one run of each at a time; a tick that comes meanwhile is dropped."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType

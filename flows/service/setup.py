@@ -21,8 +21,7 @@ from tasks.registry.connection import connect
 
 
 def make_databases(runs: Path) -> None:
-    """Make both databases below ``runs``, unless the environment names servers. Raises StorageError,
-    RegistryError."""
+    """Make both below ``runs``, unless the environment names servers. Raises StorageError, RegistryError."""
     prepare(runs)
     with ExitStack() as stack:
         if "PREFECT_API_URL" not in os.environ:

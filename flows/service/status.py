@@ -44,11 +44,10 @@ def _champion(snapshot: RequestSnapshot, version: Any, params: Params) -> dict[s
 
 
 def prefect_status() -> dict[str, Any]:
-    """Every deployment of ours with its runs: the last ones, those that run, those that wait. Raises
-    OrchestrationError."""
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+    """Our deployments, each with its last, running and waiting runs. Raises OrchestrationError."""
+    from prefect.client.schemas.filters import DeploymentFilter
 
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    ours = DeploymentFilter.model_validate({"tags": {"all_": [TAG]}})
     action = "see whether `fade serve` or your server runs."
     with prefect_client("Prefect does not answer", "status", action) as client:
         deployments = client.read_deployments(deployment_filter=ours)
@@ -57,15 +56,13 @@ def prefect_status() -> dict[str, Any]:
 
 
 def _deployment(client: Any, deployment: Any) -> dict[str, Any]:
-    from prefect.client.schemas import filters
+    from prefect.client.schemas.filters import FlowRunFilter
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 
     def runs(sort: FlowRunSort, *types: StateType) -> list[dict[str, Any]]:
-        selected = filters.FlowRunFilter(
-            deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment.id]),
-            state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=list(types))),
-        )
+        fields = {"deployment_id": {"any_": [deployment.id]}, "state": {"type": {"any_": list(types)}}}
+        selected = FlowRunFilter.model_validate(fields)
         return list(map(_run, client.read_flow_runs(flow_run_filter=selected, sort=sort, limit=SHOWN_RUNS)))
 
     ended = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)

@@ -1,5 +1,4 @@
-"""Environment variables of the tools: no telemetry, no hub, no state outside the runs folder. Set them before
-the tools are imported."""
+"""Environment of the tools, set before their import: no telemetry, no hub, all state in the runs folder."""
 
 from __future__ import annotations
 
@@ -47,8 +46,7 @@ def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> No
 def private_folder(
     folder: Path, *, mode: int = 0o700, stage: str = "runs folder", option: str = "--runs-dir"
 ) -> Path:
-    """Make ``folder`` with ``mode``: readable by this user only. Raises StorageError, whose advice names
-    ``option``."""
+    """Make ``folder``, for this user only. Raises StorageError, whose advice names ``option``."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=mode)
         folder.chmod(mode)  # mkdir's mode is cut by the umask and skipped when the folder exists

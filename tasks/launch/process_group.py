@@ -61,6 +61,17 @@ class Group:
         except OSError:
             return ""
 
+    def await_ready(self, ready: Callable[[], bool], deadline: float) -> str:
+        """Until ``ready()``; then empty. Else why it is not: it ended, or ``deadline`` seconds passed."""
+        until = time.monotonic() + deadline
+        while not ready():
+            status = self.status()
+            if status is not None or time.monotonic() > until:
+                why = "no answer in time" if status is None else f"it ended with status {status}"
+                return f"{why}: {last_line(self.output())}"
+            time.sleep(_POLL)
+        return ""
+
     def wait(self, deadline: float, tick: Callable[[], None] = lambda: None, stage: str = "train") -> int:
         """Until it ends; its exit status. ``tick`` is called as it runs.
 
@@ -124,6 +135,16 @@ def process_tree(pid: int) -> list[psutil.Process]:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
     return []
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of ``url`` answers 200, without any proxy."""
+    import httpx
+
+    try:
+        return httpx.get(url, timeout=5.0, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def last_line(output: str) -> str:
