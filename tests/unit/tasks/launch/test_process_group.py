@@ -103,3 +103,12 @@ def test_the_scheduler_ends_its_runs_and_spares_the_embedded_server(monkeypatch:
 def mine(pid: int, own: set[int]) -> list[psutil.Process]:
     """`process_tree` without children that other tests have left to this process."""
     return [one for one in process_tree(pid) if one.pid in {*own, os.getpid()}]
+
+
+def test_a_child_that_must_answer_does_or_says_why_not(tmp_path: Path) -> None:
+    code = "import time; print('up', flush=True); time.sleep(600)"
+    group = Group([sys.executable, "-c", code], log=tmp_path / "log", env=os.environ)
+    assert group.await_ready(lambda: "up" in group.output(), 30) == ""
+    assert group.await_ready(lambda: False, 0) == "no answer in time: up"
+    group.stop(grace=0)
+    assert group.await_ready(lambda: False, 30) == "it ended with status -9: up"
