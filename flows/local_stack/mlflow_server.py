@@ -13,21 +13,17 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from fade.errors import ServerError
-from flows.local_stack.server import HOST, INSTALL, STAGE, Server, answers, make_private, write_private
-from flows.server.host_check import LOOPBACK, NAMES
+from flows.local_stack import server
+from flows.local_stack.server import HOST, STAGE, Account, Server
+from flows.server.host_check import LOOPBACK, host_names
 
 ADMIN, LOGIN_FILE = "admin", "auth.ini"
-DEFAULT_PERMISSION = "EDIT"
-"""A user's rights to what others made: read, add versions and decisions, tag; not delete or give away."""
-CACHE_SECONDS = "30"
-"""For so long a correct password is not hashed again (half a second a request); a removed user keeps access
-meanwhile."""
 SOURCES = (
     r"^(fade-[a-z]+:/[a-z]+$|models:/(m-[0-9a-f]{32}|[^/@:]+/\d+)$"
     r"|mlflow-artifacts:(//[\w.:-]+)?/(?!.*(\.\.|%)).*)$"
@@ -36,22 +32,10 @@ SOURCES = (
 path, no other host. A record of ours without files has a source of its own (fade-request:/event)."""
 
 
-@dataclass(frozen=True, repr=False)
-class Login:
-    """A user of MLflow."""
-
-    name: str
-    password: str
-
-    def environment(self) -> dict[str, str]:
-        """Variables that MLflow's clients read."""
-        return {"MLFLOW_TRACKING_USERNAME": self.name, "MLFLOW_TRACKING_PASSWORD": self.password}
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class Mlflow(Server):
     """One MLflow server. ``stores``: URLs of the tracking and of the users' database, with their passwords;
-    ``s3``: the bucket's AWS_ variables."""
+    ``s3``: the bucket's AWS_ variables; ``hosts``: names in accepted Host headers."""
 
     port: int
     stores: tuple[str, str]
@@ -59,41 +43,66 @@ class Mlflow(Server):
     s3: Mapping[str, str]
     admin_password: str
     session_key: str
-    users: tuple[Login, ...] = ()
+    users: tuple[Account, ...] = ()
     workers: int = 2
+    bind: str = HOST
+    hosts: Sequence[str] = LOOPBACK
     name = "mlflow"
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
+    def client_environment(self, user: Account) -> dict[str, str]:
+        """Variables that MLflow's clients read."""
+        login = {"MLFLOW_TRACKING_USERNAME": user.name, "MLFLOW_TRACKING_PASSWORD": user.password}
+        return {"MLFLOW_TRACKING_URI": self.url, **login}
+
     def command(self) -> list[str]:
-        return server_command(HOST, self.port, self.workers)
+        address = ["--host", self.bind, "--port", str(self.port), "--workers", str(self.workers)]
+        return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *address]
 
     def environment(self) -> dict[str, str]:
-        hosts = [f"{name}:{self.port}" for name in LOOPBACK]
+        hosts = [f"{name}:{self.port}" for name in self.hosts]
+        origins = [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
         return {
-            "HOME": str(self.folder),
-            "MLFLOW_ARTIFACTS_DESTINATION": self.artifacts,
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": self.session_key,
             **self.s3,
-            **server_settings(self.folder, self.stores[0], hosts, self.s3["AWS_ENDPOINT_URL_S3"]),
+            "HOME": str(self.folder),
+            "MLFLOW_BACKEND_STORE_URI": self.stores[0],
+            "MLFLOW_ARTIFACTS_DESTINATION": self.artifacts,
+            "MLFLOW_SERVE_ARTIFACTS": "true",
+            "MLFLOW_S3_ENDPOINT_URL": self.s3["AWS_ENDPOINT_URL_S3"],
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": self.session_key,
+            "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / LOGIN_FILE),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
+            "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluations by language models; we have none
         }
 
     def prepare(self) -> None:
         if find_spec("flask_wtf") is None:
             what = "MLflow's users need Flask-WTF, which is not installed."
-            raise ServerError(what, stage=STAGE, action=INSTALL)
-        write_login_file(self.folder, self.stores[1], self.admin_password)
-
-    def ready(self) -> bool:
-        return answers(f"{self.url}/health")
+            raise ServerError(what, stage=STAGE, action=server.INSTALL)
+        settings = {
+            # rights to what others made: read, add versions and decisions, tag; not delete or give away
+            "default_permission": "EDIT",
+            "database_uri": self.stores[1],
+            "admin_username": ADMIN,
+            "admin_password": self.admin_password,
+            "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+            # so long a password is not hashed again (half a second a request), and a removed user has access
+            "auth_cache_ttl_seconds": "30",
+        }
+        lines = [f"{key} = {value.replace('%', '%%')}" for key, value in settings.items()]
+        server.write_private(self.folder / LOGIN_FILE, "\n".join(["[mlflow]", *lines, ""]))
 
     def initialize(self) -> None:
         for user in self.users:
             self.add_user(user)
 
-    def add_user(self, user: Login) -> None:
+    def add_user(self, user: Account) -> None:
         """Make a user, unless it exists. Raises ServerError."""
         import httpx
 
@@ -108,64 +117,29 @@ class Mlflow(Server):
             what = f"MLflow refused to make the user {user.name} ({created.status_code})."
             raise ServerError(what, stage=STAGE, action=f"see {self.log}.")
 
-    def summary(self) -> str:
-        return f"MLflow   {self.url}  ({self.note})"
 
-
-def server_settings(folder: Path, store: str, hosts: list[str], endpoint: str) -> dict[str, str]:
-    """The server's environment without its secrets. ``hosts``: accepted Host headers, with the port."""
-    origins = [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
-    return {
-        "MLFLOW_BACKEND_STORE_URI": store,
-        "MLFLOW_SERVE_ARTIFACTS": "true",
-        "MLFLOW_AUTH_CONFIG_PATH": str(folder / LOGIN_FILE),
-        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
-        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
-        "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": SOURCES,
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluations by language models, which we do not use
-        "MLFLOW_S3_ENDPOINT_URL": endpoint,
-    }
-
-
-def write_login_file(folder: Path, database: str, password: str) -> Path:
-    """MLflow's own configuration of logins, mode 0600."""
-    settings = {
-        "default_permission": DEFAULT_PERMISSION,
-        "database_uri": database,
-        "admin_username": ADMIN,
-        "admin_password": password,
-        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
-        "auth_cache_ttl_seconds": CACHE_SECONDS,
-    }
-    lines = [f"{key} = {value.replace('%', '%%')}" for key, value in settings.items()]
-    return write_private(folder / LOGIN_FILE, "\n".join(["[mlflow]", *lines, ""]))
-
-
-def server_command(host: str, port: int, workers: int) -> list[str]:
-    """The command line; every secret goes through the environment or a file."""
-    address = ["--host", host, "--port", str(port), "--workers", str(workers)]
-    return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *address]
-
-
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Replace this process by the server."""
-    host, port, names = argv[0], int(argv[1]), [*argv[2:], *os.environ.get(NAMES, "").split()]
-    env = dict(os.environ)
-    try:
-        secrets = [env.pop(f"FADE_MLFLOW_{name}") for name in ("STORE", "USERS", "ADMIN_PASSWORD")]
-        endpoint = env["AWS_ENDPOINT_URL_S3"]
-    except KeyError as error:
-        sys.stderr.write(f"{STAGE}: {error.args[0]} is not set. Next: see docs/team.md.\n")
-        return 2
-    store, users, password = secrets
-    folder = make_private(Path(tempfile.mkdtemp(prefix="fade-mlflow-")))
-    write_login_file(folder, users, password)
-    settings = server_settings(folder, store, [f"{name}:{port}" for name in (*LOOPBACK, *names)], endpoint)
-    command = server_command(host, port, int(env.get("MLFLOW_WORKERS", "2")))
-    os.execve(command[0], command, {**env, **settings})
-    return 0  # not reached
+    ours = [f"FADE_MLFLOW_{name}" for name in ("STORE", "USERS", "ADMIN_PASSWORD")]
+    theirs = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_ARTIFACTS_DESTINATION", "AWS_ENDPOINT_URL_S3")
+    store, users, password, key, artifacts, endpoint = server.required_variables(*ours, *theirs)
+    mlflow = Mlflow(
+        folder=server.make_private(Path(tempfile.mkdtemp(prefix="fade-mlflow-"))),
+        port=int(argv[1]),
+        stores=(store, users),
+        artifacts=artifacts,
+        s3={"AWS_ENDPOINT_URL_S3": endpoint},
+        admin_password=password,
+        session_key=key,
+        workers=int(os.environ.get("MLFLOW_WORKERS", "2")),
+        bind=argv[0],
+        hosts=host_names(argv[2:]),
+    )
+    mlflow.prepare()
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    command = mlflow.command()
+    os.execve(command[0], command, {**inherited, **mlflow.environment()})
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(server.exit_status(main))

@@ -23,6 +23,15 @@ from flows.server.host_check import HostCheckMiddleware
 
 GRACE = 5.0
 """Seconds that a server without a starter gets to end by itself."""
+SCHEDULER_SETTINGS = {
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_UI_ENABLED": "false",  # it would be unpacked into the installed package
+}
+RUN_SETTINGS = {
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",  # no flow here stores a block
+    # it imports every collection, to store none
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
 
 
 def end_with(starter: int) -> None:
@@ -34,9 +43,8 @@ def end_with(starter: int) -> None:
     os._exit(1)
 
 
-def ask_first(port: int) -> None:
-    """A server's first request costs it most of a second, whatever is asked: let it be one that nobody waits
-    for."""
+def warm_up(port: int) -> None:
+    """Send the first request, which costs the server most of a second, before a client waits for one."""
     import httpx
 
     with contextlib.suppress(httpx.HTTPError):
@@ -45,25 +53,10 @@ def ask_first(port: int) -> None:
 
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM."""
-    # A terminal sends Ctrl-C to the whole group, and the server must still hear how the run ended.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    listening, starter = socket.socket(fileno=int(argv[0])), int(argv[1])
-    threading.Thread(target=end_with, args=(starter,), name="end-with-starter", daemon=True).start()
-    whole = argv[2:] == ["whole"]
-    if whole:
-        os.environ.setdefault(
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
-        )
-        os.environ.setdefault(
-            "PREFECT_UI_ENABLED", "false"
-        )  # it would be unpacked into the installed package
-    else:
-        os.environ.setdefault(
-            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "false"
-        )  # no flow here stores a block
-        os.environ.setdefault(
-            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false"
-        )  # it imports every collection, to store none
+    listening, starter, whole = socket.socket(fileno=int(argv[0])), int(argv[1]), argv[2:] == ["whole"]
+    threading.Thread(target=end_with, args=(starter,), daemon=True).start()
+    for key, value in (SCHEDULER_SETTINGS if whole else RUN_SETTINGS).items():
+        os.environ.setdefault(key, value)
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -71,12 +64,9 @@ def main(argv: list[str]) -> int:
     # it.
     app = HostCheckMiddleware(create_app(ephemeral=not whole, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
-    )
-    threading.Thread(
-        target=ask_first, args=(listening.getsockname()[1],), name="ask-first", daemon=True
-    ).start()
+    config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    threading.Thread(target=warm_up, args=(listening.getsockname()[1],), daemon=True).start()
     server.run(sockets=[listening])
     return 0 if server.started else 1
 

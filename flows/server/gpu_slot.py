@@ -21,18 +21,17 @@ MIN_LEASE = 60.0
 
 @contextmanager
 def gpu_slot(params: Params) -> Iterator[None]:
-    """Wait for a slot of the global limit and hold it. Raises OrchestrationError when the limit does not
-    exist."""
+    """Wait for a slot of the global limit and hold it. Raises OrchestrationError when there is no limit."""
     from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
     from prefect.concurrency.sync import concurrency
 
     schedule = params.schedule
     name, lease = schedule.gpu_limit_name, max(MIN_LEASE, schedule.lease_seconds)
+    # a server that is away for a while must not end a training of hours: the request's lease protects it
+    slot = concurrency(
+        name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False
+    )
     with ExitStack() as stack:
-        # a server that is away for a while must not end a training of hours: the request's lease protects it
-        slot = concurrency(
-            name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False
-        )
         try:
             stack.enter_context(slot)
         except ConcurrencySlotAcquisitionError as error:
@@ -44,8 +43,7 @@ def gpu_slot(params: Params) -> Iterator[None]:
 
 @contextmanager
 def gpu_slot_if_limited(params: Params) -> Iterator[None]:
-    """`gpu_slot` where the server has the limit, nothing where it has none: for an erasure started by
-    hand."""
+    """`gpu_slot` where the server has the limit, else nothing: for an erasure started by hand."""
     limit = read_gpu_limit(params)
     if limit is None:
         yield
@@ -62,7 +60,7 @@ def read_gpu_limit(params: Params) -> GlobalConcurrencyLimitResponse | None:
     from prefect.exceptions import ObjectNotFound
 
     name = params.schedule.gpu_limit_name
-    with _prefect_client(f"the concurrency limit {name!r} cannot be read") as client:
+    with prefect_client(f"the concurrency limit {name!r} cannot be read") as client:
         try:
             return client.read_global_concurrency_limit_by_name(name)
         except ObjectNotFound:
@@ -70,17 +68,18 @@ def read_gpu_limit(params: Params) -> GlobalConcurrencyLimitResponse | None:
 
 
 def ensure_gpu_limit(params: Params, *, change: bool) -> None:
-    """Make the global limit where it does not exist; ``change``: set an existing one to the parameters'
-    value. Raises OrchestrationError."""
+    """Make the global limit; ``change``: also set one that exists. Raises OrchestrationError."""
     schedule = params.schedule
     if not change and read_gpu_limit(params) is not None:
         return
-    with _prefect_client(f"the concurrency limit {schedule.gpu_limit_name!r} cannot be made") as client:
+    with prefect_client(f"the concurrency limit {schedule.gpu_limit_name!r} cannot be made") as client:
         client.upsert_global_concurrency_limit_by_name(schedule.gpu_limit_name, schedule.gpu_limit)
 
 
 @contextmanager
-def _prefect_client(what: str) -> Iterator[SyncPrefectClient]:
+def prefect_client(
+    what: str, stage: str = STAGE, action: str = "see whether Prefect's server is well."
+) -> Iterator[SyncPrefectClient]:
     """Prefect's client; its errors become an OrchestrationError that begins with ``what``."""
     import httpx
     from prefect.client.orchestration import get_client
@@ -90,5 +89,4 @@ def _prefect_client(what: str) -> Iterator[SyncPrefectClient]:
         with get_client(sync_client=True) as client:
             yield client
     except (httpx.HTTPError, PrefectException) as error:
-        action = "see whether Prefect's server is well."
-        raise OrchestrationError(f"{what}: {error}.", stage=STAGE, action=action) from error
+        raise OrchestrationError(f"{what}: {error}.", stage=stage, action=action) from error

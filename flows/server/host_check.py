@@ -1,29 +1,26 @@
-"""Host check: which Host and Origin headers a server of ours accepts.
-
-Prefect's server accepts any Host. A page in a browser whose own name is made to resolve to this machine (DNS
-rebinding) could use it."""
+"""Host check: which Host and Origin headers a server of ours accepts. Prefect's server accepts any Host: a
+page in a browser whose own name is made to resolve to this machine (DNS rebinding) could use it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from starlette.responses import PlainTextResponse
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-NAMES = "FADE_HOST_NAMES"
-"""Environment variable of a server in a container: its further host names, separated by blanks."""
 
 
 class HostCheckMiddleware:
     """ASGI middleware: answers a foreign Host with 421 and a foreign Origin with 403; closes a web socket of
     either with code 1008."""
 
-    def __init__(self, app: App, hosts: Iterable[str] = LOOPBACK) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] = LOOPBACK) -> None:
         self._app, self._hosts = app, frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,10 +31,8 @@ class HostCheckMiddleware:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
-            body = b"foreign Host\n" if status == 421 else b"foreign Origin\n"
-            headers = [(b"content-type", b"text/plain")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            what = "Host" if status == 421 else "Origin"
+            await PlainTextResponse(f"foreign {what}\n", status)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> int | None:
         """The status to refuse a request with; None for a request that passes."""
@@ -50,6 +45,12 @@ class HostCheckMiddleware:
         if any(_host_name(value) not in self._hosts for key, value in headers if key == b"origin"):
             return 403
         return None
+
+
+def host_names(further: Iterable[str]) -> list[str]:
+    """Names that a server in a container answers to: loopback, ``further``, and those in FADE_HOST_NAMES,
+    separated by blanks."""
+    return [*LOOPBACK, *further, *os.environ.get("FADE_HOST_NAMES", "").split()]
 
 
 def _host_name(url: str) -> str:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import os
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from fade.errors import FadeError, OrchestrationError
-from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, storage_error
+from fade.errors import BusyError, OrchestrationError
+from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, read_json, storage_error, write_json
+from fade.utils.locks import lock_folder
 from tasks.launch.environment import configure_environment
-from tasks.launch.process_group import process_tree, stop_processes
+from tasks.launch.process_group import Group, answers
 from tasks.registry.connection import redacted
 
+STAGE = "prefect"
 CONTACT_SECONDS = 20.0
 SERVING = "serving.json"
 """In the runs folder: where the embedded server of a `fade serve` answers."""
-MAKING_SECONDS = 60.0
+CREATION_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
 STOP_GRACE = 5.0
 """Seconds between TERM and KILL for the embedded server."""
@@ -35,26 +34,20 @@ ROOM = 16 << 20
 
 
 def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
-    """Set the environment of every tool before any of them is imported. Variables that are set already
-    win."""
+    """Set the environment of every tool before any is imported. Variables that are set already win."""
     configure_environment(runs, hub=hub)
-    home = {
-        "PREFECT_HOME": str((runs / "prefect").absolute()),
-        "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
-    }
-    home["MLFLOW_LOGGING_LEVEL"] = "INFO" if verbose else "WARNING"
-    logs = {"PREFECT_LOGGING_TO_API_ENABLED": "false"} if "PREFECT_API_URL" not in os.environ else {}
-    for key, value in {**home, **logs}.items():
-        os.environ.setdefault(key, value)
+    os.environ.setdefault("PREFECT_HOME", str((runs / "prefect").absolute()))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "INFO" if verbose else "WARNING")
+    if "PREFECT_API_URL" not in os.environ:
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
 
 
-def start() -> None:
-    """Start the embedded server, which takes some seconds, before the caller imports what its flow needs.
-
-    Raises OrchestrationError when the named Prefect server does not answer, StorageError when the embedded
-    one has no room."""
+def start(*, whole: bool = False) -> None:
+    """Start the embedded server, see `serve`: it takes seconds, so call this before imports that are slow.
+    Raises OrchestrationError when the named Prefect server does not answer."""
     reach()
-    serve()
+    serve(whole=whole)
 
 
 def run(
@@ -63,35 +56,28 @@ def run(
     within: Callable[[], AbstractContextManager[Any]] = nullcontext,
     **arguments: Any,
 ) -> Any:
-    """Run a flow here and now. Raises OrchestrationError, within a minute, when the named Prefect server does
-    not answer.
-
-    within: entered around the flow where the server is one that the settings name, not our own.
-    """
-    reach()
-    serve()
+    """Run a flow here and now; ``within`` is entered around it where the settings name the server. Raises
+    OrchestrationError, within a minute, when that does not answer."""
+    start()
     import httpx
 
     try:
-        if _server is not None:
-            _server.wait()
-            return flow(**arguments)
-        with within():
+        await_server()
+        with within() if _server is None else nullcontext():
             return flow(**arguments)
     except (httpx.HTTPError, RuntimeError) as error:
         if _interrupted(error):
             raise KeyboardInterrupt from error
         home = Path(os.environ["PREFECT_HOME"])
         if free_bytes(home) < SCARCE:
-            raise storage_error(error, home, "prefect") from error
+            raise storage_error(error, home, STAGE) from error
         answer = str(error) or type(error).__name__
         named = any(word in answer.lower() for word in ("prefect", "server"))
         if isinstance(error, RuntimeError) and not named:
             raise
+        what = f"Prefect stopped answering: {answer}."
         action = "start it again; what was made so far is kept, and the same command continues."
-        raise OrchestrationError(
-            f"Prefect stopped answering: {answer}.", stage="prefect", action=action
-        ) from error
+        raise OrchestrationError(what, stage=STAGE, action=action) from error
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -107,97 +93,57 @@ class Server:
     """The embedded server, a process of ours (``flows.server.connection``)."""
 
     patience = 20.0
-    """Seconds that it has to answer: Prefect's default, until its settings could be asked."""
+    """Seconds that it has to answer: Prefect's default, until its settings could be read."""
 
     def __init__(self, home: Path, *, whole: bool = False) -> None:
-        self._home, self._answered = home, False
-        self._making = _make_alone(home, time.monotonic() + MAKING_SECONDS)
+        self._home, self._lock = home, creation_lock(home, CREATION_SECONDS)
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
             fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-            line = [
-                sys.executable,
-                "-m",
-                "flows.server.connection",
-                str(fd),
-                str(os.getpid()),
-                *(["whole"] if whole else []),
-            ]
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
-            self._process = subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[fd]
-            )
-        self._begun = time.monotonic()
+            mode = ["whole"] if whole else []
+            command = [sys.executable, "-m", "flows.server.connection", str(fd), str(os.getpid()), *mode]
+            self.group = Group(command, log=home / "server.log", env=os.environ, pass_fds=[fd])
+        self._started = time.monotonic()
         atexit.register(self.stop)
 
     def wait(self) -> None:
         """Until it answers. Raises OrchestrationError when it ended instead, or its time is up."""
-        import httpx
-
-        while not self._answered:
-            if self._process.poll() is not None:
-                self._log.seek(0)
-                lines = self._log.read().decode(errors="replace").strip().splitlines()
-                raise self._failed(lines[-1] if lines else f"it ended with status {self._process.returncode}")
-            if time.monotonic() > self._begun + self.patience:
-                raise self._failed("no answer in time")
-            with contextlib.suppress(httpx.HTTPError):
-                self._answered = (
-                    httpx.get(f"{self.url}/health", timeout=1.0, trust_env=False).status_code == 200
-                )
-        if self._making is not None:
-            with contextlib.suppress(OSError):  # a full disk: the next server makes sure again
-                _stamp(self._home).touch()
-            self._let_go()
-
-    def _failed(self, why: str) -> FadeError:
-        if free_bytes(self._home) < SCARCE:
-            return disk_full(self._home, "prefect")
-        action = f"see whether {self._home} can be written, or name a server in PREFECT_API_URL."
-        return OrchestrationError(
-            f"the embedded server did not start: {why}.", stage="prefect", action=action
-        )
+        patience = self._started + self.patience - time.monotonic()
+        problem = self.group.await_ready(lambda: answers(f"{self.url}/health"), patience)
+        if problem and free_bytes(self._home) < SCARCE:
+            raise disk_full(self._home, STAGE)
+        if problem:
+            what = f"the embedded server did not start: {problem}"
+            action = f"see whether {self._home} can be written, or name a server in PREFECT_API_URL."
+            raise OrchestrationError(what, stage=STAGE, action=action)
+        with contextlib.suppress(OSError):  # a full disk: the next server makes sure again
+            creation_stamp(self._home).touch()
+        self._lock.close()
 
     def stop(self) -> None:
         """TERM, and KILL after STOP_GRACE seconds."""
-        if self._process.poll() is None:
-            stop_processes(process_tree(self._process.pid), grace=STOP_GRACE)
-        self._process.wait()
-        self._log.close()
-        self._let_go()
+        self.group.stop(STOP_GRACE)
+        self._lock.close()
         atexit.unregister(self.stop)
 
-    def _let_go(self) -> None:
-        """Of the lock, if it is held: the next server may start."""
-        if self._making is not None:
-            self._making.close()
-            self._making = None
 
-
-def _stamp(home: Path) -> Path:
-    """Says that this version's database was whole once."""
+def creation_stamp(home: Path) -> Path:
+    """A file that exists when this version's database was whole once."""
     return home / f"made-{version('prefect')}"
 
 
-def _make_alone(home: Path, until: float) -> IO[str] | None:
-    """The lock under which the database is made, held until the server answers; None when it is made already.
+def creation_lock(home: Path, patience: float) -> ExitStack:
+    """Closed when the server answers: the lock under which the database is made; nothing when it is made
+    already.
 
-    Of two servers that make it at once one ends with an error. A lock that is not free in time is not waited
-    for any longer."""
-    if _stamp(home).exists():
-        return None
-    try:
-        lock = (home / "making.lock").open("w", encoding="ascii")
-    except OSError:
-        return None  # the server will say what is wrong with its folder
-    while time.monotonic() < until:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            time.sleep(0.1)
-    if _stamp(home).exists():
-        lock.close()
-        return None
+    Of two servers that make it at once one ends with an error. A lock that is not free within ``patience``
+    seconds is not waited for any longer."""
+    lock = ExitStack()
+    if not creation_stamp(home).exists():
+        with contextlib.suppress(BusyError):
+            busy = f"{home} is in use"
+            lock.enter_context(lock_folder(home, busy, STAGE, name="making.lock", patience=patience))
+        if creation_stamp(home).exists():
+            lock.close()
     return lock
 
 
@@ -217,26 +163,25 @@ def serve(*, whole: bool = False) -> None:
     home = Path(os.environ["PREFECT_HOME"])
     make_folder(home)
     if free_bytes(home) < ROOM:
-        raise disk_full(home, "prefect")
-    # It starts while Prefect is imported here, which is what the settings can be asked by: they seldom name
-    # another server.
-    begun = Server(home, whole=whole)
+        raise disk_full(home, STAGE)
+    # It starts while Prefect, which reads the settings, is imported here: they seldom name another server.
+    server = Server(home, whole=whole)
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
     if settings.api.url or not settings.server.ephemeral.enabled:
-        begun.stop()
+        server.stop()
         return
-    begun.patience = settings.server.ephemeral.startup_timeout_seconds
-    _server = begun
-    os.environ["PREFECT_API_URL"] = _server.url
+    server.patience = settings.server.ephemeral.startup_timeout_seconds
+    _server = server
+    os.environ["PREFECT_API_URL"] = server.url
     refresh_global_settings_context()
 
 
 def server_pid() -> int | None:
     """The process id of the embedded server; None when there is none."""
-    return None if _server is None else _server._process.pid
+    return None if _server is None else _server.group.pid
 
 
 def await_server() -> None:
@@ -246,11 +191,9 @@ def await_server() -> None:
 
 
 def join(runs: Path) -> bool:
-    """Use the embedded server of the `fade serve` that works on this runs folder, if one does; False when
-    none does."""
+    """Use the embedded server of the `fade serve` on this runs folder; False when there is none."""
     if "PREFECT_API_URL" in os.environ:
         return True
-    from fade.utils.files import read_json
     from tasks.requests.leases import has_exited
 
     answer = read_json(runs / SERVING)
@@ -264,7 +207,6 @@ def announce(runs: Path) -> Path | None:
     """Write down where the embedded server is, for `join`; None when the settings name another."""
     if _server is None:
         return None
-    from fade.utils.files import write_json
     from tasks.requests.leases import process_identity
 
     return write_json(runs / SERVING, {"url": _server.url, "worker": process_identity()})
@@ -277,22 +219,18 @@ def reach() -> None:
         return
     import httpx
 
-    auth = os.environ.get("PREFECT_API_AUTH_STRING")
-    credentials = httpx.BasicAuth(*auth.split(":", 1)) if auth and ":" in auth else None
+    login = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    auth = httpx.BasicAuth(*login.split(":", 1)) if ":" in login else None
     action = "start the server, correct PREFECT_API_URL, or unset it to run without one."
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/admin/version", auth=credentials, timeout=CONTACT_SECONDS)
+        version_url = f"{url.rstrip('/')}/admin/version"
+        status = httpx.get(version_url, auth=auth, timeout=CONTACT_SECONDS).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         what = f"no Prefect server answers at {redacted(url)}: {error}."
-        raise OrchestrationError(what, stage="prefect", action=action) from error
-    if answer.status_code in (401, 403):
-        what = f"the Prefect server at {redacted(url)} refuses us ({answer.status_code})."
-        raise OrchestrationError(
-            what, stage="prefect", action="set PREFECT_API_AUTH_STRING to user:password."
-        )
-    if answer.status_code >= 400:
-        raise OrchestrationError(
-            f"the Prefect server at {redacted(url)} answers {answer.status_code}.",
-            stage="prefect",
-            action=action,
-        )
+        raise OrchestrationError(what, stage=STAGE, action=action) from error
+    what = f"the Prefect server at {redacted(url)} answers {status}."
+    if status in (401, 403):
+        what = f"the Prefect server at {redacted(url)} refuses us ({status})."
+        action = "set PREFECT_API_AUTH_STRING to user:password."
+    if status >= 400:
+        raise OrchestrationError(what, stage=STAGE, action=action)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fade.config import Params
 from fade.errors import FadeError
 from fade.run.resolve_params import load_params
+from fade.utils.files import make_folder
 
 LIBRARIES = (
     *("torch", "diffusers", "transformers", "accelerate", "peft"),
@@ -30,14 +31,13 @@ class Finding:
 
 
 def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
-    """Check Python, the libraries, the parameters, the data and models, the runs folder and the servers, in
-    this order."""
+    """Check Python, libraries, parameters, data, models, the runs folder and the servers, in this order."""
     from fade.provenance.fingerprints import versions
+    from tasks.registry.connection import redacted
 
     supported = sys.version_info >= (3, 11)
-    yield Finding(
-        "python", supported, sys.version.split()[0] + ("" if supported else "; 3.11 or newer is needed")
-    )
+    needed = "" if supported else "; 3.11 or newer is needed"
+    yield Finding("python", supported, sys.version.split()[0] + needed)
     installed = versions(LIBRARIES)
     missing = [name for name, version in installed.items() if version is None]
     listed = ", ".join(f"{name} {version}" for name, version in installed.items() if version)
@@ -48,56 +48,52 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
         yield Finding("params", False, str(error))
         return
     yield Finding("params", True, f"{params_file}, sha256 {params.sha256()[:12]}")
-    yield from _models(params, params_file.parent)
-    yield _runs_folder(runs)
-    yield from _servers()
-
-
-def _models(params: Params, root: Path) -> Iterator[Finding]:
     import torch
 
-    from fade.data.manifest import MANIFEST, read_manifest
-    from fade.models.loading import check_pipeline, refuse_pickles, resolve
-
-    data = params.data
-    try:
-        rows = len(read_manifest(root / data.images / MANIFEST))
-        yield Finding("pictures", True, f"{data.images}: {rows} rows")
-    except FadeError as error:
-        yield Finding("pictures", False, str(error))
-    for name, where in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
-        try:
-            folder = resolve(str(root / where) if (root / where).is_dir() else where, name)
-            check_pipeline(folder) if name == "base" else refuse_pickles(folder, name)
-            yield Finding(name, True, where)
-        except FadeError as error:
-            yield Finding(name, False, str(error))
-    gpu = torch.cuda.is_available()
-    device = torch.cuda.get_device_name(0) if gpu else f"CPU, {torch.get_num_threads()} threads"
-    yield Finding("device", True, device)
-
-
-def _runs_folder(runs: Path) -> Finding:
-    from fade.utils.files import make_folder
-
-    try:
-        make_folder(runs)
-    except FadeError as error:
-        return Finding("runs", False, str(error))
-    free = shutil.disk_usage(runs).free / 1e9
-    needed = "" if free >= FREE_GB else f"; {FREE_GB} GB are needed"
-    return Finding("runs", free >= FREE_GB, f"{runs}, {free:.0f} GB free{needed}")
-
-
-def _servers() -> Iterator[Finding]:
-    from flows.server.runtime import reach
-    from tasks.registry.connection import redacted
-
-    try:
-        reach()
-        address = os.environ.get("PREFECT_API_URL") or "embedded, started with each flow"
-        yield Finding("prefect", True, address)
-    except FadeError as error:
-        yield Finding("prefect", False, str(error))
+    data, root = params.data, params_file.parent
+    yield _finding("pictures", _pictures, data.images, root)
+    for name, model in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
+        yield _finding(name, _model, name, model, root)
+    cpu = f"CPU, {torch.get_num_threads()} threads"
+    yield Finding("device", True, torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu)
+    yield _finding("runs", _runs_folder, runs)
+    yield _finding("prefect", _prefect)
     store = redacted(os.environ.get("MLFLOW_TRACKING_URI", ""))
     yield Finding("mlflow", True, store or "embedded, sqlite in the runs folder")
+
+
+def _finding(name: str, check: Callable[..., str], *arguments: Any) -> Finding:
+    """A check returns the state, or raises FadeError with what is wrong."""
+    try:
+        return Finding(name, True, check(*arguments))
+    except FadeError as error:
+        return Finding(name, False, str(error))
+
+
+def _pictures(images: str, root: Path) -> str:
+    from fade.data.manifest import MANIFEST, read_manifest
+
+    return f"{images}: {len(read_manifest(root / images / MANIFEST))} rows"
+
+
+def _model(name: str, model: str, root: Path) -> str:
+    from fade.models.loading import check_pipeline, refuse_pickles, resolve
+
+    folder = resolve(str(root / model) if (root / model).is_dir() else model, name)
+    check_pipeline(folder) if name == "base" else refuse_pickles(folder, name)
+    return model
+
+
+def _runs_folder(runs: Path) -> str:
+    make_folder(runs)
+    free = shutil.disk_usage(runs).free / 1e9
+    if free < FREE_GB:
+        raise FadeError(f"{runs}, {free:.0f} GB free; {FREE_GB} GB are needed")
+    return f"{runs}, {free:.0f} GB free"
+
+
+def _prefect() -> str:
+    from flows.server.runtime import reach
+
+    reach()
+    return os.environ.get("PREFECT_API_URL") or "embedded, started with each flow"

@@ -49,36 +49,29 @@ def audit_registry(
         {"version": f"{a['model']}/{a['version']}", "verdict": a["verdict"]["said"], "report": a["report"]}
         for a in audits
     ]
-    bad = [row for row, one in zip(rows, audits, strict=True) if not one["good"]]
-    if bad:
-        listed = " | ".join(f"{row['version']}: {row['verdict']}" for row in bad)
-        what = f"{len(bad)} of {len(rows)} version(s) did not pass: {listed}."
+    failed = [row for row, one in zip(rows, audits, strict=True) if not one["good"]]
+    if failed:
+        listed = " | ".join(f"{row['version']}: {row['verdict']}" for row in failed)
+        what = f"{len(failed)} of {len(rows)} version(s) did not pass: {listed}."
         action = "see the reports in the audit folder of the runs folder."
         raise RequestError(what, stage="audit", action=action)
     return rows
 
 
+FLOWS = {"erase": process_requests, "nightly": reevaluate_champions, "weekly": audit_registry}
+
+
 def crons(schedule: ScheduleConfig) -> dict[str, str]:
     """Deployment -> its cron; empty: never."""
-    return {
-        "erase": schedule.erase_cron,
-        "nightly": schedule.reevaluate_cron,
-        "weekly": schedule.audit_cron,
-    }
+    return dict(zip(FLOWS, (schedule.erase_cron, schedule.reevaluate_cron, schedule.audit_cron), strict=True))
 
 
 def deployments(project: Project, params: Params) -> list[RunnerDeployment]:
-    """The deployments that `fade serve` serves. One run of each at a time; a tick that comes meanwhile is
-    dropped."""
+    """What `fade serve` serves: one run of each at a time; a tick that comes meanwhile is dropped."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
 
-    flows: dict[str, Any] = {
-        "erase": process_requests,
-        "nightly": reevaluate_champions,
-        "weekly": audit_registry,
-    }
     arguments = {
         "params_file": str(project.params_file.resolve()),
         "runs": str(project.runs.resolve()),
@@ -86,7 +79,7 @@ def deployments(project: Project, params: Params) -> list[RunnerDeployment]:
     }
     once = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     return [
-        flows[name].to_deployment(
+        FLOWS[name].to_deployment(
             name,
             schedules=[Cron(cron, timezone=params.schedule.timezone)] if cron else [],
             parameters=arguments,
@@ -101,10 +94,7 @@ def deployments(project: Project, params: Params) -> list[RunnerDeployment]:
 def deployment_schedules(params_file: str = "params.yaml") -> dict[str, Any]:
     """The build step of prefect.yaml: ``timezone``, and of each deployment ``cron`` and ``active``."""
     schedule = Project(Path(params_file)).resolve().schedule
-    return {
-        "timezone": schedule.timezone,
-        **{
-            name: {"cron": cron or UNUSED_CRON, "active": bool(cron)}
-            for name, cron in crons(schedule).items()
-        },
+    values = {
+        name: {"cron": cron or UNUSED_CRON, "active": bool(cron)} for name, cron in crons(schedule).items()
     }
+    return {"timezone": schedule.timezone, **values}

@@ -21,8 +21,7 @@ def serve(project: Project, params: Params, on_progress: Callable[[str], None]) 
     empty, RequestFileError when there is no requests.yaml."""
     refuse_sqlalchemy()
     project.requests(params)  # the file as a whole; faults of single requests are reported by the runs
-    runtime.reach()
-    runtime.serve(whole=True)
+    runtime.start(whole=True)
     runtime.await_server()
     import prefect
 
@@ -33,8 +32,7 @@ def serve(project: Project, params: Params, on_progress: Callable[[str], None]) 
     if not any(crons(params.schedule).values()):
         action = "set schedule.erase_cron, for instance."
         raise OrchestrationError("every cron of `schedule` is empty.", stage="serve", action=action)
-    served = deployments(project, params)
-    address = runtime.announce(project.runs)
+    served, address = deployments(project, params), runtime.announce(project.runs)
     for one in served:
         cron = crons(params.schedule)[str(one.name)] or "only when asked"
         on_progress(f"{one.flow_name}/{one.name}  {cron}  ({params.schedule.timezone})")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from fade.errors import FadeError
@@ -20,21 +21,17 @@ from tasks.registry.connection import connect
 
 
 def make_databases(runs: Path) -> None:
-    """Make both databases below ``runs``, unless the environment names servers. Raises StorageError,
-    RegistryError."""
+    """Make both below ``runs``, unless the environment names servers. Raises StorageError, RegistryError."""
     prepare(runs)
-    migration = None
-    if "PREFECT_API_URL" not in os.environ:
-        make_folder(Path(os.environ["PREFECT_HOME"]))
-        line = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-        silent = subprocess.DEVNULL
-        migration = subprocess.Popen(line, stdin=silent, stdout=silent, stderr=silent)
-    try:
+    with ExitStack() as stack:
+        if "PREFECT_API_URL" not in os.environ:
+            make_folder(Path(os.environ["PREFECT_HOME"]))
+            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            silent = subprocess.DEVNULL
+            # its exit waits for the migration, which runs beside MLflow's
+            stack.enter_context(subprocess.Popen(command, stdin=silent, stdout=silent, stderr=silent))
         if "MLFLOW_TRACKING_URI" not in os.environ:
             connect(runs)
-    finally:
-        if migration is not None:
-            migration.wait()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from collections import Counter
 from typing import Any
 
 from fade.config import Params
-from fade.errors import FadeError, OrchestrationError
+from fade.errors import FadeError
+from flows.server.gpu_slot import prefect_client
 from tasks.registry.connection import connect
 from tasks.registry.lineage import read
 from tasks.release.reevaluate import last_result
@@ -29,12 +30,8 @@ def registry_status(project: Project, *, with_champions: bool = True) -> dict[st
     statuses = request_statuses(snapshot, project.requests(params), params, project.resolve)
     rows = [one.to_json() for one in statuses]
     counts = {**Counter(row["state"] for row in rows), "overdue": sum(row["overdue"] for row in rows)}
-    champions = snapshot.champions() if with_champions else []
-    return {
-        "requests": rows,
-        "counts": counts,
-        "champions": [_champion(snapshot, one, params) for one in champions],
-    }
+    champions = [_champion(snapshot, one, params) for one in snapshot.champions()] if with_champions else []
+    return {"requests": rows, "counts": counts, "champions": champions}
 
 
 def _champion(snapshot: RequestSnapshot, version: Any, params: Params) -> dict[str, Any]:
@@ -47,41 +44,26 @@ def _champion(snapshot: RequestSnapshot, version: Any, params: Params) -> dict[s
 
 
 def prefect_status() -> dict[str, Any]:
-    """Every deployment of ours with its runs: the last ones, those that run, those that wait. Raises
-    OrchestrationError."""
-    import httpx
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-    from prefect.exceptions import PrefectException
+    """Our deployments, each with its last, running and waiting runs. Raises OrchestrationError."""
+    from prefect.client.schemas.filters import DeploymentFilter
 
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
-    try:
-        with get_client(sync_client=True) as client:
-            deployments = client.read_deployments(deployment_filter=ours)
-            return {
-                "url": str(client.api_url),
-                "deployments": [_deployment(client, one) for one in deployments],
-            }
-    except (httpx.HTTPError, PrefectException) as error:
-        action = "see whether `fade serve` or your server runs."
-        raise OrchestrationError(
-            f"Prefect does not answer: {error}.", stage="status", action=action
-        ) from error
+    ours = DeploymentFilter.model_validate({"tags": {"all_": [TAG]}})
+    action = "see whether `fade serve` or your server runs."
+    with prefect_client("Prefect does not answer", "status", action) as client:
+        deployments = client.read_deployments(deployment_filter=ours)
+        rows = [_deployment(client, one) for one in deployments]
+        return {"url": str(client.api_url), "deployments": rows}
 
 
 def _deployment(client: Any, deployment: Any) -> dict[str, Any]:
-    from prefect.client.schemas import filters
+    from prefect.client.schemas.filters import FlowRunFilter
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 
     def runs(sort: FlowRunSort, *types: StateType) -> list[dict[str, Any]]:
-        which = filters.FlowRunFilter(
-            deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment.id]),
-            state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=list(types))),
-        )
-        return [
-            _run(run) for run in client.read_flow_runs(flow_run_filter=which, sort=sort, limit=SHOWN_RUNS)
-        ]
+        fields = {"deployment_id": {"any_": [deployment.id]}, "state": {"type": {"any_": list(types)}}}
+        selected = FlowRunFilter.model_validate(fields)
+        return list(map(_run, client.read_flow_runs(flow_run_filter=selected, sort=sort, limit=SHOWN_RUNS)))
 
     ended = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
     return {

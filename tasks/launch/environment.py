@@ -1,5 +1,4 @@
-"""Environment variables of the tools: no telemetry, no hub, no state outside the runs folder. Set them before
-the tools are imported."""
+"""Environment of the tools, set before their import: no telemetry, no hub, all state in the runs folder."""
 
 from __future__ import annotations
 
@@ -38,23 +37,16 @@ def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> No
         os.environ.setdefault(key, value)
     # DVC's defaults are the user's and the machine's: another user's remote of the same name, a state
     # database in /var/tmp.
-    for key, name in {
-        "DVC_GLOBAL_CONFIG_DIR": "global",
-        "DVC_SYSTEM_CONFIG_DIR": "system",
-        "DVC_SITE_CACHE_DIR": "site",
-    }.items():
-        if key in os.environ:
-            continue
-        folder = runs.absolute() / "dvc" / name
-        private_folder(folder)
-        os.environ[key] = str(folder)
+    names = {"GLOBAL_CONFIG": "global", "SYSTEM_CONFIG": "system", "SITE_CACHE": "site"}
+    for key, name in ((f"DVC_{variable}_DIR", name) for variable, name in names.items()):
+        if key not in os.environ:
+            os.environ[key] = str(private_folder(runs.absolute() / "dvc" / name))
 
 
 def private_folder(
     folder: Path, *, mode: int = 0o700, stage: str = "runs folder", option: str = "--runs-dir"
 ) -> Path:
-    """Make ``folder`` with ``mode``: readable by this user only. Raises StorageError, whose advice names
-    ``option``."""
+    """Make ``folder``, for this user only. Raises StorageError, whose advice names ``option``."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=mode)
         folder.chmod(mode)  # mkdir's mode is cut by the umask and skipped when the folder exists

@@ -53,14 +53,10 @@ def checkout(commit: str, repository: Path = REPOSITORY) -> Iterator[Path]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Standard output of a git command; None when it fails or takes longer than SECONDS."""
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
         result = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -29,33 +29,15 @@ _POLL = 0.1
 
 class Group:
     """A command that runs as a process group of its own; stdout and stderr go to ``log``. Raises OSError when
-    it cannot be started.
+    it cannot be started. options: of subprocess.Popen (``cwd``, ``user``, ``pass_fds``)."""
 
-    identity: ``user``, ``group`` and ``extra_groups`` as in subprocess.Popen, for a process of another user.
-    """
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        *,
-        log: Path,
-        env: Mapping[str, str],
-        identity: Mapping[str, Any] | None = None,
-        cwd: Path | None = None,
-    ) -> None:
-        self._log, self._log_start = log, 0
-        self._stopped = False
+    def __init__(self, command: Sequence[str], *, log: Path, env: Mapping[str, str], **options: Any) -> None:
+        self._log, self._stopped = log, False
         with log.open("ab") as stream:
             self._log_start = stream.tell()
+            streams = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": subprocess.STDOUT}
             self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=dict(env),
-                cwd=cwd,
-                start_new_session=True,
-                **(identity or {}),
+                list(command), env=dict(env), start_new_session=True, **streams, **options
             )
 
     @property
@@ -79,6 +61,17 @@ class Group:
         except OSError:
             return ""
 
+    def await_ready(self, ready: Callable[[], bool], deadline: float) -> str:
+        """Until ``ready()``; then empty. Else why it is not: it ended, or ``deadline`` seconds passed."""
+        until = time.monotonic() + deadline
+        while not ready():
+            status = self.status()
+            if status is not None or time.monotonic() > until:
+                why = "no answer in time" if status is None else f"it ended with status {status}"
+                return f"{why}: {last_line(self.output())}"
+            time.sleep(_POLL)
+        return ""
+
     def wait(self, deadline: float, tick: Callable[[], None] = lambda: None, stage: str = "train") -> int:
         """Until it ends; its exit status. ``tick`` is called as it runs.
 
@@ -89,11 +82,8 @@ class Group:
             while self.runs():
                 if time.monotonic() > until:
                     what = f"the deadline of {deadline:g} s passed and the processes were stopped."
-                    raise TrainingError(
-                        what,
-                        stage=stage,
-                        action="run it again (it resumes), or raise train.deadline_seconds.",
-                    )
+                    action = "run it again (it resumes), or raise train.deadline_seconds."
+                    raise TrainingError(what, stage=stage, action=action)
                 tick()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(_POLL)
@@ -103,48 +93,23 @@ class Group:
         return self._process.wait()
 
     def stop(self, grace: float = GRACE, leader_signal: signal.Signals | None = None) -> None:
-        """See `stop_group`; once, as later its number may be another group's."""
-        if not self._stopped:
-            stop_group(self._process, grace, leader_signal)
-            self._stopped = True
+        """End the group and its leader's descendants, see `stop_processes`; once, as later its number may be
+        another group's.
 
-
-def run_group(
-    command: Sequence[str],
-    *,
-    deadline: float,
-    log: Path,
-    env: Mapping[str, str],
-    tick: Callable[[], None] = lambda: None,
-    stage: str = "train",
-    cwd: Path | None = None,
-    started: Callable[[int], None] = lambda pid: None,
-) -> int:
-    """Run ``command`` to its end and return its exit status, see `Group`; ``started`` is called once, with
-    its process id."""
-    group = Group(command, log=log, env=env, cwd=cwd)
-    try:
-        started(group.pid)
-        return group.wait(deadline, tick, stage)
-    finally:
-        group.stop()
-
-
-def stop_group(
-    process: subprocess.Popen[bytes], grace: float = GRACE, leader_signal: signal.Signals | None = None
-) -> None:
-    """End a group and its leader's descendants, see `stop_processes`.
-
-    leader_signal: instead of TERM to all, this signal to the leader, which ends its children in its own order
-    (a database); KILL to what is left when it has ended or ``grace`` seconds have passed."""
-    members = process_tree(process.pid) if process.returncode is None else []  # else: another's number, maybe
-    if leader_signal is not None and process.poll() is None:
-        os.kill(process.pid, leader_signal)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace)
-        grace = 0.0
-    stop_processes(members, groups=[process.pid], grace=grace)
-    process.wait()
+        leader_signal: instead of TERM to all, this signal to the leader, which ends its children in its own
+        order (a database); KILL to what is left when it has ended or ``grace`` seconds have passed."""
+        if self._stopped:
+            return
+        process = self._process
+        members = process_tree(process.pid) if process.returncode is None else []  # else: another's, maybe
+        if leader_signal is not None and process.poll() is None:
+            process.send_signal(leader_signal)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+            grace = 0.0
+        stop_processes(members, groups=[process.pid], grace=grace)
+        process.wait()
+        self._stopped = True
 
 
 def stop_processes(
@@ -172,6 +137,16 @@ def process_tree(pid: int) -> list[psutil.Process]:
     return []
 
 
+def answers(url: str) -> bool:
+    """Whether a GET of ``url`` answers 200, without any proxy."""
+    import httpx
+
+    try:
+        return httpx.get(url, timeout=5.0, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def last_line(output: str) -> str:
     """The last line that a process wrote, its error in the usual case: at most 300 characters."""
     lines = output.strip().splitlines()
@@ -179,14 +154,13 @@ def last_line(output: str) -> str:
 
 
 def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; psutil compares start times, so a reused process id is not taken for one of
-    them."""
-    out = []
+    """Those that still run; psutil compares start times, so a reused process id is not taken for one."""
+    living = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                out.append(process)
-    return out
+                living.append(process)
+    return living
 
 
 def _signal_all(processes: Iterable[psutil.Process], groups: Sequence[int], number: signal.Signals) -> None:

@@ -1,30 +1,31 @@
-"""The watchdog: a small process that ends this process's children when it is gone."""
+"""The watchdog: a small process that ends its starter's children when the starter is gone (``kill -9``).
+
+    python -m tasks.launch.watchdog < (one JSON line per process group: {"pid": ..., "create_time": ...})
+
+The starter has the other end of the pipe. When it closes it or dies, the groups that still live are ended.
+The start time tells a watched process from another one that has its id by now."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 
+from tasks.launch.process_group import process_tree, stop_processes
+
 
 class Watchdog:
-    """A process that ends the watched process groups when this process ends, ``kill -9`` included.
-
-    Protocol: one JSON line per process group on its stdin, see `tasks.launch.watchdog_main`; the end of the
-    pipe, which the kernel closes with this process, starts the work."""
+    """The watchdog's process, as its starter holds it."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.launch.watchdog_main"],
-            stdin=subprocess.PIPE,
-            cwd=Path(__file__).resolve().parents[2],
-            start_new_session=True,
-            text=True,
-        )
+        command, home = [sys.executable, "-m", "tasks.launch.watchdog"], Path(__file__).resolve().parents[2]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, cwd=home, start_new_session=True, text=True)
 
     def watch(self, pid: int) -> None:
         """From now on the process group that ``pid`` leads ends with this process."""
@@ -40,3 +41,22 @@ class Watchdog:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         self._process.wait(60)
+
+
+def main() -> None:
+    """Read stdin to its end, then end the groups."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    watched: list[psutil.Process] = []
+    for line in sys.stdin:
+        group = json.loads(line)
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(group["pid"])
+            if process.create_time() == group["create_time"]:
+                watched.append(process)
+    leaders = [process.pid for process in watched if process.is_running()]
+    stop_processes([member for pid in leaders for member in process_tree(pid)], groups=leaders)
+
+
+if __name__ == "__main__":
+    main()

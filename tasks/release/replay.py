@@ -18,7 +18,7 @@ from fade.errors import AuditError
 from fade.provenance.lineage import FILE, Lineage
 from fade.run.resolve_params import ERASER_SECTIONS
 from fade.utils.files import make_folder, read_json
-from tasks.launch.process_group import run_group
+from tasks.launch.process_group import Group
 from tasks.launch.watchdog import Watchdog
 from tasks.registry.runs import flatten
 
@@ -56,16 +56,10 @@ def replay_run(
     log.unlink(missing_ok=True)
     watchdog = Watchdog()  # a kill -9 of the audit ends the replay, too
     try:
-        status = run_group(
-            replay_command(record, tree, runs, overrides),
-            deadline=deadline,
-            log=log,
-            env=replay_environment(record, tree),
-            tick=_log_listener(log, on_progress),
-            stage=STAGE,
-            cwd=tree,
-            started=watchdog.watch,
-        )
+        environment = replay_environment(record, tree)
+        group = Group(replay_command(record, tree, runs, overrides), log=log, env=environment, cwd=tree)
+        watchdog.watch(group.pid)
+        status = group.wait(deadline, _log_listener(log, on_progress), STAGE)
     finally:
         watchdog.close()
     if status != 0:

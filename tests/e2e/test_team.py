@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.local_stack.prefect_worker import Worker
+from flows.local_stack.prefect_server import Worker
 from flows.local_stack.server import isolated_environment
 from flows.local_stack.stack import POOL, LocalStack, publish
 from tasks.registry.connection import connect

@@ -10,8 +10,8 @@ import pytest
 
 from fade.config import DataConfig
 from fade.errors import RemoteError, UnreachableError
-from flows.local_stack.s3 import GRPC_OFFSET, S3, WEED, User
-from flows.local_stack.server import free_ports
+from flows.local_stack.s3 import GRPC_OFFSET, S3, WEED
+from flows.local_stack.server import Account, free_ports
 from tasks.data.publish import publish
 from tasks.data.pull import pull
 
@@ -33,10 +33,10 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running S3 service that knows one user."""
-    user = User(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], (BUCKET,))
+    user = Account(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], (BUCKET,))
     server = S3(tmp_path_factory.mktemp("s3"), free_ports(4, offset=GRPC_OFFSET), user)
     server.start()
-    yield server.endpoint
+    yield server.url
     server.kill()
 
 

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from fade.errors import ServerError
-from flows.local_stack.postgres import ADMIN, Postgres, Role, program
-from flows.local_stack.server import HOST, Server, free_ports, is_free
+from flows.local_stack.postgres import ADMIN, Postgres, program
+from flows.local_stack.server import HOST, Account, Server, free_ports, is_free
 from tasks.launch.watchdog import Watchdog
 from tests import servers
 
@@ -58,16 +58,22 @@ def test_postgres_that_was_killed_starts_again_with_what_it_had(tmp_path: Path) 
     import psycopg2
 
     (port,) = free_ports(1)
-    server = Postgres(tmp_path / "postgres", port, "admin-word", (Role("one", "word", ("one",)),))
+    server = Postgres(tmp_path / "postgres", port, "admin-word", (Account("one", "word", ("one",)),))
     server.start()
     try:
-        with psycopg2.connect(server.url("one", driver="postgresql")) as link, link.cursor() as cursor:
+        with (
+            psycopg2.connect(server.database_url("one", driver="postgresql")) as link,
+            link.cursor() as cursor,
+        ):
             cursor.execute("CREATE TABLE kept (x int); INSERT INTO kept VALUES (7)")
         link.close()
         server.kill()
         assert is_free(port)
         server.start()
-        with psycopg2.connect(server.url("one", driver="postgresql")) as link, link.cursor() as cursor:
+        with (
+            psycopg2.connect(server.database_url("one", driver="postgresql")) as link,
+            link.cursor() as cursor,
+        ):
             cursor.execute("SELECT x FROM kept")
             assert cursor.fetchone() == (7,)
         link.close()

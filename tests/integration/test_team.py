@@ -25,7 +25,7 @@ from fade.config import PromotionPolicy
 from fade.errors import AdapterError, BusyError, OrchestrationError, RegistryError
 from fade.provenance.lineage import Lineage
 from fade.utils.hashing import sha256_of
-from flows.local_stack.mlflow_server import Login
+from flows.local_stack.server import Account
 from flows.local_stack.stack import ARTIFACTS, DATA, LocalStack
 from flows.server import runtime
 from tasks.registry.connection import connect
@@ -166,7 +166,7 @@ def s3(team: LocalStack, key: str, secret: str) -> Any:
     return Session().create_client(
         "s3",
         "us-east-1",
-        endpoint_url=team.s3.endpoint,
+        endpoint_url=team.s3.url,
         aws_access_key_id=key,
         aws_secret_access_key=secret,
         config=settings,
@@ -263,7 +263,7 @@ def test_a_second_member_decides_about_what_the_first_registered_and_cannot_dele
 ) -> None:
     from mlflow.exceptions import MlflowException
 
-    team.mlflow.add_user(Login("bob", "the-word-of-bob"))
+    team.mlflow.add_user(Account("bob", "the-word-of-bob"))
     name = registered[0][0].name
     with servers.client(team, MLFLOW_TRACKING_USERNAME="bob", MLFLOW_TRACKING_PASSWORD="the-word-of-bob"):
         version = registered[1][0].version
@@ -323,13 +323,13 @@ def test_s3_gives_a_member_its_own_bucket_and_no_other(team: LocalStack) -> None
         mine.put_object(Bucket=ARTIFACTS, Key="artifacts/theirs", Body=b"x")
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3(team, "team", "wrong").list_objects_v2(Bucket=DATA)
-    assert servers.get(f"{team.s3.endpoint}/{DATA}/mine").status_code == 403
+    assert servers.get(f"{team.s3.url}/{DATA}/mine").status_code == 403
 
 
 def test_postgres_wants_a_password_and_keeps_the_databases_apart(team: LocalStack) -> None:
     import psycopg2
 
-    address = team.postgres.url("fade_prefect", driver="postgresql")
+    address = team.postgres.database_url("fade_prefect", driver="postgresql")
     psycopg2.connect(address).close()
     parts = urlsplit(address)
     with pytest.raises(psycopg2.OperationalError, match="password"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,17 +46,33 @@ def test_other_errors_are_no_ctrl_c(error: Exception | None) -> None:
 
 
 def test_of_two_servers_the_second_waits_until_the_database_is_made(tmp_path: Path) -> None:
-    first = runtime._make_alone(tmp_path, time.monotonic() + 5)
-    assert first is not None
+    first = runtime.creation_lock(tmp_path, 5)
     began = time.monotonic()
-    late = runtime._make_alone(
-        tmp_path, began + 0.3
-    )  # its time is up before the first is done: it goes on alone, and may fail
-    assert late is not None and time.monotonic() - began >= 0.3
+    # its time is up before the first is done: it goes on alone, and may fail
+    late = runtime.creation_lock(tmp_path, 0.3)
+    assert time.monotonic() - began >= 0.3
     late.close()
-    runtime._stamp(tmp_path).touch()
+    runtime.creation_stamp(tmp_path).touch()
     first.close()
-    assert runtime._make_alone(tmp_path, time.monotonic() + 5) is None, "made is made"
+    began = time.monotonic()
+    with runtime.creation_lock(tmp_path, 5), runtime.creation_lock(tmp_path, 5):
+        assert time.monotonic() - began < 5, "made is made"
+
+
+def test_a_server_that_waited_goes_on_as_soon_as_the_database_is_made(tmp_path: Path) -> None:
+    first = runtime.creation_lock(tmp_path, 5)
+
+    def finish() -> None:
+        time.sleep(0.3)
+        runtime.creation_stamp(tmp_path).touch()
+        first.close()
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    began = time.monotonic()
+    with runtime.creation_lock(tmp_path, 20), runtime.creation_lock(tmp_path, 20):
+        assert 0.2 < time.monotonic() - began < 10
+    thread.join()
 
 
 class Begun:

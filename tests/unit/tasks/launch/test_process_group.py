@@ -13,14 +13,7 @@ import psutil
 import pytest
 
 from fade.errors import TrainingError
-from tasks.launch.process_group import (
-    Group,
-    last_line,
-    process_tree,
-    run_group,
-    stop_group,
-    stop_processes,
-)
+from tasks.launch.process_group import Group, last_line, process_tree, stop_processes
 
 COUNTS_TERM = """
 import signal, sys, time
@@ -113,6 +106,15 @@ def mine(pid: int, own: set[int]) -> list[psutil.Process]:
     return [one for one in process_tree(pid) if one.pid in {*own, os.getpid()}]
 
 
+def test_a_child_that_must_answer_does_or_says_why_not(tmp_path: Path) -> None:
+    code = "import time; print('up', flush=True); time.sleep(600)"
+    group = Group([sys.executable, "-c", code], log=tmp_path / "log", env=os.environ)
+    assert group.await_ready(lambda: "up" in group.output(), 30) == ""
+    assert group.await_ready(lambda: False, 0) == "no answer in time: up"
+    group.stop(grace=0)
+    assert group.await_ready(lambda: False, 30) == "it ended with status -9: up"
+
+
 SLEEPER = (
     "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', {child!r}]{new}); "
     "open({pids!r}, 'w').write(f'{{c.pid}} '); time.sleep(600)"
@@ -151,7 +153,7 @@ def gone(pid):
 
 def test_output_and_status_are_kept(tmp_path):
     script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 3
+    assert Group([sys.executable, "-c", script], log=tmp_path / "log", env=os.environ).wait(60) == 3
     assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
 
 
@@ -165,7 +167,7 @@ def test_the_deadline_ends_the_whole_family(tmp_path, own_session):
             seen.append(child_of(pids))
 
     with pytest.raises(TrainingError, match=r"deadline of 0\.2 s"):
-        run_group(argv, deadline=0.2, log=tmp_path / "log", env=os.environ, tick=tick)
+        Group(argv, log=tmp_path / "log", env=os.environ).wait(0.2, tick)
     assert gone(child_of(pids))
 
 
@@ -181,7 +183,7 @@ def test_ctrl_c_ends_the_whole_family_and_is_passed_on(tmp_path):
 
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_group(argv, deadline=60, log=tmp_path / "log", env=os.environ, tick=tick)
+            Group(argv, log=tmp_path / "log", env=os.environ).wait(60, tick)
     finally:
         signal.signal(signal.SIGINT, before)
     assert gone(child_of(pids))
@@ -189,10 +191,10 @@ def test_ctrl_c_ends_the_whole_family_and_is_passed_on(tmp_path):
 
 def test_who_ignores_term_is_killed(tmp_path):
     argv, pids = sleeper(tmp_path, child=STUBBORN, own_session=True)
-    process = subprocess.Popen(argv, start_new_session=True)
+    group = Group(argv, log=tmp_path / "log", env=os.environ)
     child = child_of(pids)
-    stop_group(process, grace=0.3)
-    assert process.returncode is not None
+    group.stop(grace=0.3)
+    assert group.status() is not None
     assert gone(child)
 
 
@@ -207,4 +209,4 @@ def test_a_group_is_signalled_once_as_its_number_may_be_anothers_later(tmp_path,
 
 def test_the_parent_is_not_in_the_group(tmp_path):
     script = f"import os; assert os.getpgid(0) != {os.getpgid(0)}"
-    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 0
+    assert Group([sys.executable, "-c", script], log=tmp_path / "log", env=os.environ).wait(60) == 0
