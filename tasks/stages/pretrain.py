@@ -27,9 +27,9 @@ def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConf
         silent = False
 
         def on_step(stage: str, step: int, steps: int, logs: dict[str, float]) -> None:
+            nonlocal silent
             text = "  ".join(f"{name} {value:.3g}" for name, value in logs.items())
             progress.report(stage, step, steps, text)
-            nonlocal silent
             if logs and not silent and (step % 25 == 0 or step == steps):
                 try:
                     run.log_metrics(step, {f"{stage}.{name}": value for name, value in logs.items()})
