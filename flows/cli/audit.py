@@ -8,7 +8,7 @@ import typer
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ModelName, ParamsFile, Runs, Set, emit, prepare, resolved
+from flows.cli.options import PARAMS, RUNS, Json, ModelName, ParamsFile, Runs, Set, emit, opened, prepare
 from flows.cli.screen import bars, escape, say, show_rows
 
 _MARKS = {True: "yes", False: "NO", None: "told"}
@@ -31,8 +31,7 @@ def audit(
 ) -> None:
     """Make a version's run again from its recorded code, data and parameters, and say whether it comes out
     the same."""
-    settings, _ = resolved(params, set_)
-    prepare(runs_dir)
+    settings, _ = opened(params, set_, runs_dir)
     from flows import audit as flow
 
     choice = {"evidence_only": evidence_only, "with_control": not no_control, "by": by}

@@ -57,7 +57,7 @@ def bench(
 ) -> None:
     """Methods side by side: methods x targets x seeds. Finished cells are kept; stopped, the same command
     goes on."""
-    _, overrides = opened(params, set_, runs_dir, verbose)
+    _, overrides = opened(params, set_, runs_dir, verbose=verbose)
     from flows import benchmark as flow
     from flows.server import runtime
 

@@ -9,8 +9,20 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, emit, opened, run_context
-from flows.cli.screen import bars, escape, say, show_metrics, show_rows
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    Verbose,
+    emit,
+    opened,
+    run_context,
+    show_words,
+)
+from flows.cli.screen import bars, escape, say, show_metrics
 
 
 @app.command(epilog='Example: fade run --target "panda" --target "lemon" --set train.steps=200')
@@ -40,7 +52,7 @@ def run(
         raise UsageError("--style and --target are both given.", stage="config", action=action)
     values = {"method.replacement": replacement, "method.anchors": anchors, "train.seed": seed}
     chosen = {"method": method, "style": style is not None, "values": values}
-    settings, overrides = opened(params, set_, runs_dir, verbose, **chosen)
+    settings, overrides = opened(params, set_, runs_dir, verbose=verbose, **chosen)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight
     from fade.run.resolve_params import ignored_settings
@@ -113,7 +125,7 @@ def _show_neighbourhood(result: dict[str, Any]) -> None:
         for name in names
     ]
     title = f"neighbourhood of {result['target']}"
-    show_rows(title, ["concept", "cosine", "role"], rows, numbers=False)
+    show_words(title, ["concept", "cosine", "role"], rows)
 
 
 @app.command(epilog="Example: fade compose fade-panda/1 fade-lemon/1 --out both.safetensors")

@@ -9,7 +9,18 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, AdapterOption, Json, ParamsFile, Runs, Set, emit, run_context
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    AdapterOption,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    emit,
+    run_context,
+    show_words,
+)
 from flows.cli.screen import bars, say, show_rows
 
 
@@ -69,7 +80,7 @@ def _show_purified(result: dict[str, Any]) -> None:
         for name in ("input", "control", "purified")
     ]
     head = ["", f"probability of {concept}", "judged to be", "SSIM to the input"]
-    show_rows(f"{concept} in {Path(result['picture']).name}", head, rows, numbers=False)
+    show_words(f"{concept} in {Path(result['picture']).name}", head, rows)
     print(result["out"])
 
 

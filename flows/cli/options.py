@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from flows.cli.screen import escape
 
 if TYPE_CHECKING:
     from fade.config import Params
@@ -40,15 +43,18 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
     runtime.prepare(runs, verbose=verbose, hub=hub)
 
 
-def resolved(
+def opened(
     path: Path,
     overrides: list[str] | None,
+    runs: Path,
     *,
+    verbose: bool = False,
     method: str | None = None,
     style: bool = False,
     values: Mapping[str, object] | None = None,
 ) -> tuple[Params, list[str]]:
-    """The parameters, and every override in the form that the lineage records.
+    """The parameters, and every override in the form that the lineage records; the tools are prepared: quiet,
+    no network, the hub open only where a model is named that is not local.
 
     values: what options of their own set, by the parameter's dotted name; None where one is not given.
     """
@@ -57,25 +63,13 @@ def resolved(
     named = [f"{key}={value}" for key, value in (values or {}).items() if value is not None]
     settings = resolve(path).styles.settings if style else ()
     effective = [*settings, *method_overrides(method), *named, *(overrides or [])]
-    return resolve(path, effective), effective
-
-
-def prepared(params: Params, runs: Path, root: Path, verbose: bool = False) -> None:
-    """Quiet tools, folders, no network; the hub is open only where a model is named that is not local."""
+    params = resolve(path, effective)
     models = (params.data.base, params.data.clip, params.data.judge)
     hub = any(
-        not (root / m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/"))
+        not (path.parent / m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/"))
         for m in models
     )
     prepare(runs, verbose=verbose, hub=hub)
-
-
-def opened(
-    path: Path, overrides: list[str] | None, runs: Path, verbose: bool = False, **chosen: Any
-) -> tuple[Params, list[str]]:
-    """As `resolved`, with the tools prepared for these parameters."""
-    params, effective = resolved(path, overrides, **chosen)
-    prepared(params, runs, path.parent, verbose)
     return params, effective
 
 
@@ -93,3 +87,18 @@ def emit(result: Any, as_json: bool, show: Callable[[Any], None]) -> None:
         print(json.dumps(result, indent=2))
     else:
         show(result)
+
+
+def show_words(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str | None] = ()
+) -> None:
+    """A table of words, where `flows.cli.screen.show_rows` is one of numbers. styles: one a row."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for row, style in itertools.zip_longest(rows, styles):
+        table.add_row(*map(escape, row), style=style)
+    Console().print(table)

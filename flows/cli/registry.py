@@ -21,23 +21,17 @@ from flows.cli.options import (
     Runs,
     Set,
     emit,
+    opened,
     prepare,
-    resolved,
+    show_words,
 )
 from flows.cli.screen import escape, say, show_rows
 
 Reason = Annotated[str, Option(help="Why; recorded for ever.")]
 Version = Annotated[str, Argument(help="NAME/VERSION of a registered model.")]
 
-_TAGS = {
-    "method": "method",
-    "seed": "seed",
-    "data": "data_md5",
-    "base": "base_sha256",
-    "commit": "commit",
-    "adapter": "adapter_sha256",
-}
-"""Columns of the versions that `fade lineage` finds, and the tags that they show."""
+_TAGS = ("method", "seed", "data_md5", "base_sha256", "commit", "adapter_sha256")
+"""What `fade lineage` shows of the versions that it finds."""
 
 
 @app.command(epilog="Example: fade register runs/erase/panda/0123456789ab")
@@ -92,10 +86,9 @@ def _show_versions(versions: list[dict[str, Any]]) -> None:
         print("no version came from that")
         return
     rows = [
-        [f"{v['name']}/{v['version']}", *(v["tags"].get(tag, "")[:12] for tag in _TAGS.values())]
-        for v in versions
+        [f"{v['name']}/{v['version']}", *(v["tags"].get(tag, "")[:12] for tag in _TAGS)] for v in versions
     ]
-    show_rows(f"{len(versions)} version(s)", ["version", *_TAGS], rows)
+    show_rows(f"{len(versions)} version(s)", ["version", *(tag.partition("_")[0] for tag in _TAGS)], rows)
 
 
 @app.command(
@@ -113,10 +106,10 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion of its concept, when it passes the gate (`gate` in params.yaml)."""
-    settings, _ = resolved(params, set_)
+    settings, _ = opened(params, set_, runs_dir)
     keys = {"public_key": settings.signing.public_key, "private_key": settings.signing.private_key}
     details = {"policy": settings.gate, "override": override, **keys}
-    _decide("promote", version, runs_dir, as_json, by=by, reason=reason, **details)
+    _decide("promote", version, runs_dir, as_json, by, reason, **details)
 
 
 @app.command(epilog='Example: fade reject fade-panda/2 --reason "the bears look alike"')
@@ -124,7 +117,7 @@ def reject(
     version: Version, reason: Reason, by: By = "", runs_dir: Runs = RUNS, as_json: Json = False
 ) -> None:
     """Say that a version shall not be promoted."""
-    _decide("reject", version, runs_dir, as_json, by=by, reason=reason)
+    _decide("reject", version, runs_dir, as_json, by, reason)
 
 
 @app.command(epilog='Example: fade revoke fade-panda/1 --reason "brings the panda back under a new attack"')
@@ -132,16 +125,18 @@ def revoke(
     version: Version, reason: Reason, by: By = "", runs_dir: Runs = RUNS, as_json: Json = False
 ) -> None:
     """Withdraw a version for ever: it is no champion any more and refuses to load."""
-    _decide("revoke", version, runs_dir, as_json, by=by, reason=reason)
+    _decide("revoke", version, runs_dir, as_json, by, reason)
 
 
-def _decide(action: str, version: str, runs: Path, as_json: bool, *, by: str, **details: Any) -> None:
+def _decide(
+    action: str, version: str, runs: Path, as_json: bool, by: str, reason: str, **details: Any
+) -> None:
     prepare(runs)
     from fade.config import PromotionPolicy
     from tasks.registry.decisions import decide
 
     details.setdefault("policy", PromotionPolicy())  # read for a promotion alone
-    decision = decide(action, version, runs, by=by or getpass.getuser(), **details)
+    decision = decide(action, version, runs, by=by or getpass.getuser(), reason=reason, **details)
     for failure in decision.get("cards", []):
         say(
             f"[yellow]card[/] {escape(failure)} The decision stands; its description follows with the next "
@@ -193,8 +188,7 @@ def verify(
 ) -> None:
     """Hold a version's registry entry, record, adapter, header, signature and decisions against one
     another."""
-    settings, _ = resolved(params, set_)
-    prepare(runs_dir)
+    settings, _ = opened(params, set_, runs_dir)
     from tasks.registry.verify import verify as verify_version
 
     def show(results: list[dict[str, str]]) -> None:
@@ -232,4 +226,4 @@ def _show_decisions(model: str, result: dict[str, Any]) -> None:
         styles.append("bold red" if one["overridden"] else "dim" if void else None)
     head = ["", "version", "decision", "by", "at", "why"]
     title = f"{model}: champion {result['champion'] or 'none'}"
-    show_rows(title, head, rows, styles=styles, numbers=False)
+    show_words(title, head, rows, styles)

@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Runs, Set, Verbose, emit, opened
+from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Runs, Set, Verbose, emit, opened, show_words
 from flows.cli.screen import bars, escape, say, show_rows
 
 
@@ -27,7 +27,7 @@ def release(
 ) -> None:
     """Add up the champions of all concepts, judge the sum, and make it the current release when every concept
     passes the gate."""
-    settings, overrides = opened(params, set_, runs_dir, verbose)
+    settings, overrides = opened(params, set_, runs_dir, verbose=verbose)
     from flows import release as flow
     from tasks.release.release_decision import ReleaseOptions
 
@@ -144,20 +144,14 @@ def _show_releases(releases: list[dict[str, Any]]) -> None:
     if not releases:
         print("there is no release yet; make one with `fade release`")
         return
+    facts = ("made_at", "decided_at", "by")
     rows = [
-        [
-            one["version"],
-            _state(one),
-            ", ".join(one["parts"]),
-            one["made_at"],
-            one["decided_at"] or "",
-            one["by"] or "",
-        ]
+        [one["version"], _state(one), ", ".join(one["parts"]), *(one[fact] or "" for fact in facts)]
         for one in releases
     ]
     styles = ["bold red" if one["revoked"] else "bold" if one["current"] else None for one in releases]
     head = ["", "state", "parts", "made", "decided", "by"]
-    show_rows(f"releases of {releases[0]['name']}", head, rows, styles=styles, numbers=False)
+    show_words(f"releases of {releases[0]['name']}", head, rows, styles)
     for one in releases:
         if one["current"]:
             _warn(one["name"], one["version"], one["revoked"])

@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, emit, opened
+from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, emit, opened, show_words
 from flows.cli.screen import bars, escape, say, show_rows
 
 if TYPE_CHECKING:
@@ -27,14 +27,8 @@ app.add_typer(
     name="requests",
     epilog="Example: fade requests    or: fade requests run panda-2026    or: fade requests add --help",
 )
-_COLOURS = {
-    "done": "green",
-    "running": "cyan",
-    "failed": "bold red",
-    "missing": "bold red",
-    "faulty": "bold red",
-    "withdrawn": "dim",
-}
+_COLOURS = dict.fromkeys(("failed", "missing", "faulty"), "bold red")
+_COLOURS |= {"done": "green", "running": "cyan", "withdrawn": "dim"}
 _PASSES = {True: "yes", False: "NO", None: "?"}
 
 
@@ -227,7 +221,7 @@ def _show_requests(status: dict[str, Any]) -> None:
         rows.append([one["id"], one["concept"], state, one["due"], one["requested_by"], one["detail"]])
         styles.append("bold red" if one["overdue"] else _COLOURS.get(one["state"]))
     head = ["request", "concept", "state", "due", "by", "why"]
-    show_rows(f"{len(rows)} request(s)", head, rows, styles=styles, numbers=False)
+    show_words(f"{len(rows)} request(s)", head, rows, styles)
 
 
 def _warn(status: dict[str, Any]) -> None:
@@ -240,7 +234,7 @@ def _warn(status: dict[str, Any]) -> None:
 def _project(
     params: Path, overrides: list[str] | None, runs: Path, verbose: bool = False
 ) -> tuple[Project, Params]:
-    settings, _ = opened(params, overrides, runs, verbose)
+    settings, _ = opened(params, overrides, runs, verbose=verbose)
     from tasks.requests.project import Project
 
     return Project(params, runs, tuple(overrides or ())), settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -67,25 +66,18 @@ def bars(silent: bool) -> Iterator[None]:
 
 
 def show_rows(
-    title: str,
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    note: str | None = None,
-    *,
-    styles: Sequence[str | None] = (),
-    numbers: bool = True,
+    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str | None = None
 ) -> None:
-    """A table of words and numbers, or of words alone; ``note`` stands below it. styles: one a row."""
+    """A table of words and numbers; ``note`` stands below it."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, caption=note and escape(note))
     for i, name in enumerate(head):  # in 80 columns the heads give way, not the numbers
-        widest = max((len(word) for row in rows for word in row[i].split()), default=0) if numbers else None
-        justify = "right" if numbers and i else "left"
-        table.add_column(name, justify=justify, overflow="fold", min_width=widest)  # type: ignore[arg-type]
-    for row, style in itertools.zip_longest(rows, styles):
-        table.add_row(*map(escape, row), style=style)
+        widest = max((len(word) for row in rows for word in row[i].split()), default=0)
+        table.add_column(name, justify="right" if i else "left", overflow="fold", min_width=widest)
+    for row in rows:
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 
