@@ -19,13 +19,14 @@ from typing import Any
 
 from kills import weights_sha256
 
+from fade.jobs.train import TrainJob
 from fade.models import Base
 from fade.models.stable_diffusion import suppress_library_output
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.checkpoint import steps_in
 from fade.training.determinism import enable_determinism
-from fade.training.job import CHECKPOINTS, DONE, Job
+from fade.training.settings import CHECKPOINTS, DONE
 from tasks.launch.accelerate import environment
 from tasks.stages.mine import mine
 from tasks.stages.train import Trained, run_job, write_job
@@ -46,7 +47,7 @@ TRAININGS: dict[str, tuple[str, ...]] = {
 FACTS = ("precision", "device", "torch", "peak_memory_mb", "seconds", "resumed_at")
 
 
-def killed_midway(job: Job, base: Base) -> Trained:
+def killed_midway(job: TrainJob, base: Base) -> Trained:
     """Train in a process that is killed -9 once a checkpoint is there, and again to the end."""
     line = [sys.executable, "-m", "fade.training.worker", str(job.write())]
     with subprocess.Popen(line, env=environment(1, base.device.type)) as worker:

@@ -40,6 +40,7 @@ from fade.data.vocabulary import Vocabulary, fill, prompts
 from fade.erasers.base import ErasureBatch, get_eraser
 from fade.errors import FadeError
 from fade.generation.cache import Cache
+from fade.jobs.train import TrainJob
 from fade.mining.neighborhood import Neighborhood, mine
 from fade.models import Base
 from fade.models.sampling import make_scheduler, sample
@@ -48,8 +49,8 @@ from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.batches import rate
 from fade.training.denoiser import Denoiser
-from fade.training.job import ADAPTER, Job
 from fade.training.loop import train
+from fade.training.settings import ADAPTER
 from fade.utils.files import write_json
 from fade.utils.seeds import named_seed
 from tasks.launch.environment import configure_environment
@@ -195,7 +196,7 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
     }
 
 
-def regenerate(base: Base, job: Job, step: int) -> ErasureBatch:
+def regenerate(base: Base, job: TrainJob, step: int) -> ErasureBatch:
     """New latents, each prompt's at a random step of its trajectory: the target's, its three templates', its
     neighbours'."""
     generator = torch.Generator().manual_seed(named_seed(job.train.seed, "released", step))
@@ -301,7 +302,7 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             stage="mining",
             action="report this.",
         )
-    each, differences, drawn = [], [], context.images.draw(wanted, seeds)
+    each, differences, drawn = [], [], context.images.generate(wanted, seeds)
     for prompt in wanted:
         start = time.perf_counter()
         pictures = plain(prompt)
@@ -395,7 +396,7 @@ def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     suppress_library_output()
     if not asked.latents:
         import_trainer()
-    job, sampler = Job.read(asked.job), resolve(overrides=asked.set).sampler
+    job, sampler = TrainJob.read(asked.job), resolve(overrides=asked.set).sampler
     base = Base.load(job.base)
     loaded, (rows, _) = peak_mb(), watch_calls(base)
     if asked.latents:

@@ -31,7 +31,7 @@ def samples(run: RunContext, out: Path, columns: int = 3) -> None:
     """Every concept by the first seeds, drawn by the base, ``columns`` concepts a row."""
     names = run.vocabulary.names
     prompts = [fill(run.params.sampler.prompt, name) for name in names]
-    drawn = run.generator.draw(prompts, [SEED + i for i in range(EACH)])  # as measured: from the cache
+    drawn = run.generator.generate(prompts, [SEED + i for i in range(EACH)])  # as measured: from the cache
     blocks = {name: drawn[prompt].pixels[:SHOWN] for name, prompt in zip(names, prompts, strict=True)}
     save_page(_titled(blocks, columns), out)
 
@@ -41,7 +41,7 @@ def styles(run: RunContext, concepts: Sequence[str], out: Path) -> None:
     rows = []
     for i, style in enumerate(run.vocabulary.styles):
         prompts = [fill(run.params.sampler.prompt, concept, style) for concept in concepts]
-        drawn = run.generator.draw(prompts, [SEED + i for i in range(SHOWN)])
+        drawn = run.generator.generate(prompts, [SEED + i for i in range(SHOWN)])
         blocks = [drawn[prompt].pixels for prompt in prompts]
         rows.append(GridRow(blocks, style, titles=() if i else concepts))
     save_page(rows, out)

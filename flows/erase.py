@@ -22,7 +22,6 @@ from fade.run.context import RunContext
 from fade.run.resolve_params import parse_params
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json, write_whole
-from flows.train import train_elsewhere
 from tasks.data.pull import pull_task
 from tasks.data.validate import validate_data_task
 from tasks.data.verdicts import VerdictStore
@@ -53,7 +52,6 @@ def erase(
     settings = parse_params(params)
     run = RunContext(settings, target, Path(runs), Path(root))
     clock = Clock()
-    train = train_elsewhere if settings.schedule.train_deployment else train_task
     with run.alone():
         with clock.stage("pull"):
             pulled = pull_task(settings.data, run.root, run.runs)
@@ -74,7 +72,7 @@ def erase(
         with clock.stage("train"):
             code = code_state()  # once: somebody may commit while the run goes on
             origin = {"data_md5": pulled.md5, "commit": str(code["commit"] or "unknown")}
-            trained = train(run, neighborhood, origin)
+            trained = train_task(run, neighborhood, origin)
         lineage = collect(
             settings,
             overrides=overrides,

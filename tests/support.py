@@ -141,9 +141,10 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet:
 
 def bare_job(out: Path) -> Any:
     """A `fade.training.job.Job` of tiny fields for ``out``, not written; nothing that it names is there."""
-    from fade.training.job import ErasureTarget, Job
+    from fade.jobs.train import TrainJob
+from fade.training.settings import ErasureTarget
 
-    return Job(
+    return TrainJob(
         base="base",
         base_sha256="b" * 64,
         subjects=(ErasureTarget(target="panda", neighbours=("koala", "bear")),),

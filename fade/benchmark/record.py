@@ -14,7 +14,7 @@ from fade.benchmark.plan import Cell
 from fade.config import Params
 from fade.data.vocabulary import slug
 from fade.provenance.fingerprints import code_sha256, method_components
-from fade.training.job import CODE
+from fade.training.settings import CODE
 from fade.utils.files import make_folder, write_whole
 from fade.utils.hashing import fingerprint
 

@@ -78,10 +78,10 @@ def evaluate(
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in role}
     with lora.off():
-        base_drawn = generator.draw(
+        base_drawn = generator.generate(
             list(prompts.values()), seeds, on_batch=lambda done, total: on_batch(done, 2 * total)
         )
-    erased_drawn = generator.draw(
+    erased_drawn = generator.generate(
         list(prompts.values()), seeds, adapter_sha256, lambda done, total: on_batch(total + done, 2 * total)
     )
     pictures = {name: (base_drawn[p].pixels, erased_drawn[p].pixels) for name, p in prompts.items()}

@@ -114,8 +114,8 @@ def evaluate_indirect(
     prompts_tried, labels = [p for p, _ in pairs], [judge.index(target) for _, target in pairs]
     texts, seeds = [p.text for p in prompts_tried], [config.seed + i for i in range(config.indirect_images)]
     with lora.off():
-        base = generator.draw(texts, seeds)
-    erased = generator.draw(texts, seeds, adapter_sha256)
+        base = generator.generate(texts, seeds)
+    erased = generator.generate(texts, seeds, adapter_sha256)
     rates = [_rates(judge, [drawn[t].pixels for t in texts], labels) for drawn in (base, erased)]
     rows = [
         {

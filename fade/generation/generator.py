@@ -59,7 +59,7 @@ class ImageGenerator:
             made_by=made_by,
         )
 
-    def draw(
+    def generate(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],

@@ -1,48 +1,85 @@
 """A job: one frozen JSON value, the folder of its files, and a marker of each rank that has done its part.
 
-Ours."""
+Ours. A kind of job is one file in this folder: its fields, `key` (all that decides the result), and `run`,
+which does one rank's part. Whether the job runs in the caller's process, in several workers or on another
+machine is decided by `tasks.launch.run_job` alone."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
 
 from fade.config import Section
-from fade.config.section import Positive
-from fade.errors import JobError
+from fade.errors import FadeError, JobError, StorageError
 from fade.provenance.fingerprints import code_sha256, versions
 from fade.utils.files import read_json, write_json
 from fade.utils.hashing import fingerprint
 
-JOB, ERROR, LOG = "job.json", "error.json", "workers.log"
+JOB, ERROR, LOG = "job.json", "error.json", "job.log"
 """The files of an out folder, beside one ``progress-RANK.json`` and one ``done-RANK.json`` a rank."""
+OnProgress = Callable[[int, int, str], object]
+"""Called with the steps (or pictures, or attacks) done, those in all, and a note on the current one."""
+
+
+def no_progress(done: int, total: int, text: str = "") -> None:
+    """The callback of a caller that shows nothing."""
 
 
 class Job(Section):
-    """What every job has; a kind of job adds its fields."""
+    """What every job has; a kind of job adds its fields and `run`."""
 
+    KIND: ClassVar[str] = ""
+    """Name of the kind, in the JSON."""
+    STAGE: ClassVar[str] = "job"
+    """Stage that an error of the job names."""
+    FAILURE: ClassVar[type[FadeError]] = JobError
+    """Class of an error that is none of ours: a worker that died, a deadline, a fault of the code."""
+    OUT_OF_MEMORY: ClassVar[str] = "lower sampler.batch_size."
+    """Next action when the device's memory does not suffice."""
+    AGAIN: ClassVar[str] = "run it again: what is done already is not repeated."
+    """Next action after any other failure."""
     CODE: ClassVar[tuple[str, ...]] = ()
     """The code (components of `fade.provenance.fingerprints`) that decides the result."""
-    LIBRARIES: ClassVar[tuple[str, ...]] = ()
+    LIBRARIES: ClassVar[tuple[str, ...]] = ("diffusers", "peft", "torch", "transformers")
     """The distributions that decide it, too."""
     NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset({"out", "processes"})
     """Fields that do not decide the result: paths (the hashes of what they name are fields, too) and the
     number of processes."""
 
-    processes: Positive = 1
-    """Number of processes that share the work; a worker refuses any other."""
+    MODELS: ClassVar[tuple[str, ...]] = ("base",)
+    """Fields that hold a model's directory or hub id."""
+
     out: Path
     """Folder of the job's files."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that share the work."""
+        raise NotImplementedError
+
+    def run(self, rank: int, world: int, on_progress: OnProgress, *, device: str, **loaded: Any) -> None:
+        """Do the part of process ``rank`` of ``world``, and write its marker last.
+
+        device: ``cpu`` or ``cuda``; a worker takes the GPU of its LOCAL_RANK. loaded: models that the caller
+        has in memory (``base``, ``judge``), left as they were; the job loads what is not given."""
+        raise NotImplementedError
 
     def key(self) -> str:
         """Hash of all that decides the result: the fields outside NOT_IN_KEY, the code and the libraries."""
         fields = self.model_dump(mode="json", exclude=set(self.NOT_IN_KEY))
-        return fingerprint(
-            {"job": fields, "code": code_sha256(*self.CODE), "libraries": versions(self.LIBRARIES)}
-        )
+        facts = {"kind": self.KIND, "job": fields, "code": code_sha256(*self.CODE)}
+        return fingerprint({**facts, "libraries": versions(self.LIBRARIES)})
+
+    def absolute(self) -> Self:
+        """The same job with absolute paths, for a process with another working directory; a hub id stays."""
+        values: dict[str, Any] = {name: value.resolve() for name, value in self if isinstance(value, Path)}
+        texts = {name: value for name, value in self if name in self.MODELS and Path(value).is_dir()}
+        return self.model_copy(update={**values, **{k: str(Path(v).resolve()) for k, v in texts.items()}})
 
     def write(self) -> Path:
         """Write ``out/job.json``, its key included, and delete what an earlier attempt left beside it.
@@ -52,26 +89,21 @@ class Job(Section):
         for pattern in (ERROR, LOG, "progress-*.json", "done-*.json"):
             for stale in self.out.glob(pattern):
                 stale.unlink(missing_ok=True)
-        return write_json(self.out / JOB, {"key": self.key(), **self.model_dump(mode="json")})
+        content = {"kind": self.KIND, "key": self.key(), **self.model_dump(mode="json")}
+        return write_json(self.out / JOB, content)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises JobError when the file is missing, no JSON, or no job of this kind."""
-        action = "start the run again, which writes the job."
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return cls.model_validate({name: value for name, value in content.items() if name != "key"})
+            return cls.model_validate(_fields(path))
         except ValidationError as error:
             first = error.errors()[0]
             why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        except OSError as error:
-            why = f"cannot be read: {error.strerror}"
-        except (ValueError, AttributeError) as error:
-            why = f"is no JSON: {error}"
-        raise JobError(f"{path}: {why}.", stage="job", action=action)
+            raise _unreadable(path, why) from error
 
     def progress(self, rank: int) -> Path:
-        """The file with one rank's progress: ``done`` of ``total`` pictures."""
+        """The file with one rank's progress: ``done``, ``total`` and ``text`` of OnProgress."""
         return self.out / f"progress-{rank}.json"
 
     def finish(self, rank: int, made: int) -> None:
@@ -81,8 +113,68 @@ class Job(Section):
     def made(self) -> int | None:
         """The number of results that all ranks made together; None until each has written the marker of
         this job's key."""
-        markers = [read_json(self.out / f"done-{rank}.json") for rank in range(self.processes)]
+        markers = [read_json(self.out / f"done-{rank}.json") for rank in range(self.world_size)]
         key = self.key()
         if not all(isinstance(marker, dict) and marker.get("key") == key for marker in markers):
             return None
         return sum(int(marker["made"]) for marker in markers)
+
+    def finished(self) -> bool:
+        """Whether every rank has done its part of this very job (its key). Raises CacheError when the result
+        was changed since."""
+        return self.made() is not None
+
+    def check_rank(self, rank: int, world: int) -> None:
+        """Raises JobError for another number of processes than the job's."""
+        if world != self.world_size or not 0 <= rank < world:
+            what = f"process {rank} of {world} started where the job is for {self.world_size} process(es)."
+            action = (
+                "start it by torchrun; `accelerate launch --cpu --num_processes N` starts only one process."
+            )
+            raise JobError(what, stage=self.STAGE, action=action)
+
+
+def kind_of(path: Path) -> str:
+    """The kind of the job in the file at ``path``. Raises JobError when it is missing or no JSON."""
+    return str(_fields(path, keep_kind=True).get("kind", ""))
+
+
+def _fields(path: Path, *, keep_kind: bool = False) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        dropped = {"key"} if keep_kind else {"key", "kind"}
+        return {name: value for name, value in content.items() if name not in dropped}
+    except OSError as error:
+        raise _unreadable(path, f"cannot be read: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise _unreadable(path, f"is no JSON: {error}") from error
+
+
+def _unreadable(path: Path, why: str) -> JobError:
+    action = "start the run again with `fade run`, which writes the job."
+    return JobError(f"{path}: {why}.", stage="job", action=action)
+
+
+def worker_device(device: str) -> str:
+    """``device``, or this process's own GPU by LOCAL_RANK."""
+    if device != "cuda":
+        return device
+    import torch
+
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+def explain(error: Exception, kind: type[Job]) -> FadeError:
+    """An error of this package as it is; one of the machine (memory, disk) or the code as the kind's FAILURE
+    or StorageError."""
+    import torch
+
+    if isinstance(error, FadeError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return kind.FAILURE("the device ran out of memory.", stage=kind.STAGE, action=kind.OUT_OF_MEMORY)
+    if isinstance(error, OSError) and error.errno is not None:
+        what = f"{error.filename or 'the out folder'}: {error.strerror}."
+        return StorageError(what, stage=kind.STAGE, action=f"free some space; {kind.AGAIN}")
+    what = f"the work stopped: {type(error).__name__}: {error}."
+    return kind.FAILURE(what, stage=kind.STAGE, action=kind.AGAIN)

@@ -7,54 +7,43 @@ threads."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-import torch
 from pydantic import Field, model_validator
 
 from fade.adapters.lora import LoraAdapter
 from fade.config import SamplerConfig
-from fade.errors import AdapterError, BaseModelError, FadeError, JobError, StorageError
+from fade.config.section import Positive
+from fade.errors import AdapterError, BaseModelError
 from fade.generation import generator as pictures
 from fade.generation.cache import Cache
-from fade.generation.generator import ImageGenerator, OnBatch
-from fade.jobs.base import Job
+from fade.generation.generator import ImageGenerator
+from fade.jobs.base import Job, OnProgress, worker_device
 from fade.models import Base
-from fade.models.stable_diffusion import pick_device, suppress_library_output
+from fade.models.stable_diffusion import suppress_library_output
 from fade.training.determinism import enable_determinism
 from fade.utils.hashing import sha256_of
 from fade.utils.parent import raise_if_orphaned
 
-STAGE = "generate"
 
+class ModelJob(Job):
+    """A job on the original model, or on it with an adapter merged."""
 
-class GenerateJob(Job):
-    """``len(seeds)`` pictures of each prompt, by the base or by the base with an adapter merged into it."""
-
-    CODE: ClassVar[tuple[str, ...]] = ("adapters", *pictures.CODE)
-    LIBRARIES: ClassVar[tuple[str, ...]] = ("diffusers", "peft", "torch", "transformers")
-    NOT_IN_KEY: ClassVar[frozenset[str]] = Job.NOT_IN_KEY | {"adapter", "base", "cache"}
+    NOT_IN_KEY: ClassVar[frozenset[str]] = Job.NOT_IN_KEY | {"adapter", "base"}
 
     base: str
     """Directory (or hub id) of the original model."""
     base_sha256: str
     """What ``Base.load(base).sha256`` must be."""
-    sampler: SamplerConfig
-    """How the pictures are made; its batch size divides the prompts into batches."""
-    prompts: tuple[str, ...] = Field(min_length=1)
-    """All prompts of the draw, those whose pictures the cache holds included: they decide the batches."""
-    seeds: tuple[int, ...] = Field(min_length=1)
-    """Seeds of the initial latents of each prompt's pictures."""
     adapter: Path | None = None
-    """The adapter's file; None: the base draws."""
+    """The adapter's file; None: the base alone."""
     adapter_sha256: str = ""
-    """Hash of that file, which is in the pictures' keys; empty without an adapter."""
-    cache: Path
-    """Root of the cache."""
+    """Hash of that file; empty without an adapter."""
+    processes: Positive = 1
+    """Number of processes that share the work."""
 
     @model_validator(mode="after")
     def _adapter_and_its_hash(self) -> Self:
@@ -63,72 +52,76 @@ class GenerateJob(Job):
             raise ValueError("adapter and adapter_sha256 go together")
         return self
 
+    @property
+    def world_size(self) -> int:
+        return self.processes
 
-def run(job: GenerateJob, rank: int, world: int, on_progress: OnBatch = lambda done, total: None) -> int:
-    """Make the part of process ``rank`` of ``world`` and write it to the cache; the number of pictures made.
+    def load_base(self, device: str) -> Base:
+        """The original model on this process's device. Raises BaseModelError for another than the job's."""
+        suppress_library_output()
+        device = worker_device(device)
+        if device != "cpu":
+            enable_determinism()  # before the first product on the GPU
+        return self.check_base(Base.load(self.base, device=device))
 
-    on_progress: called after each batch with the pictures made and those to make, of this rank. Raises
-    JobError for another number of processes than the job's, BaseModelError or AdapterError for another base
-    or adapter file, StorageError, TrainingError when the process that waits is gone."""
-    if world != job.processes or not 0 <= rank < world:
-        what = f"process {rank} of {world} started where the job is for {job.processes} process(es)."
-        action = "start it by torchrun; `accelerate launch --cpu --num_processes N` starts only one process."
-        raise JobError(what, stage=STAGE, action=action)
+    def check_base(self, base: Base) -> Base:
+        """``base``. Raises BaseModelError when it is another than the job's."""
+        if base.sha256 != self.base_sha256:
+            what = f"{self.base} is {base.sha256[:12]}, the job was written for {self.base_sha256[:12]}."
+            action = "start the run again with this base, or restore the other."
+            raise BaseModelError(what, stage=self.STAGE, action=action)
+        return base
 
-    def follow(done: int, total: int) -> None:
-        on_progress(done, total)
-        raise_if_orphaned()
+    @contextmanager
+    def merged(self, base: Base) -> Iterator[LoraAdapter | None]:
+        """Inside, the job's adapter is in the UNet's weights, as in the evaluation.
 
-    suppress_library_output()
-    device = _device()
-    if device != "cpu":
-        enable_determinism()  # before the first product on the GPU
-    base = Base.load(job.base, device=device)
-    if base.sha256 != job.base_sha256:
-        what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
-        action = "start the run again with this base, or restore the other."
-        raise BaseModelError(what, stage=STAGE, action=action)
-    generator = ImageGenerator(base, job.sampler, Cache(job.cache))
-    with _merged(job, base):
-        generator.draw(job.prompts, job.seeds, job.adapter_sha256, follow, rank=rank, world=world)
-    job.finish(rank, generator.generated)
-    return generator.generated
-
-
-@contextmanager
-def _merged(job: GenerateJob, base: Base) -> Iterator[None]:
-    """Inside, the job's adapter is in the UNet's weights, as in the evaluation.
-
-    Raises AdapterError for another file than the job's."""
-    if job.adapter is None:
-        yield
-        return
-    if not job.adapter.is_file() or sha256_of(job.adapter) != job.adapter_sha256:
-        what = f"{job.adapter} is not the adapter {job.adapter_sha256[:12]} that the job names."
-        raise AdapterError(what, stage=STAGE, action="start the run again.")
-    lora = LoraAdapter.load(base, job.adapter)
-    try:
-        lora.merge()
-        yield
-    finally:
-        lora.remove()
+        Raises AdapterError for another file than the job's."""
+        if self.adapter is None:
+            yield None
+            return
+        if not self.adapter.is_file() or sha256_of(self.adapter) != self.adapter_sha256:
+            what = f"{self.adapter} is not the adapter {self.adapter_sha256[:12]} that the job names."
+            raise AdapterError(what, stage=self.STAGE, action="start the run again.")
+        lora = LoraAdapter.load(base, self.adapter)
+        try:
+            lora.merge()
+            yield lora
+        finally:
+            lora.remove()
 
 
-def _device() -> str:
-    """``cpu``, or this process's own GPU by LOCAL_RANK."""
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or pick_device() == "cpu":
-        return "cpu"
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+class GenerateJob(ModelJob):
+    """``len(seeds)`` pictures of each prompt, in the cache."""
 
+    KIND: ClassVar[str] = "generate"
+    STAGE: ClassVar[str] = "generate"
+    CODE: ClassVar[tuple[str, ...]] = ("adapters", *pictures.CODE)
+    NOT_IN_KEY: ClassVar[frozenset[str]] = ModelJob.NOT_IN_KEY | {"cache"}
 
-def explain(error: Exception) -> FadeError:
-    """An error of this package as it is; one of the machine (memory, disk) or the code as Job- or
-    StorageError."""
-    if isinstance(error, FadeError):
-        return error
-    if isinstance(error, torch.OutOfMemoryError):
-        return JobError("the device ran out of memory.", stage=STAGE, action="lower sampler.batch_size.")
-    action = "run it again: it makes only what the cache lacks."
-    if isinstance(error, OSError) and error.errno is not None:
-        return StorageError(f"{error.filename or 'the cache'}: {error.strerror}.", stage=STAGE, action=action)
-    return JobError(f"the work stopped: {type(error).__name__}: {error}.", stage=STAGE, action=action)
+    sampler: SamplerConfig
+    """How the pictures are made; its batch size divides the prompts into batches."""
+    prompts: tuple[str, ...] = Field(min_length=1)
+    """All prompts of the call, those whose pictures the cache holds included: they decide the batches."""
+    seeds: tuple[int, ...] = Field(min_length=1)
+    """Seeds of the initial latents of each prompt's pictures."""
+    cache: Path
+    """Root of the cache."""
+
+    def run(self, rank: int, world: int, on_progress: OnProgress, *, device: str, **loaded: Any) -> None:
+        """Make the pictures of this rank's batches that the cache lacks.
+
+        Raises JobError for another number of processes than the job's, BaseModelError or AdapterError for
+        another base or adapter file, StorageError, TrainingError when the process that waits is gone."""
+        self.check_rank(rank, world)
+
+        def on_batch(done: int, total: int) -> None:
+            on_progress(done, total, "")
+            raise_if_orphaned()
+
+        given = loaded.get("base")
+        base = self.load_base(device) if given is None else self.check_base(given)
+        generator = ImageGenerator(base, self.sampler, Cache(self.cache))
+        with self.merged(base):
+            generator.generate(self.prompts, self.seeds, self.adapter_sha256, on_batch, rank=rank, world=world)
+        self.finish(rank, generator.generated)

@@ -111,7 +111,7 @@ def mine(
     key = Cache.key(pictures=list(keys.values()), clip=encoder.sha256, code=code_sha256(*CODE))
     held = generator.cache.get("similarities", key)
     if held is None:
-        drawn = generator.draw(list(prompts.values()), seeds, on_batch=on_batch)
+        drawn = generator.generate(list(prompts.values()), seeds, on_batch=on_batch)
         pixels = np.concatenate([drawn[prompts[name]].pixels for name in vocabulary.names])
         held = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary))}
         generator.cache.put("similarities", key, held)
@@ -170,7 +170,7 @@ def training_latents(neighborhood: Neighborhood, generator: ImageGenerator) -> l
     out = []
     for part in neighborhood.parts:
         prompts = [fill(generator.sampler.prompt, name) for name in (part.target, *part.neighbours)]
-        drawn = generator.draw(prompts, seeds)
+        drawn = generator.generate(prompts, seeds)
         own, *others = (drawn[prompt].latents for prompt in prompts)
         out.append((own, torch.stack(others) if others else own.new_empty((0, *own.shape))))
     return out

@@ -95,7 +95,7 @@ def own_pictures(run: RunContext, on_batch: Callable[[int, int], None]) -> dict[
     """How often the judge recognises what the base draws of each concept, with the default sampler."""
     prompts = {n: fill(run.params.sampler.prompt, n) for n in run.vocabulary.names}
     seeds = [SEED + i for i in range(EACH)]
-    drawn = run.generator.draw(list(prompts.values()), seeds, on_batch=on_batch)
+    drawn = run.generator.generate(list(prompts.values()), seeds, on_batch=on_batch)
     odds = run.judge(np.concatenate([drawn[p].pixels for p in prompts.values()])).numpy()
     tops = odds.argmax(1).reshape(len(prompts), EACH)
     per = {n: 100 * float((tops[i] == run.judge.index(n)).mean()) for i, n in enumerate(prompts)}
@@ -127,7 +127,7 @@ def styles(
     ).to_numpy(copy=True)
     names, per = run.vocabulary.names, {}
     prompts = {s: [fill(run.params.sampler.prompt, n, s) for n in names] for s in judge.labels}
-    drawn = run.generator.draw([p for some in prompts.values() for p in some], [SEED], on_batch=on_batch)
+    drawn = run.generator.generate([p for some in prompts.values() for p in some], [SEED], on_batch=on_batch)
     odds = {
         style: judge(np.concatenate([drawn[p].pixels for p in some])).numpy()
         for style, some in prompts.items()

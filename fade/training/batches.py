@@ -16,7 +16,7 @@ from fade.config import TrainConfig
 from fade.data.vocabulary import fill, prompts
 from fade.erasers.base import ErasureBatch, Extras, Preparation, get_eraser
 from fade.errors import DataError
-from fade.training.job import ErasureTarget, Job
+from fade.training.settings import ErasureTarget, TrainingSettings
 from fade.utils.hashing import sha256_of
 from fade.utils.seeds import named_seed
 
@@ -32,7 +32,7 @@ class BatchSampler:
     A batch is all of one subject: with several, they take turns, each with its own neighbours.
     """
 
-    def __init__(self, job: Job, base: Base, latents: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, job: TrainingSettings, base: Base, latents: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._micro = job.train.gradient_accumulation
         self._subjects = [
             _TargetSampler(job, subject, base, *pair)
@@ -65,7 +65,7 @@ class _TargetSampler:
     """The draws of one subject."""
 
     def __init__(
-        self, job: Job, subject: ErasureTarget, base: Base, target: Tensor, neighbours: Tensor
+        self, job: TrainingSettings, subject: ErasureTarget, base: Base, target: Tensor, neighbours: Tensor
     ) -> None:
         self._train, self._base = job.train, base
         self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
@@ -132,7 +132,7 @@ def latent_names(index: int) -> tuple[str, str]:
     return f"{index}.target", f"{index}.neighbours"
 
 
-def read_latents(job: Job) -> list[tuple[Tensor, Tensor]]:
+def read_latents(job: TrainingSettings) -> list[tuple[Tensor, Tensor]]:
     """Of each subject its pictures (m, C, h, w) and its neighbours' (K, m, C, h, w), float32.
 
     Raises DataError when the file is not what the job says.
@@ -159,7 +159,9 @@ def read_latents(job: Job) -> list[tuple[Tensor, Tensor]]:
     return pairs
 
 
-def _check(job: Job, subject: ErasureTarget, target: Tensor, neighbours: Tensor, action: str) -> None:
+def _check(
+    job: TrainingSettings, subject: ErasureTarget, target: Tensor, neighbours: Tensor, action: str
+) -> None:
     """Raises DataError for latents of another shape than the job's, or that are not finite."""
     k = len(subject.neighbours)
     if (

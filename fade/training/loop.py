@@ -20,14 +20,14 @@ import torch
 
 from fade.adapters.lora import LoraAdapter
 from fade.erasers.base import Eraser, Loss, Solve, get_eraser, with_anchors
-from fade.errors import BaseModelError, DivergedError, FadeError, StorageError, TrainingError
+from fade.errors import BaseModelError, DivergedError, TrainingError
 from fade.training import checkpoint
-from fade.training import job as files
+from fade.training import settings as files
 from fade.training.accelerator import make_accelerator, peak_memory_mb
 from fade.training.batches import BatchSampler, rate, read_latents
 from fade.training.denoiser import Denoiser
 from fade.training.determinism import deterministic
-from fade.training.job import Job
+from fade.training.settings import TrainingSettings
 from fade.utils.files import write_json
 from fade.utils.locks import lock_folder
 from fade.utils.parent import raise_if_orphaned
@@ -56,7 +56,7 @@ OnProgress = Callable[[dict[str, Any]], object]
 
 
 def train(
-    job: Job,
+    job: TrainingSettings,
     base: Base | None = None,
     on_step: Callable[[Row], None] = lambda row: None,
     on_progress: OnProgress = lambda progress: None,
@@ -97,7 +97,7 @@ def train(
             lora.remove()
 
 
-def _load_base(job: Job, accelerator: Accelerator) -> Base:
+def _load_base(job: TrainingSettings, accelerator: Accelerator) -> Base:
     from fade.models import Base
     from fade.models.stable_diffusion import suppress_library_output
 
@@ -110,7 +110,7 @@ class _Run:
 
     def __init__(
         self,
-        job: Job,
+        job: TrainingSettings,
         method: Eraser,
         accelerator: Accelerator,
         lora: LoraAdapter,
@@ -279,21 +279,3 @@ class _Run:
         self._on_progress(
             {"step": self.state.step, "steps": self.config.steps, "losses": shown, "it_per_s": speed}
         )
-
-
-def explain(error: Exception) -> FadeError:
-    """An error of this package as it is; one of the machine (memory, disk) or the code as Training- or
-    StorageError."""
-    if isinstance(error, FadeError):
-        return error
-    if isinstance(error, torch.OutOfMemoryError):
-        action = "lower train.batch_target and train.batch_neighbours, or raise train.gradient_accumulation."
-        return TrainingError("the device ran out of memory.", stage=STAGE, action=action)
-    if isinstance(error, OSError) and error.errno is not None:
-        return StorageError(
-            f"{error.filename or 'the out folder'}: {error.strerror}.",
-            stage=STAGE,
-            action="free some space; it resumes.",
-        )
-    what = f"the training stopped: {type(error).__name__}: {error}."
-    return TrainingError(what, stage=STAGE, action="running it again resumes.")

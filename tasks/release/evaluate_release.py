@@ -97,7 +97,7 @@ def _evaluate_alone(
     lora = LoraAdapter.load(run.base, adapter)
     lora.merge()  # as in the evaluation, whose pictures the cache may have
     try:
-        images = run.generator.draw(
+        images = run.generator.generate(
             list(prompts.values()),
             seeds,
             sha256_of(adapter),

@@ -18,9 +18,9 @@ from fade.config import Params
 from fade.errors import CacheError, DataError
 from fade.provenance.fingerprints import files_sha256
 from fade.run.context import RunContext
-from fade.utils import progress
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint
+from tasks.launch.run_job import runs_here
 from tasks.stages import robustness as further
 
 if TYPE_CHECKING:
@@ -119,21 +119,13 @@ def _train(bench: Bench, run: RunContext, neighborhood: Neighborhood) -> tuple[P
     """The adapter and what its training cost; the costs are None when it was not trained here from its first
     step on."""
     from fade.benchmark.cost import FlopCounter
-    from fade.training.loop import train
-    from tasks.stages.train import find_finished, write_job
-
-    steps = run.params.train.steps
-
-    def on_step(row: dict[str, float]) -> None:
-        progress.report("train", int(row["step"]), steps, f"{run.params.method.name}, {run.target}")
+    from tasks.stages.train import train_job, write_job
 
     job = write_job(run, neighborhood, {"data_md5": bench.data_md5, "commit": bench.commit or "unknown"})
-    if finished := find_finished(job):
-        return finished.adapter, {}
-    with FlopCounter(run.base.unet, run.base.device) as meter:
-        adapter = train(job, run.base, on_step)
-    trained = find_finished(job)
-    return adapter, meter.facts() if trained and not trained.run["resumed_at"] else {}
+    with FlopCounter(run.base.unet, run.base.device) as counter:
+        trained = train_job(run, job)
+    counted = runs_here(run) and not trained.reused and not trained.run["resumed_at"]
+    return trained.adapter, counter.facts() if counted else {}
 
 
 def _made(bench: Bench, run: RunContext) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
 
     names = [*neighborhood.targets, *neighborhood.neighbours]
     seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
-    drawn = run.generator.draw([fill(run.generator.sampler.prompt, n) for n in names], seeds)
+    drawn = run.generator.generate([fill(run.generator.sampler.prompt, n) for n in names], seeds)
     sets = [drawn[fill(run.generator.sampler.prompt, n)] for n in names]
     pixels = np.concatenate([s.pixels for s in sets])
     run.judge.require(names)

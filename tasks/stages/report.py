@@ -84,5 +84,5 @@ def mined_pictures(run: RunContext, neighborhood: Neighborhood) -> dict[str, np.
     names = [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout]
     seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
     prompts = {n: fill(run.generator.sampler.prompt, n) for n in names}
-    drawn = run.generator.draw(list(prompts.values()), seeds)
+    drawn = run.generator.generate(list(prompts.values()), seeds)
     return {n: drawn[p].pixels[0] for n, p in prompts.items()}

@@ -17,8 +17,8 @@ import yaml
 from safetensors.torch import load
 
 from fade.erasers.base import get_eraser, known_erasers
+from fade.jobs.train import TrainJob
 from fade.models import Base
-from fade.training.job import Job
 from fade.training.loop import train
 from fade.utils.hashing import sha256_of
 from tests.support import DEEP, make_latents, make_tiny_base
@@ -101,7 +101,7 @@ def trainer(folder: Path) -> Callable[[str, dict[str, dict[str, Any]]], bytes]:
             "batch_target": 2,
             "batch_neighbours": 5,
         }
-        job = Job.model_validate(
+        job = TrainJob.model_validate(
             {
                 "base": base.path,
                 "base_sha256": base.sha256,

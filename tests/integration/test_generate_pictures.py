@@ -66,7 +66,7 @@ def cached(run: RunContext) -> Bytes:
 def drawn(run: RunContext, *, seeds: list[int] = SEEDS, adapter: Path | None = None) -> Bytes:
     """The cache's files after one draw, by as many processes as the run has."""
     with distributed(run, adapter):
-        run.generator.draw(PROMPTS, seeds, sha256_of(adapter) if adapter else "")
+        run.generator.generate(PROMPTS, seeds, sha256_of(adapter) if adapter else "")
     return cached(run)
 
 
@@ -106,7 +106,9 @@ def test_two_processes_give_the_files_of_one(
     finally:
         lora.remove()
     assert len(erased) == 2 * len(PROMPTS)
-    latents = [alone.generator.draw(PROMPTS, SEEDS, sha)["a cat"].latents for sha in ("", sha256_of(adapter))]
+    latents = [
+        alone.generator.generate(PROMPTS, SEEDS, sha)["a cat"].latents for sha in ("", sha256_of(adapter))
+    ]
     assert not torch.allclose(*latents, atol=1e-3)
     assert alone.generator.generated == 40
 

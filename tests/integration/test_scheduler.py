@@ -324,9 +324,9 @@ def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
-from fade.training.job import Job
+from fade.jobs.train import TrainJob
 from flows.train import by_deployment
-found = by_deployment(Job.read(Path(sys.argv[1])), sys.argv[2])
+found = by_deployment(TrainJob.read(Path(sys.argv[1])), sys.argv[2])
 print(json.dumps([str(found.adapter), found.sha256, found.reused]))
 """
 

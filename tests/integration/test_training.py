@@ -18,12 +18,12 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.erasers.base import get_eraser, known_erasers
 from fade.errors import DivergedError
+from fade.jobs.train import TrainJob
 from fade.models import Base
 from fade.training import checkpoint
-from fade.training import job as files
+from fade.training import settings as files
 from fade.training.batches import BatchSampler, read_latents
 from fade.training.denoiser import Denoiser
-from fade.training.job import Job
 from fade.training.loop import train
 from fade.training.worker import main
 from fade.utils.hashing import sha256_of
@@ -60,7 +60,7 @@ def make_job(base, out, latents=None, **train):
         "batch_neighbours": 10,
         **train,
     }
-    return Job.model_validate(
+    return TrainJob.model_validate(
         {
             "base": base.path,
             "base_sha256": base.sha256,
@@ -78,8 +78,8 @@ def make_job(base, out, latents=None, **train):
 
 
 RUN = (
-    "import sys, pathlib; from fade.training.job import Job; from tasks.stages.train import run_job; "
-    "run_job(Job.read(pathlib.Path(sys.argv[1])))"
+    "import sys, pathlib; from fade.jobs.train import TrainJob; from tasks.stages.train import run_job; "
+    "run_job(TrainJob.read(pathlib.Path(sys.argv[1])))"
 )
 
 
@@ -210,7 +210,7 @@ def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effe
 
     def made(out, seed=0):
         plain = make_job(base, tmp_path / out, steps=3, warmup=1, seed=seed)
-        return train(Job.model_validate({**plain.model_dump(), **changed}), base)
+        return train(TrainJob.model_validate({**plain.model_dump(), **changed}), base)
 
     one, two, other = made("one"), made("two"), made("other", seed=1)
     assert one.read_bytes() == two.read_bytes()

@@ -63,7 +63,7 @@ class AttackContext:
 
 
 @dataclass(frozen=True)
-class Found:
+class AttackResult:
     """What an attack brought back."""
 
     hits: np.ndarray
@@ -79,7 +79,7 @@ class Attack:
     name: str
     source: str
     """Where it comes from, and what of it is ours."""
-    run: Callable[[AttackContext], Found]
+    run: Callable[[AttackContext], AttackResult]
     """Leaves the model as it was, to the byte."""
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import torch
 
-from fade.evaluation.attacks import Attack, AttackContext, Found, register
-from fade.evaluation.attacks.draw import add_noise, draw, errors
+from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
+from fade.evaluation.attacks.denoising import add_noise, errors, sample_from
 from fade.utils.seeds import named_seed
 
 
-def invert(subject: AttackContext) -> Found:
+def invert(subject: AttackContext) -> AttackResult:
     """(budget - 2 probes) // (3 batch) steps of Adam, then ``images`` pictures with the embedding that was
     found."""
     base, config, clean = subject.base, subject.config, subject.pictures
@@ -39,8 +39,8 @@ def invert(subject: AttackContext) -> Found:
     e = e.detach()
     with torch.no_grad():
         after = float(errors(base, probe, e).mean())
-    hits = subject.hits(draw(base, e, subject.seeds, subject.sampler))
-    return Found(hits, {"steps": steps, "loss_before": before, "loss_after": after})
+    hits = subject.hits(sample_from(base, e, subject.seeds, subject.sampler))
+    return AttackResult(hits, {"steps": steps, "loss_before": before, "loss_after": after})
 
 
 register(

@@ -13,7 +13,7 @@ from typing import Any
 from fade.adapters.lora import LoraAdapter
 from fade.errors import EvaluationError
 from fade.evaluation.attacks import AttackContext, get_attack
-from fade.evaluation.attacks.draw import CallBudget
+from fade.evaluation.attacks.denoising import CallBudget
 from fade.provenance.fingerprints import code_sha256, versions
 from fade.utils.files import read_json, write_json
 from fade.utils.hashing import fingerprint

@@ -41,7 +41,7 @@ class Painter:
     def __init__(self, lora: Switch) -> None:
         self.mesh, self.base, self.sampler, self.asked = lora, None, SamplerConfig(), []  # type: ignore[var-annotated]
 
-    def draw(
+    def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "", on_batch: Any = None
     ) -> dict[str, Pictures]:
         assert self.mesh.on == bool(adapter), (

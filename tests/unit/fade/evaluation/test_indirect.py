@@ -95,7 +95,9 @@ class Illustrator:
     def __init__(self, lora: Switch) -> None:
         self.mesh, self.sampler, self.asked = lora, SamplerConfig(), []  # type: ignore[var-annotated]
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = "") -> dict[str, Pictures]:
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = ""
+    ) -> dict[str, Pictures]:
         assert self.mesh.on == bool(adapter), (
             "the adapter must be off for the base's pictures and on for the erased model's"
         )

@@ -129,7 +129,7 @@ def test_the_batch_size_changes_no_picture(
     other = ImageGenerator(
         generator.base, SAMPLER.model_copy(update={"batch_size": 10}), Cache(tmp_path / "other")
     )
-    one, two = (s.draw(["a panda", "a rose"], [1, 2, 3]) for s in (generator, other))
+    one, two = (s.generate(["a panda", "a rose"], [1, 2, 3]) for s in (generator, other))
     assert one["a rose"].key == two["a rose"].key
     assert torch.allclose(one["a rose"].latents, two["a rose"].latents, atol=1e-4)
     assert not torch.allclose(

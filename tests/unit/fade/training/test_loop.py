@@ -17,11 +17,11 @@ from fade.config import TrainConfig
 from fade.erasers import base as methods
 from fade.erasers import fade
 from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
+from fade.jobs.train import TrainJob
 from fade.models import Base
 from fade.training import checkpoint, loop
-from fade.training import job as files
+from fade.training import settings as files
 from fade.training.batches import BatchSampler, latent_names, rate, read_latents
-from fade.training.job import Job
 from fade.training.loop import train
 from fade.training.worker import main
 from fade.utils.files import write_json
@@ -72,7 +72,7 @@ def make_job(base, tmp_path):
             "provenance": {"base_sha256": base.sha256, "concept": "panda", "commit": "abc"},
             "out": tmp_path / name,
         }
-        return Job.model_validate({**fields, **changes})
+        return TrainJob.model_validate({**fields, **changes})
 
     return make
 
@@ -478,7 +478,7 @@ def test_the_key_is_of_content_not_of_places(make_job, tmp_path):
 def test_a_job_survives_its_file(make_job):
     job = make_job()
     path = job.write()
-    assert Job.read(path) == job
+    assert TrainJob.read(path) == job
     assert json.loads(path.read_text())["key"] == job.key()
 
 
@@ -514,7 +514,7 @@ def test_a_job_file_that_is_none_is_refused(make_job, tmp_path, text, match):
     if text is not None:
         path.write_text(text)
     with pytest.raises(TrainingError, match=match) as error:
-        Job.read(path)
+        TrainJob.read(path)
     assert str(path) in str(error.value)
 
 
@@ -569,8 +569,8 @@ def test_words_are_drawn_without_what_is_judged_and_only_for_who_asks(base, make
 
 def test_a_job_is_read_by_a_process_that_has_imported_nothing_else(make_job, repo):
     path = make_job().write()
-    code = "from pathlib import Path; from fade.training.job import Job; "
-    code += f"print(Job.read(Path({str(path)!r})).key())"
+    code = "from pathlib import Path; from fade.jobs.train import TrainJob; "
+    code += f"print(TrainJob.read(Path({str(path)!r})).key())"
     done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True)
     assert done.stdout.strip() == make_job().key(), done.stderr
 

@@ -63,4 +63,6 @@ def test_prefect_yaml_deploys_the_flows_that_fade_serve_serves(project: Project,
         path, _, function = files[name].partition(":")
         assert f"{path.removesuffix('.py').replace('/', '.')}.{function}" == served[name]
     assert {audit_registry.name, reevaluate_champions.name} == {"audit-registry", "re-evaluate"}
-    assert files["gpu"] == "flows/train.py:run_job" and text["deployments"][-1]["work_pool"]["name"] == "gpu"
+    assert (
+        files["gpu"] == "flows/run_job.py:run_job" and text["deployments"][-1]["work_pool"]["name"] == "gpu"
+    )

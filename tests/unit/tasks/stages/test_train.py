@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from fade.errors import CacheError, DivergedError, StorageError, TrainingError
+from fade.jobs.train import TrainJob
 from fade.training import checkpoint
-from fade.training import job as files
-from fade.training.job import ErasureTarget, Job
+from fade.training import settings as files
+from fade.training.settings import ErasureTarget
 from fade.utils import progress
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
@@ -293,7 +294,7 @@ def trainable(base, out, **train):
         "method": {"name": "fade", "variant": "paper"},
         "train": settings,
     }
-    return Job.model_validate({**bare_job(out).model_dump(), **changed})
+    return TrainJob.model_validate({**bare_job(out).model_dump(), **changed})
 
 
 def settings_of_this_process():
@@ -455,7 +456,7 @@ def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
     latents = load_file(str(job.latents))
     assert latents["0.target"].shape == (2, 4, 8, 8)
     assert latents["0.neighbours"].shape == (2, 2, 4, 8, 8)
-    drawn = run.generator.draw(["a bear"], [10, 11])["a bear"].latents
+    drawn = run.generator.generate(["a bear"], [10, 11])["a bear"].latents
     assert (latents["0.neighbours"][1] == drawn).all()
     wanted = {
         "concept",

@@ -13,9 +13,9 @@ import torch
 from fade.adapters.lora import LoraAdapter
 from fade.errors import UnknownNameError, UsageError
 from fade.evaluation.attacks import AttackContext, get_attack, known_attacks, register
-from fade.evaluation.attacks.draw import CallBudget
-from fade.evaluation.attacks.revival import attention, temporarily_trainable
-from fade.evaluation.attacks.tokens import allowed
+from fade.evaluation.attacks.denoising import CallBudget
+from fade.evaluation.attacks.prompt_search import allowed
+from fade.evaluation.attacks.relearning import attention, temporarily_trainable
 from fade.models.sampling import sample
 
 NAMES = ("inversion", "noised", "revival", "tokens")
@@ -139,7 +139,7 @@ def test_at_no_noise_the_picture_is_kept_and_judged_as_it_is(subject: AttackCont
     assert found.facts == {"per_time": {"0.01": 100.0 * wanted.mean()}}
 
 
-def test_revival_trains_the_attention_and_gives_it_back_also_after_a_fault(
+def test_relearning_trains_the_attention_and_gives_it_back_also_after_a_fault(
     subject: AttackContext, lora: LoraAdapter
 ) -> None:
     unet = subject.base.unet
@@ -162,7 +162,7 @@ def test_revival_trains_the_attention_and_gives_it_back_also_after_a_fault(
     assert frozen(unet) == before
 
 
-def test_revival_changes_what_is_drawn(subject: AttackContext) -> None:
+def test_relearning_changes_the_pictures(subject: AttackContext) -> None:
     """Else the attack would be the plain prompt."""
     seen: list[torch.Tensor] = []
     decode = subject.base.decode

@@ -1,4 +1,4 @@
-"""Drawing from an embedding is drawing from its prompt; from a picture it starts later; and every UNet call
+"""Sampling from an embedding is sampling from its prompt; from a picture it starts later; and every UNet call
 is counted."""
 
 from __future__ import annotations
@@ -8,18 +8,20 @@ import torch
 
 from fade.config import SamplerConfig
 from fade.evaluation.attacks import AttackContext
-from fade.evaluation.attacks.draw import CallBudget, add_noise, draw, errors
+from fade.evaluation.attacks.denoising import CallBudget, add_noise, errors, sample_from
 from fade.models.sampling import sample
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_an_embedding_draws_what_its_prompt_draws(
+def test_an_embedding_gives_what_its_prompt_gives(
     subject: AttackContext, scheduler: str, guidance: float
 ) -> None:
     sampler = SamplerConfig(scheduler=scheduler, steps=3, batch_size=2, guidance_scale=guidance)  # type: ignore[arg-type]
     wanted = sample(subject.base, ["a panda"] * 3, [1, 2, 3], sampler)
-    assert torch.equal(draw(subject.base, subject.base.encode(["a panda"]), [1, 2, 3], sampler), wanted)
+    assert torch.equal(
+        sample_from(subject.base, subject.base.encode(["a panda"]), [1, 2, 3], sampler), wanted
+    )
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"])
@@ -29,7 +31,7 @@ def test_a_noised_picture_takes_the_steps_that_are_left(
 ) -> None:
     sampler = SamplerConfig(scheduler=scheduler, steps=4, guidance_scale=3.0)  # type: ignore[arg-type]
     with CallBudget(subject.base) as meter:
-        out = draw(
+        out = sample_from(
             subject.base,
             subject.base.encode(["a panda"]),
             [1, 2],
@@ -55,7 +57,7 @@ def test_a_picture_is_noised_as_the_schedule_says(subject: AttackContext) -> Non
         return noise
 
     subject.base.predict_noise = knowing  # type: ignore[method-assign]
-    draw(subject.base, subject.base.encode(["a panda"]), [1, 2], sampler, clean=clean, time=0.25)
+    sample_from(subject.base, subject.base.encode(["a panda"]), [1, 2], sampler, clean=clean, time=0.25)
     ((x, t),) = seen
     assert t.tolist() == [249, 249]
     assert torch.allclose(x, subject.base.add_noise(clean, noise, t), atol=1e-6)

@@ -1,31 +1,18 @@
-"""A training job: everything the trainer needs, in one JSON file, and the key under which its result may be
-reused."""
+"""Everything that one training needs, as one frozen value, and the key under which its result may be reused."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fade.config import MeshConfig, MethodConfig, Section, TrainConfig
 from fade.erasers.base import get_eraser
-from fade.errors import TrainingError
 from fade.provenance.fingerprints import code_sha256, method_components, versions
-from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
 
-JOB, ADAPTER, HISTORY, PROGRESS, DONE, ERROR, LOG, CHECKPOINTS = (
-    "job.json",
-    "adapter.safetensors",
-    "history.json",
-    "progress.json",
-    "done.json",
-    "error.json",
-    "train.log",
-    "checkpoints",
-)
+ADAPTER, HISTORY, DONE, CHECKPOINTS = "adapter.safetensors", "history.json", "done.json", "checkpoints"
 """The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
 
 CODE = ("adapters", "determinism", "models", "seeds", "training", "vocabulary")
@@ -48,7 +35,7 @@ class ErasureTarget(Section):
     """Its K neighbours, nearest first."""
 
 
-class Job(Section):
+class TrainingSettings(Section):
     """One training. Paths are left out of the key, the hashes of what they name are in it."""
 
     base: str
@@ -93,26 +80,3 @@ class Job(Section):
         job["method"] = {name: value for name, value in job["method"].items() if name in knobs}
         code = code_sha256(*CODE, *method_components(self.method.name))
         return fingerprint({"job": job, "code": code, "libraries": versions(LIBRARIES)})
-
-    def write(self) -> Path:
-        """Write ``out/job.json``, its key included, and return its path."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        return write_json(self.out / JOB, {"key": self.key(), **self.model_dump(mode="json")})
-
-    @classmethod
-    def read(cls, path: Path) -> Job:
-        """Raises TrainingError when the file is missing, no JSON, or no job."""
-        action = "start the training with `fade run`, which writes the job."
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls.model_validate({name: value for name, value in content.items() if name != "key"})
-        except OSError as error:
-            raise TrainingError(
-                f"{path} cannot be read: {error.strerror}.", stage="train", action=action
-            ) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise TrainingError(f"{path}: {key}: {first['msg']}.", stage="train", action=action) from error
-        except (ValueError, AttributeError) as error:
-            raise TrainingError(f"{path} is no JSON: {error}.", stage="train", action=action) from error

@@ -1,4 +1,4 @@
-"""Revival: a short fine-tune on pictures that have nothing to do with the target, then the plain prompt.
+"""Relearning (attack ``revival``): a short fine-tune on pictures without the target, then its own prompt.
 
 Fine-tuning on unrelated data is known to revive erased concepts (arXiv 2604.21041). Ours: all attention
 weights are trained, by the plain diffusion loss, and put back to the byte afterwards."""
@@ -12,21 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from fade.data.vocabulary import prompts
-from fade.evaluation.attacks import Attack, AttackContext, Found, register
-from fade.evaluation.attacks.draw import add_noise, draw, errors
+from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
+from fade.evaluation.attacks.denoising import add_noise, errors, sample_from
 from fade.utils.seeds import named_seed
 
 
-def revive(subject: AttackContext) -> Found:
+def relearn(subject: AttackContext) -> AttackResult:
     """budget // (3 batch) steps of Adam, then ``images`` pictures by the concept's own prompt."""
     embeds = subject.base.encode([subject.prompt])
     with temporarily_trainable(attention(subject.base.unet)) as weights:
         losses = _train(subject, weights)
-        latents = draw(subject.base, embeds, subject.seeds, subject.sampler)
+        latents = sample_from(subject.base, embeds, subject.seeds, subject.sampler)
     tenth = max(1, len(losses) // 10)
     first, last = (float(torch.stack(part).mean()) for part in (losses[:tenth], losses[-tenth:]))
     trained_on = sorted(subject.material.unrelated)
-    return Found(
+    return AttackResult(
         subject.hits(latents),
         {"steps": len(losses), "loss_first": first, "loss_last": last, "trained_on": trained_on},
     )
@@ -76,4 +76,4 @@ def _train(subject: AttackContext, weights: list[nn.Parameter]) -> list[Tensor]:
     return losses
 
 
-register(Attack("revival", "after arXiv 2604.21041; which weights, pictures and budget are ours", revive))
+register(Attack("revival", "after arXiv 2604.21041; which weights, pictures and budget are ours", relearn))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fade.data.vocabulary import fill
-from fade.evaluation.attacks import Attack, AttackContext, Found, register
-from fade.evaluation.attacks.draw import Noisy, add_noise, draw, errors
+from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
+from fade.evaluation.attacks.denoising import Noisy, add_noise, errors, sample_from
 from fade.models import Base
 from fade.utils.seeds import named_seed
 
@@ -22,7 +22,7 @@ _SHORTEST = 3  # letters; shorter tokens are pieces of words
 _END = "</w>"  # how CLIP's tokenizer marks the end of a word
 
 
-def search(subject: AttackContext) -> Found:
+def search(subject: AttackContext) -> AttackResult:
     """Half of the budget on single words, half on the finalists alone and in ordered pairs; then ``images``
     pictures."""
     base, config = subject.base, subject.config
@@ -38,8 +38,8 @@ def search(subject: AttackContext) -> Found:
     probe = add_noise(base, subject.pictures, config.budget // 2 // len(second), generator)
     found = scores(base, _prompts(subject, second), probe, subject.sampler.batch_size)
     (prompt,) = _prompts(subject, [second[int(found.argmin())]])
-    hits = subject.hits(draw(base, base.encode([prompt]), subject.seeds, subject.sampler))
-    return Found(
+    hits = subject.hits(sample_from(base, base.encode([prompt]), subject.seeds, subject.sampler))
+    return AttackResult(
         hits,
         {"prompt": prompt, "loss": float(found.min()), "candidates": len(singles) + len(second) - len(best)},
     )

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fade.evaluation.attacks import Attack, AttackContext, Found, register
-from fade.evaluation.attacks.draw import draw
+from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
+from fade.evaluation.attacks.denoising import sample_from
 
 
-def regenerate(subject: AttackContext) -> Found:
+def regenerate(subject: AttackContext) -> AttackResult:
     """``images`` pictures for each of ``times`` under the concept's prompt, with guidance; no search, hence
     below any budget."""
     config, clean = subject.config, subject.pictures
@@ -23,11 +23,13 @@ def regenerate(subject: AttackContext) -> Found:
     ]  # picture after picture, each with a seed of its own
     embeds = subject.base.encode([subject.prompt])
     hits = [
-        subject.hits(draw(subject.base, embeds, subject.seeds, subject.sampler, clean=start, time=time))
+        subject.hits(
+            sample_from(subject.base, embeds, subject.seeds, subject.sampler, clean=start, time=time)
+        )
         for time in config.times
     ]
     per_time = {str(time): 100.0 * float(hit.mean()) for time, hit in zip(config.times, hits, strict=True)}
-    return Found(np.concatenate(hits), {"per_time": per_time})
+    return AttackResult(np.concatenate(hits), {"per_time": per_time})
 
 
 register(Attack("noised", "after arXiv 2505.17013 (visual context); times and solver are ours", regenerate))

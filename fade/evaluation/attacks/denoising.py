@@ -73,7 +73,7 @@ def errors(base: Base, noisy: Noisy, embeds: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw(
+def sample_from(
     base: Base,
     embeds: Tensor,
     seeds: Sequence[int],
