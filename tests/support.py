@@ -140,9 +140,9 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet:
 
 
 def bare_job(out: Path) -> Any:
-    """A `fade.training.job.Job` of tiny fields for ``out``, not written; nothing that it names is there."""
+    """A `fade.jobs.train.TrainJob` of tiny fields for ``out``, not written; what it names is missing."""
     from fade.jobs.train import TrainJob
-from fade.training.settings import ErasureTarget
+    from fade.training.settings import ErasureTarget
 
     return TrainJob(
         base="base",

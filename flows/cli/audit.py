@@ -8,7 +8,8 @@ import typer
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ModelName, ParamsFile, Runs, Set, emit, opened, prepare
+from flows.cli.options import PARAMS, RUNS, Json, ModelName, ParamsFile, Runs, Set, opened, prepare
+from flows.cli.output import emit
 from flows.cli.screen import bars, escape, say, show_rows
 
 _MARKS = {True: "yes", False: "NO", None: "told"}

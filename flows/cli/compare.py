@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, emit, opened
+from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened
+from flows.cli.output import emit
 from flows.cli.screen import bars, escape, say, show_rows
 
 if TYPE_CHECKING:

@@ -9,19 +9,8 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import (
-    PARAMS,
-    RUNS,
-    Json,
-    ParamsFile,
-    Runs,
-    Set,
-    Verbose,
-    emit,
-    opened,
-    run_context,
-    show_words,
-)
+from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened, run_context
+from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, say, show_metrics
 
 

@@ -9,18 +9,8 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import (
-    PARAMS,
-    RUNS,
-    AdapterOption,
-    Json,
-    ParamsFile,
-    Runs,
-    Set,
-    emit,
-    run_context,
-    show_words,
-)
+from flows.cli.options import PARAMS, RUNS, AdapterOption, Json, ParamsFile, Runs, Set, run_context
+from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, say, show_rows
 
 

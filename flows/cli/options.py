@@ -1,16 +1,12 @@
-"""Options that several commands share, what they are resolved to, and how a result is printed."""
+"""Options that several commands share, and what they are resolved to."""
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from flows.cli.screen import escape
 
 if TYPE_CHECKING:
     from fade.config import Params
@@ -79,26 +75,3 @@ def run_context(path: Path, overrides: list[str] | None, runs: Path, target: str
     from fade.run.context import RunContext
 
     return RunContext(params, target, runs, path.parent)
-
-
-def emit(result: Any, as_json: bool, show: Callable[[Any], None]) -> None:
-    """Print a command's result: as JSON, or by ``show``."""
-    if as_json:
-        print(json.dumps(result, indent=2))
-    else:
-        show(result)
-
-
-def show_words(
-    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str | None] = ()
-) -> None:
-    """A table of words, where `flows.cli.screen.show_rows` is one of numbers. styles: one a row."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row, style in itertools.zip_longest(rows, styles):
-        table.add_row(*map(escape, row), style=style)
-    Console().print(table)

@@ -11,20 +11,8 @@ from typer import Argument, Option
 
 from flows.cli.app import app
 from flows.cli.lineage_tree import show_tree
-from flows.cli.options import (
-    PARAMS,
-    RUNS,
-    By,
-    Json,
-    ModelName,
-    ParamsFile,
-    Runs,
-    Set,
-    emit,
-    opened,
-    prepare,
-    show_words,
-)
+from flows.cli.options import PARAMS, RUNS, By, Json, ModelName, ParamsFile, Runs, Set, opened, prepare
+from flows.cli.output import emit, show_words
 from flows.cli.screen import escape, say, show_rows
 
 Reason = Annotated[str, Option(help="Why; recorded for ever.")]

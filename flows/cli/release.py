@@ -10,7 +10,8 @@ import typer
 from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Runs, Set, Verbose, emit, opened, show_words
+from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Runs, Set, Verbose, opened
+from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, say, show_rows
 
 
