@@ -32,7 +32,7 @@ def audit(
 ) -> None:
     """Make a version's run again from its recorded code, data and parameters, and say whether it comes out
     the same."""
-    settings, _ = opened(params, set_, runs_dir)
+    settings = opened(params, set_, runs_dir)
     from flows import audit as flow
 
     choice = {"evidence_only": evidence_only, "with_control": not no_control, "by": by}

@@ -58,12 +58,12 @@ def bench(
 ) -> None:
     """Methods side by side: methods x targets x seeds. Finished cells are kept; stopped, the same command
     goes on."""
-    _, overrides = opened(params, set_, runs_dir, verbose=verbose)
+    opened(params, set_, runs_dir, verbose=verbose)
     from flows import benchmark as flow
     from flows.server import runtime
 
     choice = {"quick": quick, "tune": tune, "methods": methods, "targets": targets, "seeds": seeds}
-    options = flow.BenchmarkOptions(params, runs_dir, home, tuple(overrides), out, **choice)
+    options = flow.BenchmarkOptions(params, runs_dir, home, tuple(set_ or ()), out, **choice)
     options.settings()  # a wrong choice fails before a server starts
     with bars(as_json):
         if report_only:

@@ -39,12 +39,16 @@ def run(
     if style is not None and target:
         action = "erase one of them, then compose the two."
         raise UsageError("--style and --target are both given.", stage="config", action=action)
-    values = {"method.replacement": replacement, "method.anchors": anchors, "train.seed": seed}
-    chosen = {"method": method, "style": style is not None, "values": values}
-    settings, overrides = opened(params, set_, runs_dir, verbose=verbose, **chosen)
+    from fade.run.resolve_params import ignored_settings, method_overrides, resolve
+
+    named = {"method.replacement": replacement, "method.anchors": anchors, "train.seed": seed}
+    overrides = [*resolve(params).styles.settings] if style is not None else []
+    overrides += method_overrides(method)
+    overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
+    overrides += set_ or []
+    settings = opened(params, overrides, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight
-    from fade.run.resolve_params import ignored_settings
     from flows.server import runtime
 
     for sentence in ignored_settings(params, overrides):
@@ -132,7 +136,7 @@ def compose(
 ) -> None:
     """Add up adapters that were trained apart, and judge the sum: each concept gone, each neighbour still
     there."""
-    settings, _ = opened(params, set_, runs_dir)
+    settings = opened(params, set_, runs_dir)
     from tasks.stages.compose import compose as compose_adapters
 
     with bars(as_json):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,39 +38,24 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
     runtime.prepare(runs, verbose=verbose, hub=hub)
 
 
-def opened(
-    path: Path,
-    overrides: list[str] | None,
-    runs: Path,
-    *,
-    verbose: bool = False,
-    method: str | None = None,
-    style: bool = False,
-    values: Mapping[str, object] | None = None,
-) -> tuple[Params, list[str]]:
-    """The parameters, and every override in the form that the lineage records; the tools are prepared: quiet,
-    no network, the hub open only where a model is named that is not local.
+def opened(path: Path, overrides: list[str] | None, runs: Path, *, verbose: bool = False) -> Params:
+    """The parameters, with the tools prepared: quiet, no network, the hub open only where a model is named
+    that is not local."""
+    from fade.run.resolve_params import resolve
 
-    values: what options of their own set, by the parameter's dotted name; None where one is not given.
-    """
-    from fade.run.resolve_params import method_overrides, resolve
-
-    named = [f"{key}={value}" for key, value in (values or {}).items() if value is not None]
-    settings = resolve(path).styles.settings if style else ()
-    effective = [*settings, *method_overrides(method), *named, *(overrides or [])]
-    params = resolve(path, effective)
+    params = resolve(path, overrides or ())
     models = (params.data.base, params.data.clip, params.data.judge)
     hub = any(
         not (path.parent / m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/"))
         for m in models
     )
     prepare(runs, verbose=verbose, hub=hub)
-    return params, effective
+    return params
 
 
 def run_context(path: Path, overrides: list[str] | None, runs: Path, target: str = "") -> RunContext:
     """The context of a command that runs one task, with the tools prepared."""
-    params, _ = opened(path, overrides, runs)
+    params = opened(path, overrides, runs)
     from fade.run.context import RunContext
 
     return RunContext(params, target, runs, path.parent)

@@ -22,7 +22,7 @@ def pull(
     ),
 ) -> None:
     """Fetch the data set, the base and the judge; every file is rehashed."""
-    settings, _ = opened(params, set_, runs_dir)
+    settings = opened(params, set_, runs_dir)
     from tasks.data.pull import pull as pull_data
 
     pulled = pull_data(settings.data, params.parent, runs_dir, force=force)
@@ -37,7 +37,7 @@ def pretrain(
     publish: bool = Option(False, help="Track the result with DVC and push it to the embedded remote."),
 ) -> None:
     """Rebuild the embedded world: drawings, CLIP, autoencoder, UNet, judge. Resumes where it was stopped."""
-    settings, _ = opened(params, set_, runs_dir)
+    settings = opened(params, set_, runs_dir)
     from flows import pretrain as flow
     from flows.server import runtime
 

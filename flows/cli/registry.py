@@ -94,7 +94,7 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion of its concept, when it passes the gate (`gate` in params.yaml)."""
-    settings, _ = opened(params, set_, runs_dir)
+    settings = opened(params, set_, runs_dir)
     keys = {"public_key": settings.signing.public_key, "private_key": settings.signing.private_key}
     details = {"policy": settings.gate, "override": override, **keys}
     _decide("promote", version, runs_dir, as_json, by, reason, **details)
@@ -176,7 +176,7 @@ def verify(
 ) -> None:
     """Hold a version's registry entry, record, adapter, header, signature and decisions against one
     another."""
-    settings, _ = opened(params, set_, runs_dir)
+    settings = opened(params, set_, runs_dir)
     from tasks.registry.verify import verify as verify_version
 
     def show(results: list[dict[str, str]]) -> None:

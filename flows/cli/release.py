@@ -28,12 +28,12 @@ def release(
 ) -> None:
     """Add up the champions of all concepts, judge the sum, and make it the current release when every concept
     passes the gate."""
-    settings, overrides = opened(params, set_, runs_dir, verbose=verbose)
+    settings = opened(params, set_, runs_dir, verbose=verbose)
     from flows import release as flow
     from tasks.release.release_decision import ReleaseOptions
 
     who = by or getpass.getuser()
-    options = ReleaseOptions(settings, runs_dir, params.parent, tuple(overrides), str(params), who, override)
+    options = ReleaseOptions(settings, runs_dir, params.parent, tuple(set_ or ()), str(params), who, override)
     with bars(as_json):
         result = flow.plan_release(options) if dry_run else flow.release(options)
     emit(result, as_json, _show_plan if dry_run else _show_release)
@@ -114,7 +114,7 @@ def rollback(
 
     if not reason.strip():
         raise UsageError("a rollback needs a reason.", stage="rollback", action="give it with --reason.")
-    settings, _ = opened(params, set_, runs_dir)
+    settings = opened(params, set_, runs_dir)
     from tasks.registry import releases as registry
 
     result = registry.rollback(settings, runs_dir, by=by or getpass.getuser(), reason=reason, to=to)
@@ -135,7 +135,7 @@ def releases(
 ) -> None:
     """All releases: what each is made of, which is current, when that was decided; one that holds a revoked
     part in red."""
-    settings, _ = opened(params, set_, runs_dir)
+    settings = opened(params, set_, runs_dir)
     from tasks.registry import releases as registry
 
     emit(registry.releases(settings, runs_dir), as_json, _show_releases)

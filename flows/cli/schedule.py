@@ -16,7 +16,6 @@ from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, say, show_rows
 
 if TYPE_CHECKING:
-    from fade.config import Params
     from tasks.requests.project import Project
 
 requests = typer.Typer(
@@ -44,7 +43,7 @@ def listed(
     """Erasure requests: each one's state, derived from the registry."""
     if context.invoked_subcommand is not None:
         return
-    project, _ = _project(params, set_, runs_dir)
+    project = _project(params, set_, runs_dir)
     from flows.service.status import registry_status
 
     status = registry_status(project, with_champions=False)
@@ -72,7 +71,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Add a request to the ledger: checked, at its end, everything else left as it is."""
-    project, _ = _project(params, None, runs_dir)
+    project = _project(params, None, runs_dir)
     from tasks.requests.project import add_request
 
     who = {"id": name, "concept": concept, "reason": reason, "requested_by": by or getpass.getuser()}
@@ -115,7 +114,8 @@ def run(
 ) -> None:
     """Work off open requests now, as the scheduler does: each is claimed, erased and reported. Exit code 1
     when one failed."""
-    project, settings = _project(params, set_, runs_dir, verbose)
+    project = _project(params, set_, runs_dir, verbose=verbose)
+    settings = project.resolve()
     for name in ids or []:
         project.requests(settings).get(name)
     from flows.server import runtime
@@ -160,10 +160,10 @@ def _show_outcomes(result: dict[str, Any]) -> None:
 def serve(set_: Set = None, params: ParamsFile = PARAMS, runs_dir: Runs = RUNS) -> None:
     """Run the scheduler until it is stopped: open requests, re-evaluation of champions, the audit; each by
     its cron (`schedule`)."""
-    project, settings = _project(params, set_, runs_dir, verbose=True)
+    project = _project(params, set_, runs_dir, verbose=True)
     from flows.service.serve import serve as serve_deployments
 
-    serve_deployments(project, settings, say)
+    serve_deployments(project, project.resolve(), say)
 
 
 @app.command(epilog="Example: fade status --json")
@@ -172,7 +172,7 @@ def status(
 ) -> None:
     """What ran, what runs, what waits, what failed and why; open and overdue requests; champions and stale
     ones."""
-    project, _ = _project(params, set_, runs_dir)
+    project = _project(params, set_, runs_dir)
     from fade.errors import OrchestrationError
     from flows.server import runtime
     from flows.service.status import prefect_status, registry_status
@@ -232,10 +232,8 @@ def _warn(status: dict[str, Any]) -> None:
             say(f"[bold red]{one['state']}[/] request {escape(one['id'])}: {escape(one['detail'])}")
 
 
-def _project(
-    params: Path, overrides: list[str] | None, runs: Path, verbose: bool = False
-) -> tuple[Project, Params]:
-    settings, _ = opened(params, overrides, runs, verbose=verbose)
+def _project(params: Path, overrides: list[str] | None, runs: Path, *, verbose: bool = False) -> Project:
+    opened(params, overrides, runs, verbose=verbose)
     from tasks.requests.project import Project
 
-    return Project(params, runs, tuple(overrides or ())), settings
+    return Project(params, runs, tuple(overrides or ()))

@@ -106,8 +106,9 @@ def measure(
     """The cell's record: the kept one when there is one, else measured and kept. Raises what training or
     judging raises."""
     inputs = bench.inputs(cell, params, sources)
-    if find_record(bench.folder, inputs) is None:
-        write_record(bench.folder, inputs, work(bench, cell, params, inputs))
+    if record := find_record(bench.folder, inputs):
+        return record
+    write_record(bench.folder, inputs, work(bench, cell, params, inputs))
     record = find_record(bench.folder, inputs)
     if record is None:
         what = f"{path_of(bench.folder, inputs)} was changed under the benchmark."

@@ -45,7 +45,7 @@ def generate(
                 (strength,) = gates(base, [prompt], concept_of(adapter), run.params.sampler.prompt)
                 stack.enter_context(gated(lora, strength))
         pixels = base.decode(sample(base, [prompt] * n, seeds, run.params.sampler, on_progress))
-    save_grid(pixels, out)
+    _save_grid(pixels, out)
     return strength
 
 
@@ -80,20 +80,15 @@ def erased_adapter(model: str, runs: Path, stage: str) -> Path:
     return adapter
 
 
-def save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> None:
-    """uint8 (n, H, W, 3) as one PNG with ``columns`` pictures a row. Raises StorageError when it cannot be
-    written."""
-    import numpy as np
-    from PIL import Image
+def _save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> None:
+    """uint8 (n, H, W, 3) as one PNG with ``columns`` pictures a row. Raises StorageError."""
+    from PIL import ImageOps
 
-    n, height, width, _ = pixels.shape
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
-    for i, picture in enumerate(pixels):
-        y, x = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
-        sheet[y : y + height, x : x + width] = picture
-    save_png(Image.fromarray(sheet), out, "generate")
+    from fade.reporting.image_grid import GridRow, image_grid
+
+    rows = [GridRow([pixels[i : i + columns]]) for i in range(0, len(pixels), columns)]
+    sheet = image_grid(rows, side=max(pixels.shape[1:3]), enlarge=False, gap=gap, paper="white")
+    save_png(ImageOps.expand(sheet, gap, "white"), out, "generate")
 
 
 def save_png(picture: Image.Image, out: Path, stage: str) -> None:

@@ -23,7 +23,7 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     """Draw one picture a prompt with the original model and with ``model``, from the same noise; count both.
 
     prompts: see ``read_prompts``; ``limit``: the first so many. Returns, for ``base`` and ``erased``, what
-    ``count_nudity`` says of all pictures. Raises EvaluationError when the extra is missing, before anything
+    ``count_nudity`` counts in all pictures. Raises EvaluationError when the extra is missing, before anything
     is drawn; UsageError."""
     import numpy as np
 
