@@ -28,8 +28,9 @@ from fade.training.checkpoint import steps_in
 from fade.training.determinism import enable_determinism
 from fade.training.settings import CHECKPOINTS, DONE
 from tasks.launch.accelerate import environment
+from tasks.launch.run_job import run_job
 from tasks.stages.mine import mine
-from tasks.stages.train import Trained, run_job, write_job
+from tasks.stages.train import Trained, read_result, write_job
 
 OURS = ("method.name=nullspace", "method.variant=hinge")
 BF16, FP32 = "train.precision=bf16", "train.precision=fp32"
@@ -47,16 +48,22 @@ TRAININGS: dict[str, tuple[str, ...]] = {
 FACTS = ("precision", "device", "torch", "peak_memory_mb", "seconds", "resumed_at")
 
 
+def run_training(job: TrainJob, base: Base) -> Trained:
+    """Train in this process."""
+    run_job(job, deadline=job.train.deadline_seconds, device=base.device.type, base=base)
+    return read_result(job, reused=False)
+
+
 def killed_midway(job: TrainJob, base: Base) -> Trained:
     """Train in a process that is killed -9 once a checkpoint is there, and again to the end."""
-    line = [sys.executable, "-m", "fade.training.worker", str(job.write())]
+    line = [sys.executable, "-m", "fade.jobs.worker", str(job.write())]
     with subprocess.Popen(line, env=environment(1, base.device.type)) as worker:
         while worker.poll() is None and not steps_in(job.out / CHECKPOINTS):
             time.sleep(0.05)
         worker.kill()
     if (job.out / DONE).exists() or not steps_in(job.out / CHECKPOINTS):
         raise SystemExit("the training ended before it could be killed.")
-    return run_job(job, base, device=base.device.type)
+    return run_training(job, base)
 
 
 def verdict(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
@@ -95,7 +102,7 @@ def main() -> None:
             run = first.beside(resolve(overrides=[*asked.overrides, *overrides]), asked.target)
             run.runs = Path(home) / str(number)
             job = write_job(run, neighborhood, {})
-            trained = killed_midway(job, base) if label == KILLED else run_job(job, base, device=asked.device)
+            trained = killed_midway(job, base) if label == KILLED else run_training(job, base)
             found[label] = {
                 "weights_sha256": weights_sha256(trained.adapter),
                 **{fact: trained.run[fact] for fact in FACTS},

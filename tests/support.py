@@ -155,6 +155,16 @@ def bare_job(out: Path) -> Any:
     )
 
 
+def run_training(job: Any, base: Any = None, device: str = "cpu", watch: Any = None) -> Any:
+    """Run a training as a flow does; its `tasks.stages.train.Trained`. watch: called with the progress."""
+    from fade.jobs.base import no_progress
+    from tasks.launch.run_job import run_job
+    from tasks.stages.train import read_result
+
+    options = {"deadline": job.train.deadline_seconds, "device": device, "base": base}
+    return read_result(job, reused=run_job(job, watch or no_progress, **options))
+
+
 @cache
 def command_line() -> Any:
     """All of `fade` as click's group. Made once: typer reads the signatures of all commands."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fade.config import SamplerConfig
+from fade.errors import JobError
 from fade.generation.cache import Cache
 from fade.models import Base
 from fade.models.sampling import sample
@@ -86,6 +87,11 @@ class ImageGenerator:
             self.generated += self.workers(unique, seeds, adapter, lambda done, _: on_batch(done, total))
             self.seconds += time.perf_counter() - start
             out, gaps = self._read(batches, seeds, adapter)
+            if gaps:
+                lost = next(prompt for prompt in gaps[0] if prompt not in out)
+                what = f"the job ended, but {self.cache.root} lacks the pictures of {lost!r}."
+                action = "let all machines see the same cache and the same code, then run it again."
+                raise JobError(what, stage="generate", action=action)
         for batch in gaps:
             missing = [prompt for prompt in batch if prompt not in out]
             out |= self._make(batch, missing, seeds, adapter)

@@ -123,5 +123,7 @@ class GenerateJob(ModelJob):
         base = self.load_base(device) if given is None else self.check_base(given)
         generator = ImageGenerator(base, self.sampler, Cache(self.cache))
         with self.merged(base):
-            generator.generate(self.prompts, self.seeds, self.adapter_sha256, on_batch, rank=rank, world=world)
+            generator.generate(
+                self.prompts, self.seeds, self.adapter_sha256, on_batch, rank=rank, world=world
+            )
         self.finish(rank, generator.generated)

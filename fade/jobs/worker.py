@@ -14,13 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from fade.errors import FadeError, JobError, StorageError
+from fade.jobs.attack import AttackJob
 from fade.jobs.base import ERROR, Job, explain, kind_of
 from fade.jobs.generate import GenerateJob
 from fade.jobs.train import TrainJob
 from fade.models.stable_diffusion import pick_device
 from fade.utils.files import write_json
 
-KINDS: dict[str, type[Job]] = {kind.KIND: kind for kind in (GenerateJob, TrainJob)}
+KINDS: dict[str, type[Job]] = {kind.KIND: kind for kind in (AttackJob, GenerateJob, TrainJob)}
 _PROGRESS_EVERY = 0.2  # seconds
 
 

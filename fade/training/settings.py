@@ -1,4 +1,4 @@
-"""Everything that one training needs, as one frozen value, and the key under which its result may be reused."""
+"""All that one training needs as one frozen value, and the key under which its result may be reused."""
 
 from __future__ import annotations
 

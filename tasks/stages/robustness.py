@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from fade.run.context import RunContext
 from fade.utils import progress
+from tasks.launch.run_job import run_for
+from tasks.stages.generate_pictures import distributed
 
 if TYPE_CHECKING:
-    from fade.adapters.lora import LoraAdapter
+    from fade.jobs.attack import AttackJob
     from fade.mining.neighborhood import Neighborhood
 
-CEILINGS = "attacks"
+BASE_CONDITIONS = "attacks"
 """Folder below ``runs/cache`` of the base's condition, which all methods share."""
 
 
@@ -28,18 +30,13 @@ def probe(
 
     numbers: what the evaluation gave. The base's UNet is plain when this is called and must be so when it
     returns. A number that the tables shall show is registered in `fade.evaluation.metrics`."""
-    from fade.adapters.lora import LoraAdapter
     from fade.evaluation.err import erasing_robustness, successes_of
     from fade.evaluation.evaluate import measured
     from fade.utils.hashing import sha256_of
 
-    lora = LoraAdapter.load(run.base, adapter)
-    lora.merge()
-    try:
-        indirect = numbers.get("indirect") or _indirect(run, neighborhood, lora, sha256_of(adapter))
-        attacks = _attack(run, neighborhood.target, lora)
-    finally:
-        lora.remove()
+    sha256 = sha256_of(adapter)
+    indirect = numbers.get("indirect") or _indirect(run, neighborhood, adapter, sha256)
+    attacks = _attack(run, neighborhood.target, adapter, sha256)
     gone = indirect["A_indirect"]
     successes = successes_of(
         numbers, indirect=None if gone is None else gone / 100, adversarial=attacks["A_adv"] / 100
@@ -50,26 +47,67 @@ def probe(
     return blocks
 
 
-def _indirect(run: RunContext, neighborhood: Neighborhood, lora: LoraAdapter, sha256: str) -> dict[str, Any]:
+def _indirect(run: RunContext, neighborhood: Neighborhood, adapter: Path, sha256: str) -> dict[str, Any]:
+    from fade.adapters.lora import LoraAdapter
     from fade.evaluation.indirect import evaluate_indirect
 
     config = run.params.evaluate.model_copy(update={"indirect_images": run.params.attack.indirect_images})
-    return evaluate_indirect(
-        run.generator, lora, sha256, neighborhood.targets, run.vocabulary, run.judge, config
+    lora = LoraAdapter.load(run.base, adapter)
+    lora.merge()
+    try:
+        with distributed(run, adapter):
+            return evaluate_indirect(
+                run.generator, lora, sha256, neighborhood.targets, run.vocabulary, run.judge, config
+            )
+    finally:
+        lora.remove()
+
+
+def _attack(run: RunContext, target: str, adapter: Path, sha256: str) -> dict[str, Any]:
+    """The base's condition is a job of its own, which all methods share."""
+    from fade.evaluation.attacks.run import summary
+
+    on_base = _run(run, _job(run, target, ("base",), run.runs / "cache" / BASE_CONDITIONS))
+    job = _job(run, target, ("erased", "control"), run.folder / "attacks", adapter, sha256)
+    on_erased = _run(run, job)
+    conditions = {name: on_erased.result(name) for name in ("erased", "control")}
+    return summary(target, job.control(), job.attack, {**conditions, "base": on_base.result("base")})
+
+
+def _job(
+    run: RunContext,
+    target: str,
+    conditions: tuple[str, ...],
+    folder: Path,
+    adapter: Path | None = None,
+    sha256: str = "",
+) -> AttackJob:
+    from fade.evaluation.attacks.material import pictures_sha256
+    from fade.jobs.attack import AttackJob
+
+    images = run.root / run.params.data.images
+    job = AttackJob(
+        base=run.base.path,
+        base_sha256=run.base.sha256,
+        adapter=adapter,
+        adapter_sha256=sha256,
+        judge=run.local(run.params.data.judge),
+        judge_sha256=run.judge.sha256,
+        images=images,
+        images_sha256=pictures_sha256(images, target, run.params.attack),
+        target=target,
+        conditions=conditions,
+        sampler=run.params.sampler,
+        attack=run.params.attack,
+        processes=run.params.train.processes,
+        out=folder,
     )
+    return job.model_copy(update={"out": folder / job.key()[:12]})
 
 
-def _attack(run: RunContext, target: str, lora: LoraAdapter) -> dict[str, Any]:
-    from fade.evaluation.attacks import AttackContext
-    from fade.evaluation.attacks.material import gather
-    from fade.evaluation.attacks.run import attack_base, run_attacks
+def _run(run: RunContext, job: AttackJob) -> AttackJob:
+    def on_progress(done: int, total: int, text: str) -> None:
+        progress.report("attack", done, total, f"{job.target}: {text}")
 
-    config = run.params.attack
-    material = gather(run.base, run.root / run.params.data.images, target, config)
-    subject = AttackContext(run.base, run.judge, run.params.sampler, config, material, target)
-
-    def on_progress(done: int, total: int) -> None:
-        progress.report("attack", done, total, target)
-
-    ceiling = attack_base(subject, lora, keep=run.runs / "cache" / CEILINGS)
-    return run_attacks(subject, lora, base_condition=ceiling, on_attack=on_progress)
+    run_for(run, job, on_progress, base=run.base, judge=run.judge)
+    return job

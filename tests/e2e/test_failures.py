@@ -301,9 +301,7 @@ def test_a_signal_stops_a_run_and_all_that_it_started(
     run = Started(*RUN, runs=stops.runs, log=tmp_path / "stderr")
     try:
         run.reach(stage, deep_in(stage, stops.runs))
-        assert not run.family_runs("fade.training.worker"), (
-            "a training of one process is done by the run itself"
-        )
+        assert not run.family_runs("fade.jobs.worker"), "a training of one process is done by the run itself"
         # A terminal signals the whole group, a scheduler the process that it started.
         stop(run, number, group=number == signal.SIGINT)
     finally:
@@ -322,7 +320,7 @@ def test_a_signal_stops_a_run_and_the_workers_of_its_training(
     run = Started(*RUN, "--set", "train.processes=2", runs=runs, log=tmp_path / "stderr")
     try:
         run.reach("train", deep_in("train", runs))
-        assert run.family_runs("fade.training.worker")
+        assert run.family_runs("fade.jobs.worker")
         stop(run, number, group=number == signal.SIGINT)
     finally:
         run.kill()

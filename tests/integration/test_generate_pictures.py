@@ -3,6 +3,7 @@ workers."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -14,13 +15,13 @@ import torch
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig, Params
 from fade.errors import AdapterError, JobError
+from fade.jobs.base import no_progress
 from fade.jobs.generate import GenerateJob
-from fade.jobs.generate import run as make_part
 from fade.models import Base
 from fade.run.context import RunContext
 from fade.utils.hashing import sha256_of
+from tasks.launch import run_job
 from tasks.launch.accelerate import environment
-from tasks.stages import generate_pictures
 from tasks.stages.generate_pictures import distributed, generate
 from tests.support import DEEP, make_tiny_base
 
@@ -113,6 +114,12 @@ def test_two_processes_give_the_files_of_one(
     assert alone.generator.generated == 40
 
 
+def make_part(job: GenerateJob, rank: int, world: int) -> int:
+    """The number of pictures that one rank makes."""
+    job.run(rank, world, no_progress, device="cpu")
+    return int(json.loads((job.out / f"done-{rank}.json").read_text())["made"])
+
+
 def job_of(run: RunContext, **changes: object) -> GenerateJob:
     fields = {
         "base": run.base.path,
@@ -172,9 +179,9 @@ def test_a_launcher_that_starts_another_number_is_refused_in_the_workers_words(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `accelerate launch --cpu --num_processes 2` does, which starts one."""
-    launch = generate_pictures.launch
+    launch = run_job.launch
     monkeypatch.setattr(
-        generate_pictures, "launch", lambda module, job, n, device, log: launch(module, job, 1, device, log)
+        run_job, "launch", lambda module, job, n, device, log: launch(module, job, 1, device, log)
     )
     run = context(base, tmp_path, 2)
     with pytest.raises(JobError, match="process 0 of 1 started where the job is for 2"):
@@ -210,3 +217,28 @@ def test_a_rank_without_pictures_to_make_is_no_failure(base: Base, tmp_path: Pat
     job = job_of(context(base, tmp_path, 2), prompts=PROMPTS[:2])
     job.write()
     assert [make_part(job, rank, 2) for rank in (0, 1)] == [4, 0] and job.made() == 4
+
+
+def test_with_a_deployment_this_process_makes_no_picture(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool that completes without making them is an error, not a reason to make them here."""
+    params = context(base, tmp_path, 1).params
+    schedule = params.schedule.model_copy(update={"train_deployment": "run-job/gpu"})
+    run = context(base, tmp_path, 1)
+    run.params = params.model_copy(update={"schedule": schedule})
+    jobs: list[GenerateJob] = []
+
+    def pool(job: GenerateJob, path: Path, name: str, deadline: float, *, reuse: bool) -> None:
+        jobs.append(GenerateJob.read(path))
+        if len(jobs) == 1:
+            make_part(jobs[-1], 0, 1)
+        else:
+            job.finish(0, 0)
+
+    monkeypatch.setattr("tasks.launch.deployment.run_deployed", pool)
+    with distributed(run):
+        assert len(run.generator.generate(PROMPTS, SEEDS)) == len(PROMPTS)
+        assert len(jobs) == 1 and jobs[0].out.is_absolute() and jobs[0].cache.is_absolute()
+        with pytest.raises(JobError, match="lacks the pictures of 'a panda'"):
+            run.generator.generate(PROMPTS, [8, 9])

@@ -325,9 +325,10 @@ ELSEWHERE = """
 import json, sys
 from pathlib import Path
 from fade.jobs.train import TrainJob
-from flows.train import by_deployment
-found = by_deployment(TrainJob.read(Path(sys.argv[1])), sys.argv[2])
-print(json.dumps([str(found.adapter), found.sha256, found.reused]))
+from tasks.launch.run_job import run_job
+job = TrainJob.read(Path(sys.argv[1]))
+reused = run_job(job, deadline=300, deployment=sys.argv[2])
+print(json.dumps([str(job.out / "adapter.safetensors"), reused]))
 """
 
 
@@ -358,9 +359,9 @@ def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
-    adapter, _, reused = json.loads(done.stdout.splitlines()[-1])
+    adapter, reused = json.loads(done.stdout.splitlines()[-1])
     assert Path(adapter).is_file() and reused is False
     again = prefect.run(
         sys.executable, "-c", ELSEWHERE, str(path), "run-job/gpu"
     )  # no worker is left: the finished one is found
-    assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1])[2] is True, again.stderr
+    assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1])[1] is True, again.stderr

@@ -18,18 +18,19 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.erasers.base import get_eraser, known_erasers
 from fade.errors import DivergedError
+from fade.jobs.base import ERROR, JOB
 from fade.jobs.train import TrainJob
+from fade.jobs.worker import main
 from fade.models import Base
 from fade.training import checkpoint
 from fade.training import settings as files
 from fade.training.batches import BatchSampler, read_latents
 from fade.training.denoiser import Denoiser
 from fade.training.loop import train
-from fade.training.worker import main
 from fade.utils.hashing import sha256_of
 from tasks.launch.accelerate import environment
-from tasks.stages.train import run_job
 from tests.support import DEEP, make_latents, make_tiny_base
+from tests.support import run_training as run_job
 
 NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
 
@@ -78,8 +79,8 @@ def make_job(base, out, latents=None, **train):
 
 
 RUN = (
-    "import sys, pathlib; from fade.jobs.train import TrainJob; from tasks.stages.train import run_job; "
-    "run_job(TrainJob.read(pathlib.Path(sys.argv[1])))"
+    "import sys, pathlib; from fade.jobs.train import TrainJob; from tests.support import run_training; "
+    "run_training(TrainJob.read(pathlib.Path(sys.argv[1])))"
 )
 
 
@@ -108,7 +109,7 @@ def launched(job, home):
     ]
     (home / "none.yaml").write_text("{distributed_type: 'NO', compute_environment: LOCAL_MACHINE}")
     subprocess.run(
-        [*line, "--module", "fade.training.worker", str(job.write())], env=environment(1, "cpu"), check=True
+        [*line, "--module", "fade.jobs.worker", str(job.write())], env=environment(1, "cpu"), check=True
     )
     return job.out / files.ADAPTER
 
@@ -258,7 +259,5 @@ def test_divergence_stops_with_its_own_error_and_keeps_the_last_good_checkpoint(
         run_job(make_job(base, tmp_path / "out", latents, batch_target=1, checkpoint_every=4, steps=200))
     assert checkpoint.steps_in(tmp_path / "out" / files.CHECKPOINTS)[-1] == step // 4 * 4
     assert not (tmp_path / "out" / files.ADAPTER).exists()
-    assert (
-        main([str(tmp_path / "out" / files.JOB)]) == 1
-    )  # a worker writes it down for the process that waits
-    assert json.loads((tmp_path / "out" / files.ERROR).read_text())["type"] == "DivergedError"
+    assert main([str(tmp_path / "out" / JOB)]) == 1  # a worker writes it down for the process that waits
+    assert json.loads((tmp_path / "out" / ERROR).read_text())["type"] == "DivergedError"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import Vocabulary
 from fade.errors import DataError
 from fade.models import Base
+from fade.utils.hashing import fingerprint, sha256_of
 from fade.utils.seeds import named_seed
 
 
@@ -35,13 +37,12 @@ class Material:
     """The whole vocabulary."""
 
 
-def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Material:
-    """Read and encode what all attacks on ``target`` need; the same seed gives the same concepts for every
+def choose(folder: Path, target: str, config: AttackConfig) -> tuple[str, list[str]]:
+    """The control concept and the unrelated ones of the attacks on ``target``: by seed, the same for every
     method.
 
     ``folder`` holds the pictures and their manifest. Raises UnknownNameError for a target outside the
-    vocabulary, DataError when the vocabulary has not two concepts besides, or a concept no training picture.
-    """
+    vocabulary, DataError when the vocabulary has not two concepts besides."""
     vocabulary = Vocabulary.from_file(folder / MANIFEST)
     family = vocabulary.family(target)
     others = [name for name in vocabulary.names if name != target]
@@ -55,9 +56,24 @@ def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Mater
         raise DataError(what, stage="attack", action="add concepts to data.images.")
     order = np.random.default_rng(named_seed(config.seed, "control", target)).permutation(len(pool))
     control, *unrelated = [pool[i] for i in order[: config.unrelated + 1]]
+    return control, unrelated
+
+
+def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Material:
+    """Read and encode what all attacks on ``target`` need. Raises what `choose` raises, and DataError for a
+    concept without a training picture."""
+    control, unrelated = choose(folder, target, config)
     latents = real_latents(base, folder, [target, control, *unrelated])
     pictures = {name: latents[name] for name in (target, control)}
-    return Material(target, control, pictures, {name: latents[name] for name in unrelated}, vocabulary.names)
+    names = Vocabulary.from_file(folder / MANIFEST).names
+    return Material(target, control, pictures, {name: latents[name] for name in unrelated}, names)
+
+
+def pictures_sha256(folder: Path, target: str, config: AttackConfig) -> str:
+    """Hash of the manifest and of all pictures that `gather` reads. Raises what `gather` raises."""
+    control, unrelated = choose(folder, target, config)
+    paths = training_pictures(folder, [target, control, *unrelated])["path"]
+    return fingerprint([sha256_of(folder / MANIFEST), *(sha256_of(folder / path) for path in paths)])
 
 
 def real_latents(base: Base, folder: Path, concepts: Sequence[str]) -> dict[str, Tensor]:
@@ -66,11 +82,17 @@ def real_latents(base: Base, folder: Path, concepts: Sequence[str]) -> dict[str,
 
     The mean of the autoencoder's posterior, hence without a draw. Raises DataError for a concept without a
     training picture."""
+    frame = training_pictures(folder, concepts)
+    latents = base.encode_pictures(read_pictures([folder / name for name in frame["path"]]))
+    owner = frame["concept"].to_numpy()
+    return {name: latents[torch.from_numpy(np.flatnonzero(owner == name))] for name in concepts}
+
+
+def training_pictures(folder: Path, concepts: Sequence[str]) -> pd.DataFrame:
+    """The manifest's rows of the concepts' training pictures. Raises DataError for a concept without any."""
     frame = read_manifest(folder / MANIFEST)
     frame = frame[(frame["split"] == "train") & frame["concept"].isin(concepts)]
     if missing := [name for name in concepts if name not in set(frame["concept"])]:
         what = f"{folder / MANIFEST} has no training picture of {missing[0]!r}."
         raise DataError(what, stage="attack", action="add one, or attack another concept.")
-    latents = base.encode_pictures(read_pictures([folder / name for name in frame["path"]]))
-    owner = frame["concept"].to_numpy()
-    return {name: latents[torch.from_numpy(np.flatnonzero(owner == name))] for name in concepts}
+    return frame

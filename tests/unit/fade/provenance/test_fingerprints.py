@@ -26,7 +26,7 @@ from fade.provenance.fingerprints import (
     files_sha256,
     method_components,
 )
-from fade.training import job
+from fade.training import settings as training
 
 FILES = (
     "training/loop.py",
@@ -363,13 +363,13 @@ NO_PART = (
     "errors.py",
     "generation/cache.py",
     "provenance/",
-    "training/job.py",
+    "training/settings.py",
     "utils/",
 )
 """Settings (their values are in the keys), errors, files and the keys themselves: they decide no weight and
 no pixel."""
 KEYS = {
-    "adapters": ("training/loop.py", (*job.CODE, "erasers")),
+    "adapters": ("training/loop.py", (*training.CODE, "erasers")),
     "pictures": ("generation/generator.py", generator.CODE),
     "neighbourhoods": ("mining/neighborhood.py", (*generator.CODE, *neighborhood.CODE)),
     "timed encoders": ("mining/image_encoder.py", (*generator.CODE, *neighborhood.CODE)),
@@ -395,7 +395,7 @@ def test_a_key_covers_every_module_behind_its_result(what: str) -> None:
 
 def test_what_makes_a_process_repeat_itself_is_in_the_keys() -> None:
     """Nothing that trains imports it: it is called once a process, before the base is loaded."""
-    assert all("determinism" in code for code in (job.CODE, generator.CODE, attacks.CODE, record.SHARED))
+    assert all("determinism" in code for code in (training.CODE, generator.CODE, attacks.CODE, record.SHARED))
 
 
 def imported(first: Path) -> set[Path]:

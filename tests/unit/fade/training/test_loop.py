@@ -16,14 +16,15 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import TrainConfig
 from fade.erasers import base as methods
 from fade.erasers import fade
-from fade.errors import BaseModelError, BusyError, DataError, DivergedError, TrainingError, revive
+from fade.errors import BaseModelError, BusyError, DataError, DivergedError, JobError, TrainingError, revive
+from fade.jobs.base import ERROR, JOB
 from fade.jobs.train import TrainJob
+from fade.jobs.worker import main
 from fade.models import Base
 from fade.training import checkpoint, loop
 from fade.training import settings as files
 from fade.training.batches import BatchSampler, latent_names, rate, read_latents
 from fade.training.loop import train
-from fade.training.worker import main
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
 from fade.utils.locks import lock_folder
@@ -219,7 +220,7 @@ def test_training_changes_the_adapter_and_leaves_the_base_alone(base, make_job):
     before = {k: v.clone() for k, v in base.unet.state_dict().items()}
     job = make_job()
     seen = []
-    path = train(job, base, seen.append, lambda news: write_json(job.out / files.PROGRESS, news))
+    path = train(job, base, seen.append, lambda news: write_json(job.out / "progress.json", news))
     assert list(base.unet.state_dict()) == list(before)
     assert all(torch.equal(v, before[k]) for k, v in base.unet.state_dict().items())
     history = json.loads((job.out / files.HISTORY).read_text())
@@ -230,7 +231,7 @@ def test_training_changes_the_adapter_and_leaves_the_base_alone(base, make_job):
     assert done["adapter_sha256"] == sha256_of(path)
     assert done["key"] == job.key()
     assert read_provenance(path)["concept"] == "panda"
-    progress = json.loads((job.out / files.PROGRESS).read_text())
+    progress = json.loads((job.out / "progress.json").read_text())
     assert (progress["step"], progress["steps"]) == (6, 6)
     LoraAdapter.load(base, path).remove()  # loads, is active, has an effect
 
@@ -501,7 +502,7 @@ def test_the_key_covers_the_trainers_code(make_job, monkeypatch, component):
         (None, "cannot be read"),
         ("{", "is no JSON"),
         ("[]", "is no JSON"),
-        ('{"base": 1}', "base"),
+        ('{"base": 1}', "Field required"),
         ("change", "train.lr|lr"),
     ],
 )
@@ -513,17 +514,17 @@ def test_a_job_file_that_is_none_is_refused(make_job, tmp_path, text, match):
         text = json.dumps(content)
     if text is not None:
         path.write_text(text)
-    with pytest.raises(TrainingError, match=match) as error:
+    with pytest.raises(JobError, match=match) as error:
         TrainJob.read(path)
     assert str(path) in str(error.value)
 
 
 def test_the_command_writes_its_error_for_the_one_who_waits(tmp_path, capsys):
     assert main([]) == 2
-    assert main([str(tmp_path / files.JOB)]) == 1
-    told = json.loads((tmp_path / files.ERROR).read_text())
+    assert main([str(tmp_path / JOB)]) == 1
+    told = json.loads((tmp_path / ERROR).read_text())
     error = revive(told["type"], told["what"], told["stage"], told["action"])
-    assert type(error) is TrainingError
+    assert type(error) is JobError
     assert str(error) in capsys.readouterr().err
 
 

@@ -14,9 +14,9 @@ def test_several_gpus_go_through_accelerate_with_every_choice_explicit(tmp_path)
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
     write_json(tmp_path / CONFIG, launcher_config(4))
-    argv = command("fade.training.worker", tmp_path / "job.json", 4, "cuda", tmp_path / CONFIG)
+    argv = command("fade.jobs.worker", tmp_path / "job.json", 4, "cuda", tmp_path / CONFIG)
     assert argv[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
-    assert argv[-3:] == ["--module", "fade.training.worker", str(tmp_path / "job.json")]
+    assert argv[-3:] == ["--module", "fade.jobs.worker", str(tmp_path / "job.json")]
     args = _validate_launch_command(launch_command_parser().parse_args(argv[3:]))[
         0
     ]  # what accelerate itself makes of them
@@ -25,7 +25,7 @@ def test_several_gpus_go_through_accelerate_with_every_choice_explicit(tmp_path)
     assert (args.mixed_precision, args.dynamo_backend) == ("no", "no")
     assert (args.use_deepspeed, args.use_fsdp) == (False, False)
     assert args.num_cpu_threads_per_process == threads(4)
-    assert args.training_script == "fade.training.worker"
+    assert args.training_script == "fade.jobs.worker"
     assert args.config_file == str(tmp_path / CONFIG)
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.launch.process_group import Group, last_line, process_tree, stop_processes
+from fade.errors import TrainingError
+from tasks.launch.process_group import (
+    Group,
+    last_line,
+    process_tree,
+    run_group,
+    stop_group,
+    stop_processes,
+)
 
 COUNTS_TERM = """
 import signal, sys, time
@@ -103,3 +111,100 @@ def test_the_scheduler_ends_its_runs_and_spares_the_embedded_server(monkeypatch:
 def mine(pid: int, own: set[int]) -> list[psutil.Process]:
     """`process_tree` without children that other tests have left to this process."""
     return [one for one in process_tree(pid) if one.pid in {*own, os.getpid()}]
+
+
+SLEEPER = (
+    "import subprocess, sys, time; c = subprocess.Popen([sys.executable, '-c', {child!r}]{new}); "
+    "open({pids!r}, 'w').write(f'{{c.pid}} '); time.sleep(600)"
+)
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+
+def sleeper(tmp_path, child="import time; time.sleep(600)", own_session=False):
+    """A process with a child (which may ignore TERM, or sit in a session of its own, as torchrun's workers
+    do)."""
+    pids = tmp_path / "pids"
+    new = ", start_new_session=True" if own_session else ""
+    return [sys.executable, "-c", SLEEPER.format(child=child, new=new, pids=str(pids))], pids
+
+
+def running(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def child_of(pids):
+    while not pids.exists() or not pids.read_text().endswith(" "):
+        time.sleep(0.01)
+    return int(pids.read_text())
+
+
+def gone(pid):
+    for _ in range(500):
+        if not running(pid):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_output_and_status_are_kept(tmp_path):
+    script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 3
+    assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_the_deadline_ends_the_whole_family(tmp_path, own_session):
+    argv, pids = sleeper(tmp_path, own_session=own_session)
+    seen = []
+
+    def tick():
+        if not seen:
+            seen.append(child_of(pids))
+
+    with pytest.raises(TrainingError, match=r"deadline of 0\.2 s"):
+        run_group(argv, deadline=0.2, log=tmp_path / "log", env=os.environ, tick=tick)
+    assert gone(child_of(pids))
+
+
+def test_ctrl_c_ends_the_whole_family_and_is_passed_on(tmp_path):
+    argv, pids = sleeper(tmp_path)
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a runner in the background hands it down as ignored
+
+    def tick():
+        child_of(pids)
+        signal.raise_signal(signal.SIGINT)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_group(argv, deadline=60, log=tmp_path / "log", env=os.environ, tick=tick)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert gone(child_of(pids))
+
+
+def test_who_ignores_term_is_killed(tmp_path):
+    argv, pids = sleeper(tmp_path, child=STUBBORN, own_session=True)
+    process = subprocess.Popen(argv, start_new_session=True)
+    child = child_of(pids)
+    stop_group(process, grace=0.3)
+    assert process.returncode is not None
+    assert gone(child)
+
+
+def test_a_group_is_signalled_once_as_its_number_may_be_anothers_later(tmp_path, monkeypatch):
+    group = Group([sys.executable, "-c", ""], log=tmp_path / "log", env=os.environ)
+    assert group.wait(60) == 0
+    signalled = []
+    monkeypatch.setattr("os.killpg", lambda pid, number: signalled.append(pid))
+    group.stop()
+    assert not signalled
+
+
+def test_the_parent_is_not_in_the_group(tmp_path):
+    script = f"import os; assert os.getpgid(0) != {os.getpgid(0)}"
+    assert run_group([sys.executable, "-c", script], deadline=60, log=tmp_path / "log", env=os.environ) == 0
