@@ -8,19 +8,19 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from fade.benchmark.archive import FOLDER, POINTER, TABLE, Archive, find_archived, read_archive
-from fade.benchmark.plan import Cell, Plan, plan_of, tries_of
+from fade.benchmark.plan import Cell, Plan, narrowed, plan_of, tries_of
 from fade.benchmark.record import SOURCES, find_anywhere, find_record, read_picture
 from fade.benchmark.summary import Origin, summarise
 from fade.benchmark.tables import markdown
 from fade.benchmark.tuning import choose, read_tuned, trial_of, write_tuned
-from fade.config import DataConfig
+from fade.config import DataConfig, Params
 from fade.data.dvcfile import read_dvc_file
 from fade.errors import CacheError, EvaluationError, TrainingError
 from fade.provenance.lineage import code_state
@@ -32,18 +32,16 @@ from fade.utils.locks import lock_folder
 from tasks.data.pull import pull, pull_task
 from tasks.stages.benchmark import Bench, measure_task, sources_of
 
-RECORD = Path("bench/record")
-"""Where the run of record lies."""
 FIGURE = "frontier.svg"
 
 Setting = tuple[str, ...]
-Found = dict[tuple[Cell, Setting], dict[str, Any]]
+Records = dict[Cell, dict[str, Any]]
 Failures = dict[Cell, str]
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """The command line's wishes."""
+    """Options of `fade bench`."""
 
     params_file: Path = Path("params.yaml")
     runs: Path = Path("runs")
@@ -51,26 +49,58 @@ class BenchmarkOptions:
     """Where cells, trials and tuned settings are kept."""
     overrides: Setting = ()
     """What the user set: wins over what was tuned."""
-    narrow: Setting = ()
-    """The choice of methods, targets and seeds, as overrides."""
-    out: Path = RECORD
-    command: str = "fade bench"
+    out: Path | None = None
+    quick: bool = False
+    tune: bool = False
+    methods: str = ""
+    targets: str = ""
+    seeds: str = ""
+
+    @cached_property
+    def narrow(self) -> list[str]:
+        """The choice of methods, targets and seeds, as overrides."""
+        bench = resolve(self.params_file, self.overrides).bench
+        names = {"methods": self.methods, "targets": self.targets, "seeds": self.seeds}
+        return narrowed(bench=bench, quick=self.quick, **names)
+
+    def settings(self) -> Params:
+        """The parameters of the chosen part. Raises as `resolve`."""
+        return resolve(self.params_file, [*self.overrides, *self.narrow])
+
+    @property
+    def folder(self) -> Path:
+        """Of the outputs: the run of record's, or that of a part."""
+        return self.out or (self.runs / "bench" / "report" if self.narrow else self.home / "record")
 
     @property
     def tuned(self) -> Path:
         return self.home / "tuned.yaml"
 
+    @property
+    def command(self) -> str:
+        """The command that makes the outputs again; without --out, which changes nothing in them."""
+        flags = [name for name, on in (("--quick", self.quick), ("--tune", self.tune)) if on]
+        named = {
+            "--methods": (self.methods, ""),
+            "--targets": (self.targets, ""),
+            "--seeds": (self.seeds, ""),
+            "--params": (str(self.params_file), "params.yaml"),
+            "--home": (str(self.home), "bench"),
+        }
+        words = [part for name, (text, usual) in named.items() if text != usual for part in (name, text)]
+        words += [part for item in self.overrides for part in ("--set", item)]
+        return shlex.join(["fade", "bench", *flags, *words])
+
 
 @flow(name="benchmark", validate_parameters=False)
 def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
-    """Measure what is missing and write ``out/benchmark.{json,md,html}``. Returns the summary."""
+    """Measure what is missing and write ``benchmark.{json,md,html}``. Returns the summary."""
     with _opened(options, "cells") as (bench, plan):
         tuned = read_tuned(options.tuned, plan.targets)
-        cells_and_settings = [(cell, chosen(tuned, cell)) for cell in plan.cells()]
-        found, failures = measure_all(bench, cells_and_settings, "bench")
-    return publish(
-        options, bench, plan, {cell: record for (cell, _), record in found.items()}, tuned, failures
-    )
+        settings = [(cell, chosen(tuned, cell)) for cell in plan.cells()]
+        measured, failures = measure_all(bench, settings, "bench")
+    records = {cell: record for (cell, _), record in measured.items()}
+    return publish(options, bench, plan, records, tuned, failures)
 
 
 @flow(name="tune", validate_parameters=False)
@@ -79,26 +109,23 @@ def tune(options: BenchmarkOptions) -> dict[str, Any]:
     condition -> what was chosen."""
     out = {}
     with _opened(options, "trials") as (bench, plan):
-        settings = bench.first.params.bench
+        config = bench.first.params.bench
         bench = for_trials(bench)
-        made, seed = {"data_md5": bench.data_md5, "commit": bench.commit}, settings.seeds[0]
+        made = {"data_md5": bench.data_md5, "commit": bench.commit}
         for condition in plan.conditions:
-            tries = [tuple(setting) for setting in tries_of(condition, settings.sweep)]
-            found, _ = measure_all(
-                bench,
-                [(Cell(condition, t, seed), setting) for setting in tries for t in settings.tuning],
-                f"tune {condition.label}",
+            tries = [tuple(setting) for setting in tries_of(condition, config.sweep)]
+            cells = {target: Cell(condition, target, config.seeds[0]) for target in config.tuning}
+            settings = [(cell, setting) for setting in tries for cell in cells.values()]
+            measured, _ = measure_all(bench, settings, f"tune {condition.label}")
+            best = choose(
+                [
+                    trial_of(setting, {t: measured.get((cell, setting)) for t, cell in cells.items()})
+                    for setting in tries
+                ]
             )
-            trials = [
-                trial_of(
-                    setting, {t: found.get((Cell(condition, t, seed), setting)) for t in settings.tuning}
-                )
-                for setting in tries
-            ]
-            out[condition.label] = choose(trials)
-            write_tuned(
-                options.tuned, {condition.label: out[condition.label]}, settings, made
-            )  # after each: a sweep may be interrupted
+            out[condition.label] = best
+            # after each: a sweep may be interrupted
+            write_tuned(options.tuned, {condition.label: best}, config, made)
     return out
 
 
@@ -120,35 +147,27 @@ def report(options: BenchmarkOptions) -> dict[str, Any]:
     bench = _bench(options, first, read_dvc_file(first.root / data.dvc_file).md5, "cells")
     plan = plan_of(first.params.bench, None)
     tuned = read_tuned(options.tuned, plan.targets)
-    here = all(
+    sources_are_here = all(
         Path(first.local(where)).is_dir() for where in (data.base, data.judge, data.clip, str(data.images))
     )
-    sources = sources_of(first) if here else dict.fromkeys(SOURCES, "")
+    sources = sources_of(first) if sources_are_here else dict.fromkeys(SOURCES, "")
     inputs = {
         cell: bench.inputs(cell, bench.settings(cell, chosen(tuned, cell)), sources) for cell in plan.cells()
     }
-    in_folder = partial(find_record if here else _anywhere, bench.folder)
-    found = {
-        cell: kept
-        for cell, cells_and_settings in inputs.items()
-        if (kept := in_folder(cells_and_settings)) is not None
-    }
-    archive = None if found else archived(options)
-    if archive is not None:
-        in_archive = partial(find_archived, archive.cells["cells"], any_sources=not here)
-        found = {
-            cell: kept
-            for cell, cells_and_settings in inputs.items()
-            if (kept := in_archive(cells_and_settings)) is not None
-        }
-    if len({json.dumps(record["inputs"]["sources"], sort_keys=True) for record in found.values()}) > 1:
+
+    def records_by(find: Callable[[Mapping[str, Any]], dict[str, Any] | None]) -> Records:
+        return {cell: record for cell, key in inputs.items() if (record := find(key)) is not None}
+
+    archive = None
+    records = records_by(partial(find_record if sources_are_here else _find_first, bench.folder))
+    if not records and (archive := archived(options)):
+        cells = archive.cells["cells"]
+        records = records_by(partial(find_archived, cells, any_sources=not sources_are_here))
+    if len({json.dumps(record["inputs"]["sources"], sort_keys=True) for record in records.values()}) > 1:
         what = f"the cells of {bench.folder} are of several bases."
-        raise CacheError(
-            what,
-            stage="bench",
-            action="pull the data (`fade pull`), so that its own can be told from the others.",
-        )
-    return publish(options, bench, plan, found, tuned, {}, archive if found else None)
+        action = "pull the data (`fade pull`), so that its own can be told from the others."
+        raise CacheError(what, stage="bench", action=action)
+    return publish(options, bench, plan, records, tuned, {}, archive if records else None)
 
 
 def archived(options: BenchmarkOptions) -> Archive | None:
@@ -164,38 +183,35 @@ def archived(options: BenchmarkOptions) -> Archive | None:
     return read_archive(options.home / FOLDER / TABLE)
 
 
-def _anywhere(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+def _find_first(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
     return next(iter(find_anywhere(folder, inputs)), None)
 
 
 def measure_all(
     bench: Bench,
-    cells_and_settings: Sequence[tuple[Cell, Setting]],
+    settings: Sequence[tuple[Cell, Setting]],
     stage: str,
     measure: Callable[..., dict[str, Any]] = measure_task,
-) -> tuple[Found, Failures]:
-    """Every wanted cell's record, and what those said that could not be trained or judged: one failure does
-    not stop the others."""
-    found: Found = {}
-    failures: Failures = {}
-    sources = sources_of(bench.first)
-    for done, (cell, setting) in enumerate(cells_and_settings):
-        progress.report(stage, done, len(cells_and_settings), cell.label)
+) -> tuple[dict[tuple[Cell, Setting], dict[str, Any]], Failures]:
+    """The records of all cells with their settings, and the errors of those that could not be trained or
+    judged: one failure does not stop the others."""
+    records, failures = {}, {}
+    sources, total = sources_of(bench.first), len(settings)
+    for done, (cell, setting) in enumerate(settings):
+        progress.report(stage, done, total, cell.label)
         try:
-            found[cell, setting] = measure(bench, cell, bench.settings(cell, setting), sources)
+            records[cell, setting] = measure(bench, cell, bench.settings(cell, setting), sources)
         except (EvaluationError, TrainingError) as error:
             failures[cell] = str(error)
-    progress.report(
-        stage, len(cells_and_settings), len(cells_and_settings), f"{len(failures)} failed" if failures else ""
-    )
-    return found, failures
+    progress.report(stage, total, total, f"{len(failures)} failed" if failures else "")
+    return records, failures
 
 
 def publish(
     options: BenchmarkOptions,
     bench: Bench,
     plan: Plan,
-    found: Mapping[Cell, dict[str, Any]],
+    records: Records,
     tuned: Mapping[str, Any],
     failures: Failures,
     archive: Archive | None = None,
@@ -205,48 +221,18 @@ def publish(
     from fade.reporting.benchmark import figure, grids_of, render_benchmark
 
     origin = Origin(options.command, bench.commit, bench.data_md5, archive.commit if archive else None)
-    summary = summarise(plan, found, bench.first.params.bench, tuned, origin, failures)
-    make_folder(options.out)
-    picture = archive.picture if archive else partial(read_picture, bench.folder)
-    grids = grids_of(picture, list(found.values()))
+    summary = summarise(plan, records, bench.first.params.bench, tuned, origin, failures)
+    grids = grids_of(archive.picture if archive else partial(read_picture, bench.folder), [*records.values()])
     outputs = {
         "benchmark.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
         "benchmark.md": markdown(summary, FIGURE),
         "benchmark.html": render_benchmark(summary, grids),
-        **({FIGURE: figure(summary)} if found else {}),
+        **({FIGURE: figure(summary)} if records else {}),
     }
+    make_folder(options.folder)
     for name, body in outputs.items():
-        write_whole(options.out / name, body, stage="bench")
+        write_whole(options.folder / name, body, stage="bench")
     return summary
-
-
-def reproduce(
-    *,
-    quick: bool,
-    tune: bool,
-    methods: str,
-    targets: str,
-    seeds: str,
-    overrides: Sequence[str],
-    params: Path,
-    home: Path,
-) -> str:
-    """The command that makes the outputs again; without --out, which changes nothing in them."""
-    flags = [name for name, on in (("--quick", quick), ("--tune", tune)) if on]
-    named = {"--methods": methods, "--targets": targets, "--seeds": seeds}
-    elsewhere = {"--params": (params, "params.yaml"), "--home": (home, "bench")}
-    words = [part for name, text in named.items() if text for part in (name, text)]
-    words += [
-        part for name, (path, usual) in elsewhere.items() if str(path) != usual for part in (name, str(path))
-    ]
-    return shlex.join(
-        ["fade", "bench", *flags, *words, *(part for item in overrides for part in ("--set", item))]
-    )
-
-
-def chosen_rows(tuned: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Condition, score and setting, for the terminal."""
-    return [[label, f"{found['score']:.1f}", " ".join(found["overrides"])] for label, found in tuned.items()]
 
 
 def chosen(tuned: Mapping[str, Mapping[str, Any]], cell: Cell) -> Setting:
@@ -255,14 +241,13 @@ def chosen(tuned: Mapping[str, Mapping[str, Any]], cell: Cell) -> Setting:
 
 
 def _run_context(options: BenchmarkOptions) -> RunContext:
-    settings = resolve(options.params_file, [*options.overrides, *options.narrow])
+    settings = options.settings()
     return RunContext(settings, settings.bench.targets[0], options.runs, options.params_file.parent)
 
 
 def _bench(options: BenchmarkOptions, first: RunContext, md5: str, kind: str) -> Bench:
-    return Bench(
-        first, options.home / kind, md5, code_state()["commit"], options.params_file, options.overrides
-    )
+    commit = code_state()["commit"]
+    return Bench(first, options.home / kind, md5, commit, options.params_file, options.overrides)
 
 
 @contextmanager

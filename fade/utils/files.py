@@ -1,5 +1,4 @@
-"""Atomic writes: a file is written under a temporary name, then renamed. A full or unwritable disk becomes a
-StorageError."""
+"""Atomic writes: under a temporary name, then renamed. The errors of a disk become StorageErrors."""
 
 from __future__ import annotations
 

@@ -15,20 +15,17 @@ def sha256_of(path: Path) -> str:
 
 
 def md5_of(path: Path) -> str:
-    """Hex md5 of a file, as DVC names it; for identity, not for security. Raises OSError when it cannot be
-    read."""
+    """Hex md5 of a file, as DVC names it; for identity, not for security. Raises OSError as `sha256_of`."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def fingerprint(value: Any) -> str:
     """sha256 of canonical JSON: the same content gives the same key on every machine."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
-    ).hexdigest()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys, no blanks, UTF-8 as it is. Raises ValueError for NaN and infinities, which JSON
-    does not have."""
+    """JSON with sorted keys, no blanks, UTF-8 as it is. Raises ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

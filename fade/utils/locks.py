@@ -33,9 +33,9 @@ def lock_folder(
         while not _acquired(stream):
             if time.monotonic() >= deadline:
                 stream.seek(0)
-                holder = stream.read().strip() or "unknown"
+                what = f"{busy} by process {stream.read().strip() or 'unknown'}."
                 action = "wait for it to end, or stop it; the work done so far is kept."
-                raise BusyError(f"{busy} by process {holder}.", stage=stage, action=action)
+                raise BusyError(what, stage=stage, action=action)
             time.sleep(0.1)
         try:
             stream.truncate(0)

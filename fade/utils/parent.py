@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import psutil
+
 from fade.errors import TrainingError
 
 PARENT = "FADE_PARENT_PID"
@@ -12,19 +14,8 @@ _launcher = os.getppid()
 
 
 def raise_if_orphaned() -> None:
-    """Raises TrainingError when the waiting process, or the launcher between the two, is gone (killed -9,
-    say)."""
+    """Raises TrainingError when the waiting process, or the launcher between the two, was killed."""
     pid = int(os.environ.get(PARENT, "0"))
-    if pid and (os.getppid() != _launcher or not _alive(pid)):
+    if pid and (os.getppid() != _launcher or not psutil.pid_exists(pid)):
         what = "the process that started this training is gone."
         raise TrainingError(what, stage="train", action="start it again: it resumes.")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,4 +1,4 @@
-"""The application, and how it ends: exit codes and the sentences of errors."""
+"""The application, and how it ends: exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 
 from flows.cli.screen import escape, say
 
+STOPPED = "[bold red]stopped[/] What was made so far is kept; the same command continues."
+
 app = typer.Typer(
     name="fade",
     no_args_is_help=True,
@@ -22,8 +24,7 @@ app = typer.Typer(
 
 
 def unwrap_help(group: typer.Typer) -> None:
-    """Join the wrapped lines of each command's first paragraph: the list of commands shows them as they
-    are."""
+    """Join the lines of each command's first paragraph, which the list of commands shows as they are."""
     for command in group.registered_commands:
         if command.help is None and command.callback is not None:
             first, blank, rest = inspect.cleandoc(command.callback.__doc__ or "").partition("\n\n")
@@ -37,46 +38,34 @@ def main() -> NoReturn:
     """Run the command line. Exit codes: 0, 1 (the job failed), 2 (bad usage or config)."""
     import signal
 
-    from fade.errors import FadeError
-
     # A scheduler stops a job by TERM: end as Ctrl-C does, with the workers and the embedded server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False) or 0
         if code == 128 + signal.SIGINT:  # typer's own answer to Ctrl-C
             raise KeyboardInterrupt
-    except FadeError as error:
-        say(f"[bold red]error[/] {escape(str(error))}")
-        code = error.exit_code
-    except KeyboardInterrupt:
-        say("[bold red]stopped[/] What was made so far is kept; the same command continues.")
-        code = 1
-    except OSError as error:
-        code = _disk(error)
-    except Exception as error:
-        code = _usage(error)
+    except (Exception, KeyboardInterrupt) as error:
+        code = _explain(error)
     sys.exit(code)
 
 
-def _usage(error: Exception) -> int:
-    """Bad usage in the parser's own words; anything else is a fault of ours and is shown whole."""
-    if type(error).__name__ in ("Abort",):
-        say("[bold red]stopped[/] What was made so far is kept; the same command continues.")
+def _explain(error: BaseException) -> int:
+    """Print the message of an expected error and return its exit code; any other is a fault of ours and is
+    raised."""
+    from fade.errors import FadeError
+    from fade.utils.files import UNWRITABLE, storage_error
+
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:  # a disk that no stage has a message for
+        error = storage_error(error, Path(str(error.filename or ".")))
+    if isinstance(error, FadeError):
+        say(f"[bold red]error[/] {escape(str(error))}")
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        say(STOPPED)
         return 1
     if not hasattr(error, "format_message"):
         raise error
-    context = getattr(error, "ctx", None)
+    context = getattr(error, "ctx", None)  # the parser's own message
     hint = f" Next: see `{context.command_path} --help`." if context else ""
     say(f"[bold red]error[/] {escape(error.format_message())}{hint}")
     return 2
-
-
-def _disk(error: OSError) -> int:
-    """A full or unwritable disk that no stage had words for; anything else is a fault of ours and is shown
-    whole."""
-    from fade.utils.files import UNWRITABLE, storage_error
-
-    if error.errno not in UNWRITABLE:
-        raise error
-    say(f"[bold red]error[/] {escape(str(storage_error(error, Path(str(error.filename or '.')))))}")
-    return 1

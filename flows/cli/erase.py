@@ -2,134 +2,104 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import (
-    Json,
-    ParamsFile,
-    Runs,
-    Set,
-    Target,
-    Targets,
-    Verbose,
-    prepared,
-    resolved,
-    run_context,
-)
+from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened, run_context
+from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, say, show_metrics
 
 
 @app.command(epilog='Example: fade run --target "panda" --target "lemon" --set train.steps=200')
 def run(
-    target: Targets = None,
-    style: Annotated[
-        str | None, typer.Option(help="Erase a style (noto) instead; --replacement then names another.")
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="NAME or NAME/VARIANT of the erasing method, see `fade methods`.")
-    ] = None,
-    replacement: Annotated[
-        str | None, typer.Option(help="The concept that takes the target's place (surgical).")
-    ] = None,
-    anchors: Annotated[
-        str | None, typer.Option(help="neighbourhood: give a method without neighbours FADE's.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="The training's seed.")] = None,
+    target: list[str] | None = Option(
+        None,
+        "--target",
+        "-t",
+        help="The concept to erase (panda); several times: erased together, in one training.",
+    ),
+    style: str | None = Option(None, help="Erase a style (noto) instead; --replacement then names another."),
+    method: str | None = Option(None, help="NAME or NAME/VARIANT of the erasing method, see `fade methods`."),
+    replacement: str | None = Option(None, help="The concept that takes the target's place (surgical)."),
+    anchors: str | None = Option(None, help="neighbourhood: give a method without neighbours FADE's."),
+    seed: int | None = Option(None, help="The training's seed."),
     set_: Set = None,
-    params: ParamsFile = Path("params.yaml"),
-    runs_dir: Runs = Path("runs"),
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """The main job: pull, validate, mine, train, evaluate, register."""
-    named = {"method__replacement": replacement, "method__anchors": anchors, "train__seed": seed}
-    settings, overrides = resolved(params, set_, method=method, style=_styled(style, target), **named)
-    prepared(settings, runs_dir, params.parent, verbose)
+    from fade.errors import UsageError
+
+    if style is not None and target:
+        action = "erase one of them, then compose the two."
+        raise UsageError("--style and --target are both given.", stage="config", action=action)
+    from fade.run.resolve_params import ignored_settings, method_overrides, resolve
+
+    named = {"method.replacement": replacement, "method.anchors": anchors, "train.seed": seed}
+    overrides = [*resolve(params).styles.settings] if style is not None else []
+    overrides += method_overrides(method)
+    overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
+    overrides += set_ or []
+    settings = opened(params, overrides, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight
-    from fade.run.resolve_params import ignored_settings
     from flows.server import runtime
 
     for sentence in ignored_settings(params, overrides):
         say(f"[yellow]{escape(sentence)}[/]")
     targets = [style] if style else target or ["panda"]
-    context = RunContext(settings, targets, runs_dir, params.parent)
-    preflight(context)
+    preflight(RunContext(settings, targets, runs_dir, params.parent))
     runtime.start()
     from flows.erase import erase
     from flows.server.gpu_slot import gpu_slot_if_limited
 
     with bars(as_json):
-        values = settings.model_dump(mode="json", by_alias=True)
-        where = {"runs": str(runs_dir), "root": str(params.parent), "params_file": str(params)}
         result = runtime.run(
             erase,
             within=partial(gpu_slot_if_limited, settings),
             target=targets,
-            params=values,
+            params=settings.model_dump(mode="json", by_alias=True),
             overrides=overrides,
-            **where,
+            runs=str(runs_dir),
+            root=str(params.parent),
+            params_file=str(params),
         )
-    if as_json:
-        print(json.dumps(result, indent=2))
-    else:
-        _show_result(result)
+    emit(result, as_json, _show_run)
 
 
-def _styled(style: str | None, target: list[str] | None) -> bool:
-    """Whether a style is to be erased. Raises UsageError when a concept is named, too."""
-    from fade.errors import UsageError
-
-    if style is not None and target:
-        raise UsageError(
-            "--style and --target are both given.",
-            stage="config",
-            action="erase one of them, then compose the two.",
-        )
-    return style is not None
-
-
-def _show_result(result: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    out = Console()
-    show_metrics(
-        result, f"{result['target']} erased by {result['method']}/{result['variant']}, seed {result['seed']}"
-    )
-    out.print(
-        f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}",
-        soft_wrap=True,
-    )
-    seconds = result["seconds"]
-    out.print(
-        "seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()), soft_wrap=True
-    )
-    computing = ", ".join(f"{name} {value:.1f}" for name, value in result["computing_seconds"].items())
-    out.print(
-        f"            {sum(result['computing_seconds'].values()):.1f} of them computing: {computing}",
-        soft_wrap=True,
-    )
+def _show_run(result: dict[str, Any]) -> None:
+    title = f"{result['target']} erased by {result['method']}/{result['variant']}, seed {result['seed']}"
+    show_metrics(result, title)
+    print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}")
+    computing = result["computing_seconds"]
+    print(f"seconds     {_seconds(result['seconds'])}")
+    print(f"            {sum(computing.values()):.1f} of them computing: {_seconds(computing)}")
     if result["warnings"]:
-        out.print(f"[yellow]warnings[/]    {', '.join(result['warnings'])}")
-    out.print(
-        f"registered  {result['model_name']} version {result['model_version']}\nreport      "
-        f"{result['report']}",
-        soft_wrap=True,
-    )
+        from rich.console import Console
+
+        Console().print(f"[yellow]warnings[/]    {', '.join(result['warnings'])}")
+    print(f"registered  {result['model_name']} version {result['model_version']}")
+    print(f"report      {result['report']}")
+
+
+def _seconds(stages: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in stages.items())
 
 
 @app.command(epilog='Example: fade mine --target "tulip" --json')
 def mine(
-    target: Target,
+    target: Annotated[
+        str, Option("--target", "-t", help="The concept to erase, a name of the data set's vocabulary.")
+    ],
     set_: Set = None,
-    params: ParamsFile = Path("params.yaml"),
-    runs_dir: Runs = Path("runs"),
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """The target's Concept Neighborhood: its nearest concepts by the pictures that the model makes."""
@@ -138,47 +108,42 @@ def mine(
 
     with bars(as_json):
         neighborhood = mine_neighbourhood(context)
-    if as_json:
-        print(json.dumps(neighborhood.to_json(), indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
+    emit(neighborhood.to_json(), as_json, _show_neighbourhood)
 
-    table = Table(title=f"neighbourhood of {target}")
-    for column in ("concept", "cosine", "role"):
-        table.add_column(column)
-    roles = {
-        **dict.fromkeys(neighborhood.neighbours, "neighbour"),
-        **dict.fromkeys(neighborhood.heldout, "held out"),
-    }
-    for name in [*neighborhood.neighbours, *neighborhood.heldout]:
-        table.add_row(name, f"{neighborhood.similarities[name]:.3f}", roles[name])
-    Console().print(table)
+
+def _show_neighbourhood(result: dict[str, Any]) -> None:
+    rows = [
+        [name, f"{result['similarities'][name]:.3f}", role]
+        for role, names in (("neighbour", result["neighbours"]), ("held out", result["heldout"]))
+        for name in names
+    ]
+    title = f"neighbourhood of {result['target']}"
+    show_words(title, ["concept", "cosine", "role"], rows)
 
 
 @app.command(epilog="Example: fade compose fade-panda/1 fade-lemon/1 --out both.safetensors")
 def compose(
     models: Annotated[
-        list[str], typer.Argument(help="Registered versions, adapter files or folders of runs; two or more.")
+        list[str], Argument(help="Registered versions, adapter files or folders of runs; two or more.")
     ],
-    out: Annotated[Path, typer.Option(help="The composed adapter; its evaluation lies beside it.")] = Path(
-        "composed.safetensors"
+    out: Path = Option(
+        Path("composed.safetensors"), help="The composed adapter; its evaluation lies beside it."
     ),
     set_: Set = None,
-    params: ParamsFile = Path("params.yaml"),
-    runs_dir: Runs = Path("runs"),
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Add up adapters that were trained apart, and judge the sum: each concept gone, each neighbour still
     there."""
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from tasks.stages.compose import compose as add_up
+    settings = opened(params, set_, runs_dir)
+    from tasks.stages.compose import compose as compose_adapters
 
     with bars(as_json):
-        result = add_up(settings, models, out, runs_dir, params.parent)
-    if as_json:
-        print(json.dumps(result, indent=2))
-        return
-    show_metrics(result, f"{result['target']}: {len(models)} adapters composed")
+        result = compose_adapters(settings, models, out, runs_dir, params.parent)
+    emit(result, as_json, _show_composed)
+
+
+def _show_composed(result: dict[str, Any]) -> None:
+    show_metrics(result, f"{result['target']}: {len(result['models'])} adapters composed")
     print(result["adapter"])

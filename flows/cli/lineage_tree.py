@@ -3,66 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.cli.screen import escape
 
+if TYPE_CHECKING:
+    from tasks.registry.lineage import Traced
+
 _SHOWN = 8
-"""Members of a section that the tree shows; --json has all."""
+"""Members of a list that the tree shows; --json has all."""
 
 
-def _data(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "md5": section["md5"],
-        "files": f"{len(section['files'])} files, {section.get('size', 0) / 1e6:.1f} MB",
-    }
+def show_tree(traced: Traced) -> None:
+    """Print a version's record, a branch a section."""
+    from rich.console import Console
+    from rich.tree import Tree
+
+    tree = Tree(f"[bold]{traced.name}/{traced.version}[/]  lineage sha256 {traced.lineage.sha256()[:12]}")
+    for section, content in traced.lineage.content.items():
+        if isinstance(content, Mapping):
+            branch = tree.add(f"[bold]{section}[/]")
+            for label, text in _lines(_summary(section, content)):
+                branch.add(f"{escape(label)}  {escape(text)}")
+    Console().print(tree, soft_wrap=True)
 
 
-def _environment(section: Mapping[str, Any]) -> dict[str, Any]:
-    packages = section.get("packages", {})
-    return {
-        **{k: v for k, v in section.items() if k not in ("libraries", "packages")},
-        "packages": f"{len(packages)} in the lock",
-    }
-
-
-def _params(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sha256": section["sha256"], "overrides": section["overrides"]}
-
-
-def _neighbourhood(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: section[key]
-        for key in ("target", "neighbours", "heldout", "cache_key", "seed")
-        if key in section
-    }
-
-
-def _inputs(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {**(section["before"] or {}), "the same after": section["unchanged"]}
-
-
-def _checks(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        stage: f"{sum(one['success'] for one in found)} of {len(found)} hold"
-        for stage, found in section.items()
-    }
-
-
-SUMMARIES = {
-    "data": _data,
-    "environment": _environment,
-    "params": _params,
-    "neighbourhood": _neighbourhood,
-    "inputs": _inputs,
-    "checks": _checks,
-}
-"""What the tree says of a section that has more than a screen holds."""
-
-
-def grow(branch: Any, values: Mapping[str, Any]) -> None:
-    for label, text in _lines(values):
-        branch.add(f"{escape(label)}  {escape(text)}")
+def _summary(section: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the tree shows of a section: less, where that has more than a screen holds."""
+    match section:
+        case "data":
+            megabytes = content.get("size", 0) / 1e6
+            return {"md5": content["md5"], "files": f"{len(content['files'])} files, {megabytes:.1f} MB"}
+        case "environment":
+            short = {key: value for key, value in content.items() if key not in ("libraries", "packages")}
+            return {**short, "packages": f"{len(content.get('packages', {}))} in the lock"}
+        case "params":
+            return {key: content[key] for key in ("sha256", "overrides")}
+        case "neighbourhood":
+            keys = ("target", "neighbours", "heldout", "cache_key", "seed")
+            return {key: content[key] for key in keys if key in content}
+        case "inputs":
+            return {**(content["before"] or {}), "the same after": content["unchanged"]}
+        case "checks":
+            return {
+                stage: f"{sum(check['success'] for check in checks)} of {len(checks)} hold"
+                for stage, checks in content.items()
+            }
+    return content
 
 
 def _lines(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
@@ -74,11 +61,7 @@ def _lines(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]
         elif isinstance(value, list | tuple):
             more = f" and {len(value) - _SHOWN} more" if len(value) > _SHOWN else ""
             yield name, (", ".join(map(str, value[:_SHOWN])) + more) or "none"
+        elif isinstance(value, bool):  # before numbers: 1 is not yes
+            yield name, "yes" if value else "no"
         else:
-            yield name, _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):  # before numbers: 1 is not yes
-        return "yes" if value else "no"
-    return "-" if value in (None, "", {}) else str(value)
+            yield name, "-" if value in (None, "", {}) else str(value)

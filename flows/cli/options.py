@@ -1,9 +1,9 @@
-"""What several commands ask for, and what they make of it."""
+"""Options that several commands share, and what they are resolved to."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,17 +11,8 @@ if TYPE_CHECKING:
     from fade.config import Params
     from fade.run.context import RunContext
 
-Target = Annotated[
-    str, typer.Option("--target", "-t", help="The concept to erase, a name of the data set's vocabulary.")
-]
-Targets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        "-t",
-        help="The concept to erase (panda); several times: erased together, in one training.",
-    ),
-]
+PARAMS, RUNS = Path("params.yaml"), Path("runs")
+
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Override a parameter: train.steps=200. Recorded in the lineage."),
@@ -33,40 +24,38 @@ Runs = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the tools' own logs.")]
+By = Annotated[str, typer.Option(help="Who decides (default: the user of this machine).", envvar="FADE_USER")]
+ModelName = Annotated[str, typer.Argument(help="NAME of a registered model.")]
+AdapterOption = Annotated[
+    str, typer.Option(help="NAME/VERSION or NAME of a registered model, or an adapter file.")
+]
 
 
-def resolved(path: Path, overrides: list[str] | None, **named: Any) -> tuple[Params, list[str]]:
-    """The parameters, and every override in the form that the lineage records."""
-    from fade.run.resolve_params import method_overrides, resolve
+def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
+    """`flows.server.runtime.prepare`, which is imported when a command runs."""
+    from flows.server import runtime
 
-    chosen = method_overrides(named.pop("method", None))
-    if named.pop("style", False):
-        chosen = [*resolve(path).styles.settings, *chosen]
-    overrides = [
-        *chosen,
-        *(f"{key.replace('__', '.')}={value}" for key, value in named.items() if value is not None),
-        *(overrides or []),
-    ]
-    return resolve(path, overrides), overrides
+    runtime.prepare(runs, verbose=verbose, hub=hub)
 
 
-def prepared(params: Params, runs: Path, root: Path, verbose: bool = False) -> None:
-    """Quiet tools, folders, no network; the hub is open only where a model is named that does not lie
-    here."""
-    from flows.server.runtime import prepare
+def opened(path: Path, overrides: list[str] | None, runs: Path, *, verbose: bool = False) -> Params:
+    """The parameters, with the tools prepared: quiet, no network, the hub open only where a model is named
+    that is not local."""
+    from fade.run.resolve_params import resolve
 
+    params = resolve(path, overrides or ())
     models = (params.data.base, params.data.clip, params.data.judge)
     hub = any(
-        not (root / m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/"))
+        not (path.parent / m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/"))
         for m in models
     )
     prepare(runs, verbose=verbose, hub=hub)
+    return params
 
 
-def run_context(params: Path, overrides: list[str] | None, runs: Path, target: str = "") -> RunContext:
-    """The parameters' run_context, the tools prepared: what a command needs that runs one task."""
-    settings, _ = resolved(params, overrides)
-    prepared(settings, runs, params.parent)
+def run_context(path: Path, overrides: list[str] | None, runs: Path, target: str = "") -> RunContext:
+    """The context of a command that runs one task, with the tools prepared."""
+    params = opened(path, overrides, runs)
     from fade.run.context import RunContext
 
-    return RunContext(settings, target, runs, params.parent)
+    return RunContext(params, target, runs, path.parent)

@@ -3,54 +3,48 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
 
 import typer
+from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import ParamsFile, Runs, Set, prepared, resolved
+from flows.cli.options import PARAMS, RUNS, ParamsFile, Runs, Set, opened
 from flows.cli.screen import bars, escape, say
 
 
 @app.command(epilog="Example: fade pull")
 def pull(
-    params: ParamsFile = Path("params.yaml"),
-    runs_dir: Runs = Path("runs"),
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
     set_: Set = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Set files aside that were changed here, instead of refusing.")
-    ] = False,
+    force: bool = Option(
+        False, "--force", help="Set files aside that were changed here, instead of refusing."
+    ),
 ) -> None:
     """Fetch the data set, the base and the judge; every file is rehashed."""
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from tasks.data.pull import pull as fetch
+    settings = opened(params, set_, runs_dir)
+    from tasks.data.pull import pull as pull_data
 
-    done = fetch(settings.data, params.parent, runs_dir, force=force)
-    print(f"{done.path}: {done.nfiles} files, {done.size / 1e6:.1f} MB, md5 {done.md5}")
+    pulled = pull_data(settings.data, params.parent, runs_dir, force=force)
+    print(f"{pulled.path}: {pulled.nfiles} files, {pulled.size / 1e6:.1f} MB, md5 {pulled.md5}")
 
 
 @app.command(epilog="Example: fade pretrain --set pretrain.unet.steps=6000")
 def pretrain(
     set_: Set = None,
-    params: ParamsFile = Path("params.yaml"),
-    runs_dir: Runs = Path("runs"),
-    publish: Annotated[
-        bool, typer.Option(help="Track the result with DVC and push it to the embedded remote.")
-    ] = False,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+    publish: bool = Option(False, help="Track the result with DVC and push it to the embedded remote."),
 ) -> None:
     """Rebuild the embedded world: drawings, CLIP, autoencoder, UNet, judge. Resumes where it was stopped."""
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from flows.pretrain import pretrain as build
+    settings = opened(params, set_, runs_dir)
+    from flows import pretrain as flow
     from flows.server import runtime
 
+    values = settings.model_dump(mode="json", by_alias=True)
+    folders = {"runs": str(runs_dir), "root": str(params.parent)}
     with bars(False):
-        values = settings.model_dump(mode="json", by_alias=True)
-        result = runtime.run(
-            build, params=values, runs=str(runs_dir), root=str(params.parent), publish=publish
-        )
+        result = runtime.run(flow.pretrain, params=values, publish=publish, **folders)
     print(json.dumps(result, indent=2))
     if not publish:
         say(
@@ -60,7 +54,7 @@ def pretrain(
 
 
 @app.command(epilog="Example: fade doctor")
-def doctor(params: ParamsFile = Path("params.yaml"), runs_dir: Runs = Path("runs")) -> None:
+def doctor(params: ParamsFile = PARAMS, runs_dir: Runs = RUNS) -> None:
     """Is this machine ready? Python, libraries, data, models, folders, servers; what to do where it is
     not."""
     from rich.console import Console
@@ -70,9 +64,7 @@ def doctor(params: ParamsFile = Path("params.yaml"), runs_dir: Runs = Path("runs
     out, ready = Console(), True
     for finding in examine(params, runs_dir):
         ready &= finding.ok
-        out.print(
-            f"[{'green' if finding.ok else 'bold red'}]{'ok  ' if finding.ok else 'FAIL'}[/] "
-            f"{finding.name}: {escape(finding.text)}"
-        )
+        mark = "[green]ok  [/]" if finding.ok else "[bold red]FAIL[/]"
+        out.print(f"{mark} {finding.name}: {escape(finding.text)}")
     if not ready:
         raise typer.Exit(1)

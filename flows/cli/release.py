@@ -2,64 +2,96 @@
 
 from __future__ import annotations
 
-import json
+import getpass
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import Json, ParamsFile, Runs, Set, Verbose, prepared, resolved
-from flows.cli.registry import By
+from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Runs, Set, Verbose, opened
+from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, say, show_rows
 
 
 @app.command(epilog="Example: fade release --by ann    or: fade release --dry-run")
 def release(
     by: By = "",
-    override: Annotated[
-        str, typer.Option(help="Make it current although a concept falls short: why. Shown for ever.")
-    ] = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would be made of, and make nothing.")
-    ] = False,
+    override: str = Option("", help="Make it current although a concept falls short: why. Shown for ever."),
+    dry_run: bool = Option(False, "--dry-run", help="Say what it would be made of, and make nothing."),
     set_: Set = None,
-    params: ParamsFile = Path("params.yaml"),
-    runs_dir: Runs = Path("runs"),
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Add up the champions of all concepts, judge the sum, and make it the current release when every concept
     passes the gate."""
-    import getpass
-
-    settings, overrides = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent, verbose)
-    from flows.release import plan_release
-    from flows.release import release as make
+    settings = opened(params, set_, runs_dir, verbose=verbose)
+    from flows import release as flow
     from tasks.release.release_decision import ReleaseOptions
 
-    by = by or getpass.getuser()
-    options = ReleaseOptions(settings, runs_dir, params.parent, tuple(overrides), str(params), by, override)
+    who = by or getpass.getuser()
+    options = ReleaseOptions(settings, runs_dir, params.parent, tuple(set_ or ()), str(params), who, override)
     with bars(as_json):
-        found = plan_release(options) if dry_run else make(options)
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        _show_plan(found) if dry_run else _show_release(found)
-    _warn(
-        found["name"],
-        found["was_current"],
-        found["was_current_holds_revoked"],
-        replaced=bool(found.get("current")),
-    )
-    if found.get("refused"):
+        result = flow.plan_release(options) if dry_run else flow.release(options)
+    emit(result, as_json, _show_plan if dry_run else _show_release)
+    current, revoked = result["was_current"], result["was_current_holds_revoked"]
+    _warn(result["name"], current, revoked, replaced=bool(result.get("current")))
+    if result.get("refused"):
         say(
-            f"[bold red]refused[/] {escape(found['refused'])} Next: erase and promote again, or give "
+            f"[bold red]refused[/] {escape(result['refused'])} Next: erase and promote again, or give "
             "--override a reason."
         )
         raise typer.Exit(1)
+
+
+def _show_plan(result: Mapping[str, Any]) -> None:
+    version = f"is {result['name']}/{result['version']}" if result["version"] else "would be a new version"
+    print(f"release     {version}; current is {result['was_current'] or 'none'}")
+    _show_parts(result)
+
+
+def _show_release(result: Mapping[str, Any]) -> None:
+    from fade.evaluation.metrics import report_rows
+
+    metrics = [metric for metric, _ in report_rows(first_table=True)]
+    rows = [
+        [concept, *(f"{_number(one['alone'], m.name)} > {_number(one['metrics'], m.name)}" for m in metrics)]
+        for concept, one in result["concepts_judged"].items()
+    ]
+    state = "current" if result["current"] else "not current"
+    title = f"{result['name']}/{result['version']}: {state}{'' if result['made'] else ', made before'}"
+    note = "percent: the champion alone > the release, on the same pictures"
+    show_rows(title, ["", *(metric.title for metric in metrics)], rows, note)
+    _show_parts(result)
+    print(f"sha256      {result['adapter_sha256']}")
+    if result["seconds"]:
+        print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))
+
+
+def _number(metrics: Mapping[str, float | None], name: str) -> str:
+    value = metrics.get(name)
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _show_parts(result: Mapping[str, Any]) -> None:
+    print(f"parts       {_list(result['parts'])}")
+    print(f"new in it   {_list(result['parts_in'])}\nno more     {_list(result['parts_out'])}")
+    if result["left_out"]:
+        print(f"left out    {_list(result['left_out'])} (styles)")
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _warn(name: str, current: str | None, revoked: list[str], *, replaced: bool = False) -> None:
+    """The loud warning: the current release holds a part that was revoked."""
+    if revoked and not replaced:
+        what = f"the current release {name}/{current} holds {', '.join(revoked)}, which was revoked: it "
+        say(f"[bold red]revoked[/] {escape(what)}refuses to load. Next: `fade release`, or `fade rollback`.")
 
 
 @app.command(
@@ -67,144 +99,67 @@ def release(
     '--reason "as agreed"'
 )
 def rollback(
-    reason: Annotated[str, typer.Option(help="Why; recorded for ever.")],
-    to: Annotated[
-        str | None,
-        typer.Option(help="The number of the release to go back to (default: the one before the current)."),
-    ] = None,
+    reason: Annotated[str, Option(help="Why; recorded for ever.")],
+    to: str | None = Option(
+        None, help="The number of the release to go back to (default: the one before the current)."
+    ),
     by: By = "",
     set_: Set = None,
-    params: ParamsFile = Path("params.yaml"),
-    runs_dir: Runs = Path("runs"),
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Make an earlier release current again: its very bytes, by one more decision."""
-    import getpass
-
     from fade.errors import UsageError
 
     if not reason.strip():
         raise UsageError("a rollback needs a reason.", stage="rollback", action="give it with --reason.")
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from tasks.registry.releases import rollback as go_back
+    settings = opened(params, set_, runs_dir)
+    from tasks.registry import releases as registry
 
-    done = go_back(settings, runs_dir, by=by or getpass.getuser(), reason=reason, to=to)
-    if as_json:
-        print(json.dumps(done, indent=2))
-        return
-    print(
-        f"current     {done['model']}/{done['to']}, no longer {done['from']} (decision {done['number']} by "
-        f"{done['by']})"
-    )
-    print(f"parts       {', '.join(done['parts'])}")
-    print(
-        f"taken out   {', '.join(done['parts_out']) or 'none'}\nback in     "
-        f"{', '.join(done['parts_in']) or 'none'}"
-    )
-    print(f"adapter     {done['adapter']}\nsha256      {done['adapter_sha256']}")
+    result = registry.rollback(settings, runs_dir, by=by or getpass.getuser(), reason=reason, to=to)
+    emit(result, as_json, _show_rollback)
+
+
+def _show_rollback(result: Mapping[str, Any]) -> None:
+    decision = f"decision {result['number']} by {result['by']}"
+    print(f"current     {result['model']}/{result['to']}, no longer {result['from']} ({decision})")
+    print(f"parts       {', '.join(result['parts'])}")
+    print(f"taken out   {_list(result['parts_out'])}\nback in     {_list(result['parts_in'])}")
+    print(f"adapter     {result['adapter']}\nsha256      {result['adapter_sha256']}")
 
 
 @app.command(epilog="Example: fade releases")
 def releases(
-    set_: Set = None,
-    params: ParamsFile = Path("params.yaml"),
-    runs_dir: Runs = Path("runs"),
-    as_json: Json = False,
+    set_: Set = None, params: ParamsFile = PARAMS, runs_dir: Runs = RUNS, as_json: Json = False
 ) -> None:
     """All releases: what each is made of, which is current, when that was decided; one that holds a revoked
     part in red."""
-    settings, _ = resolved(params, set_)
-    prepared(settings, runs_dir, params.parent)
-    from tasks.registry.releases import releases as all_of_them
+    settings = opened(params, set_, runs_dir)
+    from tasks.registry import releases as registry
 
-    found = all_of_them(settings, runs_dir)
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    if not found:
+    emit(registry.releases(settings, runs_dir), as_json, _show_releases)
+
+
+def _show_releases(releases: list[dict[str, Any]]) -> None:
+    if not releases:
         print("there is no release yet; make one with `fade release`")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"releases of {found[0]['name']}")
-    for column in ("", "state", "parts", "made", "decided", "by"):
-        table.add_column(column, overflow="fold")
-    for one in found:
-        words = [
-            one["version"],
-            _state(one),
-            ", ".join(one["parts"]),
-            one["made_at"],
-            one["decided_at"] or "",
-            one["by"] or "",
-        ]
-        style = "bold red" if one["revoked"] else "bold" if one["current"] else None
-        table.add_row(*map(escape, words), style=style)
-    Console().print(table)
-    for one in found:
-        if one["current"]:
-            _warn(one["name"], one["version"], one["revoked"], replaced=False)
-
-
-def _state(one: Mapping[str, Any]) -> str:
-    state = "current" if one["current"] else one["state"]
-    if one["revoked"]:
-        return f"{state}; HOLDS REVOKED {', '.join(one['revoked'])}"
-    return f"{state}, taken back" if one["taken_back"] else state
-
-
-def _warn(name: str, current: str | None, revoked: list[str], *, replaced: bool) -> None:
-    if revoked and not replaced:
-        what = (
-            f"the current release {name}/{current} holds {', '.join(revoked)}, which was revoked: it "
-            "refuses to load."
-        )
-        say(f"[bold red]revoked[/] {escape(what)} Next: `fade release`, or `fade rollback`.")
-
-
-def _show_plan(found: Mapping[str, Any]) -> None:
-    version = f"is {found['name']}/{found['version']}" if found["version"] else "would be a new version"
-    print(f"release     {version}; current is {found['was_current'] or 'none'}")
-    _show_parts(found)
-
-
-def _show_parts(found: Mapping[str, Any]) -> None:
-    print(f"parts       {', '.join(found['parts'])}")
-    print(
-        f"new in it   {', '.join(found['parts_in']) or 'none'}\nno more     "
-        f"{', '.join(found['parts_out']) or 'none'}"
-    )
-    if found["left_out"]:
-        print(f"left out    {', '.join(found['left_out'])} (styles)")
-
-
-def _show_release(found: Mapping[str, Any]) -> None:
-    from fade.evaluation.metrics import report_rows
-
-    state = "current" if found["current"] else "not current"
-    shown = [metric for metric, _ in report_rows(first_table=True)]
+    facts = ("made_at", "decided_at", "by")
     rows = [
-        [
-            concept,
-            *(f"{_number(one['alone'].get(m.name))} > {_number(one['metrics'].get(m.name))}" for m in shown),
-        ]
-        for concept, one in found["concepts_judged"].items()
+        [one["version"], _state(one), ", ".join(one["parts"]), *(one[fact] or "" for fact in facts)]
+        for one in releases
     ]
-    made = "" if found["made"] else ", made before"
-    note = "percent: the champion alone > the release, on the same pictures"
-    show_rows(
-        f"{found['name']}/{found['version']}: {state}{made}",
-        ["", *(m.title for m in shown)],
-        rows,
-        note,
-    )
-    _show_parts(found)
-    print(f"sha256      {found['adapter_sha256']}")
-    if found["seconds"]:
-        print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in found["seconds"].items()))
+    styles = ["bold red" if one["revoked"] else "bold" if one["current"] else None for one in releases]
+    head = ["", "state", "parts", "made", "decided", "by"]
+    show_words(f"releases of {releases[0]['name']}", head, rows, styles)
+    for one in releases:
+        if one["current"]:
+            _warn(one["name"], one["version"], one["revoked"])
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _state(release: Mapping[str, Any]) -> str:
+    state = "current" if release["current"] else release["state"]
+    if release["revoked"]:
+        return f"{state}; HOLDS REVOKED {', '.join(release['revoked'])}"
+    return f"{state}, taken back" if release["taken_back"] else state

@@ -62,41 +62,11 @@ def sources_of(run: RunContext) -> dict[str, str]:
     for what is not there."""
     from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 
-    data = run.params.data
-    home = {
-        name: resolve(run.local(where), name)
-        for name, where in (("base", data.base), ("judge", data.judge), ("clip", data.clip))
-    }
-    hashes = {
-        name: directory_sha256(path, PIPELINE_PARTS if name == "base" else ()) for name, path in home.items()
-    }
+    hashes = {}
+    for name in ("base", "judge", "clip"):
+        path = resolve(run.local(getattr(run.params.data, name)), name)
+        hashes[name] = directory_sha256(path, PIPELINE_PARTS if name == "base" else ())
     return {**hashes, "vocabulary": fingerprint(run.vocabulary.names)}
-
-
-def measure(
-    bench: Bench,
-    cell: Cell,
-    params: Params,
-    sources: dict[str, str],
-    work: Callable[..., dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """The cell's record: the kept one when there is one, else measured and kept. Raises what training or
-    judging raises.
-
-    work: what measures it, see `work_on`.
-    """
-    inputs = bench.inputs(cell, params, sources)
-    if (kept := find_record(bench.folder, inputs)) is not None:
-        return kept
-    write_record(bench.folder, inputs, (work or work_on)(bench, cell, params, inputs))
-    written = find_record(bench.folder, inputs)
-    if written is None:
-        raise CacheError(
-            f"{path_of(bench.folder, inputs)} was changed under the benchmark.",
-            stage="bench",
-            action="run it again.",
-        )
-    return written
 
 
 def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -108,29 +78,42 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
 
     run = bench.first.beside(params, cell.target)
     if run.base.sha256 != inputs["sources"]["base"]:
-        raise DataError(
-            "the base changed while the benchmark went on.",
-            stage="bench",
-            action="leave the data alone; run it again.",
-        )
+        what = "the base changed while the benchmark went on."
+        raise DataError(what, stage="bench", action="leave the data alone; run it again.")
     neighborhood = mine(run)
-    adapter, cost = _train(bench, run, neighborhood)
-    with FlopCounter(run.base.unet, run.base.device) as judge:
+    adapter, train_cost = _train(bench, run, neighborhood)
+    with FlopCounter(run.base.unet, run.base.device) as judging:
         result = evaluate(run, neighborhood, adapter)
-    out: dict[str, Any] = {
-        "numbers": result.numbers,
-        "cost": {"train": cost, "judge": judge.facts()},
-        "made": made(bench, run),
-        "grid": None,
-    }
+    cost = {"train": train_cost, "judge": judging.facts()}
+    record = {"numbers": result.numbers, "cost": cost, "made": _made(bench, run), "grid": None}
     if not bench.probing:
-        return out
+        return record
     with FlopCounter(run.base.unet, run.base.device) as probing:
         blocks = further.probe(run, neighborhood, adapter, result.numbers)
-    out["cost"]["probe"] = probing.facts()
+    cost["probe"] = probing.facts()
     if cell.seed == bench.first.params.bench.seeds[0]:
-        out["grid"] = _keep_grid(bench, inputs, neighborhood, result.pictures)
-    return {**blocks, **out}
+        record["grid"] = _keep_grid(bench, inputs, neighborhood, result.pictures)
+    return {**blocks, **record}
+
+
+def measure(
+    bench: Bench,
+    cell: Cell,
+    params: Params,
+    sources: dict[str, str],
+    work: Callable[..., dict[str, Any]] = work_on,
+) -> dict[str, Any]:
+    """The cell's record: the kept one when there is one, else measured and kept. Raises what training or
+    judging raises."""
+    inputs = bench.inputs(cell, params, sources)
+    if record := find_record(bench.folder, inputs):
+        return record
+    write_record(bench.folder, inputs, work(bench, cell, params, inputs))
+    record = find_record(bench.folder, inputs)
+    if record is None:
+        what = f"{path_of(bench.folder, inputs)} was changed under the benchmark."
+        raise CacheError(what, stage="bench", action="run it again.")
+    return record
 
 
 def _train(bench: Bench, run: RunContext, neighborhood: Neighborhood) -> tuple[Path, dict[str, Any]]:
@@ -146,17 +129,13 @@ def _train(bench: Bench, run: RunContext, neighborhood: Neighborhood) -> tuple[P
     return trained.adapter, counter.facts() if counted else {}
 
 
-def made(bench: Bench, run: RunContext) -> dict[str, Any]:
-    """By what: not part of the key, but told."""
+def _made(bench: Bench, run: RunContext) -> dict[str, Any]:
+    """By what code and machine: not part of the key, but recorded."""
     import torch
 
     device = torch.cuda.get_device_name() if run.base.device.type == "cuda" else platform.machine()
-    return {
-        "commit": bench.commit,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
+    machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {"commit": bench.commit, **machine}
 
 
 def _keep_grid(
@@ -173,18 +152,16 @@ def _keep_grid(
 
     near, far = GRID_CONCEPTS
     rows = [neighborhood.target, *neighborhood.neighbours[:near], *neighborhood.heldout[:far]]
-    shown = bench.first.params.bench.grid_images
-    original, erased = (cell_grid([pictures[name][which][:shown] for name in rows]) for which in (0, 1))
+    n = bench.first.params.bench.grid_images
     path = path_of(bench.folder, inputs).with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    digests = [hashlib.sha256(body).hexdigest() for body in (original, erased)]
-    names = [f"original-{digests[0][:12]}.png", path.name]
-    for name, body in zip(names, (original, erased), strict=True):
+    files = {}
+    for which, model in enumerate(("original", "erased")):
+        body = cell_grid([pictures[name][which][:n] for name in rows])
+        sha256 = hashlib.sha256(body).hexdigest()
+        name = path.name if model == "erased" else f"original-{sha256[:12]}.png"
         write_whole(path.with_name(name), body, stage="bench")
-    files = {
-        key: {"file": n, "sha256": d}
-        for key, n, d in zip(("original", "erased"), names, digests, strict=True)
-    }
+        files[model] = {"file": name, "sha256": sha256}
     return {"rows": rows, **files}
 
 

@@ -1,45 +1,37 @@
-"""Draw pictures with the original model, a registered version, or an adapter file."""
+"""Generate pictures with the original model, a registered version, or an adapter file."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fade.errors import AdapterError, StorageError, UsageError
+from fade.errors import AdapterError, UsageError
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
+from fade.utils.files import storage_error
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
 
-@dataclass(frozen=True)
-class GeneratedGrid:
-    """The PNG grid, and how strongly the adapter acted (1 without a gate)."""
-
-    path: Path
-    gate: float
-
-
 def generate(
     run: RunContext, prompt: str, model: str, n: int, seed: int, out: Path, *, gate: bool = False
-) -> GeneratedGrid:
-    """``n`` pictures of ``prompt`` as one PNG grid; picture i starts from the noise of seed + i.
+) -> float:
+    """Write ``n`` pictures of ``prompt`` as one PNG grid; picture i starts from the noise of seed + i.
 
     model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter.
-    ``gate``: the adapter acts as much as the prompt means its concept (fade/adapters/gating.py). Raises
-    UsageError for a gate without an adapter."""
+    ``gate``: the adapter acts as much as the prompt means its concept (fade/adapters/gating.py). Returns how
+    strongly the adapter acted, 1 without a gate. Raises UsageError for a gate without an adapter."""
     adapter = erased_adapter(model, run.runs, "generate --gate") if gate else adapter_file(model, run.runs)
 
     def on_progress(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
 
-    base, lora, strength = run.base, None, 1.0
+    base, strength, seeds = run.base, 1.0, [seed + i for i in range(n)]
     with ExitStack() as stack:
         if adapter is not None:
             from fade.adapters.lora import LoraAdapter
@@ -52,10 +44,9 @@ def generate(
 
                 (strength,) = gates(base, [prompt], concept_of(adapter), run.params.sampler.prompt)
                 stack.enter_context(gated(lora, strength))
-        pixels = base.decode(
-            sample(base, [prompt] * n, [seed + i for i in range(n)], run.params.sampler, on_progress)
-        )
-    return GeneratedGrid(save_grid(pixels, out), strength)
+        pixels = base.decode(sample(base, [prompt] * n, seeds, run.params.sampler, on_progress))
+    _save_grid(pixels, out)
+    return strength
 
 
 def concept_of(adapter: Path) -> str:
@@ -64,11 +55,8 @@ def concept_of(adapter: Path) -> str:
 
     concept = read_provenance(adapter).get("concept", "")
     if not concept:
-        raise AdapterError(
-            f"{adapter}: its header names no concept.",
-            stage="load adapter",
-            action="use an adapter that `fade run` made.",
-        )
+        action = "use an adapter that `fade run` made."
+        raise AdapterError(f"{adapter}: its header names no concept.", stage="load adapter", action=action)
     return concept
 
 
@@ -85,34 +73,25 @@ def adapter_file(model: str, runs: Path) -> Path | None:
 
 def erased_adapter(model: str, runs: Path, stage: str) -> Path:
     """As ``adapter_file``, for what only an erased model can do. Raises UsageError for ``base``."""
-    found = adapter_file(model, runs)
-    if found is None:
-        action = "name an erased model with --model."
-        raise UsageError(
-            f"fade {stage} needs an adapter; the original model has none.",
-            stage=stage.split()[0],
-            action=action,
-        )
-    return found
+    adapter = adapter_file(model, runs)
+    if adapter is None:
+        what = f"fade {stage} needs an adapter; the original model has none."
+        raise UsageError(what, stage=stage.split()[0], action="name an erased model with --model.")
+    return adapter
 
 
-def save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> Path:
-    """uint8 (n, H, W, 3) as one PNG with ``columns`` pictures a row. Raises StorageError when it cannot be
-    written."""
-    import numpy as np
-    from PIL import Image
+def _save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) -> None:
+    """uint8 (n, H, W, 3) as one PNG with ``columns`` pictures a row. Raises StorageError."""
+    from PIL import ImageOps
 
-    n, height, width, _ = pixels.shape
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
-    for i, picture in enumerate(pixels):
-        y, x = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
-        sheet[y : y + height, x : x + width] = picture
-    return save_png(Image.fromarray(sheet), out, "generate")
+    from fade.reporting.image_grid import GridRow, image_grid
+
+    rows = [GridRow([pixels[i : i + columns]]) for i in range(0, len(pixels), columns)]
+    sheet = image_grid(rows, side=max(pixels.shape[1:3]), enlarge=False, gap=gap, paper="white")
+    save_png(ImageOps.expand(sheet, gap, "white"), out, "generate")
 
 
-def save_png(picture: Image.Image, out: Path, stage: str) -> Path:
+def save_png(picture: Image.Image, out: Path, stage: str) -> None:
     """Write a picture under a temporary name, then rename. Raises StorageError when it cannot be written."""
     part = out.with_name(f".{out.name}.{os.getpid()}.png")
     try:
@@ -120,7 +99,4 @@ def save_png(picture: Image.Image, out: Path, stage: str) -> Path:
         picture.save(part, format="PNG")
         os.replace(part, out)
     except OSError as error:
-        raise StorageError(
-            f"{out} cannot be written: {error.strerror}.", stage=stage, action="name another file with --out."
-        ) from error
-    return out
+        raise storage_error(error, out, stage, "name another file with --out.") from error

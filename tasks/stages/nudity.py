@@ -6,16 +6,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fade.errors import UsageError
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
 from tasks.stages.generate import erased_adapter
-
-if TYPE_CHECKING:
-    import numpy as np
 
 STAGE = "nudity"
 PROMPT, SEED = "prompt", "sd_seed"
@@ -26,7 +23,7 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     """Draw one picture a prompt with the original model and with ``model``, from the same noise; count both.
 
     prompts: see ``read_prompts``; ``limit``: the first so many. Returns, for ``base`` and ``erased``, what
-    ``count_nudity`` says of all pictures. Raises EvaluationError when the extra is missing, before anything
+    ``count_nudity`` counts in all pictures. Raises EvaluationError when the extra is missing, before anything
     is drawn; UsageError."""
     import numpy as np
 
@@ -34,44 +31,37 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     from fade.evaluation.nudity import count_nudity
 
     prompts_and_seeds, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run.runs, STAGE)
-    threshold, size = run.params.nudity.threshold, run.base.picture_size
-    count_nudity(
-        np.zeros((1, size, size, 3), np.uint8), threshold
-    )  # a missing extra is told now, not after an hour of drawing
-    total = 2 * len(prompts_and_seeds)
-    base = _count(run, prompts_and_seeds, threshold, 0, total)
+    size = run.base.picture_size
+    # a missing extra is reported now, not after an hour of sampling
+    count_nudity(np.zeros((1, size, size, 3), np.uint8), run.params.nudity.threshold)
+    base = _count(run, prompts_and_seeds, 0)
     lora = LoraAdapter.load(run.base, adapter)
     lora.merge()
     try:
-        erased = _count(run, prompts_and_seeds, threshold, len(prompts_and_seeds), total)
+        erased = _count(run, prompts_and_seeds, len(prompts_and_seeds))
     finally:
         lora.remove()
     return {"prompts": str(prompts), "model": model, "base": base, "erased": erased}
 
 
-def _count(
-    run: RunContext, prompts_and_seeds: Sequence[tuple[str, int]], threshold: float, done: int, total: int
-) -> dict[str, Any]:
-    """Batch by batch, so that thousands of pictures are never held at once."""
+def _count(run: RunContext, prompts_and_seeds: Sequence[tuple[str, int]], done: int) -> dict[str, Any]:
+    """Batch by batch, so that thousands of pictures are never in memory at once."""
     from fade.evaluation.nudity import count_nudity
 
-    found: list[dict[str, Any]] = []
-    step = run.params.sampler.batch_size
+    batches, step = [], run.params.sampler.batch_size
     for start in range(0, len(prompts_and_seeds), step):
-        some = prompts_and_seeds[start : start + step]
-        pixels: np.ndarray = run.base.decode(
-            sample(run.base, [p for p, _ in some], [s for _, s in some], run.params.sampler)
-        )
-        found.append(count_nudity(pixels, threshold))
-        progress.report(STAGE, done + start + len(some), total, "pictures")
-    return added(found)
+        prompts, seeds = map(list, zip(*prompts_and_seeds[start : start + step], strict=True))
+        pixels = run.base.decode(sample(run.base, prompts, seeds, run.params.sampler))
+        batches.append(count_nudity(pixels, run.params.nudity.threshold))
+        progress.report(STAGE, done + start + len(prompts), 2 * len(prompts_and_seeds), "pictures")
+    return added(batches)
 
 
-def added(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def added(batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Counts of several batches as those of one; all were counted by the same detector."""
-    sums = {key: sum(one[key] for one in found) for key in ("total", "pictures", "n")}
-    counts = {label: sum(one["counts"][label] for one in found) for label in found[0]["labels"]}
-    return {**found[0], **sums, "counts": counts}
+    sums = {key: sum(batch[key] for batch in batches) for key in ("total", "pictures", "n")}
+    counts = {label: sum(batch["counts"][label] for batch in batches) for label in batches[0]["labels"]}
+    return {**batches[0], **sums, "counts": counts}
 
 
 def read_prompts(path: Path) -> list[tuple[str, int]]:
@@ -84,19 +74,19 @@ def read_prompts(path: Path) -> list[tuple[str, int]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             if path.suffix.lower() != ".csv":
-                lines = [line.strip() for line in stream]
-                found = [(line, str(i)) for i, line in enumerate(line for line in lines if line)]
+                lines = [line.strip() for line in stream if line.strip()]
+                rows = [(line, str(i)) for i, line in enumerate(lines)]
             else:
                 table = csv.DictReader(stream)
                 if PROMPT not in (table.fieldnames or ()):
                     raise UsageError(f"{path} has no column {PROMPT!r}.", stage=STAGE, action=action)
-                found = [(row[PROMPT] or "", row.get(SEED) or str(i)) for i, row in enumerate(table)]
+                rows = [(row[PROMPT] or "", row.get(SEED) or str(i)) for i, row in enumerate(table)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read: {error}.", stage=STAGE, action=action) from None
-    if not found:
+    if not rows:
         raise UsageError(f"{path} holds no prompt.", stage=STAGE, action=action)
-    for number, (_, seed) in enumerate(found, 1):
+    for number, (_, seed) in enumerate(rows, 1):
         if not seed.strip().isdecimal():
             what = f"{path}, prompt {number}: the seed {seed!r} is no whole number."
             raise UsageError(what, stage=STAGE, action=f"mend its {SEED}, or leave the column out.")
-    return [(prompt, int(seed)) for prompt, seed in found]
+    return [(prompt, int(seed)) for prompt, seed in rows]

@@ -16,10 +16,11 @@ from tasks.registry.connection import connect
 from tasks.registry.runs import flatten, open_run
 
 
-def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConfig) -> Path:
+@task(name="build", cache_policy=NO_CACHE)
+def build_task(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConfig) -> Path:
     """All stages of ``fade.pretrain.build``, each step's losses as metrics ``<stage>.<name>`` of one MLflow
     run."""
-    from fade.pretrain.build import build as build_world
+    from fade.pretrain.build import build
 
     tracking = connect(runs, timeout=registry.timeout_seconds)
     with open_run(tracking, "fade-pretrain", "pretrain", {"seed": str(config.seed)}) as run:
@@ -27,29 +28,28 @@ def build(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConf
         silent = False
 
         def on_step(stage: str, step: int, steps: int, logs: dict[str, float]) -> None:
+            nonlocal silent
             text = "  ".join(f"{name} {value:.3g}" for name, value in logs.items())
             progress.report(stage, step, steps, text)
-            nonlocal silent
             if logs and not silent and (step % 25 == 0 or step == steps):
                 try:
                     run.log_metrics(step, {f"{stage}.{name}": value for name, value in logs.items()})
                 except RegistryError:  # a tracking server that dies must not cost two hours of training
                     silent = True
 
-        return build_world(work, config, on_step)
+        return build(work, config, on_step)
 
 
-def measure(params: Params, runs: Path, root: Path) -> dict[str, Any]:
+@task(name="measure", cache_policy=NO_CACHE)
+def measure_task(params: Params, runs: Path, root: Path) -> dict[str, Any]:
     """The world's numbers: see ``fade.pretrain.measure``."""
-    from fade.pretrain.measure import measure as measure_world
+    from fade.pretrain.measure import measure
     from fade.run.context import RunContext
 
     def on_progress(done: int, total: int) -> None:
         progress.report("measure", done, total, "the base's own pictures")
 
-    return measure_world(RunContext(params, "", runs, root), on_progress)
+    return measure(RunContext(params, "", runs, root), on_progress)
 
 
-build_task = task(name="build", cache_policy=NO_CACHE)(build)
-measure_task = task(name="measure", cache_policy=NO_CACHE)(measure)
 publish_task = task(name="publish", cache_policy=NO_CACHE)(publish)

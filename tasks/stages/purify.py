@@ -13,7 +13,7 @@ from tasks.stages.generate import concept_of, erased_adapter, save_png
 
 if TYPE_CHECKING:
     import numpy as np
-
+    from PIL import Image
 
 STAGE = "purify"
 MOST_PIXELS = 40_000_000
@@ -30,29 +30,25 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
     Writes the three panels to ``out`` and returns, for each, the judge's probability of the concept, its
     top-1 label and the SSIM to the input. Raises UsageError for no picture, one that is too large, or
     ``base`` as the model; UnknownNameError for a concept without a label; AdapterError, StorageError."""
-    pixels = read_picture(picture)  # bad input is told before any model is loaded
+    original = read_picture(picture)  # bad input is reported before any model is loaded
     adapter = erased_adapter(model, run.runs, STAGE)
     concept = concept or concept_of(adapter)
     if concept not in run.judge.labels:
         raise UnknownNameError("concept", concept, run.judge.labels, stage=STAGE)
-    shown = _three(run, fitted(pixels, run.base.picture_size), adapter, concept)
-    odds, index = run.judge(shown).numpy(), run.judge.index(concept)
+    panels = _panels(run, fitted(original, run.base.picture_size), adapter, concept)
     from fade.evaluation.consistency import ssim
 
-    similar = ssim(shown, shown[:1].repeat(len(shown), axis=0))
+    labels, index = run.judge.labels, run.judge.index(concept)
+    odds, similarity = run.judge(panels).numpy(), ssim(panels, panels[:1].repeat(len(panels), axis=0))
     rows = {
-        name: {
-            "probability": float(row[index]),
-            "top1": run.judge.labels[int(row.argmax())],
-            "ssim": float(alike),
-        }
-        for name, row, alike in zip(PANELS, odds, similar, strict=True)
+        name: {"probability": float(p[index]), "top1": labels[int(p.argmax())], "ssim": float(similar)}
+        for name, p, similar in zip(PANELS, odds, similarity, strict=True)
     }
-    save_panels(shown, out)
+    save_panels(panels, out)
     return {"concept": concept, "picture": str(picture), "model": model, "out": str(out), **rows}
 
 
-def _three(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) -> np.ndarray:
+def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) -> np.ndarray:
     """(3, H, W, 3) uint8: the input, the original model's round trip, and the erased model's picture."""
     import numpy as np
 
@@ -75,38 +71,33 @@ def _three(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) -> 
     return np.concatenate([pixels, base.decode(control), base.decode(purified)])
 
 
-def read_picture(path: Path) -> Any:
+def read_picture(path: Path) -> Image.Image:
     """A PIL picture, RGB, upright, transparency on white. Raises UsageError: not there, no picture, another
     format, too large."""
     from PIL import Image, ImageOps
 
-    action = (
-        f"name a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MOST_PIXELS // 10**6} "
-        "megapixels."
-    )
+    formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+    action = f"name a {formats} file of at most {MOST_PIXELS // 10**6} megapixels."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
                 width, height = picture.size  # from the file's head: nothing is unpacked yet
                 if width * height > MOST_PIXELS:
-                    raise UsageError(
-                        f"{path} is too large: {width} x {height} pixels.", stage=STAGE, action=action
-                    )
+                    what = f"{path} is too large: {width} x {height} pixels."
+                    raise UsageError(what, stage=STAGE, action=action)
                 rgba = ImageOps.exif_transpose(picture).convert("RGBA")
     except FileNotFoundError:
         raise UsageError(f"{path} is not there.", stage=STAGE, action=action) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UsageError(f"{path} is too large.", stage=STAGE, action=action) from None
     except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for a broken or foreign file
-        raise UsageError(
-            f"{path} is no picture that can be read: {error}.", stage=STAGE, action=action
-        ) from None
-    white = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(white, rgba).convert("RGB")
+        what = f"{path} is no picture that can be read: {error}."
+        raise UsageError(what, stage=STAGE, action=action) from None
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def fitted(picture: Any, size: int) -> np.ndarray:
+def fitted(picture: Image.Image, size: int) -> np.ndarray:
     """(1, size, size, 3) uint8 of a PIL picture, white bars where it is not square."""
     import numpy as np
     from PIL import Image, ImageOps
@@ -114,13 +105,13 @@ def fitted(picture: Any, size: int) -> np.ndarray:
     return np.array(ImageOps.pad(picture, (size, size), method=Image.Resampling.LANCZOS, color="white"))[None]
 
 
-def save_panels(shown: np.ndarray, out: Path, zoom: int = 3) -> Path:
+def save_panels(panels: np.ndarray, out: Path, zoom: int = 3) -> None:
     """uint8 (3, H, W, 3) side by side with captions, enlarged ``zoom`` times. Raises StorageError when it
     cannot be written."""
     from PIL import Image
 
     from fade.reporting.image_grid import GridRow, image_grid
 
-    row = GridRow([panel[None] for panel in shown], titles=PANELS)
-    side, nearest = zoom * max(shown.shape[1:3]), Image.Resampling.NEAREST
-    return save_png(image_grid([row], side=side, resample=nearest, text_size=14, paper="white"), out, STAGE)
+    row = GridRow([panel[None] for panel in panels], titles=PANELS)
+    side, nearest = zoom * max(panels.shape[1:3]), Image.Resampling.NEAREST
+    save_png(image_grid([row], side=side, resample=nearest, text_size=14, paper="white"), out, STAGE)

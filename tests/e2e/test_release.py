@@ -32,13 +32,15 @@ METHODS = {
 ERASE = """
 import sys
 from pathlib import Path
-from flows.cli.options import prepared, resolved
-prepared(resolved(Path("params.yaml"), sys.argv[2:])[0], Path(sys.argv[1]), Path())
+from fade.run.resolve_params import method_overrides
+from flows.cli.options import opened
+opened(Path("params.yaml"), sys.argv[2:], Path(sys.argv[1]))
 from flows.server import runtime
 runtime.start()
 from flows.erase import erase
 for target, method in {methods!r}.items():
-    settings, asked = resolved(Path("params.yaml"), sys.argv[2:], method=method)
+    asked = [*method_overrides(method), *sys.argv[2:]]
+    settings = opened(Path("params.yaml"), asked, Path(sys.argv[1]))
     values = settings.model_dump(mode="json", by_alias=True)
     runtime.run(erase, target=[target], params=values, overrides=asked, runs=sys.argv[1])
 """

@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from fade.benchmark.tuning import choose, trial_of, write_tuned
 from fade.data.dvcfile import hash_folder, listing_md5
 from fade.errors import CacheError, DivergedError, FadeError
 from fade.run.context import RunContext
-from flows.benchmark import Bench, BenchmarkOptions, chosen, for_trials, measure_all, report, reproduce
+from flows.benchmark import Bench, BenchmarkOptions, chosen, for_trials, measure_all, report
 from tasks.stages.benchmark import measure
 from tests.datasets import make_dataset
 from tests.support import forked
@@ -55,9 +56,7 @@ def place(root: Path) -> None:
 def asked(root: Path, repo: Path, *more: str) -> BenchmarkOptions:
     where = tuple(f"{key}={root / name}" for key, name in PLACES.items())
     overrides = (f"data.dvc_file={root / 'data.dvc'}", *where, *TINY, *more)
-    return BenchmarkOptions(
-        repo / "params.yaml", root / "runs", root / "bench", overrides, (), root / "out", "fade bench --quick"
-    )
+    return BenchmarkOptions(repo / "params.yaml", root / "runs", root / "bench", overrides, root / "out")
 
 
 def opened(wish: BenchmarkOptions, md5: str = "0" * 32 + ".dir") -> Bench:
@@ -170,7 +169,7 @@ def test_a_report_is_made_of_the_kept_cells_and_names_the_missing(tmp_path: Path
     }
     assert (
         json.loads((wish.out / "benchmark.json").read_text()) == summary
-        and summary["command"] == "fade bench --quick"
+        and summary["command"] == wish.command
     )
     assert report(asked(tmp_path, repo, "train.lr=1e-4"))["cells"]["done"] == 0, (
         "cells of other settings were reported"
@@ -266,17 +265,16 @@ def test_what_was_tuned_is_what_is_run_and_is_in_the_key(tmp_path: Path, repo: P
 def test_the_command_of_the_page_asks_for_the_same(tmp_path: Path) -> None:
     from flows.cli import app
 
-    said = reproduce(
+    options = BenchmarkOptions(
+        params_file=Path("my params.yaml"),
+        overrides=("train.steps=7", "sampler.prompt=a {concept}"),
+        out=tmp_path,
         quick=True,
-        tune=False,
         methods="esd/x, uce + neighbours",
         targets="police car",
         seeds="0,1",
-        overrides=["train.steps=7", ("sampler.prompt=a {concept}")],
-        params=Path("my params.yaml"),
-        home=Path("bench"),
     )
-    tool, command, *words = shlex.split(said)
+    tool, command, *words = shlex.split(options.command)
     assert (tool, command) == ("fade", "bench")
     got = typer.main.get_command(app).commands["bench"].make_context("bench", words).params  # type: ignore[attr-defined]
     assert (got["quick"], got["methods"], got["targets"], got["seeds"]) == (
@@ -289,15 +287,18 @@ def test_the_command_of_the_page_asks_for_the_same(tmp_path: Path) -> None:
         list(got["set_"]) == ["train.steps=7", "sampler.prompt=a {concept}"]
         and str(got["params"]) == "my params.yaml"
     )
-    plain = {
-        "methods": "",
-        "targets": "",
-        "seeds": "",
-        "overrides": [],
-        "params": Path("params.yaml"),
-        "home": Path("bench"),
-    }
-    assert reproduce(quick=False, tune=False, **plain) == "fade bench"  # type: ignore[arg-type]
+    assert BenchmarkOptions().command == "fade bench"
+    assert BenchmarkOptions(home=Path("b"), tune=True).command == "fade bench --tune --home b"
+
+
+def test_the_outputs_of_a_part_are_not_those_of_record(tmp_path: Path, repo: Path) -> None:
+    whole = replace(asked(tmp_path, repo), out=None)
+    assert whole.folder == tmp_path / "bench" / "record" and whole.settings().bench.seeds == (0,)
+    for choice in ({"quick": True}, {"methods": "esd/x"}, {"targets": "panda"}, {"seeds": "0"}):
+        part = replace(whole, **choice)  # type: ignore[arg-type]
+        assert part.folder == tmp_path / "runs" / "bench" / "report"
+        assert replace(part, out=tmp_path / "out").folder == tmp_path / "out"
+    assert replace(whole, targets="tulip").settings().bench.targets == ("tulip",)
 
 
 def test_a_trial_is_judged_by_fewer_pictures_than_a_cell_unless_the_user_says_how_many(

@@ -93,6 +93,7 @@ def test_transparency_and_missing_sides_are_white(tmp_path: Path) -> None:
 
 def test_three_panels_stand_side_by_side(tmp_path: Path) -> None:
     shown = np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in (10, 100, 200)])
-    with Image.open(save_panels(shown, tmp_path / "new" / "out.png")) as sheet:
+    save_panels(shown, tmp_path / "new" / "out.png")
+    with Image.open(tmp_path / "new" / "out.png") as sheet:
         row = np.asarray(sheet)[-20, :, 0]
     assert [int(grey) for grey in dict.fromkeys(row)] == [255, 10, 100, 200]

@@ -1,0 +1,109 @@
+"""Pictures: generated, purified, and searched for nudity."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from flows.cli.app import app
+from flows.cli.options import PARAMS, RUNS, AdapterOption, Json, ParamsFile, Runs, Set, run_context
+from flows.cli.output import emit, show_words
+from flows.cli.screen import bars, say, show_rows
+
+
+@app.command(epilog='Example: fade generate "a panda" --model base -n 8 --out grid.png')
+def generate(
+    prompt: Annotated[str, Argument(help="What to draw.")],
+    model: str = Option("base", help="base, NAME/VERSION or NAME of a registered model, or an adapter file."),
+    n: int = Option(8, "-n", min=1, max=1024, help="Pictures."),
+    seed: int = Option(0, help="Seed of the first picture."),
+    out: Path = Option(Path("grid.png"), help="The PNG file."),
+    gate: bool = Option(
+        False, "--gate", help="Let the adapter act as much as the prompt means its concept (spm)."
+    ),
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+) -> None:
+    """Draw a grid of pictures with the original model or with an erased one."""
+    run = run_context(params, set_, runs_dir)
+    from tasks.stages.generate import generate as generate_grid
+
+    with bars(False):
+        strength = generate_grid(run, prompt, model, n, seed, out, gate=gate)
+    if gate:
+        say(
+            f"gated: the adapter acts at {strength:.2f} of its strength; who has the weights can leave "
+            "the gate out."
+        )
+    print(out)
+
+
+@app.command(epilog="Example: fade purify data/emoji/noto/panda.png --model fade-panda/1")
+def purify(
+    picture: Annotated[Path, Argument(help="The picture to purify: PNG, JPEG or WebP.")],
+    model: AdapterOption,
+    concept: str | None = Option(None, help="What to take out; without it, what the adapter erased."),
+    out: Path = Option(Path("purified.png"), help="The PNG file: input, control and purified side by side."),
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Invert a real picture and draw it again with an erased model, beside the round trip of the original
+    model."""
+    run = run_context(params, set_, runs_dir)
+    from tasks.stages.purify import purify as purify_picture
+
+    with bars(as_json):
+        result = purify_picture(run, picture, model, concept, out)
+    emit(result, as_json, _show_purified)
+
+
+def _show_purified(result: dict[str, Any]) -> None:
+    concept = result["concept"]
+    rows = [
+        [name, f"{result[name]['probability']:.3f}", result[name]["top1"], f"{result[name]['ssim']:.3f}"]
+        for name in ("input", "control", "purified")
+    ]
+    head = ["", f"probability of {concept}", "judged to be", "SSIM to the input"]
+    show_words(f"{concept} in {Path(result['picture']).name}", head, rows)
+    print(result["out"])
+
+
+@app.command(epilog="Example: fade nudity i2p.csv --model fade-nudity/1 --limit 100")
+def nudity(
+    prompts: Annotated[
+        Path, Argument(help="A text file with a prompt a line, or a CSV as I2P's (prompt, sd_seed).")
+    ],
+    model: AdapterOption,
+    limit: int | None = Option(None, min=1, help="Only the first so many prompts."),
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Count nudity in what prompts bring out of the original model and of an erased one (the extra
+    `nudity`)."""
+    run = run_context(params, set_, runs_dir)
+    from tasks.stages.nudity import nudity as count_nudity
+
+    with bars(as_json):
+        result = count_nudity(run, prompts, model, limit)
+    emit(result, as_json, partial(_show_nudity, prompts.name))
+
+
+def _show_nudity(name: str, result: dict[str, Any]) -> None:
+    base, erased = result["base"], result["erased"]
+    rows = [
+        ["pictures with any", str(base["pictures"]), str(erased["pictures"])],
+        ["detections", str(base["total"]), str(erased["total"])],
+    ]
+    for label in base["labels"]:
+        counts = [str(model["counts"][label]) for model in (base, erased)]
+        rows.append([label.replace("_", " ").lower(), *counts])
+    detector = f"{base['detector']} {base['version']}, threshold {base['threshold']:g}"
+    show_rows(f"{name}, n = {base['n']}", ["", "original", "erased"], rows, detector)
