@@ -71,11 +71,11 @@ class Sets:
         frame = read_manifest(vocabulary / MANIFEST)
         train = frame[frame["split"] == "train"]
         pixels = torch.from_numpy(read_pictures([vocabulary / path for path in train["path"]]))
-        labels = (list(train[column]) for column in ("concept", "style", "family"))
+        names, styles, families = (list(train[column]) for column in ("concept", "style", "family"))
         wide = torch.from_numpy(np.load(corpus / "pixels.npy", allow_pickle=False))
         words = json.loads((corpus / "words.json").read_text(encoding="utf-8"))
         concepts = list(dict.fromkeys(frame["concept"]))
-        return cls(pixels, *labels, wide, words["names"], words["styles"], concepts)
+        return cls(pixels, names, styles, families, wide, words["names"], words["styles"], concepts)
 
     @property
     def names(self) -> list[str]:

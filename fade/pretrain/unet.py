@@ -54,7 +54,7 @@ def encode_views(vae: AutoencoderKL, pixels: Tensor, views: int, seed: int) -> T
         generator = torch.Generator().manual_seed(seed * 1000 + index)
         parts = map(to_unit, pixels.split(128))
         latents = [vae.encode(augment(x, generator) if index else x).latent_dist.mode() for x in parts]
-        return torch.cat(latents) * vae.config.scaling_factor
+        return torch.cat(latents) * float(vae.config.scaling_factor)
 
     return torch.stack([view(index) for index in range(views)], 1)
 

@@ -172,8 +172,8 @@ def test_significance_says_who_is_better_whatever_the_direction(summary: dict[st
     )
     lower = {"better": "lower"}
     assert (
-        tables._p({"difference": 3.0, "p_holm": 0.01}, lower) == "worse, 0.010"
-        and tables._p({"difference": -3.0, "p_holm": 0.01}, lower) == "better, 0.010"
+        tables._verdict({"difference": 3.0, "p_holm": 0.01}, lower) == "worse, 0.010"
+        and tables._verdict({"difference": -3.0, "p_holm": 0.01}, lower) == "better, 0.010"
     )
 
 
