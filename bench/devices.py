@@ -31,8 +31,8 @@ DIGITS = {"ERR": 3}
 
 def cells_of(home: Path) -> list[dict[str, Any]]:
     """The finished cells below a home of the benchmark, by file name."""
-    found = (read_record(path) for path in sorted((home / "cells").glob("*/*.json")))
-    return [record for record in found if record is not None]
+    records = (read_record(path) for path in sorted((home / "cells").glob("*/*.json")))
+    return [record for record in records if record is not None]
 
 
 def pairs(ours: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,23 +79,21 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path("bench"))
     parser.add_argument("--other", type=Path)
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
-    if asked.other:
-        ours, others = cells_of(asked.home), cells_of(asked.other)
+    args = parser.parse_args()
+    if args.other:
+        ours, others = cells_of(args.home), cells_of(args.other)
     else:
-        sets = read_archive(asked.archive).cells
+        sets = read_archive(args.archive).cells
         ours, others = sets["cells"], sets["again"]
     rows = pairs(ours, others)
     print("\n".join(table(rows)))
-    if asked.out:
+    if args.out:
         command = (
-            f"python bench/devices.py --home {asked.home} --other {asked.other}"
-            if asked.other
+            f"python bench/devices.py --home {args.home} --other {args.other}"
+            if args.other
             else "python bench/devices.py"
         )
-        asked.out.write_text(
-            json.dumps({"command": command, "rows": rows}, indent=1) + "\n", encoding="utf-8"
-        )
+        args.out.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

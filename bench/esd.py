@@ -54,8 +54,8 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
     neighborhood = mine(target, run.vocabulary, run.images, run.encoder, run.params.neighborhood)
     e, null = base.encode([fill(run.params.sampler.prompt, target)]), base.encode([""])
     generator = torch.Generator().manual_seed(seed)
-    steps, gone, start = 0, 0.0, time.time()
-    while steps < MOST and gone < 95:
+    steps, erased, start = 0, 0.0, time.time()
+    while steps < MOST and erased < 95:
         for _ in range(ROUND):
             x, t = partial_sample(base, e, null, generator)
             with torch.no_grad():
@@ -65,9 +65,9 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
             loss.backward()
             optimizer.step()
         steps += ROUND
-        gone = 100 - accuracy(run, [target])[0]
+        erased = 100 - accuracy(run, [target])[0]
     seconds = time.time() - start
-    kept = accuracy(run, neighborhood.neighbours)
+    after = accuracy(run, neighborhood.neighbours)
     base.unet.load_state_dict(original)
     base.unet.requires_grad_(False)
     before = accuracy(run, neighborhood.neighbours)
@@ -77,11 +77,11 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
         "family": run.vocabulary.family(target),
         "steps": steps,
         "seconds": round(seconds, 1),
-        "A_er": gone,
+        "A_er": erased,
         "A_adj_base": float(np.mean(before)),
-        "A_adj": float(np.mean(kept)),
-        "lost": float(np.mean(before) - np.mean(kept)),
-        "neighbours": {n: [b, k] for n, b, k in zip(neighborhood.neighbours, before, kept, strict=True)},
+        "A_adj": float(np.mean(after)),
+        "lost": float(np.mean(before) - np.mean(after)),
+        "neighbours": {n: [b, k] for n, b, k in zip(neighborhood.neighbours, before, after, strict=True)},
     }
 
 
@@ -121,11 +121,11 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="Adam's rate, see above")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
-    asked = parser.parse_args()
-    run = RunContext(load_params(), asked.targets[0], Path("runs"))
+    args = parser.parse_args()
+    run = RunContext(load_params(), args.targets[0], Path("runs"))
     rows = []
-    for target in asked.targets:
-        rows.append(erase(run, target, asked.lr, asked.seed))
+    for target in args.targets:
+        rows.append(erase(run, target, args.lr, args.seed))
         row = rows[-1]
         print(
             f"{target:28} A_er {row['A_er']:5.1f}  A_adj {row['A_adj_base']:5.1f} -> {row['A_adj']:5.1f}  "
@@ -142,11 +142,10 @@ def main() -> None:
         f"mean A_adj lost: {summary['mean_lost']:.1f} points (standard deviation {summary['spread']:.1f}, n "
         f"{summary['n']})"
     )
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(
-            json.dumps({"lr": asked.lr, "seed": asked.seed, "summary": summary, "rows": rows}, indent=2)
-            + "\n"
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(
+            json.dumps({"lr": args.lr, "seed": args.seed, "summary": summary, "rows": rows}, indent=2) + "\n"
         )
 
 

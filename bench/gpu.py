@@ -66,15 +66,15 @@ def killed_midway(job: TrainJob, base: Base) -> Trained:
     return run_training(job, base)
 
 
-def verdict(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
+def verdict(trainings: dict[str, dict[str, Any]]) -> dict[str, bool]:
     """What must hold, and whether it does."""
-    weights = {label: row["weights_sha256"] for label, row in found.items()}
+    weights = {label: row["weights_sha256"] for label, row in trainings.items()}
     return {
         "again the same": all(
             weights[label] == weights[f"{label}, again"] for label in weights if f"{label}, again" in weights
         ),
         "killed and resumed the same": weights[KILLED] == weights["fade/paper, bf16"]
-        and found[KILLED]["resumed_at"] > 0,
+        and trainings[KILLED]["resumed_at"] > 0,
         "another seed another": weights["fade/paper, bf16, seed 1"] != weights["fade/paper, bf16"],
         "another precision another": weights["fade/paper, fp32"] != weights["fade/paper, bf16"],
     }
@@ -89,35 +89,35 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
-    found: dict[str, dict[str, Any]] = {}
+    args = parser.parse_args()
+    trainings: dict[str, dict[str, Any]] = {}
     suppress_library_output()
-    if asked.device == "cuda":
+    if args.device == "cuda":
         enable_determinism()
     with tempfile.TemporaryDirectory(prefix="fade-gpu-") as home:
-        first = RunContext(resolve(overrides=asked.overrides), asked.target, Path(home) / "mined")
-        first.base = base = Base.load(first.params.data.base, device=asked.device)
+        first = RunContext(resolve(overrides=args.overrides), args.target, Path(home) / "mined")
+        first.base = base = Base.load(first.params.data.base, device=args.device)
         neighborhood = mine(first)
         for number, (label, overrides) in enumerate(TRAININGS.items()):
-            run = first.beside(resolve(overrides=[*asked.overrides, *overrides]), asked.target)
+            run = first.beside(resolve(overrides=[*args.overrides, *overrides]), args.target)
             run.runs = Path(home) / str(number)
             job = write_job(run, neighborhood, {})
             trained = killed_midway(job, base) if label == KILLED else run_training(job, base)
-            found[label] = {
+            trainings[label] = {
                 "weights_sha256": weights_sha256(trained.adapter),
                 **{fact: trained.run[fact] for fact in FACTS},
             }
             print(
-                f"{label:40} {found[label]['weights_sha256'][:12]}  {found[label]['seconds']:6.1f} s",
+                f"{label:40} {trainings[label]['weights_sha256'][:12]}  {trainings[label]['seconds']:6.1f} s",
                 flush=True,
             )
-    held = verdict(found)
-    print("\n".join(f"{what}: {'yes' if ok else 'NO'}" for what, ok in held.items()))
-    if asked.out:
-        command = f"python bench/gpu.py --target {asked.target} --device {asked.device}"
-        record = {"command": command, "held": held, "trainings": found}
-        asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    raise SystemExit(not all(held.values()))
+    checks = verdict(trainings)
+    print("\n".join(f"{what}: {'yes' if ok else 'NO'}" for what, ok in checks.items()))
+    if args.out:
+        command = f"python bench/gpu.py --target {args.target} --device {args.device}"
+        record = {"command": command, "held": checks, "trainings": trainings}
+        args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    raise SystemExit(not all(checks.values()))
 
 
 if __name__ == "__main__":

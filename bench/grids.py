@@ -65,10 +65,12 @@ def page_of(cells: Cells, target: str) -> dict[str, Any] | None:
     return pages[0] if pages else None
 
 
-def of_method(page: dict[str, Any], arm: str) -> dict[str, Any] | None:
+def of_method(page: dict[str, Any], label: str) -> dict[str, Any] | None:
     """The page's original and the one method."""
     shown = {figure["name"]: figure for figure in page["figures"]}
-    return {**page, "figures": [shown["original"], shown[arm]]} if {"original", arm} <= shown.keys() else None
+    if not {"original", label} <= shown.keys():
+        return None
+    return {**page, "figures": [shown["original"], shown[label]]}
 
 
 def rows_of(page: dict[str, Any], across: int) -> list[GridRow]:
@@ -120,17 +122,16 @@ def main() -> None:
     args = parser.parse_args()
     keys = frozenset(json.loads(args.record.read_text(encoding="utf-8"))["cells"]["keys"])
     cells, source = cells_of(args.cells, args.archive, keys), args.cells or args.archive
-    for arm in args.method or []:
+    for label in args.method or []:
         pages = [
             page
             for target in TARGETS
-            if (whole := page_of(cells, target)) and (page := of_method(whole, arm))
+            if (whole := page_of(cells, target)) and (page := of_method(whole, label))
         ]
         if not pages:
-            parser.error(
-                f"{source} holds no picture of {arm}; `fade bench --methods {arm!r} --seeds 0` makes them."
-            )
-        out = args.out / f"method-{slug(arm)}.png"
+            fix = f"`fade bench --methods {label!r} --seeds 0` makes them."
+            parser.error(f"{source} holds no picture of {label}; {fix}")
+        out = args.out / f"method-{slug(label)}.png"
         draw(pages, 2, out)
         print(f"{out}: {', '.join(page['target'] for page in pages)}")
     if args.target:

@@ -74,12 +74,12 @@ def start(target: str, runs: Path, log: Path) -> subprocess.Popen[bytes]:
 
 def stage_of(log: Path) -> str:
     """The last stage that the run told of; "start" before the first."""
-    told = [
+    stages = [
         words[0]
         for words in map(str.split, log.read_text(errors="replace").splitlines())
         if words and words[0] in STAGES
     ]
-    return told[-1] if told else "start"
+    return stages[-1] if stages else "start"
 
 
 def outcome(runs: Path) -> dict[str, Any]:
@@ -122,19 +122,19 @@ def one_round(
         with suppress(psutil.Error):
             orphan.kill()
     waited = round(time.monotonic() - killed, 1)
-    again = start(args.target, runs, runs / "again.log")
+    second = start(args.target, runs, runs / "again.log")
     try:
-        code: int | None = again.wait(args.timeout)
+        code: int | None = second.wait(args.timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(again.pid, signal.SIGKILL)
+        os.killpg(second.pid, signal.SIGKILL)
         code = None
-    found = outcome(runs) if code == 0 else {}
+    result = outcome(runs) if code == 0 else {}
     good = (
         code == 0
         and not left
-        and found["versions"] == 1
-        and found["unfinished"] == 0
-        and set(found["adapters"]) == {sha256}
+        and result["versions"] == 1
+        and result["unfinished"] == 0
+        and set(result["adapters"]) == {sha256}
     )
     if good:
         shutil.rmtree(runs)
@@ -145,7 +145,7 @@ def one_round(
         "orphans": len(left),
         "gone_after": waited,
         "exit": code,
-        **found,
+        **result,
         "good": good,
     }
     print(json.dumps(row), flush=True)
@@ -172,11 +172,11 @@ def main() -> None:
     (sha256,) = outcome(home / "whole")["adapters"]
     (adapter,) = (home / "whole").glob("erase/*/*/adapter.safetensors")
     weights = weights_sha256(adapter)
-    kept = earlier(args, weights)
-    todo = [number for number in range(args.kills) if number not in kept]
+    earlier_rounds = earlier(args, weights)
+    todo = [number for number in range(args.kills) if number not in earlier_rounds]
     with ThreadPoolExecutor(args.jobs) as pool:
         done = pool.map(lambda number: one_round(number, args, sha256, seconds, home), todo)
-        rows = [row for _, row in sorted({**kept, **{row["round"]: row for row in done}}.items())]
+        rows = [row for _, row in sorted({**earlier_rounds, **{row["round"]: row for row in done}}.items())]
     good = sum(bool(row.get("good")) for row in rows)
     record = {
         "command": f"python bench/kills.py --kills {args.kills} --jobs {args.jobs} --seed {args.seed}",
@@ -214,10 +214,10 @@ def earlier(args: argparse.Namespace, weights: str) -> dict[int, dict[str, Any]]
     """Rounds of the same seed that came to the same weights in an earlier sitting."""
     if not args.out or not args.out.is_file():
         return {}
-    kept = json.loads(args.out.read_text())
-    if (kept["seed"], kept["weights_sha256"]) != (args.seed, weights):
+    content = json.loads(args.out.read_text())
+    if (content["seed"], content["weights_sha256"]) != (args.seed, weights):
         return {}
-    return {row["round"]: row for row in kept["rounds"] if row.get("good")}
+    return {row["round"]: row for row in content["rounds"] if row.get("good")}
 
 
 def make(folder: Path) -> Path:

@@ -30,10 +30,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the record here, too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fade-overhead-") as scratch:
-        found = measure(args.run, args.repeats, Path(scratch))
+        measured = measure(args.run, args.repeats, Path(scratch))
     summary = {
         name: {"median": round(statistics.median(some), 3), "max": round(max(some), 3), "n": len(some)}
-        for name, some in found.items()
+        for name, some in measured.items()
     }
     record = {"command": f"python bench/overhead.py RUN --repeats {args.repeats}", "seconds": summary}
     if args.out:
@@ -89,16 +89,16 @@ def measure(run: Path, repeats: int, scratch: Path) -> dict[str, list[float]]:
                 {**closed.content, "training": {"reused": True}}
             )  # by the run whose folder this is
             closed.save(folder / "lineage.json")
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             **result,
             "metrics": {**result["metrics"], "A_er": result["metrics"]["A_er"] - number / 1e6},
         }
         with clock("signing and registration"):
-            done = register(told, params, closed.content, folder, runs=scratch / "runs")
+            done = register(facts, params, closed.content, folder, runs=scratch / "runs")
         taken.setdefault("together", []).append(taken["lineage"][-1] + taken["signing and registration"][-1])
         with clock("evidence-only audit of a version"):
-            (found,) = audit(f"{done.name}/{done.version}", params, scratch / "runs", evidence_only=True)
-        assert found["good"], found["verdict"]
+            (row,) = audit(f"{done.name}/{done.version}", params, scratch / "runs", evidence_only=True)
+        assert row["good"], row["verdict"]
     return taken
 
 

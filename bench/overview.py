@@ -63,20 +63,20 @@ def table(record: dict[str, Any], columns: list[str]) -> list[str]:
         "| method | cells | " + " | ".join(TITLES[key] for key in columns) + " |",
         "|---|--:|" + "--:|" * len(columns),
     ]
-    for arm, found in record["arms"].items():
-        cells = [_cell(record, arm, key) for key in columns]
-        out.append(f"| `{arm}` | {found['spread']['A_er']['n']} | " + " | ".join(cells) + " |")
+    for label, result in record["arms"].items():
+        cells = [_cell(record, label, key) for key in columns]
+        out.append(f"| `{label}` | {result['spread']['A_er']['n']} | " + " | ".join(cells) + " |")
     return out
 
 
-def _cell(record: dict[str, Any], arm: str, key: str) -> str:
-    found = record["arms"][arm]["spread"].get(key)
-    if found is None:
+def _cell(record: dict[str, Any], label: str, key: str) -> str:
+    result = record["arms"][label]["spread"].get(key)
+    if result is None:
         return ""
     places = PLACES.get(key, 1)
-    text = f"{found['mean']:.{places}f}"
-    lowest = min(record["per_target"][key][arm].values(), default=None) if key in LOWEST else None
-    return text if lowest is None or round(lowest) == round(found["mean"]) else f"{text} ({lowest:.0f})"
+    text = f"{result['mean']:.{places}f}"
+    lowest = min(record["per_target"][key][label].values(), default=None) if key in LOWEST else None
+    return text if lowest is None or round(lowest) == round(result["mean"]) else f"{text} ({lowest:.0f})"
 
 
 def main() -> None:
@@ -86,19 +86,19 @@ def main() -> None:
     )
     parser.add_argument("--record", type=Path, default=Path("bench/record/benchmark.json"))
     parser.add_argument("--columns", nargs="+", choices=list(TITLES), default=list(USUAL))
-    asked = parser.parse_args()
-    record = json.loads(asked.record.read_text(encoding="utf-8"))
-    print("\n".join(table(record, asked.columns)))
+    args = parser.parse_args()
+    record = json.loads(args.record.read_text(encoding="utf-8"))
+    print("\n".join(table(record, args.columns)))
     print()
     against = record["against_reference"]
-    for key in asked.columns:
-        for arm, test in against.get(key, {}).items():
+    for key in args.columns:
+        for label, test in against.get(key, {}).items():
             if test["p"] is not None and test["p"] < 0.05:
                 facts = (
                     f"{test['difference']:.3g} lower, p {test['p']:.2g}, by Holm {test['p_holm']:.2g}, "
                     f"n {test['n']}"
                 )
-                print(f"- {TITLES[key]}: {arm} against {record['reference']}, {facts}")
+                print(f"- {TITLES[key]}: {label} against {record['reference']}, {facts}")
 
 
 if __name__ == "__main__":

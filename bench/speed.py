@@ -74,28 +74,28 @@ TEMPLATES = (
 MEMORY_STEPS, FLOPS_BATCH, MATMUL = 20, 32, 2048
 
 
-def workshop(asked: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> RunContext:
+def workshop(args: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> RunContext:
     """Files go to ``folder``, pictures come from the runs folder's cache."""
-    context = RunContext(resolve(overrides=[*asked.set, *overrides]), asked.target, folder)
-    context.cache = Cache(asked.runs_dir / "cache")
+    context = RunContext(resolve(overrides=[*args.set, *overrides]), args.target, folder)
+    context.cache = Cache(args.runs_dir / "cache")
     return context
 
 
-def training(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def training(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds and ERB of our default, of the released loop, and of the released loss on our stored
     latents."""
     import_trainer()
     torch.use_deterministic_algorithms(True, warn_only=True)  # as `train` does for itself
     recipe = ("method.name=fade", "method.variant=release", *get_eraser("fade", "release").recipe)
-    context, other = workshop(asked, folder), workshop(asked, folder, recipe)
+    context, other = workshop(args, folder), workshop(args, folder, recipe)
     for name in ("base", "judge", "encoder"):
         other.__dict__[name] = getattr(context, name)
     neighborhood = mine(
-        asked.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood
+        args.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood
     )
     ours, stored = timed(context, neighborhood), timed(other, neighborhood)
     steps = other.params.train.steps
-    released = literal(other, neighborhood, steps if asked.full else min(asked.iterations, steps))
+    released = literal(other, neighborhood, steps if args.full else min(args.iterations, steps))
     erb: dict[str, Any] = {
         "ours": ours["metrics"]["ERB"],
         "released": released.get("metrics", stored["metrics"])["ERB"],
@@ -107,7 +107,7 @@ def training(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         else "the released loss and settings on our stored latents"
     )
     out = {
-        "target": asked.target,
+        "target": args.target,
         "neighbours": neighborhood.neighbours,
         "ours": ours,
         "released": released,
@@ -204,7 +204,7 @@ def regenerate(base: Base, job: TrainJob, step: int) -> ErasureBatch:
     low, high = (round(share * full) for share in SIDES)
     side = int(torch.randint(low, high + 1, (1,), generator=generator))
     names = prompts(job.prompt, job.subjects[0].neighbours)
-    wanted = [
+    texts = [
         fill(job.prompt, job.subjects[0].target),
         *(fill(template, job.subjects[0].target) for template in TEMPLATES),
         *names,
@@ -212,24 +212,24 @@ def regenerate(base: Base, job: TrainJob, step: int) -> ErasureBatch:
     null = base.encode([job.negative_prompt])
     made = [
         trajectory(base, base.encode([prompt] * n), null, (n, channels, side, side), generator)
-        for prompt in wanted
+        for prompt in texts
     ]
-    (x, t), kept = made[0], made[1 + len(TEMPLATES) :]
-    x_adj, t_adj = torch.cat([pair[0] for pair in kept]), torch.cat([pair[1] for pair in kept])
+    (x, t), pairs = made[0], made[1 + len(TEMPLATES) :]
+    x_adj, t_adj = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     which = torch.arange(len(names)).repeat_interleave(n)
     return ErasureBatch(
         x,
         t,
         x_adj,
         t_adj,
-        base.encode(wanted[:1]),
+        base.encode(texts[:1]),
         null,
         base.encode(names),
         which,
         null,
         null[:0],
         null[:0],
-        base.encode(wanted[:1]),
+        base.encode(texts[:1]),
     )
 
 
@@ -255,15 +255,15 @@ def watch_calls(base: Base) -> tuple[list[int], Any]:
     return rows, base.unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
 
 
-def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def mining(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds to mine the vocabulary from an empty cache, and to make the same pictures with a pipeline call
     a concept."""
     from diffusers import StableDiffusionPipeline
 
     context = RunContext(
-        resolve(overrides=asked.set), "", folder
+        resolve(overrides=args.set), "", folder
     )  # the folder is new, hence its cache is empty
-    vocabulary = Vocabulary(context.vocabulary.concepts[: asked.concepts], context.vocabulary.styles)
+    vocabulary = Vocabulary(context.vocabulary.concepts[: args.concepts], context.vocabulary.styles)
     base, sampler, config, encoder = (
         context.base,
         context.params.sampler,
@@ -271,7 +271,7 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         context.encoder,
     )
     seeds = [config.seed + i for i in range(config.images_per_concept)]
-    wanted = prompts(sampler.prompt, vocabulary.names)
+    texts = prompts(sampler.prompt, vocabulary.names)
     parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
     absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipe = StableDiffusionPipeline(
@@ -291,25 +291,25 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ).images
         return pictures
 
-    encoder(base.decode(sample(base, wanted[:1] * len(seeds), seeds, sampler)))  # both sides warm
-    plain(wanted[0])
+    encoder(base.decode(sample(base, texts[:1] * len(seeds), seeds, sampler)))  # both sides warm
+    plain(texts[0])
     start = time.perf_counter()
     mine(vocabulary.names[0], vocabulary, context.images, encoder, config)
     ours, made = time.perf_counter() - start, context.images.generated
-    if made != len(wanted) * len(seeds):
+    if made != len(texts) * len(seeds):
         raise FadeError(
-            f"{made} pictures were made where {len(wanted) * len(seeds)} were wanted.",
+            f"{made} pictures were made where {len(texts) * len(seeds)} were wanted.",
             stage="mining",
             action="report this.",
         )
-    each, differences, drawn = [], [], context.images.generate(wanted, seeds)
-    for prompt in wanted:
+    each, differences, generated = [], [], context.images.generate(texts, seeds)
+    for prompt in texts:
         start = time.perf_counter()
         pictures = plain(prompt)
         each.append(time.perf_counter() - start)
-        differences.append(float(np.abs((255 * pictures).round() - drawn[prompt].pixels).mean()))
+        differences.append(float(np.abs((255 * pictures).round() - generated[prompt].pixels).mean()))
     return {
-        "concepts": len(wanted),
+        "concepts": len(texts),
         "images_per_concept": len(seeds),
         "batch_size": sampler.batch_size,
         "ours": {"seconds": ours, "n": 1, "includes": "pictures, cache, CLIP features, similarities"},
@@ -322,12 +322,12 @@ def mining(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         # of 255: both sides made the same pictures
         "ratio": sum(each) / ours,
         "mean_difference_of_a_pixel": mean(differences),
-        "as_shipped": (shipped := as_shipped(base, wanted, len(seeds))),
+        "as_shipped": (shipped := as_shipped(base, texts, len(seeds))),
         "ratio_as_shipped": shipped["seconds"] / ours,
     }
 
 
-def as_shipped(base: Base, wanted: list[str], n: int, timed: int = 6) -> dict[str, Any]:
+def as_shipped(base: Base, texts: list[str], n: int, timed: int = 6) -> dict[str, Any]:
     """The pipeline as diffusers loads and calls it: the directory's own scheduler, 50 steps, guidance 7.5. A
     few calls are timed."""
     from diffusers import StableDiffusionPipeline
@@ -335,14 +335,14 @@ def as_shipped(base: Base, wanted: list[str], n: int, timed: int = 6) -> dict[st
     pipe = StableDiffusionPipeline.from_pretrained(base.path, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     each = []
-    for prompt in wanted[: timed + 1]:
+    for prompt in texts[: timed + 1]:
         start = time.perf_counter()
         pipe(prompt, num_images_per_prompt=n, generator=torch.Generator().manual_seed(0), output_type="np")
         each.append(time.perf_counter() - start)
     seconds = median(each[1:])  # the first warms up
     what = "StableDiffusionPipeline.from_pretrained(base)(prompt, num_images_per_prompt=n)"
     return {
-        "seconds": seconds * len(wanted),
+        "seconds": seconds * len(texts),
         "median_concept_seconds": seconds,
         "n": timed,
         "extrapolated": True,
@@ -350,17 +350,17 @@ def as_shipped(base: Base, wanted: list[str], n: int, timed: int = 6) -> dict[st
     }
 
 
-def memory(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Peak resident memory, MiB: medians over fresh processes. The job is mined in another, so that theirs
     make no pictures."""
-    job = child(asked, "job", folder)["job"]
+    job = child(args, "job", folder)["job"]
 
     def peaks(latents: int) -> dict[str, Any]:
-        found = [
-            child(asked, "resident", folder, "--job", job, "--latents", str(latents))
-            for _ in range(asked.repeats)
+        results = [
+            child(args, "resident", folder, "--job", job, "--latents", str(latents))
+            for _ in range(args.repeats)
         ]
-        return {key: median(one[key] for one in found) for key in found[0]} | {"n": len(found)}
+        return {key: median(one[key] for one in results) for key in results[0]} | {"n": len(results)}
 
     trained = peaks(0)
     rows = int(trained["largest_unet_call"])
@@ -379,28 +379,28 @@ def memory(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def write_short_job(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def write_short_job(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The job whose training is weighed."""
     from tasks.stages.train import write_job
 
-    context = workshop(asked, folder, (f"train.steps={MEMORY_STEPS}", f"train.warmup={MEMORY_STEPS}"))
+    context = workshop(args, folder, (f"train.steps={MEMORY_STEPS}", f"train.warmup={MEMORY_STEPS}"))
     neighborhood = mine(
-        asked.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood
+        args.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood
     )
     return {"job": str(write_job(context, neighborhood, {}).write())}
 
 
-def resident(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def resident(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Memory of this process before and after making ``asked.latents`` pictures at once; 0: before and after
     a training."""
     suppress_library_output()
-    if not asked.latents:
+    if not args.latents:
         import_trainer()
-    job, sampler = TrainJob.read(asked.job), resolve(overrides=asked.set).sampler
+    job, sampler = TrainJob.read(args.job), resolve(overrides=args.set).sampler
     base = Base.load(job.base)
     loaded, (rows, _) = peak_mb(), watch_calls(base)
-    if asked.latents:
-        n = asked.latents
+    if args.latents:
+        n = args.latents
         base.decode(
             sample(
                 base,
@@ -420,10 +420,10 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts KiB
 
 
-def flops(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def flops(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """GFLOP/s of the UNet's forward pass and of two kinds of training step, as shares of a matrix
     product's."""
-    context = workshop(asked, folder)
+    context = workshop(args, folder)
     base, names, generator = context.base, context.vocabulary.names, torch.Generator().manual_seed(0)
     x = torch.randn((FLOPS_BATCH, *base.latent_shape), generator=generator)
     t = torch.randint(int(base.scheduler.config.num_train_timesteps), (FLOPS_BATCH,), generator=generator)
@@ -441,16 +441,16 @@ def flops(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     a, b = torch.randn((2, MATMUL, MATMUL), generator=generator)
     best = 2 * MATMUL**3 / min(seconds_of(lambda: torch.mm(a, b), 20)) / 1e9
-    found = {"forward": gauge(forward, best)}
+    results = {"forward": gauge(forward, best)}
     lora = LoraAdapter.insert(base.unet, context.params.mesh, seed=0)
-    found["adapter_step"] = gauge(step, best)
+    results["adapter_step"] = gauge(step, best)
     lora.remove()
     base.unet.requires_grad_(True)
-    found["full_step"] = gauge(step, best)
+    results["full_step"] = gauge(step, best)
     return {
         "batch": FLOPS_BATCH,
         "matmul": {"size": MATMUL, "gflop_per_s": best, "what": "torch.mm, float32, best of 20"},
-        **found,
+        **results,
         "counts": "matrix products and convolutions, forward and, in a step, backward; attention's products "
         "are counted on the math "
         "kernel, the counter having no formula for the CPU's fused one. Missed: elementwise work, norms, "
@@ -485,7 +485,7 @@ def seconds_of(work: Callable[[], Any], n: int) -> list[float]:
     return [b - a for a, b in itertools.pairwise(marks)][2:]
 
 
-def whole_run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def whole_run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds of whole runs, each a process of its own, from its start to its answer; the set-up was made
     before."""
     runs = folder / "runs"
@@ -495,7 +495,7 @@ def whole_run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     subprocess.run(
         [sys.executable, "-m", "flows.service.setup", str(runs)], env=clean, check=True, stdout=sys.stderr
     )
-    extra = [part for item in asked.set for part in ("--set", item)]
+    extra = [part for item in args.set for part in ("--set", item)]
 
     def one(target: str) -> dict[str, Any]:
         line = [
@@ -510,25 +510,27 @@ def whole_run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
             str(runs),
             *extra,
         ]
-        said = json.loads(subprocess.run(line, env=clean, check=True, capture_output=True, text=True).stdout)
-        computing = sum(said["computing_seconds"].values())
-        total = said["seconds"]["total"]
+        report = json.loads(
+            subprocess.run(line, env=clean, check=True, capture_output=True, text=True).stdout
+        )
+        computing = sum(report["computing_seconds"].values())
+        total = report["seconds"]["total"]
         return {
             "target": target,
-            **{k: said[k] for k in ("seconds", "computing_seconds")},
+            **{k: report[k] for k in ("seconds", "computing_seconds")},
             "total": total,
             "other": total - computing,
         }
 
     computing = "pictures, their features for the mining, training steps, judging; all else is `other`"
-    return {"first": one(asked.target), "next": one(asked.then), "computing": computing}
+    return {"first": one(args.target), "next": one(args.then), "computing": computing}
 
 
 PARTS = {"training": training, "mining": mining, "memory": memory, "flops": flops, "run": whole_run}
 INNER = {"job": write_short_job, "resident": resident}
 
 
-def child(asked: argparse.Namespace, part: str, folder: Path, *extra: str) -> dict[str, Any]:
+def child(args: argparse.Namespace, part: str, folder: Path, *extra: str) -> dict[str, Any]:
     """A part in a process of its own, this file again. What it complains of stands on stderr."""
     command = [
         sys.executable,
@@ -543,15 +545,15 @@ def child(asked: argparse.Namespace, part: str, folder: Path, *extra: str) -> di
     status = subprocess.run(command, stdout=sys.stderr).returncode
     if status:
         raise SystemExit(f"{part} ended with status {status}; its reason stands above.")
-    found: dict[str, Any] = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
-    return found
+    results: dict[str, Any] = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
+    return results
 
 
-def show(name: str, found: dict[str, Any]) -> None:
+def show(name: str, results: dict[str, Any]) -> None:
     """A part as a line or a few of the table."""
     if name == "run":
         for key, most in (("first", 240), ("next", 120)):
-            run = found[key]
+            run = results[key]
             print(
                 f"run       {key}: {run['total']:.1f} s (goal: {most}), not computing {run['other']:.1f} s "
                 "(goal: 25)",
@@ -561,17 +563,17 @@ def show(name: str, found: dict[str, Any]) -> None:
     if name == "flops":
         for key in ("forward", "adapter_step", "full_step"):
             print(
-                f"flops     {key:14}{found[key]['gflop_per_s']:8.1f} GFLOP/s, "
-                f"{100 * found[key]['share_of_matmul']:.0f} % of torch.mm"
+                f"flops     {key:14}{results[key]['gflop_per_s']:8.1f} GFLOP/s, "
+                f"{100 * results[key]['share_of_matmul']:.0f} % of torch.mm"
             )
         return
     *sides, unit, goal = COMPARED[name]
     pair = [
-        f"{side} {found[side][unit]:.1f}{' (extrapolated)' * found[side].get('extrapolated', False)}"
+        f"{side} {results[side][unit]:.1f}{' (extrapolated)' * results[side].get('extrapolated', False)}"
         for side in sides
     ]
-    print(f"{name:10}{'  '.join(pair)} {unit}, ratio {found['ratio']:.2f} (goal: {goal})", flush=True)
-    for side, part in found.items():
+    print(f"{name:10}{'  '.join(pair)} {unit}, ratio {results['ratio']:.2f} (goal: {goal})", flush=True)
+    for side, part in results.items():
         if isinstance(part, dict) and "metrics" in part:
             print(
                 f"  {side:27}" + "  ".join(f"{key} {value:5.1f}" for key, value in part["metrics"].items()),
@@ -598,24 +600,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     for inner, kind in (("--part", str), ("--folder", Path), ("--job", Path), ("--latents", int)):
         parser.add_argument(inner, type=kind, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if min(asked.iterations, asked.repeats, 1 if asked.concepts is None else asked.concepts) < 1:
+    args = parser.parse_args()
+    if min(args.iterations, args.repeats, 1 if args.concepts is None else args.concepts) < 1:
         parser.error("--iterations, --repeats and --concepts must be at least 1")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these are the CPU's numbers
-    os.environ.setdefault("PREFECT_HOME", str((asked.runs_dir / "prefect").absolute()))  # not the user's home
+    os.environ.setdefault("PREFECT_HOME", str((args.runs_dir / "prefect").absolute()))  # not the user's home
     try:
-        configure_environment(asked.runs_dir)
-        resolve(overrides=asked.set)  # a wrong override fails before anything is measured
-        if asked.part:
-            write_json(asked.folder / f"{asked.part}.json", (PARTS | INNER)[asked.part](asked, asked.folder))
+        configure_environment(args.runs_dir)
+        resolve(overrides=args.set)  # a wrong override fails before anything is measured
+        if args.part:
+            write_json(args.folder / f"{args.part}.json", (PARTS | INNER)[args.part](args, args.folder))
             return
     except FadeError as error:
         raise SystemExit(str(error)) from None
-    before, found = os.getloadavg()[0], {}
-    for name in asked.only:
+    before, results = os.getloadavg()[0], {}
+    for name in args.only:
         with tempfile.TemporaryDirectory(prefix="fade-speed-") as folder:
-            found[name] = child(asked, name, Path(folder))
-        show(name, found[name])
+            results[name] = child(args, name, Path(folder))
+        show(name, results[name])
     machine = {
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -628,10 +630,10 @@ def main() -> None:
         "load": (before, os.getloadavg()[0]),
         "ratio_goals": goals,
     }
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(
-            asked.out, {"command": shlex.join(["python", "bench/speed.py", *sys.argv[1:]]), **facts, **found}
+            args.out, {"command": shlex.join(["python", "bench/speed.py", *sys.argv[1:]]), **facts, **results}
         )
 
 

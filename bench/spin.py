@@ -56,7 +56,7 @@ def measure() -> dict[str, float]:
     return out
 
 
-def arm(count: str | None, busy: bool) -> dict[str, float]:
+def run_once(count: str | None, busy: bool) -> dict[str, float]:
     """The same in a process of its own."""
     env = {name: value for name, value in os.environ.items() if name != NAME} | (
         {} if count is None else {NAME: count}
@@ -64,10 +64,10 @@ def arm(count: str | None, busy: bool) -> dict[str, float]:
     other = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
     try:
         line = [sys.executable, str(Path(__file__).resolve()), "--measure"]
-        said: dict[str, float] = json.loads(
+        report: dict[str, float] = json.loads(
             subprocess.run(line, env=env, check=True, capture_output=True, text=True).stdout
         )
-        return said
+        return report
     finally:
         if other is not None:
             other.kill()
@@ -81,16 +81,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.measure:
+    args = parser.parse_args()
+    if args.measure:
         print(json.dumps(measure()))
         return
     rows: list[dict[str, Any]] = [
         {"count": count, "busy": busy, "runs": []} for busy in (False, True) for count in (None, LOW)
     ]
-    for _ in range(asked.repeats):
+    for _ in range(args.repeats):
         for row in rows:
-            row["runs"].append(arm(row["count"], row["busy"]))
+            row["runs"].append(run_once(row["count"], row["busy"]))
             print(
                 row["count"] or "its own",
                 "beside a busy process" if row["busy"] else "alone",
@@ -101,7 +101,7 @@ def main() -> None:
         row["median_seconds"] = {
             work: statistics.median(run[work] for run in row["runs"]) for work in ("drawing", "training")
         }
-    found = {
+    record = {
         "command": "python " + " ".join(sys.argv),
         "variable": NAME,
         "pictures": PICTURES,
@@ -110,8 +110,8 @@ def main() -> None:
         "cores": os.cpu_count(),
         "rows": rows,
     }
-    if asked.out:
-        asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if args.out:
+        args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

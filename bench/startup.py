@@ -61,13 +61,13 @@ def measure(repeats: int) -> dict[str, list[float]]:
     """What is started -> its seconds."""
     python = sys.executable
     script = Path(python).with_name("fade")
-    found = {
+    samples = {
         "python (empty)": seconds([python, "-c", ""], repeats),
         "fade --help": seconds([str(script), "--help"], repeats),
     }
     for tool in TOOLS:
-        found[f"import {tool}"] = seconds([python, "-c", f"import {tool}"], repeats)
-    return found
+        samples[f"import {tool}"] = seconds([python, "-c", f"import {tool}"], repeats)
+    return samples
 
 
 def installed(what: str) -> str:
@@ -87,13 +87,13 @@ def main() -> None:
     if args.repeats < 1:
         parser.error("--repeats must be at least 1")
     before = os.getloadavg()[0]
-    found = measure(args.repeats)
-    medians = {what: statistics.median(times) for what, times in found.items()}
+    samples = measure(args.repeats)
+    medians = {what: statistics.median(times) for what, times in samples.items()}
     empty = medians["python (empty)"]
     table = Table(title=f"Start-up, median of {args.repeats} (seconds)")
     for column in ("what", "version", "median", "min", "max", "less python"):
         table.add_column(column, justify="left" if column in ("what", "version") else "right")
-    for what, times in found.items():
+    for what, times in samples.items():
         numbers = (medians[what], min(times), max(times), medians[what] - empty)
         table.add_row(what, installed(what), *(f"{n:.2f}" for n in numbers))
     Console().print(table)
@@ -111,7 +111,7 @@ def main() -> None:
             "command": f"python bench/startup.py --repeats {args.repeats}",
             **machine,
             "median_seconds": medians,
-            "seconds": found,
+            "seconds": samples,
         }
         partial = args.json.with_suffix(".partial")
         partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -38,9 +38,9 @@ def share(row: dict[str, Any], key: str) -> float:
     return value if key in ("A_er", "ERB") else 100 * value / row["base_metrics"][key]
 
 
-def targets(found: dict[str, Any]) -> list[str]:
+def targets(result: dict[str, Any]) -> list[str]:
     """One row a target by the default method; what misses its goal is bold."""
-    first = found["rows"][0]
+    first = result["rows"][0]
     return [
         (
             f"By `{first['method']}/{first['variant']}`, the default ([methods](methods.md#nullspace)), "
@@ -52,15 +52,15 @@ def targets(found: dict[str, Any]) -> list[str]:
             "its goal."
         ),
         "",
-        *against_goals(found["rows"]),
+        *against_goals(result["rows"]),
         "`python bench/targets.py --out bench/results/targets.json`",
         "",
     ]
 
 
-def targets_fade(found: dict[str, Any]) -> list[str]:
+def targets_fade(result: dict[str, Any]) -> list[str]:
     """The same targets by FADE."""
-    asked = " ".join(f"--set {item}" for item in found["overrides"])
+    overrides = " ".join(f"--set {item}" for item in result["overrides"])
     return [
         (
             "The same by `fade/paper` under its settings in `params.yaml` (how they were chosen is below), "
@@ -68,24 +68,24 @@ def targets_fade(found: dict[str, Any]) -> list[str]:
             "another day."
         ),
         "",
-        *against_goals(found["rows"]),
-        f"`python bench/targets.py {asked} --out bench/results/targets-fade.json`",
+        *against_goals(result["rows"]),
+        f"`python bench/targets.py {overrides} --out bench/results/targets-fade.json`",
         "",
     ]
 
 
 def against_goals(rows: list[dict[str, Any]]) -> list[str]:
     """The tables of some targets, how many meet each goal, and apart what the base draws too badly to say."""
-    drawn = [row for row in rows if all(row["base_metrics"][key] >= least for key, least in DRAWN.items())]
-    weak = [row for row in rows if row not in drawn]
+    strong = [row for row in rows if all(row["base_metrics"][key] >= least for key, least in DRAWN.items())]
+    weak = [row for row in rows if row not in strong]
     least = " and ".join(f"{key} >= {value:g} %" for key, value in DRAWN.items())
-    met = {key: sum(share(row, key) >= goal for row in drawn) for key, goal in GOALS.items()}
-    every = sum(all(share(row, key) >= goal for key, goal in GOALS.items()) for row in drawn)
-    erb = [row["metrics"]["ERB"] for row in drawn]
+    met = {key: sum(share(row, key) >= goal for row in strong) for key, goal in GOALS.items()}
+    every = sum(all(share(row, key) >= goal for key, goal in GOALS.items()) for row in strong)
+    erb = [row["metrics"]["ERB"] for row in strong]
     out = [
-        *outcomes(drawn),
+        *outcomes(strong),
         "Goals: A_er >= 97, A_adj and A_heldout >= 96 % and A_rest >= 98 % of the original's, ERB >= 96. "
-        f"Met by (of {len(drawn)}): "
+        f"Met by (of {len(strong)}): "
         + ", ".join(f"{key} {count}" for key, count in met.items())
         + f", all of them {every}. ERB: mean {np.mean(erb):.1f}, standard deviation "
         f"{np.std(erb, ddof=1):.1f}, lowest {min(erb):.1f}.",
@@ -122,13 +122,13 @@ def outcomes(rows: list[dict[str, Any]]) -> list[str]:
     return table(["target", "A_er", "A_adj", "A_heldout", "A_rest", "ERB", "train, s", "all, s"], lines)
 
 
-def world(found: dict[str, Any]) -> list[str]:
+def world(result: dict[str, Any]) -> list[str]:
     """The numbers of the embedded world, each beside what was asked of it."""
-    base, judge, cosines, styles = found["base"], found["judge"], found["text_cosines"], found["styles"]
-    psnr, kin = found["psnr_heldout"], found["neighbours"]
+    base, judge, cosines, styles = result["base"], result["judge"], result["text_cosines"], result["styles"]
+    psnr, kin = result["psnr_heldout"], result["neighbours"]
     best = sorted(styles["base_top1"].items(), key=lambda item: -item[1])
     rows = [
-        ["pictures, concepts", ">= 450, >= 64", f"{found['pictures']}, {found['concepts']}"],
+        ["pictures, concepts", ">= 450, >= 64", f"{result['pictures']}, {result['concepts']}"],
         [
             "autoencoder, PSNR on held-out drawings",
             ">= 24 dB",
@@ -142,7 +142,7 @@ def world(found: dict[str, Any]) -> list[str]:
             f"{base['mean_top1']:.1f} %",
         ],
         ["base, share of concepts with at least 85 %", ">= 90 %", f"{base['share_of_concepts_at_85']:.1f} %"],
-        ["all weights together", "<= 40 MB", f"{found['weights_mb']:.1f} MB"],
+        ["all weights together", "<= 40 MB", f"{result['weights_mb']:.1f} MB"],
         [
             "cosine between prompts' token states, within / across families",
             "reported",
@@ -191,11 +191,11 @@ def world(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def tuning(found: dict[str, Any]) -> list[str]:
+def tuning(result: dict[str, Any]) -> list[str]:
     """One row a setting: means over the tuning targets."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    newest = found["rows"][-1].get("clip_sha256")
-    for row in found["rows"]:
+    newest = result["rows"][-1].get("clip_sha256")
+    for row in result["rows"]:
         name = f"`{' '.join(row['overrides']) or 'params.yaml'}`"
         groups.setdefault(name if row.get("clip_sha256") == newest else f"{name} *", []).append(row)
     rows = [
@@ -230,7 +230,7 @@ def tuning(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def esd(found: dict[str, Any]) -> list[str]:
+def esd(result: dict[str, Any]) -> list[str]:
     """What a literal ESD-x does to the neighbours."""
     rows = [
         [
@@ -241,12 +241,12 @@ def esd(found: dict[str, Any]) -> list[str]:
             f"{r['A_adj']:.1f}",
             f"{r['lost']:.1f}",
         ]
-        for r in found["rows"]
+        for r in result["rows"]
     ]
-    mean = found["summary"]
+    mean = result["summary"]
     return [
         (
-            f"Trained (rate {found['lr']:g}, seed {found['seed']}) until the target is gone. "
+            f"Trained (rate {result['lr']:g}, seed {result['seed']}) until the target is gone. "
             f"Mean loss of A_adj: **{mean['mean_lost']:.1f} points** "
             f"(standard deviation {mean['spread']:.1f}, n {mean['n']})."
         ),
@@ -257,11 +257,11 @@ def esd(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def speed(found: dict[str, Any]) -> list[str]:
+def speed(result: dict[str, Any]) -> list[str]:
     """Ratios, with their goals."""
     rows = []
-    if "training" in found:
-        part = found["training"]
+    if "training" in result:
+        part = result["training"]
         how = (
             f"released loop, {part['released']['n']} iterations timed, extrapolated"
             if part["released"]["extrapolated"]
@@ -280,8 +280,8 @@ def speed(found: dict[str, Any]) -> list[str]:
                 ">= 10",
             ]
         )
-    if "mining" in found:
-        part = found["mining"]
+    if "mining" in result:
+        part = result["mining"]
         rows.append(
             [
                 "mining against a pipeline call a concept, same solver and steps",
@@ -303,8 +303,8 @@ def speed(found: dict[str, Any]) -> list[str]:
                 ">= 4",
             ]
         )
-    if "memory" in found:
-        part = found["memory"]
+    if "memory" in result:
+        part = result["memory"]
         rows.append(
             [
                 "peak memory, training against generation",
@@ -315,7 +315,7 @@ def speed(found: dict[str, Any]) -> list[str]:
             ]
         )
     out = table(["", "ours", "the other", "ratio", "goal"], rows) if rows else []
-    if "run" in found:
+    if "run" in result:
         head = [
             "whole `fade run`, set-up aside",
             "total (goal)",
@@ -324,10 +324,10 @@ def speed(found: dict[str, Any]) -> list[str]:
             "judging",
             "all else (goal)",
         ]
-        if "features" in found["run"]["first"]["computing_seconds"]:
+        if "features" in result["run"]["first"]["computing_seconds"]:
             head.insert(3, "their features")
         runs = [
-            (name, found["run"][key], goal)
+            (name, result["run"][key], goal)
             for key, name, goal in (("first", "first target", 240), ("next", "next target", 120))
         ]
         out += table(
@@ -342,8 +342,8 @@ def speed(found: dict[str, Any]) -> list[str]:
                 for name, run, goal in runs
             ],
         )
-    if "flops" in found:
-        part = found["flops"]
+    if "flops" in result:
+        part = result["flops"]
         head = [
             "UNet, batch " + str(part["batch"]),
             "GFLOP/s",
@@ -363,12 +363,12 @@ def speed(found: dict[str, Any]) -> list[str]:
         )
     return [
         *out,
-        f"{found['cores']} cores, {found['machine']}, torch {found['torch']}. `{found['command']}`",
+        f"{result['cores']} cores, {result['machine']}, torch {result['torch']}. `{result['command']}`",
         "",
     ]
 
 
-def speed_fade(found: dict[str, Any]) -> list[str]:
+def speed_fade(result: dict[str, Any]) -> list[str]:
     """When FADE was the default."""
     return [
         (
@@ -377,11 +377,11 @@ def speed_fade(found: dict[str, Any]) -> list[str]:
             "the two tables say."
         ),
         "",
-        *speed(found),
+        *speed(result),
     ]
 
 
-def speed_run(found: dict[str, Any]) -> list[str]:
+def speed_run(result: dict[str, Any]) -> list[str]:
     """With the start-up of commit 1a3e30c, on another machine's day."""
     return [
         (
@@ -395,24 +395,24 @@ def speed_run(found: dict[str, Any]) -> list[str]:
         ),
         "is done by the run's own, see [a run's processes](installation.md#a-runs-processes).",
         "",
-        *speed(found),
+        *speed(result),
     ]
 
 
-def spin(found: dict[str, Any]) -> list[str]:
+def spin(result: dict[str, Any]) -> list[str]:
     """How long threads spin for each other, beside another process and alone."""
     rows = []
-    for row in found["rows"]:
+    for row in result["rows"]:
         count = "not set" if row["count"] is None else row["count"]
         each = [[run[work] for run in row["runs"]] for work in ("drawing", "training")]
         shown = [f"{statistics.median(one):.1f} s ({min(one):.1f} to {max(one):.1f})" for one in each]
         rows.append([count, "one" if row["busy"] else "none", *shown])
-    n = len(found["rows"][0]["runs"])
+    n = len(result["rows"][0]["runs"])
     head = [
-        f"`{found['variable']}`",
+        f"`{result['variable']}`",
         "other busy processes",
-        f"drawing {found['pictures']} pictures",
-        f"{found['steps']} steps of {found['batch']}",
+        f"drawing {result['pictures']} pictures",
+        f"{result['steps']} steps of {result['batch']}",
     ]
     return [
         (
@@ -420,13 +420,13 @@ def spin(found: dict[str, Any]) -> list[str]:
             "anything else runs on it. Where"
         ),
         (
-            f"other work shares the cores `{found['variable']}` makes up for most of it; alone it costs a "
+            f"other work shares the cores `{result['variable']}` makes up for most of it; alone it costs a "
             "little, so it is not set by default."
         ),
-        f"Medians of {n} (smallest to largest), {found['cores']} cores:",
+        f"Medians of {n} (smallest to largest), {result['cores']} cores:",
         "",
         *table(head, rows),
-        f"`{found['command']}`",
+        f"`{result['command']}`",
         "",
     ]
 
@@ -469,9 +469,9 @@ def main() -> None:
         "",
     ]
     for name, (title, part) in PARTS.items():
-        found = load(name)
-        if found is not None:
-            lines += [f"## {title}", *part(found)]
+        result = load(name)
+        if result is not None:
+            lines += [f"## {title}", *part(result)]
     PAGE.write_text("\n".join(lines), encoding="utf-8")
     print(PAGE)
 

@@ -65,10 +65,10 @@ def kept_rows(out: Path | None, targets: Sequence[str], overrides: list[str]) ->
     without the others."""
     if out is None or not out.is_file():
         return []
-    held = json.loads(out.read_text(encoding="utf-8"))
+    earlier = json.loads(out.read_text(encoding="utf-8"))
     return (
-        [row for row in held["rows"] if row["target"] not in targets]
-        if held["overrides"] == overrides
+        [row for row in earlier["rows"] if row["target"] not in targets]
+        if earlier["overrides"] == overrides
         else []
     )
 
@@ -82,11 +82,11 @@ def main() -> None:
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=None)
-    asked = parser.parse_args()
-    targets = TUNING if asked.targets == ["tuning"] else asked.targets
-    rows = kept_rows(asked.out, targets, asked.set)
+    args = parser.parse_args()
+    targets = TUNING if args.targets == ["tuning"] else args.targets
+    rows = kept_rows(args.out, targets, args.set)
     for target in targets:
-        extra = [part for item in asked.set for part in ("--set", item)]
+        extra = [part for item in args.set for part in ("--set", item)]
         command = [
             sys.executable,
             "-m",
@@ -96,22 +96,22 @@ def main() -> None:
             target,
             "--json",
             "--runs-dir",
-            asked.runs_dir,
+            args.runs_dir,
             *extra,
         ]
-        said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        rows.append(said)
-        m, b = said["metrics"], said["base_metrics"]
+        report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows.append(report)
+        m, b = report["metrics"], report["base_metrics"]
         pairs = "  ".join(f"{k[2:]} {b[k]:5.1f} -> {m[k]:5.1f}" for k in ("A_adj", "A_heldout", "A_rest"))
         print(
             f"{target:26} A_er {m['A_er']:5.1f}  {pairs}  ERB {m['ERB']:5.1f}  "
-            f"{said['seconds']['total']:6.1f} s",
+            f"{report['seconds']['total']:6.1f} s",
             flush=True,
         )
-        if asked.out:  # after each: a long list may be interrupted
-            asked.out.parent.mkdir(parents=True, exist_ok=True)
-            asked.out.write_text(
-                json.dumps({"tuning": TUNING, "overrides": asked.set, "rows": rows}, indent=2) + "\n",
+        if args.out:  # after each: a long list may be interrupted
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(
+                json.dumps({"tuning": TUNING, "overrides": args.set, "rows": rows}, indent=2) + "\n",
                 encoding="utf-8",
             )
     erb = [row["metrics"]["ERB"] for row in rows]

@@ -83,17 +83,17 @@ def main() -> None:
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="OVERRIDES")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=None)
-    asked = parser.parse_args()
-    pairs = [text.split(TOGETHER) for text in asked.pairs]
-    first = RunContext(load_params(), pairs[0][0], asked.runs_dir)
+    args = parser.parse_args()
+    pairs = [text.split(TOGETHER) for text in args.pairs]
+    first = RunContext(load_params(), pairs[0][0], args.runs_dir)
     rows: list[dict[str, Any]] = []
-    for text in asked.tries or [""]:
+    for text in args.tries or [""]:
         for targets in pairs:
             print(f"[{text or 'params.yaml'}] {TOGETHER.join(targets)}", flush=True)
             rows += pair(first, shlex.split(text), targets)
-            if asked.out:  # after each: it may be interrupted
-                asked.out.parent.mkdir(parents=True, exist_ok=True)
-                asked.out.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+            if args.out:  # after each: it may be interrupted
+                args.out.parent.mkdir(parents=True, exist_ok=True)
+                args.out.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
     adapter = train(write_job(run, neighborhood, {}), base=run.base)
     seconds = time.perf_counter() - start
     numbers = evaluate(run, neighborhood, adapter).numbers
-    kept = {
+    retained = {
         k: 100 * numbers["metrics"][k] / numbers["base_metrics"][k] for k in ("A_adj", "A_heldout", "A_rest")
     }
     picked = {k: numbers[k] for k in ("metrics", "base_metrics", "neighbours", "heldout", "confusion")}
@@ -55,10 +55,10 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
         for role in ROLES
     }
     how = {"overrides": overrides, "clip_sha256": run.encoder.sha256, "train_seconds": round(seconds, 1)}
-    row = {"target": target, **how, "kept": kept, "ssim": ssim, **picked}
+    row = {"target": target, **how, "kept": retained, "ssim": ssim, **picked}
     if attacked:
         blocks = probe(run, neighborhood, adapter, numbers)
-        row["attacks"] = {name: arm["erased"] for name, arm in blocks["attacks"]["attacks"].items()}
+        row["attacks"] = {name: attack["erased"] for name, attack in blocks["attacks"]["attacks"].items()}
         row["robust"] = {
             "A_adv": blocks["attacks"]["A_adv"],
             "A_indirect": blocks["indirect"]["A_indirect"],
@@ -77,35 +77,35 @@ def main() -> None:
     parser.add_argument("--targets", nargs="*", default=list(TUNING))
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=None)
-    asked = parser.parse_args()
-    if reported := sorted(set(asked.targets) & set(REPORTED)):
+    args = parser.parse_args()
+    if reported := sorted(set(args.targets) & set(REPORTED)):
         parser.error(f"{', '.join(reported)}: reported targets are never tuned on; choose others.")
-    first = RunContext(load_params(), asked.targets[0], asked.runs_dir)
+    first = RunContext(load_params(), args.targets[0], args.runs_dir)
     rows: list[dict[str, Any]] = []
-    for text in asked.tries or [""]:
+    for text in args.tries or [""]:
         some = []
-        for target in asked.targets:
-            row = cell(first, shlex.split(text), target, asked.probe)
+        for target in args.targets:
+            row = cell(first, shlex.split(text), target, args.probe)
             some.append(row)
-            m, kept = row["metrics"], row["kept"]
-            parts = "  ".join(f"{k[2:]} {m[k]:5.1f} ({kept[k]:5.1f} % kept)" for k in kept)
+            m, retained = row["metrics"], row["kept"]
+            parts = "  ".join(f"{k[2:]} {m[k]:5.1f} ({retained[k]:5.1f} % kept)" for k in retained)
             alike = "/".join(f"{row['ssim'][role]:.2f}" for role in ROLES)
             print(
                 f"{target:16} A_er {m['A_er']:5.1f}  {parts}  ERB {m['ERB']:5.1f}  SSIM {alike}  "
                 f"{row['train_seconds']:5.1f} s",
                 flush=True,
             )
-            if asked.probe:
-                said = "  ".join(f"{name} {value:.0f}" for name, value in row["attacks"].items())
+            if args.probe:
+                erased = "  ".join(f"{name} {value:.0f}" for name, value in row["attacks"].items())
                 robust = row["robust"]
                 values = (
-                    f"A_adv {robust['A_adv']:.1f} ({said})  A_indirect {robust['A_indirect']:.1f}  ERR "
+                    f"A_adv {robust['A_adv']:.1f} ({erased})  A_indirect {robust['A_indirect']:.1f}  ERR "
                     f"{robust['ERR']:.3f}"
                 )
                 print(f"{'':16} {values}", flush=True)
-            if asked.out:  # after each: a sweep may be interrupted
-                asked.out.parent.mkdir(parents=True, exist_ok=True)
-                asked.out.write_text(json.dumps({"rows": rows + some}, indent=2) + "\n", encoding="utf-8")
+            if args.out:  # after each: a sweep may be interrupted
+                args.out.parent.mkdir(parents=True, exist_ok=True)
+                args.out.write_text(json.dumps({"rows": rows + some}, indent=2) + "\n", encoding="utf-8")
         means = "  ".join(f"{k} {np.mean([r['metrics'][k] for r in some]):.1f}" for k in MEASURED)
         print(f"[{text or 'params.yaml'}]  {means}", flush=True)
         rows += some

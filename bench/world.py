@@ -31,8 +31,8 @@ def samples(run: RunContext, out: Path, columns: int = 3) -> None:
     """Every concept by the first seeds, drawn by the base, ``columns`` concepts a row."""
     names = run.vocabulary.names
     prompts = [fill(run.params.sampler.prompt, name) for name in names]
-    drawn = run.generator.generate(prompts, [SEED + i for i in range(EACH)])  # as measured: from the cache
-    blocks = {name: drawn[prompt].pixels[:SHOWN] for name, prompt in zip(names, prompts, strict=True)}
+    generated = run.generator.generate(prompts, [SEED + i for i in range(EACH)])  # as measured: from the cache
+    blocks = {name: generated[prompt].pixels[:SHOWN] for name, prompt in zip(names, prompts, strict=True)}
     save_page(_titled(blocks, columns), out)
 
 
@@ -41,8 +41,8 @@ def styles(run: RunContext, concepts: Sequence[str], out: Path) -> None:
     rows = []
     for i, style in enumerate(run.vocabulary.styles):
         prompts = [fill(run.params.sampler.prompt, concept, style) for concept in concepts]
-        drawn = run.generator.generate(prompts, [SEED + i for i in range(SHOWN)])
-        blocks = [drawn[prompt].pixels for prompt in prompts]
+        generated = run.generator.generate(prompts, [SEED + i for i in range(SHOWN)])
+        blocks = [generated[prompt].pixels for prompt in prompts]
         rows.append(GridRow(blocks, style, titles=() if i else concepts))
     save_page(rows, out)
 
@@ -82,21 +82,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--pages", type=Path, default=None)
     parser.add_argument("--set", action="append", default=[])
-    asked = parser.parse_args()
-    params = load_params(overrides=asked.set)
+    args = parser.parse_args()
+    params = load_params(overrides=args.set)
     run = RunContext(params, "", Path("runs"))
     numbers = measure(run)
     per = numbers["base"].pop("per_concept")
     print(json.dumps(numbers, indent=2))
     numbers["base"]["per_concept"] = per
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-    if asked.pages:
-        asked.pages.mkdir(parents=True, exist_ok=True)
-        samples(run, asked.pages / "samples.png")
-        styles(run, ("panda", "red apple"), asked.pages / "styles.png")
-        contact_sheet(params.data.images, asked.pages / "contact-sheet.png")
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    if args.pages:
+        args.pages.mkdir(parents=True, exist_ok=True)
+        samples(run, args.pages / "samples.png")
+        styles(run, ("panda", "red apple"), args.pages / "styles.png")
+        contact_sheet(params.data.images, args.pages / "contact-sheet.png")
 
 
 if __name__ == "__main__":

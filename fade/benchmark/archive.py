@@ -1,9 +1,8 @@
 """The archived record: finished cells of the benchmark and their pictures in one compressed table. Ours.
 
 ``cells.jsonl.xz``: the first line is the header, each further line a cell (``set``, ``record``) or a picture
-(``set``, ``target``, ``file``, ``base64``). A cell keeps the key under which it was measured, and is found by
-what it is of (method, target, seed, data, settings), not by that key: the code that measured it is the one of
-its commit."""
+(``set``, ``target``, ``file``, ``base64``). A cell is found by what it is of (method, target, seed, data,
+settings), not by the key that it was measured under: its code is the one of its commit."""
 
 from __future__ import annotations
 
@@ -45,14 +44,13 @@ def read_archive(path: Path) -> Archive:
         header, *rows = map(json.loads, lzma.decompress(path.read_bytes()).splitlines())
         out = Archive(header["commit"])
         for row in rows:
-            if "record" in row:
-                if not whole(row["record"]):
-                    raise ValueError(f"the cell {row['record'].get('key')} was changed")
+            if "record" not in row:
+                body = base64.b64decode(row["base64"], validate=True)
+                out.pictures[row["set"], row["target"], row["file"]] = body
+            elif whole(row["record"]):
                 out.cells[row["set"]].append(row["record"])
             else:
-                out.pictures[row["set"], row["target"], row["file"]] = base64.b64decode(
-                    row["base64"], validate=True
-                )
+                raise ValueError(f"the cell {row['record'].get('key')} was changed")
     except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError) as error:
         action = "delete it and pull it again: `dvc pull bench/archive.dvc`."
         raise CacheError(f"{path} is no archive of cells: {error}.", stage="bench", action=action) from error
@@ -61,13 +59,10 @@ def read_archive(path: Path) -> Archive:
 
 def write_archive(path: Path, archive: Archive) -> Path:
     """Write the table; the same content gives the same bytes. Raises StorageError."""
-    commits = sorted(
-        {str(record["made"]["commit"]) for records in archive.cells.values() for record in records}
-    )
+    commits = {str(record["made"]["commit"]) for records in archive.cells.values() for record in records}
     counts = {name: len(records) for name, records in archive.cells.items()}
-    rows: list[dict[str, Any]] = [
-        {"archive": 1, "commit": archive.commit, "commits": commits, "cells": counts}
-    ]
+    head = {"archive": 1, "commit": archive.commit, "commits": sorted(commits), "cells": counts}
+    rows: list[dict[str, Any]] = [head]
     for name in sorted(archive.cells):
         rows += [{"set": name, "record": record} for record in sorted(archive.cells[name], key=_place)]
     for (name, target, file), body in sorted(archive.pictures.items()):
@@ -79,11 +74,10 @@ def write_archive(path: Path, archive: Archive) -> Path:
 def find_archived(
     records: Iterable[Mapping[str, Any]], inputs: Mapping[str, Any], *, any_sources: bool = False
 ) -> dict[str, Any] | None:
-    """The archived cell of the same method, target, seed, data, models and settings, or None; its code is not
-    compared.
+    """The archived cell of the same method, target, seed, data, models and settings, or None; its code, and a
+    setting that one of the two lacks, is not compared.
 
-    A setting that the cell did not record, or that is no longer there, is not compared either. any_sources:
-    whatever its models, for a report where they are not at hand."""
+    any_sources: whatever its models, for a report where they are not at hand."""
     same = ("arm", "target", "seed", "data_md5", *(() if any_sources else ("sources",)))
     for record in records:
         then = record["inputs"]

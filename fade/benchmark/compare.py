@@ -1,7 +1,7 @@
 """How conditions compare: spread, the paired bootstrap of the difference between two, and which are
 Pareto-efficient. Ours.
 
-Two levels: targets are drawn with replacement, then seeds within each drawn target. Both conditions are drawn
+Two levels: targets are sampled with replacement, then seeds within each of them. Both conditions are sampled
 together, so what makes a target hard for all of them cancels out."""
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ def spread(values: Values, resamples: int) -> Spread:
     within = [row[~np.isnan(row)] for row in table]
     free = sum(len(row) - 1 for row in within)
     seeds = math.sqrt(sum(float(((row - row.mean()) ** 2).sum()) for row in within) / free) if free else None
-    flat = np.array(list(values.values()))
-    sd = float(flat.std(ddof=1)) if len(flat) > 1 else None
-    sd_targets = float(means.std(ddof=1)) if len(means) > 1 else None
     lo, hi, _ = _bootstrap(table, mean, resamples)
-    return Spread(mean, sd, sd_targets, seeds, len(flat), lo, hi)
+    return Spread(mean, _sd(np.array(list(values.values()))), _sd(means), seeds, len(values), lo, hi)
+
+
+def _sd(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
 def compare(a: Values, b: Values, resamples: int) -> Comparison | None:
@@ -89,15 +90,12 @@ def efficient(points: Mapping[str, Sequence[float]]) -> list[str]:
     A point is efficient when no other is at least as good in both and better in one; equal points are
     efficient together."""
 
-    def beaten(point: Sequence[float]) -> bool:
-        return any(
-            list(q) != list(point) and all(b >= a for a, b in zip(point, q, strict=True))
-            for q in points.values()
-        )
+    rows = {name: tuple(point) for name, point in points.items()}
 
-    return sorted(
-        (name for name, point in points.items() if not beaten(point)), key=lambda name: tuple(points[name])
-    )
+    def beaten(point: tuple[float, ...]) -> bool:
+        return any(q != point and all(b >= a for a, b in zip(point, q, strict=True)) for q in rows.values())
+
+    return sorted((name for name, point in rows.items() if not beaten(point)), key=rows.__getitem__)
 
 
 def _table(values: Values) -> np.ndarray:
@@ -112,20 +110,20 @@ def _table(values: Values) -> np.ndarray:
 def _bootstrap(
     table: np.ndarray, mean: float, resamples: int
 ) -> tuple[float | None, float | None, float | None]:
-    """95 % interval of the mean over targets (T, S), and the two-sided p of its being 0; one seed for all, so
-    reports repeat."""
+    """95 % interval of the mean over targets (T, S), and the two-sided p of its being 0; one seed for all."""
     n = len(table)
     if n < LEAST:
         return None, None, None
     rng = np.random.default_rng(named_seed("bench", "bootstrap"))
-    packed, counts = _packed(table)
-    drawn = rng.integers(0, n, (resamples, n))  # (R, T)
-    picks = (rng.random((resamples, n, table.shape[1])) * counts[drawn][..., None]).astype(
-        int
-    )  # (R, T, S) among what is there
-    within = np.arange(table.shape[1]) < counts[drawn][..., None]
-    values = np.where(within, packed[drawn[..., None], picks], 0.0)
-    means = (values.sum(-1) / counts[drawn]).mean(-1)  # (R,)
+    # Each row's numbers moved to its front (0 behind them), and how many there are.
+    order = np.argsort(np.isnan(table), axis=1, kind="stable")
+    packed, counts = np.nan_to_num(np.take_along_axis(table, order, axis=1)), (~np.isnan(table)).sum(1)
+    targets = rng.integers(0, n, (resamples, n))  # (R, T)
+    available = counts[targets][..., None]  # (R, T, 1)
+    seeds = (rng.random((resamples, *table.shape)) * available).astype(int)  # (R, T, S)
+    within = np.arange(table.shape[1]) < available
+    values = np.where(within, packed[targets[..., None], seeds], 0.0)
+    means = (values.sum(-1) / counts[targets]).mean(-1)  # (R,)
     moved = (means - mean) * _widening(n)
     tail = 100 * (1 - LEVEL) / 2
     lo, hi = (mean + float(bound) for bound in np.percentile(moved, (tail, 100 - tail)))
@@ -133,16 +131,8 @@ def _bootstrap(
     return lo, hi, min(1.0, 2 * (beyond + 1) / (resamples + 1))
 
 
-def _packed(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each row's numbers moved to its front (0 behind them), and how many there are."""
-    order = np.argsort(np.isnan(table), axis=1, kind="stable")
-    packed = np.nan_to_num(np.take_along_axis(table, order, axis=1))
-    return packed, (~np.isnan(table)).sum(1)
-
-
 def _widening(n: int) -> float:
-    """A few targets spread less than the world they stand for: the bootstrap is widened to Student's interval
-    of n means.
+    """Factor that widens the bootstrap of n targets to Student's interval of n means.
 
     sqrt(n / (n - 1)) for the variance that n draws with replacement lack, and t / z for its being estimated
     (t by its series in 1/df)."""

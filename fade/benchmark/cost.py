@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
 from typing import Any
 
 import psutil
 import torch
 
 EVERY = 0.05
-"""Seconds between two looks at the memory."""
+"""Seconds between two readings of the memory."""
 
 
 class FlopCounter:
@@ -19,14 +18,14 @@ class FlopCounter:
 
     calls: how often the UNet ran; samples: the latents (or noisy pictures) in these calls, student's and
     teacher's alike; seconds. peak_memory_mb: on a GPU what torch had allocated there at most; else the
-    process's highest resident memory seen, MiB. That holds the libraries, the judge and what earlier work
-    left with the allocator, so it bounds a method's need from above."""
+    process's highest resident memory, MiB, libraries and what earlier work left with the allocator included:
+    it bounds a method's need from above."""
 
     def __init__(self, unet: torch.nn.Module, device: torch.device) -> None:
         self.calls = self.samples = 0
         self.seconds = self.peak_memory_mb = 0.0
         self._unet, self._device, self._over = unet, device, threading.Event()
-        self._watch = threading.Thread(target=self._look, name="memory", daemon=True)
+        self._watch = threading.Thread(target=self._read_memory, name="memory", daemon=True)
 
     def __enter__(self) -> FlopCounter:
         self._hook = self._unet.register_forward_pre_hook(self._count, with_kwargs=True)
@@ -36,9 +35,7 @@ class FlopCounter:
         self._began = time.perf_counter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.seconds = time.perf_counter() - self._began
         self._over.set()
         self._watch.join()
@@ -50,7 +47,7 @@ class FlopCounter:
         self.calls += 1
         self.samples += len(args[0] if args else kwargs["sample"])
 
-    def _look(self) -> None:
+    def _read_memory(self) -> None:
         process = psutil.Process()
         while True:
             self.peak_memory_mb = max(self.peak_memory_mb, process.memory_info().rss / 2**20)
@@ -59,10 +56,5 @@ class FlopCounter:
 
     def facts(self) -> dict[str, float]:
         """As JSON, rounded."""
-        memory, seconds = round(self.peak_memory_mb, 1), round(self.seconds, 3)
-        return {
-            "seconds": seconds,
-            "unet_calls": self.calls,
-            "unet_samples": self.samples,
-            "peak_memory_mb": memory,
-        }
+        calls = {"unet_calls": self.calls, "unet_samples": self.samples}
+        return {"seconds": round(self.seconds, 3), **calls, "peak_memory_mb": round(self.peak_memory_mb, 1)}

@@ -8,10 +8,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 from fade.config import BenchConfig, Params
-from fade.data.vocabulary import Vocabulary, slug
+from fade.data.vocabulary import Vocabulary
 from fade.erasers.base import Eraser, get_eraser, known_erasers, variants_of
 from fade.errors import UsageError
 from fade.run.resolve_params import resolve
@@ -33,10 +34,6 @@ class Condition:
     def label(self) -> str:
         """``esd/x`` or ``esd/x + neighbours``."""
         return f"{self.name}/{self.variant}{CONTROL if self.neighbours else ''}"
-
-    @property
-    def slug(self) -> str:
-        return slug(self.label)
 
     @property
     def method(self) -> Eraser:
@@ -71,12 +68,8 @@ class Plan:
     seeds: tuple[int, ...]
 
     def cells(self) -> Iterator[Cell]:
-        return (
-            Cell(condition, target, seed)
-            for seed in self.seeds
-            for target in self.targets
-            for condition in self.conditions
-        )
+        places = product(self.seeds, self.targets, self.conditions)
+        return (Cell(condition, target, seed) for seed, target, condition in places)
 
     def __len__(self) -> int:
         return len(self.conditions) * len(self.targets) * len(self.seeds)
@@ -85,22 +78,19 @@ class Plan:
 def parse_condition(text: str) -> Condition:
     """``esd``, ``esd/x`` or ``esd/x + neighbours``. Raises UnknownNameError, UsageError for a control that
     cannot be."""
-    plain, plus, added = text.partition("+")
-    name, slash, variant = plain.strip().partition("/")
+    plain, plus, added = (part.strip() for part in text.partition("+"))
+    name, slash, variant = plain.partition("/")
     condition = Condition(name, variant if slash else variants_of(name)[0], bool(plus))
-    takes = condition.method.accepts_anchors  # an unknown variant ends here
-    if plus and added.strip() != "neighbours":
-        raise UsageError(
+    takes_anchors = condition.method.accepts_anchors  # an unknown variant ends here
+    if plus and added != "neighbours":
+        what, action = (
             f"{text!r} is no condition of the benchmark.",
-            stage="bench",
-            action="write NAME/VARIANT or NAME/VARIANT + neighbours.",
+            "write NAME/VARIANT or NAME/VARIANT + neighbours.",
         )
-    if plus and not takes:
-        raise UsageError(
-            f"{plain.strip()} takes no neighbours as anchors.",
-            stage="bench",
-            action=f"leave {added.strip()!r} out.",
-        )
+        raise UsageError(what, stage="bench", action=action)
+    if plus and not takes_anchors:
+        what = f"{plain} takes no neighbours as anchors."
+        raise UsageError(what, stage="bench", action=f"leave {added!r} out.")
     return condition
 
 
@@ -116,8 +106,7 @@ def every_condition() -> tuple[Condition, ...]:
 def plan_of(bench: BenchConfig, vocabulary: Vocabulary | None) -> Plan:
     """The plan that params.yaml asks for. Raises UnknownNameError for a concept or method that is not there.
 
-    vocabulary: None where the data are not at hand; then concepts are not looked up.
-    """
+    vocabulary: None where the data are not at hand; then concepts are not checked."""
     if vocabulary is not None:
         for name in (*bench.targets, *bench.tuning):
             vocabulary.index(name, stage="bench")
@@ -131,31 +120,22 @@ def narrowed(
 ) -> list[str]:
     """The command line's choices (names by comma) as overrides of params.yaml.
 
-    quick: the first target, the first seed, and the variant that each method's bare name means.
-    """
+    quick: the first target, the first seed, and the variant that each method's bare name means."""
     chosen: dict[str, Sequence[object]] = {}
     if quick:
         chosen = {"targets": bench.targets[:1], "seeds": bench.seeds[:1], "methods": list(known_erasers())}
-    named = {"methods": methods, "targets": targets, "seeds": seeds}
-    chosen |= {
-        key: [part.strip() for part in text.split(",") if part.strip()] for key, text in named.items() if text
-    }
-    chosen = {
-        key: [_number(v) for v in values] if key == "seeds" else values for key, values in chosen.items()
-    }
+    for key, text in {"methods": methods, "targets": targets, "seeds": seeds}.items():
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        if text:
+            chosen[key] = [int(p) if key == "seeds" and p.lstrip("-").isdigit() else p for p in parts]
     return [f"bench.{key}={json.dumps(list(values))}" for key, values in chosen.items()]
-
-
-def _number(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
 
 
 def settings_of(cell: Cell, chosen: Sequence[str], path: Path, overrides: Sequence[str]) -> Params:
     """params.yaml, then the method's own settings, its recipe, what was tuned (``chosen``), and at last what
     the user set.
 
-    The cell's seed is the training's; what is judged starts from the same noise in every cell.
-    """
+    The cell's seed is the training's; what is judged starts from the same noise in every cell."""
     params = _settings(path, (*cell.condition.overrides(), *chosen, *overrides))
     return params.model_copy(update={"train": params.train.model_copy(update={"seed": cell.seed})})
 
@@ -168,9 +148,6 @@ def _settings(path: Path, overrides: tuple[str, ...]) -> Params:
 
 def tries_of(condition: Condition, sweep: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """The settings that tuning tries for a condition, each a list of overrides."""
-    names = (
-        [condition.label, f"{condition.name}{CONTROL}", "neighbours"]
-        if condition.neighbours
-        else [condition.label, condition.name, "default"]
-    )
+    control = (f"{condition.name}{CONTROL}", "neighbours")
+    names = (condition.label, *(control if condition.neighbours else (condition.name, "default")))
     return [shlex.split(text) for text in next(sweep[name] for name in names if name in sweep)]

@@ -51,28 +51,20 @@ def inputs_of(
 
 def path_of(folder: Path, inputs: Mapping[str, Any]) -> Path:
     """``folder/TARGET/ARM-SEED-KEY.json``."""
-    return (
-        folder
-        / slug(inputs["target"])
-        / f"{slug(inputs['arm'])}-{inputs['seed']}-{fingerprint(inputs)[:12]}.json"
-    )
+    name = f"{slug(inputs['arm'])}-{inputs['seed']}-{fingerprint(inputs)[:12]}.json"
+    return folder / slug(inputs["target"]) / name
 
 
 def write_record(folder: Path, inputs: Mapping[str, Any], measured: Mapping[str, Any]) -> Path:
     """Keep a measured cell. measured: ``numbers``, ``cost``, ``made`` and whatever else was measured. Raises
     StorageError."""
-    content = json.loads(
-        json.dumps(
-            {"schema": SCHEMA, "key": fingerprint(inputs), "inputs": dict(inputs), **measured},
-            allow_nan=False,
-        )
-    )
+    cell = {"schema": SCHEMA, "key": fingerprint(inputs), "inputs": dict(inputs), **measured}
+    content = json.loads(json.dumps(cell, allow_nan=False))
     content["sha256"] = fingerprint(content)
     path = path_of(folder, inputs)
     make_folder(path.parent)
-    return write_whole(
-        path, json.dumps(content, indent=1, allow_nan=False, sort_keys=True) + "\n", stage="bench", sync=True
-    )
+    text = json.dumps(content, indent=1, allow_nan=False, sort_keys=True) + "\n"
+    return write_whole(path, text, stage="bench", sync=True)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -88,10 +80,8 @@ def whole(content: Any) -> bool:
     """Whether it is a cell of this schema, unchanged since it was measured."""
     try:
         body = {name: value for name, value in content.items() if name != "sha256"}
-        unchanged = content["sha256"] == fingerprint(body) and content["key"] == fingerprint(
-            content["inputs"]
-        )
-        return bool(unchanged and content["schema"] == SCHEMA)
+        keyed = content["schema"] == SCHEMA and content["key"] == fingerprint(content["inputs"])
+        return bool(keyed and content["sha256"] == fingerprint(body))
     except (KeyError, AttributeError, TypeError):
         return False
 
@@ -104,15 +94,14 @@ def read_picture(folder: Path, target: str, file: str) -> bytes | None:
 
 def find_record(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
     """The kept cell of exactly these inputs, or None."""
-    found = read_record(path_of(folder, inputs))
-    return found if found is not None and found["inputs"] == inputs else None
+    record = read_record(path_of(folder, inputs))
+    return record if record is not None and record["inputs"] == inputs else None
 
 
 def find_anywhere(folder: Path, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Kept cells of these inputs whatever their ``sources``: for a report where the models are not at
     hand."""
     pattern = f"{slug(inputs['arm'])}-{inputs['seed']}-*.json"
-    found = [read_record(path) for path in sorted((folder / slug(inputs["target"])).glob(pattern))]
-    return [
-        r for r in found if r is not None and {**r["inputs"], "sources": None} == {**inputs, "sources": None}
-    ]
+    records = map(read_record, sorted((folder / slug(inputs["target"])).glob(pattern)))
+    same = {**inputs, "sources": None}
+    return [record for record in records if record and {**record["inputs"], "sources": None} == same]

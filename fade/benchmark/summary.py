@@ -1,13 +1,13 @@
-"""All that the benchmark's outputs say, as one JSON object: made from the kept cells alone."""
+"""All numbers of the benchmark's outputs as one JSON object: made from the kept cells alone."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fade.benchmark.compare import Comparison, Values, compare, efficient, holm, spread
+from fade.benchmark.compare import Values, compare, efficient, holm, spread
 from fade.benchmark.metrics import compared_metrics, derived, value_of
 from fade.benchmark.plan import Cell, Plan, parse_condition
 from fade.config import BenchConfig
@@ -15,6 +15,7 @@ from fade.evaluation.metrics import Metric, known_metrics
 
 AXES = ("A_er", "retained")
 """The frontier's metrics."""
+Records = Mapping[Cell, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -31,39 +32,34 @@ class Origin:
 
 def summarise(
     plan: Plan,
-    found: Mapping[Cell, Mapping[str, Any]],
+    found: Records,
     bench: BenchConfig,
     tuned: Mapping[str, Mapping[str, Any]],
     origin: Origin,
     failures: Mapping[Cell, str],
 ) -> dict[str, Any]:
-    """``benchmark.json``. found: the finished cells' records; failures: what the others said, where they were
+    """``benchmark.json``. found: the finished cells' records; failures: errors of the others that were
     tried."""
     records = {cell: derived(record) for cell, record in found.items()}
     reference = parse_condition(bench.reference).label
-    devices = Counter(str(record["made"].get("device")) for record in found.values())
+    made = [record["made"] for record in found.values()]
+    devices = Counter(str(facts.get("device")) for facts in made)
     usual = min(devices, key=lambda name: (-devices[name], name), default=None)  # of equals the first by name
     timed = {cell: record for cell, record in records.items() if str(record["made"].get("device")) == usual}
     values = {
         m.name: _by_condition(plan, timed if m.by_machine else records, m)
         for m in (*compared_metrics(), *known_metrics("cost"))
     }
-    present = [metric for metric in compared_metrics() if any(values[metric.name].values())]
-    costs = [metric for metric in known_metrics("cost") if any(values[metric.name].values())]
-    measured = [
-        condition.label
-        for condition in plan.conditions
-        if any(cell.condition == condition for cell in records)
-    ]
+    present = [metric for metric in compared_metrics() if values[metric.name]]
+    costs = [metric for metric in known_metrics("cost") if values[metric.name]]
+    measured = [c.label for c in plan.conditions if any(cell.condition == c for cell in records)]
     points = _points(values)
-    made = [record["made"] for record in found.values()]
     return {
         "schema": 1,
         **asdict(origin),
         "code": {
-            "commits": _distinct(made, "commit"),
-            "torch": _distinct(made, "torch"),
-            "device": _distinct(made, "device"),
+            name: sorted({str(facts.get(key)) for facts in made})
+            for name, key in (("commits", "commit"), ("torch", "torch"), ("device", "device"))
         },
         "devices": dict(devices.most_common()),
         "timed_on": usual,
@@ -97,15 +93,16 @@ def summarise(
             }
             for label in measured
         },
-        "against_reference": {
-            metric.name: _against(values[metric.name], reference, bench.resamples) for metric in present
+        "against_reference": {m.name: _against(values[m.name], reference, bench.resamples) for m in present},
+        "per_target": {
+            m.name: {label: _per_target(v) for label, v in values[m.name].items()} for m in present
         },
-        "per_target": {metric.name: _per_target(values[metric.name]) for metric in present},
         "frontier": {"axes": list(AXES), "points": points, "efficient": efficient(points)},
     }
 
 
-def _by_condition(plan: Plan, records: Mapping[Cell, Mapping[str, Any]], metric: Metric) -> dict[str, Values]:
+def _by_condition(plan: Plan, records: Records, metric: Metric) -> dict[str, Values]:
+    """Condition -> its numbers, of the conditions that have any."""
     out: dict[str, dict[tuple[str, int], float]] = {condition.label: {} for condition in plan.conditions}
     for cell, record in records.items():
         if (value := value_of(record, metric.path)) is not None:
@@ -123,32 +120,21 @@ def _against(values: Mapping[str, Values], reference: str, resamples: int) -> di
     """Condition -> reference minus condition, with Holm's p over the conditions."""
     if reference not in values:
         return {}
-    pairs = {
-        label: compare(values[reference], v, resamples) for label, v in values.items() if label != reference
-    }
-    known: dict[str, Comparison] = {label: found for label, found in pairs.items() if found is not None}
-    adjusted = holm({label: found.p for label, found in known.items() if found.p is not None})
-    return {label: {**asdict(found), "p_holm": adjusted.get(label)} for label, found in known.items()}
+    others = {label: v for label, v in values.items() if label != reference}
+    pairs = {label: compare(values[reference], v, resamples) for label, v in others.items()}
+    known = {label: pair for label, pair in pairs.items() if pair is not None}
+    adjusted = holm({label: pair.p for label, pair in known.items() if pair.p is not None})
+    return {label: {**asdict(pair), "p_holm": adjusted.get(label)} for label, pair in known.items()}
 
 
-def _per_target(values: Mapping[str, Values]) -> dict[str, dict[str, float]]:
-    """Condition -> target -> mean over its seeds."""
-    out: dict[str, dict[str, float]] = {}
-    for label, numbers in values.items():
-        for target in dict.fromkeys(t for t, _ in numbers):
-            some = [value for (t, _), value in numbers.items() if t == target]
-            out.setdefault(label, {})[target] = sum(some) / len(some)
-    return out
+def _per_target(values: Values) -> dict[str, float]:
+    """Target -> mean over its seeds."""
+    by_target: dict[str, list[float]] = {}
+    for (target, _), value in values.items():
+        by_target.setdefault(target, []).append(value)
+    return {target: sum(some) / len(some) for target, some in by_target.items()}
 
 
 def _missing(cell: Cell, failures: Mapping[Cell, str]) -> dict[str, Any]:
-    return {
-        "arm": cell.condition.label,
-        "target": cell.target,
-        "seed": cell.seed,
-        "why": failures.get(cell, "not measured yet"),
-    }
-
-
-def _distinct(made: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    return sorted({str(facts.get(key)) for facts in made})
+    why = failures.get(cell, "not measured yet")
+    return {"arm": cell.condition.label, "target": cell.target, "seed": cell.seed, "why": why}

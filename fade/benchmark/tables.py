@@ -24,9 +24,9 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        lines = [f"| {' | '.join(self.head)} |", "|".join(["", "---", *["--:"] * (len(self.head) - 1), ""])]
-        lines += [f"| {' | '.join(row)} |" for row in self.rows]
-        return "\n".join([f"### {self.title}", "", self.note, "", *lines, ""])
+        rule = "|".join(["", "---", *["--:"] * (len(self.head) - 1), ""])
+        head, *rows = (f"| {' | '.join(row)} |" for row in (self.head, *self.rows))
+        return "\n".join([f"### {self.title}", "", self.note, "", head, rule, *rows, ""])
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -42,21 +42,33 @@ def unit(metric: Mapping[str, Any]) -> str:
 def main_table(summary: Mapping[str, Any]) -> Table:
     """One row a condition: mean and standard deviation over its cells of each main metric."""
     metrics = [m for m in summary["metrics"] if m["main"]]
-    done, of = summary["cells"]["done"], summary["cells"]["of"]
+    done, total = summary["cells"]["done"], summary["cells"]["of"]
     note = (
-        f"Mean ± standard deviation over targets and seeds; {done} of {of} cells. An asterisk: differs "
-        f"from {summary['reference']} "
+        f"Mean ± standard deviation over targets and seeds; {done} of {total} cells. An asterisk: differs "
+        f"from {summary['reference']} (Holm's p < {SURE:g}). Bold: on the frontier of erasure against "
+        "retention."
     )
-    note += f"(Holm's p < {SURE:g}). Bold: on the frontier of erasure against retention."
     rows = []
     for label, condition in summary["arms"].items():
         name = f"**{label}**" if label in summary["frontier"]["efficient"] else label
-        cells = [
-            _mean(condition["spread"].get(m["name"]), m["digits"]) + _star(summary, m["name"], label)
-            for m in metrics
-        ]
-        rows.append([name, *cells, number(_get(condition, "train_seconds", "mean"))])
+        seconds = number(condition["spread"].get("train_seconds", {}).get("mean"))
+        rows.append([name, *(_main_cell(summary, m, label) for m in metrics), seconds])
     return Table("Methods", note, ["method", *map(unit, metrics), registered("train_seconds").title], rows)
+
+
+def _main_cell(summary: Mapping[str, Any], metric: Mapping[str, Any], label: str) -> str:
+    spread = summary["arms"][label]["spread"].get(metric["name"])
+    if spread is None:
+        return NONE
+    mean, sd = number(spread["mean"], metric["digits"]), number(spread["sd"], metric["digits"])
+    p = _difference(summary, metric, label).get("p_holm")
+    return mean + (f" ± {sd}" if sd != NONE else "") + (" *" if p is not None and p < SURE else "")
+
+
+def _difference(summary: Mapping[str, Any], metric: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """The condition's comparison with the reference; empty where there is none."""
+    comparison: Mapping[str, Any] = summary["against_reference"].get(metric["name"], {}).get(label, {})
+    return comparison
 
 
 def metric_tables(summary: Mapping[str, Any]) -> list[Table]:
@@ -65,58 +77,37 @@ def metric_tables(summary: Mapping[str, Any]) -> list[Table]:
 
 
 def _metric_table(summary: Mapping[str, Any], metric: Mapping[str, Any]) -> Table:
-    against, digits = summary["against_reference"].get(metric["name"], {}), metric["digits"]
-    rows = []
+    digits, rows = metric["digits"], []
     for label, condition in summary["arms"].items():
-        if (s := condition["spread"].get(metric["name"])) is None:
+        if (spread := condition["spread"].get(metric["name"])) is None:
             continue
-        c = against.get(label, {})
-        pair = [
-            number(c.get("difference"), digits),
-            interval(c, digits),
-            number(c.get("p"), 4),
-            number(c.get("p_holm"), 4),
-        ]
-        spreads = [number(s[key], digits) for key in ("mean", "sd_targets", "sd_seeds")]
-        rows.append([label, *spreads, interval(s, digits), str(s["n"]), *pair])
+        c = _difference(summary, metric, label)
+        spreads = [number(spread[key], digits) for key in ("mean", "sd_targets", "sd_seeds")]
+        difference = [number(c.get("difference"), digits), interval(c, digits)]
+        p_values = [number(c.get(key), 4) for key in ("p", "p_holm")]
+        rows.append([label, *spreads, interval(spread, digits), str(spread["n"]), *difference, *p_values])
     note = (
         f"{metric['meaning']}; {metric['better']} is better. The difference is {summary['reference']} "
         "minus the row."
     )
-    head = [
-        "method",
-        "mean",
-        "sd of targets",
-        "sd of seeds",
-        "95 % interval",
-        "cells",
-        "difference",
-        "95 % interval",
-        "p",
-        "p, Holm",
-    ]
-    return Table(unit(metric), note, head, rows)
+    own = ["mean", "sd of targets", "sd of seeds", "95 % interval", "cells"]
+    against = ["difference", "95 % interval", "p", "p, Holm"]
+    return Table(unit(metric), note, ["method", *own, *against], rows)
 
 
 def target_table(summary: Mapping[str, Any], name: str) -> Table:
     """One metric by condition and target, means over seeds."""
     metric = next(m for m in summary["metrics"] if m["name"] == name)
-    targets, values = summary["plan"]["targets"], summary["per_target"][name]
-    rows = [
-        [label, *(number(found.get(t), metric["digits"]) for t in targets)] for label, found in values.items()
-    ]
+    targets, means = summary["plan"]["targets"], summary["per_target"][name]
+    rows = [[label, *(number(m.get(t), metric["digits"]) for t in targets)] for label, m in means.items()]
     return Table(f"{unit(metric)}, by target", "Means over seeds.", ["method", *targets], rows)
 
 
 def significance(summary: Mapping[str, Any]) -> Table:
     """Holm's p of each condition against the reference, by metric, with the sign of the difference."""
     metrics, reference = summary["metrics"], summary["reference"]
-    rows = []
-    for label in summary["arms"]:
-        if label != reference:
-            rows.append(
-                [label, *(_p(summary["against_reference"].get(m["name"], {}).get(label), m) for m in metrics)]
-            )
+    others = [label for label in summary["arms"] if label != reference]
+    rows = [[label, *(_verdict(_difference(summary, m, label), m) for m in metrics)] for label in others]
     note = (
         f"{reference} against each: better, worse or the same, with Holm's p over the methods (paired "
         "bootstrap over targets and seeds)."
@@ -124,98 +115,61 @@ def significance(summary: Mapping[str, Any]) -> Table:
     return Table("Significance", note, ["method", *(str(m["title"]) for m in metrics)], rows)
 
 
+def _verdict(comparison: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
+    p = comparison.get("p_holm")
+    if p is None:
+        return NONE
+    gain = comparison["difference"] if metric["better"] == "higher" else -comparison["difference"]
+    word = "same" if p >= SURE else "better" if gain > 0 else "worse"
+    return f"{word}, {p:.3f}"
+
+
 def cost_table(summary: Mapping[str, Any]) -> Table:
     """What a cell costs, means."""
-    costs = summary["costs"]
+    costs, devices, timed_on = summary["costs"], summary["devices"], summary["timed_on"]
     rows = [
-        [label, *(number(_get(condition, m["name"], "mean"), m["digits"]) for m in costs)]
+        [label, *(number(condition["spread"].get(m["name"], {}).get("mean"), m["digits"]) for m in costs)]
         for label, condition in summary["arms"].items()
     ]
-    devices = summary["devices"]
-    other = sum(devices.values()) - devices.get(summary["timed_on"], 0)
-    alone = (
-        f" Seconds and memory: of the {devices[summary['timed_on']]} cells made on {summary['timed_on']} "
-        "alone."
-        if other
-        else ""
-    )
-    return Table("Cost", f"Means a cell.{alone}", ["method", *(str(m["title"]) for m in costs)], rows)
+    note = "Means a cell."
+    if sum(devices.values()) > devices.get(timed_on, 0):
+        note += f" Seconds and memory: of the {devices[timed_on]} cells made on {timed_on} alone."
+    return Table("Cost", note, ["method", *(str(m["title"]) for m in costs)], rows)
 
 
 def settings_table(summary: Mapping[str, Any]) -> Table:
     """What tuning chose for each condition."""
-    chosen = summary["tuning"]["methods"]
-    rows = [
-        [
-            label,
-            f"`{' '.join(chosen[label]['overrides'])}`",
-            str(len(chosen[label]["trials"])),
-            number(chosen[label]["score"]),
-        ]
-        if label in chosen
-        else [label, "not tuned: params.yaml and its own recipe", "0", NONE]
-        for label in summary["arms"]
-    ]
+    tuned, rows = summary["tuning"]["methods"], []
+    for label in summary["arms"]:
+        if best := tuned.get(label):
+            setting = f"`{' '.join(best['overrides'])}`"
+            rows.append([label, setting, str(len(best["trials"])), number(best["score"])])
+        else:
+            rows.append([label, "not tuned: params.yaml and its own recipe", "0", NONE])
     note = f"Chosen on {', '.join(summary['tuning']['targets'])}, none of which is reported."
     return Table("Settings", note, ["method", "setting", "tries", "score"], rows)
 
 
 def markdown(summary: Mapping[str, Any], figure: str) -> str:
     """``benchmark.md``. figure: the frontier's file name."""
-    archived = (
-        f" Cells of the archived record of commit {summary['archive']}." if summary.get("archive") else ""
-    )
-    origin = f"`{summary['command']}`, commit {summary['commit']}, data md5 {summary['data_md5']}.{archived}"
+    origin = f"`{summary['command']}`, commit {summary['commit']}, data md5 {summary['data_md5']}."
+    if summary.get("archive"):
+        origin += f" Cells of the archived record of commit {summary['archive']}."
     head = ["# Benchmark", "", origin, ""]
-    missing = [
-        f"{m['arm']}, {m['target']}, seed {m['seed']}: {m['why']}" for m in summary["cells"]["missing"]
-    ]
-    gaps = [f"Missing cells ({len(missing)}):", "", *(f"- {line}" for line in missing), ""] if missing else []
+    missing = summary["cells"]["missing"]
+    lines = [f"- {m['arm']}, {m['target']}, seed {m['seed']}: {m['why']}" for m in missing]
+    gaps = [f"Missing cells ({len(missing)}):", "", *lines, ""] if missing else []
     if not summary["arms"]:
         return "\n".join([*head, *gaps])
-    details = [
-        *metric_tables(summary),
-        *(target_table(summary, m["name"]) for m in summary["metrics"] if m["main"]),
-    ]
-    parts = [
-        main_table(summary),
-        significance(summary),
-        cost_table(summary),
-        settings_table(summary),
-        *details,
-    ]
-    first, *rest = (table.markdown() for table in parts)
-    return "\n".join([*head, first, f"![erasure against retention]({figure})", "", *rest, *gaps])
+    by_target = [target_table(summary, m["name"]) for m in summary["metrics"] if m["main"]]
+    parts = [significance(summary), cost_table(summary), settings_table(summary)]
+    rest = [table.markdown() for table in (*parts, *metric_tables(summary), *by_target)]
+    first = [main_table(summary).markdown(), f"![erasure against retention]({figure})", ""]
+    return "\n".join([*head, *first, *rest, *gaps])
 
 
-def interval(found: Mapping[str, Any], digits: int) -> str:
+def interval(bounds: Mapping[str, Any], digits: int) -> str:
     """``[90.1, 95.2]``; a dash where it was not computed."""
-    if found.get("lo") is None:
+    if bounds.get("lo") is None:
         return NONE
-    return f"[{number(found['lo'], digits)}, {number(found['hi'], digits)}]"
-
-
-def _mean(found: Mapping[str, Any] | None, digits: int) -> str:
-    if found is None:
-        return NONE
-    return number(found["mean"], digits) + (
-        f" ± {number(found['sd'], digits)}" if found["sd"] is not None else ""
-    )
-
-
-def _star(summary: Mapping[str, Any], metric: str, label: str) -> str:
-    p = summary["against_reference"].get(metric, {}).get(label, {}).get("p_holm")
-    return " *" if p is not None and p < SURE else ""
-
-
-def _p(found: Mapping[str, Any] | None, metric: Mapping[str, Any]) -> str:
-    if found is None or found["p_holm"] is None:
-        return NONE
-    gain = found["difference"] if metric["better"] == "higher" else -found["difference"]
-    word = "same" if found["p_holm"] >= SURE else "better" if gain > 0 else "worse"
-    return f"{word}, {found['p_holm']:.3f}"
-
-
-def _get(condition: Mapping[str, Any], metric: str, key: str) -> float | None:
-    found = condition["spread"].get(metric)
-    return None if found is None else found[key]
+    return f"[{number(bounds['lo'], digits)}, {number(bounds['hi'], digits)}]"

@@ -7,7 +7,7 @@ keeps nothing. Of equals the first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ _ACTION = "make it again with `fade bench --tune`."
 
 def score(record: Mapping[str, Any]) -> float:
     """The rule's number (0 to 100) of one cell."""
-    found = derived(record)
-    parts = [found["numbers"]["metrics"]["A_er"], found["kept"]["A_adj"], found["kept"]["A_heldout"]]
+    kept = derived(record)["kept"]
+    parts = [record["numbers"]["metrics"]["A_er"], kept["A_adj"], kept["A_heldout"]]
     known = [min(float(part), 100.0) for part in parts if part is not None]
     return len(known) / sum(1 / part for part in known) if known and min(known) > 0 else 0.0
 
@@ -36,18 +36,20 @@ def trial_of(overrides: Sequence[str], records: Mapping[str, Mapping[str, Any] |
     """One setting's outcome. records: target -> its cell, None where it could not be trained (then it scores
     0)."""
     each = {target: round(score(record), 2) if record else 0.0 for target, record in records.items()}
-    found = [derived(record) for record in records.values() if record]
-    erased = round(float(np.mean([r["numbers"]["metrics"]["A_er"] for r in found])), 2) if found else None
-    kept = [r["retained"] for r in found if r["retained"] is not None]
-    retained = round(float(np.mean(kept)), 2) if kept else None
-    mean = round(float(np.mean(list(each.values()))), 2)
+    trained = [record for record in records.values() if record]
     return {
         "overrides": list(overrides),
-        "score": mean,
-        "erased": erased,
-        "retained": retained,
+        "score": _mean(each.values()),
+        "erased": _mean(record["numbers"]["metrics"]["A_er"] for record in trained),
+        "retained": _mean(derived(record)["retained"] for record in trained),
         "targets": each,
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Rounded, of those that are there; None of none."""
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), 2) if known else None
 
 
 def choose(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -61,23 +63,15 @@ def write_tuned(
 ) -> Path:
     """Keep what was chosen, beside earlier choices for other methods when they are of the same targets, seed
     and data."""
-    facts = {
-        "rule": RULE,
-        "targets": list(bench.tuning),
-        "seed": bench.seeds[0],
-        "data_md5": made["data_md5"],
-    }
+    facts = {"rule": RULE, "targets": list(bench.tuning), "seed": bench.seeds[0]}
+    facts["data_md5"] = made["data_md5"]
     old = _load(path) if path.is_file() else {}
     same = all(old.get(key) == value for key, value in facts.items())
-    content = {
-        **facts,
-        "commit": made["commit"],
-        "methods": {**(old.get("methods", {}) if same else {}), **methods},
-    }
+    earlier = old.get("methods", {}) if same else {}
+    content = {**facts, "commit": made["commit"], "methods": {**earlier, **methods}}
     make_folder(path.parent)
-    return write_whole(
-        path, yaml.safe_dump(content, sort_keys=False, width=140, allow_unicode=True), stage="bench"
-    )
+    text = yaml.safe_dump(content, sort_keys=False, width=140, allow_unicode=True)
+    return write_whole(path, text, stage="bench")
 
 
 def read_tuned(path: Path, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -90,10 +84,9 @@ def read_tuned(path: Path, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
     content = _load(path)
     try:
         both = {slug(name) for name in content["targets"]} & {slug(name) for name in targets}
-        methods = content["methods"].items()
         chosen = {
-            str(label): {**found, "overrides": [str(item) for item in found["overrides"]]}
-            for label, found in methods
+            str(label): {**best, "overrides": [str(item) for item in best["overrides"]]}
+            for label, best in content["methods"].items()
         }
     except (AttributeError, KeyError, TypeError):
         raise ConfigError(f"{path} holds no tuned settings.", stage="bench", action=_ACTION) from None

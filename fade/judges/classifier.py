@@ -23,9 +23,9 @@ class Classifier:
 
         home = resolve(where, "judge")
         refuse_pickles(home, "judge")
-        how: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
         try:
-            self.model: Any = AutoModelForImageClassification.from_pretrained(home, **how)
+            self.model: Any = AutoModelForImageClassification.from_pretrained(home, **options)
         except Exception as error:  # transformers raises many kinds
             what = f"{where} is no image classifier that loads: {error}."
             raise BaseModelError(what, stage="judge", action="see data.judge.") from error
@@ -42,9 +42,8 @@ class Classifier:
             return self.labels.index(concept)
         except ValueError:
             what = f"the judge has no label {concept!r}."
-            raise EvaluationError(
-                what, stage="evaluate", action="train a judge on this vocabulary, or name one in data.judge."
-            ) from None
+            action = "train a judge on this vocabulary, or name one in data.judge."
+            raise EvaluationError(what, stage="evaluate", action=action) from None
 
     def require(self, concepts: Sequence[str]) -> None:
         """Raises EvaluationError for the first concept without a label."""
@@ -54,33 +53,28 @@ class Classifier:
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
         """Probabilities (B, L), float32 on the CPU, of uint8 pictures (B, H, W, 3)."""
-        parts = (
-            self.prepare(pixels[i : i + batch_size]).to(self.device)
-            for i in range(0, len(pixels), batch_size)
-        )
-        return torch.cat([self.model(pixel_values=x).logits.float().softmax(-1).cpu() for x in parts])
+        batches = (pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size))
+        logits = (self.model(pixel_values=self.prepare(x).to(self.device)).logits for x in batches)
+        return torch.cat([x.float().softmax(-1).cpu() for x in logits])
 
     @torch.inference_mode()
     def features(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
-        """Penultimate features (B, D), float32 on the CPU, of uint8 pictures (B, H, W, 3): what the last
-        linear layer reads."""
-        seen: list[Tensor] = []
+        """Inputs of the last linear layer (B, D), float32 on the CPU, of uint8 pictures (B, H, W, 3)."""
+        parts: list[Tensor] = []
         handle = self.head.register_forward_pre_hook(
-            lambda _, inputs: seen.append(inputs[0].flatten(1).float().cpu())
+            lambda _, inputs: parts.append(inputs[0].flatten(1).float().cpu())
         )
         try:
             self(pixels, batch_size)
         finally:
             handle.remove()
-        return torch.cat(seen)
+        return torch.cat(parts)
 
 
 def _head(model: Any, where: str) -> nn.Module:
-    """The linear layer that gives the logits, whatever the architecture calls it. Raises BaseModelError when
-    there is none."""
-    linear = [
-        m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels
-    ]
+    """The linear layer that gives the logits. Raises BaseModelError when there is none."""
+    labels = model.config.num_labels
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == labels]
     if not linear:
         what = f"{where} does not end in a linear layer, so it has no features to compare pictures by."
         raise BaseModelError(what, stage="judge", action="use a classifier with a linear head.")

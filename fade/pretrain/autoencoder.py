@@ -1,9 +1,6 @@
-"""The autoencoder: diffusers' AutoencoderKL with a factor of 8, on every drawing but the held-out
-artist's."""
+"""The autoencoder: diffusers' AutoencoderKL with a factor of 8, on all drawings but the held-out artist's."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +11,7 @@ from torch import Tensor
 
 from fade.config import AutoencoderConfig
 from fade.judges.image_set import augment, to_unit
-from fade.judges.supervised_loop import Logs, OnStep, fit
+from fade.judges.supervised_loop import Logs, Training, fit
 from fade.pretrain import codec
 
 
@@ -38,11 +35,9 @@ def build(config: AutoencoderConfig) -> AutoencoderKL:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, ResnetBlock2D):
-                module.conv2.weight.zero_()
-                module.conv2.bias.zero_()
+                codec.set_to_zero(module.conv2)
             elif isinstance(module, Attention):
-                module.to_out[0].weight.zero_()
-                module.to_out[0].bias.zero_()
+                codec.set_to_zero(module.to_out[0])
     return model
 
 
@@ -50,8 +45,7 @@ def build(config: AutoencoderConfig) -> AutoencoderKL:
 def from_chain(
     chain: codec.Chain, config: AutoencoderConfig, pixels: Tensor, shares: Tensor, seed: int
 ) -> AutoencoderKL:
-    """An autoencoder whose encoder is the chain's, with the scaling factor that gives its latents unit
-    variance."""
+    """An autoencoder whose encoder is the chain's, scaled such that its latents have unit variance."""
     torch.manual_seed(seed)
     model = build(config).eval()
     generator = torch.Generator().manual_seed(seed)
@@ -62,26 +56,16 @@ def from_chain(
 
 
 def refine_decoder(
-    model: AutoencoderKL,
-    pixels: Tensor,
-    shares: Tensor,
-    config: AutoencoderConfig,
-    folder: Path,
-    *,
-    seed: int,
-    on_step: OnStep,
-    identity: dict[str, str] | None = None,
+    model: AutoencoderKL, pixels: Tensor, shares: Tensor, config: AutoencoderConfig, training: Training
 ) -> None:
-    """Train the decoder, in place, on uint8 pictures (N, 64, 64, 3) drawn with probability ``shares``; the
-    encoder is fixed.
+    """Train the decoder alone, in place, on uint8 pictures (N, 64, 64, 3) sampled by their ``shares``.
 
     Loss: absolute and squared error of pixels, of their gradients (edges are what drawings are made of) and
     of 8x8 means (a wrong colour is worse than a wrong texture). The latents get a little noise, as those that
     a sampler makes are never exact."""
     model.requires_grad_(False)
     model.decoder.requires_grad_(True)
-    # The last norm and filter see the codec's large constants: the smallest step there would shift every
-    # pixel.
+    # The last norm and filter see the codec's large constants: the smallest step would shift every pixel.
     model.decoder.conv_norm_out.requires_grad_(False)
     model.decoder.conv_out.requires_grad_(False)
 
@@ -98,9 +82,7 @@ def refine_decoder(
         loss = 0.5 * error.abs().mean() + 4 * square + 0.25 * edges + 4 * colour
         return loss, {"psnr": float(10 * torch.log10(4 / square.detach()))}
 
-    average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
-    model.load_state_dict(average, strict=False)  # the encoder's weights are not among the trained
-    model.eval().requires_grad_(False)
+    fit(model, loss_at, config, training)
 
 
 @torch.no_grad()

@@ -7,19 +7,22 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import ResNetForImageClassification
+from diffusers import AutoencoderKL, DDIMScheduler
+from torch import Tensor
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ResNetForImageClassification
 
 from fade.config import PretrainConfig
+from fade.data.images import read_pictures
+from fade.data.manifest import MANIFEST, read_manifest
 from fade.judges import train as judge
-from fade.judges.supervised_loop import Logs
-from fade.pretrain import autoencoder, captions, clip, drawings, unet
-from fade.pretrain.sets import Sets
+from fade.judges.supervised_loop import Logs, Training
+from fade.pretrain import autoencoder, captions, clip, codec, drawings, unet
 from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
 
@@ -31,7 +34,64 @@ PREPROCESSOR = {
     "do_resize": True,
     "do_normalize": True,
 }
-"""How the judge and the CLIP want pictures: 64 pixels, -1..1."""
+"""How the judge and the CLIP take pictures: 64 pixels, -1..1."""
+MODEL_INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "_diffusers_version": "0.35.0",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What the models are trained on: the vocabulary's training drawings and the wide corpus."""
+
+    train: Tensor
+    """(N, 64, 64, 3) uint8."""
+    train_names: list[str]
+    train_styles: list[str]
+    train_families: list[str]
+    wide: Tensor
+    """(M, 64, 64, 3) uint8."""
+    wide_names: list[str]
+    wide_styles: list[str]
+    labels: list[str]
+    """All concepts of the vocabulary, in its order."""
+
+    @classmethod
+    def load(cls, vocabulary: Path, corpus: Path) -> Sets:
+        frame = read_manifest(vocabulary / MANIFEST)
+        train = frame[frame["split"] == "train"]
+        pixels = torch.from_numpy(read_pictures([vocabulary / path for path in train["path"]]))
+        names, styles, families = (list(train[column]) for column in ("concept", "style", "family"))
+        wide = torch.from_numpy(np.load(corpus / "pixels.npy", allow_pickle=False))
+        words = json.loads((corpus / "words.json").read_text(encoding="utf-8"))
+        concepts = list(dict.fromkeys(frame["concept"]))
+        return cls(pixels, names, styles, families, wide, words["names"], words["styles"], concepts)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the pictures of ``mixed``."""
+        return [*self.train_names, *self.wide_names]
+
+    @property
+    def styles(self) -> list[str]:
+        """Of the pictures of ``mixed``."""
+        return [*self.train_styles, *self.wide_styles]
+
+    def mixed(self, vocabulary_share: float) -> tuple[Tensor, Tensor]:
+        """All training pictures and the probability of each, with the given share for the vocabulary's."""
+        n, m = len(self.train), len(self.wide)
+        shares = [torch.full((n,), vocabulary_share / n), torch.full((m,), (1 - vocabulary_share) / m)]
+        return torch.cat([self.train, self.wide]), torch.cat(shares)
 
 
 @dataclass
@@ -51,15 +111,9 @@ class World:
         """Run ``make(folder)`` unless the folder was finished from the same settings and input stages;
         returns the folder."""
         folder, seal = self.work / name, self.work / f"{name}.done.json"
-        mine = {s: getattr(self.config, s).model_dump(mode="json") for s in settings}
-        key = fingerprint(
-            {
-                "stage": name,
-                "seed": self.config.seed,
-                "settings": mine,
-                "inputs": [self.keys[i] for i in inputs],
-            }
-        )
+        own = {s: getattr(self.config, s).model_dump(mode="json") for s in settings}
+        made_from = {"stage": name, "seed": self.config.seed, "settings": own}
+        key = fingerprint({**made_from, "inputs": [self.keys[i] for i in inputs]})
         self.keys[name] = key
         if seal.exists() and folder.is_dir() and json.loads(seal.read_text(encoding="utf-8"))["key"] == key:
             self.on_step(name, 1, 1, {})
@@ -70,212 +124,169 @@ class World:
         write_json(seal, {"key": key})
         return folder
 
-    def progress_of(self, stage: str) -> Callable[[int, int, Logs], None]:
-        return lambda step, steps, logs: self.on_step(stage, step, steps, logs)
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """Of the vocabulary."""
+        return drawings.load_recipe()
 
-    def training(self, stage: str, offset: int = 0) -> dict[str, Any]:
-        """What every training is told: its seed, who follows it, and what a checkpoint must agree with before
-        it goes on."""
-        return {
-            "seed": self.config.seed + offset,
-            "on_step": self.progress_of(stage),
-            "identity": {"stage": self.keys[stage]},
-        }
+    @property
+    def packages(self) -> Path:
+        """Folder of the unpacked npm packages."""
+        return self.config.packages or self.work / "packages"
+
+    @cached_property
+    def sets(self) -> Sets:
+        """Of the finished stages ``drawings`` and ``corpus``."""
+        return Sets.load(self.work / "drawings", self.work / "corpus")
+
+    def model(self, stage: str) -> Path:
+        """Where a finished stage left its model."""
+        return self.work / stage / "model"
+
+    def training(self, stage: str, offset: int = 0) -> Training:
+        """The training of a stage; offset: of its seed, so that no two trainings share one."""
+        identity = {"stage": self.keys[stage]}
+        return Training(self.work / stage, self.config.seed + offset, partial(self.on_step, stage), identity)
 
 
 def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
     """Make the whole world below ``work`` and return the folder that becomes ``data/``: emoji/, base/,
     judge/."""
     world = World(work, config, on_step)
-    recipe = drawings.load_recipe()
-    packages = config.packages or work / "packages"
-    drawings.fetch_packages(recipe, packages)
-    world.keys["recipe"] = fingerprint(recipe)
-    drawn = world.stage("drawings", lambda folder: _redraw(recipe, packages, folder), (), ["recipe"])
-    corpus = world.stage("corpus", lambda folder: _corpus(recipe, packages, folder, world), (), ["recipe"])
-    sets, pictures = Sets.load(drawn, corpus), ["drawings", "corpus"]
-    clip_dir = world.stage("clip", lambda folder: _clip(sets, world, folder), ["clip"], pictures)
-    sight_dir = world.stage(
-        "sight", lambda folder: _sight(sets, world, clip_dir, folder), ["sight"], ["clip", *pictures]
-    )
-    codec_dir = world.stage(
-        "codec", lambda folder: _codec(sets, world, folder), ["codec", "autoencoder"], pictures
-    )
-    vae_dir = world.stage(
-        "autoencoder", lambda folder: _autoencoder(sets, world, codec_dir, folder), ["autoencoder"], ["codec"]
-    )
-    judge_dir = world.stage("judge", lambda folder: _judge(sets, world, folder), ["judge"], ["drawings"])
-    styles_dir = world.stage("styles", lambda folder: _styles(sets, world, folder), ["styles"], ["drawings"])
-    unet_dir = world.stage(
-        "unet", lambda folder: _unet(sets, world, clip_dir, codec_dir, folder), ["unet"], ["clip", "codec"]
-    )
-    made = ["drawings", "sight", "autoencoder", "judge", "styles", "unet"]
-    return world.stage(
-        "assemble",
-        lambda folder: assemble(drawn, sight_dir, vae_dir, unet_dir, (judge_dir, styles_dir), folder),
-        (),
-        made,
-    )
+    drawings.fetch_packages(world.recipe, world.packages)
+    world.keys["recipe"] = fingerprint(world.recipe)
+    for name, (make, settings, inputs) in STAGES.items():
+        folder = world.stage(name, partial(make, world), settings.split(), inputs.split())
+    return folder
 
 
-def _redraw(recipe: dict[str, Any], packages: Path, folder: Path) -> None:
+def _drawings(world: World, folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
-    drawings.write_vocabulary(recipe, packages, folder)
+    drawings.write_vocabulary(world.recipe, world.packages, folder)
 
 
-def _corpus(recipe: dict[str, Any], packages: Path, folder: Path, world: World) -> None:
-    progress_of = world.progress_of("corpus")
-    pixels, names, styles = drawings.render_corpus(
-        recipe, packages, lambda done, total: progress_of(done, total, {})
-    )
+def _corpus(world: World, folder: Path) -> None:
+    def on_step(done: int, total: int) -> None:
+        world.on_step("corpus", done, total, {})
+
+    pixels, names, styles = drawings.render_corpus(world.recipe, world.packages, on_step)
     np.save(folder / "pixels.npy", pixels, allow_pickle=False)
     (folder / "words.json").write_text(json.dumps({"names": names, "styles": styles}), encoding="utf-8")
 
 
-def _clip(sets: Sets, world: World, folder: Path) -> None:
-    from transformers import CLIPTokenizer
+def _captioned(world: World, share: float, tokenizer: CLIPTokenizer) -> clip.Captioned:
+    sets, concepts = world.sets, sorted(set(world.sets.names))
+    embeddings = zip(concepts, clip.teacher_embeddings(concepts, world.config.clip.teacher), strict=True)
+    pixels, shares = sets.mixed(share)
+    return clip.Captioned(pixels, sets.names, sets.styles, shares, tokenizer, dict(embeddings))
 
-    config = world.config.clip
+
+def _clip(world: World, folder: Path) -> None:
+    config, sets = world.config.clip, world.sets
     lines = [t.format(concept=n) for n in sorted(set(sets.names)) for t in sorted(set(captions.TEMPLATES))]
     lines += [f"a in the {s} style" for s in sorted(set(sets.styles))] * 400
     captions.build_tokenizer(lines, config.merges, config.max_tokens, folder / "model")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "model")
-    pictures = _captioned(sets, config.vocabulary_share, tokenizer, config.teacher)
-    clip.train(pictures, tokenizer, config, folder, **world.training("clip")).save_pretrained(
-        folder / "model"
-    )
+    pictures = _captioned(world, config.vocabulary_share, tokenizer)
+    clip.train(pictures, tokenizer, config, world.training("clip")).save_pretrained(folder / "model")
 
 
-def _sight(sets: Sets, world: World, clip_dir: Path, folder: Path) -> None:
-    from transformers import CLIPModel, CLIPTokenizer
-
-    config, teacher = world.config.sight, world.config.clip.teacher
-    shutil.copytree(clip_dir / "model", folder / "model", dirs_exist_ok=True)
-    pictures = _captioned(
-        sets, config.vocabulary_share, CLIPTokenizer.from_pretrained(clip_dir / "model"), teacher
-    )
-    model = CLIPModel.from_pretrained(clip_dir / "model")
-    clip.train_sight(model, pictures, config, folder, **world.training("sight", 4)).save_pretrained(
-        folder / "model"
-    )
+def _sight(world: World, folder: Path) -> None:
+    config, clip_dir = world.config.sight, world.model("clip")
+    shutil.copytree(clip_dir, folder / "model", dirs_exist_ok=True)
+    pictures = _captioned(world, config.vocabulary_share, CLIPTokenizer.from_pretrained(clip_dir))
+    model = CLIPModel.from_pretrained(clip_dir)
+    clip.train_sight(model, pictures, config, world.training("sight", 4)).save_pretrained(folder / "model")
 
 
-def _captioned(sets: Sets, share: float, tokenizer: Any, teacher: str) -> clip.Captioned:
-    pixels, shares = sets.mixed(share)
-    return clip.Captioned(
-        pixels, sets.names, sets.styles, shares, tokenizer, partial(clip.teacher_embeddings, package=teacher)
-    )
-
-
-def _codec(sets: Sets, world: World, folder: Path) -> None:
-    from fade.pretrain import codec
-
+def _codec(world: World, folder: Path) -> None:
     config = world.config.autoencoder
-    pixels, shares = sets.mixed(0.5)
-    chain = codec.train(pixels, shares, config, world.config.codec, folder, **world.training("codec"))
+    pixels, shares = world.sets.mixed(0.5)
+    chain = codec.train(pixels, shares, config, world.config.codec, world.training("codec"))
     model = autoencoder.from_chain(chain, config, pixels, shares, world.config.seed)
     model.save_pretrained(folder / "model")
 
 
-def _autoencoder(sets: Sets, world: World, codec_dir: Path, folder: Path) -> None:
-    from diffusers import AutoencoderKL
-
-    model = AutoencoderKL.from_pretrained(codec_dir / "model")
-    pixels, shares = sets.mixed(0.5)
-    autoencoder.refine_decoder(
-        model, pixels, shares, world.config.autoencoder, folder, **world.training("autoencoder", 1)
-    )
+def _autoencoder(world: World, folder: Path) -> None:
+    model = AutoencoderKL.from_pretrained(world.model("codec"))
+    training = world.training("autoencoder", 1)
+    autoencoder.refine_decoder(model, *world.sets.mixed(0.5), world.config.autoencoder, training)
     model.save_pretrained(folder / "model")
 
 
-def _unet(sets: Sets, world: World, clip_dir: Path, codec_dir: Path, folder: Path) -> None:
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    config = world.config.unet
-    text = CLIPTextModel.from_pretrained(clip_dir / "model").eval().requires_grad_(False)
-    tokenizer = CLIPTokenizer.from_pretrained(clip_dir / "model")
-    vae = AutoencoderKL.from_pretrained(codec_dir / "model").eval()
-    latents = unet.encode_views(vae, sets.train, config.views, world.config.seed)
-    drawn = (sets.train_names, sets.train_styles)
-    model = unet.train(
-        latents,
-        *drawn,
-        text,
-        tokenizer,
-        config,
-        folder,
-        families=sets.train_families,
-        **world.training("unet"),
-    )
-    model.save_pretrained(folder / "model")
-    text.save_pretrained(folder / "text_encoder")
-
-
-def _judge(sets: Sets, world: World, folder: Path) -> None:
-    model = judge.train(
-        sets.train, sets.train_names, sets.labels, world.config.judge, folder, **world.training("judge", 2)
-    )
+def _judge(world: World, folder: Path) -> None:
+    sets, training = world.sets, world.training("judge", 2)
+    model = judge.train(sets.train, sets.train_names, sets.labels, world.config.judge, training)
     _store_judge(model, folder / "model")
 
 
-def _styles(sets: Sets, world: World, folder: Path) -> None:
+def _styles(world: World, folder: Path) -> None:
     """The judge of styles never sees every eighth concept: on those it is measured."""
-    labels, heldout_concepts = sorted(set(sets.train_styles)), judge.heldout_concepts(sets.labels)
-    known = [n not in heldout_concepts for n in sets.train_names]
-    names = [s for s, k in zip(sets.train_styles, known, strict=True) if k]
-    pixels = sets.train[torch.tensor(known)]
-    model = judge.train(pixels, names, labels, world.config.styles, folder, **world.training("styles", 3))
+    sets, heldout = world.sets, judge.heldout_concepts(world.sets.labels)
+    known = [i for i, name in enumerate(sets.train_names) if name not in heldout]
+    styles, labels = [sets.train_styles[i] for i in known], sorted(set(sets.train_styles))
+    training = world.training("styles", 3)
+    model = judge.train(sets.train[known], styles, labels, world.config.styles, training)
     _store_judge(model, folder / "model")
 
 
 def _store_judge(model: ResNetForImageClassification, folder: Path) -> None:
     model.half().save_pretrained(folder)  # stored small; loaded in float32
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8"
-    )
+    _write_indented(folder / "preprocessor_config.json", PREPROCESSOR)
 
 
-def assemble(
-    drawn: Path, clip_dir: Path, vae_dir: Path, unet_dir: Path, judges: tuple[Path, Path], folder: Path
-) -> None:
+def _unet(world: World, folder: Path) -> None:
+    config, sets = world.config.unet, world.sets
+    text = CLIPTextModel.from_pretrained(world.model("clip")).eval().requires_grad_(False)
+    tokenizer = CLIPTokenizer.from_pretrained(world.model("clip"))
+    vae = AutoencoderKL.from_pretrained(world.model("codec")).eval()
+    latents = unet.encode_views(vae, sets.train, config.views, world.config.seed)
+    labels = (sets.train_names, sets.train_styles, sets.train_families)
+    model = unet.train(latents, *labels, text, tokenizer, config, world.training("unet"))
+    model.save_pretrained(folder / "model")
+    text.save_pretrained(folder / "text_encoder")
+
+
+def _assemble(world: World, folder: Path) -> None:
     """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP beside it), ``judge/`` and
     ``judge/styles/``."""
-    from diffusers import DDIMScheduler
-
     shutil.rmtree(folder)
     base = folder / "base"
-    shutil.copytree(drawn, folder / "emoji")
-    shutil.copytree(unet_dir / "model", base / "unet")
-    shutil.copytree(unet_dir / "text_encoder", base / "text_encoder")
-    shutil.copytree(vae_dir / "model", base / "vae")
-    shutil.copytree(clip_dir / "model", base / "clip")
-    shutil.copytree(judges[0] / "model", folder / "judge")
-    shutil.copytree(judges[1] / "model", folder / "judge" / "styles")
-    _copy_some(clip_dir / "model", base / "tokenizer", ("tokenizer.json", "tokenizer_config.json"))
-    (base / "clip" / "preprocessor_config.json").write_text(
-        json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8"
-    )
+    sources = {
+        folder / "emoji": world.work / "drawings",
+        base / "unet": world.model("unet"),
+        base / "text_encoder": world.work / "unet" / "text_encoder",
+        base / "vae": world.model("autoencoder"),
+        base / "clip": world.model("sight"),
+        folder / "judge": world.model("judge"),
+        folder / "judge" / "styles": world.model("styles"),
+    }
+    for target, source in sources.items():
+        shutil.copytree(source, target)
+    (base / "tokenizer").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(base / "clip" / name, base / "tokenizer" / name)
+    _write_indented(base / "clip" / "preprocessor_config.json", PREPROCESSOR)
     schedule = {**unet.SCHEDULE, "set_alpha_to_one": False, "timestep_spacing": "trailing"}
     DDIMScheduler(**schedule).save_pretrained(base / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "_diffusers_version": "0.35.0",
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (base / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    _write_indented(base / "model_index.json", MODEL_INDEX)
 
 
-def _copy_some(source: Path, target: Path, names: Sequence[str]) -> None:
-    target.mkdir(parents=True)
-    for name in names:
-        shutil.copy(source / name, target / name)
+def _write_indented(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+STAGES = {
+    "drawings": (_drawings, "", "recipe"),
+    "corpus": (_corpus, "", "recipe"),
+    "clip": (_clip, "clip", "drawings corpus"),
+    "sight": (_sight, "sight", "clip drawings corpus"),
+    "codec": (_codec, "codec autoencoder", "drawings corpus"),
+    "autoencoder": (_autoencoder, "autoencoder", "codec"),
+    "judge": (_judge, "judge", "drawings"),
+    "styles": (_styles, "styles", "drawings"),
+    "unet": (_unet, "unet", "clip codec"),
+    "assemble": (_assemble, "", "drawings sight autoencoder judge styles unet"),
+}
+"""Stage -> what makes it, the sections of its settings, and the stages that it is made from."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTokenizer
 
 from fade.data.vocabulary import fill
 
@@ -31,11 +34,7 @@ def caption(name: str, style: str | None, generator: torch.Generator) -> str:
 def build_tokenizer(corpus: Sequence[str], merges: int, max_tokens: int, out: Path) -> None:
     """Learn byte pairs on ``corpus`` and save a CLIPTokenizer of ``max_tokens`` positions to ``out``.
 
-    Every printable ASCII character is in the vocabulary, so that an unknown word is spelled, never lost.
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import CLIPTokenizer
-
+    Every printable ASCII character is in the vocabulary, so that an unknown word is spelled, never lost."""
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
@@ -45,13 +44,8 @@ def build_tokenizer(corpus: Sequence[str], merges: int, max_tokens: int, out: Pa
         show_progress=False,
     )
     learner.train_from_iterator([line.lower() for line in corpus], trainer)
-    import json
-
     pairs = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    symbols = [*_CHARACTERS, *(c + "</w>" for c in _CHARACTERS)]
-    symbols += [a + b for a, b in pairs]
-    vocab = {s: i for i, s in enumerate(dict.fromkeys(symbols))}
-    for special in ("<|startoftext|>", "<|endoftext|>"):
-        vocab[special] = len(vocab)
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)
-    tokenizer.save_pretrained(out)
+    words = [*_CHARACTERS, *(c + "</w>" for c in _CHARACTERS), *(a + b for a, b in pairs)]
+    symbols = dict.fromkeys([*words, "<|startoftext|>", "<|endoftext|>"])
+    vocab = {symbol: i for i, symbol in enumerate(symbols)}
+    CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens).save_pretrained(out)

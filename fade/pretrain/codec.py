@@ -10,7 +10,6 @@ of its non-linear branches."""
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from fade.config import AutoencoderConfig, FitConfig
 from fade.judges.image_set import augment, to_unit
-from fade.judges.supervised_loop import Logs, OnStep, fit
+from fade.judges.supervised_loop import Logs, Training, fit
 
 _ANCHOR = 5000.0  # constant channels this much larger than any signal turn a group norm into a fixed scale
 _FINE = 60.0  # the same at the decoder's end, where signals are pixels in -1..1
@@ -43,15 +42,15 @@ class Chain(nn.Module):
         self.leave = nn.Conv2d(c[0], 3, 3, padding=1)
 
     def trunk(self, x: Tensor) -> Tensor:
-        """(B, 3, 64, 64) -> the features that are coded (B, c, 8, 8)."""
-        h = self.enter(x)
-        for down, widen in zip(self.down, self.widen, strict=True):
-            h = widen(down(F.pad(h, (0, 1, 0, 1))))
-        return h  # type: ignore[no-any-return]
+        """(B, 3, 64, 64) -> the features before the last widening (B, c, 8, 8)."""
+        h: Tensor = self.enter(x)
+        for i, down in enumerate(self.down):
+            h = down(F.pad(self.widen[i - 1](h) if i else h, (0, 1, 0, 1)))
+        return h
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, 3, 64, 64) -> codes (B, latent, 8, 8)."""
-        return self.code(self.trunk(x))  # type: ignore[no-any-return]
+        return self.code(self.widen[-1](self.trunk(x)))  # type: ignore[no-any-return]
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes (B, latent, 8, 8) -> (B, 3, 64, 64)."""
@@ -65,18 +64,10 @@ class Chain(nn.Module):
 
 
 def train(
-    pixels: Tensor,
-    shares: Tensor,
-    shape: AutoencoderConfig,
-    config: FitConfig,
-    folder: Path,
-    *,
-    seed: int,
-    on_step: OnStep,
-    identity: dict[str, str] | None = None,
+    pixels: Tensor, shares: Tensor, shape: AutoencoderConfig, config: FitConfig, training: Training
 ) -> Chain:
     """Train the chain on squared error, then turn its codes to the axes of their own spectrum."""
-    torch.manual_seed(seed)
+    torch.manual_seed(training.seed)
     chain = Chain(shape)
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
@@ -85,18 +76,16 @@ def train(
         square = F.mse_loss(chain(x), x)
         return square, {"psnr": float(10 * torch.log10(4 / square.detach()))}
 
-    average = fit(chain, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
-    chain.load_state_dict(average)
-    generator = torch.Generator().manual_seed(seed)
-    natural_spectrum(
-        chain, to_unit(pixels[torch.multinomial(shares, 1500, replacement=True, generator=generator)])
-    )
-    return chain.eval().requires_grad_(False)
+    fit(chain, loss_at, config, training)
+    generator = torch.Generator().manual_seed(training.seed)
+    pick = torch.multinomial(shares, 1500, replacement=True, generator=generator)
+    natural_spectrum(chain, to_unit(pixels[pick]))
+    return chain
 
 
 @torch.no_grad()
 def natural_spectrum(chain: Chain, x: Tensor) -> None:
-    """Change the codes' basis in place: a unit of code is a unit of pixels, axes uncorrelated on ``x``,
+    """Change the codes' basis in place: a unit of code is a unit of pixels, axes uncorrelated on ``x`` and
     strongest first, zero mean."""
     latent = chain.code.out_channels
     probes = torch.zeros(latent + 1, latent, 8, 8)
@@ -104,15 +93,10 @@ def natural_spectrum(chain: Chain, x: Tensor) -> None:
     response = chain.decode(probes)
     gain = (response[:-1] - response[-1:]).flatten(1).double()
     values, vectors = torch.linalg.eigh(gain @ gain.T)
-    _change_basis(
-        chain, vectors * values.sqrt() @ vectors.T, vectors / values.sqrt() @ vectors.T, torch.zeros(latent)
-    )
-    codes = (
-        torch.cat([chain.encode(part) for part in x.split(128)])
-        .permute(0, 2, 3, 1)
-        .reshape(-1, latent)
-        .double()
-    )
+    into, back = vectors * values.sqrt() @ vectors.T, vectors / values.sqrt() @ vectors.T
+    _change_basis(chain, into, back, torch.zeros(latent))
+    encoded = torch.cat([chain.encode(part) for part in x.split(128)])
+    codes = encoded.permute(0, 2, 3, 1).reshape(-1, latent).double()
     mean = codes.mean(0)
     _, axes = torch.linalg.eigh(torch.cov((codes - mean).T))
     axes = axes.flip(1)
@@ -147,6 +131,25 @@ def _copy(target: Any, source: Any) -> None:
     target.bias.copy_(source.bias)
 
 
+def set_to_zero(layer: Any) -> None:
+    """Its weight and its bias."""
+    layer.weight.zero_()
+    layer.bias.zero_()
+
+
+def _identity(layer: Any) -> None:
+    set_to_zero(layer)
+    layer.weight.copy_(torch.eye(len(layer.weight))[:, :, None, None])
+
+
+def _anchor(norm: Any, bias: Tensor, value: float) -> float:
+    """Make the first two channels of each group +-value by the bias; returns the standard deviation."""
+    size = len(bias) // norm.num_groups
+    bias.zero_()
+    bias[::size], bias[1::size] = value, -value
+    return value * (2 / size) ** 0.5  # type: ignore[no-any-return]
+
+
 def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
     encoder = model.encoder
     _copy(encoder.conv_in, chain.enter)
@@ -159,36 +162,28 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
     code: Any = chain.code
     norm = encoder.conv_norm_out
     narrow, wide, latent = last.in_channels, last.out_channels, code.out_channels
-    groups = norm.num_groups
-    size = wide // groups
+    size = wide // norm.num_groups
     # The first two of each group are the anchors; the third is minus the sum of the others, so that a group's
     # mean is zero.
     free = [c for c in range(wide) if c % size >= 3]
     carry, helper = free[:narrow], free[narrow : narrow + latent]
     balance = {c: c // size * size + 2 for c in free}
     shortcut = blocks[-1].resnets[0].conv_shortcut
-    shortcut.weight.zero_()
-    shortcut.bias.zero_()
+    set_to_zero(shortcut)
     shortcut.weight[carry, torch.arange(narrow), 0, 0] = 1
     for c in carry:
         shortcut.weight[balance[c]] -= shortcut.weight[c]
     final = encoder.mid_block.resnets[-1]
-    final.conv2.bias.zero_()
-    for g in range(groups):
-        final.conv2.bias[g * size], final.conv2.bias[g * size + 1] = _ANCHOR, -_ANCHOR
-    spread = _ANCHOR * (2 / size) ** 0.5  # a group's standard deviation
-    features = _before_last(chain, x)
-    lift = 2 * float(features.abs().max()) + 16  # SiLU is straight from about 16 on
-    norm.weight.fill_(spread)
+    norm.weight.fill_(_anchor(norm, final.conv2.bias, _ANCHOR))
+    lift = 2 * float(chain.trunk(x).abs().max()) + 16  # SiLU is straight from about 16 on
     norm.bias.fill_(0)
     norm.bias[carry] = lift
     # taps[t] (latent, narrow): what the code does to the features; at a border some taps are missing, and
     # with them the lift and the widening's bias. A branch that convolves a constant shows which, and takes
     # the surplus away again.
-    taps = torch.einsum("ochw,cn->onhw", code.weight.double(), last.weight[:, :, 0, 0].double())
-    surplus = lift * taps.sum(1) - torch.einsum(
-        "ochw,c->ohw", code.weight.double(), last.bias.double()
-    )  # (latent, 3, 3)
+    kernel = code.weight.double()
+    taps = torch.einsum("ochw,cn->onhw", kernel, last.weight[:, :, 0, 0].double())
+    surplus = lift * taps.sum(1) - torch.einsum("ochw,c->ohw", kernel, last.bias.double())  # (latent, 3, 3)
     scale = 10.0
     final.norm2.weight.zero_()
     final.norm2.bias.fill_(1.0)
@@ -200,25 +195,13 @@ def _place_encoder(chain: Chain, model: AutoencoderKL, x: Tensor) -> None:
     room = 2 * float(surplus.abs().sum(dim=(1, 2)).max()) / scale + 16
     norm.bias[helper] = room
     out = encoder.conv_out
-    out.weight.zero_()
-    out.bias.zero_()
+    set_to_zero(out)
     out.weight[:latent, carry] = taps.float()
     out.weight[torch.arange(latent), helper, 1, 1] = scale
     out.bias[:latent] = code.bias - scale * room
-    model.quant_conv.weight.copy_(torch.eye(2 * latent)[:, :, None, None])
-    model.quant_conv.bias.zero_()
+    _identity(model.quant_conv)
+    _identity(model.post_quant_conv)
     model.quant_conv.bias[latent:] = -12.0  # the codes are exact: next to no posterior noise
-    model.post_quant_conv.weight.copy_(torch.eye(latent)[:, :, None, None])
-    model.post_quant_conv.bias.zero_()
-
-
-def _before_last(chain: Chain, x: Tensor) -> Tensor:
-    h: Tensor = chain.enter(x)
-    for i, (down, widen) in enumerate(zip(chain.down, chain.widen, strict=True)):
-        h = down(F.pad(h, (0, 1, 0, 1)))
-        if i + 1 < len(chain.down):
-            h = widen(h)
-    return h
 
 
 def _place_decoder(chain: Chain, model: AutoencoderKL) -> None:
@@ -228,26 +211,20 @@ def _place_decoder(chain: Chain, model: AutoencoderKL) -> None:
         _copy(decoder.up_blocks[i].upsamplers[0].conv, up)
         if i + 1 < len(chain.up):
             _copy(decoder.up_blocks[i + 1].resnets[0].conv_shortcut, chain.narrow[i])
-    # The last filter is reduced to its sum, so that one channel a colour reaches the end; the branches learn
-    # the rest.
+    # The last filter is reduced to its sum: one channel a colour; the branches learn the rest.
     last: Any = chain.narrow[-1]
     leave: Any = chain.leave
     norm = decoder.conv_norm_out
     mix = leave.weight.sum(dim=(2, 3))  # (3, c0)
-    groups, size = norm.num_groups, last.out_channels // norm.num_groups
+    size = last.out_channels // norm.num_groups
     colour = [g * size + 2 for g in range(3)]
     shortcut = decoder.up_blocks[-1].resnets[0].conv_shortcut
-    shortcut.weight.zero_()
-    shortcut.bias.zero_()
+    set_to_zero(shortcut)
     shortcut.weight[colour] = torch.einsum("oc,cnhw->onhw", mix, last.weight)
     shortcut.bias[colour] = mix @ last.bias + leave.bias
     for c in colour:  # the balance, see the encoder
         shortcut.weight[c + 1], shortcut.bias[c + 1] = -shortcut.weight[c], -shortcut.bias[c]
-    final = decoder.up_blocks[-1].resnets[-1]
-    final.conv2.bias.zero_()
-    for g in range(groups):
-        final.conv2.bias[g * size], final.conv2.bias[g * size + 1] = _FINE, -_FINE
-    norm.weight.fill_(_FINE * (2 / size) ** 0.5)
+    norm.weight.fill_(_anchor(norm, decoder.up_blocks[-1].resnets[-1].conv2.bias, _FINE))
     norm.bias.fill_(16.0)
     out = decoder.conv_out
     out.weight.zero_()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,49 +12,39 @@ import torch
 
 from fade.data.images import read_pictures
 from fade.data.manifest import MANIFEST, read_manifest
-from fade.data.vocabulary import fill
+from fade.data.vocabulary import fill, prompts
 from fade.run.context import RunContext
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from fade.judges.classifier import Classifier
-
-SEED = 9000  # of the base's own pictures here; no other stage draws from it
+OnBatch = Callable[[int, int], None]
+SEED = 9000  # of the base's own pictures here; no other stage uses it
 EACH = 24
 
 
-def measure(
-    run: RunContext, on_batch: Callable[[int, int], None] = lambda done, total: None
-) -> dict[str, Any]:
+def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> dict[str, Any]:
     """Everything, as one JSON object; percentages in 0..100, PSNR in dB."""
     from fade.judges.train import accuracy
     from fade.pretrain.autoencoder import psnr
 
-    frame = read_manifest(run.root / run.params.data.images / MANIFEST)
-    pixels = torch.from_numpy(read_pictures([run.root / run.params.data.images / p for p in frame["path"]]))
-    held = (frame["split"] == "heldout").to_numpy(copy=True)
-    names = list(frame["concept"])
-    trained_concepts, heldout_concepts = (
-        [n for n, h in zip(names, held, strict=True) if not h],
-        [n for n, h in zip(names, held, strict=True) if h],
-    )
-    model = run.judge.model
-    distances = psnr(run.base.vae, pixels[held])
+    images = run.root / run.params.data.images
+    frame = read_manifest(images / MANIFEST)
+    pixels = torch.from_numpy(read_pictures([images / path for path in frame["path"]]))
+    heldout = (frame["split"] == "heldout").to_numpy(copy=True)
+    model, concepts = run.judge.model, frame["concept"]
+    augmented = accuracy(model, pixels[~heldout], list(concepts[~heldout]), views=5, seed=SEED)
+    distances = psnr(run.base.vae, pixels[heldout])
     own = own_pictures(run, on_batch)
     return {
         "pictures": len(frame),
         "concepts": len(run.vocabulary),
-        "weights_mb": sum(
-            f.stat().st_size for f in (run.root / run.params.data.images).parent.rglob("*.safetensors")
-        )
-        / 1e6,
+        "weights_mb": sum(f.stat().st_size for f in images.parent.rglob("*.safetensors")) / 1e6,
         "psnr_heldout": {"mean": float(distances.mean()), "min": float(distances.min()), "n": len(distances)},
         "judge": {
-            "augmented_real": 100
-            * float(accuracy(model, pixels[~held], trained_concepts, views=5, seed=SEED).mean()),
-            "heldout_artist": 100 * float(accuracy(model, pixels[held], heldout_concepts).mean()),
+            "augmented_real": 100 * float(augmented.mean()),
+            "heldout_artist": 100 * float(accuracy(model, pixels[heldout], list(concepts[heldout])).mean()),
         },
         "base": own,
         "styles": styles(run, frame, pixels, on_batch),
@@ -71,10 +61,13 @@ def neighbours(run: RunContext) -> dict[str, Any]:
     family."""
     from fade.mining.neighborhood import mine
 
-    config, names = run.params.neighborhood, run.vocabulary.names
-    matrix = mine(names[0], run.vocabulary, run.generator, run.encoder, config).matrix
-    family = np.array([run.vocabulary.family(n) for n in names])
-    return {"k": config.k, **family_share(matrix, family, config.k)}
+    config = run.params.neighborhood
+    matrix = mine(run.vocabulary.names[0], run.vocabulary, run.generator, run.encoder, config).matrix
+    return {"k": config.k, **family_share(matrix, _families(run), config.k)}
+
+
+def _families(run: RunContext) -> np.ndarray:
+    return np.array([run.vocabulary.family(name) for name in run.vocabulary.names])
 
 
 def family_share(matrix: np.ndarray, family: np.ndarray, k: int) -> dict[str, Any]:
@@ -85,20 +78,18 @@ def family_share(matrix: np.ndarray, family: np.ndarray, k: int) -> dict[str, An
     kin = (family[nearest] == family[:, None]).sum(1)
     others = np.array([(family == f).sum() - 1 for f in family])
     share = 100 * kin / np.minimum(others, k)
-    return {
-        "mean": float(share.mean()),
-        "families": {str(f): float(share[family == f].mean()) for f in dict.fromkeys(family)},
-    }
+    by_family = {str(f): float(share[family == f].mean()) for f in dict.fromkeys(family)}
+    return {"mean": float(share.mean()), "families": by_family}
 
 
-def own_pictures(run: RunContext, on_batch: Callable[[int, int], None]) -> dict[str, Any]:
-    """How often the judge recognises what the base draws of each concept, with the default sampler."""
-    prompts = {n: fill(run.params.sampler.prompt, n) for n in run.vocabulary.names}
-    seeds = [SEED + i for i in range(EACH)]
-    drawn = run.generator.generate(list(prompts.values()), seeds, on_batch=on_batch)
-    odds = run.judge(np.concatenate([drawn[p].pixels for p in prompts.values()])).numpy()
-    tops = odds.argmax(1).reshape(len(prompts), EACH)
-    per = {n: 100 * float((tops[i] == run.judge.index(n)).mean()) for i, n in enumerate(prompts)}
+def own_pictures(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
+    """How often the judge recognises what the base generates of each concept, with the default sampler."""
+    names = run.vocabulary.names
+    texts = prompts(run.params.sampler.prompt, names)
+    pictures = run.generator.generate(texts, [SEED + i for i in range(EACH)], on_batch=on_batch)
+    odds = run.judge(np.concatenate([pictures[text].pixels for text in texts])).numpy()
+    tops = odds.argmax(1).reshape(len(texts), EACH)
+    per = {n: 100 * float((top == run.judge.index(n)).mean()) for n, top in zip(names, tops, strict=True)}
     values = np.array(list(per.values()))
     return {
         "mean_top1": float(values.mean()),
@@ -110,69 +101,53 @@ def own_pictures(run: RunContext, on_batch: Callable[[int, int], None]) -> dict[
     }
 
 
-def styles(
-    run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: Callable[[int, int], None]
-) -> dict[str, Any]:
+def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBatch) -> dict[str, Any]:
     """Does a style in the caption change the picture? The judge of styles on every concept in every style,
     one picture each.
 
-    Its own top-1 comes from the real drawings of concepts that it never saw.
-    """
+    Its own top-1 comes from the real drawings of concepts that it was not trained on."""
     from fade.judges.classifier import Classifier
     from fade.judges.train import accuracy, heldout_concepts
 
     judge = Classifier(str(Path(run.local(run.params.data.judge)) / "styles"), run.base.device)
-    new = (
-        frame["concept"].isin(heldout_concepts(run.vocabulary.names)) & (frame["split"] == "train")
-    ).to_numpy(copy=True)
-    names, per = run.vocabulary.names, {}
-    prompts = {s: [fill(run.params.sampler.prompt, n, s) for n in names] for s in judge.labels}
-    drawn = run.generator.generate([p for some in prompts.values() for p in some], [SEED], on_batch=on_batch)
+    names, template = run.vocabulary.names, run.params.sampler.prompt
+    of_unseen = frame["concept"].isin(heldout_concepts(names))
+    unseen = (of_unseen & (frame["split"] == "train")).to_numpy(copy=True)
+    texts = {style: [fill(template, n, style) for n in names] for style in judge.labels}
+    pictures = run.generator.generate([t for some in texts.values() for t in some], [SEED], on_batch=on_batch)
     odds = {
-        style: judge(np.concatenate([drawn[p].pixels for p in some])).numpy()
-        for style, some in prompts.items()
+        style: judge(np.concatenate([pictures[t].pixels for t in some])).numpy()
+        for style, some in texts.items()
     }
-    for style in odds:
-        per[style] = 100 * float((odds[style].argmax(1) == judge.index(style)).mean())
+
+    def preferred(named: str, other: str) -> float:
+        """How often the judge prefers the style that the caption named to another, percent; chance is 50."""
+        rows = odds[named]
+        return 100 * float((rows[:, judge.index(named)] > rows[:, judge.index(other)]).mean())
+
+    pairs = [{a: preferred(a, b), b: preferred(b, a)} for a, b in combinations(odds, 2)]
+    real = accuracy(judge.model, pixels[torch.from_numpy(unseen)], list(frame["style"][unseen]))
     return {
-        "best_pair": max(
-            (_of_two(odds, judge, a, b) for a, b in itertools.combinations(odds, 2)),
-            key=lambda pair: min(pair.values()),
-        ),
-        "judge_on_unseen_concepts": 100
-        * float(accuracy(judge.model, pixels[torch.from_numpy(new)], list(frame["style"][new])).mean()),
-        "unseen_drawings": int(new.sum()),
-        "base_top1": per,
+        "best_pair": max(pairs, key=lambda pair: min(pair.values())),
+        "judge_on_unseen_concepts": 100 * float(real.mean()),
+        "unseen_drawings": int(unseen.sum()),
+        "base_top1": {s: 100 * float((o.argmax(1) == judge.index(s)).mean()) for s, o in odds.items()},
         "n_per_style": len(names),
         "chance": 100 / len(judge.labels),
-    }
-
-
-def _of_two(odds: dict[str, np.ndarray], judge: Classifier, a: str, b: str) -> dict[str, float]:
-    """How often the judge prefers the style that the caption named to the other of the two, percent; chance
-    is 50."""
-    return {
-        named: 100 * float((odds[named][:, judge.index(named)] > odds[named][:, judge.index(other)]).mean())
-        for named, other in ((a, b), (b, a))
     }
 
 
 def cosines(run: RunContext) -> dict[str, dict[str, float]]:
     """Mean cosine between prompts within and across families: of the token states that the UNet attends
     to."""
-    names = run.vocabulary.names
-    states = torch.nn.functional.normalize(
-        run.base.encode([fill(run.params.sampler.prompt, n) for n in names]).flatten(1), dim=-1
-    )
+    states = run.base.encode(prompts(run.params.sampler.prompt, run.vocabulary.names)).flatten(1)
+    states = torch.nn.functional.normalize(states, dim=-1)
     matrix = (states @ states.T).cpu()
-    family = np.array([run.vocabulary.family(n) for n in names])
+    family = _families(run)
     same = torch.from_numpy(family[:, None] == family[None, :])
-    off = ~torch.eye(len(names), dtype=torch.bool)
-    out = {
-        f: float(matrix[torch.from_numpy((family == f)[:, None] & (family == f)[None, :]) & off].mean())
-        for f in dict.fromkeys(family)
-    }
+    off = ~torch.eye(len(family), dtype=torch.bool)
+    member = {f: torch.from_numpy(family == f) for f in dict.fromkeys(family)}
     return {
         "states": {"within": float(matrix[same & off].mean()), "across": float(matrix[~same].mean())},
-        "families": out,
+        "families": {f: float(matrix[m[:, None] & m[None, :] & off].mean()) for f, m in member.items()},
     }

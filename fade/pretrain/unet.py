@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from fade.config import UnetConfig
 from fade.data.vocabulary import fill
 from fade.judges.image_set import augment, to_unit
-from fade.judges.supervised_loop import Logs, OnStep, fit
+from fade.judges.supervised_loop import Logs, Training, fit
 from fade.pretrain.captions import TEMPLATES
 from fade.pretrain.clip import tokenize
 
@@ -31,8 +30,7 @@ SCHEDULE = {
 
 
 def build(config: UnetConfig, latent_channels: int, text_width: int) -> UNet2DConditionModel:
-    """An untrained UNet with a transformer block at each resolution (self- and cross-attention,
-    feed-forward)."""
+    """An untrained UNet with a transformer block at each resolution."""
     depth = len(config.channels)
     return UNet2DConditionModel(
         sample_size=8,
@@ -50,19 +48,15 @@ def build(config: UnetConfig, latent_channels: int, text_width: int) -> UNet2DCo
 
 @torch.no_grad()
 def encode_views(vae: AutoencoderKL, pixels: Tensor, views: int, seed: int) -> Tensor:
-    """Scaled latents (N, views, C, 8, 8) of mildly augmented views of uint8 pictures (N, 64, 64, 3); the
-    first is unchanged."""
-    out = []
-    scale = vae.config.scaling_factor
-    for view in range(views):
-        generator = torch.Generator().manual_seed(seed * 1000 + view)
-        latents = []
-        for part in pixels.split(128):
-            x = to_unit(part)
-            x = augment(x, generator) if view else x
-            latents.append(vae.encode(x).latent_dist.mode() * scale)
-        out.append(torch.cat(latents))
-    return torch.stack(out, 1)
+    """Scaled latents (N, views, C, 8, 8) of uint8 pictures (N, 64, 64, 3): unchanged, then augmented."""
+
+    def view(index: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed * 1000 + index)
+        parts = map(to_unit, pixels.split(128))
+        latents = [vae.encode(augment(x, generator) if index else x).latent_dist.mode() for x in parts]
+        return torch.cat(latents) * float(vae.config.scaling_factor)
+
+    return torch.stack([view(index) for index in range(views)], 1)
 
 
 @torch.no_grad()
@@ -84,28 +78,23 @@ def train(
     latents: Tensor,
     names: Sequence[str],
     styles: Sequence[str],
+    families: Sequence[str],
     text: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     config: UnetConfig,
-    folder: Path,
-    *,
-    seed: int,
-    on_step: OnStep,
-    families: Sequence[str] | None = None,
-    identity: dict[str, str] | None = None,
+    training: Training,
 ) -> UNet2DConditionModel:
     """Train on latents (N, views, C, 8, 8) with each drawing's name, style and family.
 
-    Concepts are drawn equally often, those of the emphasised families more often. Loss: mean squared error of
-    the predicted noise at uniform timesteps; captions are dropped to the null prompt."""
-    torch.manual_seed(seed)
+    Concepts are sampled equally often, those of the emphasised families more often. Loss: mean squared error
+    of the predicted noise at uniform timesteps; captions are dropped to the null prompt."""
+    torch.manual_seed(training.seed)
     concepts, style_set = sorted(set(names)), sorted(set(styles))
     states, null = encode_captions(text, tokenizer, concepts, style_set)
     name_id = torch.tensor([concepts.index(n) for n in names])
     style_id = torch.tensor([style_set.index(s) for s in styles])
-    shares = 1.0 / torch.bincount(name_id).float()[name_id]
-    if families is not None:
-        shares = shares * torch.tensor([config.emphasis if f in config.emphasised else 1.0 for f in families])
+    emphasis = torch.tensor([config.emphasis if f in config.emphasised else 1.0 for f in families])
+    shares = 1.0 / torch.bincount(name_id).float()[name_id] * emphasis
     model = build(config, latents.shape[2], states.shape[-1])
     scheduler = DDPMScheduler(**SCHEDULE)
 
@@ -125,6 +114,5 @@ def train(
         xt = scheduler.add_noise(x0, noise, t)
         return F.mse_loss(model(xt, t, emb).sample, noise), {}
 
-    average = fit(model, loss_at, config, folder, seed=seed, identity=identity, on_step=on_step)
-    model.load_state_dict(average, strict=True)
-    return model.eval().requires_grad_(False)
+    fit(model, loss_at, config, training)
+    return model

@@ -45,9 +45,8 @@ def test_every_registered_variant_is_an_arm_and_each_that_can_has_its_control() 
         "uce",
         "ablation",
     } and "fade" not in {condition.name for condition in controls}
-    assert len({condition.slug for condition in conditions}) == len(conditions), (
-        "two conditions would share their files"
-    )
+    files = {slug(condition.label) for condition in conditions}
+    assert len(files) == len(conditions), "two conditions would share their files"
 
 
 @pytest.mark.parametrize(

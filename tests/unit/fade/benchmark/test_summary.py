@@ -80,12 +80,7 @@ def test_the_means_are_those_of_the_cells(summary: dict[str, Any]) -> None:
     assert summary["arms"]["esd/x"]["spread"]["kept_adj"]["mean"] == 50 and {
         **summary["cells"],
         "keys": [],
-    } == {
-        "done": 30,
-        "of": 30,
-        "missing": [],
-        "keys": [],
-    }
+    } == {"done": 30, "of": 30, "missing": [], "keys": []}
     assert len(set(summary["cells"]["keys"])) == 30 and "esd/x, panda, seed 0" in summary["cells"]["keys"]
     assert summary["frontier"]["efficient"] == ["fade/paper", "esd/x"]
     assert (
@@ -177,8 +172,8 @@ def test_significance_says_who_is_better_whatever_the_direction(summary: dict[st
     )
     lower = {"better": "lower"}
     assert (
-        tables._p({"difference": 3.0, "p_holm": 0.01}, lower) == "worse, 0.010"
-        and tables._p({"difference": -3.0, "p_holm": 0.01}, lower) == "better, 0.010"
+        tables._verdict({"difference": 3.0, "p_holm": 0.01}, lower) == "worse, 0.010"
+        and tables._verdict({"difference": -3.0, "p_holm": 0.01}, lower) == "better, 0.010"
     )
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from fade.config import AutoencoderConfig, ClipConfig, FitConfig, PretrainConfig, SightConfig
 from fade.errors import DivergedError
 from fade.judges.image_set import augment, soften, to_unit
-from fade.judges.supervised_loop import Logs, fit, one_cycle
+from fade.judges.supervised_loop import Logs, Training, fit, one_cycle
 from fade.pretrain import autoencoder, captions, clip, codec, drawings
 from fade.pretrain.build import World
 from fade.pretrain.measure import family_share
@@ -47,29 +48,24 @@ def quadratic(kill_at: int | None = None) -> tuple[nn.Module, object]:
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     config = FitConfig(steps=40, batch_size=8, lr=0.05, checkpoint_every=10)
     model, loss_at = quadratic()
-    whole = fit(model, loss_at, config, tmp_path / "whole", seed=3)  # type: ignore[arg-type]
+    whole = fit(model, loss_at, config, Training(tmp_path / "whole", 3))  # type: ignore[arg-type]
     model, loss_at = quadratic(kill_at=25)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, loss_at, config, tmp_path / "killed", seed=3)  # type: ignore[arg-type]
+        fit(model, loss_at, config, Training(tmp_path / "killed", 3))  # type: ignore[arg-type]
     model, loss_at = quadratic()
-    resumed = fit(model, loss_at, config, tmp_path / "killed", seed=3)  # type: ignore[arg-type]
+    resumed = fit(model, loss_at, config, Training(tmp_path / "killed", 3))  # type: ignore[arg-type]
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
     model, loss_at = quadratic()
-    other = fit(model, loss_at, config, tmp_path / "other", seed=4)  # type: ignore[arg-type]
+    other = fit(model, loss_at, config, Training(tmp_path / "other", 4))  # type: ignore[arg-type]
     assert not all(torch.equal(whole[k], other[k]) for k in whole)
 
 
 def test_divergence_is_said(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
     config = FitConfig(steps=2, batch_size=1, lr=0.1)
+    loss = torch.tensor(float("nan"))
     with pytest.raises(DivergedError, match="step 0"):
-        fit(
-            model,
-            lambda step, generator: (model(torch.ones(1, 1)).sum() * float("nan"), {}),
-            config,
-            tmp_path / "x",
-            seed=0,
-        )
+        fit(model, lambda step, generator: (loss, {}), config, Training(tmp_path / "x", 0))
 
 
 def test_one_cycle_rises_and_falls() -> None:
@@ -153,15 +149,13 @@ def test_sight_trains_the_image_tower_towards_the_geometry_and_leaves_the_text_t
 ) -> None:
     torch.manual_seed(0)
     names = [f"thing {i % 4}" for i in range(16)]
-    embeddings = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+    embeddings = dict(zip(sorted(set(names)), F.normalize(torch.randn(4, 8), dim=-1), strict=True))
     captions.build_tokenizer(
         [f"a thing {i} in the plain style" for i in range(4)], 20, 16, tmp_path / "tokenizer"
     )
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
     pixels = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
-    pictures = clip.Captioned(
-        pixels, names, ["plain"] * 16, torch.ones(16), tokenizer, lambda unique: embeddings
-    )
+    pictures = clip.Captioned(pixels, names, ["plain"] * 16, torch.ones(16), tokenizer, embeddings)
     small = ClipConfig(
         steps=1,
         batch_size=16,
@@ -175,27 +169,16 @@ def test_sight_trains_the_image_tower_towards_the_geometry_and_leaves_the_text_t
     )
     model = clip.build(small, tokenizer)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    drawn = pictures.draw(16, torch.Generator().manual_seed(1))
+    batch = pictures.batch(16, torch.Generator().manual_seed(1))
 
     def geometry() -> float:
         with torch.no_grad():
-            return float(
-                drawn.seen(
-                    torch.nn.functional.normalize(
-                        model.get_image_features(pixel_values=drawn.x).pooler_output, dim=-1
-                    )
-                )
-            )
+            image = model.get_image_features(pixel_values=batch.x).pooler_output
+            return float(batch.image_geometry(F.normalize(image, dim=-1)))
 
     first = geometry()
-    clip.train_sight(
-        model,
-        pictures,
-        SightConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5),
-        tmp_path,
-        seed=0,
-        on_step=lambda *_: None,
-    )
+    config = SightConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5)
+    clip.train_sight(model, pictures, config, Training(tmp_path, 0))
     changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {"vision_model", "visual_projection"}
     assert geometry() < 0.5 * first
