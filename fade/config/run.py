@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fade.config.section import Positive, Rate, Section, Weight
+from fade.config.section import Affects, Positive, Rate, Section, Weight
 
 
 class DataConfig(Section):
     """Where the data set, the base and the judge lie, and how they get there."""
 
-    dvc_file: Path = Path("data.dvc")
+    dvc_file: Annotated[Path, Affects("nothing")] = Path("data.dvc")
     """What is pulled. None of its outputs is trusted before it was rehashed."""
-    remote: str = "embedded"
+    remote: Annotated[str, Affects("nothing")] = "embedded"
     """Name of the DVC remote; teams add their own S3 remote beside the embedded folder."""
     images: Path = Path("data/emoji")
     """Folder of pictures with its manifest.csv."""
@@ -24,7 +24,7 @@ class DataConfig(Section):
     """Local directory in diffusers' Stable Diffusion layout, or a hub id (then the network is used)."""
     clip: str = "data/base/clip"
     """CLIPModel (both towers) whose image features mine the neighbourhood; directory or hub id."""
-    judge: str = "data/judge"
+    judge: Annotated[str, Affects("evaluation")] = "data/judge"
     """Image classifier that transformers loads; directory or hub id."""
     erase: Literal["concepts", "styles"] = "concepts"
     """What a target names: a concept of the manifest, or one of its styles (artists)."""
@@ -134,9 +134,9 @@ class TrainConfig(Section):
     """auto: bf16 on a GPU that has it, else fp32."""
     processes: Positive = 1
     """Processes that accelerate starts on this machine; asserted by the trainer."""
-    checkpoint_every: Positive = 50
+    checkpoint_every: Annotated[Positive, Affects("nothing")] = 50
     """Steps between checkpoints; the last two are kept."""
-    deadline_seconds: Annotated[float, Field(gt=0)] = 7200.0
+    deadline_seconds: Annotated[float, Field(gt=0), Affects("nothing")] = 7200.0
     """The whole process group is stopped after this."""
 
 
@@ -151,7 +151,7 @@ class EvaluateConfig(Section):
     """Seed of the evaluation's initial latents and of the rest sample; disjoint from the mining seed."""
     bootstrap: Positive = 2000
     """Bootstrap resamples of each interval (95 %)."""
-    grid_images: Positive = 4
+    grid_images: Annotated[Positive, Affects("nothing")] = 4
     """Pictures a row in the report's grids."""
     drift_bins: Positive = 8
     """Timesteps of the null prompt's drift curve: the middles of as many equal parts of the schedule."""
