@@ -35,9 +35,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
     ),
     "uce": _IDENTITY_WEIGHTS,
     "nullspace": (
-        "train.lr=0.02",
-        "train.lr=0.03",
-        "train.lr=0.01",
+        *("train.lr=0.02", "train.lr=0.03", "train.lr=0.01"),
         "train.lr=0.02 mesh.rank=1 mesh.alpha=1",
     ),
     "neighbours": (
@@ -55,15 +53,8 @@ class BenchConfig(Section):
     """`fade bench`: methods x targets x seeds. The reported targets and the tuning targets are disjoint."""
 
     targets: tuple[str, ...] = (
-        "crying cat",
-        "cat with tears of joy",
-        "green heart",
-        "red heart",
-        "oncoming taxi",
-        "police car",
-        "panda",
-        "tulip",
-        "lemon",
+        *("crying cat", "cat with tears of joy", "green heart", "red heart", "oncoming taxi", "police car"),
+        *("panda", "tulip", "lemon"),
     )
     """What is reported: two of each of three tight families, three of loose ones."""
     tuning: tuple[str, ...] = ("kissing cat", "blue heart")
@@ -97,8 +88,7 @@ class BenchConfig(Section):
             raise ValueError("seeds names a seed twice")
         if missing := {"default", "neighbours"} - set(self.sweep):
             raise ValueError(f"sweep lacks {', '.join(sorted(missing))}")
-        if len({len(tries) for tries in self.sweep.values()}) != 1 or any(
-            len(set(tries)) != len(tries) for tries in self.sweep.values()
-        ):
+        tries = self.sweep.values()
+        if len({len(some) for some in tries}) != 1 or any(len(set(some)) != len(some) for some in tries):
             raise ValueError("sweep must give every method equally many different settings")
         return self

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator
 
-from fade.config.section import Positive, Section
+from fade.config.section import Positive, Section, Share
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,?#L-]+")
@@ -39,7 +39,7 @@ class PurifyConfig(Section):
     refinements: Positive = 3
     """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation
     hold better (ours)."""
-    strength: Annotated[float, Field(gt=0, le=1)] = 0.8
+    strength: Share = 0.8
     """Share of the trajectory that is inverted: 1 ends at pure noise, less keeps more of the picture."""
     guidance: Annotated[float, Field(ge=1)] = 4.0
     """Classifier-free guidance of the way back by the erased model; the inversion and the control have

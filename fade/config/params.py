@@ -19,7 +19,8 @@ _UNRECORDED = Affects("nothing", recorded=False)
 
 
 class Params(Section):
-    """All of params.yaml. Each section declares what it decides; a field that decides less declares it itself."""
+    """All of params.yaml. A section declares what it decides, and a field that decides less than its section
+    declares that."""
 
     data: Annotated[run.DataConfig, Affects("training")] = run.DataConfig()
     checks: Annotated[run.ChecksConfig, Affects("nothing")] = run.ChecksConfig()
@@ -28,7 +29,7 @@ class Params(Section):
     mesh: Annotated[run.MeshConfig, Affects("training")] = run.MeshConfig()
     method: Annotated[MethodConfig, Affects("training")] = Field(default_factory=MethodConfig)
     train: Annotated[run.TrainConfig, Affects("training")] = run.TrainConfig()
-    settings: Annotated[dict[str, tuple[str, ...]], _UNRECORDED] = {}
+    settings: Annotated[dict[str, tuple[str, ...]], _UNRECORDED] = Field(default={})
     """What a method sets in place of the sections above, under NAME or NAME/VARIANT: as with ``--set``, which
     wins. It wins over the settings that the method brings itself (`fade methods`), and those over the
     sections above. It acts through the values that it sets, and so does ``styles``."""

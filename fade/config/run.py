@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fade.config.section import Affects, Positive, Rate, Section, Weight
+from fade.config.section import Affects, Fraction, Positive, Rate, Section, Share, Weight
 
 
 class DataConfig(Section):
@@ -41,7 +41,7 @@ class ChecksConfig(Section):
     """SPDX ids that may be in the data set."""
     min_std: Weight = 4.0
     """A picture whose grey levels (0-255) spread less than this is blank."""
-    min_judge_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_judge_confidence: Fraction = 0.5
     """Mean probability that the judge gives a mined concept's own name; below it the neighbour is doubtful (a
     warning)."""
 
@@ -96,14 +96,8 @@ class MeshConfig(Section):
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """LoRA alpha; the update is scaled by alpha / rank."""
     targets: tuple[str, ...] = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "ff.net.0.proj",
-        "ff.net.2",
-        "proj_in",
-        "proj_out",
+        *("to_q", "to_k", "to_v", "to_out.0"),
+        *("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
     )
     """Module names below every Transformer2DModel that get an adapter."""
 
@@ -191,12 +185,7 @@ class AttackConfig(Section):
     """Adam's learning rate on the attention weights at the first step; linear decay to 0."""
     unrelated: Positive = 12
     """Concepts of other families whose pictures revival trains on."""
-    times: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
-        0.3,
-        0.5,
-        0.7,
-        0.9,
-    )
+    times: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
     """Shares of the noise schedule up to which noised takes a real picture."""
     indirect_images: Positive = 4
     """Pictures per indirect prompt and model in the benchmark, where evaluate.indirect_images does not ask
@@ -205,15 +194,12 @@ class AttackConfig(Section):
     @field_validator("budget")
     @classmethod
     def _enough(cls, budget: int, info: ValidationInfo) -> int:
-        try:
-            batch, probes, finalists = (info.data[key] for key in ("batch", "probes", "finalists"))
-        except KeyError:  # one of them is wrong, and that is said
+        if not {"batch", "probes", "finalists"} <= info.data.keys():  # one of them is wrong itself
             return budget
-        least = max(
-            3 * batch + 2 * probes, 2 * finalists * max(finalists, probes)
-        )  # a step; two rounds of the finalists
+        batch, probes, finalists = (info.data[key] for key in ("batch", "probes", "finalists"))
+        # a step; two rounds of the finalists
+        least = max(3 * batch + 2 * probes, 2 * finalists * max(finalists, probes))
         if budget < least:
-            raise ValueError(
-                f"the attacks need at least {least} UNet calls for this batch, these probes and finalists"
-            )
+            what = f"at least {least} UNet calls for this batch, these probes and finalists"
+            raise ValueError(f"the attacks need {what}")
         return budget

@@ -11,6 +11,8 @@ from pydantic.fields import FieldInfo
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Effect = Literal["nothing", "attacks", "evaluation", "training"]
 """A result that a field decides, and with it every result to the left: what affects the training affects its
 evaluation and the attacks on it."""
@@ -54,8 +56,8 @@ class Section(BaseModel):
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     def key_fields(self, affects: Effect) -> dict[str, Any]:
-        """The section as JSON, for a key under which a result is reused: without the fields, at any depth, that
-        do not affect ``affects``."""
+        """The section as JSON without the fields, at any depth, that do not affect ``affects``: for
+        the key under which such a result is reused."""
         return self.model_dump(mode="json", by_alias=True, exclude=_without_effect(type(self), affects))
 
 
