@@ -10,10 +10,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,8 +127,7 @@ class Remote:
         faults: dict[str, list[str]] = {}
         for name, md5 in lost.items():
             try:
-                raw = self._within(self._reader(md5), None)
-                whole = hashlib.md5(raw, usedforsecurity=False).hexdigest() == md5
+                whole = hashlib.md5(self._read(md5), usedforsecurity=False).hexdigest() == md5
                 fault = "not transferred" if whole else "corrupt"
             except FileNotFoundError:
                 fault = "missing"
@@ -148,25 +146,21 @@ class Remote:
             action = f"restore the folder (git, mount), or correct the url of {self.name!r} in .dvc/config."
             raise self._error(": there is no such folder.", action)
         try:
-            return self._within(self._reader(dvcfile.md5), FIRST_CONTACT_SECONDS)
+            return self._read(dvcfile.md5, FIRST_CONTACT_SECONDS)
         except FileNotFoundError:
             what = f" does not hold the listing of {dvcfile.output}/ (missing: object {dvcfile.md5})."
             action = f"push the data with `dvc push -r {self.name}`"
             action += ", or pull from another remote (--set data.remote=NAME)."
             raise self._error(what, action) from None
 
-    def _reader(self, md5: str) -> Callable[[], bytes]:
-        """A call that reads an object from the remote."""
-        return partial(self.odb.fs.cat_file, self.odb.oid_to_path(md5))
-
-    def _within(self, call: Callable[[], bytes], seconds: float | None) -> bytes:
-        """The call's result. A client library may wait for minutes: after ``seconds`` its thread is
+    def _read(self, md5: str, seconds: float | None = None) -> bytes:
+        """An object of the remote. A client library may wait for minutes: after ``seconds`` its thread is
         abandoned."""
         future: Future[bytes] = Future()
 
         def run() -> None:
             try:
-                future.set_result(call())
+                future.set_result(self.odb.fs.cat_file(self.odb.oid_to_path(md5)))
             except Exception as error:  # any of a client library's
                 future.set_exception(error)
 
