@@ -1,5 +1,4 @@
-"""params.yaml as frozen, typed models. An unknown key is an error that names the key and its nearest valid
-name."""
+"""params.yaml as frozen, typed models. An unknown key is an error that names its nearest valid name."""
 
 from fade.config.bench import BenchConfig as BenchConfig
 from fade.config.commands import PromotionPolicy as PromotionPolicy

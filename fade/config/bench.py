@@ -62,8 +62,7 @@ class BenchConfig(Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds of the training; the first one is tuned with."""
     methods: tuple[str, ...] = ()
-    """NAME (its first variant) or NAME/VARIANT, either with `+ neighbours`; empty: every registered one and
-    the fair controls."""
+    """NAME (its first variant) or NAME/VARIANT, also with `+ neighbours`; empty: all and the controls."""
     reference: str = "fade/paper"
     """The method that the others are tested against."""
     resamples: Positive = 10000
@@ -71,8 +70,7 @@ class BenchConfig(Section):
     grid_images: Positive = 3
     """Pictures a row of the page's grids."""
     trial: tuple[str, ...] = ("evaluate.rest_concepts=0", "evaluate.images_per_concept=12")
-    """Overrides of a tuning trial, which is judged by fewer pictures than a cell: the rule needs no unrelated
-    concept."""
+    """Overrides of a tuning trial: fewer pictures than a cell, and the rule needs no unrelated concept."""
     sweep: dict[str, tuple[str, ...]] = SWEEP
     """Settings (overrides, separated by blanks) that tuning tries: NAME/VARIANT, else NAME, else `default`; a
     fair control: NAME + neighbours, else `neighbours`."""

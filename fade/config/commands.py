@@ -16,8 +16,7 @@ _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,?#L-]+")
 
 
 class StylesConfig(Section):
-    """`fade run --style`: the same job, where a style is what is erased and the other styles are its
-    neighbours."""
+    """`fade run --style`: the same job, where a style is erased and the other styles are its neighbours."""
 
     settings: tuple[str, ...] = (
         "data.erase=styles",
@@ -37,13 +36,11 @@ class PurifyConfig(Section):
     steps: Positive = 20
     """DDIM steps of a whole trajectory, the same for the inversion and for the way back."""
     refinements: Positive = 3
-    """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation
-    hold better (ours)."""
+    """Predictions of each inversion step: 1 = plain DDIM; more solve its implicit equation better (ours)."""
     strength: Share = 0.8
     """Share of the trajectory that is inverted: 1 ends at pure noise, less keeps more of the picture."""
     guidance: Annotated[float, Field(ge=1)] = 4.0
-    """Classifier-free guidance of the way back by the erased model; the inversion and the control have
-    none."""
+    """Classifier-free guidance of the way back by the erased model; inversion and control have none."""
 
 
 class NudityConfig(Section):
@@ -71,8 +68,7 @@ class SigningConfig(Section):
     """Signatures of registered versions. Empty: versions are not signed, and no signature is asked for."""
 
     private_key: str = ""
-    """PEM file of the one who registers, as `fade keys` makes it; its password is in
-    FADE_SIGNING_PASSWORD."""
+    """PEM file of the one who registers (`fade keys`); its password is in FADE_SIGNING_PASSWORD."""
     public_key: str = ""
     """PEM file of the team, which promotions and verification hold versions against."""
 
@@ -101,8 +97,7 @@ class RegisterConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """`fade requests`, `fade serve`: where requests are kept, when they are worked off, and how long a silent
-    worker is waited for."""
+    """`fade requests`, `fade serve`: where requests are kept, and when they are worked off."""
 
     requests: Path = Path("requests.yaml")
     """The file of the team's erasure requests, relative to params.yaml."""
@@ -119,8 +114,7 @@ class ScheduleConfig(Section):
     gpu_limit_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "fade-gpu"
     """That limit's name; one for each GPU pool that is shared."""
     lease_seconds: Annotated[float, Field(ge=1)] = 120.0
-    """A worker whose heartbeat stood still for so long, by the observer's own monotonic clock, counts as
-    dead."""
+    """A worker whose heartbeat stood still for so long, by the observer's monotonic clock, is dead."""
     attempts: Positive = 3
     """Times that a request which failed is tried by itself; `fade requests run ID` tries again."""
     train_deployment: str = ""

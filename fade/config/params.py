@@ -19,8 +19,7 @@ _UNRECORDED = Affects("nothing", recorded=False)
 
 
 class Params(Section):
-    """All of params.yaml. A section declares what it decides, and a field that decides less than its section
-    declares that."""
+    """All of params.yaml. A section declares what it decides; a field that decides less declares that."""
 
     data: Annotated[run.DataConfig, Affects("training")] = run.DataConfig()
     checks: Annotated[run.ChecksConfig, Affects("nothing")] = run.ChecksConfig()
@@ -67,6 +66,5 @@ class Params(Section):
 
 
 def read_yaml(text: str) -> Any:
-    """The content of plain YAML (no objects), by libyaml where PyYAML was built with it: a tenth of the time.
-    Raises yaml.YAMLError."""
+    """The content of plain YAML, by libyaml where PyYAML has it: a tenth of the time. Raises YAMLError."""
     return yaml.load(text, Loader=_LOADER)  # noqa: S506 (both are safe loaders)

@@ -24,8 +24,7 @@ class FitConfig(Section):
 
 
 class ClipConfig(FitConfig):
-    """Both CLIP towers; the text tower is distilled from a sentence encoder so that look-alikes stay
-    close."""
+    """Both CLIP towers; the text tower is distilled from a sentence encoder: look-alikes stay close."""
 
     hidden: Positive = 128
     text_layers: Positive = 3
@@ -43,8 +42,7 @@ class ClipConfig(FitConfig):
     """Share of the geometry term that pictures get: without it, neighbours by looks are black-and-white with
     black-and-white."""
     vocabulary_share: Fraction = 0.5
-    """Share of each batch drawn from the vocabulary; the rest comes from all other drawings of the
-    packages."""
+    """Share of each batch drawn from the vocabulary; the rest: all other drawings of the packages."""
 
 
 class SightConfig(FitConfig):
@@ -57,8 +55,7 @@ class SightConfig(FitConfig):
 
 
 class AutoencoderConfig(FitConfig):
-    """AutoencoderKL with a factor of 8. Its steps train the decoder alone: the encoder is the codec's,
-    exactly."""
+    """AutoencoderKL, factor 8. Its steps train the decoder alone: the encoder is the codec's, exactly."""
 
     channels: tuple[Positive, ...] = (16, 32, 64, 96)
     latent_channels: Positive = 16

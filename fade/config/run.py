@@ -42,8 +42,7 @@ class ChecksConfig(Section):
     min_std: Weight = 4.0
     """A picture whose grey levels (0-255) spread less than this is blank."""
     min_judge_confidence: Fraction = 0.5
-    """Mean probability that the judge gives a mined concept's own name; below it the neighbour is doubtful (a
-    warning)."""
+    """Mean probability that the judge gives a mined concept's own name; below it: a warning."""
 
 
 class SamplerConfig(Section):
@@ -158,8 +157,7 @@ class EvaluateConfig(Section):
 
 
 class AttackConfig(Section):
-    """Attempts to bring the erased concept back. All attacks have the same budget, so that their successes
-    compare."""
+    """Attempts to bring the erased concept back, all with the same budget: their successes compare."""
 
     names: Annotated[tuple[str, ...], Field(min_length=1)] = ("inversion", "tokens", "noised", "revival")
     """Registered attacks, in this order."""
@@ -171,8 +169,7 @@ class AttackConfig(Section):
     batch: Positive = 4
     """Latents a step of inversion and revival."""
     probes: Positive = 6
-    """Noised latents on which inversion measures its loss before and after, and on which tokens scores each
-    candidate first."""
+    """Noised latents for inversion's loss before and after, and for tokens' first score of a candidate."""
     finalists: Annotated[int, Field(ge=2)] = 4
     """Words of tokens' first round that go, alone and in pairs, into its second."""
     budget: Positive = 600
@@ -188,8 +185,7 @@ class AttackConfig(Section):
     times: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
     """Shares of the noise schedule up to which noised takes a real picture."""
     indirect_images: Positive = 4
-    """Pictures per indirect prompt and model in the benchmark, where evaluate.indirect_images does not ask
-    for more."""
+    """Pictures per indirect prompt and model in the benchmark, unless evaluate.indirect_images is more."""
 
     @field_validator("budget")
     @classmethod

@@ -14,8 +14,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Effect = Literal["nothing", "attacks", "evaluation", "training"]
-"""A result that a field decides, and with it every result to the left: what affects the training affects its
-evaluation and the attacks on it."""
+"""A result that a field decides, and with it those to the left: training decides the evaluation, too."""
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 
 def is_inside(relpath: str) -> bool:
-    """True when a relative POSIX path stays below its folder: not absolute, no ``..``, no drive, no back
-    slash."""
+    """True when a POSIX path stays below its folder: relative, no ``..``, no drive, no back slash."""
     path = PurePosixPath(relpath)
     absolute = path.is_absolute() or ":" in relpath or "\\" in relpath
     return bool(relpath) and not absolute and ".." not in path.parts

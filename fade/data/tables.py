@@ -1,5 +1,4 @@
-"""Tables of measurements for the data checks: every picture decoded and hashed, one row each. The rules that
-judge the values are the checks' own."""
+"""Tables of measurements for the data checks: every picture decoded and hashed, one row each. No rules."""
 
 from __future__ import annotations
 
@@ -47,8 +46,7 @@ def picture_frame(folder: Path) -> pd.DataFrame:
 
 
 def concept_frame(pictures: pd.DataFrame) -> pd.DataFrame:
-    """One row a concept, in the manifest's order: its slug (run folders and model names), its families and
-    its counts."""
+    """One row a concept, in the manifest's order: its slug (run folders, model names), families, counts."""
     import pandas as pd
 
     rows = []
@@ -72,8 +70,7 @@ def file_frame(folder: Path, listed: Iterable[str]) -> pd.DataFrame:
 
 
 def mined_frame(pictures: np.ndarray, concepts: Sequence[str]) -> pd.DataFrame:
-    """Generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names): std, and duplicates within a
-    concept."""
+    """Generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names): std, duplicates in a concept."""
     import pandas as pd
 
     counters: dict[str, Iterator[int]] = defaultdict(count)
@@ -87,8 +84,7 @@ def mined_frame(pictures: np.ndarray, concepts: Sequence[str]) -> pd.DataFrame:
 def count_frame(
     concepts: Sequence[str], expected: dict[str, int], confidences: dict[str, float]
 ) -> pd.DataFrame:
-    """One row a concept that was expected or generated: how many, and the classifier's mean confidence (None
-    when not a number)."""
+    """One row a concept, expected or generated: how many, and the mean confidence (None for no number)."""
     import pandas as pd
 
     names, counts = list(dict.fromkeys([*expected, *concepts])), Counter(concepts)
@@ -130,8 +126,7 @@ def _grey_std(pixels: np.ndarray) -> float:
 def _earlier_equals(
     keys: Iterable[str | None], names: Iterable[str], groups: Iterable[str], *, same: bool
 ) -> list[str | None]:
-    """For each item the first earlier item with the same key, in the same group or (``same=False``) in
-    another; else None."""
+    """For each item the first earlier one with its key, in its group or (``same=False``) another; or None."""
     by_key: dict[str, list[tuple[str, str]]] = {}
     equals: list[str | None] = []
     for key, name, group in zip(keys, names, groups, strict=True):

@@ -20,8 +20,7 @@ from fade.utils.hashing import fingerprint
 
 HOME = Path(fade.__file__).parent
 ERASERS = "erasers"
-"""Folder of the erasers: its ``base.py`` is the component ``erasers``, its module NAME.py is
-``erasers/NAME``."""
+"""Folder of the erasers: ``base.py`` is the component ``erasers``, NAME.py is ``erasers/NAME``."""
 COMPONENTS: dict[str, tuple[str, ...]] = {
     "adapters": ("adapters/adapter_file.py", "adapters/layers.py", "adapters/lora.py"),
     "attacks": ("evaluation/attacks",),
@@ -54,20 +53,17 @@ The names on the left are in the keys and stay; what moves is corrected on the r
 SHARED = {"__init__", "base"}
 """Modules of the erasers' folder that are no eraser's own."""
 OURS = ("fade", "flows", "tasks")
-"""Packages whose import statements are left out: they name files. What is imported stays in the tree by its
-name."""
+"""Packages whose imports, which name files, are left out. What is imported is in the tree by its name."""
 
 
 @cache
 def code_sha256(*components: str) -> str:
-    """Fingerprint of logical components, whatever their order. Raises KeyError for one that COMPONENTS does
-    not name."""
+    """Fingerprint of logical components in any order. Raises KeyError for one outside COMPONENTS."""
     return fingerprint({name: files_sha256(component_files(name)) for name in set(components)})
 
 
 def component_files(component: str) -> list[Path]:
-    """The files of a logical component, sorted. ``erasers/NAME`` need not be in COMPONENTS. Raises
-    KeyError."""
+    """The files of a component, sorted. ``erasers/NAME`` need not be in COMPONENTS. Raises KeyError."""
     folder, _, module = component.partition("/")
     if folder == "erasers" and module:
         return [HOME / ERASERS / f"{module}.py"]
@@ -202,8 +198,7 @@ class _Bare(ast.NodeTransformer):
 
 
 def _dump(node: Any) -> str:
-    """As ast.dump without positions, but the same on every Python: what is empty, and hints of the parser,
-    are left out."""
+    """As ast.dump, but the same on every Python: without what is empty and the parser's hints."""
     if isinstance(node, list):
         return f"[{', '.join(map(_dump, node))}]"
     if not isinstance(node, ast.AST):

@@ -1,5 +1,4 @@
-"""What went in and what came out: hashes, seeds, versions; and whether two runs are the same or where they
-differ."""
+"""What went into a run and what came out (hashes, seeds, versions), and where two runs differ."""
 
 from __future__ import annotations
 
@@ -75,8 +74,7 @@ class Lineage:
         return Lineage({**self.content, **closed})
 
     def changed_inputs(self) -> list[str]:
-        """Names of inputs whose bytes are not the same after the run as before it (empty while the run is
-        open)."""
+        """Inputs whose bytes are not the same after the run as before it; none while the run is open."""
         before, after = self.content["inputs"]["before"], self.content["inputs"]["after"]
         if after is None:
             return []
@@ -91,8 +89,7 @@ class Lineage:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> Path:
-        """Write the record under a temporary name, then rename. Raises StorageError when the folder cannot be
-        written."""
+        """Write the record under a temporary name, then rename. Raises StorageError."""
         return write_whole(path, self.to_json() + "\n", stage="lineage")
 
     @classmethod
@@ -215,8 +212,7 @@ def hash_inputs(paths: Mapping[str, Path]) -> dict[str, str]:
 
 
 def hash_path(path: Path, name: str = "") -> str:
-    """sha256 of a file, or of a folder's sorted (relative path, sha256) pairs; symbolic links count as what
-    they point to."""
+    """sha256 of a file, or of a folder's sorted (relative path, sha256) pairs; links are followed."""
     if path.is_file():
         return sha256_of(path)
     if not path.is_dir():
@@ -229,8 +225,7 @@ def hash_path(path: Path, name: str = "") -> str:
 
 
 def compare(a: Lineage, b: Lineage) -> list[Difference]:
-    """Where two runs differ, in the order of their keys; empty when they are the same but for `VOLATILE`
-    sections."""
+    """Where two runs differ outside `VOLATILE`, in the order of their keys."""
     left, right = ({k: v for k, v in one.content.items() if k not in VOLATILE} for one in (a, b))
     return list(_differences(left, right, ""))
 

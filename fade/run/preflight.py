@@ -1,5 +1,4 @@
-"""Preflight: faults that a run would meet only after the pull are refused before any server starts, where the
-pull brings nothing."""
+"""Faults that a run would meet after a pull that brings nothing are refused before any server starts."""
 
 from __future__ import annotations
 

@@ -41,8 +41,7 @@ def load_params(path: Path = Path("params.yaml"), overrides: Sequence[str] = ())
 
 
 def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
-    """Validate a mapping. Raises ConfigError that names the first bad key, why, and the nearest valid
-    name."""
+    """Validate a mapping. Raises ConfigError that names the first bad key, why, and the nearest name."""
     _known_keys(raw, Params, (), origin)
     try:
         return Params.model_validate(raw)
@@ -117,7 +116,7 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
 def _settings_for(method: Eraser, settings: Mapping[str, Sequence[str]]) -> list[str]:
     """What params.yaml's ``settings`` hold for a method, by its name, then by its variant.
 
-    Raises UnknownNameError for a name that is no method's, ConfigError for a key that a method has no say in.
+    Raises UnknownNameError for a name that is no method's, ConfigError for a key that no method sets.
     """
     for named, items in settings.items():
         get_eraser(*_named(named))
@@ -130,8 +129,7 @@ def _settings_for(method: Eraser, settings: Mapping[str, Sequence[str]]) -> list
 
 
 def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> list[str]:
-    """What params.yaml says otherwise than shipped, and the chosen method's own settings outdo: a sentence
-    each."""
+    """A sentence for each change of params.yaml that the chosen method's own settings outdo."""
     stated, used = load_params(path), resolve(path, overrides)
     changed, shipped, effective = _flat(stated), _flat(Params()), _flat(used)
     method = get_eraser(used.method.name, used.method.variant)
@@ -153,8 +151,7 @@ def _flat(params: Params) -> dict[str, Any]:
 
 
 def check_target(params: Params, target: str, vocabulary: Vocabulary) -> None:
-    """Raises UnknownNameError for a target or replacement outside the vocabulary, ConfigError when the two
-    are the same."""
+    """Raises UnknownNameError for a target or replacement outside the vocabulary, ConfigError if equal."""
     vocabulary.index(target)
     if not params.method.replacement:
         return
@@ -173,7 +170,6 @@ def method_overrides(text: str | None) -> list[str]:
 
 
 def _named(text: str) -> tuple[str, str]:
-    """NAME (its first variant) or NAME/VARIANT. Raises UnknownNameError for a name that is no method's, where
-    the variant is left out."""
+    """NAME (its first variant) or NAME/VARIANT. Raises UnknownNameError for NAME that is no method."""
     name, slash, variant = text.partition("/")
     return name, variant if slash else variants_of(name)[0]

@@ -1,5 +1,4 @@
-"""What the data must be: every expectation with its name, its severity and the sentence that the user reads.
-No engine here."""
+"""What the data must be: every expectation with its name, its severity and its sentence. No engine here."""
 
 from __future__ import annotations
 

@@ -66,8 +66,7 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
 
 
 def pulled(dvcfile: DvcFile, files: Mapping[str, str], **more: Any) -> Pulled:
-    """The record of a folder whose ``files`` {path: md5} are those of the .dvc file. Raises OSError when a
-    file is gone."""
+    """The record of a folder whose ``files`` {path: md5} are those of the .dvc file. Raises OSError."""
     size = sum((dvcfile.folder / name).stat().st_size for name in files)
     return Pulled(dvcfile.md5, size, len(files), dvcfile.folder, dict(files), **more)
 

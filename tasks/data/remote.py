@@ -31,8 +31,7 @@ class Remote:
     """One remote of an opened DVC repository, and the repository's cache."""
 
     def __init__(self, repo: Repo, name: str) -> None:
-        """Raises UnknownNameError for a remote that .dvc/config does not have, RemoteError when DVC cannot
-        use it."""
+        """Raises UnknownNameError for a remote outside .dvc/config, RemoteError when DVC cannot use it."""
         from dvc.exceptions import DvcException
         from dvc_objects.fs.base import RemoteMissingDepsError
 
@@ -69,8 +68,7 @@ class Remote:
             self.client._session = None  # fsspec keeps the client for the next remote of the same address
 
     def has_cached(self, md5: str) -> bool:
-        """True when the cache holds the object with the right bytes. A corrupt one is deleted: DVC would
-        trust it."""
+        """True when the cache holds the right bytes. A corrupt object is deleted: DVC would trust it."""
         path = Path(self.cache.oid_to_path(md5))
         if not md5 or not path.is_file():
             return False
@@ -154,8 +152,7 @@ class Remote:
             raise self._error(what, action) from None
 
     def _read(self, md5: str, seconds: float | None = None) -> bytes:
-        """An object of the remote. A client library may wait for minutes: after ``seconds`` its thread is
-        abandoned."""
+        """An object of the remote. Its client may wait for minutes: left alone after ``seconds``."""
         future: Future[bytes] = Future()
 
         def run() -> None:

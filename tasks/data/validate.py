@@ -40,8 +40,7 @@ class Checks:
     success: bool
     """Every expectation met."""
     results: list[dict[str, Any]]
-    """name, title, type, severity, success, observed, rows [{row, value}], unexpected (count), error; plain
-    JSON."""
+    """name, title, type, severity, success, observed, rows [{row, value}], unexpected (count), error."""
     page: Path
     """Self-contained HTML."""
 
@@ -211,8 +210,7 @@ def _plain(rule: Rule, result: Mapping[str, Any], batch: ValidationTable) -> dic
 
 
 def _error(info: Mapping[str, Any]) -> str | None:
-    """The text of an expectation that could not be computed; Great Expectations nests it by metric, or
-    not."""
+    """Why an expectation could not be computed; Great Expectations nests it by metric, or not."""
     nested = [info] if "exception_message" in info else info.values()
     texts = [str(i["exception_message"]) for i in nested if i.get("exception_message")]
     return "; ".join(dict.fromkeys(texts)) or None

@@ -33,14 +33,13 @@ class Verdict:
     """What the page says about the data beside the results. Plain JSON."""
 
     @property
-    def is_kept(self) -> bool:
+    def is_reusable(self) -> bool:
         """False when a critical rule failed or a rule could not be computed: then it is judged each time."""
         return not any(r["error"] or (r["severity"] == "critical" and not r["success"]) for r in self.results)
 
 
 def verdict_key(rules: Mapping[str, Sequence[Rule]], **inputs: Any) -> str:
-    """Key of a verdict: inputs, rules with all their arguments (the thresholds are among them), the code that
-    applies them, libraries."""
+    """Key of a verdict: inputs, rules with all their arguments, the code that applies them, libraries."""
     return fingerprint(
         {
             "inputs": inputs,
@@ -79,8 +78,8 @@ class VerdictStore:
         return Verdict(**content) if intact else None
 
     def put(self, key: str, verdict: Verdict) -> None:
-        """Keep ``verdict``, if it `is_kept`. Raises StorageError."""
-        if not verdict.is_kept:
+        """Keep ``verdict`` where it `is_reusable`. Raises StorageError."""
+        if not verdict.is_reusable:
             return
         # as it will be read: numpy's numbers become text
         content = json.loads(json.dumps(asdict(verdict), default=str))
