@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -82,7 +82,7 @@ def mined_frame(pictures: np.ndarray, concepts: Sequence[str]) -> pd.DataFrame:
 
 
 def count_frame(
-    concepts: Sequence[str], expected: dict[str, int], confidences: dict[str, float]
+    concepts: Sequence[str], expected: Mapping[str, int], confidences: Mapping[str, float]
 ) -> pd.DataFrame:
     """One row a concept, expected or generated: how many, and the mean confidence (None for no number)."""
     import pandas as pd
