@@ -24,7 +24,6 @@ SHARED = (*CODE, "attacks", "evaluation", "evaluation/accuracy", "generation", "
 beside that of its method."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
 """What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
-_WITHOUT_EFFECT = {"evaluate": {"grid_images"}, "train": {"checkpoint_every", "deadline_seconds"}}
 
 
 def inputs_of(
@@ -34,9 +33,8 @@ def inputs_of(
 
     sources: see SOURCES. probed_by: hash of the code of the further measurements (attacks, ERR); None where
     they are left out."""
-    settings = params.model_dump(mode="json", by_alias=True, exclude={"data", *params.NO_PART_OF_A_RUN})
-    for section, without in _WITHOUT_EFFECT.items():
-        settings[section] = {key: value for key, value in settings[section].items() if key not in without}
+    settings = params.key_fields("attacks")
+    del settings["data"]  # the hashes of what it names are in ``sources``
     return {
         "arm": cell.condition.label,
         "target": cell.target,

@@ -35,9 +35,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
     ),
     "uce": _IDENTITY_WEIGHTS,
     "nullspace": (
-        "train.lr=0.02",
-        "train.lr=0.03",
-        "train.lr=0.01",
+        *("train.lr=0.02", "train.lr=0.03", "train.lr=0.01"),
         "train.lr=0.02 mesh.rank=1 mesh.alpha=1",
     ),
     "neighbours": (
@@ -55,15 +53,8 @@ class BenchConfig(Section):
     """`fade bench`: methods x targets x seeds. The reported targets and the tuning targets are disjoint."""
 
     targets: tuple[str, ...] = (
-        "crying cat",
-        "cat with tears of joy",
-        "green heart",
-        "red heart",
-        "oncoming taxi",
-        "police car",
-        "panda",
-        "tulip",
-        "lemon",
+        *("crying cat", "cat with tears of joy", "green heart", "red heart", "oncoming taxi", "police car"),
+        *("panda", "tulip", "lemon"),
     )
     """What is reported: two of each of three tight families, three of loose ones."""
     tuning: tuple[str, ...] = ("kissing cat", "blue heart")
@@ -71,8 +62,7 @@ class BenchConfig(Section):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds of the training; the first one is tuned with."""
     methods: tuple[str, ...] = ()
-    """NAME (its first variant) or NAME/VARIANT, either with `+ neighbours`; empty: every registered one and
-    the fair controls."""
+    """NAME (its first variant) or NAME/VARIANT, also with `+ neighbours`; empty: all and the controls."""
     reference: str = "fade/paper"
     """The method that the others are tested against."""
     resamples: Positive = 10000
@@ -80,8 +70,7 @@ class BenchConfig(Section):
     grid_images: Positive = 3
     """Pictures a row of the page's grids."""
     trial: tuple[str, ...] = ("evaluate.rest_concepts=0", "evaluate.images_per_concept=12")
-    """Overrides of a tuning trial, which is judged by fewer pictures than a cell: the rule needs no unrelated
-    concept."""
+    """Overrides of a tuning trial: fewer pictures than a cell, and the rule needs no unrelated concept."""
     sweep: dict[str, tuple[str, ...]] = SWEEP
     """Settings (overrides, separated by blanks) that tuning tries: NAME/VARIANT, else NAME, else `default`; a
     fair control: NAME + neighbours, else `neighbours`."""
@@ -97,8 +86,7 @@ class BenchConfig(Section):
             raise ValueError("seeds names a seed twice")
         if missing := {"default", "neighbours"} - set(self.sweep):
             raise ValueError(f"sweep lacks {', '.join(sorted(missing))}")
-        if len({len(tries) for tries in self.sweep.values()}) != 1 or any(
-            len(set(tries)) != len(tries) for tries in self.sweep.values()
-        ):
+        tries = self.sweep.values()
+        if len({len(some) for some in tries}) != 1 or any(len(set(some)) != len(some) for some in tries):
             raise ValueError("sweep must give every method equally many different settings")
         return self

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from fade.config.section import Positive, Section
+from fade.config.section import Positive, Section, Share
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+_CRON_FIELD = re.compile(r"[0-9A-Za-z*/,?#L-]+")
 
 
 class StylesConfig(Section):
-    """`fade run --style`: the same job, where a style is what is erased and the other styles are its
-    neighbours."""
+    """`fade run --style`: the same job, where a style is erased and the other styles are its neighbours."""
 
     settings: tuple[str, ...] = (
         "data.erase=styles",
@@ -33,13 +36,11 @@ class PurifyConfig(Section):
     steps: Positive = 20
     """DDIM steps of a whole trajectory, the same for the inversion and for the way back."""
     refinements: Positive = 3
-    """Predictions of each inversion step. 1 = plain DDIM inversion; more make each step's implicit equation
-    hold better (ours)."""
-    strength: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Predictions of each inversion step: 1 = plain DDIM; more solve its implicit equation better (ours)."""
+    strength: Share = 0.8
     """Share of the trajectory that is inverted: 1 ends at pure noise, less keeps more of the picture."""
     guidance: Annotated[float, Field(ge=1)] = 4.0
-    """Classifier-free guidance of the way back by the erased model; the inversion and the control have
-    none."""
+    """Classifier-free guidance of the way back by the erased model; inversion and control have none."""
 
 
 class NudityConfig(Section):
@@ -67,8 +68,7 @@ class SigningConfig(Section):
     """Signatures of registered versions. Empty: versions are not signed, and no signature is asked for."""
 
     private_key: str = ""
-    """PEM file of the one who registers, as `fade keys` makes it; its password is in
-    FADE_SIGNING_PASSWORD."""
+    """PEM file of the one who registers (`fade keys`); its password is in FADE_SIGNING_PASSWORD."""
     public_key: str = ""
     """PEM file of the team, which promotions and verification hold versions against."""
 
@@ -94,3 +94,45 @@ class RegisterConfig(Section):
     """Registered model name is <prefix>-<concept>."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     """An unreachable tracking server is given up after this."""
+
+
+class ScheduleConfig(Section):
+    """`fade requests`, `fade serve`: where requests are kept, and when they are worked off."""
+
+    requests: Path = Path("requests.yaml")
+    """The file of the team's erasure requests, relative to params.yaml."""
+    erase_cron: str = "*/15 * * * *"
+    """When open requests are worked off. Empty: never by itself."""
+    reevaluate_cron: str = "0 3 * * *"
+    """When champions are held against today's base, judge and data. Empty: never by itself."""
+    audit_cron: str = "0 5 * * 0"
+    """When the registry is audited. Empty: never by itself."""
+    timezone: str = "UTC"
+    """The crons' time zone, an IANA name."""
+    gpu_limit: Positive = 1
+    """Erasures at once: slots of Prefect's global concurrency limit."""
+    gpu_limit_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "fade-gpu"
+    """That limit's name; one for each GPU pool that is shared."""
+    lease_seconds: Annotated[float, Field(ge=1)] = 120.0
+    """A worker whose heartbeat stood still for so long, by the observer's monotonic clock, is dead."""
+    attempts: Positive = 3
+    """Times that a request which failed is tried by itself; `fade requests run ID` tries again."""
+    train_deployment: str = ""
+    """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: train where the flow runs."""
+
+    @field_validator("erase_cron", "reevaluate_cron", "audit_cron")
+    @classmethod
+    def _five_fields(cls, value: str) -> str:
+        fields = value.split()
+        if fields and (len(fields) != 5 or not all(_CRON_FIELD.fullmatch(one) for one in fields)):
+            raise ValueError("a cron has five fields: minute hour day month weekday")
+        return " ".join(fields)
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("no time zone of the IANA list, such as Europe/Berlin") from None
+        return value

@@ -42,8 +42,7 @@ class MethodConfig(MethodOptions):
 
     @classmethod
     def register(cls, config: type[MethodOptions]) -> None:
-        """Add the knobs of ``config``. Raises ValueError for a knob that another eraser declares
-        otherwise."""
+        """Add the knobs of ``config``. Raises ValueError for one that another eraser declares otherwise."""
         known = cls.knobs()
         for name, field in config.model_fields.items():
             other = known.get(name)

@@ -1,98 +1,64 @@
-"""All of params.yaml: read, overridden, checked, hashed."""
+"""All of params.yaml: read, checked, hashed."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field
 
+from fade.config import commands, run
 from fade.config.bench import BenchConfig
-from fade.config.commands import (
-    AuditConfig,
-    NudityConfig,
-    PromotionPolicy,
-    PurifyConfig,
-    RegisterConfig,
-    SigningConfig,
-    StylesConfig,
-)
 from fade.config.method import MethodConfig
 from fade.config.pretrain import PretrainConfig
-from fade.config.run import (
-    AttackConfig,
-    ChecksConfig,
-    DataConfig,
-    EvaluateConfig,
-    MeshConfig,
-    NeighborhoodConfig,
-    SamplerConfig,
-    TrainConfig,
-)
-from fade.config.schedule import ScheduleConfig
-from fade.config.section import Section
+from fade.config.section import Affects, Section
 from fade.utils.hashing import fingerprint
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNRECORDED = Affects("nothing", recorded=False)
 
 
 class Params(Section):
-    """All of params.yaml."""
+    """All of params.yaml. A section declares what it decides; a field that decides less declares that."""
 
-    data: DataConfig = DataConfig()
-    checks: ChecksConfig = ChecksConfig()
-    sampler: SamplerConfig = SamplerConfig()
-    neighborhood: NeighborhoodConfig = NeighborhoodConfig()
-    mesh: MeshConfig = MeshConfig()
-    method: MethodConfig = Field(default_factory=MethodConfig)
-    train: TrainConfig = TrainConfig()
-    settings: dict[str, tuple[str, ...]] = Field(default={})
+    data: Annotated[run.DataConfig, Affects("training")] = run.DataConfig()
+    checks: Annotated[run.ChecksConfig, Affects("nothing")] = run.ChecksConfig()
+    sampler: Annotated[run.SamplerConfig, Affects("training")] = run.SamplerConfig()
+    neighborhood: Annotated[run.NeighborhoodConfig, Affects("training")] = run.NeighborhoodConfig()
+    mesh: Annotated[run.MeshConfig, Affects("training")] = run.MeshConfig()
+    method: Annotated[MethodConfig, Affects("training")] = Field(default_factory=MethodConfig)
+    train: Annotated[run.TrainConfig, Affects("training")] = run.TrainConfig()
+    settings: Annotated[dict[str, tuple[str, ...]], _UNRECORDED] = Field(default={})
     """What a method sets in place of the sections above, under NAME or NAME/VARIANT: as with ``--set``, which
     wins. It wins over the settings that the method brings itself (`fade methods`), and those over the
-    sections above."""
-    evaluate: EvaluateConfig = EvaluateConfig()
-    attack: AttackConfig = AttackConfig()
-    bench: BenchConfig = BenchConfig()
-    purify: PurifyConfig = PurifyConfig()
-    styles: StylesConfig = StylesConfig()
-    nudity: NudityConfig = NudityConfig()
-    gate: PromotionPolicy = PromotionPolicy()
-    register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
-    signing: SigningConfig = SigningConfig()
-    audit: AuditConfig = AuditConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    pretrain: PretrainConfig = PretrainConfig()
-
-    NO_PART_OF_A_RUN: ClassVar[frozenset[str]] = frozenset(
-        {
-            "audit",
-            "bench",
-            "checks",
-            "gate",
-            "nudity",
-            "pretrain",
-            "purify",
-            "register_",
-            "schedule",
-            "settings",
-            "signing",
-            "styles",
-        }
+    sections above. It acts through the values that it sets, and so does ``styles``."""
+    evaluate: Annotated[run.EvaluateConfig, Affects("evaluation")] = run.EvaluateConfig()
+    attack: Annotated[run.AttackConfig, Affects("attacks")] = run.AttackConfig()
+    bench: Annotated[BenchConfig, _UNRECORDED] = BenchConfig()
+    purify: Annotated[commands.PurifyConfig, Affects("nothing")] = commands.PurifyConfig()
+    styles: Annotated[commands.StylesConfig, Affects("nothing")] = commands.StylesConfig()
+    nudity: Annotated[commands.NudityConfig, Affects("nothing")] = commands.NudityConfig()
+    gate: Annotated[commands.PromotionPolicy, _UNRECORDED] = commands.PromotionPolicy()
+    register_: Annotated[commands.RegisterConfig, Affects("nothing")] = Field(
+        default=commands.RegisterConfig(), alias="register"
     )
-    """Sections that change nothing about what a run trains or judges: they are in no key. (``settings`` and
-    ``styles`` act through what they set.)"""
+    signing: Annotated[commands.SigningConfig, _UNRECORDED] = commands.SigningConfig()
+    audit: Annotated[commands.AuditConfig, _UNRECORDED] = commands.AuditConfig()
+    schedule: Annotated[commands.ScheduleConfig, _UNRECORDED] = commands.ScheduleConfig()
+    pretrain: Annotated[PretrainConfig, _UNRECORDED] = PretrainConfig()
+
+    def run_fields(self) -> dict[str, Any]:
+        """What a run's key holds: the sections that decide its training or its evaluation. A field of them
+        that decides neither counts as its default, so that runs of earlier versions keep their keys."""
+        fields = self.key_fields("evaluation")
+        return Params.model_validate(fields).model_dump(mode="json", by_alias=True, include=set(fields))
 
     def recorded(self) -> dict[str, Any]:
         """What a run's record holds: no recipe of the world, no benchmark's plan, gate, key or cron: they lie
-        elsewhere.
-
-        What ``settings`` sets is in the values.
-        """
-        return self.model_dump(
-            mode="json",
-            by_alias=True,
-            exclude={"audit", "bench", "gate", "pretrain", "schedule", "settings", "signing"},
-        )
+        elsewhere. What ``settings`` sets is in the values."""
+        fields = type(self).model_fields.items()
+        left_out = {name for name, field in fields if not Affects.of(field).recorded}
+        return self.model_dump(mode="json", by_alias=True, exclude=left_out)
 
     def sha256(self) -> str:
         """Hash of what is recorded."""
@@ -100,11 +66,5 @@ class Params(Section):
 
 
 def read_yaml(text: str) -> Any:
-    """The content of plain YAML (no objects), by libyaml where PyYAML was built with it: a tenth of the time.
-    Raises yaml.YAMLError."""
+    """The content of plain YAML, by libyaml where PyYAML has it: a tenth of the time. Raises YAMLError."""
     return yaml.load(text, Loader=_LOADER)  # noqa: S506 (both are safe loaders)
-
-
-def as_yaml(params: Params) -> str:
-    """The whole configuration as YAML, for the lineage and for ``fade params``."""
-    return yaml.safe_dump(params.model_dump(mode="json", by_alias=True), sort_keys=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fade.config.section import Positive, Rate, Section, Weight
+from fade.config.section import Fraction, Positive, Rate, Section, Weight
 
 
 class FitConfig(Section):
@@ -24,8 +24,7 @@ class FitConfig(Section):
 
 
 class ClipConfig(FitConfig):
-    """Both CLIP towers; the text tower is distilled from a sentence encoder so that look-alikes stay
-    close."""
+    """Both CLIP towers; the text tower is distilled from a sentence encoder: look-alikes stay close."""
 
     hidden: Positive = 128
     text_layers: Positive = 3
@@ -42,9 +41,8 @@ class ClipConfig(FitConfig):
     image_geometry: Weight = 0.5
     """Share of the geometry term that pictures get: without it, neighbours by looks are black-and-white with
     black-and-white."""
-    vocabulary_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of each batch drawn from the vocabulary; the rest comes from all other drawings of the
-    packages."""
+    vocabulary_share: Fraction = 0.5
+    """Share of each batch drawn from the vocabulary; the rest: all other drawings of the packages."""
 
 
 class SightConfig(FitConfig):
@@ -52,13 +50,12 @@ class SightConfig(FitConfig):
 
     geometry_weight: Weight = 60.0
     """Weight of the squared difference between pictures' cosines and the sentence encoder's."""
-    vocabulary_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    vocabulary_share: Fraction = 0.8
     """Share of each batch drawn from the vocabulary."""
 
 
 class AutoencoderConfig(FitConfig):
-    """AutoencoderKL with a factor of 8. Its steps train the decoder alone: the encoder is the codec's,
-    exactly."""
+    """AutoencoderKL, factor 8. Its steps train the decoder alone: the encoder is the codec's, exactly."""
 
     channels: tuple[Positive, ...] = (16, 32, 64, 96)
     latent_channels: Positive = 16
@@ -70,7 +67,7 @@ class UnetConfig(FitConfig):
     channels: tuple[Positive, ...] = (64, 128)
     heads: Positive = 8
     dropped_captions: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    styled_captions: Annotated[float, Field(ge=0, le=1)] = 0.5
+    styled_captions: Fraction = 0.5
     views: Positive = 16
     """Augmented, pre-encoded views of each drawing."""
     emphasised: tuple[str, ...] = ("smileys", "cat faces")

@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fade.config.section import Positive, Rate, Section, Weight
+from fade.config.section import Affects, Fraction, Positive, Rate, Section, Share, Weight
 
 
 class DataConfig(Section):
     """Where the data set, the base and the judge lie, and how they get there."""
 
-    dvc_file: Path = Path("data.dvc")
+    dvc_file: Annotated[Path, Affects("nothing")] = Path("data.dvc")
     """What is pulled. None of its outputs is trusted before it was rehashed."""
-    remote: str = "embedded"
+    remote: Annotated[str, Affects("nothing")] = "embedded"
     """Name of the DVC remote; teams add their own S3 remote beside the embedded folder."""
     images: Path = Path("data/emoji")
     """Folder of pictures with its manifest.csv."""
@@ -24,7 +24,7 @@ class DataConfig(Section):
     """Local directory in diffusers' Stable Diffusion layout, or a hub id (then the network is used)."""
     clip: str = "data/base/clip"
     """CLIPModel (both towers) whose image features mine the neighbourhood; directory or hub id."""
-    judge: str = "data/judge"
+    judge: Annotated[str, Affects("evaluation")] = "data/judge"
     """Image classifier that transformers loads; directory or hub id."""
     erase: Literal["concepts", "styles"] = "concepts"
     """What a target names: a concept of the manifest, or one of its styles (artists)."""
@@ -41,9 +41,8 @@ class ChecksConfig(Section):
     """SPDX ids that may be in the data set."""
     min_std: Weight = 4.0
     """A picture whose grey levels (0-255) spread less than this is blank."""
-    min_judge_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Mean probability that the judge gives a mined concept's own name; below it the neighbour is doubtful (a
-    warning)."""
+    min_judge_confidence: Fraction = 0.5
+    """Mean probability that the judge gives a mined concept's own name; below it: a warning."""
 
 
 class SamplerConfig(Section):
@@ -96,14 +95,8 @@ class MeshConfig(Section):
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """LoRA alpha; the update is scaled by alpha / rank."""
     targets: tuple[str, ...] = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "ff.net.0.proj",
-        "ff.net.2",
-        "proj_in",
-        "proj_out",
+        *("to_q", "to_k", "to_v", "to_out.0"),
+        *("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
     )
     """Module names below every Transformer2DModel that get an adapter."""
 
@@ -134,9 +127,9 @@ class TrainConfig(Section):
     """auto: bf16 on a GPU that has it, else fp32."""
     processes: Positive = 1
     """Processes that accelerate starts on this machine; asserted by the trainer."""
-    checkpoint_every: Positive = 50
+    checkpoint_every: Annotated[Positive, Affects("nothing")] = 50
     """Steps between checkpoints; the last two are kept."""
-    deadline_seconds: Annotated[float, Field(gt=0)] = 7200.0
+    deadline_seconds: Annotated[float, Field(gt=0), Affects("nothing")] = 7200.0
     """The whole process group is stopped after this."""
 
 
@@ -151,7 +144,7 @@ class EvaluateConfig(Section):
     """Seed of the evaluation's initial latents and of the rest sample; disjoint from the mining seed."""
     bootstrap: Positive = 2000
     """Bootstrap resamples of each interval (95 %)."""
-    grid_images: Positive = 4
+    grid_images: Annotated[Positive, Affects("nothing")] = 4
     """Pictures a row in the report's grids."""
     drift_bins: Positive = 8
     """Timesteps of the null prompt's drift curve: the middles of as many equal parts of the schedule."""
@@ -164,8 +157,7 @@ class EvaluateConfig(Section):
 
 
 class AttackConfig(Section):
-    """Attempts to bring the erased concept back. All attacks have the same budget, so that their successes
-    compare."""
+    """Attempts to bring the erased concept back, all with the same budget: their successes compare."""
 
     names: Annotated[tuple[str, ...], Field(min_length=1)] = ("inversion", "tokens", "noised", "revival")
     """Registered attacks, in this order."""
@@ -177,8 +169,7 @@ class AttackConfig(Section):
     batch: Positive = 4
     """Latents a step of inversion and revival."""
     probes: Positive = 6
-    """Noised latents on which inversion measures its loss before and after, and on which tokens scores each
-    candidate first."""
+    """Noised latents for inversion's loss before and after, and for tokens' first score of a candidate."""
     finalists: Annotated[int, Field(ge=2)] = 4
     """Words of tokens' first round that go, alone and in pairs, into its second."""
     budget: Positive = 600
@@ -191,29 +182,20 @@ class AttackConfig(Section):
     """Adam's learning rate on the attention weights at the first step; linear decay to 0."""
     unrelated: Positive = 12
     """Concepts of other families whose pictures revival trains on."""
-    times: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
-        0.3,
-        0.5,
-        0.7,
-        0.9,
-    )
+    times: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.3, 0.5, 0.7, 0.9)
     """Shares of the noise schedule up to which noised takes a real picture."""
     indirect_images: Positive = 4
-    """Pictures per indirect prompt and model in the benchmark, where evaluate.indirect_images does not ask
-    for more."""
+    """Pictures per indirect prompt and model in the benchmark, unless evaluate.indirect_images is more."""
 
     @field_validator("budget")
     @classmethod
     def _enough(cls, budget: int, info: ValidationInfo) -> int:
-        try:
-            batch, probes, finalists = (info.data[key] for key in ("batch", "probes", "finalists"))
-        except KeyError:  # one of them is wrong, and that is said
+        if not {"batch", "probes", "finalists"} <= info.data.keys():  # one of them is wrong itself
             return budget
-        least = max(
-            3 * batch + 2 * probes, 2 * finalists * max(finalists, probes)
-        )  # a step; two rounds of the finalists
+        batch, probes, finalists = (info.data[key] for key in ("batch", "probes", "finalists"))
+        # a step; two rounds of the finalists
+        least = max(3 * batch + 2 * probes, 2 * finalists * max(finalists, probes))
         if budget < least:
-            raise ValueError(
-                f"the attacks need at least {least} UNet calls for this batch, these probes and finalists"
-            )
+            what = f"at least {least} UNet calls for this batch, these probes and finalists"
+            raise ValueError(f"the attacks need {what}")
         return budget

@@ -1,8 +1,9 @@
-"""What every section of params.yaml is."""
+"""What every section of params.yaml is, and what its fields decide."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
@@ -10,6 +11,30 @@ from pydantic.fields import FieldInfo
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Effect = Literal["nothing", "attacks", "evaluation", "training"]
+"""A result that a field decides, and with it those to the left: training decides the evaluation, too."""
+
+
+@dataclass(frozen=True)
+class Affects:
+    """What a field decides, as its metadata: ``Annotated[int, Affects("nothing")]``.
+
+    A field without it takes over its section's, and decides everything where the section has none either."""
+
+    what: Effect
+    recorded: bool = True
+    """False: a section that the record of a run leaves out."""
+
+    @classmethod
+    def of(cls, field: FieldInfo) -> Affects:
+        """The declaration of a field."""
+        return next((entry for entry in field.metadata if isinstance(entry, cls)), cls("training"))
+
+    def reaches(self, effect: Effect) -> bool:
+        """True when the field decides ``effect``."""
+        return get_args(Effect).index(self.what) >= get_args(Effect).index(effect)
 
 
 class Section(BaseModel):
@@ -20,9 +45,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch(cls, value: Any) -> Any:
-        if isinstance(
-            value, bool
-        ):  # YAML reads yes, on and true alike, and pydantic would count them as 1; no key is a switch
+        if isinstance(value, bool):  # YAML reads yes, on and true alike, and pydantic would count them as 1
             raise ValueError("a yes or no is no value of this key")
         return value
 
@@ -30,3 +53,19 @@ class Section(BaseModel):
     def known_keys(cls) -> dict[str, FieldInfo]:
         """Every key of the section, as params.yaml spells it."""
         return {field.alias or name: field for name, field in cls.model_fields.items()}
+
+    def key_fields(self, affects: Effect) -> dict[str, Any]:
+        """The section as JSON without the fields, at any depth, that do not affect ``affects``: for
+        the key under which such a result is reused."""
+        return self.model_dump(mode="json", by_alias=True, exclude=_without_effect(type(self), affects))
+
+
+def _without_effect(section: type[Section], affects: Effect) -> dict[str, Any]:
+    """The fields that do not affect ``affects``, as pydantic's ``exclude``."""
+    fields: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        if not Affects.of(field).reaches(affects):
+            fields[name] = True
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            fields[name] = _without_effect(field.annotation, affects)
+    return fields

@@ -42,11 +42,11 @@ class DvcFile:
 
 
 def read_dvc_file(path: Path) -> DvcFile:
-    """Read a ``.dvc`` file that tracks exactly one folder. Raises DataError when it is missing or anything
-    else."""
+    """Read a ``.dvc`` file that tracks exactly one folder. Raises DataError."""
 
-    def fault(what: str, action: str = "") -> DataError:
-        action = action or "restore it from git, or track the data anew with `dvc add`."
+    restore = "restore it from git, or track the data anew with `dvc add`."
+
+    def fault(what: str, action: str = restore) -> DataError:
         return DataError(f"{path}{what}.", stage=STAGE, action=action)
 
     try:
@@ -71,13 +71,11 @@ def read_dvc_file(path: Path) -> DvcFile:
 
 
 def parse_listing(raw: bytes, dvcfile: DvcFile, origin: str) -> dict[str, str]:
-    """The bytes of a ``.dir`` object -> {relative POSIX path: md5}, sorted by path; ``origin`` names the
-    place of the bytes.
+    """The bytes of a ``.dir`` object from ``origin`` -> {relative POSIX path: md5}, sorted by path.
 
     Raises RemoteError when the bytes do not have the md5 of the .dvc file, or an entry is malformed or
     hostile: an absolute path, one with ``..``, a back slash, a drive or an empty part, a path twice, a file
-    that is also a folder, or a malformed md5 (DVC makes a file name of it).
-    """
+    that is also a folder, or a malformed md5 (DVC makes a file name of it)."""
     name = f"the listing of {dvcfile.output}/ ({dvcfile.md5}) in {origin}"
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() + ".dir" != dvcfile.md5:
         action = "push the data again from an intact copy (`dvc push`)."
@@ -120,11 +118,9 @@ def listing_md5(files: Mapping[str, str]) -> str:
 
 
 def hash_folder(folder: Path) -> dict[str, str]:
-    """{relative POSIX path: md5} of every file below ``folder``, read now; empty when there is no folder.
-
-    A dangling link has the md5 "". Raises DataError for a linked folder below ``folder``: writing there would
-    leave the data. OSError when a file cannot be read.
-    """
+    """{relative POSIX path: md5} of every file below ``folder``, read now; empty when there is no folder. A
+    dangling link has the md5 "". Raises DataError for a linked folder below ``folder``: writing there would
+    leave the data. OSError when a file cannot be read."""
     files: dict[str, str] = {}
     for parent, folders, names in os.walk(folder):
         for path in (Path(parent) / name for name in folders):

@@ -1,11 +1,12 @@
-"""Tables of measurements for the data checks: every picture decoded and hashed, one row each. The rules that
-judge the values are the checks' own."""
+"""Tables of measurements for the data checks: every picture decoded and hashed, one row each. No rules."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow opens dozens; these three need no outside program
 FACTS = ("exists", "actual_sha256", "decodes", "error", "mode", "actual_width", "actual_height", "std")
-MEASURED = (*FACTS, "duplicate_of", "leaks_from")
 MAX_PIXELS = 64 * 1024 * 1024
-COLUMNS_OF_PICTURES = (*COLUMNS, *MEASURED)
-COLUMNS_OF_CONCEPTS = ("concept", "slug", "families", "other_families", "train", "heldout")
-COLUMNS_OF_FILES = ("path", "listed")
+COLUMNS_OF_PICTURES = (*COLUMNS, *FACTS, "duplicate_of", "leaks_from")
 COLUMNS_OF_MINED = ("picture", "concept", "std", "duplicate_of")
-COLUMNS_OF_COUNTS = ("concept", "expected", "count", "confidence")
 
 
 def picture_frame(folder: Path) -> pd.DataFrame:
@@ -43,15 +40,13 @@ def picture_frame(folder: Path) -> pd.DataFrame:
     for column in FACTS:
         frame[column] = _objects([m.get(column) for m in measured])
     pixels = [m.get("pixels") for m in measured]
-    names, splits = list(frame["path"]), list(frame["split"])
-    frame["duplicate_of"] = _objects(_earlier_equals(pixels, names, splits, same=True))
-    frame["leaks_from"] = _objects(_earlier_equals(pixels, names, splits, same=False))
+    for column, same in (("duplicate_of", True), ("leaks_from", False)):
+        frame[column] = _objects(_earlier_equals(pixels, frame["path"], frame["split"], same=same))
     return frame[list(COLUMNS_OF_PICTURES)]
 
 
 def concept_frame(pictures: pd.DataFrame) -> pd.DataFrame:
-    """One row a concept, in the manifest's order: its slug (run folders and model names), its families and
-    its counts."""
+    """One row a concept, in the manifest's order: its slug (run folders, model names), families, counts."""
     import pandas as pd
 
     rows = []
@@ -61,7 +56,7 @@ def concept_frame(pictures: pd.DataFrame) -> pd.DataFrame:
         train, heldout = int(splits.get("train", 0)), int(splits.get("heldout", 0))
         others = ", ".join(families[1:]) or None
         rows.append((name, slug(str(name)), len(families), others, train, heldout))
-    return pd.DataFrame(rows, columns=list(COLUMNS_OF_CONCEPTS))
+    return pd.DataFrame(rows, columns=["concept", "slug", "families", "other_families", "train", "heldout"])
 
 
 def file_frame(folder: Path, listed: Iterable[str]) -> pd.DataFrame:
@@ -71,39 +66,32 @@ def file_frame(folder: Path, listed: Iterable[str]) -> pd.DataFrame:
     known = set(listed)
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     rows = [(name, name in known) for name in names if name != MANIFEST]
-    return pd.DataFrame(rows, columns=list(COLUMNS_OF_FILES))
+    return pd.DataFrame(rows, columns=["path", "listed"])
 
 
 def mined_frame(pictures: np.ndarray, concepts: Sequence[str]) -> pd.DataFrame:
-    """Generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names): std, and duplicates within a
-    concept."""
+    """Generated pictures, uint8 (N, H, W, 3), of ``concepts`` (N names): std, duplicates in a concept."""
     import pandas as pd
 
-    names, counts = [], dict.fromkeys(concepts, 0)
-    for concept in concepts:
-        names.append(f"{concept} #{counts[concept]}")
-        counts[concept] += 1
+    counters: dict[str, Iterator[int]] = defaultdict(count)
+    names = [f"{concept} #{next(counters[concept])}" for concept in concepts]
     pixels = [hashlib.sha256(np.ascontiguousarray(p).tobytes()).hexdigest() for p in pictures]
     std = _objects([_grey_std(p) for p in pictures])
-    frame = pd.DataFrame({"picture": names, "concept": list(concepts), "std": std})
-    frame["duplicate_of"] = _objects(_earlier_equals(pixels, names, concepts, same=True))
-    return frame[list(COLUMNS_OF_MINED)]
+    equals = _objects(_earlier_equals(pixels, names, concepts, same=True))
+    return pd.DataFrame(dict(zip(COLUMNS_OF_MINED, (names, list(concepts), std, equals), strict=True)))
 
 
 def count_frame(
-    concepts: Sequence[str], expected: dict[str, int], confidences: dict[str, float]
+    concepts: Sequence[str], expected: Mapping[str, int], confidences: Mapping[str, float]
 ) -> pd.DataFrame:
-    """One row a concept that was expected or generated: how many, and the classifier's mean confidence (None
-    when not a number)."""
+    """One row a concept, expected or generated: how many, and the mean confidence (None for no number)."""
     import pandas as pd
 
-    rows: list[tuple[Any, ...]] = []
-    for name in dict.fromkeys([*expected, *concepts]):
-        value = confidences.get(name)
-        confidence = value if value is not None and np.isfinite(value) else None
-        rows.append((name, expected.get(name, 0), list(concepts).count(name), confidence))
-    frame = pd.DataFrame(rows, columns=list(COLUMNS_OF_COUNTS))
-    frame["confidence"] = _objects([row[-1] for row in rows])
+    names, counts = list(dict.fromkeys([*expected, *concepts])), Counter(concepts)
+    rows = [(name, expected.get(name, 0), counts[name]) for name in names]
+    frame = pd.DataFrame(rows, columns=["concept", "expected", "count"])
+    sure = [confidences.get(name, np.nan) for name in names]
+    frame["confidence"] = _objects([value if np.isfinite(value) else None for value in sure])
     return frame
 
 
@@ -124,10 +112,8 @@ def _measure(path: Path) -> dict[str, Any]:
             array = np.asarray(image.convert("RGB"))
             facts |= {"mode": image.mode, "actual_width": image.width, "actual_height": image.height}
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return facts | {
-            "decodes": False,
-            "error": str(error).splitlines()[0] if str(error) else type(error).__name__,
-        }
+        reason = str(error).splitlines() or [type(error).__name__]
+        return facts | {"decodes": False, "error": reason[0]}
     digest = hashlib.sha256(f"{facts['mode']}{array.shape}".encode() + array.tobytes()).hexdigest()
     return facts | {"decodes": True, "std": _grey_std(array), "pixels": digest}
 
@@ -138,17 +124,15 @@ def _grey_std(pixels: np.ndarray) -> float:
 
 
 def _earlier_equals(
-    keys: Sequence[str | None], names: Sequence[str], groups: Sequence[str], *, same: bool
+    keys: Iterable[str | None], names: Iterable[str], groups: Iterable[str], *, same: bool
 ) -> list[str | None]:
-    """For each item the first earlier item with the same key, in the same group or (``same=False``) in
-    another; else None."""
-    agrees: Callable[[str, str], bool] = (lambda a, b: a == b) if same else (lambda a, b: a != b)
+    """For each item the first earlier one with its key, in its group or (``same=False``) another; or None."""
     by_key: dict[str, list[tuple[str, str]]] = {}
     equals: list[str | None] = []
     for key, name, group in zip(keys, names, groups, strict=True):
         earlier = by_key.setdefault(key, []) if key is not None else []
         # The same path listed twice is its own fault, not a duplicate picture.
-        equals.append(next((n for n, g in earlier if n != name and agrees(g, group)), None))
+        equals.append(next((n for n, g in earlier if n != name and (g == group) == same), None))
         earlier.append((name, group))
     return equals
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +26,15 @@ class Concept:
 @dataclass(frozen=True)
 class Vocabulary:
     """An ordered set of concepts and the styles of their pictures. The order is the data set's and is hashed.
-
-    Raises DataError for a name that appears twice.
-    """
+    Raises DataError for a name that appears twice."""
 
     concepts: tuple[Concept, ...]
     styles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names: set[str] = set()
-        for concept in self.concepts:
-            if concept.name in names:
-                what = f"concept {concept.name!r} appears twice in the vocabulary."
-                raise DataError(what, stage="vocabulary")
-            names.add(concept.name)
+        for name, count in Counter(self.names).items():
+            if count > 1:
+                raise DataError(f"concept {name!r} appears twice in the vocabulary.", stage="vocabulary")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,19 +55,10 @@ class Vocabulary:
         """The family of ``name``. Raises UnknownNameError."""
         return self.concepts[self.index(name)].family
 
-    def families(self) -> dict[str, list[str]]:
-        """Family -> its concepts, in vocabulary order."""
-        families: dict[str, list[str]] = {}
-        for concept in self.concepts:
-            families.setdefault(concept.family, []).append(concept.name)
-        return families
-
     @classmethod
     def from_file(cls, path: Path) -> Vocabulary:
         """From a manifest.csv, or from a text file with one concept a line (``name`` or ``name,family``).
-
-        Raises DataError when the file cannot be read or holds no concept.
-        """
+        Raises DataError when the file cannot be read or holds no concept."""
         if path.suffix == ".csv":
             from fade.data.manifest import read_manifest
 
@@ -83,12 +70,11 @@ class Vocabulary:
             lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read the vocabulary {path}: {error}.", stage="vocabulary") from error
-        rows = [line.split(",", 1) for line in lines if line and not line.startswith("#")]
+        rows = [line.partition(",") for line in lines if line and not line.startswith("#")]
         if not rows:
-            raise DataError(
-                f"{path} names no concept.", stage="vocabulary", action="write one concept a line."
-            )
-        return cls(tuple(Concept(r[0].strip(), r[1].strip() if len(r) > 1 else "") for r in rows))
+            what = f"{path} names no concept."
+            raise DataError(what, stage="vocabulary", action="write one concept a line.")
+        return cls(tuple(Concept(name.strip(), family.strip()) for name, _, family in rows))
 
 
 def fill(template: str, concept: str, style: str | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from fade.config import Params, PromotionPolicy, Section
+from fade.config import Affects, Params, PromotionPolicy, Section
 from fade.data.vocabulary import Vocabulary
 from fade.errors import FadeError, RequestFileError, nearest
 from fade.utils.hashing import fingerprint
@@ -228,8 +228,8 @@ def _invalid_values(
     if request.replacement == request.concept:
         yield "replacement", f"{request.concept!r} cannot be replaced by itself"
     for item in request.set_:
-        section = item.split(".")[0].split("=")[0]
-        if {section, f"{section}_"} & Params.NO_PART_OF_A_RUN:
+        section = Params.known_keys().get(item.split(".")[0].split("=")[0])
+        if section and not Affects.of(section).reaches("attacks"):
             yield "set", f"{item!r} is no setting of a run"
             return
     try:

@@ -20,8 +20,7 @@ from fade.utils.hashing import fingerprint
 
 HOME = Path(fade.__file__).parent
 ERASERS = "erasers"
-"""Folder of the erasers: its ``base.py`` is the component ``erasers``, its module NAME.py is
-``erasers/NAME``."""
+"""Folder of the erasers: ``base.py`` is the component ``erasers``, NAME.py is ``erasers/NAME``."""
 COMPONENTS: dict[str, tuple[str, ...]] = {
     "adapters": ("adapters/adapter_file.py", "adapters/layers.py", "adapters/lora.py"),
     "attacks": ("evaluation/attacks",),
@@ -54,30 +53,27 @@ The names on the left are in the keys and stay; what moves is corrected on the r
 SHARED = {"__init__", "base"}
 """Modules of the erasers' folder that are no eraser's own."""
 OURS = ("fade", "flows", "tasks")
-"""Packages whose import statements are left out: they name files. What is imported stays in the tree by its
-name."""
+"""Packages whose imports, which name files, are left out. What is imported is in the tree by its name."""
 
 
 @cache
 def code_sha256(*components: str) -> str:
-    """Fingerprint of logical components, whatever their order. Raises KeyError for one that COMPONENTS does
-    not name."""
+    """Fingerprint of logical components in any order. Raises KeyError for one outside COMPONENTS."""
     return fingerprint({name: files_sha256(component_files(name)) for name in set(components)})
 
 
 def component_files(component: str) -> list[Path]:
-    """The files of a logical component, sorted. ``erasers/NAME`` need not be in COMPONENTS. Raises
-    KeyError."""
+    """The files of a component, sorted. ``erasers/NAME`` need not be in COMPONENTS. Raises KeyError."""
     folder, _, module = component.partition("/")
     if folder == "erasers" and module:
         return [HOME / ERASERS / f"{module}.py"]
     named = {HOME / entry for entries in COMPONENTS.values() for entry in entries}
-    found: set[Path] = set()
+    files: set[Path] = set()
     for path in (HOME / entry for entry in COMPONENTS[component]):
         inner = {other for other in named if path in other.parents}
         modules = path.rglob("*.py") if path.is_dir() else [path]
-        found |= {module for module in modules if not inner & {module, *module.parents}}
-    return sorted(found)
+        files |= {module for module in modules if not inner & {module, *module.parents}}
+    return sorted(files)
 
 
 @cache
@@ -87,17 +83,17 @@ def method_components(name: str) -> tuple[str, ...]:
 
     A method without a module of its name gets the whole folder. A new method leaves the keys of the others as
     they are."""
-    found, todo = {"erasers"}, [name]
+    components, todo = {"erasers"}, [name]
     while todo:
         module = todo.pop()
         file = HOME / ERASERS / f"{module}.py"
         if not file.is_file():
             every = sorted(path.stem for path in file.parent.glob("*.py") if path.stem not in SHARED)
             return ("erasers", *(f"erasers/{stem}" for stem in every))
-        if f"erasers/{module}" not in found:
-            found.add(f"erasers/{module}")
+        if f"erasers/{module}" not in components:
+            components.add(f"erasers/{module}")
             todo += _siblings(file)
-    return tuple(sorted(found))
+    return tuple(sorted(components))
 
 
 def _siblings(file: Path) -> list[str]:
@@ -110,9 +106,8 @@ def _siblings(file: Path) -> list[str]:
             names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    stems = {
-        name.removeprefix(f"{package}.").split(".")[0] for name in names if name.startswith(f"{package}.")
-    }
+    prefix = f"{package}."
+    stems = {name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)}
     return sorted(stem for stem in stems - SHARED if (file.parent / f"{stem}.py").is_file())
 
 
@@ -143,7 +138,7 @@ class _Bare(ast.NodeTransformer):
 
     def __init__(self) -> None:
         self._bound: dict[str, set[str]] = {}
-        self._fields = False
+        self._fields: set[ast.stmt] = set()
         self.body: list[ast.stmt] = []
         self.imports: set[str] = set()
 
@@ -152,9 +147,8 @@ class _Bare(ast.NodeTransformer):
         """Raises SyntaxError."""
         self = cls()
         self.body = self.visit(ast.parse(text)).body
-        used = {
-            node.id for statement in self.body for node in ast.walk(statement) if isinstance(node, ast.Name)
-        }
+        nodes = (node for statement in self.body for node in ast.walk(statement))
+        used = {node.id for node in nodes if isinstance(node, ast.Name)}
         self.imports = {origin for name, origins in self._bound.items() if name in used for origin in origins}
         return self
 
@@ -176,14 +170,15 @@ class _Bare(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> Any:
         if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            return [kept for statement in node.orelse if (kept := self.visit(statement)) is not None]
+            visited = [self.visit(statement) for statement in node.orelse]
+            return [statement for statement in visited if statement is not None]
         return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         return None if ast.unparse(node.targets[0]) == "__all__" else self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        if self._fields:
+        if node in self._fields:
             return self.generic_visit(node)
         return self.generic_visit(ast.Assign([node.target], node.value)) if node.value is not None else None
 
@@ -191,28 +186,19 @@ class _Bare(ast.NodeTransformer):
         node.annotation = None
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.returns = None
-        return self._inside(node, fields=False)
+        return self.generic_visit(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        node.returns = None
-        return self._inside(node, fields=False)
+    visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._inside(node, fields=True)
-
-    def _inside(self, node: ast.AST, *, fields: bool) -> ast.AST:
-        before, self._fields = self._fields, fields
-        try:
-            return self.generic_visit(node)
-        finally:
-            self._fields = before
+        self._fields |= {statement for statement in node.body if isinstance(statement, ast.AnnAssign)}
+        return self.generic_visit(node)
 
 
 def _dump(node: Any) -> str:
-    """As ast.dump without positions, but the same on every Python: what is empty, and hints of the parser,
-    are left out."""
+    """As ast.dump, but the same on every Python: without what is empty and the parser's hints."""
     if isinstance(node, list):
         return f"[{', '.join(map(_dump, node))}]"
     if not isinstance(node, ast.AST):
@@ -226,8 +212,8 @@ def _dump(node: Any) -> str:
 def installed() -> dict[str, str]:
     """Every installed distribution and its version, sorted: the lock of this environment."""
     metadata_of = (dist.metadata for dist in metadata.distributions())  # each look at it reads the file
-    found = {entry["Name"]: entry["Version"] for entry in metadata_of if entry["Name"]}
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+    entries = {entry["Name"]: entry["Version"] for entry in metadata_of if entry["Name"]}
+    return dict(sorted(entries.items(), key=lambda item: item[0].lower()))
 
 
 def versions(names: Sequence[str]) -> dict[str, str | None]:

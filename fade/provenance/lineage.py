@@ -1,5 +1,4 @@
-"""What went in and what came out: hashes, seeds, versions; and whether two runs are the same or where they
-differ."""
+"""What went into a run and what came out (hashes, seeds, versions), and where two runs differ."""
 
 from __future__ import annotations
 
@@ -25,21 +24,8 @@ READABLE = (1, 2, 3)
 """Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance."""
 FILE = "lineage.json"
 STACK = (
-    "accelerate",
-    "diffusers",
-    "dvc",
-    "fade-pipeline",
-    "great-expectations",
-    "mlflow",
-    "numpy",
-    "pandas",
-    "peft",
-    "pillow",
-    "prefect",
-    "safetensors",
-    "tokenizers",
-    "torch",
-    "transformers",
+    *("accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas"),
+    *("peft", "pillow", "prefect", "safetensors", "tokenizers", "torch", "transformers"),
 )
 VOLATILE = frozenset({"orchestration", "training"})
 """Sections that name a run without changing its result; `compare` leaves them out."""
@@ -77,22 +63,18 @@ class Lineage:
 
         ``checks``: stage -> its data checks, of which name, severity and success are kept; ``metrics`` and
         ``base_metrics``: the evaluation's, in percent."""
-        before = self.content["inputs"]["before"]
-        inputs = {"before": before, "after": dict(inputs_after), "unchanged": dict(inputs_after) == before}
-        kept = {
+        before, after = self.content["inputs"]["before"], dict(inputs_after)
+        closed: dict[str, Any] = {"inputs": {"before": before, "after": after, "unchanged": after == before}}
+        closed["checks"] = {
             stage: [{key: one[key] for key in CHECK} for one in some]
             for stage, some in (checks or {}).items()
         }
-        outputs = {
-            "adapter_sha256": adapter_sha256,
-            "metrics": dict(metrics or {}),
-            "base_metrics": dict(base_metrics or {}),
-        }
-        return Lineage({**self.content, "inputs": inputs, "checks": kept, "outputs": outputs})
+        numbers = {"metrics": dict(metrics or {}), "base_metrics": dict(base_metrics or {})}
+        closed["outputs"] = {"adapter_sha256": adapter_sha256, **numbers}
+        return Lineage({**self.content, **closed})
 
     def changed_inputs(self) -> list[str]:
-        """Names of inputs whose bytes are not the same after the run as before it (empty while the run is
-        open)."""
+        """Inputs whose bytes are not the same after the run as before it; none while the run is open."""
         before, after = self.content["inputs"]["before"], self.content["inputs"]["after"]
         if after is None:
             return []
@@ -107,8 +89,7 @@ class Lineage:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> Path:
-        """Write the record under a temporary name, then rename. Raises StorageError when the folder cannot be
-        written."""
+        """Write the record under a temporary name, then rename. Raises StorageError."""
         return write_whole(path, self.to_json() + "\n", stage="lineage")
 
     @classmethod
@@ -119,12 +100,10 @@ class Lineage:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise FadeError(f"{path} cannot be read: {error}.", stage="lineage", action=action) from error
-        found = content.get("schema") if isinstance(content, dict) else None
-        if found not in READABLE:
-            readable = " and ".join(map(str, READABLE))
-            raise FadeError(
-                f"{path}: schema {found!r}, this version reads {readable}.", stage="lineage", action=action
-            )
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if schema not in READABLE:
+            what = f"{path}: schema {schema!r}, this version reads {' and '.join(map(str, READABLE))}."
+            raise FadeError(what, stage="lineage", action=action)
         return cls(content)
 
 
@@ -166,7 +145,11 @@ def collect(
                 "sha256": params.sha256(),
                 "overrides": list(overrides),
             },
-            "seeds": named_seeds(params),
+            "seeds": {
+                "mine": params.neighborhood.seed,
+                "train": params.train.seed,
+                "evaluate": params.evaluate.seed,
+            },
             "neighbourhood": dict(neighbourhood),
             "inputs": {"before": dict(inputs), "after": None, "unchanged": None},
             "training": dict(training or {}),
@@ -178,19 +161,12 @@ def collect(
     )
 
 
-def named_seeds(params: Params) -> dict[str, int]:
-    """Every seed that a run draws from, by the stage that owns it."""
-    return {"mine": params.neighborhood.seed, "train": params.train.seed, "evaluate": params.evaluate.seed}
-
-
 def environment(*, device: str, precision: str, world_size: int) -> dict[str, Any]:
     """Where it ran: library versions, the lock of all installed packages, platform, threads, device,
-    processes, precision.
-
-    All of them can move the last bits.
-    """
+    processes, precision. All of them can move the last bits."""
     import torch
 
+    on_gpu = device.startswith("cuda") and torch.cuda.is_available()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -199,9 +175,7 @@ def environment(*, device: str, precision: str, world_size: int) -> dict[str, An
         "packages": installed(),
         "torch_threads": torch.get_num_threads(),
         "device": device,
-        "device_name": torch.cuda.get_device_name()
-        if device.startswith("cuda") and torch.cuda.is_available()
-        else device,
+        "device_name": torch.cuda.get_device_name() if on_gpu else device,
         "precision": precision,
         "world_size": world_size,
     }
@@ -209,36 +183,24 @@ def environment(*, device: str, precision: str, world_size: int) -> dict[str, An
 
 def code_state(repository: Path = REPOSITORY) -> dict[str, Any]:
     """``{"version", "commit", "dirty"}`` of the code; commit and dirty are None without git or outside a
-    checkout of it.
-
-    An image has no checkout: it names the commit that it was built from in FADE_COMMIT.
-    """
-    version = versions(("fade-pipeline",))["fade-pipeline"]
+    checkout of it. An image has no checkout: it names the commit that it was built from in FADE_COMMIT."""
     top = _git(repository, "rev-parse", "--show-toplevel")
     # An installed copy may lie inside somebody else's checkout (a virtual environment in a project): its
     # commit says nothing.
     if top is None or Path(top).resolve() != repository.resolve():
-        built = os.environ.get("FADE_COMMIT") or None
-        return {"version": version, "commit": built, "dirty": None if built is None else False}
-    status = _git(repository, "status", "--porcelain")
-    return {
-        "version": version,
-        "commit": _git(repository, "rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-    }
+        commit = os.environ.get("FADE_COMMIT") or None
+        dirty = None if commit is None else False
+    else:
+        commit, status = _git(repository, "rev-parse", "HEAD"), _git(repository, "status", "--porcelain")
+        dirty = None if status is None else bool(status)
+    return {"version": versions(("fade-pipeline",))["fade-pipeline"], "commit": commit, "dirty": dirty}
 
 
 def _git(repository: Path, *arguments: str) -> str | None:
+    # no lock is taken: a record must not disturb a checkout that somebody works in
+    line, null = ["git", "--no-optional-locks", "-C", str(repository), *arguments], subprocess.DEVNULL
     try:
-        # no lock is taken: a record must not disturb a checkout that somebody works in
-        done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(repository), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        done = subprocess.run(line, capture_output=True, text=True, timeout=20, check=False, stdin=null)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -250,14 +212,12 @@ def hash_inputs(paths: Mapping[str, Path]) -> dict[str, str]:
 
 
 def hash_path(path: Path, name: str = "") -> str:
-    """sha256 of a file, or of a folder's sorted (relative path, sha256) pairs; symbolic links count as what
-    they point to."""
+    """sha256 of a file, or of a folder's sorted (relative path, sha256) pairs; links are followed."""
     if path.is_file():
         return sha256_of(path)
     if not path.is_dir():
-        raise FadeError(
-            f"input {name or path} is missing: {path}.", stage="lineage", action="run `fade pull` again."
-        )
+        what = f"input {name or path} is missing: {path}."
+        raise FadeError(what, stage="lineage", action="run `fade pull` again.")
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
@@ -265,10 +225,8 @@ def hash_path(path: Path, name: str = "") -> str:
 
 
 def compare(a: Lineage, b: Lineage) -> list[Difference]:
-    """Where two runs differ, in the order of their keys; empty when they are the same but for `VOLATILE`
-    sections."""
-    left = {k: v for k, v in a.content.items() if k not in VOLATILE}
-    right = {k: v for k, v in b.content.items() if k not in VOLATILE}
+    """Where two runs differ outside `VOLATILE`, in the order of their keys."""
+    left, right = ({k: v for k, v in one.content.items() if k not in VOLATILE} for one in (a, b))
     return list(_differences(left, right, ""))
 
 
@@ -278,11 +236,6 @@ def _differences(a: Any, b: Any, at: str) -> Iterator[Difference]:
             yield from _differences(a.get(key), b.get(key), f"{at}.{key}" if at else str(key))
     elif canonical(a) != canonical(b):
         yield Difference(at, a, b)
-
-
-def verdict(differences: Sequence[Difference]) -> str:
-    """``"the same"``, or one line a difference."""
-    return "\n".join(map(str, differences)) if differences else "the same"
 
 
 def _short(value: Any, limit: int = 60) -> str:

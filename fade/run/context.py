@@ -114,8 +114,7 @@ class RunContext:
         vocabulary."""
         names: Sequence[str] = self.vocabulary.names
         models = [self.base.sha256, self.judge.sha256, self.encoder.sha256]
-        beside = {"attack", *self.params.NO_PART_OF_A_RUN}
-        params = self.params.model_dump(mode="json", by_alias=True, exclude=beside)
+        params = self.params.run_fields()
         return fingerprint({"target": self.target, "params": params, "models": models, "names": names})
 
     @cached_property

@@ -1,5 +1,4 @@
-"""Preflight: faults that a run would meet only after the pull are refused before any server starts, where the
-pull brings nothing."""
+"""Faults that a run would meet after a pull that brings nothing are refused before any server starts."""
 
 from __future__ import annotations
 
@@ -30,9 +29,8 @@ def _refuse(run: RunContext) -> None:
     data = run.params.data
     for stage, where in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
         local = run.local(where)
-        if (
-            local.startswith((".", "/", "data/")) and not Path(local).is_dir()
-        ):  # a hub id is fetched when its turn comes
+        # a hub id is fetched when its turn comes
+        if local.startswith((".", "/", "data/")) and not Path(local).is_dir():
             from fade.models.loading import resolve
 
             resolve(local, stage)
@@ -40,11 +38,8 @@ def _refuse(run: RunContext) -> None:
         check_target(run.params, target, run.vocabulary)
     near = run.params.neighborhood
     if (needed := near.k + near.k_heldout) > (others := len(run.vocabulary) - len(run.targets)):
-        what = (
-            f"neighborhood.k and neighborhood.k_heldout ask for {needed} concepts beside the target, and "
-            f"there are {others}."
-        )
-        raise ConfigError(what, stage="config", action="lower one of them.")
+        what = f"neighborhood.k and neighborhood.k_heldout ask for {needed} concepts beside the target, and "
+        raise ConfigError(f"{what}there are {others}.", stage="config", action="lower one of them.")
 
 
 def _nothing_to_pull(run: RunContext) -> bool:

@@ -18,6 +18,7 @@ from fade.errors import ConfigError
 
 ERASER_SECTIONS = ("mesh", "train", "method")
 """Sections of which an eraser may set keys itself."""
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # YAML 1.1 reads 3e-3 as text
 
 
 def load_params(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
@@ -29,23 +30,18 @@ def load_params(path: Path = Path("params.yaml"), overrides: Sequence[str] = ())
         raw = read_yaml(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         action = "run in the project's folder, or name the file with --params."
-        raise ConfigError(f"{path} does not exist.", stage="config", action=action) from None
+        raise _error(f"{path} does not exist.", action) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error}.", stage="config", action="mend the file."
-        ) from None
+        raise _error(f"{path} cannot be read: {error}.", "mend the file.") from None
     if not isinstance(raw, dict):
-        raise ConfigError(
-            f"{path} holds no mapping.", stage="config", action="start from the shipped params.yaml."
-        )
+        raise _error(f"{path} holds no mapping.", "start from the shipped params.yaml.")
     for item in overrides:
         _override(raw, item)
     return parse_params(raw, str(path))
 
 
 def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
-    """Validate a mapping. Raises ConfigError that names the first bad key, why, and the nearest valid
-    name."""
+    """Validate a mapping. Raises ConfigError that names the first bad key, why, and the nearest name."""
     _known_keys(raw, Params, (), origin)
     try:
         return Params.model_validate(raw)
@@ -53,53 +49,41 @@ def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
         reason = first["msg"].removeprefix("Value error, ")
-        what = f"{origin}: {key} = {first.get('input')!r}: {reason}."
-        raise ConfigError(what, stage="config", action=f"correct {key}.") from None
+        raise _error(f"{origin}: {key} = {first.get('input')!r}: {reason}.", f"correct {key}.") from None
+
+
+def _error(what: str, action: str) -> ConfigError:
+    return ConfigError(what, stage="config", action=action)
 
 
 def _override(raw: dict[str, Any], item: str) -> None:
     key, sep, text = item.partition("=")
     parts = key.strip().split(".")
     if not sep or not all(parts):
-        raise ConfigError(
-            f"{item!r} is no section.key=value.", stage="config", action="write --set train.steps=200."
-        )
+        raise _error(f"{item!r} is no section.key=value.", "write --set train.steps=200.")
     try:
         value = read_yaml(text)
     except yaml.YAMLError:
-        raise ConfigError(
-            f"the value of {key} cannot be read: {text!r}.", stage="config", action="quote it."
-        ) from None
-    if isinstance(value, str) and re.fullmatch(
-        r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value
-    ):  # YAML 1.1 reads 3e-3 as text
+        raise _error(f"the value of {key} cannot be read: {text!r}.", "quote it.") from None
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
         value = float(value)
     node = raw
     for part in parts[:-1]:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise ConfigError(
-                f"{part} of {key} is no section.", stage="config", action="see params.yaml for the sections."
-            )
+            raise _error(f"{part} of {key} is no section.", "see params.yaml for the sections.")
     node[parts[-1]] = value
 
 
 def _known_keys(raw: Any, model: type[Section], at: tuple[str, ...], origin: str) -> None:
     if not isinstance(raw, Mapping):
-        raise ConfigError(
-            f"{origin}: {'.'.join(at) or 'params'} must be a mapping.",
-            stage="config",
-            action="see params.yaml.",
-        )
+        raise _error(f"{origin}: {'.'.join(at) or 'params'} must be a mapping.", "see params.yaml.")
     fields = model.known_keys()
     for key, value in raw.items():
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)
-            where = ".".join((*at, str(key)))
-            offer = (
-                f"did you mean {'.'.join((*at, near[0]))}?" if near else f"known keys: {', '.join(fields)}."
-            )
-            raise ConfigError(f"{origin}: unknown key {where}.", stage="config", action=offer)
+            offer = f"did you mean {'.'.join((*at, *near))}?" if near else f"known keys: {', '.join(fields)}."
+            raise _error(f"{origin}: unknown key {'.'.join((*at, str(key)))}.", offer)
         inner = fields[key].annotation
         if isinstance(inner, type) and issubclass(inner, Section) and isinstance(value, Mapping):
             _known_keys(value, inner, (*at, str(key)), origin)
@@ -118,56 +102,43 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
         params = load_params(path, [*own, *overrides])
     label = f"{method.name}/{method.variant}"
     if params.data.erase == "styles" and params.evaluate.indirect_images:
-        action = "set evaluate.indirect_images to 0."
-        raise ConfigError(
-            "indirect prompts are written for concepts; a style has none.", stage="config", action=action
-        )
+        what = "indirect prompts are written for concepts; a style has none."
+        raise _error(what, "set evaluate.indirect_images to 0.")
     if params.method.anchors != "none" and not method.accepts_anchors:
         why = "has its neighbours already" if method.requires_neighbours else "takes none"
-        raise ConfigError(
-            f"method.anchors is set, but {label} {why}.",
-            stage="config",
-            action="leave method.anchors at none.",
-        )
+        raise _error(f"method.anchors is set, but {label} {why}.", "leave method.anchors at none.")
     if params.method.replacement and not method.accepts_replacement:
         what = f"method.replacement is set, but {label} has no alternative to map to."
-        raise ConfigError(what, stage="config", action="leave it empty, or use --method surgical.")
+        raise _error(what, "leave it empty, or use --method surgical.")
     return params
 
 
 def _settings_for(method: Eraser, settings: Mapping[str, Sequence[str]]) -> list[str]:
     """What params.yaml's ``settings`` hold for a method, by its name, then by its variant.
 
-    Raises UnknownNameError for a name that is no method's, ConfigError for a key that a method has no say in.
+    Raises UnknownNameError for a name that is no method's, ConfigError for a key that no method sets.
     """
     for named, items in settings.items():
         get_eraser(*_named(named))
         for item in items:
             section, _, key = item.partition("=")[0].strip().partition(".")
             if section not in ERASER_SECTIONS or key in ("name", "variant"):
-                action = "keep to mesh, train, and method without its name and variant."
-                raise ConfigError(
-                    f"settings.{named}: {item!r} is no setting of a method.", stage="config", action=action
-                )
-    return [
-        item for named in (method.name, f"{method.name}/{method.variant}") for item in settings.get(named, ())
-    ]
+                what = f"settings.{named}: {item!r} is no setting of a method."
+                raise _error(what, "keep to mesh, train, and method without its name and variant.")
+    return [*settings.get(method.name, ()), *settings.get(f"{method.name}/{method.variant}", ())]
 
 
 def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> list[str]:
-    """What params.yaml says otherwise than shipped, and the chosen method's own settings outdo: a sentence
-    each."""
-    there, used = load_params(path), resolve(path, overrides)
-    changed, shipped, effective = _flat(there), _flat(Params()), _flat(used)
+    """A sentence for each change of params.yaml that the chosen method's own settings outdo."""
+    stated, used = load_params(path), resolve(path, overrides)
+    changed, shipped, effective = _flat(stated), _flat(Params()), _flat(used)
     method = get_eraser(used.method.name, used.method.variant)
-    explicit = {
-        item.partition("=")[0].strip() for item in (*_settings_for(method, there.settings), *overrides)
-    }
-    own = [key for key in (item.partition("=")[0] for item in method.settings) if key not in explicit]
+    explicit = [*_settings_for(method, stated.settings), *overrides]
+    overruled = {item.partition("=")[0].strip() for item in explicit}
+    own = [key for item in method.settings if (key := item.partition("=")[0]) not in overruled]
     return [
         f"{path}: {key} = {changed[key]} is not heard: {method.name}/{method.variant} has its own, "
-        f"{effective[key]}. "
-        f"Next: write {key}={changed[key]} under settings: {method.name}."
+        f"{effective[key]}. Next: write {key}={changed[key]} under settings: {method.name}."
         for key in own
         if changed[key] not in (shipped[key], effective[key])
     ]
@@ -180,15 +151,14 @@ def _flat(params: Params) -> dict[str, Any]:
 
 
 def check_target(params: Params, target: str, vocabulary: Vocabulary) -> None:
-    """Raises UnknownNameError for a target or replacement outside the vocabulary, ConfigError when the two
-    are the same."""
+    """Raises UnknownNameError for a target or replacement outside the vocabulary, ConfigError if equal."""
     vocabulary.index(target)
     if not params.method.replacement:
         return
     vocabulary.index(params.method.replacement, stage="method.replacement")
     if params.method.replacement == target:
         what = f"{target!r} cannot be replaced by itself."
-        raise ConfigError(what, stage="config", action="name another concept with --replacement, or none.")
+        raise _error(what, "name another concept with --replacement, or none.")
 
 
 def method_overrides(text: str | None) -> list[str]:
@@ -200,7 +170,6 @@ def method_overrides(text: str | None) -> list[str]:
 
 
 def _named(text: str) -> tuple[str, str]:
-    """NAME (its first variant) or NAME/VARIANT. Raises UnknownNameError for a name that is no method's, where
-    the variant is left out."""
+    """NAME (its first variant) or NAME/VARIANT. Raises UnknownNameError for NAME that is no method."""
     name, slash, variant = text.partition("/")
     return name, variant if slash else variants_of(name)[0]

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from fade.config import Params
-from fade.config.schedule import ScheduleConfig
+from fade.config import Params, ScheduleConfig
 from fade.errors import RequestError
 from flows.audit import ALL, audit
 from flows.reevaluate import reevaluate

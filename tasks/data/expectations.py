@@ -1,5 +1,4 @@
-"""What the data must be: every expectation with its name, its severity and the sentence that the user reads.
-No engine here."""
+"""What the data must be: every expectation with its name, its severity and its sentence. No engine here."""
 
 from __future__ import annotations
 
@@ -7,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fade.data.tables import COLUMNS_OF_MINED, COLUMNS_OF_PICTURES
 from fade.config import ChecksConfig
 from fade.data.manifest import SPLITS
+from fade.data.tables import COLUMNS_OF_MINED, COLUMNS_OF_PICTURES
 
 Severity = Literal["critical", "warning"]
 # prompts are templates: no braces; no outer blanks
@@ -29,97 +28,74 @@ class Rule:
     """Column that is shown beside a failing row; empty: the one that is checked."""
 
 
+def _columns(names: Sequence[str]) -> Rule:
+    title = "The columns are the known ones, in order"
+    return Rule("columns", title, "TableColumnsToMatchOrderedList", {"column_list": list(names)})
+
+
+def _among(name: str, title: str, column: str, values: Sequence[Any], **more: Any) -> Rule:
+    args = {"column": column, "value_set": list(values)}
+    return Rule(name, title, "ColumnValuesToBeInSet", args, **more)
+
+
+def _matches(name: str, title: str, column: str, regex: str, **more: Any) -> Rule:
+    return Rule(name, title, "ColumnValuesToMatchRegex", {"column": column, "regex": regex}, **more)
+
+
+def _at_least(name: str, title: str, column: str, least: float, **more: Any) -> Rule:
+    return Rule(name, title, "ColumnValuesToBeBetween", {"column": column, "min_value": least}, **more)
+
+
+def _unique(name: str, title: str, column: str) -> Rule:
+    return Rule(name, title, "ColumnValuesToBeUnique", {"column": column})
+
+
+def _empty(name: str, title: str, column: str, **more: Any) -> Rule:
+    return Rule(name, title, "ColumnValuesToBeNull", {"column": column}, **more)
+
+
+def _equal(name: str, title: str, a: str, b: str, **args: Any) -> Rule:
+    return Rule(name, title, "ColumnPairValuesToBeEqual", {"column_A": a, "column_B": b, **args})
+
+
+def _not_blank(least: float) -> Rule:
+    return _at_least(
+        "not-blank", f"No picture is blank (grey levels spread at least {least:g})", "std", least
+    )
+
+
 def picture_rules(checks: ChecksConfig, names: Sequence[str] | None = None) -> list[Rule]:
     """One row a manifest row. ``names``: a vocabulary that the concepts must come from."""
-    size, both = checks.size, "either_value_is_missing"
+    size, licences = checks.size, checks.licences
+    known: dict[str, Any] = {"ignore_row_if": "either_value_is_missing"}
     rules = [
-        Rule(
-            "columns",
-            "The columns are the known ones, in order",
-            "TableColumnsToMatchOrderedList",
-            {"column_list": list(COLUMNS_OF_PICTURES)},
-        ),
+        _columns(COLUMNS_OF_PICTURES),
         Rule("not-empty", "There is at least one picture", "TableRowCountToBeBetween", {"min_value": 1}),
-        Rule("path-unique", "No path is listed twice", "ColumnValuesToBeUnique", {"column": "path"}),
-        Rule("exists", "Every listed picture is "
-                       "there", "ColumnValuesToBeInSet", {"column": "exists", "value_set": [True]}),
-        Rule(
-            "decodes",
-            "Every picture decodes to its last pixel",
-            "ColumnValuesToBeInSet",
-            {"column": "decodes", "value_set": [True]},
-            value="error",
+        _unique("path-unique", "No path is listed twice", "path"),
+        _among("exists", "Every listed picture is there", "exists", [True]),
+        _among("decodes", "Every picture decodes to its last pixel", "decodes", [True], value="error"),
+        _among("mode", "Every picture is RGB", "mode", ["RGB"]),
+        _among("width", f"Every picture is {size} pixels wide", "actual_width", [size]),
+        _among("height", f"Every picture is {size} pixels high", "actual_height", [size]),
+        _equal("manifest-width", "The manifest's width is the picture's", "width", "actual_width", **known),
+        _equal(
+            "manifest-height", "The manifest's height is the picture's", "height", "actual_height", **known
         ),
-        Rule("mode", "Every picture is "
-                     "RGB", "ColumnValuesToBeInSet", {"column": "mode", "value_set": ["RGB"]}),
-        Rule("width", f"Every picture is {size} pixels "
-                      "wide", "ColumnValuesToBeInSet", {"column": "actual_width", "value_set": [size]}),
-        Rule("height", f"Every picture is {size} pixels "
-                       "high", "ColumnValuesToBeInSet", {"column": "actual_height", "value_set": [size]}),
-        Rule(
-            "manifest-width",
-            "The manifest's width is the picture's",
-            "ColumnPairValuesToBeEqual",
-            {"column_A": "width", "column_B": "actual_width", "ignore_row_if": both},
-        ),
-        Rule(
-            "manifest-height",
-            "The manifest's height is the picture's",
-            "ColumnPairValuesToBeEqual",
-            {"column_A": "height", "column_B": "actual_height", "ignore_row_if": both},
-        ),
-        Rule(
-            "sha256",
-            "The bytes have the manifest's sha256",
-            "ColumnPairValuesToBeEqual",
-            {"column_A": "sha256", "column_B": "actual_sha256", "ignore_row_if": both},
-        ),
-        Rule(
-            "not-blank",
-            f"No picture is blank (grey levels spread at least {checks.min_std:g})",
-            "ColumnValuesToBeBetween",
-            {"column": "std", "min_value": checks.min_std},
-        ),
-        Rule("no-leak", "No picture is in two splits", "ColumnValuesToBeNull", {"column": "leaks_from"}),
+        _equal("sha256", "The bytes have the manifest's sha256", "sha256", "actual_sha256", **known),
+        _not_blank(checks.min_std),
+        _empty("no-leak", "No picture is in two splits", "leaks_from"),
         # Two artists may ship the same drawing, so within a split a duplicate is worth a look and no more.
-        Rule("no-duplicate", "No picture is twice in its "
-                             "split", "ColumnValuesToBeNull", {"column": "duplicate_of"}, "warning"),
-        Rule(
-            "licence",
-            f"Every licence is one of {', '.join(checks.licences)}",
-            "ColumnValuesToBeInSet",
-            {"column": "licence", "value_set": list(checks.licences)},
-        ),
-        Rule(
-            "split", "Every split is one of "
-                     f"{', '.join(SPLITS)}", "ColumnValuesToBeInSet", {"column": "split", "value_set": list(SPLITS)}
-        ),
-        Rule(
-            "concept", "Every picture has a concept that a prompt can "
-                       "say", "ColumnValuesToMatchRegex", {"column": "concept", "regex": TEXT}
-        ),
-        Rule("family", "Every picture has a "
-                       "family", "ColumnValuesToMatchRegex", {"column": "family", "regex": TEXT}),
-        Rule("style", "Every picture has a "
-                      "style", "ColumnValuesToMatchRegex", {"column": "style", "regex": TEXT}),
-        Rule(
-            "package",
-            "Every picture names its source package",
-            "ColumnValuesToMatchRegex",
-            {"column": "package", "regex": r"\S"},
-            "warning",
-        ),
-        Rule(
-            "version",
-            "Every picture names its source's version",
-            "ColumnValuesToMatchRegex",
-            {"column": "version", "regex": r"\S"},
-            "warning",
-        ),
+        _empty("no-duplicate", "No picture is twice in its split", "duplicate_of", severity="warning"),
+        _among("licence", f"Every licence is one of {', '.join(licences)}", "licence", licences),
+        _among("split", f"Every split is one of {', '.join(SPLITS)}", "split", SPLITS),
+        _matches("concept", "Every picture has a concept that a prompt can say", "concept", TEXT),
+        _matches("family", "Every picture has a family", "family", TEXT),
+        _matches("style", "Every picture has a style", "style", TEXT),
+        _matches("package", "Every picture names its source package", "package", r"\S", severity="warning"),
+        _matches("version", "Every picture names its source's version", "version", r"\S", severity="warning"),
     ]
     if names is not None:
-        title = "Every concept is in the vocabulary"
-        rules.append(Rule("vocabulary", title, "ColumnValuesToBeInSet", {"column": "concept", "value_set": list(names)}))
+        rules.append(_among("vocabulary", "Every concept is in the vocabulary", "concept", names))
     return rules
 
 
@@ -127,76 +103,36 @@ def concept_rules(checks: ChecksConfig) -> list[Rule]:
     """One row a concept."""
     least = checks.min_per_concept
     return [
-        Rule(
-            "min-per-concept",
-            f"Every concept has at least {least} training drawings",
-            "ColumnValuesToBeBetween",
-            {"column": "train", "min_value": least},
-        ),
-        Rule(
-            "one-family",
-            "Every concept has one family",
-            "ColumnValuesToBeInSet",
-            {"column": "families", "value_set": [1]},
-            value="other_families",
-        ),
-        Rule("slug-unique", "No two concepts share a folder "
-                            "name", "ColumnValuesToBeUnique", {"column": "slug"}),
+        _at_least("min-per-concept", f"Every concept has at least {least} training drawings", "train", least),
+        _among("one-family", "Every concept has one family", "families", [1], value="other_families"),
+        _unique("slug-unique", "No two concepts share a folder name", "slug"),
     ]
 
 
 def file_rules() -> list[Rule]:
     """One row a file of the folder."""
     title = "Every file of the folder is in the manifest"
-    return [Rule("unlisted", title, "ColumnValuesToBeInSet", {"column": "listed", "value_set": [True]}, "warning", value="-")]
+    return [_among("unlisted", title, "listed", [True], severity="warning", value="-")]
 
 
 def mined_rules(checks: ChecksConfig) -> list[Rule]:
     """One row a generated picture."""
-    return [
-        Rule(
-            "columns", "The columns are the known ones, in "
-                       "order", "TableColumnsToMatchOrderedList", {"column_list": list(COLUMNS_OF_MINED)}
-        ),
-        Rule(
-            "not-blank",
-            f"No picture is blank (grey levels spread at least {checks.min_std:g})",
-            "ColumnValuesToBeBetween",
-            {"column": "std", "min_value": checks.min_std},
-        ),
-        Rule("no-duplicate", "No two pictures of a concept are the "
-                             "same", "ColumnValuesToBeNull", {"column": "duplicate_of"}),
-    ]
+    duplicate = _empty("no-duplicate", "No two pictures of a concept are the same", "duplicate_of")
+    return [_columns(COLUMNS_OF_MINED), _not_blank(checks.min_std), duplicate]
 
 
 def count_rules(checks: ChecksConfig) -> list[Rule]:
     """One row a concept that was mined."""
+    known = "The judge has said how sure it is of every concept"
     least = checks.min_judge_confidence
+    sure = f"The judge recognises every concept (mean confidence at least {least:g})"
     return [
-        Rule(
-            "counts",
-            "Every concept has as many pictures as were asked for",
-            "ColumnPairValuesToBeEqual",
-            {"column_A": "count", "column_B": "expected"},
-        ),
-        Rule(
-            "confidence-known",
-            "The judge has said how sure it is of every concept",
-            "ColumnValuesToNotBeNull",
-            {"column": "confidence"},
-            "warning",
-        ),
-        Rule(
-            "confidence",
-            f"The judge recognises every concept (mean confidence at least {least:g})",
-            "ColumnValuesToBeBetween",
-            {"column": "confidence", "min_value": least},
-            "warning",
-        ),
+        _equal("counts", "Every concept has as many pictures as were asked for", "count", "expected"),
+        Rule("confidence-known", known, "ColumnValuesToNotBeNull", {"column": "confidence"}, "warning"),
+        _at_least("confidence", sure, "confidence", least, severity="warning"),
     ]
 
 
 def latent_rules() -> list[Rule]:
     """One row: the mined latents as a whole."""
-    title = "No latent is NaN or infinite"
-    return [Rule("finite", title, "ColumnValuesToBeInSet", {"column": "finite", "value_set": [True]})]
+    return [_among("finite", "No latent is NaN or infinite", "finite", [True])]

@@ -1,5 +1,4 @@
-"""Publish (DVC): track the data folder in ``data.dvc`` and push it to a remote. `fade pretrain` makes the
-data."""
+"""Publish (DVC): track the data folder in ``data.dvc`` and push it. `fade pretrain` makes the data."""
 
 from __future__ import annotations
 
@@ -18,40 +17,36 @@ from tasks.launch.environment import configure_environment
 STAGE = "publish"
 
 
-def publish(
-    repo: Path, runs: Path, *, folder: str = "data", remote: str = "embedded", prune: bool = True
-) -> Pulled:
-    """`dvc add folder` and `dvc push -r remote`: then ``folder``.dvc in ``repo`` describes the folder, and
-    the remote holds it.
+def publish(repo: Path, runs: Path, *, remote: str = "embedded") -> Pulled:
+    """`dvc add data` and `dvc push -r remote`: then ``data.dvc`` in ``repo`` describes the folder, and the
+    remote holds it.
 
-    prune: drop objects that the new ``folder``.dvc no longer names, from the cache and, when the remote is a
-    folder of this repository, from it as well (older versions stay in git's history, so that the working tree
-    does not grow with each rebuild). Raises DataError without a data folder, RemoteError when an object did
-    not arrive, BusyError when DVC is in use.
-    """
+    Objects that it no longer names are dropped from the cache and, when the remote is a folder of this
+    repository, from it as well (older versions stay in git's history, so that the working tree does not grow
+    with each rebuild). Raises DataError without a data folder, RemoteError when an object did not arrive,
+    BusyError when DVC is in use."""
     from dvc.exceptions import DvcException
 
     configure_environment(runs)
-    if not hash_folder(repo / folder):
+    folder, tracked = repo / "data", repo / "data.dvc"
+    if not hash_folder(folder):
         action = "make the data first (`fade pretrain`)."
-        raise DataError(f"{repo / folder} holds no files.", stage=STAGE, action=action)
+        raise DataError(f"{folder} holds no files.", stage=STAGE, action=action)
     with opened(repo) as dvc, closing(Remote(dvc, remote)) as store:
         if store.root:
             store.root.mkdir(parents=True, exist_ok=True)
         try:
-            dvc.add(str(repo / folder))
-            dvc.push(targets=[str(repo / f"{folder}.dvc")], remote=remote)
-            if prune:
-                inside = store.root is not None and store.root.resolve().is_relative_to(repo.resolve())
-                dvc.gc(workspace=True, cloud=inside, remote=remote)
+            dvc.add(str(folder))
+            dvc.push(targets=[str(tracked)], remote=remote)
+            inside = store.root is not None and store.root.resolve().is_relative_to(repo.resolve())
+            dvc.gc(workspace=True, cloud=inside, remote=remote)
         except DvcException as error:
             what = f"{store}: {redacted(str(error))}."
             action = "mend the cause and publish again; the data folder is untouched."
             raise RemoteError(what, stage=STAGE, action=action) from error
-    dvcfile, files = read_dvc_file(repo / f"{folder}.dvc"), hash_folder(repo / folder)
+    dvcfile, files = read_dvc_file(tracked), hash_folder(folder)
     if listing_md5(files) != dvcfile.md5:
-        what = f"{repo / folder} changed while it was published."
-        raise DataError(what, stage=STAGE, action="publish again.")
+        raise DataError(f"{folder} changed while it was published.", stage=STAGE, action="publish again.")
     return pulled(dvcfile, files)
 
 

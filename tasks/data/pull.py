@@ -66,15 +66,14 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
 
 
 def pulled(dvcfile: DvcFile, files: Mapping[str, str], **more: Any) -> Pulled:
-    """The record of a folder whose ``files`` {path: md5} are those of the .dvc file. Raises OSError when a
-    file is gone."""
+    """The record of a folder whose ``files`` {path: md5} are those of the .dvc file. Raises OSError."""
     size = sum((dvcfile.folder / name).stat().st_size for name in files)
     return Pulled(dvcfile.md5, size, len(files), dvcfile.folder, dict(files), **more)
 
 
 def _update(dvcfile: DvcFile, remote: Remote, backup: Path, runs: Path, force: bool) -> Pulled:
     folder = dvcfile.folder
-    _put_back(backup, folder)
+    _put_back(backup, folder, hash_folder(backup))
     shutil.rmtree(backup, ignore_errors=True)
     here = hash_folder(folder)  # again, under the lock: another process may just have pulled
     files = remote.listing(dvcfile)
@@ -94,29 +93,27 @@ def _update(dvcfile: DvcFile, remote: Remote, backup: Path, runs: Path, force: b
     fetched = remote.fetch(dvcfile, changed)
     set_aside = runs.absolute() / "set-aside" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     existed = folder.is_dir()
+    for name in here:  # of the cached ones, too: a failed checkout is undone without DVC
+        _link(folder / name, backup / name)
     try:
-        for name in uncached:
-            _link(folder / name, (set_aside if name in edited else backup) / name)
-        for name in here:
-            if files.get(name) != here[name]:
-                (folder / name).unlink()
-        _drop_empty_folders(folder)
+        for name in edited:
+            _link(folder / name, set_aside / name)
+        _delete(folder, [name for name in here if files.get(name) != here[name]])
         remote.checkout(dvcfile)
-        _put_back(backup, folder)
+        _put_back(backup, folder, unlisted)
         after = hash_folder(folder)
         if wrong := [name for name, md5 in files.items() if after.get(name) != md5]:
             what = f"after the checkout the bytes are not the promised ones: {_listed(dvcfile, wrong)}."
             raise RemoteError(what, stage=STAGE, action="run again; if it stays so, check this disk.")
     except BaseException:
-        _restore(folder, here, (backup, set_aside), remote)
-        if not existed:
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(set_aside, ignore_errors=True)
-        shutil.rmtree(backup, ignore_errors=True)
+        _delete(folder, hash_folder(folder))
+        _put_back(backup, folder, here)
+        for rest in (set_aside, backup) if existed else (folder, set_aside, backup):
+            shutil.rmtree(rest, ignore_errors=True)
         raise
     shutil.rmtree(backup, ignore_errors=True)
-    kept = set_aside if edited else None
-    return pulled(dvcfile, files, fetched=fetched, unlisted=unlisted, set_aside=kept)
+    moved_to = set_aside if edited else None
+    return pulled(dvcfile, files, fetched=fetched, unlisted=unlisted, set_aside=moved_to)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -128,32 +125,18 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _put_back(backup: Path, folder: Path) -> None:
-    """Link every file of ``backup`` that ``folder`` lacks."""
-    for name in hash_folder(backup):
+def _put_back(backup: Path, folder: Path, names: Iterable[str]) -> None:
+    """Link those files of ``backup`` that ``folder`` lacks."""
+    for name in names:
         if not os.path.lexists(folder / name):
             with suppress(FileExistsError, NotADirectoryError):  # a file where it needs a folder
                 _link(backup / name, folder / name)
 
 
-def _restore(folder: Path, before: Mapping[str, str], backups: Iterable[Path], remote: Remote) -> None:
-    """Make ``folder`` hold ``before`` {path: md5} again, from the backups or else from the cache."""
-    now = hash_folder(folder)
-    for name in now:
-        if before.get(name) != now[name]:
-            (folder / name).unlink()
-    _drop_empty_folders(folder)
-    for name in before:
-        if now.get(name) != before[name]:
-            source = next((b / name for b in backups if os.path.lexists(b / name)), None)
-            if source is not None:
-                _link(source, folder / name)
-            else:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(remote.cached(before[name]), folder / name)
-
-
-def _drop_empty_folders(folder: Path) -> None:
+def _delete(folder: Path, names: Iterable[str]) -> None:
+    """Delete files, and every folder that is empty then."""
+    for name in names:
+        (folder / name).unlink()
     for parent, _, _ in os.walk(folder, topdown=False):
         if Path(parent) != folder:
             with suppress(OSError):  # not empty
@@ -173,13 +156,7 @@ def _listed(dvcfile: DvcFile, names: Iterable[str]) -> str:
 def worth_a_retry(_task: object, _run: object, state: Any) -> bool:
     """Prefect's retry condition: true for a remote that did not answer and for another pull under way, which
     pass; corrupt or hostile data stay as they are."""
-    try:
-        state.result()
-    except (UnreachableError, BusyError):
-        return True
-    except Exception:
-        return False
-    return False
+    return isinstance(state.result(raise_on_failure=False), UnreachableError | BusyError)
 
 
 pull_task = task(

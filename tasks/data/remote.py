@@ -10,10 +10,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +31,7 @@ class Remote:
     """One remote of an opened DVC repository, and the repository's cache."""
 
     def __init__(self, repo: Repo, name: str) -> None:
-        """Raises UnknownNameError for a remote that .dvc/config does not have, RemoteError when DVC cannot
-        use it."""
+        """Raises UnknownNameError for a remote outside .dvc/config, RemoteError when DVC cannot use it."""
         from dvc.exceptions import DvcException
         from dvc_objects.fs.base import RemoteMissingDepsError
 
@@ -45,20 +43,22 @@ class Remote:
         self.root: Path | None = None  # the folder of a local remote; its objects lie below it in files/md5
         try:
             self.odb = repo.cloud.get_remote_odb(name, "pull")
-            self.client = (
-                self.odb.fs.fs
-            )  # imports the client library now, outside the clock of the first contact
-        except (DvcException, RemoteMissingDepsError, ValueError) as error:
-            what, action = f"cannot be used: {redacted(str(error))}", "correct .dvc/config."
-            if isinstance(error, RemoteMissingDepsError):
-                what = f"needs a package that is missing: {error.missing_deps}"
-                action = f"install it: pip install 'dvc[{self.url.partition(':')[0]}]'."
-            raise RemoteError(f"{self} {what}.", stage=STAGE, action=action) from error
+            # imports the client library now, outside the clock of the first contact
+            self.client = self.odb.fs.fs
+        except RemoteMissingDepsError as error:
+            action = f"install it: pip install 'dvc[{self.url.partition(':')[0]}]'."
+            raise self._error(f" needs a package that is missing: {error.missing_deps}.", action) from error
+        except (DvcException, ValueError) as error:
+            what = f" cannot be used: {redacted(str(error))}."
+            raise self._error(what, "correct .dvc/config.") from error
         if self.odb.fs.protocol == "local":
             self.root = Path(self.odb.path).parents[1]
 
     def __str__(self) -> str:
         return f"the DVC remote {self.name!r} ({self.root or self.url})"
+
+    def _error(self, what: str, action: str, kind: type[RemoteError] = RemoteError) -> RemoteError:
+        return kind(f"{self}{what}", stage=STAGE, action=action)
 
     def close(self) -> None:
         """End an HTTP client's session: DVC leaves it to the garbage collector, which prints a warning."""
@@ -67,14 +67,9 @@ class Remote:
             asyncio.run_coroutine_threadsafe(session.close(), self.client.loop).result(5)
             self.client._session = None  # fsspec keeps the client for the next remote of the same address
 
-    def cached(self, md5: str) -> Path:
-        """The path of an object in the cache."""
-        return Path(self.cache.oid_to_path(md5))
-
     def has_cached(self, md5: str) -> bool:
-        """True when the cache holds the object with the right bytes. A corrupt one is deleted: DVC would
-        trust it."""
-        path = self.cached(md5)
+        """True when the cache holds the right bytes. A corrupt object is deleted: DVC would trust it."""
+        path = Path(self.cache.oid_to_path(md5))
         if not md5 or not path.is_file():
             return False
         if md5_of(path) == md5.removesuffix(".dir"):
@@ -86,19 +81,16 @@ class Remote:
         """{relative path: md5} from the cache, or else from the remote; guarded before any object is fetched,
         since DVC makes file names of its paths and of its md5s. Raises RemoteError, UnreachableError."""
         if self.has_cached(dvcfile.md5):
-            return parse_listing(self.cached(dvcfile.md5).read_bytes(), dvcfile, "the local cache")
-        raw = self._read_listing(dvcfile)
-        files = parse_listing(raw, dvcfile, str(self))
+            raw = Path(self.cache.oid_to_path(dvcfile.md5)).read_bytes()
+            return parse_listing(raw, dvcfile, "the local cache")
+        files = parse_listing(raw := self._read_listing(dvcfile), dvcfile, str(self))
         self.cache.add_bytes(dvcfile.md5, raw)
         return files
 
     def fetch(self, dvcfile: DvcFile, files: Mapping[str, str]) -> int:
         """Fetch the objects of ``files`` {path: md5} into the cache and rehash them; returns how many were
-        not there.
-
-        Raises RemoteError that names every file whose object is missing or corrupt, UnreachableError when the
-        remote does not answer, OSError when the disk is full.
-        """
+        not there. Raises RemoteError that names every file whose object is missing or corrupt,
+        UnreachableError when the remote does not answer, OSError when the disk is full."""
         absent = {md5 for md5 in files.values() if not self.has_cached(md5)}
         if not absent:
             return 0
@@ -133,48 +125,39 @@ class Remote:
         faults: dict[str, list[str]] = {}
         for name, md5 in lost.items():
             try:
-                raw = self._within(self._reader(md5), None)
-                whole = hashlib.md5(raw, usedforsecurity=False).hexdigest() == md5
+                whole = hashlib.md5(self._read(md5), usedforsecurity=False).hexdigest() == md5
                 fault = "not transferred" if whole else "corrupt"
             except FileNotFoundError:
                 fault = "missing"
             faults.setdefault(fault, []).append(f"{dvcfile.output.as_posix()}/{name} (object {md5})")
-        what = (
-            f"{self}: " + "; ".join(f"{fault}: {shortened(names)}" for fault, names in faults.items()) + "."
-        )
+        listed = "; ".join(f"{fault}: {shortened(names)}" for fault, names in faults.items())
         if {*faults} == {"not transferred"}:
             action = f"run again; the rest is kept. If it stays so, check the network to {self.url}."
-            return UnreachableError(what, stage=STAGE, action=action)
+            return self._error(f": {listed}.", action, UnreachableError)
         action = f"push the data again from an intact copy (`dvc push -r {self.name}`)"
-        action += "; the files here are as they were."
-        return RemoteError(what, stage=STAGE, action=action)
+        return self._error(f": {listed}.", f"{action}; the files here are as they were.")
 
     def _read_listing(self, dvcfile: DvcFile) -> bytes:
         """The raw listing from the remote. It is small: a remote that does not answer shows within
         FIRST_CONTACT_SECONDS."""
         if self.root and not self.root.is_dir():
             action = f"restore the folder (git, mount), or correct the url of {self.name!r} in .dvc/config."
-            raise RemoteError(f"{self}: there is no such folder.", stage=STAGE, action=action)
+            raise self._error(": there is no such folder.", action)
         try:
-            return self._within(self._reader(dvcfile.md5), FIRST_CONTACT_SECONDS)
+            return self._read(dvcfile.md5, FIRST_CONTACT_SECONDS)
         except FileNotFoundError:
-            what = f"{self} does not hold the listing of {dvcfile.output}/ (missing: object {dvcfile.md5})."
+            what = f" does not hold the listing of {dvcfile.output}/ (missing: object {dvcfile.md5})."
             action = f"push the data with `dvc push -r {self.name}`"
             action += ", or pull from another remote (--set data.remote=NAME)."
-            raise RemoteError(what, stage=STAGE, action=action) from None
+            raise self._error(what, action) from None
 
-    def _reader(self, md5: str) -> Callable[[], bytes]:
-        """A call that reads an object from the remote."""
-        return partial(self.odb.fs.cat_file, self.odb.oid_to_path(md5))
-
-    def _within(self, call: Callable[[], bytes], seconds: float | None) -> bytes:
-        """The call's result. A client library may wait for minutes: after ``seconds`` its thread is
-        abandoned."""
+    def _read(self, md5: str, seconds: float | None = None) -> bytes:
+        """An object of the remote. Its client may wait for minutes: left alone after ``seconds``."""
         future: Future[bytes] = Future()
 
         def run() -> None:
             try:
-                future.set_result(call())
+                future.set_result(self.odb.fs.cat_file(self.odb.oid_to_path(md5)))
             except Exception as error:  # any of a client library's
                 future.set_exception(error)
 
@@ -184,9 +167,7 @@ class Remote:
         action = f"check the network, the url of {self.name!r} in .dvc/config and the remote's service"
         action += ", then run again."
         if not done:
-            raise UnreachableError(
-                f"{self} did not answer within {seconds:.0f} s.", stage=STAGE, action=action
-            )
+            raise self._error(f" did not answer within {seconds:.0f} s.", action, UnreachableError)
         error = future.exception()
         if error is None or isinstance(error, FileNotFoundError):
             return future.result()
@@ -194,18 +175,15 @@ class Remote:
         if isinstance(error, PermissionError) or "credential" in reason.lower():
             action = f"give this machine read access (`dvc remote modify --local {self.name} ...`"
             action += ", or the AWS_* variables)."
-            raise RemoteError(f"{self} refuses access: {reason}.", stage=STAGE, action=action) from error
+            raise self._error(f" refuses access: {reason}.", action) from error
         reason = f"{type(error).__name__}: {reason}".splitlines()[0]
-        raise UnreachableError(f"{self} cannot be reached: {reason}.", stage=STAGE, action=action) from error
+        raise self._error(f" cannot be reached: {reason}.", action, UnreachableError) from error
 
 
 @contextmanager
 def opened(root: Path) -> Iterator[Repo]:
-    """The DVC repository at ``root``, locked against every other DVC process.
-
-    Raises DataError when there is none or its configuration is invalid, BusyError when another process has
-    the lock.
-    """
+    """The DVC repository at ``root``, locked against every other DVC process. Raises DataError when there is
+    none or its configuration is invalid, BusyError when another process has the lock."""
     from dvc.config import ConfigError
     from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError

@@ -1,23 +1,21 @@
 """Verdicts of the data checks, kept by content: the same inputs, rules and libraries are not judged twice.
 
 An entry is ``<key>.json`` with the key and the sha256 of its content. A damaged entry, or one under another
-key, counts as none. Times and sizes of files play no part.
-"""
+key, counts as none. Times and sizes of files play no part."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fade.utils.hashing import fingerprint
 from fade.errors import FadeError
-from fade.utils.files import make_folder, write_whole
-from fade.provenance.lineage import hash_path
-from fade.utils.hashing import sha256_of
 from fade.provenance.fingerprints import code_sha256, files_sha256, versions
+from fade.provenance.lineage import hash_path
+from fade.utils.files import make_folder, read_json, write_whole
+from fade.utils.hashing import fingerprint
 from tasks.data.expectations import Rule
 
 ENGINE = Path(__file__).with_name("validate.py")
@@ -35,7 +33,7 @@ class Verdict:
     """What the page says about the data beside the results. Plain JSON."""
 
     @property
-    def is_kept(self) -> bool:
+    def is_reusable(self) -> bool:
         """False when a critical rule failed or a rule could not be computed: then it is judged each time."""
         return not any(r["error"] or (r["severity"] == "critical" and not r["success"]) for r in self.results)
 
@@ -55,12 +53,10 @@ def verdict_key(rules: Mapping[str, Sequence[Rule]], **inputs: Any) -> str:
 def folder_sha256(folder: Path) -> str | None:
     """Hash of the name and the bytes of every file below ``folder``.
 
-    None where a file cannot be read, and for a linked folder below it, into which the hash does not follow.
-    """
+    None where a file cannot be read, and for a linked folder below it: the hash does not follow it."""
     try:
-        if any(path.is_symlink() and path.is_dir() for path in folder.rglob("*")):
-            return None
-        return hash_path(folder)
+        linked = any(path.is_symlink() and path.is_dir() for path in folder.rglob("*"))
+        return None if linked else hash_path(folder)
     except (OSError, UnicodeError, FadeError):
         return None
 
@@ -71,26 +67,38 @@ class VerdictStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, key: str) -> Path:
-        return self.folder / f"{key}.json"
-
     def get(self, key: str) -> Verdict | None:
         """The verdict kept under ``key``; None when there is none, or the file is damaged."""
         try:
-            entry = json.loads(self.path(key).read_text(encoding="utf-8"))
+            entry = read_json(self.folder / f"{key}.json")
             content = {"results": entry["results"], "facts": entry["facts"]}
             intact = entry["key"] == key and entry["sha256"] == fingerprint(content)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
         return Verdict(**content) if intact else None
 
     def put(self, key: str, verdict: Verdict) -> None:
-        """Keep ``verdict``, if it `is_kept`. Raises StorageError."""
-        if not verdict.is_kept:
+        """Keep ``verdict`` where it `is_reusable`. Raises StorageError."""
+        if not verdict.is_reusable:
             return
-        content = json.loads(
-            json.dumps(asdict(verdict), default=str)
-        )  # as it will be read: numpy's numbers become text
+        # as it will be read: numpy's numbers become text
+        content = json.loads(json.dumps(asdict(verdict), default=str))
         make_folder(self.folder)
         entry = {"key": key, "sha256": fingerprint(content), **content}
-        write_whole(self.path(key), json.dumps(entry, allow_nan=False), stage="validate")
+        write_whole(self.folder / f"{key}.json", json.dumps(entry, allow_nan=False), stage="validate")
+
+
+def stored_verdict(
+    store: VerdictStore | None, key: Callable[[], str | None], measure: Callable[[], Verdict]
+) -> Verdict:
+    """The verdict kept under ``key``, or else a new one, which is kept. ``key`` is computed again after the
+    measurement: inputs that changed meanwhile would be kept under a key of neither state. Raises
+    StorageError."""
+    before = key() if store else None
+    if store is None or before is None:
+        return measure()
+    if (verdict := store.get(before)) is None:
+        verdict = measure()
+        if before == key():
+            store.put(before, verdict)
+    return verdict

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fade.data.vocabulary import Vocabulary
-from fade.run.resolve_params import parse_params
-from fade.errors import DataError
 from fade.data.manifest import COLUMNS, is_inside, read_manifest
-from fade.utils.hashing import sha256_of
+from fade.data.vocabulary import Concept, Vocabulary
+from fade.errors import DataError
 from fade.run.context import RunContext
+from fade.run.resolve_params import parse_params
+from fade.utils.hashing import sha256_of
 
 HEAD = ",".join(COLUMNS)
 ROW = f"noto/panda.png,panda,bears,noto,noto-set,1.0,MIT,{'0' * 64},64,64,train"
@@ -24,41 +24,48 @@ def write(folder: Path, content: str | bytes) -> Path:
 
 
 def test_a_good_manifest(tmp_path: Path) -> None:
-    frame = read_manifest(write(tmp_path, f"{HEAD}\n{ROW}\n{ROW.replace('panda', 'NA').replace('noto/', 'é/')}\n"))
+    other = ROW.replace("panda", "NA").replace("noto/", "é/")
+    frame = read_manifest(write(tmp_path, f"{HEAD}\n{ROW}\n{other}\n"))
     assert list(frame.columns) == list(COLUMNS)
     assert frame["concept"].tolist() == ["panda", "NA"]  # NA is a name here, not a missing value
     assert frame["path"][1] == "é/NA.png" and frame["version"][0] == "1.0"
     assert frame["width"].dtype.kind == "i"
 
 
+def rows(*lines: str, head: str = HEAD) -> bytes:
+    return "".join(f"{line}\n" for line in (head, *lines)).encode()
+
+
+def changed(old: str, new: str) -> str:
+    assert old in ROW
+    return ROW.replace(old, new)
+
+
+NO_LICENCE, MISSPELT = HEAD.replace(",licence", ""), HEAD.replace("licence", "license")
 BAD = {
     "empty file": (b"", "is empty"),
     "head only": (HEAD.encode(), "has no rows"),
-    "not UTF-8": (f"{HEAD}\n{ROW}\n".encode().replace(b"bears", b"b\xe4rs"), r"is not UTF-8 \(byte \d+\)"),
-    "UTF-16": (f"{HEAD}\n{ROW}\n".encode("utf-16"), "is not UTF-8"),
-    "extra column": (f"{HEAD},colour\n{ROW},red\n".encode(), r"unknown \['colour'\]"),
-    "missing "
-    "column": (HEAD.replace(",licence", "").encode() + b"\n" + ROW.replace(",MIT", "").encode(), r"missing \['licence'\]"),
-    "misspelt "
-    "column": (f"{HEAD.replace('licence', 'license')}\n{ROW}".encode(), r"missing \['licence'\], unknown \['license'\]"),
-    "ragged row": (f"{HEAD}\n{ROW}\n{ROW},more,more\n".encode(), "is no CSV table"),
-    "all rows too "
-    "long": (f"{HEAD}\n{ROW},more\n{ROW},more\n".encode(), "is no CSV table: its rows have "
-                                                                        "more fields"),
-    "row too "
-    "short": (f"{HEAD}\n{ROW}\nnoto/panda.png,panda\n".encode(), "row 3: width is '', not a whole "
-                                                                         "number"),
-    "unclosed quote": (f'{HEAD}\n"{ROW}\n'.encode(), "is no CSV table"),
-    "dot-dot": (f"{HEAD}\n{ROW.replace('noto/panda.png', '../panda.png')}\n".encode(), r"row 2: '\.\./panda\.png' leaves the data folder"),
-    "absolute": (f"{HEAD}\n{ROW}\n{ROW.replace('noto/', '/etc/')}\n".encode(), "row 3: '/etc/panda.png' "
-                                                                               "leaves the data folder"),
-    "empty path": (f"{HEAD}\n{ROW.replace('noto/panda.png', '')}\n".encode(), "row 2: '' leaves"),
-    "width in "
-    "words": (f"{HEAD}\n{ROW}\n{ROW.replace(',64,64', ',wide,64')}\n".encode(), "row 3: width is "
-                                                                                         "'wide', not a "
-                                                                                         "whole number"),
-    "broken height": (f"{HEAD}\n{ROW.replace(',64,64', ',64,64.5')}\n".encode(), r"row 2: height is '64\.5'"),
-    "infinite width": (f"{HEAD}\n{ROW.replace(',64,64', ',inf,64')}\n".encode(), "row 2: width is 'inf'"),
+    "not UTF-8": (rows(ROW).replace(b"bears", b"b\xe4rs"), r"is not UTF-8 \(byte \d+\)"),
+    "UTF-16": (rows(ROW).decode().encode("utf-16"), "is not UTF-8"),
+    "extra column": (rows(f"{ROW},red", head=f"{HEAD},colour"), r"unknown \['colour'\]"),
+    "missing column": (rows(changed(",MIT", ""), head=NO_LICENCE), r"missing \['licence'\]"),
+    "misspelt column": (rows(ROW, head=MISSPELT), r"missing \['licence'\], unknown \['license'\]"),
+    "ragged row": (rows(ROW, f"{ROW},more,more"), "is no CSV table"),
+    "all rows too long": (
+        rows(f"{ROW},more", f"{ROW},more"),
+        "is no CSV table: its rows have more fields than its head",
+    ),
+    "row too short": (rows(ROW, "noto/panda.png,panda"), "row 3: width is '', not a whole number"),
+    "unclosed quote": (rows(f'"{ROW}'), "is no CSV table"),
+    "dot-dot": (rows(changed("noto/", "../")), r"row 2: '\.\./panda\.png' leaves the data folder"),
+    "absolute": (rows(ROW, changed("noto/", "/etc/")), "row 3: '/etc/panda.png' leaves the data folder"),
+    "empty path": (rows(changed("noto/panda.png", "")), "row 2: '' leaves"),
+    "width in words": (
+        rows(ROW, changed(",64,64", ",wide,64")),
+        "row 3: width is 'wide', not a whole number",
+    ),
+    "broken height": (rows(changed(",64,64", ",64,64.5")), r"row 2: height is '64\.5'"),
+    "infinite width": (rows(changed(",64,64", ",inf,64")), "row 2: width is 'inf'"),
 }
 
 
@@ -76,7 +83,8 @@ def test_quotes_empty_lines_and_another_order_of_columns_are_read(tmp_path: Path
     other = ROW.replace("panda", "NA").replace("MIT", '"MIT, or ""other"""')
     frame = read_manifest(write(tmp_path, f"{HEAD}\n{ROW}\n\n{other}\n"))
     assert frame["licence"].tolist() == ["MIT", 'MIT, or "other"']
-    turned = read_manifest(write(tmp_path, "\n".join(",".join(reversed(line.split(","))) for line in (HEAD, ROW))))
+    backwards = [",".join(reversed(line.split(","))) for line in (HEAD, ROW)]
+    turned = read_manifest(write(tmp_path, "\n".join(backwards)))
     assert turned["path"].tolist() == ["noto/panda.png"] and list(turned.columns) == list(COLUMNS)
 
 
@@ -94,9 +102,9 @@ def test_is_inside(name: str, inside: bool) -> None:
 
 
 def test_a_runs_vocabulary_is_that_of_its_manifest(tmp_path: Path) -> None:
-    rows = [ROW, ROW.replace("noto", "twemoji").replace("train", "heldout"), ROW.replace("panda", "rose").replace("bears", "flowers")]
-    rows += [ROW.replace("noto", "fluent")]
-    path = write(tmp_path, "\n".join([HEAD, *rows]))
+    heldout = ROW.replace("noto", "twemoji").replace("train", "heldout")
+    rose = ROW.replace("panda", "rose").replace("bears", "flowers")
+    path = write(tmp_path, rows(ROW, heldout, rose, ROW.replace("noto", "fluent")))
     params = parse_params({"data": {"images": "."}, "neighborhood": {"k": 1, "k_heldout": 1}})
     vocabulary = RunContext(params, "panda", tmp_path / "runs", tmp_path).vocabulary
     assert vocabulary == Vocabulary.from_file(path) and vocabulary.styles == ("noto", "fluent")
@@ -108,10 +116,9 @@ def test_a_runs_vocabulary_is_that_of_its_manifest(tmp_path: Path) -> None:
 
 def test_vocabulary_from_a_manifest(tmp_path: Path) -> None:
     heldout = ROW.replace("noto", "twemoji").replace("train", "heldout")
-    vocabulary = Vocabulary.from_file(
-        write(tmp_path, f"{HEAD}\n{ROW}\n{heldout}\n{ROW.replace('panda', 'rose').replace('bears', 'flowers')}\n")
-    )
-    assert vocabulary.families() == {"bears": ["panda"], "flowers": ["rose"]}
+    rose = ROW.replace("panda", "rose").replace("bears", "flowers")
+    vocabulary = Vocabulary.from_file(write(tmp_path, rows(ROW, heldout, rose)))
+    assert vocabulary.concepts == (Concept("panda", "bears"), Concept("rose", "flowers"))
     assert vocabulary.styles == ("noto",)  # a style that was never trained on cannot be asked for
 
 

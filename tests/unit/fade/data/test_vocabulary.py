@@ -45,10 +45,6 @@ def test_shared_words_make_a_name_near() -> None:
         VOCABULARY.index("cat that is crying bitterly")
 
 
-def test_families_keep_the_order_of_the_data_set() -> None:
-    assert VOCABULARY.families() == {"animals": ["panda"], "cats": ["grinning cat", "crying cat"]}
-
-
 def test_a_concept_cannot_stand_twice() -> None:
     with pytest.raises(DataError, match="twice"):
         Vocabulary((Concept("a", ""), Concept("a", "")))

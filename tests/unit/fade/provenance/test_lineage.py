@@ -10,7 +10,7 @@ import pytest
 
 from fade.errors import FadeError
 from fade.provenance.fingerprints import versions
-from fade.provenance.lineage import Lineage, code_state, collect, compare, hash_inputs, hash_path, verdict
+from fade.provenance.lineage import Lineage, code_state, collect, compare, hash_inputs, hash_path
 from fade.run.resolve_params import load_params
 from fade.utils.hashing import canonical
 
@@ -51,18 +51,15 @@ def test_two_records_of_the_same_run_are_the_same_but_for_the_flow_run(tmp_path:
     a, b = record(tmp_path, flow="one"), record(tmp_path, flow="two")
     assert a.content != b.content
     assert compare(a, b) == []
-    assert verdict(compare(a, b)) == "the same"
 
 
 def test_an_override_is_told_with_both_values_and_moves_the_params_hash(tmp_path: Path) -> None:
-    found = {d.path: (d.a, d.b) for d in compare(record(tmp_path), record(tmp_path, "train.steps=7"))}
+    differences = compare(record(tmp_path), record(tmp_path, "train.steps=7"))
+    found = {d.path: (d.a, d.b) for d in differences}
     assert found["params.values.train.steps"] == (5, 7)
     assert found["params.overrides"] == ([], ["train.steps=7"])
     assert set(found) == {"params.values.train.steps", "params.overrides", "params.sha256"}
-    assert (
-        "params.values.train.steps: 5 -> 7"
-        in verdict(compare(record(tmp_path), record(tmp_path, "train.steps=7"))).splitlines()
-    )
+    assert "params.values.train.steps: 5 -> 7" in map(str, differences)
 
 
 def test_a_key_that_one_side_lacks_is_a_difference(tmp_path: Path) -> None:
