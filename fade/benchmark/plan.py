@@ -171,6 +171,6 @@ def tries_of(condition: Condition, sweep: Mapping[str, Sequence[str]]) -> list[l
     names = (
         [condition.label, f"{condition.name}{CONTROL}", "neighbours"]
         if condition.neighbours
-        else [condition.label, condition.name, "default"]
+        else [*condition.method.labels, condition.name, "default"]
     )
     return [shlex.split(text) for text in next(sweep[name] for name in names if name in sweep)]

@@ -142,6 +142,13 @@ class Eraser:
     settings: tuple[str, ...] = ()
     """``--set`` overrides that define the eraser (what it trains): they hold unless the user sets the same
     key."""
+    aliases: tuple[str, ...] = ()
+    """Former names of the variant, which still mean it; runs record the name that their params hold."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """NAME/VARIANT, then the same by each alias."""
+        return tuple(f"{self.name}/{variant}" for variant in (self.variant, *self.aliases))
 
     def config_of(self, method: MethodConfig) -> Any:
         """The eraser's own ``Config`` with the values of the section ``method``."""
@@ -154,18 +161,18 @@ _ERASERS: dict[tuple[str, str], Eraser] = {}
 def register(eraser: Eraser) -> Eraser:
     """Add an eraser and its knobs. Raises UsageError when its name and variant are taken by another, when it
     has not just one of loss and solve, or when it declares a knob otherwise than another eraser."""
-    key = (eraser.name, eraser.variant)
     if (eraser.loss is None) == (eraser.solve is None):
         what = f"method {eraser.name} needs a loss or a closed form."
         raise UsageError(what, stage="methods", action="give it one of the two.")
-    if _ERASERS.get(key, eraser) != eraser:
+    keys = [(eraser.name, variant) for variant in (eraser.variant, *eraser.aliases)]
+    if any(_ERASERS.get(key, eraser) != eraser for key in keys):
         what = f"method {eraser.name} ({eraser.variant}) is registered twice."
         raise UsageError(what, stage="methods", action="rename one.")
     try:
         MethodConfig.register(eraser.config)
     except ValueError as error:
         raise UsageError(f"{error}.", stage="methods", action="rename the knob.") from None
-    _ERASERS[key] = eraser
+    _ERASERS.update(dict.fromkeys(keys, eraser))
     return eraser
 
 
@@ -173,7 +180,8 @@ def known_erasers() -> dict[str, list[str]]:
     """Registered names, sorted, and their variants, the one that a bare name means first."""
     out: dict[str, list[str]] = {}
     for name, variant in _ERASERS:
-        out.setdefault(name, []).append(variant)
+        if variant == _ERASERS[name, variant].variant:
+            out.setdefault(name, []).append(variant)
     return dict(sorted(out.items()))
 
 
@@ -187,10 +195,12 @@ def variants_of(name: str) -> list[str]:
 
 
 def get_eraser(name: str, variant: str) -> Eraser:
-    """The registered eraser. Raises UnknownNameError that offers the nearest name or variant."""
-    if variant not in (known := variants_of(name)):
+    """The registered eraser, by its variant or an alias. Raises UnknownNameError that offers the nearest
+    name."""
+    known = variants_of(name)
+    if (name, variant) not in _ERASERS:
         raise UnknownNameError("variant", variant, known, stage=f"method.variant of {name}")
-    return _ERASERS[(name, variant)]
+    return _ERASERS[name, variant]
 
 
 def with_anchors(loss: Loss, weight: float) -> Loss:

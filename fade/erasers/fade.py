@@ -56,7 +56,7 @@ def paper(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, 
     return _total(l_er, l_adj, l_guid, config)
 
 
-def release(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
+def official(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss form of the authors' code, from its description alone: unsquared L2 over the last axis, terms
     are sums.
 
@@ -138,15 +138,16 @@ PAPER = register(
     )
 )
 
-RELEASE = register(
+OFFICIAL = register(
     Eraser(
         name="fade",
-        variant="release",
+        variant="official",
+        aliases=("release",),
         source="the authors' released recipe, re-implemented from its description; AdamW in float32 instead "
         "of 8 bit",
         requires_neighbours=True,
         config=Config,
-        loss=release,
+        loss=official,
         ramp=True,
         recipe=(
             "mesh.rank=1",
@@ -159,7 +160,7 @@ RELEASE = register(
             "train.steps=500",
             "train.warmup=500",
             "train.batch_target=4",
-            "train.weight_decay=0.01",  # AdamW's own default: the release names none
+            "train.weight_decay=0.01",  # AdamW's own default: the authors' code names none
             "train.max_grad_norm=1000000",
         ),
     )

@@ -33,16 +33,7 @@ from pydantic import Field
 
 from fade.data.vocabulary import fill
 from fade.erasers import esd
-from fade.erasers.base import (
-    Eraser,
-    ErasureBatch,
-    Extras,
-    Loss,
-    Predictor,
-    Preparation,
-    Space,
-    register,
-)
+from fade.erasers.base import Eraser, ErasureBatch, Extras, Loss, Predictor, Preparation, Space, register
 from fade.erasers.fade import Attenuation
 from fade.erasers.prompts import TARGET_TEMPLATES, retain_prompts
 from fade.errors import TrainingError
@@ -94,12 +85,7 @@ def attenuation(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Te
 
 
 def space(
-    batches: Sequence[ErasureBatch],
-    rank: int,
-    config: Config,
-    *,
-    words: bool = True,
-    neighbours: bool = True,
+    batches: Sequence[ErasureBatch], rank: int, config: Config, *, words: bool = True, neighbours: bool = True
 ) -> Tensor:
     """The down projections' rows (rank, D), float32; the first of a target answers to its token states with a
     root mean square of 1.

@@ -149,9 +149,7 @@ def _settings_for(method: Eraser, settings: Mapping[str, Sequence[str]]) -> list
                 raise ConfigError(
                     f"settings.{named}: {item!r} is no setting of a method.", stage="config", action=action
                 )
-    return [
-        item for named in (method.name, f"{method.name}/{method.variant}") for item in settings.get(named, ())
-    ]
+    return [item for named in (method.name, *method.labels) for item in settings.get(named, ())]
 
 
 def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> list[str]:
