@@ -37,7 +37,7 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
         raise UnknownNameError("concept", concept, run.judge.labels, stage=STAGE)
     shown = _three(run, fitted(pixels, run.base.picture_size), adapter, concept)
     odds, index = run.judge(shown).numpy(), run.judge.index(concept)
-    from fade.evaluation.consistency import ssim
+    from fade.evaluation.similarity import ssim
 
     similar = ssim(shown, shown[:1].repeat(len(shown), axis=0))
     rows = {
