@@ -18,13 +18,14 @@ from fade.evaluation import accuracy
 from fade.evaluation.drift import drift_curve, null_drift
 from fade.evaluation.err import erasing_retention_balance
 from fade.evaluation.indirect import evaluate_indirect
-from fade.evaluation.metrics import report_rows
 from fade.evaluation.similarity import frechet_summary, mean_clip_score, ssim
 from fade.generation.generator import ImageGenerator, OnBatch
 from fade.judges.classifier import Classifier
 from fade.mining.image_encoder import ImageEncoder
 from fade.mining.neighborhood import Neighborhood
 
+_NAMES = {"target": "A_tar", "adjacent": "A_adj", "heldout": "A_heldout", "rest": "A_rest"}
+"""Accuracy of each group; not read from the registry, whose titles are no part of a result's key."""
 _NAN = float("nan")
 _Arrays = dict[str, np.ndarray]
 """By concept."""
@@ -142,12 +143,11 @@ def _odds(judge: Classifier, pixels: _Arrays) -> _Arrays:
 def _accuracies(
     groups: Mapping[str, Sequence[str]], hits: Mapping[str, _Arrays], config: EvaluateConfig
 ) -> dict[str, Any]:
-    names = {row.group: row.base_name for _, row in report_rows(first_table=True)}
     mean: dict[str, dict[str, Any]] = {}
     resampled: dict[str, dict[str, Any]] = {}
     for model, each in hits.items():
         rng = np.random.default_rng([config.seed, len(model)])
-        of = {names[group]: [each[name] for name in members] for group, members in groups.items()}
+        of = {_NAMES[group]: [each[name] for name in members] for group, members in groups.items()}
         mean[model] = {key: accuracy.mean_accuracy(h) for key, h in of.items()}
         resampled[model] = {key: accuracy.bootstrap_means(h, config.bootstrap, rng) for key, h in of.items()}
     n = config.images_per_concept

@@ -1,4 +1,4 @@
-"""What the attackers hold: real pictures as clean latents, of the target, of a control concept, and of
+"""What the attackers have: real pictures as clean latents, of the target, of a control concept, and of
 unrelated ones."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Material:
 
     target: str
     control: str
-    """The random-control concept: drawn by seed from the families that are not the target's."""
+    """The random-control concept, by seed, of the families that are not the target's."""
     pictures: dict[str, Tensor]
     """Of the target and of the control, each (m, C, h, w)."""
     unrelated: dict[str, Tensor]
@@ -36,22 +36,19 @@ class Material:
 
 
 def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Material:
-    """Read and encode what all attacks on ``target`` need; the same seed gives the same concepts for every
-    method.
+    """Read and encode what all attacks on ``target`` need, from the pictures and the manifest in ``folder``;
+    the same seed gives the same concepts for every method.
 
-    ``folder`` holds the pictures and their manifest. Raises UnknownNameError for a target outside the
-    vocabulary, DataError when the vocabulary has not two concepts besides, or a concept no training picture.
-    """
+    Raises UnknownNameError for a target outside the vocabulary, DataError when the vocabulary has not two
+    concepts besides, or a concept no training picture."""
     vocabulary = Vocabulary.from_file(folder / MANIFEST)
     family = vocabulary.family(target)
     others = [name for name in vocabulary.names if name != target]
     outside = [name for name in others if vocabulary.family(name) != family]
     pool = outside if len(outside) > 1 else others  # a vocabulary of one family has only look-alikes to offer
     if len(pool) < 2:
-        what = (
-            f"the attacks on {target!r} need a control and an unrelated concept; the vocabulary has "
-            f"{len(vocabulary)} in all."
-        )
+        needed = "a control and an unrelated concept"
+        what = f"the attacks on {target!r} need {needed}; the vocabulary has {len(vocabulary)} in all."
         raise DataError(what, stage="attack", action="add concepts to data.images.")
     order = np.random.default_rng(named_seed(config.seed, "control", target)).permutation(len(pool))
     control, *unrelated = [pool[i] for i in order[: config.unrelated + 1]]
@@ -62,10 +59,7 @@ def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Mater
 
 def real_latents(base: Base, folder: Path, concepts: Sequence[str]) -> dict[str, Tensor]:
     """Clean, scaled latents (m, C, h, w), float32 on the CPU, of each concept's training pictures in the
-    manifest's order.
-
-    The mean of the autoencoder's posterior, hence without a draw. Raises DataError for a concept without a
-    training picture."""
+    manifest's order. Raises DataError for a concept without one."""
     frame = read_manifest(folder / MANIFEST)
     frame = frame[(frame["split"] == "train") & frame["concept"].isin(concepts)]
     if missing := [name for name in concepts if name not in set(frame["concept"])]:
