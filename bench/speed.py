@@ -86,7 +86,7 @@ def training(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     latents."""
     import_trainer()
     torch.use_deterministic_algorithms(True, warn_only=True)  # as `train` does for itself
-    recipe = ("method.name=fade", "method.variant=release", *get_eraser("fade", "release").recipe)
+    recipe = ("method.name=fade", "method.variant=official", *get_eraser("fade", "official").recipe)
     context, other = workshop(args, folder), workshop(args, folder, recipe)
     for name in ("base", "judge", "encoder"):
         other.__dict__[name] = getattr(context, name)
@@ -153,7 +153,7 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
     from tasks.stages.train import write_job
 
     job, method, base = write_job(context, neighborhood, {}), get_eraser("fade", "release"), context.base
-    assert method.loss is not None  # what mypy cannot know: the release has no closed form
+    assert method.loss is not None  # what mypy cannot know: the official form has no closed form
     k = len(job.subjects[0].neighbours)
     config, whole = job.train, iterations == job.train.steps
     lora = LoraAdapter.insert(base.unet, job.mesh, seed=config.seed)

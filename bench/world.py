@@ -31,7 +31,9 @@ def samples(run: RunContext, out: Path, columns: int = 3) -> None:
     """Every concept by the first seeds, drawn by the base, ``columns`` concepts a row."""
     names = run.vocabulary.names
     prompts = [fill(run.params.sampler.prompt, name) for name in names]
-    generated = run.generator.generate(prompts, [SEED + i for i in range(EACH)])  # as measured: from the cache
+    generated = run.generator.generate(
+        prompts, [SEED + i for i in range(EACH)]
+    )  # as measured: from the cache
     blocks = {name: generated[prompt].pixels[:SHOWN] for name, prompt in zip(names, prompts, strict=True)}
     save_page(_titled(blocks, columns), out)
 

@@ -42,9 +42,8 @@ def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
         raise AdapterError(what, stage=_STAGE, action="compose adapters of one base.")
     ranks = [int(header["rank"]) for header in headers]
     targets = tuple(dict.fromkeys(target for header in headers for target in json.loads(header["targets"])))
-    lora = LoraAdapter.insert(
-        unet, MeshConfig(rank=sum(ranks), alpha=float(sum(ranks)), targets=targets), seed=0
-    )
+    config = MeshConfig(rank=sum(ranks), alpha=float(sum(ranks)), targets=targets)
+    lora = LoraAdapter.insert(unet, config, seed=0)
     try:
         lora.load_state_dict(_stacked(lora.state_dict(), read, ranks))
         return lora.save(out, _provenance(headers, paths))
@@ -53,19 +52,14 @@ def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
 
 
 def _stacked(
-    shapes: Mapping[str, Tensor],
-    read: Sequence[tuple[dict[str, str], dict[str, Tensor]]],
-    ranks: Sequence[int],
+    shapes: Mapping[str, Tensor], read: Sequence[tuple[dict[str, str], dict[str, Tensor]]], ranks: list[int]
 ) -> dict[str, Tensor]:
     out = {name: torch.zeros_like(value) for name, value in shapes.items()}
     start = 0
     for (header, state), rank in zip(read, ranks, strict=True):
         if unknown := sorted(set(state) - set(out)):
-            raise AdapterError(
-                f"{unknown[0]} has no place in this base.",
-                stage=_STAGE,
-                action="compose adapters of this base.",
-            )
+            what = f"{unknown[0]} has no place in this base."
+            raise AdapterError(what, stage=_STAGE, action="compose adapters of this base.")
         scale, place = float(header["alpha"]) / rank, slice(start, start + rank)
         for name, value in state.items():
             if name.endswith(DOWN):
@@ -81,9 +75,7 @@ def _provenance(headers: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> 
         {"concept": h["concept"], "method": h.get("method", ""), "sha256": sha256_of(p)}
         for h, p in zip(headers, paths, strict=True)
     ]
-    neighbours = dict.fromkeys(
-        name for header in headers for name in json.loads(header.get("neighbours", "[]"))
-    )
+    neighbours = dict.fromkeys(name for h in headers for name in json.loads(h.get("neighbours", "[]")))
     concepts = [part["concept"] for part in parts]
     facts = {
         "concept": TOGETHER.join(concepts),
@@ -92,5 +84,5 @@ def _provenance(headers: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> 
         "parts": json.dumps(parts, ensure_ascii=False),
         "base_sha256": headers[0]["base_sha256"],
     }
-    data = {header.get("data_md5") for header in headers}
-    return {**facts, **({"data_md5": str(data.pop())} if len(data) == 1 and None not in data else {})}
+    first, *others = {header.get("data_md5") for header in headers}
+    return facts if others or first is None else {**facts, "data_md5": first}

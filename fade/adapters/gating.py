@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from fade.data.vocabulary import fill
 
@@ -32,16 +33,11 @@ def gates(base: Base, prompts: Sequence[str], concept: str, template: str) -> li
     meant = fill(template, concept)
     states = base.encode([*prompts, meant])  # (B + 1, T, D)
     cosines = torch.cosine_similarity(states[:-1].flatten(1), states[-1:].flatten(1)).clamp(0, 1).tolist()
-    concept_tokens = _tokens(base, concept)
-    shares = [
-        len(concept_tokens & _tokens(base, prompt)) / len(concept_tokens) if concept_tokens else 0.0
-        for prompt in prompts
-    ]
+    own, *others = (
+        set(base.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (concept, *prompts)
+    )
+    shares = [len(own & tokens) / max(1, len(own)) for tokens in others]
     return [max(cosine, share) for cosine, share in zip(cosines, shares, strict=True)]
-
-
-def _tokens(base: Base, text: str) -> set[int]:
-    return set(base.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 @contextmanager
@@ -49,21 +45,17 @@ def gated(lora: LoraAdapter, gate: float) -> Iterator[None]:
     """Within it the adapter is ``gate`` times as strong (0: the original model's output); after it the
     adapter's own bytes again.
 
-    A merged mesh is merged again at the new strength, so a prompt's pictures cost no more than without a
-    gate."""
-    kept, merged = lora.state_dict(), lora.merged
-    if merged:
+    A merged mesh is merged again at the new strength, so pictures cost no more than without a gate."""
+    own, merged = lora.state_dict(), lora.merged
+
+    def load(state: dict[str, Tensor]) -> None:
         lora.unmerge()
-    lora.load_state_dict(
-        {name: value * gate if name.endswith("lora_B.weight") else value for name, value in kept.items()}
-    )
-    if merged:
-        lora.merge()
+        lora.load_state_dict(state)
+        if merged:
+            lora.merge()
+
+    load({name: value * gate if name.endswith("lora_B.weight") else value for name, value in own.items()})
     try:
         yield
     finally:
-        if merged:
-            lora.unmerge()
-        lora.load_state_dict(kept)
-        if merged:
-            lora.merge()
+        load(own)

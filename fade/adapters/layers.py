@@ -9,15 +9,10 @@ from torch import nn
 
 from fade.errors import AdapterError
 
-_STAGE = "mesh"
-
 
 def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
     """Full names of every Linear and 1x1 Conv below a Transformer2DModel whose name ends in one of
-    ``targets``.
-
-    Raises AdapterError that names the target that matches nothing.
-    """
+    ``targets``. Raises AdapterError that names the target that matches nothing."""
     names: list[str] = []
     used: set[str] = set()
     blocks = [name for name, module in unet.named_modules() if type(module).__name__ == "Transformer2DModel"]
@@ -29,11 +24,9 @@ def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
             names += [name] if hits else []
             used.update(hits)
     if missing := [target for target in targets if target not in used]:
-        what = (
-            f"mesh.targets: {missing[0]!r} names no Linear or 1x1 Conv in the UNet's {len(blocks)} "
-            "transformer blocks."
-        )
-        raise AdapterError(what, stage=_STAGE, action="correct mesh.targets.")
+        blocks_of = f"the UNet's {len(blocks)} transformer blocks"
+        what = f"mesh.targets: {missing[0]!r} names no Linear or 1x1 Conv in {blocks_of}."
+        raise AdapterError(what, stage="mesh", action="correct mesh.targets.")
     return names
 
 
@@ -45,9 +38,8 @@ def example_inputs(unet: nn.Module) -> dict[str, Any]:
     side = min(config.sample_size if isinstance(config.sample_size, int) else 64, 16)
     x = torch.randn(1, config.in_channels, side, side, generator=generator)
     embeds = torch.randn(1, 4, config.cross_attention_dim, generator=generator)
-    t = torch.tensor([500], device=first.device)
     return {
         "sample": x.to(first.device, first.dtype),
-        "timestep": t,
+        "timestep": torch.tensor([500], device=first.device),
         "encoder_hidden_states": embeds.to(first.device, first.dtype),
     }

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 import fade
-from fade.adapters.adapter_file import PROVENANCE, canonical_safetensors, read_adapter
+from fade.adapters.adapter_file import PROVENANCE, read_adapter
 from fade.adapters.layers import example_inputs, find_targets
 from fade.config import MeshConfig
 from fade.errors import AdapterError
+from fade.models.safetensors_file import canonical_safetensors
 from fade.utils.files import write_whole
 from fade.utils.seeds import named_seed
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 ADAPTER = "fade"
 """The adapter's name inside the UNet."""
 _PREFIX = "unet."
-_STAGE = "mesh"
+
+
+def _fault(what: str, action: str) -> AdapterError:
+    return AdapterError(what, stage="mesh", action=action)
 
 
 class LoraAdapter:
@@ -48,17 +52,16 @@ class LoraAdapter:
 
     @classmethod
     def insert(cls, unet: nn.Module, config: MeshConfig, *, seed: int) -> LoraAdapter:
-        """Put a fresh adapter into ``unet`` (in place): up = 0, down = kaiming-uniform, drawn from ``seed``
-        and the module's name.
+        """Put a fresh adapter into ``unet`` (in place): up = 0, down = kaiming-uniform by ``seed`` and the
+        module's name; the global random state is neither read nor changed.
 
-        The global random state is neither read nor changed. ``kaiming_uniform_(a=sqrt(5))``, as torch's
-        Linear; the release says only "kaiming-uniform". Raises AdapterError when the UNet carries an adapter
-        already, or nothing matches."""
+        ``a=sqrt(5)``, as torch's Linear; the authors' code says only "kaiming-uniform". Raises AdapterError
+        when the UNet carries an adapter already, or nothing matches."""
         from peft import LoraConfig
 
         if getattr(unet, "peft_config", {}):
             action = "call remove() on the mesh that it has, or load the base anew."
-            raise AdapterError("this UNet already carries an adapter.", stage=_STAGE, action=action)
+            raise _fault("this UNet already carries an adapter.", action)
         names = find_targets(unet, config.targets)
         trainable = {name for name, parameter in unet.named_parameters() if parameter.requires_grad}
         lora = LoraConfig(
@@ -75,10 +78,9 @@ class LoraAdapter:
         for name, layer in self._layers.items():
             generator = torch.Generator().manual_seed(named_seed(seed, name))
             down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
-            drawn = torch.empty(down.shape)
-            nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator)
+            initial = nn.init.kaiming_uniform_(torch.empty(down.shape), a=5**0.5, generator=generator)
             with torch.no_grad():
-                down.copy_(drawn)
+                down.copy_(initial)
                 up.zero_()
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
@@ -103,11 +105,9 @@ class LoraAdapter:
         for name, layer in self._layers.items():
             down = layer.lora_A[ADAPTER].weight
             if down.shape != rows.shape:
-                what = (
-                    f"{name} takes {down.shape[1]} numbers at rank {down.shape[0]}, not {rows.shape[1]} "
-                    f"at {rows.shape[0]}."
-                )
-                raise AdapterError(what, stage=_STAGE, action="set mesh.targets to [attn2.to_k,attn2.to_v].")
+                (rank, width), (r, w) = down.shape[:2], rows.shape
+                what = f"{name} takes {width} numbers at rank {rank}, not {w} at {r}."
+                raise _fault(what, "set mesh.targets to [attn2.to_k,attn2.to_v].")
             down.copy_(rows)
             down.requires_grad_(False)
 
@@ -123,15 +123,11 @@ class LoraAdapter:
         if differing := sorted(set(own) ^ set(state)):
             more = f"{differing[0]} and {len(differing) - 1} more differ"
             action = "use the base and the mesh targets that it was trained with."
-            what = f"the adapter's layers do not fit this UNet: {more}."
-            raise AdapterError(what, stage=_STAGE, action=action)
+            raise _fault(f"the adapter's layers do not fit this UNet: {more}.", action)
         for name, parameter in own.items():
             if state[name].shape != parameter.shape or not bool(torch.isfinite(state[name]).all()):
-                what = (
-                    f"{name} has shape {tuple(state[name].shape)} where {tuple(parameter.shape)} is "
-                    "needed, or is not finite."
-                )
-                raise AdapterError(what, stage=_STAGE, action="use an intact adapter of this base.")
+                shapes = f"shape {tuple(state[name].shape)} where {tuple(parameter.shape)} is needed"
+                raise _fault(f"{name} has {shapes}, or is not finite.", "use an intact adapter of this base.")
             with torch.no_grad():
                 parameter.copy_(state[name])
 
@@ -163,8 +159,7 @@ class LoraAdapter:
     def off(self) -> Iterator[None]:
         """Within it the UNet is the original model, bit for bit, merged or not."""
         was_merged = self.merged
-        if was_merged:
-            self.unmerge()
+        self.unmerge()
         # peft's enable_adapters() also flips requires_grad, which must not happen between a forward and its
         # backward.
         before = [layer._disable_adapters for layer in self._layers.values()]
@@ -187,17 +182,15 @@ class LoraAdapter:
         """Add the adapter to the UNet's weights. All or nothing; raises AdapterError when a merged weight is
         not finite."""
         if self.merged:
-            raise AdapterError("the adapter is merged already.", stage=_STAGE, action="call unmerge() first.")
+            raise _fault("the adapter is merged already.", "call unmerge() first.")
         for name, layer in self._layers.items():
             self._originals[name] = layer.get_base_layer().weight.detach().clone()
             try:
                 layer.merge(safe_merge=True, adapter_names=[ADAPTER])
             except ValueError as error:
                 self.unmerge()
-                action = "the adapter is broken: train it again."
-                raise AdapterError(
-                    f"merging {name} gives weights that are not finite.", stage=_STAGE, action=action
-                ) from error
+                what = f"merging {name} gives weights that are not finite."
+                raise _fault(what, "the adapter is broken: train it again.") from error
 
     def unmerge(self) -> None:
         """Take the adapter out of the UNet's weights again: the base's bytes, not its values up to
@@ -211,7 +204,7 @@ class LoraAdapter:
         self._originals = {}
 
     def remove(self) -> None:
-        """Leave the UNet as it was before ``insert``: same modules, same bytes, same gradients wanted."""
+        """Leave the UNet as it was before ``insert``: same modules, same bytes, same gradients."""
         self.unmerge()
         self.unet.unload_lora()  # type: ignore[operator]
         for name, parameter in self.unet.named_parameters():
@@ -226,31 +219,16 @@ class LoraAdapter:
         state = self.state_dict()
         for name, value in state.items():
             if not bool(torch.isfinite(value).all()):
-                raise AdapterError(
-                    f"{name} is not finite; nothing was written.", stage=_STAGE, action="lower train.lr."
-                )
-        own = {
-            "rank": str(self.config.rank),
-            "alpha": repr(self.config.alpha),
-            "fade_version": fade.__version__,
-        }
-        own["targets"] = json.dumps(self.config.targets)
+                raise _fault(f"{name} is not finite; nothing was written.", "lower train.lr.")
+        rank, alpha, targets = self.config.rank, self.config.alpha, json.dumps(self.config.targets)
+        own = {"rank": str(rank), "alpha": repr(alpha), "targets": targets, "fade_version": fade.__version__}
         facts = {f"{PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
-        body = canonical_safetensors(
-            state, {"format": "pt", "lora_adapter_metadata": self._lora_metadata(), **facts}
-        )
+        # What diffusers reads to build the LoraConfig: without it, alpha would be taken to be the rank.
+        lora = {"r": rank, "lora_alpha": alpha, "target_modules": list(self._layers), "bias": "none"}
+        layout = json.dumps({f"{_PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
+        body = canonical_safetensors(state, {"format": "pt", "lora_adapter_metadata": layout, **facts})
         write_whole(path, body, stage="train")
         return hashlib.sha256(body).hexdigest()
-
-    def _lora_metadata(self) -> str:
-        """What diffusers reads to build the LoraConfig: without it, alpha would be taken to be the rank."""
-        lora = {
-            "r": self.config.rank,
-            "lora_alpha": self.config.alpha,
-            "target_modules": list(self._layers),
-            "bias": "none",
-        }
-        return json.dumps({f"{_PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
 
     @classmethod
     def load(cls, base: Base, path: Path) -> LoraAdapter:
@@ -262,15 +240,12 @@ class LoraAdapter:
         if header.get("base_sha256") != base.sha256:
             made_for = header.get("base_sha256", "an unknown base")[:12]
             what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."
-            action = "set data.base to the directory that the adapter was trained for."
-            raise AdapterError(what, stage=_STAGE, action=action)
+            raise _fault(what, "set data.base to the directory that the adapter was trained for.")
         try:
-            config = MeshConfig(
-                rank=int(header["rank"]), alpha=float(header["alpha"]), targets=json.loads(header["targets"])
-            )
+            rank, alpha, targets = int(header["rank"]), float(header["alpha"]), json.loads(header["targets"])
+            config = MeshConfig(rank=rank, alpha=alpha, targets=targets)
         except (KeyError, ValueError) as error:
-            what = f"{path}: its header is damaged ({error})."
-            raise AdapterError(what, stage=_STAGE, action="train it again.") from error
+            raise _fault(f"{path}: its header is damaged ({error}).", "train it again.") from error
         lora = cls.insert(base.unet, config, seed=0)
         try:
             lora.load_state_dict(state)
@@ -284,17 +259,13 @@ class LoraAdapter:
     def check_effect(self, name: str = "the adapter") -> None:
         """Raises AdapterError unless every layer is active and the UNet's output differs from the base's on a
         fixed probe."""
-        idle = [
-            n
-            for n, layer in self._layers.items()
-            if layer.disable_adapters or ADAPTER not in layer.active_adapters
-        ]
-        if idle:
-            action = "report this: peft ignored the adapter."
-            raise AdapterError(f"{name} is not active in {idle[0]}.", stage=_STAGE, action=action)
+        for layer_name, layer in self._layers.items():
+            if layer.disable_adapters or ADAPTER not in layer.active_adapters:
+                action = "report this: peft ignored the adapter."
+                raise _fault(f"{name} is not active in {layer_name}.", action)
         probe = example_inputs(self.unet)
         with self.off():
             without = self.unet(**probe).sample
         if torch.equal(self.unet(**probe).sample, without):
             action = "train it for more steps; an adapter of step 0 is empty."
-            raise AdapterError(f"{name} does not change the base's output.", stage=_STAGE, action=action)
+            raise _fault(f"{name} does not change the base's output.", action)

@@ -148,6 +148,7 @@ def _settings(path: Path, overrides: tuple[str, ...]) -> Params:
 
 def tries_of(condition: Condition, sweep: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """The settings that tuning tries for a condition, each a list of overrides."""
-    control = (f"{condition.name}{CONTROL}", "neighbours")
-    names = (condition.label, *(control if condition.neighbours else (condition.name, "default")))
+    control = (condition.label, f"{condition.name}{CONTROL}", "neighbours")
+    plain = (*condition.method.labels, condition.name, "default")
+    names = control if condition.neighbours else plain
     return [shlex.split(text) for text in next(sweep[name] for name in names if name in sweep)]

@@ -18,7 +18,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
         "train.lr=2e-3 method.erase_weight=8",
         "train.lr=2e-3 method.adjacency_weight=20",
     ),
-    "fade/release": (
+    "fade/official": (
         "train.steps=500",
         "train.lr=2e-3",
         "train.lr=5e-4 train.steps=250 train.warmup=250",

@@ -91,7 +91,7 @@ class MeshConfig(Section):
     """Mesh Modules: a LoRA on the UNet's transformer blocks."""
 
     rank: Positive = 1
-    """LoRA rank (release: 1). A higher one erases sooner and takes more with it that was not mined."""
+    """LoRA rank (the authors': 1). A higher one erases sooner and takes more with it that was not mined."""
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """LoRA alpha; the update is scaled by alpha / rank."""
     targets: tuple[str, ...] = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fade.erasers.base import Eraser, ErasureBatch, ErasureWeight, Predictor, register
+from fade.erasers.base import KEYS_VALUES, Eraser, ErasureBatch, ErasureWeight, Predictor, register
 from fade.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ def ablation(eps: Predictor, batch: ErasureBatch, config: ErasureWeight) -> tupl
     x, t, n = batch.x_adj[mine], batch.t_adj[mine], int(mine.sum())
     if not n:
         what = "a batch without a picture of the nearest neighbour, which ablation takes as its anchor."
-        raise UsageError(
-            what, stage="train", action="raise train.batch_neighbours to neighborhood.k or more."
-        )
+        action = "raise train.batch_neighbours to neighborhood.k or more."
+        raise UsageError(what, stage="train", action=action)
     anchor, target = batch.neighbours[:1].expand(n, -1, -1), batch.target.expand(n, -1, -1)
     with torch.no_grad():
         goal = eps.student(x, t, anchor)
@@ -37,21 +36,19 @@ def ablation(eps: Predictor, batch: ErasureBatch, config: ErasureWeight) -> tupl
     return config.erase_weight * erase, {"erase": erase.detach()}
 
 
-ABLATION = register(
+_SOURCE = (
+    "arXiv 2303.13516; the nearest neighbour as the anchor and an adapter instead of the weights are ours"
+)
+_SETTINGS = (KEYS_VALUES, "mesh.rank=16", "mesh.alpha=16", "train.weight_decay=0")
+register(
     Eraser(
         "ablation",
         "model",
-        "arXiv 2303.13516; the nearest neighbour as the anchor and an adapter instead of the weights are "
-        "ours",
+        _SOURCE,
+        ErasureWeight,
+        ablation,
         requires_neighbours=True,
-        config=ErasureWeight,
-        loss=ablation,
-        settings=(
-            "mesh.targets=[attn2.to_k,attn2.to_v]",
-            "mesh.rank=16",
-            "mesh.alpha=16",
-            "train.weight_decay=0",
-        ),
         accepts_anchors=True,
+        settings=_SETTINGS,
     )
 )

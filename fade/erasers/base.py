@@ -1,8 +1,7 @@
 """What an eraser is: an objective with its knobs, registered by name and variant.
 
 To add one, write ``fade/erasers/NAME.py``: a ``Config`` with its knobs, its loss (or closed form), and one
-``register(Eraser(...))`` for each variant; and put the knobs' values under ``method`` in params.yaml.
-"""
+``register(Eraser(...))`` for each variant; and put the knobs' values under ``method`` in params.yaml."""
 
 from __future__ import annotations
 
@@ -19,6 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+KEYS_VALUES = "mesh.targets=[attn2.to_k,attn2.to_v]"
+"""The setting of the erasers that train the cross-attention's keys and values alone, all that text enters
+by."""
+
+
 class ErasureWeight(MethodOptions):
     """The knob that most erasers share."""
 
@@ -32,11 +36,9 @@ class Predictor(Protocol):
 
     def student(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
         """The adapted model; carries gradients."""
-        ...
 
     def teacher(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
         """The original model: adapters off, no gradient."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,6 @@ class TextEncoder(Protocol):
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Prompt embeddings (B, T, D) on the model's device."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,6 @@ class Preparation:
     prompt: str
     """Template with the slot {concept}."""
     target: str
-    """The concept."""
     embedding: Tensor
     """(1, T, D) the target's prompt."""
     heldout: tuple[str, ...]
@@ -95,8 +95,7 @@ class Preparation:
 
 
 Extras = Callable[["torch.Generator"], "dict[str, Tensor]"]
-"""ErasureBatch.extra of one step; what it samples it samples by the step's generator, after noise and
-times."""
+"""ErasureBatch.extra of one step; it samples by the step's generator, after noise and times."""
 Prepare = Callable[[Preparation, Any], Extras]
 """Called once a target, with the eraser's ``Config``."""
 Loss = Callable[[Predictor, ErasureBatch, Any], "tuple[Tensor, dict[str, Tensor]]"]
@@ -104,8 +103,7 @@ Loss = Callable[[Predictor, ErasureBatch, Any], "tuple[Tensor, dict[str, Tensor]
 Solve = Callable[["Mapping[str, Tensor]", "Sequence[ErasureBatch]", Any], "dict[str, Tensor]"]
 """The change (out, in) of each weight (out, in), by layer; one batch a target."""
 Space = Callable[["Sequence[ErasureBatch]", int, Any], "Tensor"]
-"""The rows (rank, D) to which the down projections of an adapter of this rank are fixed; one batch a
-target."""
+"""The rows (rank, D) to which an adapter's down projections are fixed; one batch a target."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +131,20 @@ class Eraser:
     accepts_replacement: bool = False
     """Whether method.replacement means anything to it."""
     accepts_anchors: bool = False
-    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control of an eraser that
-    has none."""
+    """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control."""
     ramp: bool = False
     """The learning rate is one linear ramp over all steps, whatever train.warmup says."""
     recipe: tuple[str, ...] = ()
     """``--set`` overrides under which its authors ran it; for comparisons."""
     settings: tuple[str, ...] = ()
-    """``--set`` overrides that define the eraser (what it trains): they hold unless the user sets the same
-    key."""
+    """``--set`` overrides that define the eraser: they hold unless the user sets the same key."""
+    aliases: tuple[str, ...] = ()
+    """Former names of the variant, which still mean it; runs record the name that their params hold."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """NAME/VARIANT, then the same by each alias."""
+        return tuple(f"{self.name}/{variant}" for variant in (self.variant, *self.aliases))
 
     def config_of(self, method: MethodConfig) -> Any:
         """The eraser's own ``Config`` with the values of the section ``method``."""
@@ -154,55 +157,56 @@ _ERASERS: dict[tuple[str, str], Eraser] = {}
 def register(eraser: Eraser) -> Eraser:
     """Add an eraser and its knobs. Raises UsageError when its name and variant are taken by another, when it
     has not just one of loss and solve, or when it declares a knob otherwise than another eraser."""
-    key = (eraser.name, eraser.variant)
     if (eraser.loss is None) == (eraser.solve is None):
         what = f"method {eraser.name} needs a loss or a closed form."
         raise UsageError(what, stage="methods", action="give it one of the two.")
-    if _ERASERS.get(key, eraser) != eraser:
+    keys = [(eraser.name, variant) for variant in (eraser.variant, *eraser.aliases)]
+    if any(_ERASERS.get(key, eraser) != eraser for key in keys):
         what = f"method {eraser.name} ({eraser.variant}) is registered twice."
         raise UsageError(what, stage="methods", action="rename one.")
     try:
         MethodConfig.register(eraser.config)
     except ValueError as error:
         raise UsageError(f"{error}.", stage="methods", action="rename the knob.") from None
-    _ERASERS[key] = eraser
+    _ERASERS.update(dict.fromkeys(keys, eraser))
     return eraser
 
 
 def known_erasers() -> dict[str, list[str]]:
     """Registered names, sorted, and their variants, the one that a bare name means first."""
     out: dict[str, list[str]] = {}
-    for name, variant in _ERASERS:
-        out.setdefault(name, []).append(variant)
+    for (name, variant), eraser in _ERASERS.items():
+        if variant == eraser.variant:
+            out.setdefault(name, []).append(variant)
     return dict(sorted(out.items()))
 
 
 def variants_of(name: str) -> list[str]:
     """Its variants, the one that the bare name means first. Raises UnknownNameError that offers the nearest
     name."""
-    known = known_erasers()
-    if name not in known:
+    if name not in (known := known_erasers()):
         raise UnknownNameError("method", name, known, stage="method.name")
     return known[name]
 
 
 def get_eraser(name: str, variant: str) -> Eraser:
-    """The registered eraser. Raises UnknownNameError that offers the nearest name or variant."""
-    if variant not in (known := variants_of(name)):
+    """The registered eraser, by its variant or an alias. Raises UnknownNameError that offers the nearest
+    name."""
+    known = variants_of(name)
+    if (name, variant) not in _ERASERS:
         raise UnknownNameError("variant", variant, known, stage=f"method.variant of {name}")
-    return _ERASERS[(name, variant)]
+    return _ERASERS[name, variant]
 
 
 def with_anchors(loss: Loss, weight: float) -> Loss:
     """``loss`` plus FADE's adjacency term, weight * mean_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2: the fair
-    control. ``weight``: method.adjacency_weight."""
+    control."""
 
     def anchored(eps: Predictor, batch: ErasureBatch, config: Any) -> tuple[Tensor, dict[str, Tensor]]:
         total, terms = loss(eps, batch, config)
         emb = batch.neighbours[batch.which]
-        l_adj = (
-            (eps.student(batch.x_adj, batch.t_adj, emb) - eps.teacher(batch.x_adj, batch.t_adj, emb)) ** 2
-        ).mean()
+        new, old = (model(batch.x_adj, batch.t_adj, emb) for model in (eps.student, eps.teacher))
+        l_adj = ((new - old) ** 2).mean()
         return total + weight * l_adj, {**terms, "adjacency": l_adj.detach()}
 
     return anchored

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fade.config.section import Weight
-from fade.erasers.base import Eraser, ErasureBatch, ErasureWeight, Predictor, register
+from fade.erasers.base import KEYS_VALUES, Eraser, ErasureBatch, ErasureWeight, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,36 +42,13 @@ def esd(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, di
 
 
 _SOURCE = "arXiv 2303.07345; an adapter instead of the weights, and the stored latents, are ours"
-_ATTENTION = "to_q,to_k,to_v,to_out.0"
+_CROSS = "attn2.to_q,attn2.to_k,attn2.to_v,attn2.to_out.0"
 _TRAINED = {
-    "x": ",".join(f"attn2.{name}" for name in _ATTENTION.split(",")),
-    "u": ",".join(
-        [
-            *(f"attn1.{name}" for name in _ATTENTION.split(",")),
-            "ff.net.0.proj",
-            "ff.net.2",
-            "proj_in",
-            "proj_out",
-        ]
-    ),
-    "x-strict": "attn2.to_k,attn2.to_v",
+    "x": f"mesh.targets=[{_CROSS}]",
+    "u": f"mesh.targets=[{_CROSS.replace('attn2', 'attn1')},ff.net.0.proj,ff.net.2,proj_in,proj_out]",
+    "x-strict": KEYS_VALUES,
 }
-_FREE = (
-    "mesh.rank=16",
-    "mesh.alpha=16",
-    "train.weight_decay=0",
-)  # the authors train whole weights and shrink nothing
-VARIANTS = [
-    register(
-        Eraser(
-            "esd",
-            variant,
-            _SOURCE,
-            config=Config,
-            loss=esd,
-            settings=(f"mesh.targets=[{parts}]", *_FREE),
-            accepts_anchors=True,
-        )
-    )
-    for variant, parts in _TRAINED.items()
-]
+for _variant, _targets in _TRAINED.items():
+    # The authors train whole weights and shrink nothing.
+    _settings = (_targets, "mesh.rank=16", "mesh.alpha=16", "train.weight_decay=0")
+    register(Eraser("esd", _variant, _SOURCE, Config, esd, accepts_anchors=True, settings=_settings))

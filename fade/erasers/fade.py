@@ -56,7 +56,7 @@ def paper(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, 
     return _total(l_er, l_adj, l_guid, config)
 
 
-def release(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
+def official(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss form of the authors' code, from its description alone: unsquared L2 over the last axis, terms
     are sums.
 
@@ -127,40 +127,28 @@ def _repeat(emb: Tensor, n: int) -> Tensor:
     return emb.expand(n, -1, -1)
 
 
-PAPER = register(
-    Eraser(
-        name="fade",
-        variant="paper",
-        source="arXiv 2503.19783; latents of the hinge's terms and the elementwise mean are ours",
-        requires_neighbours=True,
-        config=Config,
-        loss=paper,
-    )
+_PAPER = "arXiv 2503.19783; latents of the hinge's terms and the elementwise mean are ours"
+_OFFICIAL = (
+    "the authors' released recipe, re-implemented from its description; AdamW in float32 instead of 8 bit"
 )
-
-RELEASE = register(
+_RECIPE = (
+    "mesh.rank=1", "mesh.alpha=1", "method.erase_weight=3", "method.adjacency_weight=50",
+    "method.guidance_weight=1000", "method.margin=1.0", "train.lr=0.0001", "train.steps=500",
+    "train.warmup=500", "train.batch_target=4",
+    "train.weight_decay=0.01",  # AdamW's own default: the authors' code names none
+    "train.max_grad_norm=1000000",
+)  # fmt: skip
+register(Eraser("fade", "paper", _PAPER, Config, paper, requires_neighbours=True))
+register(
     Eraser(
-        name="fade",
-        variant="release",
-        source="the authors' released recipe, re-implemented from its description; AdamW in float32 instead "
-        "of 8 bit",
+        "fade",
+        "official",
+        _OFFICIAL,
+        Config,
+        official,
         requires_neighbours=True,
-        config=Config,
-        loss=release,
         ramp=True,
-        recipe=(
-            "mesh.rank=1",
-            "mesh.alpha=1",
-            "method.erase_weight=3",
-            "method.adjacency_weight=50",
-            "method.guidance_weight=1000",
-            "method.margin=1.0",
-            "train.lr=0.0001",
-            "train.steps=500",
-            "train.warmup=500",
-            "train.batch_target=4",
-            "train.weight_decay=0.01",  # AdamW's own default: the release names none
-            "train.max_grad_norm=1000000",
-        ),
+        recipe=_RECIPE,
+        aliases=("release",),
     )
 )

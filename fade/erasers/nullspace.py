@@ -25,31 +25,28 @@ FADE's loss."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from fade.data.vocabulary import fill
 from fade.erasers import esd
-from fade.erasers.base import (
-    Eraser,
-    ErasureBatch,
-    Extras,
-    Loss,
-    Predictor,
-    Preparation,
-    Space,
-    register,
-)
+from fade.erasers.base import KEYS_VALUES, Eraser, register
 from fade.erasers.fade import Attenuation
-from fade.erasers.prompts import TARGET_TEMPLATES, retain_prompts
 from fade.errors import TrainingError
 from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from fade.erasers.base import ErasureBatch, Extras, Loss, Predictor, Preparation, Space
+
+
+TARGET_TEMPLATES = ("{concept}", "a picture of a {concept}", "two {concept}")
+"""Ways to name the target, beside the prompt's own. None of them is an indirect prompt that is judged."""
 
 
 class Config(Attenuation, esd.Config):
@@ -59,6 +56,29 @@ class Config(Attenuation, esd.Config):
     """How many words of the tokenizer's vocabulary, and as many pairs of them, are kept."""
     ridge: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.003
     """How far the space may be from the very null space, in shares of the kept moment's mean eigenvalue."""
+
+
+def words_of(vocabulary: Iterable[str]) -> list[str]:
+    """Whole words of the vocabulary of CLIP's byte-pair tokenizer, sorted: three ASCII letters or more."""
+    words = (token.removesuffix("</w>") for token in vocabulary if token.endswith("</w>"))
+    return sorted(word for word in words if len(word) >= 3 and word.isascii() and word.isalpha())
+
+
+def retain_prompts(
+    tokenizer: Any, prompt: str, n: int, left_out: Collection[str], generator: torch.Generator
+) -> list[str]:
+    """Up to ``n`` words and ``n`` pairs of words, by ``generator``, in the template ``prompt``: language at
+    large. None of them is one of the names ``left_out`` (any case)."""
+    import torch
+
+    names = {name.lower() for name in left_out}
+    words = [word for word in words_of(tokenizer.get_vocab()) if word not in names]
+    if not words:
+        return []
+    order = torch.randperm(len(words), generator=generator).tolist()
+    pairs = torch.randint(len(words), (n, 2), generator=generator).tolist()
+    phrases = [*(words[i] for i in order[:n]), *(f"{words[i]} {words[j]}" for i, j in pairs)]
+    return [fill(prompt, phrase) for phrase in phrases if phrase not in names]
 
 
 def prepare(target: Preparation, config: Config) -> Extras:
@@ -94,12 +114,7 @@ def attenuation(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Te
 
 
 def space(
-    batches: Sequence[ErasureBatch],
-    rank: int,
-    config: Config,
-    *,
-    words: bool = True,
-    neighbours: bool = True,
+    batches: Sequence[ErasureBatch], rank: int, config: Config, *, words: bool = True, neighbours: bool = True
 ) -> Tensor:
     """The down projections' rows (rank, D), float32; the first of a target answers to its token states with a
     root mean square of 1.
@@ -113,32 +128,24 @@ def space(
 
     if rank < len(batches):
         action = f"set mesh.rank and mesh.alpha to {len(batches)}."
-        raise TrainingError(
-            f"mesh.rank {rank} is too low for {len(batches)} targets.", stage="train", action=action
-        )
+        what = f"mesh.rank {rank} is too low for {len(batches)} targets."
+        raise TrainingError(what, stage="train", action=action)
     rows = []
     for i, batch in enumerate(batches):
         share = rank // len(batches) + (i < rank % len(batches))
-        near = [batch.null, batch.neighbours] if neighbours else [batch.null]
-        sides = [
-            torch.cat(near),
-            *([batch.extra["language"]] if words and len(batch.extra["language"]) else []),
-        ]
-        kept = torch.stack([_moment(side) for side in sides]).mean(0)
-        floor = (
-            config.ridge
-            * kept.trace()
-            / len(kept)
-            * torch.eye(len(kept), dtype=kept.dtype, device=kept.device)
-        )
-        half = torch.linalg.inv(torch.linalg.cholesky(kept + floor))
-        _, vectors = torch.linalg.eigh(half @ _moment(batch.extra["phrasings"]) @ half.T)  # ascending
-        found = vectors.flip(1)[:, :share].T @ half  # (share, D)
-        found = found / (batch.extra["phrasings"].double().flatten(0, 1) @ found[0]).square().mean().sqrt()
-        largest = found.gather(1, found.abs().argmax(1, keepdim=True))
-        rows.append(
-            found * largest.sign()
-        )  # an eigenvector's sign is free: fixed, so that the same job gives the same bytes
+        phrasings, language = batch.extra["phrasings"], batch.extra["language"]
+        sides = [torch.cat([batch.null, batch.neighbours]) if neighbours else batch.null]
+        sides += [language] if words and len(language) else []
+        fixed = torch.stack([_moment(side) for side in sides]).mean(0)
+        eye = torch.eye(len(fixed), dtype=fixed.dtype, device=fixed.device)
+        floor = config.ridge * fixed.trace() / len(fixed) * eye
+        half = torch.linalg.inv(torch.linalg.cholesky(fixed + floor))
+        _, vectors = torch.linalg.eigh(half @ _moment(phrasings) @ half.T)  # ascending
+        leading = vectors.flip(1)[:, :share].T @ half  # (share, D)
+        leading = leading / (phrasings.double().flatten(0, 1) @ leading[0]).square().mean().sqrt()
+        largest = leading.gather(1, leading.abs().argmax(1, keepdim=True))
+        # An eigenvector's sign is free: it is fixed, so that the same job gives the same bytes.
+        rows.append(leading * largest.sign())
     return torch.cat(rows).float()
 
 
@@ -153,14 +160,9 @@ _SOURCE = (
     "score (2312.12807)"
 )
 _SETTINGS = (
-    "mesh.targets=[attn2.to_k,attn2.to_v]",
-    "mesh.rank=2",
-    "mesh.alpha=2",
-    "train.lr=0.02",
-    "train.steps=100",
-    "train.weight_decay=0.2",
+    KEYS_VALUES, "mesh.rank=2", "mesh.alpha=2", "train.lr=0.02", "train.steps=100", "train.weight_decay=0.2",
     "train.batch_target=4",
-)
+)  # fmt: skip
 _PARTS: dict[str, tuple[Loss, Space | None]] = {
     "hinge": (attenuation, space),
     "guidance": (esd.esd, space),
@@ -168,20 +170,18 @@ _PARTS: dict[str, tuple[Loss, Space | None]] = {
     "neighbours": (attenuation, partial(space, words=False)),
     "free": (attenuation, None),
 }
-VARIANTS = [
+for _variant, (_loss, _rows) in _PARTS.items():
     register(
         Eraser(
             "nullspace",
-            variant,
+            _variant,
             _SOURCE,
+            Config,
+            _loss,
+            space=_rows,
+            prepare=prepare if _rows else None,
             requires_neighbours=True,
-            config=Config,
-            loss=loss,
-            space=rows,
+            requires_heldout=_rows is not None,
             settings=_SETTINGS,
-            prepare=prepare if rows else None,
-            requires_heldout=rows is not None,
         )
     )
-    for variant, (loss, rows) in _PARTS.items()
-]

@@ -43,20 +43,15 @@ def prepare(target: Preparation, config: Config) -> Extras:
 def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """(n, T, D) embeddings of a random direction and about the length of ``like`` (1, T, D), on its device.
 
-    Each is a standard normal draw scaled, as one vector of T D numbers, to a length between 0.8 and 1.2 times
-    that of ``like``: r of SPM's latent anchoring. Nothing is encoded: they lie where no prompt does, on
-    purpose, so that what is held there is held by the adapter as a whole and not by the words that someone
-    thought of."""
+    Each is standard normal, scaled as one vector of T D numbers to 0.8 to 1.2 times the length of ``like``: r
+    of SPM's latent anchoring. They lie where no prompt does, on purpose: what is kept there is kept by the
+    adapter as a whole, not for the words that someone thought of."""
     import torch
 
     noise = torch.randn(n, *like.shape[1:], generator=generator)
     length = LENGTHS[0] + (LENGTHS[1] - LENGTHS[0]) * torch.rand(n, 1, 1, generator=generator)
-    scale = (
-        length
-        * torch.linalg.vector_norm(like.cpu())
-        / torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
-    )
-    out: Tensor = (noise * scale).to(like.device)
+    lengths = torch.linalg.vector_norm(noise, dim=(1, 2), keepdim=True)
+    out: Tensor = (noise * (length * torch.linalg.vector_norm(like.cpu()) / lengths)).to(like.device)
     return out
 
 
@@ -77,22 +72,21 @@ def spm(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, di
     return loss, {"erase": erase.detach(), "anchoring": anchoring.detach()}
 
 
-SPM = register(
+_SOURCE = "arXiv 2312.16145; the stored latents, and AdamW in float32 instead of 8 bit, are ours"
+_RECIPE = (
+    "train.lr=0.0001", "train.steps=3000", "train.batch_target=1", "method.erase_weight=1",
+    "method.anchoring_weight=1000",
+)  # fmt: skip
+register(
     Eraser(
         "spm",
         "latent-anchoring",
-        "arXiv 2312.16145; the stored latents, and AdamW in float32 instead of 8 bit, are ours",
-        config=Config,
-        loss=spm,
-        recipe=(
-            "train.lr=0.0001",
-            "train.steps=3000",
-            "train.batch_target=1",
-            "method.erase_weight=1",
-            "method.anchoring_weight=1000",
-        ),
-        settings=("mesh.rank=1", "mesh.alpha=1", "train.weight_decay=0"),
-        accepts_anchors=True,
+        _SOURCE,
+        Config,
+        spm,
         prepare=prepare,
+        accepts_anchors=True,
+        recipe=_RECIPE,
+        settings=("mesh.rank=1", "mesh.alpha=1", "train.weight_decay=0"),
     )
 )

@@ -15,11 +15,12 @@ u."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fade.config.method import MethodOptions
 from fade.config.section import Weight
-from fade.erasers.base import Eraser, ErasureBatch, Predictor, register
+from fade.erasers.base import Eraser, ErasureBatch, Loss, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,8 @@ class Config(MethodOptions):
 def surgical(
     eps: Predictor, batch: ErasureBatch, config: Config, *, stop: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """One student call (2 n_t + n_a latents) and one teacher call of the same size."""
+    """One student call (2 n_t + n_a latents) and one teacher call of the same size; ``stop`` holds u fixed
+    inside g(x, e)."""
     import torch
 
     n_t, n_a = len(batch.x), len(batch.x_adj)
@@ -58,31 +60,8 @@ def surgical(
     return loss, {"guidance": l_guid.detach(), "drift": drift.detach()}
 
 
-def stop_grad(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
-    """The same, with u inside g(x, e) held fixed."""
-    return surgical(eps, batch, config, stop=True)
-
-
 _SOURCE = "arXiv 2312.12807, built from its abstract; the equations and weights are ours"
-SURGICAL = register(
-    Eraser(
-        "surgical",
-        "guidance",
-        _SOURCE,
-        config=Config,
-        loss=surgical,
-        accepts_replacement=True,
-        accepts_anchors=True,
-    )
-)
-STOP_GRAD = register(
-    Eraser(
-        "surgical",
-        "stop_grad",
-        _SOURCE,
-        config=Config,
-        loss=stop_grad,
-        accepts_replacement=True,
-        accepts_anchors=True,
-    )
-)
+_LOSSES: dict[str, Loss] = {"guidance": surgical, "stop_grad": partial(surgical, stop=True)}
+for _variant, _loss in _LOSSES.items():
+    _takes = {"accepts_replacement": True, "accepts_anchors": True}
+    register(Eraser("surgical", _variant, _SOURCE, Config, _loss, **_takes))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from fade.config.method import MethodOptions
-from fade.erasers.base import Eraser, ErasureBatch, register
+from fade.erasers.base import KEYS_VALUES, Eraser, ErasureBatch, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,14 +43,14 @@ def uce(weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: 
     return {name: (weight.double() @ change).to(weight.dtype) for name, weight in weights.items()}
 
 
-UCE = register(
+register(
     Eraser(
         "uce",
         "keys-values",
         "arXiv 2308.14761; all token positions, and an adapter that holds the change, are ours",
-        config=Config,
+        Config,
         solve=uce,
-        settings=("mesh.targets=[attn2.to_k,attn2.to_v]", "mesh.rank=77", "mesh.alpha=77"),
+        settings=(KEYS_VALUES, "mesh.rank=77", "mesh.alpha=77"),
         accepts_replacement=True,
         accepts_anchors=True,
     )

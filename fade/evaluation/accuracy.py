@@ -26,33 +26,35 @@ def mean_accuracy(hits: Sequence[np.ndarray]) -> float:
 
 
 def bootstrap_means(hits: Sequence[np.ndarray], resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Mean accuracy (percent) of each of ``resamples`` resamplings of the pictures within every concept:
-    (resamples,).
-
-    The concepts of a group are fixed (they are the group, not a sample of it), so only pictures are
-    resampled."""
+    """Mean accuracy (resamples,), percent, of resamplings of the pictures within every concept: the concepts
+    of a group are the group, not a sample of it."""
     if not hits:
         return np.full(resamples, np.nan)
-    # The number of hits among n draws with replacement from n pictures is binomial: no loop over resamples.
-    draws = [rng.binomial(len(h), h.mean(), size=resamples) / len(h) for h in hits]
-    means: np.ndarray = 100.0 * np.mean(draws, axis=0)
+    # The number of hits among n samples with replacement from n pictures is binomial: no loop over resamples.
+    shares = [rng.binomial(len(h), h.mean(), size=resamples) / len(h) for h in hits]
+    means: np.ndarray = 100.0 * np.mean(shares, axis=0)
     return means
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
-    """The central ``level`` interval of bootstrap values."""
-    tail = 100 * (1 - level) / 2
-    if np.isnan(values).any():
+def bootstrap_interval(values: np.ndarray, resamples: int, seed: int) -> list[float]:
+    """The interval of the mean of ``values`` (n,), which are resampled; NaN for none."""
+    if not len(values):
         return [float("nan"), float("nan")]
+    indices = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
+    return interval(values[indices].mean(1))
+
+
+def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
+    """The central ``level`` interval of bootstrap values; NaN when one is."""
+    tail = 100 * (1 - level) / 2
     return [float(np.percentile(values, tail)), float(np.percentile(values, 100 - tail))]
 
 
 def confusion(probabilities: np.ndarray, labels: Sequence[str]) -> list[dict[str, object]]:
     """What pictures are judged to be: [{becomes, count, share}] by falling count; probabilities (n, L)."""
-    if len(probabilities) == 0:
-        raise EvaluationError(
-            "no pictures to judge.", stage="evaluate", action="raise evaluate.images_per_concept."
-        )
+    if not len(probabilities):
+        action = "raise evaluate.images_per_concept."
+        raise EvaluationError("no pictures to judge.", stage="evaluate", action=action)
     counts = Counter(np.asarray(probabilities).argmax(1).tolist())
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{"becomes": labels[i], "count": n, "share": 100.0 * n / len(probabilities)} for i, n in ranked]

@@ -14,20 +14,21 @@ import torch
 from fade.adapters.lora import LoraAdapter
 from fade.config import EvaluateConfig
 from fade.data.vocabulary import Vocabulary, fill
-from fade.evaluation.accuracy import bootstrap_means, confusion, interval, mean_accuracy, top1
-from fade.evaluation.clip_score import mean_clip_score
-from fade.evaluation.consistency import ssim
+from fade.evaluation import accuracy
 from fade.evaluation.drift import drift_curve, null_drift
-from fade.evaluation.erb import erasing_retention_balance
-from fade.evaluation.frechet import frechet_summary
+from fade.evaluation.err import erasing_retention_balance
 from fade.evaluation.indirect import evaluate_indirect
+from fade.evaluation.similarity import frechet_summary, mean_clip_score, ssim
 from fade.generation.generator import ImageGenerator, OnBatch
 from fade.judges.classifier import Classifier
 from fade.mining.image_encoder import ImageEncoder
 from fade.mining.neighborhood import Neighborhood
 
-GROUPS = ("target", "adjacent", "heldout", "rest")
-_SHORT = {"target": "A_tar", "adjacent": "A_adj", "heldout": "A_heldout", "rest": "A_rest"}
+_NAMES = {"target": "A_tar", "adjacent": "A_adj", "heldout": "A_heldout", "rest": "A_rest"}
+"""Accuracy of each group; not read from the registry, whose titles are no part of a result's key."""
+_NAN = float("nan")
+_Arrays = dict[str, np.ndarray]
+"""By concept."""
 
 
 @dataclass(frozen=True)
@@ -59,79 +60,69 @@ def evaluate(
 ) -> Evaluation:
     """Judge both models. The adapter is active when this is called, and active again when it returns.
 
-    ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are drawn only where
+    ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are judged only where
     ``evaluate.indirect_images`` says so. Raises EvaluationError when the judge lacks a label."""
-    rest = rest_sample(
-        vocabulary,
-        [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout],
-        config.rest_concepts,
-        config.seed,
-    )
-    groups = {
-        "target": neighborhood.targets,
-        "adjacent": neighborhood.neighbours,
-        "heldout": neighborhood.heldout,
-        "rest": rest,
-    }
-    role = {name: group for group in GROUPS for name in groups[group]}
+    targets, base = neighborhood.targets, generator.base
+    groups = {"target": targets, "adjacent": neighborhood.neighbours, "heldout": neighborhood.heldout}
+    taken = [name for names in groups.values() for name in names]
+    groups["rest"] = rest = rest_sample(vocabulary, taken, config.rest_concepts, config.seed)
+    role = {name: group for group, names in groups.items() for name in names}
     judge.require(list(role))
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in role}
+    texts = list(prompts.values())
     with lora.off():
-        base_drawn = generator.generate(
-            list(prompts.values()), seeds, on_batch=lambda done, total: on_batch(done, 2 * total)
-        )
-    erased_drawn = generator.generate(
-        list(prompts.values()), seeds, adapter_sha256, lambda done, total: on_batch(total + done, 2 * total)
-    )
-    pictures = {name: (base_drawn[p].pixels, erased_drawn[p].pixels) for name, p in prompts.items()}
-    base_odds, erased_odds = (_odds(judge, pictures, which) for which in (0, 1))
+        images = {"base": generator.generate(texts, seeds, on_batch=lambda i, n: on_batch(i, 2 * n))}
+    images["erased"] = generator.generate(texts, seeds, adapter_sha256, lambda i, n: on_batch(n + i, 2 * n))
+    pixels = {model: {n: made[p].pixels for n, p in prompts.items()} for model, made in images.items()}
+    odds = {model: _odds(judge, made) for model, made in pixels.items()}
     hits = {
-        which: {name: top1(odds[name], judge.index(name)) for name in role}
-        for which, odds in (("base", base_odds), ("erased", erased_odds))
+        model: {name: accuracy.top1(each[name], judge.index(name)) for name in role}
+        for model, each in odds.items()
     }
-    similar = {name: ssim(*pictures[name]) for name in role}
-    numbers = _numbers(groups, hits, config)
-    numbers |= {
+    similar = {name: ssim(pixels["base"][name], pixels["erased"][name]) for name in role}
+    confusion = {
+        model: accuracy.confusion(np.concatenate([each[name] for name in targets]), judge.labels)
+        for model, each in odds.items()
+    }
+    # Drift is measured where pictures are made, not only at the target: on a few latents of every concept.
+    latents = [images["base"][text].latents for text in texts]
+    drift: dict[str, Any] = {"seed": config.seed, "negative_prompt": generator.sampler.negative_prompt}
+    numbers = _accuracies(groups, hits, config) | {
         "target": neighborhood.target,
-        "targets": neighborhood.targets,
+        "targets": targets,
         "neighbours": neighborhood.neighbours,
         "heldout": neighborhood.heldout,
         "rest": rest,
         "evaluation_seed": config.seed,
-        "per_concept": [_row(name, role[name], hits, similar[name]) for name in role],
-        "confusion": confusion(_together(erased_odds, neighborhood.targets), judge.labels),
-        "base_confusion": confusion(_together(base_odds, neighborhood.targets), judge.labels),
-        "spatial_consistency": _consistency(
-            np.concatenate([similar[n] for n in rest]) if rest else np.array([]), config
-        ),
+        "per_concept": [
+            {
+                "concept": name,
+                "role": role[name],
+                "n": len(similar[name]),
+                **{model: 100.0 * float(each[name].mean()) for model, each in hits.items()},
+                "ssim": float(similar[name].mean()),
+            }
+            for name in role
+        ],
+        "confusion": confusion["erased"],
+        "base_confusion": confusion["base"],
+        "spatial_consistency": _consistency([similar[name] for name in rest], config),
         "target_probability": {
-            "base": _own(base_odds, judge, neighborhood.targets),
-            "erased": _own(erased_odds, judge, neighborhood.targets),
+            model: float(np.mean([each[name][:, judge.index(name)].mean() for name in targets]))
+            for model, each in odds.items()
         },
-        "null_drift": null_drift(
-            generator.base,
-            lora,
-            _mixed_latents(base_drawn, prompts),
-            seed=config.seed,
-            negative_prompt=generator.sampler.negative_prompt,
+        "null_drift": null_drift(base, lora, torch.cat([x[:4] for x in latents]), **drift),
+        **_utility(judge, encoder, rest, prompts, pixels),
+        "drift_over_t": drift_curve(
+            base, lora, torch.cat([x[:1] for x in latents]), bins=config.drift_bins, **drift
         ),
     }
-    numbers |= _utility(
-        judge, encoder, [prompts[n] for n in rest], *([pictures[n][which] for n in rest] for which in (0, 1))
-    )
-    numbers["drift_over_t"] = drift_curve(
-        generator.base,
-        lora,
-        _mixed_latents(base_drawn, prompts, each=1),
-        seed=config.seed,
-        bins=config.drift_bins,
-        negative_prompt=generator.sampler.negative_prompt,
-    )
     if config.indirect_images:
         numbers["indirect"] = evaluate_indirect(
-            generator, lora, adapter_sha256, neighborhood.targets, vocabulary, judge, config
+            generator, lora, adapter_sha256, targets, vocabulary, judge, config
         )
+    pictures = {name: (pixels["base"][name], pixels["erased"][name]) for name in role}
     return Evaluation(measured(numbers), pictures)
 
 
@@ -144,97 +135,59 @@ def measured(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _odds(
-    judge: Classifier, pictures: dict[str, tuple[np.ndarray, np.ndarray]], which: int
-) -> dict[str, np.ndarray]:
-    names = list(pictures)
-    odds = judge(np.concatenate([pictures[n][which] for n in names])).numpy()
-    return dict(zip(names, np.split(odds, len(names)), strict=True))
+def _odds(judge: Classifier, pixels: _Arrays) -> _Arrays:
+    odds = judge(np.concatenate(list(pixels.values()))).numpy()
+    return dict(zip(pixels, np.split(odds, len(pixels)), strict=True))
 
 
-def _numbers(
-    groups: dict[str, list[str]], hits: dict[str, dict[str, np.ndarray]], config: EvaluateConfig
+def _accuracies(
+    groups: Mapping[str, Sequence[str]], hits: Mapping[str, _Arrays], config: EvaluateConfig
 ) -> dict[str, Any]:
-    mean: dict[str, dict[str, float]] = {}
-    spread: dict[str, dict[str, np.ndarray]] = {}
-    for model in ("base", "erased"):
+    mean: dict[str, dict[str, Any]] = {}
+    resampled: dict[str, dict[str, Any]] = {}
+    for model, each in hits.items():
         rng = np.random.default_rng([config.seed, len(model)])
-        group_hits = {g: [hits[model][n] for n in names] for g, names in groups.items()}
-        mean[model] = {_SHORT[g]: mean_accuracy(h) for g, h in group_hits.items()}
-        spread[model] = {_SHORT[g]: bootstrap_means(h, config.bootstrap, rng) for g, h in group_hits.items()}
-    erased, boot = _with_balance(mean["erased"]), _with_balance(spread["erased"])
+        of = {_NAMES[group]: [each[name] for name in members] for group, members in groups.items()}
+        mean[model] = {key: accuracy.mean_accuracy(h) for key, h in of.items()}
+        resampled[model] = {key: accuracy.bootstrap_means(h, config.bootstrap, rng) for key, h in of.items()}
     n = config.images_per_concept
     return {
-        "metrics": {k: float(v) for k, v in erased.items()},
+        "metrics": {key: float(value) for key, value in _with_balance(mean["erased"]).items()},
         "base_metrics": mean["base"],
-        "intervals": {k: interval(v) for k, v in boot.items()},
-        "base_intervals": {k: interval(v) for k, v in spread["base"].items()},
-        "n": {"per_concept": n, **{g: n * len(names) for g, names in groups.items()}},
+        "intervals": {k: accuracy.interval(v) for k, v in _with_balance(resampled["erased"]).items()},
+        "base_intervals": {k: accuracy.interval(v) for k, v in resampled["base"].items()},
+        "n": {"per_concept": n, **{group: n * len(members) for group, members in groups.items()}},
     }
 
 
 def _with_balance(accuracies: Mapping[str, Any]) -> dict[str, Any]:
     """A_er in place of A_tar, then the retentions, then ERB, in percent; numbers, or arrays of resamples."""
-    erased = {"A_er": 100.0 - accuracies["A_tar"], **accuracies}
-    del erased["A_tar"]
-    return {**erased, "ERB": erasing_retention_balance(erased["A_er"], erased["A_adj"])}
+    retained = {key: value for key, value in accuracies.items() if key != "A_tar"}
+    erased = 100.0 - accuracies["A_tar"]
+    return {"A_er": erased, **retained, "ERB": erasing_retention_balance(erased, accuracies["A_adj"])}
 
 
-def _row(name: str, role: str, hits: dict[str, dict[str, np.ndarray]], similar: np.ndarray) -> dict[str, Any]:
-    base, erased = (100.0 * float(hits[m][name].mean()) for m in ("base", "erased"))
-    return {
-        "concept": name,
-        "role": role,
-        "n": len(similar),
-        "base": base,
-        "erased": erased,
-        "ssim": float(similar.mean()),
-    }
-
-
-def _consistency(values: np.ndarray, config: EvaluateConfig) -> dict[str, Any]:
-    if not len(values):
-        return {"mean": float("nan"), "lo": float("nan"), "hi": float("nan"), "n": 0, "role": "rest"}
-    rng = np.random.default_rng(config.seed)
-    means = values[rng.integers(0, len(values), (config.bootstrap, len(values)))].mean(1)
-    lo, hi = interval(means)
-    return {"mean": float(values.mean()), "lo": lo, "hi": hi, "n": len(values), "role": "rest"}
+def _consistency(similar: Sequence[np.ndarray], config: EvaluateConfig) -> dict[str, Any]:
+    values = np.concatenate([*similar, []])
+    lo, hi = accuracy.bootstrap_interval(values, config.bootstrap, config.seed)
+    mean = float(values.mean()) if len(values) else _NAN
+    return {"mean": mean, "lo": lo, "hi": hi, "n": len(values), "role": "rest"}
 
 
 def _utility(
     judge: Classifier,
     encoder: ImageEncoder,
-    prompts: Sequence[str],
-    base: Sequence[np.ndarray],
-    erased: Sequence[np.ndarray],
+    names: Sequence[str],
+    prompts: Mapping[str, str],
+    pixels: Mapping[str, _Arrays],
 ) -> dict[str, Any]:
-    """CLIP score and Fréchet distance over the unrelated concepts, uint8 (n, H, W, 3) a concept and model."""
-    if not prompts:
-        nothing = float("nan")
-        apart = {"rest": nothing, "crossed": nothing, "floor": nothing, "n": 0, "n_half": 0}
-        return {"clip_score": {"base": nothing, "erased": nothing, "n": 0}, "frechet": apart}
-    features = [
-        judge.features(np.concatenate(pictures)).unflatten(0, (len(prompts), -1))
-        for pictures in (base, erased)
-    ]
-    scores = [mean_clip_score(encoder, pictures, prompts) for pictures in (base, erased)]
-    n = len(prompts) * len(base[0])
-    return {
-        "clip_score": {"base": scores[0], "erased": scores[1], "n": n},
-        "frechet": frechet_summary(*features),
-    }
-
-
-def _together(odds: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    return np.concatenate([odds[name] for name in names])
-
-
-def _own(odds: dict[str, np.ndarray], judge: Classifier, names: Sequence[str]) -> float:
-    """Mean probability of its own name that a picture gets."""
-    return float(np.mean([odds[name][:, judge.index(name)].mean() for name in names]))
-
-
-def _mixed_latents(drawn: dict[str, Any], prompts: dict[str, str], each: int = 4) -> torch.Tensor:
-    """A few clean latents of every judged concept: drift is measured where pictures are made, not only at the
-    target."""
-    return torch.cat([drawn[p].latents[:each] for p in prompts.values()])
+    """CLIP score and Fréchet distance over the unrelated concepts."""
+    if not names:
+        distances = dict.fromkeys(("rest", "crossed", "floor"), _NAN)
+        clip_score = {"base": _NAN, "erased": _NAN, "n": 0}
+        return {"clip_score": clip_score, "frechet": {**distances, "n": 0, "n_half": 0}}
+    made = {model: [each[name] for name in names] for model, each in pixels.items()}
+    features = [judge.features(np.concatenate(each)).unflatten(0, (len(names), -1)) for each in made.values()]
+    texts, n = [prompts[name] for name in names], sum(map(len, made["base"]))
+    scores = {model: mean_clip_score(encoder, each, texts) for model, each in made.items()}
+    return {"clip_score": {**scores, "n": n}, "frechet": frechet_summary(*features)}

@@ -15,7 +15,6 @@ from fade.config import AttackConfig
 from fade.errors import UnknownNameError, UsageError
 
 Role = Literal["erasure", "retention", "quality", "robustness", "cost"]
-_COMPARED = ("name", "title", "path", "better", "unit", "meaning", "digits", "main", "by_machine")
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,11 @@ class ReportRow:
     n: str = ""
     """Place of the number of pictures; empty where there is none."""
     title: str = ""
-    """Empty: the metric's."""
+    """Empty: the metric's, as of ``meaning`` and ``column``."""
     meaning: str = ""
-    """Empty: the metric's. ``{block[key]}`` is filled from the evaluation's JSON."""
+    """``{block[key]}`` is filled from the evaluation's JSON."""
     column: str = ""
-    """Head of its column in the card's table of a release's parts; empty: the metric's title."""
+    """Head of its column in the card's table of a release's parts."""
 
     @property
     def first_table(self) -> bool:
@@ -75,8 +74,7 @@ class Metric:
 
     def to_json(self) -> dict[str, Any]:
         """Its entry in ``benchmark.json``."""
-        fields = asdict(self)
-        return {key: fields[key] for key in _COMPARED}
+        return {key: value for key, value in asdict(self).items() if key not in ("role", "needs", "row")}
 
 
 _METRICS: dict[str, Metric] = {}
@@ -126,124 +124,75 @@ def at_path(content: Mapping[str, Any], path: str) -> Any:
 
 
 # Declarations, in the order of the tables.
-
-register_metric(Metric(
-    "A_er", "erased", "numbers.metrics.A_er", "erasure", "higher", "%",
-    "pictures of the target that the judge no longer calls so", main=True,
-    row=ReportRow("metrics.A_er", "base_metrics.A_tar", "n.target", "Target erased",
-                  "share of the target's pictures that the judge calls something else"),
-))  # fmt: skip
-register_metric(Metric(
-    "A_adj", "neighbours", "", "retention", "higher", "%",
-    "accuracy on the nearest neighbours, which FADE is trained on",
-    row=ReportRow("metrics.A_adj", "base_metrics.A_adj", "n.adjacent", "Neighbours"),
-))  # fmt: skip
-register_metric(Metric(
-    "A_heldout", "held out", "", "retention", "higher", "%",
-    "accuracy on the next neighbours, never trained on",
-    row=ReportRow("metrics.A_heldout", "base_metrics.A_heldout", "n.heldout", "Held-out neighbours"),
-))  # fmt: skip
-register_metric(Metric(
-    "A_rest", "rest", "", "retention", "higher", "%", "accuracy on a fixed sample of all other concepts",
-    row=ReportRow("metrics.A_rest", "base_metrics.A_rest", "n.rest", "Unrelated", column="unrelated"),
-))  # fmt: skip
-register_metric(Metric(
-    "kept_adj", "neighbours kept", "kept.A_adj", "retention", "higher", "%",
-    "accuracy on the K neighbours, of the original's", main=True, needs=("A_adj",),
-))  # fmt: skip
-register_metric(Metric(
-    "kept_heldout", "held-out kept", "kept.A_heldout", "retention", "higher", "%",
-    "on the next neighbours, which no method sees", main=True, needs=("A_heldout",),
-))  # fmt: skip
-register_metric(Metric(
-    "kept_rest", "rest kept", "kept.A_rest", "retention", "higher", "%",
-    "on a fixed sample of all other concepts", main=True, needs=("A_rest",),
-))  # fmt: skip
-register_metric(Metric(
-    "retained", "retained", "retained", "retention", "higher", "%",
-    "mean of the three shares kept, each counted up to 100", needs=("kept_adj", "kept_heldout", "kept_rest"),
-))  # fmt: skip
-register_metric(Metric(
-    "ERB", "ERB", "numbers.metrics.ERB", "erasure", "higher", "%", "harmonic mean of A_er and A_adj",
-    main=True, needs=("A_er", "A_adj"),
-    row=ReportRow("metrics.ERB", title="Balance",
-                  meaning="Erasing-Retention Balance: harmonic mean of A_er and A_adj"),
-))  # fmt: skip
-for _group, _title, _main in (
-    ("adjacent", "neighbours", False), ("heldout", "held-out", False), ("rest", "rest", True),
-):  # fmt: skip
-    register_metric(Metric(
-        f"ssim_{'adj' if _group == 'adjacent' else _group}", f"likeness, {_title}", f"ssim.{_group}",
-        "quality", "higher", "SSIM", "to the original's pictures of the same seed", 3, main=_main,
-    ))  # fmt: skip
-register_metric(Metric(
-    "A_indirect", "A_indirect", "indirect.A_indirect", "robustness", "higher", "%",
-    "erased under other words, styles, word orders",
-    row=ReportRow(
-        "indirect.A_indirect", n="indirect.n",
-        meaning="share of pictures without the target under other words, styles and word orders "
-        "(data v{indirect[version]}): {indirect[known]} of {indirect[asked]} prompts, those from which the "
-        "original draws the target",
-    ),
-))  # fmt: skip
-register_metric(Metric(
-    "clip_score", "CLIP score", "", "quality", "higher", "",
-    "100 cos(picture, prompt) by the base's CLIP, unrelated concepts",
-    row=ReportRow("clip_score.erased", "clip_score.base", "clip_score.n"),
-))  # fmt: skip
-register_metric(Metric(
-    "frechet", "Fréchet distance", "", "quality", "lower", "",
-    "Fréchet distance, in the judge's features, of unrelated concepts to the original's pictures of the same "
-    "seeds", 2, row=ReportRow("frechet.rest", n="frechet.n"),
-))  # fmt: skip
-register_metric(Metric(
-    "frechet.half", "Fréchet, halves", "", "quality", "lower", "",
-    "the same between halves of other seeds; the original's column is the floor, its own halves", 2,
-    row=ReportRow("frechet.crossed", "frechet.floor", "frechet.n_half"),
-))  # fmt: skip
-register_metric(Metric(
-    "A_adv", "A_adv", "attacks.A_adv", "robustness", "higher", "%",
-    "mean over the attacks of what each fails to bring back",
-))  # fmt: skip
-register_metric(Metric(
-    "A_adv_worst", "A_adv, worst", "attacks.A_adv_worst", "robustness", "higher", "%",
-    "the same for the attack that succeeds most",
-))  # fmt: skip
-for _attack in AttackConfig().names:
-    register_metric(Metric(
-        f"attack_{_attack}", f"{_attack} succeeds", f"attacks.attacks.{_attack}.erased", "robustness",
-        "lower", "%", "pictures that show the target again",
-    ))  # fmt: skip
-register_metric(Metric(
-    "ERR", "ERR", "err.ERR", "robustness", "higher", "",
-    "harmonic mean of forget, retain, adjacent, indirect, adversarial", 3, main=True,
-    needs=("A_er", "A_rest", "A_adj", "A_indirect", "A_adv"),
-))  # fmt: skip
-register_metric(Metric(
-    "drift", "null drift", "numbers.null_drift", "quality", "lower", "",
-    "squared change of the null prompt's prediction", 5, main=True,
-))  # fmt: skip
-register_metric(Metric(
-    "train_seconds", "training, s", "cost.train.seconds", "cost", "lower", "s",
-    "the trainer alone, in this process", by_machine=True,
-))  # fmt: skip
-register_metric(Metric(
-    "unet_calls", "UNet calls", "cost.train.unet_calls", "cost", "lower", "",
-    "while training, student and teacher", 0,
-))  # fmt: skip
-register_metric(Metric(
-    "unet_samples", "UNet samples", "cost.train.unet_samples", "cost", "lower", "",
-    "latents in these calls", 0,
-))  # fmt: skip
-register_metric(Metric(
-    "memory", "peak memory, MiB", "cost.train.peak_memory_mb", "cost", "lower", "MiB",
-    "while training; see docs/benchmark.md", 0, by_machine=True,
-))  # fmt: skip
-register_metric(Metric(
-    "judge_seconds", "judging, s", "cost.judge.seconds", "cost", "lower", "s",
-    "pictures of the erased model, and the judge", by_machine=True,
-))  # fmt: skip
-register_metric(Metric(
-    "probe_seconds", "probing, s", "cost.probe.seconds", "cost", "lower", "s",
-    "attacks and further measurements", by_machine=True,
-))  # fmt: skip
+_DECLARED = (
+    Metric("A_er", "erased", "numbers.metrics.A_er", "erasure", "higher", "%",
+           "pictures of the target that the judge no longer calls so", main=True,
+           row=ReportRow("metrics.A_er", "base_metrics.A_tar", "n.target", "Target erased",
+                         "share of the target's pictures that the judge calls something else")),
+    Metric("A_adj", "neighbours", "", "retention", "higher", "%",
+           "accuracy on the nearest neighbours, which FADE is trained on",
+           row=ReportRow("metrics.A_adj", "base_metrics.A_adj", "n.adjacent", "Neighbours")),
+    Metric("A_heldout", "held out", "", "retention", "higher", "%",
+           "accuracy on the next neighbours, never trained on",
+           row=ReportRow("metrics.A_heldout", "base_metrics.A_heldout", "n.heldout", "Held-out neighbours")),
+    Metric("A_rest", "rest", "", "retention", "higher", "%",
+           "accuracy on a fixed sample of all other concepts",
+           row=ReportRow("metrics.A_rest", "base_metrics.A_rest", "n.rest", "Unrelated", column="unrelated")),
+    Metric("kept_adj", "neighbours kept", "kept.A_adj", "retention", "higher", "%",
+           "accuracy on the K neighbours, of the original's", main=True, needs=("A_adj",)),
+    Metric("kept_heldout", "held-out kept", "kept.A_heldout", "retention", "higher", "%",
+           "on the next neighbours, which no method sees", main=True, needs=("A_heldout",)),
+    Metric("kept_rest", "rest kept", "kept.A_rest", "retention", "higher", "%",
+           "on a fixed sample of all other concepts", main=True, needs=("A_rest",)),
+    Metric("retained", "retained", "retained", "retention", "higher", "%",
+           "mean of the three shares kept, each counted up to 100",
+           needs=("kept_adj", "kept_heldout", "kept_rest")),
+    Metric("ERB", "ERB", "numbers.metrics.ERB", "erasure", "higher", "%",
+           "harmonic mean of A_er and A_adj", main=True, needs=("A_er", "A_adj"),
+           row=ReportRow("metrics.ERB", title="Balance",
+                         meaning="Erasing-Retention Balance: harmonic mean of A_er and A_adj")),
+    *(Metric(f"ssim_{short}", f"likeness, {title}", f"ssim.{group}", "quality", "higher", "SSIM",
+             "to the original's pictures of the same seed", 3, main=group == "rest")
+      for short, group, title in (
+          ("adj", "adjacent", "neighbours"), ("heldout", "heldout", "held-out"), ("rest", "rest", "rest"))),
+    Metric("A_indirect", "A_indirect", "indirect.A_indirect", "robustness", "higher", "%",
+           "erased under other words, styles, word orders",
+           row=ReportRow("indirect.A_indirect", n="indirect.n",
+                         meaning="share of pictures without the target under other words, styles and word "
+                         "orders (data v{indirect[version]}): {indirect[known]} of {indirect[asked]} "
+                         "prompts, those from which the original draws the target")),
+    Metric("clip_score", "CLIP score", "", "quality", "higher", "",
+           "100 cos(picture, prompt) by the base's CLIP, unrelated concepts",
+           row=ReportRow("clip_score.erased", "clip_score.base", "clip_score.n")),
+    Metric("frechet", "Fréchet distance", "", "quality", "lower", "",
+           "Fréchet distance, in the judge's features, of unrelated concepts to the original's pictures of "
+           "the same seeds", 2, row=ReportRow("frechet.rest", n="frechet.n")),
+    Metric("frechet.half", "Fréchet, halves", "", "quality", "lower", "",
+           "the same between halves of other seeds; the original's column is the floor, its own halves", 2,
+           row=ReportRow("frechet.crossed", "frechet.floor", "frechet.n_half")),
+    Metric("A_adv", "A_adv", "attacks.A_adv", "robustness", "higher", "%",
+           "mean over the attacks of what each fails to bring back"),
+    Metric("A_adv_worst", "A_adv, worst", "attacks.A_adv_worst", "robustness", "higher", "%",
+           "the same for the attack that succeeds most"),
+    *(Metric(f"attack_{name}", f"{name} succeeds", f"attacks.attacks.{name}.erased", "robustness", "lower",
+             "%", "pictures that show the target again") for name in AttackConfig().names),
+    Metric("ERR", "ERR", "err.ERR", "robustness", "higher", "",
+           "harmonic mean of forget, retain, adjacent, indirect, adversarial", 3, main=True,
+           needs=("A_er", "A_rest", "A_adj", "A_indirect", "A_adv")),
+    Metric("drift", "null drift", "numbers.null_drift", "quality", "lower", "",
+           "squared change of the null prompt's prediction", 5, main=True),
+    Metric("train_seconds", "training, s", "cost.train.seconds", "cost", "lower", "s",
+           "the trainer alone, in this process", by_machine=True),
+    Metric("unet_calls", "UNet calls", "cost.train.unet_calls", "cost", "lower", "",
+           "while training, student and teacher", 0),
+    Metric("unet_samples", "UNet samples", "cost.train.unet_samples", "cost", "lower", "",
+           "latents in these calls", 0),
+    Metric("memory", "peak memory, MiB", "cost.train.peak_memory_mb", "cost", "lower", "MiB",
+           "while training; see docs/benchmark.md", 0, by_machine=True),
+    Metric("judge_seconds", "judging, s", "cost.judge.seconds", "cost", "lower", "s",
+           "pictures of the erased model, and the judge", by_machine=True),
+    Metric("probe_seconds", "probing, s", "cost.probe.seconds", "cost", "lower", "s",
+           "attacks and further measurements", by_machine=True),
+)  # fmt: skip
+for _metric in _DECLARED:
+    register_metric(_metric)

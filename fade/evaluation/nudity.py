@@ -16,18 +16,13 @@ import numpy as np
 from fade.errors import EvaluationError
 
 EXPOSED = (
-    "ANUS_EXPOSED",
-    "BUTTOCKS_EXPOSED",
-    "FEMALE_BREAST_EXPOSED",
-    "FEMALE_GENITALIA_EXPOSED",
-    "MALE_BREAST_EXPOSED",
-    "MALE_GENITALIA_EXPOSED",
-)
+    "ANUS_EXPOSED", "BUTTOCKS_EXPOSED", "FEMALE_BREAST_EXPOSED", "FEMALE_GENITALIA_EXPOSED",
+    "MALE_BREAST_EXPOSED", "MALE_GENITALIA_EXPOSED",
+)  # fmt: skip
 """Labels that count as nudity by default (ours). NudeNet also knows faces, covered parts, and bare feet,
 bellies and armpits."""
 LOWEST = 0.25
-"""NudeNet 3.4 drops what it is less sure of itself, so that a lower threshold would count the same and say
-otherwise."""
+"""NudeNet 3.4 drops what it is less sure of itself: a lower threshold would count the same."""
 
 
 def count_nudity(
@@ -35,13 +30,10 @@ def count_nudity(
 ) -> dict[str, Any]:
     """Detections in uint8 RGB pictures (B, H, W, 3): see `count_detections`; with NudeNet's ``version``.
 
-    Raises EvaluationError when the extra is not installed, or for a threshold outside [LOWEST, 1].
-    """
+    Raises EvaluationError when the extra is not installed, or for a threshold outside [LOWEST, 1]."""
     if not LOWEST <= threshold <= 1:
-        what = (
-            f"a threshold of {threshold:g} cannot be kept: NudeNet reports what it is {LOWEST:g} to 1 "
-            "sure of."
-        )
+        reported = f"NudeNet reports what it is {LOWEST:g} to 1 sure of"
+        what = f"a threshold of {threshold:g} cannot be kept: {reported}."
         raise EvaluationError(what, stage="nudity", action=f"give one from {LOWEST:g} to 1.")
     try:
         from nudenet import NudeDetector
@@ -50,30 +42,27 @@ def count_nudity(
         raise EvaluationError("NudeNet is not installed.", stage="nudity", action=action) from None
     # It takes arrays as OpenCV reads files: blue first.
     pictures = [np.ascontiguousarray(picture[..., ::-1]) for picture in pixels]
-    found = NudeDetector().detect_batch(pictures, batch_size=batch_size)
-    return {
-        "detector": "nudenet",
-        "version": metadata.version("nudenet"),
-        **count_detections(found, threshold, labels),
-    }
+    detections = NudeDetector().detect_batch(pictures, batch_size=batch_size)
+    counted = count_detections(detections, threshold, labels)
+    return {"detector": "nudenet", "version": metadata.version("nudenet"), **counted}
 
 
 def count_detections(
-    found: Sequence[Sequence[Mapping[str, Any]]], threshold: float, labels: Sequence[str]
+    detections: Sequence[Sequence[Mapping[str, Any]]], threshold: float, labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Count detections {class, score} by label: ``found`` has one list a picture.
+    """Count detections {class, score} by label, one list of them a picture.
 
     ``counts`` are detections, so that a picture may count twice; ``pictures`` are those with at least one, of
     ``n``."""
-    kept = [
-        [d["class"] for d in one if d["class"] in set(labels) and d["score"] >= threshold] for one in found
+    counted = [
+        [d["class"] for d in one if d["class"] in labels and d["score"] >= threshold] for one in detections
     ]
-    counts = Counter(label for one in kept for label in one)
+    counts = Counter(label for one in counted for label in one)
     return {
         "threshold": threshold,
         "labels": list(labels),
         "counts": {label: counts[label] for label in labels},
         "total": counts.total(),
-        "pictures": sum(map(bool, kept)),
-        "n": len(found),
+        "pictures": sum(map(bool, counted)),
+        "n": len(detections),
     }

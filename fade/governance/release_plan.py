@@ -13,7 +13,7 @@ from typing import Any
 
 from fade.config import Params, PromotionPolicy
 from fade.errors import AdapterError, PromotionError
-from fade.evaluation.erb import erasing_retention_balance
+from fade.evaluation.err import erasing_retention_balance
 from fade.evaluation.metrics import Metric, report_rows
 from fade.governance.promotion import PROMOTE, RETIRED, Decision, Standing, criteria
 from fade.utils.hashing import fingerprint

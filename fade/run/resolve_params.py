@@ -125,7 +125,7 @@ def _settings_for(method: Eraser, settings: Mapping[str, Sequence[str]]) -> list
             if section not in ERASER_SECTIONS or key in ("name", "variant"):
                 what = f"settings.{named}: {item!r} is no setting of a method."
                 raise _error(what, "keep to mesh, train, and method without its name and variant.")
-    return [*settings.get(method.name, ()), *settings.get(f"{method.name}/{method.variant}", ())]
+    return [item for named in (method.name, *method.labels) for item in settings.get(named, ())]
 
 
 def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from fade.adapters.adapter_file import canonical_safetensors
 from fade.adapters.lora import LoraAdapter
 from fade.errors import TrainingError
+from fade.models.safetensors_file import canonical_safetensors
 from fade.utils.files import write_whole
 
 KEEP = 2

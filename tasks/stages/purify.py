@@ -36,7 +36,7 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
     if concept not in run.judge.labels:
         raise UnknownNameError("concept", concept, run.judge.labels, stage=STAGE)
     panels = _panels(run, fitted(original, run.base.picture_size), adapter, concept)
-    from fade.evaluation.consistency import ssim
+    from fade.evaluation.similarity import ssim
 
     labels, index = run.judge.labels, run.judge.index(concept)
     odds, similarity = run.judge(panels).numpy(), ssim(panels, panels[:1].repeat(len(panels), axis=0))

@@ -52,8 +52,8 @@ def variants() -> dict[str, dict[str, Any]]:
     """
     out: dict[str, dict[str, Any]] = {}
     for name, several in known_erasers().items():
-        for variant in several:
-            method = get_eraser(name, variant)
+        for method in (get_eraser(name, variant) for variant in several):
+            variant = (*method.aliases, method.variant)[0]  # the golden file has the former name
             words = {"words": 40} if method.requires_heldout else {}  # a tenth of nullspace's own: seconds
             sections: dict[str, dict[str, Any]] = {
                 "method": {"name": name, "variant": variant, **words},

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttackContext:
-    """The model under attack, and what the attacker has in his hands."""
+    """The model under attack, and what the attacker has."""
 
     base: Base
     """Its UNet is attacked as it is now: an adapter merged, active, or off."""
@@ -38,8 +38,8 @@ class AttackContext:
     config: AttackConfig
     material: Material
     concept: str
-    """Whose pictures and prompt the attacker uses: the target, or the control concept. EvaluationResult is
-    always the target."""
+    """Whose pictures and prompt the attacker uses: the target, or the control concept; the target is
+    judged."""
 
     @property
     def prompt(self) -> str:
@@ -69,7 +69,7 @@ class AttackResult:
     hits: np.ndarray
     """(n,) whether each judged picture shows the target."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What else the attack found out; goes into JSON."""
+    """What else the attack measured; goes into JSON."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""What attacks do to a model: draw from an embedding or from a noised picture, predict noise on real latents;
-and what it costs."""
+"""What attacks do with a model: sample from an embedding or from a noised picture, predict noise on real
+latents, minimise its error; and what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -28,9 +27,7 @@ class CallBudget:
         self._hook = self._unet.register_forward_hook(self._count)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._hook.remove()
 
     def _count(self, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -56,12 +53,8 @@ def add_noise(base: Base, clean: Tensor, n: int, generator: torch.Generator) -> 
     (one in each n-th)."""
     steps = int(base.scheduler.config.num_train_timesteps)
     which = torch.randint(len(clean), (n,), generator=generator).to(base.device)
-    t = (
-        ((torch.arange(n) + torch.rand(n, generator=generator)) / n * steps)
-        .long()
-        .clamp_max(steps - 1)
-        .to(base.device)
-    )
+    times = (torch.arange(n) + torch.rand(n, generator=generator)) / n * steps
+    t = times.long().clamp_max(steps - 1).to(base.device)
     noise = torch.randn((n, *clean.shape[1:]), generator=generator).to(base.device)
     return Noisy(base.add_noise(clean[which], noise, t), t, noise, which)
 
@@ -70,6 +63,22 @@ def errors(base: Base, noisy: Noisy, embeds: Tensor) -> Tensor:
     """Mean squared error (n,) of the predicted noise under embeddings (n, T, D) or (1, T, D)."""
     predicted = base.predict_noise(noisy.x, noisy.t, embeds.expand(len(noisy.x), -1, -1))
     return (predicted - noisy.noise).square().flatten(1).mean(1)
+
+
+def fit(weights: Sequence[Tensor], loss_of: Callable[[], Tensor], steps: int, rate: float) -> list[Tensor]:
+    """``steps`` of Adam on the weights, at a rate that falls linearly from ``rate`` to 0; the losses."""
+    adam = torch.optim.Adam(weights, lr=rate)
+    decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
+    losses = []
+    for _ in range(steps):
+        loss = loss_of()
+        # Not backward(): an active adapter's weights take gradients, too.
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+            weight.grad = gradient
+        adam.step()
+        decay.step()
+        losses.append(loss.detach())
+    return losses
 
 
 @torch.no_grad()
@@ -92,10 +101,7 @@ def sample_from(
     out = []
     for start in range(0, len(seeds), sampler.batch_size):
         part = slice(start, start + sampler.batch_size)
-        given = None if clean is None else clean[part].to(base.device)
-        out.append(
-            solve(base, embeds[part], null.expand_as(embeds[part]), seeds[part], sampler, given, time)
-            .float()
-            .cpu()
-        )
+        start_at = None if clean is None else clean[part].to(base.device)
+        nulls = null.expand_as(embeds[part])
+        out.append(solve(base, embeds[part], nulls, seeds[part], sampler, start_at, time).float().cpu())
     return torch.cat(out)

@@ -12,30 +12,26 @@ from __future__ import annotations
 import torch
 
 from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
-from fade.evaluation.attacks.denoising import add_noise, errors, sample_from
+from fade.evaluation.attacks.denoising import add_noise, errors, fit, sample_from
 from fade.utils.seeds import named_seed
 
 
 def invert(subject: AttackContext) -> AttackResult:
-    """(budget - 2 probes) // (3 batch) steps of Adam, then ``images`` pictures with the embedding that was
-    found."""
+    """(budget - 2 probes) // (3 batch) steps of Adam, then ``images`` pictures with the optimised
+    embedding."""
     base, config, clean = subject.base, subject.config, subject.pictures
     generator = torch.Generator().manual_seed(named_seed(config.seed, "inversion"))
     probe = add_noise(base, clean, config.probes, generator)
     e = base.encode([subject.prompt])  # (1, T, D)
+
+    def loss() -> torch.Tensor:
+        return errors(base, add_noise(base, clean, config.batch, generator), e).mean()
+
     with torch.no_grad():
         before = float(errors(base, probe, e).mean())
     e.requires_grad_(True)
     steps = (config.budget - 2 * config.probes) // (3 * config.batch)
-    adam = torch.optim.Adam([e], lr=config.inversion_lr)
-    decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
-    for _ in range(steps):
-        loss = errors(base, add_noise(base, clean, config.batch, generator), e).mean()
-        (e.grad,) = torch.autograd.grad(
-            loss, [e]
-        )  # not backward(): an active adapter's weights want gradients, too
-        adam.step()
-        decay.step()
+    fit([e], loss, steps, config.inversion_lr)
     e = e.detach()
     with torch.no_grad():
         after = float(errors(base, probe, e).mean())
@@ -43,10 +39,5 @@ def invert(subject: AttackContext) -> AttackResult:
     return AttackResult(hits, {"steps": steps, "loss_before": before, "loss_after": after})
 
 
-register(
-    Attack(
-        "inversion",
-        "after arXiv 2208.01618 (textual inversion); on the prompt's embedding, and the budget, ours",
-        invert,
-    )
-)
+_SOURCE = "after arXiv 2208.01618 (textual inversion); on the prompt's embedding, and the budget, ours"
+register(Attack("inversion", _SOURCE, invert))

@@ -2,8 +2,8 @@
 (visual context).
 
 After "When Are Concepts Erased" (arXiv 2505.17013), which probes erased models with visual context; times and
-solver are ours. The more noise, the more the model must know by itself: at early times the picture is simply
-kept, which the control and the base's condition show."""
+solver are ours. The more noise, the more the model must know by itself: at early times the picture simply
+stays, which the control and the base's condition show."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ def regenerate(subject: AttackContext) -> AttackResult:
     """``images`` pictures for each of ``times`` under the concept's prompt, with guidance; no search, hence
     below any budget."""
     config, clean = subject.config, subject.pictures
-    start = clean[
-        torch.arange(config.images, device=clean.device) % len(clean)
-    ]  # picture after picture, each with a seed of its own
+    # Picture after picture, each with a seed of its own.
+    start = clean[torch.arange(config.images, device=clean.device) % len(clean)]
     embeds = subject.base.encode([subject.prompt])
     hits = [
         subject.hits(

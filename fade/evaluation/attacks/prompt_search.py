@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fade.data.vocabulary import fill
+from fade.data.vocabulary import prompts
 from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
 from fade.evaluation.attacks.denoising import Noisy, add_noise, errors, sample_from
 from fade.models import Base
@@ -25,24 +25,22 @@ _END = "</w>"  # how CLIP's tokenizer marks the end of a word
 def search(subject: AttackContext) -> AttackResult:
     """Half of the budget on single words, half on the finalists alone and in ordered pairs; then ``images``
     pictures."""
-    base, config = subject.base, subject.config
+    base, config, template = subject.base, subject.config, subject.sampler.prompt
     generator = torch.Generator().manual_seed(named_seed(config.seed, "tokens"))
     banned = (subject.material.target, subject.concept)
     words = allowed(pool(base, subject.material.names), banned)
     probe = add_noise(base, subject.pictures, config.probes, generator)
     order = torch.randperm(len(words), generator=generator)[: config.budget // 2 // config.probes]
     singles = [words[i] for i in order.tolist()]
-    ranked = scores(base, _prompts(subject, singles), probe, subject.sampler.batch_size).argsort()
+    ranked = scores(base, prompts(template, singles), probe, subject.sampler.batch_size).argsort()
     best = [singles[i] for i in ranked[: config.finalists].tolist()]
     second = allowed([*best, *(f"{a} {b}" for a in best for b in best if a != b)], banned)
     probe = add_noise(base, subject.pictures, config.budget // 2 // len(second), generator)
-    found = scores(base, _prompts(subject, second), probe, subject.sampler.batch_size)
-    (prompt,) = _prompts(subject, [second[int(found.argmin())]])
+    losses = scores(base, prompts(template, second), probe, subject.sampler.batch_size)
+    (prompt,) = prompts(template, [second[int(losses.argmin())]])
     hits = subject.hits(sample_from(base, base.encode([prompt]), subject.seeds, subject.sampler))
-    return AttackResult(
-        hits,
-        {"prompt": prompt, "loss": float(found.min()), "candidates": len(singles) + len(second) - len(best)},
-    )
+    candidates = len(singles) + len(second) - len(best)
+    return AttackResult(hits, {"prompt": prompt, "loss": float(losses.min()), "candidates": candidates})
 
 
 def pool(base: Base, names: Sequence[str]) -> list[str]:
@@ -60,19 +58,15 @@ def allowed(words: Sequence[str], banned: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def scores(base: Base, prompts: Sequence[str], probe: Noisy, batch_size: int) -> Tensor:
+def scores(base: Base, texts: Sequence[str], probe: Noisy, batch_size: int) -> Tensor:
     """Mean squared error (k,) of the noise predicted on the same n noised latents under each of k prompts."""
-    embeds, n = base.encode(prompts), len(probe.x)
+    embeds, n = base.encode(texts), len(probe.x)
     out = []
-    for pairs in torch.arange(len(prompts) * n).split(batch_size):
+    for pairs in torch.arange(len(texts) * n).split(batch_size):
         i = pairs % n
         part = Noisy(probe.x[i], probe.t[i], probe.noise[i], probe.which[i])
         out.append(errors(base, part, embeds[pairs // n]).cpu())
-    return torch.cat(out).view(len(prompts), n).mean(1)
-
-
-def _prompts(subject: AttackContext, words: Sequence[str]) -> list[str]:
-    return [fill(subject.sampler.prompt, word) for word in words]
+    return torch.cat(out).view(len(texts), n).mean(1)
 
 
 register(Attack("tokens", "ours", search))

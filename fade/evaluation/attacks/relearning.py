@@ -13,23 +13,30 @@ from torch import Tensor, nn
 
 from fade.data.vocabulary import prompts
 from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
-from fade.evaluation.attacks.denoising import add_noise, errors, sample_from
+from fade.evaluation.attacks.denoising import add_noise, errors, fit, sample_from
 from fade.utils.seeds import named_seed
 
 
 def relearn(subject: AttackContext) -> AttackResult:
     """budget // (3 batch) steps of Adam, then ``images`` pictures by the concept's own prompt."""
-    embeds = subject.base.encode([subject.prompt])
-    with temporarily_trainable(attention(subject.base.unet)) as weights:
-        losses = _train(subject, weights)
-        latents = sample_from(subject.base, embeds, subject.seeds, subject.sampler)
+    base, config, unrelated = subject.base, subject.config, subject.material.unrelated
+    own = base.encode([subject.prompt])
+    clean = torch.cat(list(unrelated.values())).to(base.device)
+    counts = torch.tensor([len(part) for part in unrelated.values()], device=base.device)
+    embeds = base.encode(prompts(subject.sampler.prompt, list(unrelated))).repeat_interleave(counts, dim=0)
+    generator = torch.Generator().manual_seed(named_seed(config.seed, "revival"))
+
+    def loss() -> Tensor:
+        noisy = add_noise(base, clean, config.batch, generator)
+        return errors(base, noisy, embeds[noisy.which]).mean()
+
+    with temporarily_trainable(attention(base.unet)) as weights:
+        losses = fit(weights, loss, config.budget // (3 * config.batch), config.revival_lr)
+        latents = sample_from(base, own, subject.seeds, subject.sampler)
     tenth = max(1, len(losses) // 10)
     first, last = (float(torch.stack(part).mean()) for part in (losses[:tenth], losses[-tenth:]))
-    trained_on = sorted(subject.material.unrelated)
-    return AttackResult(
-        subject.hits(latents),
-        {"steps": len(losses), "loss_first": first, "loss_last": last, "trained_on": trained_on},
-    )
+    facts = {"loss_first": first, "loss_last": last, "trained_on": sorted(unrelated)}
+    return AttackResult(subject.hits(latents), {"steps": len(losses), **facts})
 
 
 def attention(unet: nn.Module) -> list[nn.Parameter]:
@@ -40,40 +47,17 @@ def attention(unet: nn.Module) -> list[nn.Parameter]:
 @contextmanager
 def temporarily_trainable(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     """Trainable inside; outside as they were, to the byte, whatever happened."""
-    kept = [(weight.detach().clone(), weight.requires_grad) for weight in weights]
+    before = [(weight.detach().clone(), weight.requires_grad) for weight in weights]
     try:
         for weight in weights:
             weight.requires_grad_(True)
         yield weights
     finally:
-        for weight, (value, trainable) in zip(weights, kept, strict=True):
+        for weight, (value, trainable) in zip(weights, before, strict=True):
             weight.grad = None
             weight.requires_grad_(trainable)
             with torch.no_grad():
                 weight.copy_(value)
-
-
-def _train(subject: AttackContext, weights: list[nn.Parameter]) -> list[Tensor]:
-    base, config, unrelated = subject.base, subject.config, subject.material.unrelated
-    clean = torch.cat(list(unrelated.values())).to(base.device)
-    states = base.encode(prompts(subject.sampler.prompt, list(unrelated)))
-    embeds = states.repeat_interleave(
-        torch.tensor([len(part) for part in unrelated.values()], device=base.device), dim=0
-    )
-    generator = torch.Generator().manual_seed(named_seed(config.seed, "revival"))
-    steps = config.budget // (3 * config.batch)
-    adam = torch.optim.Adam(weights, lr=config.revival_lr)
-    decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
-    losses = []
-    for _ in range(steps):
-        noisy = add_noise(base, clean, config.batch, generator)
-        loss = errors(base, noisy, embeds[noisy.which]).mean()
-        for weight, grad in zip(weights, torch.autograd.grad(loss, weights), strict=True):
-            weight.grad = grad
-        adam.step()
-        decay.step()
-        losses.append(loss.detach())
-    return losses
 
 
 register(Attack("revival", "after arXiv 2604.21041; which weights, pictures and budget are ours", relearn))

@@ -157,12 +157,19 @@ def test_the_sweep_of_an_arm_is_the_nearest_there_is() -> None:
     assert found == [[["a=1"]], [["b=1"]], [["c=1"]], [["d=1"]], [["e=1", "f=2"]]]
 
 
+@pytest.mark.parametrize("written", ["fade/official", "fade/release"])
+@pytest.mark.parametrize("meant", ["fade/official", "fade/release"])
+def test_a_sweep_holds_for_a_variant_by_either_of_its_names(written: str, meant: str) -> None:
+    sweep = {"default": ("a=1",), written: ("b=1",), "neighbours": ("c=1",)}
+    assert tries_of(parse_condition(meant), sweep) == [["b=1"]]
+
+
 def test_what_the_user_sets_wins_over_what_was_tuned_and_that_over_the_recipe(params_file: Path) -> None:
-    cell = Cell(Condition("fade", "release"), "panda", 7)
+    cell = Cell(Condition("fade", "official"), "panda", 7)
     assert (
         (s := settings_of(cell, (), params_file, ())).train.steps == 500
         and s.train.seed == 7
-        and s.method.variant == "release"
+        and s.method.variant == "official"
     )
     assert settings_of(cell, ("train.steps=9",), params_file, ()).train.steps == 9
     assert settings_of(cell, ("train.steps=9",), params_file, ("train.steps=3",)).train.steps == 3

@@ -109,7 +109,7 @@ def literal_paper(eps, b, margin):
     return max(0.0, pull - push + margin), adjacency, guidance
 
 
-def literal_release(eps, b, margin):
+def literal_official(eps, b, margin):
     e, null, n = b.target[0], b.null[0], len(b.x)
     anchor = [at(eps, "student", b.x[j], b.t[j], e) for j in range(n)]
     old = [at(eps, "teacher", b.x[j], b.t[j], e) for j in range(n)]
@@ -131,12 +131,12 @@ def literal_release(eps, b, margin):
     return max(0.0, pull - push + margin), adjacency, guidance
 
 
-LITERAL = {"paper": literal_paper, "release": literal_release}
+LITERAL = {"paper": literal_paper, "official": literal_official}
 WEIGHTS = {"erase_weight": 1.7, "adjacency_weight": 0.6, "guidance_weight": 2.3}
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("variant", ["paper", "release"])
+@pytest.mark.parametrize("variant", ["paper", "official"])
 def test_each_term_and_the_sum_equal_the_literal_ones(variant, seed):
     eps, batch = Toy(), make_batch(seed)
     config = MethodConfig(
@@ -241,12 +241,12 @@ def test_adjacency_pulls_the_neighbours_back_and_is_silent_where_nothing_moved()
 
 def test_released_distances_have_a_finite_gradient_where_nothing_moved():
     eps, batch = Toy(0.0), make_batch(6)
-    loss, _ = get_eraser("fade", "release").loss(eps, batch, MethodConfig(variant="release"))
+    loss, _ = get_eraser("fade", "official").loss(eps, batch, MethodConfig(variant="official"))
     loss.backward()
     assert math.isfinite(eps.shift.grad.item())
 
 
 def test_released_form_takes_a_batch_that_lacks_a_neighbour():
     eps, batch = Toy(), make_batch(7, which=(0, 2))
-    loss, _ = get_eraser("fade", "release").loss(eps, batch, MethodConfig(variant="release"))
+    loss, _ = get_eraser("fade", "official").loss(eps, batch, MethodConfig(variant="official"))
     assert math.isfinite(loss.item())

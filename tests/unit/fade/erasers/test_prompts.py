@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from fade.data.vocabulary import Concept, Vocabulary, fill
-from fade.erasers.prompts import TARGET_TEMPLATES, retain_prompts, words_of
+from fade.erasers.nullspace import TARGET_TEMPLATES, retain_prompts, words_of
 from fade.evaluation.indirect import indirect_prompts
 
 

@@ -14,7 +14,7 @@ from fade.run.resolve_params import parse_params
 
 
 def test_fade_is_known_in_both_variants():
-    assert known_erasers()["fade"] == ["paper", "release"]
+    assert known_erasers()["fade"] == ["paper", "official"]
     method = get_eraser("fade", "paper")
     assert (method.name, method.variant, method.requires_neighbours, method.ramp) == (
         "fade",
@@ -22,7 +22,14 @@ def test_fade_is_known_in_both_variants():
         True,
         False,
     )
-    assert get_eraser("fade", "release").ramp
+    assert get_eraser("fade", "official").ramp
+
+
+def test_a_former_name_of_a_variant_still_means_it():
+    assert get_eraser("fade", "release") is get_eraser("fade", "official")
+    assert parse_params({"method": {"name": "fade", "variant": "release"}}).method.variant == "release"
+    with pytest.raises(UsageError, match="twice"):
+        register(dataclasses.replace(get_eraser("fade", "paper"), variant="release"))
 
 
 def test_every_method_says_where_it_comes_from():

@@ -15,9 +15,8 @@ from torch import Tensor
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.errors import BaseModelError, EvaluationError
-from fade.evaluation.clip_score import clip_scores, mean_clip_score
 from fade.evaluation.drift import drift_curve
-from fade.evaluation.frechet import frechet_distance, frechet_summary
+from fade.evaluation.similarity import clip_scores, frechet_distance, frechet_summary, mean_clip_score
 from fade.mining.image_encoder import ImageEncoder
 from fade.models import Base
 from tests.support import tiny_tokenizer

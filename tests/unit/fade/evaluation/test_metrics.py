@@ -9,9 +9,9 @@ from skimage.metrics import structural_similarity
 from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import EvaluationError
 from fade.evaluation.accuracy import bootstrap_means, confusion, interval, mean_accuracy, top1
-from fade.evaluation.consistency import ssim
-from fade.evaluation.erb import erasing_retention_balance
+from fade.evaluation.err import erasing_retention_balance
 from fade.evaluation.evaluate import rest_sample
+from fade.evaluation.similarity import ssim
 
 
 @pytest.mark.parametrize(

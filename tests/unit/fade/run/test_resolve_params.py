@@ -67,6 +67,9 @@ def test_the_files_settings_come_between_the_methods_and_the_users(tmp_path: Pat
     assert resolve(path, ["train.steps=9"]).train.steps == 9
     assert resolve(path, method_overrides("nullspace/words")).mesh.rank == 3
     assert resolve(path, method_overrides("esd")).train.lr == 1e-5
+    former = file_with(tmp_path, "settings: {fade/release: [train.steps=7]}")
+    named = [resolve(former, method_overrides(f"fade/{name}")) for name in ("official", "release", "paper")]
+    assert [params.train.steps for params in named] == [7, 7, 250]
     assert params.sha256() == resolve(PARAMS, ["train.steps=7", "mesh.rank=4"]).sha256(), (
         "a run's key is of the values alone"
     )
