@@ -112,7 +112,7 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
     judge = Classifier(str(Path(run.local(run.params.data.judge)) / "styles"), run.base.device)
     names, template = run.vocabulary.names, run.params.sampler.prompt
     of_unseen = frame["concept"].isin(heldout_concepts(names))
-    unseen = (of_unseen & (frame["split"] == "train")).to_numpy(copy=True)
+    heldout = (of_unseen & (frame["split"] == "train")).to_numpy(copy=True)
     texts = {style: [fill(template, n, style) for n in names] for style in judge.labels}
     pictures = run.generator.generate([t for some in texts.values() for t in some], [SEED], on_batch=on_batch)
     odds = {
@@ -126,11 +126,11 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
         return 100 * float((rows[:, judge.index(named)] > rows[:, judge.index(other)]).mean())
 
     pairs = [{a: preferred(a, b), b: preferred(b, a)} for a, b in combinations(odds, 2)]
-    real = accuracy(judge.model, pixels[torch.from_numpy(unseen)], list(frame["style"][unseen]))
+    real = accuracy(judge.model, pixels[torch.from_numpy(heldout)], list(frame["style"][heldout]))
     return {
         "best_pair": max(pairs, key=lambda pair: min(pair.values())),
         "judge_on_unseen_concepts": 100 * float(real.mean()),
-        "unseen_drawings": int(unseen.sum()),
+        "unseen_drawings": int(heldout.sum()),
         "base_top1": {s: 100 * float((o.argmax(1) == judge.index(s)).mean()) for s, o in odds.items()},
         "n_per_style": len(names),
         "chance": 100 / len(judge.labels),
