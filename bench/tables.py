@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from PIL import Image
 from targets import DRAWN
 
 RESULTS, PAGE = Path("bench/results"), Path("docs/results.md")
+DAYS_PAGE, DAYS = Path("docs/measurements.md"), ("speed", "speed-run", "spin", "speed-fade")
+"""The page of what single days took, and the parts of it that are written here, between BEGIN and END."""
+BEGIN, END = "<!-- begin: python bench/tables.py -->", "<!-- end: python bench/tables.py -->"
 GOALS = {"A_er": 97.0, "A_adj": 96.0, "A_heldout": 96.0, "A_rest": 98.0, "ERB": 96.0}
 """What was asked of every target: A_er and ERB absolute, the others in percent of the original model's."""
 
@@ -456,24 +460,30 @@ def readme_picture() -> None:
         upper.convert("RGB").quantize(256).save("docs/images/panda-before-after.png", optimize=True)
 
 
+def sections(names: Iterable[str]) -> str:
+    """The parts of ``names`` that have been measured, as Markdown."""
+    lines = []
+    for name in names:
+        title, part = PARTS[name]
+        if (result := load(name)) is not None:
+            lines += [f"## {title}", "", *part(result)]
+    return "\n".join(lines).rstrip()
+
+
 def main() -> None:
-    """Every part that has been measured."""
+    """Every part that has been measured: results in one page, what single days took in the other."""
     readme_picture()
-    lines = [
-        "# Results",
-        "",
-        (
-            "Written by `python bench/tables.py` from `bench/results/`; the commands below re-create those "
-            "files."
-        ),
-        "",
-    ]
-    for name, (title, part) in PARTS.items():
-        result = load(name)
-        if result is not None:
-            lines += [f"## {title}", *part(result)]
-    PAGE.write_text("\n".join(lines), encoding="utf-8")
-    print(PAGE)
+    head = (
+        "# Results\n\nWritten by `python bench/tables.py` from `bench/results/`; the commands below re-create "
+        "those files.\n\n"
+    )
+    foot = "\n\nWhat single days showed: [measurements](measurements.md#speed-and-memory).\n"
+    PAGE.write_text(head + sections(name for name in PARTS if name not in DAYS) + foot, encoding="utf-8")
+    text = DAYS_PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    DAYS_PAGE.write_text(f"{before}{BEGIN}\n{sections(DAYS)}\n{END}{after}", encoding="utf-8")
+    print(PAGE, DAYS_PAGE)
 
 
 if __name__ == "__main__":
