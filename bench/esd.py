@@ -44,14 +44,14 @@ ETA, GUIDANCE, ROUND, MOST = 1.0, 3.0, 5, 1000
 
 def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
     """Train ESD-x on the base's own UNet, judge it, and put the UNet back."""
-    base, judge = run.base, run.judge
+    base, judge = run.models.base, run.models.judge
     original = copy.deepcopy(base.unet.state_dict())
     teacher = copy.deepcopy(base.unet).eval().requires_grad_(False)
     trained = [p for n, p in base.unet.named_parameters() if "attn2" in n]
     for p in trained:
         p.requires_grad_(True)
     optimizer = torch.optim.Adam(trained, lr=lr)
-    neighborhood = mine(target, run.vocabulary, run.images, run.encoder, run.params.neighborhood)
+    neighborhood = mine(target, run.vocabulary, run.generator, run.models.encoder, run.params.neighborhood)
     e, null = base.encode([fill(run.params.sampler.prompt, target)]), base.encode([""])
     generator = torch.Generator().manual_seed(seed)
     steps, erased, start = 0, 0.0, time.time()
@@ -107,9 +107,9 @@ def accuracy(run: RunContext, names: list[str]) -> list[float]:
     """The judge's top-1 (percent) of each concept under the UNet as it is now, on the evaluation's seeds."""
     seeds = [run.params.evaluate.seed + i for i in range(run.params.evaluate.images_per_concept)]
     prompts = [fill(run.params.sampler.prompt, n) for n in names for _ in seeds]
-    pixels = run.base.decode(sample(run.base, prompts, seeds * len(names), run.params.sampler))
-    odds = run.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
-    return [100 * float(top1(odds[i], run.judge.index(n)).mean()) for i, n in enumerate(names)]
+    pixels = run.models.base.decode(sample(run.models.base, prompts, seeds * len(names), run.params.sampler))
+    odds = run.models.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
+    return [100 * float(top1(odds[i], run.models.judge.index(n)).mean()) for i, n in enumerate(names)]
 
 
 def main() -> None:

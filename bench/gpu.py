@@ -96,7 +96,7 @@ def main() -> None:
         enable_determinism()
     with tempfile.TemporaryDirectory(prefix="fade-gpu-") as home:
         first = RunContext(resolve(overrides=args.overrides), args.target, Path(home) / "mined")
-        first.base = base = Base.load(first.params.data.base, device=args.device)
+        first.models.base = base = Base.load(first.params.data.base, device=args.device)
         neighborhood = mine(first)
         for number, (label, overrides) in enumerate(TRAININGS.items()):
             run = first.beside(resolve(overrides=[*args.overrides, *overrides]), args.target)

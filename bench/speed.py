@@ -88,10 +88,13 @@ def training(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     torch.use_deterministic_algorithms(True, warn_only=True)  # as `train` does for itself
     recipe = ("method.name=fade", "method.variant=official", *get_eraser("fade", "official").recipe)
     context, other = workshop(args, folder), workshop(args, folder, recipe)
-    for name in ("base", "judge", "encoder"):
-        other.__dict__[name] = getattr(context, name)
+    other.models = context.models
     neighborhood = mine(
-        args.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood
+        args.target,
+        context.vocabulary,
+        context.generator,
+        context.models.encoder,
+        context.params.neighborhood,
     )
     ours, stored = timed(context, neighborhood), timed(other, neighborhood)
     steps = other.params.train.steps
@@ -128,7 +131,7 @@ def timed(context: RunContext, neighborhood: Neighborhood) -> dict[str, Any]:
     from tasks.stages.train import write_job
 
     job, marks = write_job(context, neighborhood, {}), [time.perf_counter()]
-    adapter = train(job, context.base, lambda row: marks.append(time.perf_counter()))
+    adapter = train(job, context.models.base, lambda row: marks.append(time.perf_counter()))
     seconds = time.perf_counter() - marks[0]
     steps = [b - a for a, b in itertools.pairwise(marks)]
     return {
@@ -152,7 +155,11 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
     a step of AdamW."""
     from tasks.stages.train import write_job
 
-    job, method, base = write_job(context, neighborhood, {}), get_eraser("fade", "release"), context.base
+    job, method, base = (
+        write_job(context, neighborhood, {}),
+        get_eraser("fade", "release"),
+        context.models.base,
+    )
     assert method.loss is not None  # what mypy cannot know: the official form has no closed form
     k = len(job.subjects[0].neighbours)
     config, whole = job.train, iterations == job.train.steps
@@ -265,10 +272,10 @@ def mining(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     )  # the folder is new, hence its cache is empty
     vocabulary = Vocabulary(context.vocabulary.concepts[: args.concepts], context.vocabulary.styles)
     base, sampler, config, encoder = (
-        context.base,
+        context.models.base,
         context.params.sampler,
         context.params.neighborhood,
-        context.encoder,
+        context.models.encoder,
     )
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     texts = prompts(sampler.prompt, vocabulary.names)
@@ -288,21 +295,21 @@ def mining(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         pictures: np.ndarray = pipe(
             prompt, num_images_per_prompt=len(seeds), generator=noise, output_type="np", **how
-        ).images
+        ).generator
         return pictures
 
     encoder(base.decode(sample(base, texts[:1] * len(seeds), seeds, sampler)))  # both sides warm
     plain(texts[0])
     start = time.perf_counter()
-    mine(vocabulary.names[0], vocabulary, context.images, encoder, config)
-    ours, made = time.perf_counter() - start, context.images.generated
+    mine(vocabulary.names[0], vocabulary, context.generator, encoder, config)
+    ours, made = time.perf_counter() - start, context.generator.generated
     if made != len(texts) * len(seeds):
         raise FadeError(
             f"{made} pictures were made where {len(texts) * len(seeds)} were wanted.",
             stage="mining",
             action="report this.",
         )
-    each, differences, generated = [], [], context.images.generate(texts, seeds)
+    each, differences, generated = [], [], context.generator.generate(texts, seeds)
     for prompt in texts:
         start = time.perf_counter()
         pictures = plain(prompt)
@@ -385,7 +392,11 @@ def write_short_job(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     context = workshop(args, folder, (f"train.steps={MEMORY_STEPS}", f"train.warmup={MEMORY_STEPS}"))
     neighborhood = mine(
-        args.target, context.vocabulary, context.images, context.encoder, context.params.neighborhood
+        args.target,
+        context.vocabulary,
+        context.generator,
+        context.models.encoder,
+        context.params.neighborhood,
     )
     return {"job": str(write_job(context, neighborhood, {}).write())}
 
@@ -424,7 +435,7 @@ def flops(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """GFLOP/s of the UNet's forward pass and of two kinds of training step, as shares of a matrix
     product's."""
     context = workshop(args, folder)
-    base, names, generator = context.base, context.vocabulary.names, torch.Generator().manual_seed(0)
+    base, names, generator = context.models.base, context.vocabulary.names, torch.Generator().manual_seed(0)
     x = torch.randn((FLOPS_BATCH, *base.latent_shape), generator=generator)
     t = torch.randint(int(base.scheduler.config.num_train_timesteps), (FLOPS_BATCH,), generator=generator)
     emb = base.encode(

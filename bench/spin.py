@@ -35,7 +35,7 @@ def measure() -> dict[str, float]:
     from fade.run.resolve_params import resolve
 
     context = RunContext(resolve(), "panda", Path("runs"))
-    base, sampler = context.base, context.params.sampler
+    base, sampler = context.models.base, context.params.sampler
     out = {}
     for pictures in (4, PICTURES):  # the first is not counted
         start = time.perf_counter()

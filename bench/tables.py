@@ -474,8 +474,8 @@ def main() -> None:
     """Every part that has been measured: results in one page, what single days took in the other."""
     readme_picture()
     head = (
-        "# Results\n\nWritten by `python bench/tables.py` from `bench/results/`; the commands below re-create "
-        "those files.\n\n"
+        "# Results\n\nWritten by `python bench/tables.py` from `bench/results/`; the commands below "
+        "re-create those files.\n\n"
     )
     foot = "\n\nWhat single days showed: [measurements](measurements.md#speed-and-memory).\n"
     PAGE.write_text(head + sections(name for name in PARTS if name not in DAYS) + foot, encoding="utf-8")

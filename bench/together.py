@@ -38,7 +38,7 @@ def made(
 
     run = first.beside(resolve(overrides=overrides), targets)
     neighborhood = mine(run)
-    return run, neighborhood, train(write_job(run, neighborhood, {}), base=run.base)
+    return run, neighborhood, train(write_job(run, neighborhood, {}), base=run.models.base)
 
 
 def pair(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def pair(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) ->
     alone = {target: made(first, overrides, [target])[2] for target in targets}
     run, both, joint = made(first, overrides, targets)
     summed = run.folder / "summed.safetensors"
-    compose(run.base.unet, list(alone.values()), summed)
+    compose(run.models.base.unet, list(alone.values()), summed)
     rows = []
     for part in both.parts:
         other = next(path for target, path in alone.items() if target != part.target)

@@ -43,7 +43,7 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
     run = first.beside(resolve(overrides=overrides), target)
     neighborhood = mine(run)
     start = time.perf_counter()
-    adapter = train(write_job(run, neighborhood, {}), base=run.base)
+    adapter = train(write_job(run, neighborhood, {}), base=run.models.base)
     seconds = time.perf_counter() - start
     numbers = evaluate(run, neighborhood, adapter).numbers
     retained = {
@@ -54,7 +54,11 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
         role: float(np.mean([r["ssim"] for r in numbers["per_concept"] if r["role"] == role]))
         for role in ROLES
     }
-    how = {"overrides": overrides, "clip_sha256": run.encoder.sha256, "train_seconds": round(seconds, 1)}
+    how = {
+        "overrides": overrides,
+        "clip_sha256": run.models.encoder.sha256,
+        "train_seconds": round(seconds, 1),
+    }
     row = {"target": target, **how, "kept": retained, "ssim": ssim, **picked}
     if attacked:
         blocks = probe(run, neighborhood, adapter, numbers)

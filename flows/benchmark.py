@@ -148,7 +148,8 @@ def report(options: BenchmarkOptions) -> dict[str, Any]:
     plan = plan_of(first.params.bench, None)
     tuned = read_tuned(options.tuned, plan.targets)
     sources_are_here = all(
-        Path(first.local(where)).is_dir() for where in (data.base, data.judge, data.clip, str(data.images))
+        Path(first.models.local(where)).is_dir()
+        for where in (data.base, data.judge, data.clip, str(data.images))
     )
     sources = sources_of(first) if sources_are_here else dict.fromkeys(SOURCES, "")
     inputs = {

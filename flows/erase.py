@@ -60,7 +60,7 @@ def erase(
             checked = validate_run(run)
             record = RunRecord(run, data, overrides, str(runtime.flow_run.id or ""))
         with clock.stage("mine"):
-            neighborhood, features = mine_task(run), run.encoder.seconds
+            neighborhood, features = mine_task(run), run.models.encoder.seconds
             mined = check_mined_task(run, neighborhood)
             keep_checks(run)
         with clock.stage("train"):
@@ -127,7 +127,7 @@ def summarise(
         "adapter": str(run.folder / "adapter.safetensors"),
         "adapter_sha256": trained.sha256,
         "data_md5": data_md5,
-        "base_sha256": run.base.sha256,
+        "base_sha256": run.models.base.sha256,
         "params_sha256": run.params.sha256(),
         "report": str(report),
     }

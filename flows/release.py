@@ -119,12 +119,12 @@ def _open_lineage(
         data_md5=pulled.md5,
         data_files=pulled.files,
         data_size=pulled.size,
-        base_sha256=run.base.sha256,
-        judge_sha256=run.judge.sha256,
+        base_sha256=run.models.base.sha256,
+        judge_sha256=run.models.judge.sha256,
         neighbourhood=neighbourhood,
         inputs=before,
-        device=str(run.base.device),
-        precision=str(next(run.base.unet.parameters()).dtype).removeprefix("torch."),
+        device=str(run.models.base.device),
+        precision=str(next(run.models.base.unet.parameters()).dtype).removeprefix("torch."),
         flow_run_id=str(prefect_runtime.flow_run.id or ""),
     )
 

@@ -33,9 +33,9 @@ def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> di
     frame = read_manifest(images / MANIFEST)
     pixels = torch.from_numpy(read_pictures([images / path for path in frame["path"]]))
     heldout = (frame["split"] == "heldout").to_numpy(copy=True)
-    model, concepts = run.judge.model, frame["concept"]
+    model, concepts = run.models.judge.model, frame["concept"]
     augmented = accuracy(model, pixels[~heldout], list(concepts[~heldout]), views=5, seed=SEED)
-    distances = psnr(run.base.vae, pixels[heldout])
+    distances = psnr(run.models.base.vae, pixels[heldout])
     own = own_pictures(run, on_batch)
     return {
         "pictures": len(frame),
@@ -62,7 +62,7 @@ def neighbours(run: RunContext) -> dict[str, Any]:
     from fade.mining.neighborhood import mine
 
     config = run.params.neighborhood
-    matrix = mine(run.vocabulary.names[0], run.vocabulary, run.generator, run.encoder, config).matrix
+    matrix = mine(run.vocabulary.names[0], run.vocabulary, run.generator, run.models.encoder, config).matrix
     return {"k": config.k, **family_share(matrix, _families(run), config.k)}
 
 
@@ -87,9 +87,11 @@ def own_pictures(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
     names = run.vocabulary.names
     texts = prompts(run.params.sampler.prompt, names)
     pictures = run.generator.generate(texts, [SEED + i for i in range(EACH)], on_batch=on_batch)
-    odds = run.judge(np.concatenate([pictures[text].pixels for text in texts])).numpy()
+    odds = run.models.judge(np.concatenate([pictures[text].pixels for text in texts])).numpy()
     tops = odds.argmax(1).reshape(len(texts), EACH)
-    per = {n: 100 * float((top == run.judge.index(n)).mean()) for n, top in zip(names, tops, strict=True)}
+    per = {
+        n: 100 * float((top == run.models.judge.index(n)).mean()) for n, top in zip(names, tops, strict=True)
+    }
     values = np.array(list(per.values()))
     return {
         "mean_top1": float(values.mean()),
@@ -109,7 +111,7 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
     from fade.judges.classifier import Classifier
     from fade.judges.train import accuracy, heldout_concepts
 
-    judge = Classifier(str(Path(run.local(run.params.data.judge)) / "styles"), run.base.device)
+    judge = Classifier(str(Path(run.models.local(run.params.data.judge)) / "styles"), run.models.base.device)
     names, template = run.vocabulary.names, run.params.sampler.prompt
     of_unseen = frame["concept"].isin(heldout_concepts(names))
     heldout = (of_unseen & (frame["split"] == "train")).to_numpy(copy=True)
@@ -140,7 +142,7 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
 def cosines(run: RunContext) -> dict[str, dict[str, float]]:
     """Mean cosine between prompts within and across families: of the token states that the UNet attends
     to."""
-    states = run.base.encode(prompts(run.params.sampler.prompt, run.vocabulary.names)).flatten(1)
+    states = run.models.base.encode(prompts(run.params.sampler.prompt, run.vocabulary.names)).flatten(1)
     states = torch.nn.functional.normalize(states, dim=-1)
     matrix = (states @ states.T).cpu()
     family = _families(run)

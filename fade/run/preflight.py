@@ -28,7 +28,7 @@ def preflight(run: RunContext) -> None:
 def _refuse(run: RunContext) -> None:
     data = run.params.data
     for stage, where in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
-        local = run.local(where)
+        local = run.models.local(where)
         # a hub id is fetched when its turn comes
         if local.startswith((".", "/", "data/")) and not Path(local).is_dir():
             from fade.models.loading import resolve

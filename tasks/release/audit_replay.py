@@ -115,8 +115,8 @@ def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: Au
     not."""
     content = record.content
     run = RunContext(options.params, "", options.runs, options.root)
-    if run.base.sha256 != content["base"]["sha256"]:
-        bases = f"{run.base.sha256} is here, {content['base']['sha256']} is asked for"
+    if run.models.base.sha256 != content["base"]["sha256"]:
+        bases = f"{run.models.base.sha256} is here, {content['base']['sha256']} is asked for"
         return AuditOutcome(Verdict(MISSING, f"the base: {bases}"))
     labels = sorted(content["parts"], key=lambda label: str(label).rpartition("/")[0])  # the order of the sum
 

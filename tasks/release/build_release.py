@@ -103,9 +103,9 @@ def find_release(tracking: Tracking, selected: ReleaseParts, params: Params) -> 
 def sum_champions(run: RunContext, selected: ReleaseParts, folder: Path) -> str:
     """Write the release's adapter into ``folder``; returns its sha256. One champion alone keeps its bytes.
     Raises AdapterError for champions of another base."""
-    base = selected.parts[0].base_sha256
-    if run.base.sha256 != base:
-        what = f"the champions were trained for the base {base[:12]}, data.base is {run.base.sha256[:12]}."
+    base, own = selected.parts[0].base_sha256, run.models.base.sha256
+    if own != base:
+        what = f"the champions were trained for the base {base[:12]}, data.base is {own[:12]}."
         action = "set data.base to theirs, or train and promote versions for this one."
         raise AdapterError(what, stage=STAGE, action=action)
     return _sum(run, [selected.adapters[label] for label in selected.labels], folder / ADAPTER)
@@ -123,5 +123,5 @@ def _sum(run: RunContext, paths: Sequence[Path], out: Path) -> str:
     from fade.adapters.compose import compose
 
     if len(paths) > 1:
-        return compose(run.base.unet, paths, out)
+        return compose(run.models.base.unet, paths, out)
     return sha256_of(write_whole(out, paths[0].read_bytes(), stage=STAGE))

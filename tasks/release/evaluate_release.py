@@ -94,7 +94,7 @@ def _evaluate_alone(
     settings = run.params.evaluate
     seeds = [settings.seed + i for i in range(settings.images_per_concept)]
     prompts = {name: fill(run.generator.sampler.prompt, name) for name in names}
-    lora = LoraAdapter.load(run.base, adapter)
+    lora = LoraAdapter.load(run.models.base, adapter)
     lora.merge()  # as in the evaluation, whose pictures the cache may have
     try:
         images = run.generator.generate(
@@ -106,9 +106,9 @@ def _evaluate_alone(
     finally:
         lora.remove()
     pictures = {name: images[prompt].pixels for name, prompt in prompts.items()}
-    probabilities = np.split(run.judge(np.concatenate(list(pictures.values()))).numpy(), len(names))
+    probabilities = np.split(run.models.judge(np.concatenate(list(pictures.values()))).numpy(), len(names))
     shares = {
-        name: mean_accuracy([top1(one, run.judge.index(name))])
+        name: mean_accuracy([top1(one, run.models.judge.index(name))])
         for name, one in zip(names, probabilities, strict=True)
     }
     return shares, pictures

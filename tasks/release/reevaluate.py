@@ -50,8 +50,8 @@ def current_inputs(params: Params, root: Path, data_md5: str) -> EvaluationInput
     """The models that the parameters name, hashed without loading them. Raises BaseModelError when one is
     missing."""
     context = RunContext(params, "", Path("runs"), root)
-    base = resolve(context.local(params.data.base), stage=STAGE)
-    judge = resolve(context.local(params.data.judge), stage=STAGE)
+    base = resolve(context.models.local(params.data.base), stage=STAGE)
+    judge = resolve(context.models.local(params.data.judge), stage=STAGE)
     return EvaluationInputs(directory_sha256(base, PIPELINE_PARTS), directory_sha256(judge), data_md5)
 
 

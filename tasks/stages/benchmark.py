@@ -64,7 +64,7 @@ def sources_of(run: RunContext) -> dict[str, str]:
 
     hashes = {}
     for name in ("base", "judge", "clip"):
-        path = resolve(run.local(getattr(run.params.data, name)), name)
+        path = resolve(run.models.local(getattr(run.params.data, name)), name)
         hashes[name] = directory_sha256(path, PIPELINE_PARTS if name == "base" else ())
     return {**hashes, "vocabulary": fingerprint(run.vocabulary.names)}
 
@@ -77,18 +77,18 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
     from tasks.stages.mine import mine
 
     run = bench.first.beside(params, cell.target)
-    if run.base.sha256 != inputs["sources"]["base"]:
+    if run.models.base.sha256 != inputs["sources"]["base"]:
         what = "the base changed while the benchmark went on."
         raise DataError(what, stage="bench", action="leave the data alone; run it again.")
     neighborhood = mine(run)
     adapter, train_cost = _train(bench, run, neighborhood)
-    with FlopCounter(run.base.unet, run.base.device) as judging:
+    with FlopCounter(run.models.base.unet, run.models.base.device) as judging:
         result = evaluate(run, neighborhood, adapter)
     cost = {"train": train_cost, "judge": judging.facts()}
     record = {"numbers": result.numbers, "cost": cost, "made": _made(bench, run), "grid": None}
     if not bench.probing:
         return record
-    with FlopCounter(run.base.unet, run.base.device) as probing:
+    with FlopCounter(run.models.base.unet, run.models.base.device) as probing:
         blocks = further.probe(run, neighborhood, adapter, result.numbers)
     cost["probe"] = probing.facts()
     if cell.seed == bench.first.params.bench.seeds[0]:
@@ -123,7 +123,7 @@ def _train(bench: Bench, run: RunContext, neighborhood: Neighborhood) -> tuple[P
     from tasks.stages.train import train_job, write_job
 
     job = write_job(run, neighborhood, {"data_md5": bench.data_md5, "commit": bench.commit or "unknown"})
-    with FlopCounter(run.base.unet, run.base.device) as counter:
+    with FlopCounter(run.models.base.unet, run.models.base.device) as counter:
         trained = train_job(run, job)
     counted = runs_here(run) and not trained.reused and not trained.run["resumed_at"]
     return trained.adapter, counter.facts() if counted else {}
@@ -133,7 +133,7 @@ def _made(bench: Bench, run: RunContext) -> dict[str, Any]:
     """By what code and machine: not part of the key, but recorded."""
     import torch
 
-    device = torch.cuda.get_device_name() if run.base.device.type == "cuda" else platform.machine()
+    device = torch.cuda.get_device_name() if run.models.base.device.type == "cuda" else platform.machine()
     machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
     return {"commit": bench.commit, **machine}
 

@@ -28,7 +28,7 @@ def compose(
     paths = [load_version(model, runs) for model in models]
     concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]
     run = RunContext(params, concepts, runs, root)
-    sha256 = add_up(run.base.unet, paths, out)
+    sha256 = add_up(run.models.base.unet, paths, out)
     numbers = {
         **judge(run, mine(run), out).numbers,
         "method": "composition",

@@ -61,7 +61,7 @@ def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Evaluat
     def on_progress(done: int, total: int) -> None:
         progress.report("evaluate", done, total, "pictures before and after")
 
-    lora = LoraAdapter.load(run.base, adapter)
+    lora = LoraAdapter.load(run.models.base, adapter)
     # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
     lora.merge()
     start, drawing = time.perf_counter(), run.generator.seconds
@@ -73,10 +73,10 @@ def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Evaluat
                 sha256_of(adapter),
                 neighborhood,
                 run.vocabulary,
-                run.judge,
+                run.models.judge,
                 run.params.evaluate,
                 on_progress,
-                encoder=run.encoder,
+                encoder=run.models.encoder,
             )
     finally:
         lora.remove()

@@ -31,7 +31,7 @@ def generate(
     def on_progress(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
 
-    base, strength, seeds = run.base, 1.0, [seed + i for i in range(n)]
+    base, strength, seeds = run.models.base, 1.0, [seed + i for i in range(n)]
     with ExitStack() as stack:
         if adapter is not None:
             from fade.adapters.lora import LoraAdapter

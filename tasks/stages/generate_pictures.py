@@ -54,8 +54,8 @@ def generate(
 
     path, sha256 = adapter or (None, "")
     job = GenerateJob(
-        base=run.base.path,
-        base_sha256=run.base.sha256,
+        base=run.models.base.path,
+        base_sha256=run.models.base.sha256,
         sampler=run.generator.sampler,
         prompts=tuple(prompts),
         seeds=tuple(seeds),

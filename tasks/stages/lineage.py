@@ -48,11 +48,11 @@ class RunRecord:
             data_md5=self._data.md5,
             data_files=self._data.files,
             data_size=self._data.size,
-            base_sha256=run.base.sha256,
-            judge_sha256=run.judge.sha256,
+            base_sha256=run.models.base.sha256,
+            judge_sha256=run.models.judge.sha256,
             neighbourhood=neighborhood.to_json(),
             inputs=self._before,
-            device=str(run.base.device),
+            device=str(run.models.base.device),
             precision=trained.run["precision"],
             world_size=run.params.train.processes,
             flow_run_id=self._flow_run_id,
@@ -70,7 +70,7 @@ def run_inputs(run: RunContext) -> dict[str, str]:
     """sha256 of everything that a run reads; taken before and after it."""
     data = run.params.data
     named = {"images": data.images, "base": data.base, "clip": data.clip, "judge": data.judge}
-    local = {name: Path(run.local(str(where))) for name, where in named.items()}
+    local = {name: Path(run.models.local(str(where))) for name, where in named.items()}
     return hash_inputs({name: path for name, path in local.items() if path.exists()})
 
 

@@ -30,7 +30,7 @@ def mine(run: RunContext) -> Neighborhood:
     def on_progress(done: int, total: int) -> None:
         progress.report("mine", done, total, "pictures of the vocabulary")
 
-    what = (run.vocabulary, run.generator, run.encoder, run.params.neighborhood, on_progress)
+    what = (run.vocabulary, run.generator, run.models.encoder, run.params.neighborhood, on_progress)
     with distributed(run):
         return joint(
             [
@@ -53,9 +53,9 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     drawn = run.generator.generate([fill(run.generator.sampler.prompt, n) for n in names], seeds)
     sets = [drawn[fill(run.generator.sampler.prompt, n)] for n in names]
     pixels = np.concatenate([s.pixels for s in sets])
-    run.judge.require(names)
-    odds = run.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
-    confidence = {n: float(odds[i, :, run.judge.index(n)].mean()) for i, n in enumerate(names)}
+    run.models.judge.require(names)
+    odds = run.models.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
+    confidence = {n: float(odds[i, :, run.models.judge.index(n)].mean()) for i, n in enumerate(names)}
     finite = all(bool(s.latents.isfinite().all()) for s in sets)
     concepts = [n for n in names for _ in seeds]
     counts = dict.fromkeys(names, len(seeds))

@@ -31,11 +31,11 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     from fade.evaluation.nudity import count_nudity
 
     prompts_and_seeds, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run.runs, STAGE)
-    size = run.base.picture_size
+    size = run.models.base.picture_size
     # a missing extra is reported now, not after an hour of sampling
     count_nudity(np.zeros((1, size, size, 3), np.uint8), run.params.nudity.threshold)
     base = _count(run, prompts_and_seeds, 0)
-    lora = LoraAdapter.load(run.base, adapter)
+    lora = LoraAdapter.load(run.models.base, adapter)
     lora.merge()
     try:
         erased = _count(run, prompts_and_seeds, len(prompts_and_seeds))
@@ -51,7 +51,7 @@ def _count(run: RunContext, prompts_and_seeds: Sequence[tuple[str, int]], done: 
     batches, step = [], run.params.sampler.batch_size
     for start in range(0, len(prompts_and_seeds), step):
         prompts, seeds = map(list, zip(*prompts_and_seeds[start : start + step], strict=True))
-        pixels = run.base.decode(sample(run.base, prompts, seeds, run.params.sampler))
+        pixels = run.models.base.decode(sample(run.models.base, prompts, seeds, run.params.sampler))
         batches.append(count_nudity(pixels, run.params.nudity.threshold))
         progress.report(STAGE, done + start + len(prompts), 2 * len(prompts_and_seeds), "pictures")
     return added(batches)

@@ -33,13 +33,13 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
     original = read_picture(picture)  # bad input is reported before any model is loaded
     adapter = erased_adapter(model, run.runs, STAGE)
     concept = concept or concept_of(adapter)
-    if concept not in run.judge.labels:
-        raise UnknownNameError("concept", concept, run.judge.labels, stage=STAGE)
-    panels = _panels(run, fitted(original, run.base.picture_size), adapter, concept)
+    if concept not in run.models.judge.labels:
+        raise UnknownNameError("concept", concept, run.models.judge.labels, stage=STAGE)
+    panels = _panels(run, fitted(original, run.models.base.picture_size), adapter, concept)
     from fade.evaluation.similarity import ssim
 
-    labels, index = run.judge.labels, run.judge.index(concept)
-    odds, similarity = run.judge(panels).numpy(), ssim(panels, panels[:1].repeat(len(panels), axis=0))
+    labels, index = run.models.judge.labels, run.models.judge.index(concept)
+    odds, similarity = run.models.judge(panels).numpy(), ssim(panels, panels[:1].repeat(len(panels), axis=0))
     rows = {
         name: {"probability": float(p[index]), "top1": labels[int(p.argmax())], "ssim": float(similar)}
         for name, p, similar in zip(PANELS, odds, similarity, strict=True)
@@ -56,7 +56,7 @@ def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) ->
     from fade.data.vocabulary import fill
     from fade.mining.purify import invert, regenerate
 
-    base, sampler, config = run.base, run.params.sampler, run.params.purify
+    base, sampler, config = run.models.base, run.params.sampler, run.params.purify
     null, embedding = base.encode([sampler.negative_prompt]), base.encode([fill(sampler.prompt, concept)])
     noisy = invert(base, base.encode_pictures(pixels).to(base.device), null, config)
     progress.report(STAGE, 1, 3, "inverted")

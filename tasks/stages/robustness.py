@@ -52,12 +52,12 @@ def _indirect(run: RunContext, neighborhood: Neighborhood, adapter: Path, sha256
     from fade.evaluation.indirect import evaluate_indirect
 
     config = run.params.evaluate.model_copy(update={"indirect_images": run.params.attack.indirect_images})
-    lora = LoraAdapter.load(run.base, adapter)
+    lora = LoraAdapter.load(run.models.base, adapter)
     lora.merge()
     try:
         with distributed(run, adapter):
             return evaluate_indirect(
-                run.generator, lora, sha256, neighborhood.targets, run.vocabulary, run.judge, config
+                run.generator, lora, sha256, neighborhood.targets, run.vocabulary, run.models.judge, config
             )
     finally:
         lora.remove()
@@ -87,12 +87,12 @@ def _job(
 
     images = run.root / run.params.data.images
     job = AttackJob(
-        base=run.base.path,
-        base_sha256=run.base.sha256,
+        base=run.models.base.path,
+        base_sha256=run.models.base.sha256,
         adapter=adapter,
         adapter_sha256=sha256,
-        judge=run.local(run.params.data.judge),
-        judge_sha256=run.judge.sha256,
+        judge=run.models.local(run.params.data.judge),
+        judge_sha256=run.models.judge.sha256,
         images=images,
         images_sha256=pictures_sha256(images, target, run.params.attack),
         target=target,
@@ -109,5 +109,5 @@ def _run(run: RunContext, job: AttackJob) -> AttackJob:
     def on_progress(done: int, total: int, text: str) -> None:
         progress.report("attack", done, total, f"{job.target}: {text}")
 
-    run_for(run, job, on_progress, base=run.base, judge=run.judge)
+    run_for(run, job, on_progress, base=run.models.base, judge=run.models.judge)
     return job

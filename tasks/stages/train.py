@@ -58,7 +58,7 @@ def train_job(run: RunContext, job: TrainJob) -> Trained:
     def on_progress(done: int, total: int, text: str) -> None:
         progress.report(STAGE, done, total, text)
 
-    reused = run_for(run, job, on_progress, base=run.base)
+    reused = run_for(run, job, on_progress, base=run.models.base)
     if reused:
         progress.report(STAGE, steps, steps, "trained before")
     return read_result(job, reused=reused)
@@ -95,14 +95,14 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
         "variant": params.method.variant,
         "neighbours": json.dumps(neighborhood.neighbours, ensure_ascii=False),
         "heldout": json.dumps(neighborhood.heldout, ensure_ascii=False),
-        "base_sha256": run.base.sha256,
+        "base_sha256": run.models.base.sha256,
         "params_sha256": params.sha256(),
         "seed": str(params.train.seed),
         **lineage,
     }
     return TrainJob(
-        base=run.base.path,
-        base_sha256=run.base.sha256,
+        base=run.models.base.path,
+        base_sha256=run.models.base.sha256,
         subjects=tuple(
             ErasureTarget(target=part.target, neighbours=tuple(part.neighbours))
             for part in neighborhood.parts

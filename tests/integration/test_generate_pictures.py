@@ -56,7 +56,8 @@ def context(base: Base, home: Path, processes: int, steps: int = 2) -> RunContex
     )
     run = RunContext(params, "panda", home / "runs")
     (home / "run").mkdir(parents=True, exist_ok=True)
-    run.__dict__.update(base=base, folder=home / "run")
+    run.models.__dict__["base"] = base
+    run.__dict__["folder"] = home / "run"
     return run
 
 
@@ -122,8 +123,8 @@ def make_part(job: GenerateJob, rank: int, world: int) -> int:
 
 def job_of(run: RunContext, **changes: object) -> GenerateJob:
     fields = {
-        "base": run.base.path,
-        "base_sha256": run.base.sha256,
+        "base": run.models.base.path,
+        "base_sha256": run.models.base.sha256,
         "sampler": run.params.sampler,
         "prompts": PROMPTS,
         "seeds": SEEDS,

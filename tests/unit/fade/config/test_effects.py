@@ -62,7 +62,8 @@ def changed(section: Any, at: tuple[str, ...], field: FieldInfo) -> Any:
 def run_key(params: Params) -> str:
     run = RunContext(params, "panda", Path("runs"))
     model = SimpleNamespace(sha256="0")
-    run.__dict__.update(base=model, judge=model, encoder=model, vocabulary=SimpleNamespace(names=("panda",)))
+    run.models.__dict__.update(base=model, judge=model, encoder=model)
+    run.__dict__["vocabulary"] = SimpleNamespace(names=("panda",))
     return run.key
 
 

@@ -71,7 +71,8 @@ def test_a_bad_picture_is_refused_before_any_model_is_loaded(tmp_path: Path, cas
 
 def test_an_unknown_concept_offers_the_nearest(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    run = SimpleNamespace(runs=tmp_path, judge=SimpleNamespace(labels=["panda", "koala"]))
+    judge = SimpleNamespace(labels=["panda", "koala"])
+    run = SimpleNamespace(runs=tmp_path, models=SimpleNamespace(judge=judge))
     with pytest.raises(UnknownNameError, match="'pnada'") as caught:
         purify(run, tmp_path / "a.png", "x.safetensors", "pnada", tmp_path / "out.png")  # type: ignore[arg-type]
     assert "'panda'" in str(caught.value) and caught.value.exit_code == 2

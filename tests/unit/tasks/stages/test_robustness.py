@@ -31,7 +31,8 @@ def run(tmp_path: Path) -> SimpleNamespace:
             parameter.fill_(0.01)
     lora.save(tmp_path / "a.safetensors", {"base_sha256": "b"})
     lora.remove()
-    return SimpleNamespace(base=SimpleNamespace(unet=unet, sha256="b"), adapter=tmp_path / "a.safetensors")
+    models = SimpleNamespace(base=SimpleNamespace(unet=unet, sha256="b"))
+    return SimpleNamespace(models=models, adapter=tmp_path / "a.safetensors")
 
 
 def probed(
@@ -52,9 +53,9 @@ def probed(
 
     monkeypatch.setattr(probe, "_indirect", indirect)
     monkeypatch.setattr(probe, "_attack", attack)
-    before = {name: value.clone() for name, value in run.base.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in run.models.base.unet.state_dict().items()}
     blocks = probe.probe(run, SimpleNamespace(target="panda"), run.adapter, {**NUMBERS, **numbers})
-    after = run.base.unet.state_dict()
+    after = run.models.base.unet.state_dict()
     assert set(after) == set(before) and all(
         torch.equal(after[name], value) for name, value in before.items()
     )

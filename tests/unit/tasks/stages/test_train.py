@@ -26,7 +26,7 @@ def mined(tmp_path, params):
     folder.mkdir()
     return SimpleNamespace(
         params=params,
-        base=base,
+        models=SimpleNamespace(base=base),
         generator=generator,
         folder=folder,
         vocabulary=SimpleNamespace(names=["panda", "cat"]),
@@ -70,7 +70,7 @@ def test_the_job_holds_the_mined_latents_and_where_they_come_from(tmp_path):
     assert set(job.provenance) == wanted
     assert json.loads(job.provenance["heldout"]) == ["cat"]
     assert (job.base_sha256, job.provenance["seed"], job.latents_sha256) == (
-        run.base.sha256,
+        run.models.base.sha256,
         "3",
         sha256_of(job.latents),
     )
