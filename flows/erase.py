@@ -104,7 +104,7 @@ def register(
     Raises RequestError, and registers nothing, when the request that the run is for was taken over by another
     worker."""
     progress.report("register", 0, 1, "MLflow")
-    where = {"runs": run.runs, "root": run.root, "marks": request.get("marks")}
+    where: dict[str, Any] = {"runs": run.runs, "root": run.root, "marks": request.get("marks")}
     try:
         if lease := request.get("lease"):
             confirm(connect(run.runs, timeout=run.params.register_.timeout_seconds), Lease(**lease))

@@ -144,7 +144,7 @@ def _curve(x: float, y: float, term: str, points: Sequence[Point], *, lowest: bo
     colour = {"loss": "ink", "lr": "rest", "grad_norm": "rest"}.get(term, "adjacent")
     for curve, style in ((values, "raw"), (smooth, "curve")):
         index = thinned(curve)
-        corners = list(zip(x_of(steps[index]), y_of(curve[index]), strict=True))
+        corners = list(zip(map(x_of, steps[index]), map(y_of, curve[index]), strict=True))
         body.append(polyline(corners, f"{style} {colour}", dots=style == "raw" and len(values) < 3))
     return body
 

@@ -35,7 +35,7 @@ def audit(
     settings = opened(params, set_, runs_dir)
     from flows import audit as flow
 
-    choice = {"evidence_only": evidence_only, "with_control": not no_control, "by": by}
+    choice: dict[str, Any] = {"evidence_only": evidence_only, "with_control": not no_control, "by": by}
     with bars(as_json):
         results = flow.audit(version, settings, runs_dir, root=params.parent, **choice)
     emit(results, as_json, _show_audits)

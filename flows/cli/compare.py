@@ -62,7 +62,13 @@ def bench(
     from flows import benchmark as flow
     from flows.server import runtime
 
-    choice = {"quick": quick, "tune": tune, "methods": methods, "targets": targets, "seeds": seeds}
+    choice: dict[str, Any] = {
+        "quick": quick,
+        "tune": tune,
+        "methods": methods,
+        "targets": targets,
+        "seeds": seeds,
+    }
     options = flow.BenchmarkOptions(params, runs_dir, home, tuple(set_ or ()), out, **choice)
     options.settings()  # a wrong choice fails before a server starts
     with bars(as_json):

@@ -42,7 +42,7 @@ def pretrain(
     from flows.server import runtime
 
     values = settings.model_dump(mode="json", by_alias=True)
-    folders = {"runs": str(runs_dir), "root": str(params.parent)}
+    folders: dict[str, Any] = {"runs": str(runs_dir), "root": str(params.parent)}
     with bars(False):
         result = runtime.run(flow.pretrain, params=values, publish=publish, **folders)
     print(json.dumps(result, indent=2))

@@ -129,7 +129,11 @@ def run(
     from flows.service.process_requests import process_requests
 
     ensure_gpu_limit(settings, change=False)
-    where = {"params_file": str(params), "runs": str(runs_dir), "overrides": list(project.overrides)}
+    where: dict[str, Any] = {
+        "params_file": str(params),
+        "runs": str(runs_dir),
+        "overrides": list(project.overrides),
+    }
     failure = None
     with bars(as_json):
         try:

@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
     from prefect.server.api.server import create_app
 
     app = HostCheckMiddleware(create_app(final=True), host_names(argv[2:]))
-    patience = {"timeout_keep_alive": 5, "timeout_graceful_shutdown": 3}
+    patience: dict[str, Any] = {"timeout_keep_alive": 5, "timeout_graceful_shutdown": 3}
     uvicorn.run(app, host=argv[0], port=int(argv[1]), log_level="warning", lifespan="on", **patience)
 
 

@@ -35,8 +35,12 @@ class Group:
         self._log, self._stopped = log, False
         with log.open("ab") as stream:
             self._log_start = stream.tell()
-            streams = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": subprocess.STDOUT}
-            self._process = subprocess.Popen(
+            streams: dict[str, Any] = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": stream,
+                "stderr": subprocess.STDOUT,
+            }
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 list(command), env=dict(env), start_new_session=True, **streams, **options
             )
 

@@ -28,7 +28,10 @@ WORKER = "fade.jobs.worker"
 def run_for(run: RunContext, job: Job, on_progress: OnProgress = no_progress, **options: Any) -> bool:
     """As `run_job`, where the run's parameters place it."""
     params = run.params
-    place = {"device": run.models.base.device.type, "deployment": params.schedule.train_deployment}
+    place: dict[str, Any] = {
+        "device": run.models.base.device.type,
+        "deployment": params.schedule.train_deployment,
+    }
     return run_job(job, on_progress, deadline=params.train.deadline_seconds, **place, **options)
 
 
