@@ -69,7 +69,9 @@ def bench(
         "targets": targets,
         "seeds": seeds,
     }
-    options = flow.BenchmarkOptions(params, runs_dir, home, tuple(set_ or ()), out, **choice)
+    options = flow.BenchmarkOptions(
+        params, runs_dir, home, tuple(set_ or ()), out, quick=quick, tune=tune, **parts
+    )
     options.settings()  # a wrong choice fails before a server starts
     with bars(as_json):
         if report_only:

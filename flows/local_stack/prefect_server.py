@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from flows.local_stack.server import HOST, Account, Server, isolated_environment, run_tool
 from flows.server.host_check import HostCheckMiddleware, host_names

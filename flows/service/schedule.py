@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow
+from prefect import Flow, flow
 
 from fade.config import Params, ScheduleConfig
 from fade.errors import RequestError
@@ -57,7 +57,11 @@ def audit_registry(
     return rows
 
 
-FLOWS = {"erase": process_requests, "nightly": reevaluate_champions, "weekly": audit_registry}
+FLOWS: dict[str, Flow[..., Any]] = {
+    "erase": process_requests,
+    "nightly": reevaluate_champions,
+    "weekly": audit_registry,
+}
 
 
 def crons(schedule: ScheduleConfig) -> dict[str, str]:
