@@ -90,7 +90,7 @@ def _floor(values: Sequence[float]) -> float:
 
 def render_benchmark(summary: Mapping[str, Any], grids: Sequence[Mapping[str, Any]]) -> str:
     """The page. grids: see `grids_of`."""
-    cells = {}
+    cells: dict[str, Any] = {}
     if summary["arms"]:
         mains = [m["name"] for m in summary["metrics"] if m["main"]]
         cells = {
