@@ -90,7 +90,7 @@ def _floor(values: Sequence[float]) -> float:
 
 def render_benchmark(summary: Mapping[str, Any], grids: Sequence[Mapping[str, Any]]) -> str:
     """The page. grids: see `grids_of`."""
-    cells = {}
+    cells: dict[str, Any] = {}
     if summary["arms"]:
         mains = [m["name"] for m in summary["metrics"] if m["main"]]
         cells = {
@@ -117,25 +117,17 @@ def grids_of(
 
     read: (target, file name) -> the PNG, None where there is none. A picture that was changed since is left
     out."""
-    figures: dict[str, dict[str, str]] = {}
-    rows: dict[str, Any] = {}
+    pages: dict[str, dict[str, Any]] = {}
     for record in records:
         if grid := record.get("grid"):
             target, label = record["inputs"]["target"], record["inputs"]["arm"]
-            rows.setdefault(target, grid["rows"])
-            pictures = figures.setdefault(target, {})
-            if not pictures and (original := _picture(read, target, grid["original"])):
-                pictures["original"] = original
-            if label not in pictures and (erased := _picture(read, target, grid["erased"])):
-                pictures[label] = erased
-    return [
-        {
-            "target": target,
-            "rows": rows[target],
-            "figures": [{"name": name, "uri": uri} for name, uri in pictures.items()],
-        }
-        for target, pictures in figures.items()
-    ]
+            page = pages.setdefault(target, {"target": target, "rows": grid["rows"], "figures": []})
+            names = {figure["name"] for figure in page["figures"]}
+            for name, stored in (("original", grid["original"]), (label, grid["erased"])):
+                if name not in names and (uri := _picture(read, target, stored)):
+                    page["figures"].append({"name": name, "uri": uri})
+            page["figures"].sort(key=lambda figure: figure["name"] != "original")
+    return list(pages.values())
 
 
 def _picture(read: Callable[[str, str], bytes | None], target: str, stored: Mapping[str, str]) -> str | None:

@@ -30,11 +30,6 @@ UNDECIDED, NOT_AUDITED = "nothing was decided yet", "not audited"
 _STATE = "State"
 _GIVEN_UP = ("Concepts", "Use", "Provenance", "Grids", "Limits", "Make it again")
 """Sections of a card that a description does without, in this order, when it is too long."""
-_USAGE = """from diffusers import StableDiffusionPipeline
-
-pipe = StableDiffusionPipeline.from_pretrained({base})
-pipe.load_lora_weights(".", weight_name="adapter.safetensors")
-pipe({prompt}).images[0]"""
 
 
 def card(
@@ -52,44 +47,22 @@ def card(
     The reason for the erasure is taken from the lineage (``request``), where there is one."""
     from huggingface_hub import ModelCardData
 
-    at = partial(at_path, lineage)
-    commit = at("code.commit") or "not known"
-    state = {True: " (with uncommitted changes)", False: " (clean)"}.get(at("code.dirty"), "")
-    use = "trained on" if result.get("neighbours_trained", True) else "only measured"
     tags = ["concept-erasure", "lora", "text-to-image", f"method:{result['method']}"]
-    request = at("request") or {}
     files = {name.rpartition(".")[0]: name for name in sorted(pictures)}
     prompt = f"a {result.get('targets', [result['target']])[0]}"
-    names = {
-        key: json.dumps(text, ensure_ascii=False) for key, text in (("base", base_model), ("prompt", prompt))
-    }
     return render_template(
         "card.md",
         head=ModelCardData(library_name="diffusers", base_model=base_model, tags=tags).to_yaml(),
         result=result,
+        at=partial(at_path, lineage),
         line=headline(result)[1],
         findings=findings(result),
         state=_state(UNDECIDED, NOT_AUDITED),
-        request=", ".join(f"{key} {request[key]}" for key in ("id", "reason", "by") if request.get(key)),
-        parts=at("parts") or {},
-        usage=_USAGE.format(**names),
+        base=json.dumps(base_model, ensure_ascii=False),
+        prompt=json.dumps(prompt, ensure_ascii=False),
         metrics=metric_rows(result),
         grids={title: files[name] for name, title in GRIDS.items() if name in files},
         roles=ROLES,
-        provenance={
-            "adapter sha256": at("outputs.adapter_sha256"),
-            "base sha256": at("base.sha256"),
-            "judge sha256": at("judge.sha256"),
-            "data md5": at("data.md5"),
-            "params sha256": at("params.sha256"),
-            "code commit": f"{commit}{state}",
-            "method": result["method"],
-            "seed": result["seed"],
-            f"neighbours, {use}": ", ".join(result["neighbours"]),
-            "neighbours, held out": ", ".join(result["heldout"]) or "none",
-        },
-        commit=commit,
-        data_md5=at("data.md5"),
         command=command,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -132,8 +132,8 @@ def _curve(x: float, y: float, term: str, points: Sequence[Point], *, lowest: bo
     margin = (abs(low) or 1.0) / 20
     low, high = (min(low, 0.0), high) if high > low else (low - margin, high + margin)
     first, end = float(steps.min()), float(steps.max())
-    x_of = partial(np.interp, xp=(first, max(end, first + 1)), fp=(left, right))
-    y_of = partial(np.interp, xp=(low, high), fp=(bottom, top))
+    x_of: Callable[[Any], Any] = partial(np.interp, xp=(first, max(end, first + 1)), fp=(left, right))
+    y_of: Callable[[Any], Any] = partial(np.interp, xp=(low, high), fp=(bottom, top))
     for value in ticks(low, high, 4):
         at = y_of(value)
         body += [line(left, at, right, at), text(left - 6, at + 3.5, f"{value:g}", "small end")]

@@ -68,7 +68,7 @@ def lineage_graph(lineage: Mapping[str, Any], result: Mapping[str, Any]) -> Grap
     dirty = {True: "with uncommitted changes", False: "clean", None: "state unknown"}
     overrides, parts = size("params.overrides"), ", ".join(lineage.get("parts") or {})
     measured = {name: result["metrics"][name] for name in ("A_er", "ERB")}
-    lines = {
+    lines: dict[str, tuple[str, ...]] = {
         "code": (short("code.commit"), dirty[at_path(lineage, "code.dirty")]),
         "params": (short("params.sha256"), f"{overrides or 'nothing'} overridden"),
         "data": (short("data.md5"), f"{size('data.files')} files"),

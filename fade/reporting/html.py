@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def write_pictures(report: Report, run_dir: Path) -> dict[str, Any]:
     written twice needs them once. Raises StorageError when the folder cannot be written."""
     folder = run_dir / "pictures"
     pictures = page_pictures(report)
+    grid = before_after(report.rows, report.accuracies(), str(report.result["target"]))
     bodies = {
-        "before-after.png": png(before_after(report.rows, report.accuracies(), report.target)),
+        "before-after.png": png(grid),
         "neighbourhood.png": png(neighbourhood_grid(report.neighborhood, report.mined)),
         **{f"{name}.svg": chart.file(GRIDS[name]) for name, chart in pictures["charts"].items()},
     }
@@ -55,26 +57,13 @@ def write_report(report: Report, run_dir: Path, pictures: Mapping[str, Any], *, 
 
 
 def page_pictures(report: Report) -> dict[str, Any]:
-    """What the page shows beside words: pictures as data: URIs (members, rows), and the charts."""
-    near, mined, scores = report.neighborhood, report.mined, report.accuracies()
+    """What the page shows beside words: pictures as data: URIs (the mined ones by concept, base and erased of
+    each row), and the charts."""
     return {
-        "members": [
-            {
-                "name": name, "role": role,
-                "cosine": None if role == "target" else near.similarities[name],
-                "picture": _side_by_side(mined[name][None]) if name in mined else None,
-            }
-            for name, role in members(near)
-        ],
-        "rows": [
-            {
-                "name": row.concept, "role": row.role, "n": len(row.base), "base": _side_by_side(row.base),
-                "erased": _side_by_side(row.erased), "scores": scores.get(row.concept),
-            }
-            for row in report.rows
-        ],
+        "mined": {name: _side_by_side(picture[None]) for name, picture in report.mined.items()},
+        "rows": [(_side_by_side(row.base), _side_by_side(row.erased)) for row in report.rows],
         "charts": charts(report),
-    }  # fmt: skip
+    }
 
 
 def _side_by_side(pictures: Pictures) -> str:
@@ -91,6 +80,9 @@ def render(report: Report, pictures: Mapping[str, Any] | None = None) -> str:
         report=report,
         result=result,
         lineage=lineage,
+        at=partial(at_path, lineage),
+        members=members(report.neighborhood),
+        scores=report.accuracies(),
         roles=ROLES,
         level=level,
         line=line,
@@ -98,11 +90,7 @@ def render(report: Report, pictures: Mapping[str, Any] | None = None) -> str:
         metrics=metric_rows(result),
         others=metric_rows(result, first_table=False),
         per_concept=sorted(result["per_concept"], key=lambda e: list(ROLES).index(e["role"])),
-        stages=[
-            {"title": s.get("title", "Checks"), "success": s.get("success"), "rows": checks_of(s)}
-            for s in report.checks
-        ],
-        facts=lineage_facts(lineage),
+        checks_of=checks_of,
         graph=lineage_graph(lineage, result),
         seconds=seconds,
         **(pictures or page_pictures(report)),
@@ -123,43 +111,6 @@ def checks_of(stage: Mapping[str, Any]) -> list[dict[str, str]]:
         title = str(item.get("title") or item["name"])
         rows.append({"title": title, "severity": severity, "state": state, "observed": observed})
     return rows
-
-
-def lineage_facts(lineage: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The lineage as section -> key -> value for reading; the file beside the report has all of it."""
-
-    def at(path: str) -> Any:
-        return at_path(lineage, path)
-
-    def pairs(path: str) -> str:
-        return ", ".join(f"{key} {value}" for key, value in (at(path) or {}).items() if value is not None)
-
-    dirty = {True: " with uncommitted changes", False: ", clean"}.get(at("code.dirty"), "")
-    unchanged = {True: "yes", False: "NO: an input changed while the run was under way"}
-    device = (at("environment.device_name"), at("environment.precision"))
-    return {
-        "In": {
-            "data md5": f"{at('data.md5')} ({len(at('data.files') or {})} files)",
-            "base sha256": str(at("base.sha256")),
-            "judge sha256": str(at("judge.sha256")),
-            "params sha256": str(at("params.sha256")),
-            "overrides": ", ".join(at("params.overrides") or []) or "none",
-            "seeds": pairs("seeds"),
-            "neighbourhood": str(at("neighbourhood.cache_key")),
-            "inputs the same after": unchanged.get(at("inputs.unchanged"), "not hashed again"),
-        },
-        "Out": {"adapter sha256": str(at("outputs.adapter_sha256"))},
-        "Where": {
-            "code": f"{at('code.commit') or 'no commit known'}{dirty}",
-            "python": f"{at('environment.python')} on {at('environment.platform')}",
-            "device": ", ".join(str(name) for name in device if name),
-            "processes": (
-                f"{at('environment.world_size')}, each with {at('environment.torch_threads')} torch thread(s)"
-            ),
-            "libraries": pairs("environment.libraries"),
-            "flow run": str(at("orchestration.flow_run_id") or "none"),
-        },
-    }
 
 
 def seconds(value: float) -> str:

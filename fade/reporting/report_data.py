@@ -63,10 +63,6 @@ class Report:
     """model_name and model_version, once they are known."""
 
     @property
-    def target(self) -> str:
-        return str(self.result["target"])
-
-    @property
     def roles(self) -> dict[str, str]:
         """Concept -> role, of every concept that was judged."""
         return {str(entry["concept"]): str(entry["role"]) for entry in self.result["per_concept"]}

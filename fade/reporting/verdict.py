@@ -58,7 +58,7 @@ def headline(result: Mapping[str, Any]) -> tuple[str, str]:
 def metric_rows(result: Mapping[str, Any], *, first_table: bool = True) -> list[dict[str, Any]]:
     """One mapping a metric, values None where not given: the evaluation's own ``metrics``, or what else was
     measured (older results lack some of it, and have no such row)."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one, row in report_rows(first_table=first_table):
         value = at_path(result, row.value)
         if first_table or given(value):

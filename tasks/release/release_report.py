@@ -28,26 +28,23 @@ def make_release_report(
 ) -> Path:
     """Write ``pictures/*.png``, ``report.html`` and ``card.md`` into ``folder``; returns the page. Raises
     StorageError."""
-    from fade.reporting.html import write_pictures, write_report
     from fade.reporting.image_grid import png
     from fade.reporting.pictures import release_grid
-    from fade.utils.files import write_whole
-    from tasks.stages.report import report_of
+    from fade.utils.files import make_folder, write_whole
+    from tasks.stages.report import make_report
 
-    page = report_of(run, neighborhood, evaluation.whole, lineage, seconds, command)
-    pictures = write_pictures(page, folder)
-    body = png(release_grid(_release_rows(neighborhood, selected, evaluation, page.roles)))
+    make_folder(folder / "pictures")
+    body = png(release_grid(_release_rows(neighborhood, selected, evaluation)))
     write_whole(folder / "pictures" / "release.png", body, stage="report")
-    return write_report(page, folder, pictures, base_model=run.params.data.base)
+    whole = evaluation.whole
+    return make_report(run, neighborhood, whole, (), (), lineage, seconds, command, folder).path
 
 
 def _release_rows(
-    neighborhood: Neighborhood,
-    selected: ReleaseParts,
-    evaluation: ReleaseEvaluation,
-    roles: Mapping[str, str],
+    neighborhood: Neighborhood, selected: ReleaseParts, evaluation: ReleaseEvaluation
 ) -> list[ReleaseRow]:
     """Each erased concept and its two nearest neighbours: the original, the champion alone, the release."""
+    roles = {row["concept"]: row["role"] for row in evaluation.whole.numbers["per_concept"]}
     labels = {concept: part.label for part in selected.parts for concept in part.concepts}
     rows, n = [], RELEASE_PICTURES
     for part in neighborhood.parts:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fade.reporting.report_data import Report
     from tasks.data.validate import Checks
 
+CHECKS = ("Data checks", "Checks of the mined pictures")
 REST_ROWS = 4
 """Unrelated concepts in the grid of pictures."""
 
@@ -51,53 +52,40 @@ def make_report(
     lineage: Mapping[str, Any],
     seconds: Mapping[str, float],
     command: str,
+    folder: Path | None = None,
 ) -> Evidence:
-    """Write ``pictures/``, ``report.html`` and ``card.md`` in the run's folder. Raises StorageError."""
+    """Write ``pictures/``, ``report.html`` and ``card.md`` into ``folder``, by default the run's. Raises
+    StorageError.
+
+    Shown are `evaluate.grid_images` pictures a concept, of the unrelated concepts those of the first
+    REST_ROWS. The card shows what lies in ``pictures/`` already, too."""
     from fade.reporting.html import write_pictures, write_report
-
-    titles = ("Data checks", "Checks of the mined pictures")
-    stages = [
-        {"title": title, "success": one.success, "results": one.results}
-        for title, one in zip(titles, checks, strict=True)
-    ]
-    page = report_of(run, neighborhood, result, lineage, seconds, command, history, stages)
-    pictures = write_pictures(page, run.folder)
-    path = write_report(page, run.folder, pictures, base_model=run.params.data.base)
-    return Evidence(path, page, pictures, run.params.data.base)
-
-
-def report_of(
-    run: RunContext,
-    neighborhood: Neighborhood,
-    result: EvaluationResult,
-    lineage: Mapping[str, Any],
-    seconds: Mapping[str, float],
-    command: str,
-    history: Sequence[Mapping[str, Any]] = (),
-    checks: Sequence[Mapping[str, Any]] = (),
-) -> Report:
-    """What the report of an evaluation shows: `evaluate.grid_images` pictures a concept, of the unrelated
-    concepts those of the first REST_ROWS."""
     from fade.reporting.report_data import Report, Row
 
+    folder, shown = folder or run.folder, run.params.evaluate.grid_images
     roles = {row["concept"]: row["role"] for row in result.numbers["per_concept"]}
-    shown = run.params.evaluate.grid_images
     rows = [
         Row(name, roles[name], base[:shown], erased[:shown])
         for name, (base, erased) in result.pictures.items()
     ]
     rest = [row for row in rows if row.role == "rest"]
-    return Report(
+    page = Report(
         result=result.numbers,
         neighborhood=neighborhood,
         rows=[row for row in rows if row.role != "rest"] + rest[:REST_ROWS],
         mined=_mined_pictures(run, neighborhood),
         history=history,
-        checks=checks,
+        checks=[
+            {"title": title, "success": one.success, "results": one.results}
+            for title, one in zip(CHECKS, checks, strict=bool(checks))
+        ],
         lineage=lineage,
         seconds=seconds,
         command=command,
     )
+    pictures = write_pictures(page, folder)
+    path = write_report(page, folder, pictures, base_model=run.params.data.base)
+    return Evidence(path, page, pictures, run.params.data.base)
 
 
 def _mined_pictures(run: RunContext, neighborhood: Neighborhood) -> dict[str, np.ndarray]:
