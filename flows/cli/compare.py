@@ -62,13 +62,7 @@ def bench(
     from flows import benchmark as flow
     from flows.server import runtime
 
-    choice: dict[str, Any] = {
-        "quick": quick,
-        "tune": tune,
-        "methods": methods,
-        "targets": targets,
-        "seeds": seeds,
-    }
+    parts: dict[str, Any] = {"methods": methods, "targets": targets, "seeds": seeds}
     options = flow.BenchmarkOptions(
         params, runs_dir, home, tuple(set_ or ()), out, quick=quick, tune=tune, **parts
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import Flow, flow
+from prefect import flow
 
 from fade.config import Params, ScheduleConfig
 from fade.errors import RequestError
@@ -57,7 +57,7 @@ def audit_registry(
     return rows
 
 
-FLOWS: dict[str, Flow[..., Any]] = {
+FLOWS: dict[str, Any] = {
     "erase": process_requests,
     "nightly": reevaluate_champions,
     "weekly": audit_registry,
