@@ -1,2 +1,1 @@
-"""The benchmark: what is compared, how a measured cell is kept, and what its numbers say. No model is run
-here."""
+"""The benchmark: what is compared, how a measured cell is stored, what its numbers mean. It runs no model."""

@@ -17,8 +17,7 @@ def compared_metrics() -> list[Metric]:
 
 
 def derived(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with what follows from it: ``kept`` (% of the original), ``retained`` (%), ``ssim`` by
-    role."""
+    """The record with what follows from it: ``kept``, ``retained`` (% of the original), ``ssim`` by role."""
     numbers = record["numbers"]
     names = [one.name for one, _ in report_rows(first_table=True) if one.role == "retention"]
     kept = {name: share(numbers["metrics"].get(name), numbers["base_metrics"].get(name)) for name in names}
@@ -31,8 +30,7 @@ def derived(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def share(after: float | None, before: float | None) -> float | None:
-    """Percent of the original's accuracy; None where the original has none to lose, or nothing was
-    measured."""
+    """Percent of the original's accuracy; None where that is 0 or nothing was measured."""
     return 100.0 * after / before if after is not None and before else None
 
 

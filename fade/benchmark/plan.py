@@ -1,5 +1,4 @@
-"""What is compared: conditions (a method as it is run) x targets x seeds. The registry and params.yaml
-decide, nothing else."""
+"""What is compared: conditions (a method as it is run) x targets x seeds, by the registry and params.yaml."""
 
 from __future__ import annotations
 
@@ -60,8 +59,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole benchmark. Cells come seed by seed and target by target, so that a half-finished one compares
-    all conditions."""
+    """Cells come seed by seed, then target by target: a half-finished benchmark compares all conditions."""
 
     conditions: tuple[Condition, ...]
     targets: tuple[str, ...]
@@ -76,8 +74,7 @@ class Plan:
 
 
 def parse_condition(text: str) -> Condition:
-    """``esd``, ``esd/x`` or ``esd/x + neighbours``. Raises UnknownNameError, UsageError for a control that
-    cannot be."""
+    """``esd``, ``esd/x`` or ``esd/x + neighbours``. Raises UnknownNameError, UsageError."""
     plain, plus, added = (part.strip() for part in text.partition("+"))
     name, slash, variant = plain.partition("/")
     condition = Condition(name, variant if slash else variants_of(name)[0], bool(plus))
@@ -95,8 +92,7 @@ def parse_condition(text: str) -> Condition:
 
 
 def every_condition() -> tuple[Condition, ...]:
-    """Every registered variant, then the fair control of each method that can have one, by its first
-    variant."""
+    """Every registered variant, then the control of each method that can have one, by its first variant."""
     known = known_erasers()
     plain = [Condition(name, variant) for name, variants in known.items() for variant in variants]
     firsts = [Condition(name, variants[0], neighbours=True) for name, variants in known.items()]

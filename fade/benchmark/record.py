@@ -54,8 +54,7 @@ def path_of(folder: Path, inputs: Mapping[str, Any]) -> Path:
 
 
 def write_record(folder: Path, inputs: Mapping[str, Any], measured: Mapping[str, Any]) -> Path:
-    """Keep a measured cell. measured: ``numbers``, ``cost``, ``made`` and whatever else was measured. Raises
-    StorageError."""
+    """Write a cell. measured: ``numbers``, ``cost``, ``made`` and whatever else. Raises StorageError."""
     cell = {"schema": SCHEMA, "key": fingerprint(inputs), "inputs": dict(inputs), **measured}
     content = json.loads(json.dumps(cell, allow_nan=False))
     content["sha256"] = fingerprint(content)
@@ -97,8 +96,7 @@ def find_record(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | Non
 
 
 def find_anywhere(folder: Path, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Kept cells of these inputs whatever their ``sources``: for a report where the models are not at
-    hand."""
+    """Cells of these inputs whatever their ``sources``, for a report where the models are not at hand."""
     pattern = f"{slug(inputs['arm'])}-{inputs['seed']}-*.json"
     records = map(read_record, sorted((folder / slug(inputs["target"])).glob(pattern)))
     same = {**inputs, "sources": None}

@@ -26,8 +26,7 @@ class Origin:
     commit: str | None
     data_md5: str
     archive: str | None = None
-    """The commit of the archived record, when the cells are of it; their code is that of their own
-    commits."""
+    """The commit of the archived record, when the cells are of it; their code is of their own commits."""
 
 
 def summarise(
@@ -38,8 +37,7 @@ def summarise(
     origin: Origin,
     failures: Mapping[Cell, str],
 ) -> dict[str, Any]:
-    """``benchmark.json``. found: the finished cells' records; failures: errors of the others that were
-    tried."""
+    """``benchmark.json``. found: the finished cells' records; failures: why others could not be measured."""
     records = {cell: derived(record) for cell, record in found.items()}
     reference = parse_condition(bench.reference).label
     made = [record["made"] for record in found.values()]

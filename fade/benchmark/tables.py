@@ -1,5 +1,4 @@
-"""The summary as tables, and the tables as Markdown. The numbers are the summary's; here they only get their
-digits."""
+"""The summary as tables, and the tables as Markdown: numbers get their digits here, none is computed."""
 
 from __future__ import annotations
 

@@ -33,8 +33,7 @@ def score(record: Mapping[str, Any]) -> float:
 
 
 def trial_of(overrides: Sequence[str], records: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
-    """One setting's outcome. records: target -> its cell, None where it could not be trained (then it scores
-    0)."""
+    """One setting's outcome. records: target -> its cell, None where training failed (it scores 0)."""
     each = {target: round(score(record), 2) if record else 0.0 for target, record in records.items()}
     trained = [record for record in records.values() if record]
     return {
@@ -61,8 +60,7 @@ def choose(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def write_tuned(
     path: Path, methods: Mapping[str, Mapping[str, Any]], bench: BenchConfig, made: Mapping[str, Any]
 ) -> Path:
-    """Keep what was chosen, beside earlier choices for other methods when they are of the same targets, seed
-    and data."""
+    """Write what was chosen, beside earlier choices for other methods of the same targets, seed and data."""
     facts = {"rule": RULE, "targets": list(bench.tuning), "seed": bench.seeds[0]}
     facts["data_md5"] = made["data_md5"]
     old = _load(path) if path.is_file() else {}

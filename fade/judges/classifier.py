@@ -15,8 +15,7 @@ from fade.models.loading import directory_sha256, refuse_pickles, resolve
 
 
 class Classifier:
-    """Probabilities over the labels of an image classifier (FADE evaluates with a ResNet-50 fine-tuned per
-    data set)."""
+    """Probabilities over the labels of an image classifier (the paper's: a ResNet-50 per data set)."""
 
     def __init__(self, where: str, device: torch.device | str = "cpu") -> None:
         from transformers import AutoModelForImageClassification

@@ -47,8 +47,7 @@ def colour_jitter(x: Tensor, generator: torch.Generator, amount: float) -> Tenso
 
 
 def soften(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur as an autoencoder blurs: each picture through half resolution or a 3x3 binomial filter, or left
-    sharp."""
+    """Blur as an autoencoder blurs: through half resolution, by a 3x3 binomial filter, or not at all."""
     half = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear", align_corners=False)
     taps = torch.tensor([1.0, 2.0, 1.0]) / 4
     kernel = (taps[:, None] * taps[None, :]).expand(3, 1, 3, 3)

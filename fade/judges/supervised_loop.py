@@ -113,8 +113,7 @@ class _Checkpoint:
         part.replace(self.file)
 
     def restore(self) -> int:
-        """Load a checkpoint of the same training and return its step, 0 for none; one of another training is
-        ignored."""
+        """Load a checkpoint of the same training; returns its step, 0 where there is none of it."""
         if not self.file.exists():
             return 0
         with safe_open(self.file, "pt") as opened:

@@ -1,2 +1,1 @@
-"""The embedded world: a miniature Stable Diffusion on real drawings, made by ``fade pretrain``. All choices
-here are ours."""
+"""The embedded world: a miniature Stable Diffusion on real drawings. All choices here are ours."""

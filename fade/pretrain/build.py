@@ -1,5 +1,4 @@
-"""The stages of ``fade pretrain``, in order. Each is finished whole or repeated; a killed one resumes from
-its checkpoint."""
+"""The stages of ``fade pretrain``: finished whole or repeated; a killed one resumes from its checkpoint."""
 
 from __future__ import annotations
 
@@ -52,17 +51,17 @@ MODEL_INDEX = {
 
 @dataclass(frozen=True)
 class Sets:
-    """What the models are trained on: the vocabulary's training drawings and the wide corpus."""
+    """What the models are trained on: the vocabulary's training drawings, and these with the wide corpus."""
 
     train: Tensor
     """(N, 64, 64, 3) uint8."""
     train_names: list[str]
     train_styles: list[str]
     train_families: list[str]
-    wide: Tensor
-    """(M, 64, 64, 3) uint8."""
-    wide_names: list[str]
-    wide_styles: list[str]
+    pixels: Tensor
+    """(N + M, 64, 64, 3) uint8: the vocabulary's, then the corpus's."""
+    names: list[str]
+    styles: list[str]
     labels: list[str]
     """All concepts of the vocabulary, in its order."""
 
@@ -70,28 +69,18 @@ class Sets:
     def load(cls, vocabulary: Path, corpus: Path) -> Sets:
         frame = read_manifest(vocabulary / MANIFEST)
         train = frame[frame["split"] == "train"]
-        pixels = torch.from_numpy(read_pictures([vocabulary / path for path in train["path"]]))
+        own = torch.from_numpy(read_pictures([vocabulary / path for path in train["path"]]))
         names, styles, families = (list(train[column]) for column in ("concept", "style", "family"))
         wide = torch.from_numpy(np.load(corpus / "pixels.npy", allow_pickle=False))
         words = json.loads((corpus / "words.json").read_text(encoding="utf-8"))
-        concepts = list(dict.fromkeys(frame["concept"]))
-        return cls(pixels, names, styles, families, wide, words["names"], words["styles"], concepts)
-
-    @property
-    def names(self) -> list[str]:
-        """Of the pictures of ``mixed``."""
-        return [*self.train_names, *self.wide_names]
-
-    @property
-    def styles(self) -> list[str]:
-        """Of the pictures of ``mixed``."""
-        return [*self.train_styles, *self.wide_styles]
+        every = (torch.cat([own, wide]), [*names, *words["names"]], [*styles, *words["styles"]])
+        return cls(own, names, styles, families, *every, list(dict.fromkeys(frame["concept"])))
 
     def mixed(self, vocabulary_share: float) -> tuple[Tensor, Tensor]:
-        """All training pictures and the probability of each, with the given share for the vocabulary's."""
-        n, m = len(self.train), len(self.wide)
+        """All pictures and the probability of each, with the given share for the vocabulary's."""
+        n, m = len(self.train), len(self.pixels) - len(self.train)
         shares = [torch.full((n,), vocabulary_share / n), torch.full((m,), (1 - vocabulary_share) / m)]
-        return torch.cat([self.train, self.wide]), torch.cat(shares)
+        return self.pixels, torch.cat(shares)
 
 
 @dataclass
@@ -108,8 +97,7 @@ class World:
     def stage(
         self, name: str, make: Callable[[Path], Any], settings: Sequence[str] = (), inputs: Sequence[str] = ()
     ) -> Path:
-        """Run ``make(folder)`` unless the folder was finished from the same settings and input stages;
-        returns the folder."""
+        """Run ``make(folder)`` unless it is finished, of the same settings and inputs; returns the folder."""
         folder, seal = self.work / name, self.work / f"{name}.done.json"
         own = {s: getattr(self.config, s).model_dump(mode="json") for s in settings}
         made_from = {"stage": name, "seed": self.config.seed, "settings": own}
@@ -150,8 +138,7 @@ class World:
 
 
 def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
-    """Make the whole world below ``work`` and return the folder that becomes ``data/``: emoji/, base/,
-    judge/."""
+    """Make the world below ``work``; returns the folder that becomes ``data/``: emoji/, base/, judge/."""
     world = World(work, config, on_step)
     drawings.fetch_packages(world.recipe, world.packages)
     world.keys["recipe"] = fingerprint(world.recipe)
@@ -249,8 +236,7 @@ def _unet(world: World, folder: Path) -> None:
 
 
 def _assemble(world: World, folder: Path) -> None:
-    """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP beside it), ``judge/`` and
-    ``judge/styles/``."""
+    """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP) and ``judge/styles/``."""
     shutil.rmtree(folder)
     base = folder / "base"
     sources = {

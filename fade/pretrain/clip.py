@@ -123,15 +123,13 @@ class Batch:
     """(B, E) unit sentence embeddings of the names."""
 
     def contrast(self, text: Tensor, image: Tensor, scale: Tensor) -> Tensor:
-        """Symmetric cross-entropy of unit features; positives have the same name, fully when the caption
-        names no other style."""
+        """Symmetric cross-entropy; positives share the name, fully unless the caption names another style."""
         target = self.same_name.float() * torch.where(self.style_named[:, None] & ~self.same_style, 0.1, 1.0)
         logits = scale.exp().clamp(max=50) * text @ image.T
         return (_soft_cross_entropy(logits, target) + _soft_cross_entropy(logits.T, target.T)) / 2
 
     def text_geometry(self, text: Tensor) -> Tensor:
-        """Mean squared difference between captions' cosines and the sentence encoder's, a small part of which
-        is the style's."""
+        """Mean squared difference of captions' cosines to the sentence encoder's and, a bit, the style's."""
         both = self.style_named[:, None] & self.style_named[None, :]
         goal = 0.92 * self.teacher @ self.teacher.T + 0.08 * torch.where(both, self.same_style.float(), 0.5)
         return _off_diagonal(text @ text.T - goal)
@@ -142,8 +140,7 @@ class Batch:
 
 
 def train(pictures: Captioned, tokenizer: CLIPTokenizer, config: ClipConfig, training: Training) -> CLIPModel:
-    """Train both towers: contrast, plus ``geometry_weight`` times the geometry of captions and, by
-    ``image_geometry``, of pictures."""
+    """Train both towers: contrast, plus the weighted geometry of captions and of pictures."""
     torch.manual_seed(training.seed)
     model = build(config, tokenizer)
 

@@ -59,9 +59,6 @@ class Chain(nn.Module):
             h = narrow(up(F.interpolate(h, scale_factor=2.0, mode="nearest")))
         return self.leave(h)  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
-
 
 def train(
     pixels: Tensor, shares: Tensor, shape: AutoencoderConfig, config: FitConfig, training: Training
@@ -73,7 +70,7 @@ def train(
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)
         x = augment(to_unit(pixels[pick]), generator)
-        square = F.mse_loss(chain(x), x)
+        square = F.mse_loss(chain.decode(chain.encode(x)), x)
         return square, {"psnr": float(10 * torch.log10(4 / square.detach()))}
 
     fit(chain, loss_at, config, training)

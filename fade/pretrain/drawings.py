@@ -1,5 +1,4 @@
-"""Render the drawing packages: the vocabulary's pictures with their manifest, and the wide corpus for the
-autoencoder and CLIP."""
+"""Render the drawing packages: the vocabulary with its manifest, and the corpus of all other drawings."""
 
 from __future__ import annotations
 
@@ -47,18 +46,17 @@ class Drawing:
     split: str = "train"
 
 
-def load_recipe(path: Path = RECIPE) -> dict[str, Any]:
+def load_recipe() -> dict[str, Any]:
     """The vocabulary recipe: styles, families, concepts and the icon of each drawing."""
-    recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     return recipe
 
 
 def fetch_packages(recipe: dict[str, Any], folder: Path) -> None:
-    """Fetch each package with npm into ``folder/<style>/icons.json``, refusing a tarball whose integrity is
-    not the recipe's.
+    """Fetch each package with npm into ``folder/<style>/icons.json``.
 
-    Raises RemoteError when npm is missing, the registry cannot be reached, or a tarball is not the recorded
-    one."""
+    Raises RemoteError when npm is missing, the registry cannot be reached, or a tarball's integrity is not
+    the recipe's."""
     folder.mkdir(parents=True, exist_ok=True)
     for style, source in recipe["styles"].items():
         if (folder / style / "icons.json").exists():
@@ -101,8 +99,7 @@ def _load_icons(packages: Path, style: str) -> dict[str, Any]:
 
 
 def _svg(icons: dict[str, Any], name: str, shift: Sequence[float] = (0.0, 0.0)) -> tuple[str, bool] | None:
-    """The complete SVG of an icon (aliases followed) and whether it is wider than high; None when the set
-    lacks it."""
+    """The SVG of an icon (aliases followed), and whether it is at least as wide as high; None for no icon."""
     aliases = icons.get("aliases", {})
     while name not in icons["icons"]:
         if name not in aliases:
@@ -117,8 +114,7 @@ def _svg(icons: dict[str, Any], name: str, shift: Sequence[float] = (0.0, 0.0)) 
 
 
 def vocabulary_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Drawing]:
-    """Every drawing of the recipe, in its order. Raises DataError for an icon that its package does not
-    hold."""
+    """Every drawing of the recipe, in its order. Raises DataError for an icon that a package lacks."""
     sets = {style: _load_icons(packages, style) for style in recipe["styles"]}
     for family, members in recipe["families"].items():
         for concept, named in members["concepts"].items():
@@ -137,8 +133,7 @@ def vocabulary_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Draw
 
 
 def corpus_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Drawing]:
-    """All other drawings of the training artists whose names read as plain words; the vocabulary's own are
-    left out."""
+    """All other drawings of the training artists whose names read as plain words."""
     concepts = {c: named for f in recipe["families"].values() for c, named in f["concepts"].items()}
     own = {concept.replace(" ", "-") for concept in concepts}
     for style, source in recipe["styles"].items():
@@ -156,15 +151,15 @@ def corpus_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Drawing]
                 yield Drawing(words.replace("-", " "), "", style, *svg, source)
 
 
-def render(drawing: Drawing, size: int = SIZE) -> Image.Image:
-    """The drawing on white, centred, its longer side ``size`` pixels; RGB."""
+def render(drawing: Drawing) -> Image.Image:
+    """The drawing on white, centred, its longer side SIZE pixels; RGB."""
     import resvg_py
 
-    side: dict[str, Any] = {"width": size} if drawing.wide else {"height": size}
+    side: dict[str, Any] = {"width": SIZE} if drawing.wide else {"height": SIZE}
     png = bytes(resvg_py.svg_to_bytes(svg_string=drawing.svg, skip_system_fonts=True, **side))
     picture = Image.open(io.BytesIO(png)).convert("RGBA")
-    paper = Image.new("RGBA", (size, size), "white")
-    paper.alpha_composite(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+    paper = Image.new("RGBA", (SIZE, SIZE), "white")
+    paper.alpha_composite(picture, ((SIZE - picture.width) // 2, (SIZE - picture.height) // 2))
     return paper.convert("RGB")
 
 
@@ -185,8 +180,7 @@ def write_vocabulary(recipe: dict[str, Any], packages: Path, out: Path) -> None:
 def render_corpus(
     recipe: dict[str, Any], packages: Path, on_step: Callable[[int, int], None]
 ) -> tuple[np.ndarray, list[str], list[str]]:
-    """Pictures (N, 64, 64, 3) uint8, names and styles of the wide corpus; a blank or unreadable drawing is
-    left out."""
+    """Pictures (N, 64, 64, 3) uint8 of the wide corpus, without blank and unreadable ones; names; styles."""
     drawings = list(corpus_drawings(recipe, packages))
 
     def pixels_of(drawing: Drawing) -> np.ndarray | None:

@@ -113,8 +113,8 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
 
     judge = Classifier(str(Path(run.models.local(run.params.data.judge)) / "styles"), run.models.base.device)
     names, template = run.vocabulary.names, run.params.sampler.prompt
-    of_unseen = frame["concept"].isin(heldout_concepts(names))
-    heldout = (of_unseen & (frame["split"] == "train")).to_numpy(copy=True)
+    of_heldout = frame["concept"].isin(heldout_concepts(names))
+    rows = (of_heldout & (frame["split"] == "train")).to_numpy(copy=True)
     texts = {style: [fill(template, n, style) for n in names] for style in judge.labels}
     pictures = run.generator.generate([t for some in texts.values() for t in some], [SEED], on_batch=on_batch)
     odds = {
@@ -124,15 +124,15 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
 
     def preferred(named: str, other: str) -> float:
         """How often the judge prefers the style that the caption named to another, percent; chance is 50."""
-        rows = odds[named]
-        return 100 * float((rows[:, judge.index(named)] > rows[:, judge.index(other)]).mean())
+        of_named, of_other = (odds[named][:, judge.index(style)] for style in (named, other))
+        return 100 * float((of_named > of_other).mean())
 
     pairs = [{a: preferred(a, b), b: preferred(b, a)} for a, b in combinations(odds, 2)]
-    real = accuracy(judge.model, pixels[torch.from_numpy(heldout)], list(frame["style"][heldout]))
+    real = accuracy(judge.model, pixels[torch.from_numpy(rows)], list(frame["style"][rows]))
     return {
         "best_pair": max(pairs, key=lambda pair: min(pair.values())),
         "judge_on_unseen_concepts": 100 * float(real.mean()),
-        "unseen_drawings": int(heldout.sum()),
+        "unseen_drawings": int(rows.sum()),
         "base_top1": {s: 100 * float((o.argmax(1) == judge.index(s)).mean()) for s, o in odds.items()},
         "n_per_style": len(names),
         "chance": 100 / len(judge.labels),
@@ -140,8 +140,7 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
 
 
 def cosines(run: RunContext) -> dict[str, dict[str, float]]:
-    """Mean cosine between prompts within and across families: of the token states that the UNet attends
-    to."""
+    """Mean cosine of prompts' token states (what the UNet attends to) within and across families."""
     states = run.models.base.encode(prompts(run.params.sampler.prompt, run.vocabulary.names)).flatten(1)
     states = torch.nn.functional.normalize(states, dim=-1)
     matrix = (states @ states.T).cpu()
