@@ -62,9 +62,9 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
 
     Steps, and the rank where the method fixes a space to the target, are those of one target: several get as
     many each."""
-    from fade.models.safetensors_file import canonical_safetensors
     from fade.erasers.base import get_eraser
     from fade.mining.neighborhood import training_latents
+    from fade.models.safetensors_file import canonical_safetensors
     from fade.training.batches import latent_names
 
     params, n = run.params, len(neighborhood.parts)
