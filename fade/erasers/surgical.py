@@ -63,6 +63,7 @@ def surgical(
 _SOURCE = "arXiv 2312.12807, built from its abstract; the equations and weights are ours"
 _LOSSES: dict[str, Loss] = {"guidance": surgical, "stop_grad": partial(surgical, stop=True)}
 for _variant, _loss in _LOSSES.items():
-    register(
-        Eraser("surgical", _variant, _SOURCE, Config, _loss, accepts_replacement=True, accepts_anchors=True)
+    _eraser = Eraser(
+        "surgical", _variant, _SOURCE, Config, _loss, accepts_replacement=True, accepts_anchors=True
     )
+    register(_eraser)

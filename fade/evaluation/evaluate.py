@@ -168,7 +168,7 @@ def _with_balance(accuracies: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _consistency(similar: Sequence[np.ndarray], config: EvaluateConfig) -> dict[str, Any]:
-    values = np.concatenate([*similar, []])
+    values = np.concatenate([*similar, np.array([])])
     lo, hi = accuracy.bootstrap_interval(values, config.bootstrap, config.seed)
     mean = float(values.mean()) if len(values) else _NAN
     return {"mean": mean, "lo": lo, "hi": hi, "n": len(values), "role": "rest"}

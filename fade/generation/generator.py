@@ -48,16 +48,14 @@ class ImageGenerator:
     def key(self, prompt: str, seeds: Sequence[int], adapter: str = "") -> str:
         """Content key of one prompt's pictures; ``adapter`` is the sha256 of the active adapter, "" for the
         base."""
-        # The batch size does not change what is drawn but in the last bits, only how fast.
-        sampler = self.sampler.model_dump(mode="json", exclude={"batch_size", "prompt"})
-        made_by = {"code": code_sha256(*CODE), **versions(("diffusers", "torch", "transformers"))}
         return Cache.key(
             base=self.base.sha256,
             adapter=adapter,
-            sampler=sampler,
+            # The batch size changes the last bits alone.
+            sampler=self.sampler.model_dump(mode="json", exclude={"batch_size", "prompt"}),
             prompt=prompt,
             seeds=list(seeds),
-            made_by=made_by,
+            made_by={"code": code_sha256(*CODE), **versions(("diffusers", "torch", "transformers"))},
         )
 
     def generate(
@@ -73,9 +71,9 @@ class ImageGenerator:
         """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on
         or off.
 
-        Kept batch by batch, so that an interrupted draw goes on where it was. A batch with a gap is made
+        Stored batch by batch, so that an interrupted call goes on where it was. A batch with a gap is made
         again whole: a picture's last bits may depend on its batch, and the same call must give the same bytes
-        whatever the cache held. Of ``world`` processes that share the batches, the one of ``rank`` makes and
+        whatever the cache has. Of ``world`` processes that share the batches, the one of ``rank`` makes and
         returns every ``world``-th from its own on."""
         unique = list(dict.fromkeys(prompts))
         each = max(1, self.sampler.batch_size // len(seeds))  # prompts a batch
@@ -102,40 +100,31 @@ class ImageGenerator:
     def _read(
         self, batches: Sequence[list[str]], seeds: Sequence[int], adapter: str
     ) -> tuple[dict[str, Pictures], list[list[str]]]:
-        """What the cache holds of the batches, and the batches with a gap."""
-        every = [prompt for batch in batches for prompt in batch]
-        out = {prompt: held for prompt in every if (held := self._held(prompt, seeds, adapter)) is not None}
-        return out, [batch for batch in batches if any(prompt not in out for prompt in batch)]
-
-    def _held(self, prompt: str, seeds: Sequence[int], adapter: str) -> Pictures | None:
-        key = self.key(prompt, seeds, adapter)
-        held = self.cache.get("pictures", key)
-        return None if held is None else Pictures(held["latents"], held["pixels"].numpy(), key)
+        """What the cache has of the batches, and the batches with a gap."""
+        out = {}
+        for prompt in (prompt for batch in batches for prompt in batch):
+            key = self.key(prompt, seeds, adapter)
+            if (stored := self.cache.get("pictures", key)) is not None:
+                out[prompt] = Pictures(stored["latents"], stored["pixels"].numpy(), key)
+        return out, [batch for batch in batches if not out.keys() >= set(batch)]
 
     def _make(
         self, prompts: Sequence[str], missing: Sequence[str], seeds: Sequence[int], adapter: str
     ) -> dict[str, Pictures]:
-        """Draw one batch; keep, and return, what was missing of it."""
+        """Make one batch; store, and return, what was missing of it."""
         n, start = len(seeds), time.perf_counter()
-        # An embedding's last bits depend on what is encoded with it: never on what was drawn before.
+        # An embedding's last bits depend on what is encoded with it: never on what was encoded before.
         with self.base.no_embeddings():
-            latents = sample(
-                self.base,
-                [prompt for prompt in prompts for _ in range(n)],
-                list(seeds) * len(prompts),
-                self.sampler,
-            )
+            texts = [prompt for prompt in prompts for _ in range(n)]
+            latents = sample(self.base, texts, list(seeds) * len(prompts), self.sampler)
         pixels = self.base.decode(latents)
         self.generated += len(pixels)
         self.seconds += time.perf_counter() - start
         out = {}
         for prompt in missing:
-            place, key = prompts.index(prompt) * n, self.key(prompt, seeds, adapter)
-            part = slice(place, place + n)
-            self.cache.put(
-                "pictures",
-                key,
-                {"latents": latents[part].clone(), "pixels": torch.from_numpy(pixels[part].copy())},
-            )
+            first, key = prompts.index(prompt) * n, self.key(prompt, seeds, adapter)
+            part = slice(first, first + n)
+            tensors = {"latents": latents[part].clone(), "pixels": torch.from_numpy(pixels[part].copy())}
+            self.cache.put("pictures", key, tensors)
             out[prompt] = Pictures(latents[part], pixels[part], key)
         return out

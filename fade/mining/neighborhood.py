@@ -33,10 +33,7 @@ pictures is in their keys."""
 @dataclass(frozen=True)
 class Neighborhood:
     """A target, its K neighbours (trained on) and the next ones (held out), with the cosines of the whole
-    vocabulary.
-
-    Of several targets that are erased together it is the union (``joint``); ``parts`` are then the single
-    ones."""
+    vocabulary. Of several targets that are erased together it is the union (``joint``) of ``parts``."""
 
     target: str
     neighbours: list[str]
@@ -100,26 +97,23 @@ def mine(
         vocabulary.index(name)
     needed, others = config.k + config.k_heldout, len(vocabulary) - len(erased)
     if needed > others:
-        what = (
-            f"neighborhood.k + neighborhood.k_heldout = {needed}, but {target!r} has only {others} "
-            "candidates."
-        )
+        sizes = f"neighborhood.k + neighborhood.k_heldout = {needed}"
+        what = f"{sizes}, but {target!r} has only {others} candidates."
         raise ConfigError(what, stage="mine", action="lower neighborhood.k or neighborhood.k_heldout.")
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in vocabulary.names}
     keys = {name: generator.key(prompt, seeds) for name, prompt in prompts.items()}
     key = Cache.key(pictures=list(keys.values()), clip=encoder.sha256, code=code_sha256(*CODE))
-    held = generator.cache.get("similarities", key)
-    if held is None:
-        drawn = generator.generate(list(prompts.values()), seeds, on_batch=on_batch)
-        pixels = np.concatenate([drawn[prompts[name]].pixels for name in vocabulary.names])
-        held = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary))}
-        generator.cache.put("similarities", key, held)
-    matrix = held["matrix"].numpy()
-    row = matrix[vocabulary.index(target)].copy()
-    row[vocabulary.index(target)] = -np.inf
+    stored = generator.cache.get("similarities", key)
+    if stored is None:
+        images = generator.generate(list(prompts.values()), seeds, on_batch=on_batch)
+        pixels = np.concatenate([images[prompt].pixels for prompt in prompts.values()])
+        stored = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary))}
+        generator.cache.put("similarities", key, stored)
+    matrix = stored["matrix"].numpy()
     # A stable order, so that equal cosines fall in vocabulary order on every machine.
-    order = [vocabulary.names[i] for i in np.argsort(-row, kind="stable")]
+    nearest = np.argsort(-matrix[vocabulary.index(target)], kind="stable")
+    order = [vocabulary.names[i] for i in nearest if vocabulary.names[i] != target]
     ranked = [name for name in order if name not in erased]
     return Neighborhood(
         target=target,
@@ -135,25 +129,24 @@ def mine(
     )
 
 
-def joint(hoods: Sequence[Neighborhood]) -> Neighborhood:
+def joint(neighborhoods: Sequence[Neighborhood]) -> Neighborhood:
     """The neighbourhoods of several targets as one: the union of the neighbours, and of the held-out ones
     that are no neighbour."""
-    if len(hoods) == 1:
-        return hoods[0]
-    first = hoods[0]
-    neighbours = list(dict.fromkeys(name for neighborhood in hoods for name in neighborhood.neighbours))
-    heldout = [
-        name
-        for name in dict.fromkeys(n for neighborhood in hoods for n in neighborhood.heldout)
-        if name not in neighbours
-    ]
+    if len(neighborhoods) == 1:
+        return neighborhoods[0]
+    neighbours, heldout, left_out = (
+        list(dict.fromkeys(name for names in several for name in names))
+        for several in zip(
+            *((one.neighbours, one.heldout, one.left_out) for one in neighborhoods), strict=True
+        )
+    )
     return dataclasses.replace(
-        first,
-        target=TOGETHER.join(neighborhood.target for neighborhood in hoods),
+        neighborhoods[0],
+        target=TOGETHER.join(one.target for one in neighborhoods),
         neighbours=neighbours,
-        heldout=heldout,
-        left_out=tuple(dict.fromkeys(name for neighborhood in hoods for name in neighborhood.left_out)),
-        joined=tuple(hoods),
+        heldout=[name for name in heldout if name not in neighbours],
+        left_out=tuple(left_out),
+        joined=tuple(neighborhoods),
     )
 
 
@@ -164,13 +157,12 @@ def similarity_matrix(features: Tensor, concepts: int) -> Tensor:
 
 
 def training_latents(neighborhood: Neighborhood, generator: ImageGenerator) -> list[tuple[Tensor, Tensor]]:
-    """The mined clean latents as training data: of each target its own (m, C, h, w) and its neighbours' (K,
-    m, C, h, w)."""
+    """The mined clean latents of each target: its own (m, C, h, w) and its neighbours' (K, m, C, h, w)."""
     seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
     out = []
     for part in neighborhood.parts:
         prompts = [fill(generator.sampler.prompt, name) for name in (part.target, *part.neighbours)]
-        drawn = generator.generate(prompts, seeds)
-        own, *others = (drawn[prompt].latents for prompt in prompts)
+        images = generator.generate(prompts, seeds)
+        own, *others = (images[prompt].latents for prompt in prompts)
         out.append((own, torch.stack(others) if others else own.new_empty((0, *own.shape))))
     return out

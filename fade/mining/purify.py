@@ -2,10 +2,10 @@
 by an erased model.
 
 The inversion walks the original model's deterministic trajectory backwards under the null prompt, at guidance
-1. From the noise that it ends at, the erased model draws the picture again. The control that belongs beside
-every result: from the same noise the original model, guidance 1 and null prompt, must give the picture back,
-concept included; if it does not, a vanished concept says nothing about the erasure. Only the figure is known
-to us: the prompt, the guidance, how far the inversion goes and its refinements are ours."""
+1; from the noise that it ends at, the erased model regenerates the picture. The control beside every result:
+from the same noise the original must give the picture back, concept included, or else a vanished concept says
+nothing about the erasure. Only the figure is known to us: the prompt, the guidance, how far the inversion
+goes and its refinements are ours."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def invert(base: Base, latents: Tensor, embeds: Tensor, config: PurifyConfig) ->
     """Noisy latents (B, C, h, w) from which DDIM comes back to clean ``latents`` (B, C, h, w) under
     ``embeds`` (B, T, D).
 
-    A step x_t -> x_t' asks for the noise predicted at x_t', which is not known yet: it is first taken at x_t,
-    then ``refinements - 1`` times at the x_t' just found (a fixed-point iteration)."""
+    A step x_t -> x_t' needs the noise predicted at x_t': it is first taken at x_t, then ``refinements - 1``
+    times at the latest x_t' (a fixed-point iteration)."""
     scheduler = _scheduler(base, config, inverse=True)
     x = latents
     for t in scheduler.timesteps[: reached(config)]:
@@ -42,11 +42,8 @@ def invert(base: Base, latents: Tensor, embeds: Tensor, config: PurifyConfig) ->
 def regenerate(
     base: Base, noisy: Tensor, embeds: Tensor, config: PurifyConfig, null: Tensor | None = None
 ) -> Tensor:
-    """Clean latents (B, C, h, w) from what ``invert`` gave, by the UNet as it is now, under ``embeds`` (B, T,
-    D).
-
-    ``null`` (B, T, D) asks for classifier-free guidance of strength ``config.guidance``; without it there is
-    none."""
+    """Clean latents (B, C, h, w) from those of ``invert``, by the UNet as it is now, under ``embeds`` (B, T,
+    D); with ``null`` (B, T, D) at the guidance ``config.guidance``."""
     scheduler = _scheduler(base, config)
     x = noisy
     for t in scheduler.timesteps[config.steps - reached(config) :]:

@@ -17,16 +17,17 @@ _HELP = (
 )
 
 
+def _fault(what: str, action: str = _HELP, stage: str = "base") -> BaseModelError:
+    return BaseModelError(what, stage=stage, action=action)
+
+
 def resolve(where: str, stage: str = "base") -> Path:
     """The local directory of a model: ``where`` itself, or a hub id fetched whole (safetensors, configs,
-    tokenizer only).
-
-    Raises BaseModelError when it is neither, or when the hub cannot be reached.
-    """
+    tokenizer only). Raises BaseModelError when it is neither, or when the hub cannot be reached."""
     path = Path(where)
     if path.exists() or where.startswith((".", "/", "data/")) or where.count("/") != 1:
         if not path.is_dir():
-            raise BaseModelError(f"{where} is not there.", stage=stage, action=_HELP)
+            raise _fault(f"{where} is not there.", stage=stage)
         return path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -35,41 +36,37 @@ def resolve(where: str, stage: str = "base") -> Path:
     try:
         return Path(snapshot_download(where, allow_patterns=patterns))
     except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
-        action = "name a local directory, or check the network and HF_HUB_OFFLINE."
-        raise BaseModelError(
-            f"{where} is no local directory and cannot be fetched: {error}.", stage=stage, action=action
+        what = f"{where} is no local directory and cannot be fetched: {error}."
+        raise _fault(
+            what, "name a local directory, or check the network and HF_HUB_OFFLINE.", stage
         ) from error
 
 
 def check_pipeline(path: Path) -> None:
     """Raises BaseModelError that names the missing or refused file of a Stable Diffusion directory."""
     refuse_pickles(path, "base")
-    if not (path / "model_index.json").is_file():
-        raise BaseModelError(f"{path / 'model_index.json'} is missing.", stage="base", action=_HELP)
+    file = path / "model_index.json"
+    if not file.is_file():
+        raise _fault(f"{file} is missing.")
     try:
-        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BaseModelError(
-            f"{path / 'model_index.json'} is no JSON: {error}.", stage="base", action=_HELP
-        ) from None
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _fault(f"{file} is no JSON: {error}.") from None
     for part in PIPELINE_PARTS:
-        config = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}.get(
-            part, "config.json"
-        )
-        if part not in index or not (path / part / config).is_file():
-            raise BaseModelError(f"{path / part / config} is missing.", stage="base", action=_HELP)
-        if part in ("unet", "vae", "text_encoder") and not any((path / part).glob("*.safetensors")):
-            raise BaseModelError(f"{path / part} holds no safetensors weights.", stage="base", action=_HELP)
+        has_weights = part not in ("tokenizer", "scheduler")
+        config = path / part / ("config.json" if has_weights else f"{part}_config.json")
+        if part not in index or not config.is_file():
+            raise _fault(f"{config} is missing.")
+        if has_weights and not any((path / part).glob("*.safetensors")):
+            raise _fault(f"{path / part} holds no safetensors weights.")
 
 
 def refuse_pickles(path: Path, stage: str) -> None:
     """Raises BaseModelError for any file that could run code when it is loaded."""
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() in _REFUSED:
-            action = "convert the weights to safetensors and remove the file."
-            raise BaseModelError(
-                f"{file} is refused: only safetensors weights are loaded.", stage=stage, action=action
-            )
+            what = f"{file} is refused: only safetensors weights are loaded."
+            raise _fault(what, "convert the weights to safetensors and remove the file.", stage)
 
 
 def directory_sha256(path: Path, parts: tuple[str, ...] = ()) -> str:

@@ -32,10 +32,8 @@ def make_scheduler(config: Any, sampler: SamplerConfig) -> Any:
 def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     """Standard normal (B, *shape) on the CPU; equal seeds give equal noise on every device and in every
     batch."""
-    bank = {
-        s: torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in dict.fromkeys(seeds)
-    }
-    return torch.stack([bank[s] for s in seeds])
+    noise = {s: torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in set(seeds)}
+    return torch.stack([noise[s] for s in seeds])
 
 
 @torch.inference_mode()
@@ -70,8 +68,8 @@ def solve(
     """Clean latents (B, C, h, w) on the device, one a seed, under embeddings and null embeddings (B, T, D).
 
     With ``clean``, latents (B, C, h, w) on the device, these are noised to the first time of the sampler that
-    is not beyond the share ``time`` of the schedule and denoised from there; when there is no such time they
-    come back as they were."""
+    is not beyond the share ``time`` of the schedule and denoised from there; without such a time they are
+    returned as they are."""
     scheduler = make_scheduler(base.scheduler.config, sampler)
     scheduler.set_timesteps(sampler.steps, device=base.device)
     times = scheduler.timesteps

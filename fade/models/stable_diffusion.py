@@ -37,24 +37,23 @@ class Base:
 
         home = resolve(path)
         check_pipeline(home)
-        local: dict[str, Any] = {"local_files_only": True}
-        weights = {**local, "use_safetensors": True}
+        models: dict[str, Any] = {
+            "unet": UNet2DConditionModel,
+            "vae": AutoencoderKL,
+            "text_encoder": CLIPTextModel,
+        }
+        others: dict[str, Any] = {"tokenizer": CLIPTokenizer, "scheduler": DDPMScheduler}
+        parts: dict[str, Any] = {}
         where = torch.device(pick_device(device))
         try:
-            parts: dict[str, Any] = {
-                "unet": UNet2DConditionModel.from_pretrained(home, subfolder="unet", **weights),
-                "vae": AutoencoderKL.from_pretrained(home, subfolder="vae", **weights),
-                "text_encoder": CLIPTextModel.from_pretrained(home, subfolder="text_encoder", **weights),
-                "tokenizer": CLIPTokenizer.from_pretrained(home / "tokenizer", **local),
-                "scheduler": DDPMScheduler.from_pretrained(home, subfolder="scheduler", **local),
-            }
-        except (
-            Exception
-        ) as error:  # the libraries raise a dozen kinds; the user needs the directory and the reason
+            for name, kind in models.items():
+                model = kind.from_pretrained(home / name, local_files_only=True, use_safetensors=True)
+                parts[name] = model.to(where).eval().requires_grad_(False)
+            for name, kind in others.items():
+                parts[name] = kind.from_pretrained(home / name, local_files_only=True)
+        except Exception as error:  # the libraries raise a dozen kinds
             action = "compare it with a directory that diffusers saved."
             raise BaseModelError(f"{path} cannot be loaded: {error}.", stage="base", action=action) from error
-        for name in ("unet", "vae", "text_encoder"):
-            parts[name].to(where).eval().requires_grad_(False)
         return cls(path, parts, directory_sha256(home, PIPELINE_PARTS), where)
 
     @property
@@ -68,13 +67,8 @@ class Base:
         new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
-            ids = self.tokenizer(
-                part,
-                padding="max_length",
-                max_length=self.tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
+            size = {"max_length": self.tokenizer.model_max_length, "truncation": True}
+            ids = self.tokenizer(part, padding="max_length", return_tensors="pt", **size)
             with torch.no_grad():
                 states = self.text_encoder(input_ids=ids["input_ids"].to(self.device)).last_hidden_state
             self._encoded.update(zip(part, states, strict=True))
@@ -108,6 +102,11 @@ class Base:
         """Width and height of one picture, pixels."""
         return int(self.latent_shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1))
 
+    @property
+    def _scale_and_shift(self) -> tuple[float, float]:
+        config = self.vae.config
+        return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
+
     @torch.no_grad()
     def encode_pictures(self, pixels: np.ndarray, batch_size: int = 64) -> Tensor:
         """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on
@@ -115,15 +114,14 @@ class Base:
 
         The mean of the autoencoder's posterior, hence without a draw; a picture of another size is resized to
         the model's own."""
-        scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
+        scale, shift = self._scale_and_shift
         size = (self.picture_size, self.picture_size)
         out = []
         for part in torch.from_numpy(pixels).split(batch_size):
             x = part.permute(0, 3, 1, 2).float() / 127.5 - 1
             if x.shape[-2:] != size:
-                x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(
-                    -1, 1
-                )
+                how: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
+                x = F.interpolate(x, size=size, **how).clamp(-1, 1)
             mean = self.vae.encode(x.to(self.device)).latent_dist.mode()
             out.append(((mean - shift) * scale).float().cpu())
         return torch.cat(out)
@@ -131,13 +129,12 @@ class Base:
     @torch.no_grad()
     def decode(self, latents: Tensor, batch_size: int = 64) -> np.ndarray:
         """Pictures (B, H, W, 3), uint8, of scaled latents (B, C, h, w)."""
-        scale, shift = self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
+        scale, shift = self._scale_and_shift
         out = []
         for part in latents.split(batch_size):
             picture = self.vae.decode(part.to(self.device) / scale + shift).sample
-            out.append(
-                ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            )
+            levels = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            out.append(levels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(out)
 
 

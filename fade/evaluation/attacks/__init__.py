@@ -1,10 +1,9 @@
-"""Attempts to bring an erased concept back, registered by name: one file an attack, each a function of a
-subject.
+"""Attempts to bring an erased concept back, registered by name: one file of this folder an attack.
 
 An attack runs under three conditions with the same budget: on the ``erased`` model; on the ``base`` itself,
-which shows how much the attack can bring back at all (the ceiling); and as a ``control`` on the erased model
-with another concept's material, which shows how often it hits the target without knowing anything of it (the
-floor). A file in this folder is found by itself."""
+which shows how much it can bring back at all (the ceiling); and as a ``control`` on the erased model with
+another concept's material, which shows how often it hits the target without knowing anything of it (the
+floor)."""
 
 from __future__ import annotations
 

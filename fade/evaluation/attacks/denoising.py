@@ -93,9 +93,8 @@ def sample_from(
 ) -> Tensor:
     """Clean latents (n, C, h, w), float32 on the CPU, one a seed, under embeddings (n, T, D) or (1, T, D).
 
-    Without ``clean`` what ``Base.sample`` does with prompts, to the byte. With it, latents (n, C, h, w) are
-    noised to the first time of the sampler that is not beyond the share ``time`` of the schedule and denoised
-    from there; when there is no such time they come back as they were."""
+    Without ``clean`` what ``fade.models.sampling.sample`` does with prompts, to the byte; with it, latents
+    (n, C, h, w), they start from these, noised to ``time`` (see ``solve``)."""
     null = base.encode([sampler.negative_prompt])
     embeds = embeds.expand(len(seeds), -1, -1)
     out = []
