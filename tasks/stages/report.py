@@ -30,18 +30,20 @@ def make_report(
     lineage: Mapping[str, Any],
     seconds: Mapping[str, float],
     command: str,
+    folder: Path | None = None,
 ) -> Evidence:
-    """Write ``pictures/`` and write ``report.html`` and ``card.md`` in the run's folder. Raises
+    """Write ``pictures/``, ``report.html`` and ``card.md`` in ``folder``, by default the run's. Raises
     StorageError."""
     from fade import reporting as report
 
+    folder = folder or run.folder
     roles = {row["concept"]: row["role"] for row in result.numbers["per_concept"]}
     shown = run.params.evaluate.grid_images
     rows = [
         report.Row(name, roles[name], base[:shown], erased[:shown])
         for name, (base, erased) in result.pictures.items()
     ]
-    titles = ("Data checks", "Checks of the mined pictures")
+    titles = ("Data checks", "Checks of the mined pictures")[: len(checks)]
     page = report.Report(
         result=result.numbers,
         neighborhood=neighborhood,
@@ -56,8 +58,8 @@ def make_report(
         seconds=seconds,
         command=command,
     )
-    drawn = report.draw_report(page, run.folder)
-    path = report.write_report(page, run.folder, drawn, base_model=run.params.data.base)
+    drawn = report.draw_report(page, folder)
+    path = report.write_report(page, folder, drawn, base_model=run.params.data.base)
     return Evidence(path, page, drawn, run.params.data.base)
 
 
