@@ -17,7 +17,7 @@ from fade.utils.files import make_folder
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import load_snapshot, resolve
-from tasks.release import audit_report
+from tasks.release.audit_report import PAGE, Evidence, collect_evidence, record_audit, write_audit_report
 from tasks.release.replay import AuditOptions, AuditOutcome, audit_release, audit_run
 
 if TYPE_CHECKING:
@@ -52,19 +52,16 @@ def audit_version(tracking: Tracking, version: ModelVersion, options: AuditOptio
     progress.report(f"audit {label}", 0, 0, "evidence")
     folder = options.runs / "audit" / str(version.name) / f"{version.version}-{began:%Y%m%dT%H%M%S%f}"
     report = folder / "report"
-    evidence = audit_report.collect_evidence(tracking, version, options)
+    evidence = collect_evidence(tracking, version, options)
     make_folder(report)
     outcome = _outcome(tracking, evidence, folder, options)
-    content = audit_report.audit_content(version, evidence, outcome, options, began)
-    page = audit_report.write_audit_report(tracking, content, evidence.traced, outcome, report)
-    entry = audit_report.record_audit(tracking, version, content, report, options)
+    content = write_audit_report(tracking, version, evidence, outcome, options, began, report)
+    entry = record_audit(tracking, version, content, report, options)
     progress.report(f"audit {label}", 1, 1, outcome.verdict.name)
-    return {**content, "good": outcome.verdict.good, "report": str(page), **entry}
+    return {**content, "good": outcome.verdict.good, "report": str(report / PAGE), **entry}
 
 
-def _outcome(
-    tracking: Tracking, evidence: audit_report.Evidence, folder: Path, options: AuditOptions
-) -> AuditOutcome:
+def _outcome(tracking: Tracking, evidence: Evidence, folder: Path, options: AuditOptions) -> AuditOutcome:
     """The verdict: on the evidence alone, on a release added up, or on a run replayed."""
     traced, adapter = evidence.traced, evidence.adapter
     if evidence.broken or traced is None or adapter is None:

@@ -30,6 +30,7 @@ from tasks.release.replay import AuditOptions, AuditOutcome
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+PAGE = "audit.html"
 SHOWN = 6
 """Packages that a sentence names."""
 
@@ -123,17 +124,22 @@ def _environment(recorded: Mapping[str, Any]) -> tuple[bool | None, str]:
     return True, f"the same: {len(old)} packages, Python {current['python']}"
 
 
-def audit_content(
+def write_audit_report(
+    tracking: Tracking,
     version: ModelVersion,
     evidence: Evidence,
     outcome: AuditOutcome,
     options: AuditOptions,
     began: datetime,
+    report: Path,
 ) -> dict[str, Any]:
-    """The content of ``audit.json``, both records included. began: UTC."""
-    traced, repeated = evidence.traced, outcome.replay.lineage if outcome.replay else None
+    """Write the report into the folder ``report``; returns the content of its ``audit.json``, both records
+    included. began: UTC. Raises StorageError."""
+    from fade.reporting.audit import render_audit
+
+    traced, replay = evidence.traced, outcome.replay
     only = " --evidence-only" if options.evidence_only else ""
-    return {
+    content = {
         "schema": 1,
         "model": str(version.name),
         "version": str(version.version),
@@ -143,28 +149,20 @@ def audit_content(
         "at": began.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(began.tzinfo) - began).total_seconds(), 1),
         "evidence": evidence.rows,
-        "stages": stages(traced.lineage, repeated) if traced else [],
+        "stages": stages(traced.lineage, replay.lineage if replay else None) if traced else [],
         "recorded": traced.to_json() if traced else None,
-        "again": dict(repeated.content) if repeated else None,
+        "again": dict(replay.lineage.content) if replay else None,
         "command": f"fade audit {version.name}/{version.version}{only}",
     }
-
-
-def write_audit_report(
-    tracking: Tracking, content: dict[str, Any], traced: Traced | None, outcome: AuditOutcome, report: Path
-) -> Path:
-    """Write the report into the folder ``report``; returns the page. Raises StorageError."""
-    from fade.reporting.audit import render_audit
-
     write_json(report / "audit.json", content)
-    if traced is not None and outcome.replay is not None:
-        replayed = outcome.replay.folder / "pictures"
+    if traced is not None and replay is not None:
         with tempfile.TemporaryDirectory(prefix="fade-audit-") as scratch:
             recorded = download_artifact(tracking, traced.run_id, "pictures", Path(scratch))
-            for folder, name in ((replayed, "again.png"), (recorded, "recorded.png")):
+            for folder, name in ((replay.folder / "pictures", "again.png"), (recorded, "recorded.png")):
                 if folder is not None and (folder / "before-after.png").is_file():
                     shutil.copyfile(folder / "before-after.png", report / name)
-    return write_whole(report / "audit.html", render_audit(content, report), stage=STAGE)
+    write_whole(report / PAGE, render_audit(content, report), stage=STAGE)
+    return content
 
 
 def record_audit(

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 STAGE = "re-evaluate"
 UNCHANGED, EVALUATED, OUTDATED, FAULT = "unchanged", "reevaluated", "stale", "failed"
 """Results."""
+HASHES = {"base": "sha256", "judge": "sha256", "data": "md5"}
+"""Section of a record -> key of the hash of what a version was evaluated with."""
 
 
 def current_inputs(params: Params, root: Path, data_md5: str) -> dict[str, str]:
     """Hashes of what a version is evaluated with: ``base`` and ``judge``, which the parameters name and which
     are not loaded, and ``data``. Raises BaseModelError when one is missing."""
     context = RunContext(params, "", Path("runs"), root)
-    base = resolve(context.local(params.data.base), stage=STAGE)
-    judge = resolve(context.local(params.data.judge), stage=STAGE)
-    return {
-        "base": directory_sha256(base, PIPELINE_PARTS),
-        "judge": directory_sha256(judge),
-        "data": data_md5,
-    }
+    base, judge = (
+        resolve(context.local(where), stage=STAGE) for where in (params.data.base, params.data.judge)
+    )
+    hashes = {"base": directory_sha256(base, PIPELINE_PARTS), "judge": directory_sha256(judge)}
+    return {**hashes, "data": data_md5}
 
 
 def reevaluate_version(
@@ -64,9 +64,12 @@ def reevaluate_version(
         return {**row, **last_result(version, traced, params), "result": UNCHANGED}
     numbers = evaluate_version(tracking, version, traced, params, runs, root)
     record = gate_record({**traced.lineage.content, "outputs": numbers, "inputs": {"unchanged": True}})
-    run_id = _log_run(tracking, params.register_.experiment, traced, record["outputs"], changed)
+    name, target = f"re-evaluate {traced.label}", traced.tags.get("target", "")
+    tags = {"target": target, "reevaluates": traced.label, "changed": ", ".join(changed)}
+    with open_run(tracking, params.register_.experiment, name, tags) as run:
+        run.log_metrics(0, final_metrics(record["outputs"]))
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    tag = {"at": at, "judge": now["judge"], "data": now["data"], "run_id": run_id, "record": record}
+    tag = {"at": at, "judge": now["judge"], "data": now["data"], "run_id": run.run_id, "record": record}
     _tag(tracking, version, REEVALUATED, json.dumps(tag, allow_nan=False))
     return {**row, **_gate_result(record, params), "result": EVALUATED}
 
@@ -75,11 +78,7 @@ def _changed_inputs(version: ModelVersion, traced: Traced, now: Mapping[str, str
     """The inputs that differ from those of the version's last evaluation, each as ``name old -> new``, 12
     digits a hash."""
     record, last = traced.lineage.content, json.loads(version.tags.get(REEVALUATED, "{}"))
-    before = {
-        "base": record["base"]["sha256"],
-        "judge": record["judge"]["sha256"],
-        "data": record["data"]["md5"],
-    }
+    before = {name: record[name][key] for name, key in HASHES.items()}
     before |= {name: last[name] for name in ("judge", "data") if name in last}
     return [f"{name} {old[:12]} -> {now[name][:12]}" for name, old in before.items() if old != now[name]]
 
@@ -93,22 +92,10 @@ def _tag(tracking: Tracking, version: ModelVersion, key: str, text: str) -> None
             tracking.client.delete_model_version_tag(version.name, version.version, key)
 
 
-def _log_run(
-    tracking: Tracking, experiment: str, traced: Traced, outputs: Mapping[str, Any], changed: list[str]
-) -> str:
-    """Make an MLflow run with the metrics; returns its id."""
-    target = traced.tags.get("target", "")
-    tags = {"target": target, "reevaluates": traced.label, "changed": ", ".join(changed)}
-    with open_run(tracking, experiment, f"re-evaluate {traced.label}", tags) as run:
-        run.log_metrics(0, final_metrics(outputs))
-    return run.run_id
-
-
 def last_result(version: ModelVersion, traced: Traced, params: Params) -> dict[str, Any]:
     """``passes`` and ``why`` by the gate, from the version's last evaluation."""
-    if REEVALUATED in version.tags:
-        return _gate_result(json.loads(version.tags[REEVALUATED])["record"], params)
-    return _gate_result(traced.lineage.content, params)
+    tag = version.tags.get(REEVALUATED)
+    return _gate_result(json.loads(tag)["record"] if tag else traced.lineage.content, params)
 
 
 def _gate_result(record: Mapping[str, Any], params: Params) -> dict[str, Any]:
