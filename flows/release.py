@@ -4,7 +4,6 @@ nothing is made twice."""
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -61,8 +60,11 @@ def release(options: ReleaseOptions) -> dict[str, Any]:
 @flow(name="release", validate_parameters=False)
 def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, dict[str, float]]:
     """Add up, evaluate, register. Returns the version's number and the seconds of each stage."""
-    params, clock, folder = options.params, Clock(), _folder(options, selected)
+    params, clock = options.params, Clock()
     run = RunContext(params, selected.concepts, options.runs, options.root)
+    identity = key(selected.parts, params, signed=bool(params.signing.private_key))
+    folder = options.runs / "release" / options.name / identity
+    make_folder(folder)
     with lock_folder(folder.parent, "a release is being made", STAGE):
         with clock.stage("pull"):
             pulled = pull_task(params.data, run.root, run.runs)
@@ -107,14 +109,6 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
 def _select(options: ReleaseOptions) -> tuple[Tracking, ReleaseParts]:
     tracking = connect(options.runs, timeout=options.params.register_.timeout_seconds)
     return tracking, select_champions(tracking, options.params, options.runs)
-
-
-def _folder(options: ReleaseOptions, selected: ReleaseParts) -> Path:
-    """The release's folder, made when it is not there. Raises StorageError."""
-    identity = key(selected.parts, options.params, signed=bool(options.params.signing.private_key))
-    folder = options.runs / "release" / options.name / identity
-    make_folder(folder)
-    return folder
 
 
 def _command(options: ReleaseOptions) -> str:
