@@ -6,22 +6,19 @@ not Prefect's database."""
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
 from fade.governance.audit import BROKEN, HOLDS, Verdict
-from fade.provenance.lineage import REPOSITORY
 from fade.utils import progress
 from fade.utils.files import make_folder
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import load_snapshot, resolve
-from tasks.release.audit_replay import AuditOptions, AuditOutcome, audit_release, audit_run
-from tasks.release.audit_report import audit_content, record_audit, write_audit_report
-from tasks.release.verification_evidence import VerificationEvidence, collect_evidence
+from tasks.release.audit_report import PAGE, Evidence, collect_evidence, record_audit, write_audit_report
+from tasks.release.replay import AuditOptions, AuditOutcome, audit_release, audit_run
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -29,27 +26,16 @@ if TYPE_CHECKING:
 ALL, CHAMPIONS = "all", "champions"
 
 
-def audit(
-    selection: str,
-    params: Params,
-    runs: Path,
-    *,
-    evidence_only: bool = False,
-    with_control: bool = True,
-    by: str = "",
-    root: Path = Path(),
-    repository: Path = REPOSITORY,
-) -> list[dict[str, Any]]:
+def audit(selection: str, params: Params, runs: Path, **options: Any) -> list[dict[str, Any]]:
     """Audit a version (NAME/VERSION, NAME@ALIAS, NAME), every version (``all``) or every champion
-    (``champions``).
+    (``champions``). options: the other fields of `AuditOptions`.
 
     Returns one object a version: verdict, evidence, stages, control, report. A fault of a version is its
     verdict, not an exception; raises RegistryError (the store), UsageError and UnknownNameError
     (``selection``), StorageError (no room for the report)."""
     tracking = connect(runs, timeout=params.register_.timeout_seconds)
-    by = by or getpass.getuser()
-    options = AuditOptions(params, runs, root, repository, by, evidence_only, with_control)
-    return [audit_version(tracking, version, options) for version in versions(tracking, selection)]
+    settings = AuditOptions(params, runs, **options)
+    return [audit_version(tracking, version, settings) for version in versions(tracking, selection)]
 
 
 def versions(tracking: Tracking, selection: str) -> list[ModelVersion]:
@@ -64,26 +50,21 @@ def audit_version(tracking: Tracking, version: ModelVersion, options: AuditOptio
     """Audit one version; returns the object of `audit`."""
     label, began = f"{version.name}/{version.version}", datetime.now(UTC)
     progress.report(f"audit {label}", 0, 0, "evidence")
-    key = options.params.signing.public_key
-    evidence = collect_evidence(tracking, version, options.runs, key, options.repository)
     folder = options.runs / "audit" / str(version.name) / f"{version.version}-{began:%Y%m%dT%H%M%S%f}"
     report = folder / "report"
+    evidence = collect_evidence(tracking, version, options)
     make_folder(report)
     outcome = _outcome(tracking, evidence, folder, options)
-    content = audit_content(version, evidence, outcome, options, began)
-    page = write_audit_report(tracking, content, evidence.traced, outcome.replay, report)
-    result = {**content, "good": outcome.verdict.good, "report": str(page)}
-    result |= record_audit(tracking, version, content, evidence.traced, outcome, report, options)
+    content = write_audit_report(tracking, version, evidence, outcome, options, began, report)
+    entry = record_audit(tracking, version, content, report, options)
     progress.report(f"audit {label}", 1, 1, outcome.verdict.name)
-    return result
+    return {**content, "good": outcome.verdict.good, "report": str(report / PAGE), **entry}
 
 
-def _outcome(
-    tracking: Tracking, evidence: VerificationEvidence, folder: Path, options: AuditOptions
-) -> AuditOutcome:
+def _outcome(tracking: Tracking, evidence: Evidence, folder: Path, options: AuditOptions) -> AuditOutcome:
     """The verdict: on the evidence alone, on a release added up, or on a run replayed."""
     traced, adapter = evidence.traced, evidence.adapter
-    if not evidence.holds or traced is None or adapter is None:
+    if evidence.broken or traced is None or adapter is None:
         return AuditOutcome(Verdict(BROKEN, evidence.broken))
     if options.evidence_only:
         return AuditOutcome(Verdict(HOLDS))

@@ -3,6 +3,7 @@ twice."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,7 @@ from fade.utils.locks import lock_folder
 from tasks.data.pull import pull_task
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.release.reevaluate import (
-    FAULT,
-    OUTDATED,
-    STAGE,
-    EvaluationInputs,
-    current_inputs,
-    reevaluate_version,
-)
+from tasks.release.reevaluate import FAULT, OUTDATED, STAGE, current_inputs, reevaluate_version
 
 reevaluate_task = task(name="re-evaluate champion", cache_policy=NO_CACHE)(reevaluate_version)
 
@@ -39,7 +33,7 @@ def reevaluate(params: Params, runs: Path, root: Path) -> list[dict[str, Any]]:
 
 
 def reevaluate_all(
-    tracking: Tracking, params: Params, runs: Path, root: Path, now: EvaluationInputs
+    tracking: Tracking, params: Params, runs: Path, root: Path, now: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """A row for each champion; one that cannot be evaluated does not stop the others."""
     rows = []
@@ -61,8 +55,7 @@ def raise_failures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not bad:
         return rows
     reasons = " | ".join(f"{row['model']}/{row['version']}: {row['why']}" for row in bad)
-    what = f"{len(bad)} champion(s) need somebody: {reasons}"
-    action = "see `fade status`; promote another version, or let the request run again."
-    error = RequestError(what, stage=STAGE, action=action)
+    error = RequestError(f"{len(bad)} champion(s) need somebody: {reasons}", stage=STAGE)
+    error.action = "see `fade status`; promote another version, or let the request run again."
     error.result = rows
     raise error

@@ -4,28 +4,25 @@ nothing is made twice."""
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect import runtime as prefect_runtime
 
 from fade.governance.release_plan import STAGE, key
-from fade.provenance.lineage import Lineage, collect
+from fade.provenance.lineage import collect
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.clock import Clock
 from fade.utils.files import make_folder, write_json
 from fade.utils.locks import lock_folder
-from tasks.data.pull import Pulled, pull_task
+from tasks.data.pull import pull_task
 from tasks.registry.connection import Tracking, connect
-from tasks.registry.register import Registered, register_task
+from tasks.registry.register import register_task
 from tasks.registry.versions import load_snapshot, resolve
 from tasks.release.build_release import ReleaseParts, find_release, select_champions, sum_champions
-from tasks.release.evaluate_release import ReleaseEvaluation, evaluate_release, release_lineage
+from tasks.release.evaluate_release import evaluate_release, make_release_report, release_lineage
 from tasks.release.release_decision import ReleaseOptions, compare_with_current, make_current
-from tasks.release.release_report import make_release_report
 from tasks.stages.lineage import require_unchanged, run_inputs
 from tasks.stages.mine import mine
 
@@ -64,8 +61,11 @@ def release(options: ReleaseOptions) -> dict[str, Any]:
 @flow(name="release", validate_parameters=False)
 def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, dict[str, float]]:
     """Add up, evaluate, register. Returns the version's number and the seconds of each stage."""
-    params, clock, folder = options.params, Clock(), _folder(options, selected)
+    params, clock = options.params, Clock()
     run = RunContext(params, selected.concepts, options.runs, options.root)
+    identity = key(selected.parts, params, signed=bool(params.signing.private_key))
+    folder = options.runs / "release" / options.name / identity
+    make_folder(folder)
     with lock_folder(folder.parent, "a release is being made", STAGE):
         with clock.stage("pull"):
             pulled = pull_task(params.data, run.root, run.runs)
@@ -74,69 +74,44 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
             neighborhood = mine(run)
         with clock.stage("compose"):
             sha256 = sum_champions(run, selected, folder)
-        opened = _open_lineage(run, options, pulled, before, neighborhood.to_json())
+        lineage = collect(
+            params,
+            overrides=options.overrides,
+            data_md5=pulled.md5,
+            data_files=pulled.files,
+            data_size=pulled.size,
+            base_sha256=run.models.base.sha256,
+            judge_sha256=run.models.judge.sha256,
+            neighbourhood=neighborhood.to_json(),
+            inputs=before,
+            device=str(run.models.base.device),
+            precision=str(next(run.models.base.unet.parameters()).dtype).removeprefix("torch."),
+            flow_run_id=str(prefect_runtime.flow_run.id or ""),
+        )
         with clock.stage("evaluate"):
-            evaluation = evaluate_release(run, neighborhood, selected, folder)
+            evaluation, alone = evaluate_release(run, neighborhood, selected, folder)
             lineage = require_unchanged(
-                release_lineage(opened, run_inputs(run), sha256, selected, evaluation)
+                release_lineage(lineage, run_inputs(run), sha256, selected, evaluation.numbers)
             )
             lineage.save(folder / "lineage.json")
         with clock.stage("register"):
             record, command = lineage.content, _command(options)
             make_release_report(
-                run, neighborhood, selected, evaluation, record, clock.seconds, command, folder
+                run, neighborhood, selected, evaluation, alone, record, clock.seconds, command, folder
             )
-            version = _register(run, options.name, evaluation, record, folder)
+            progress.report("register", 0, 1, "MLflow")
+            version = register_task(
+                evaluation.numbers, params, record, folder, runs=run.runs, root=run.root, name=options.name
+            )
+            progress.report("register", 1, 1, "MLflow")
     result = {"name": version.name, "version": version.version, "seconds": clock.seconds}
     write_json(folder / "result.json", result)
     return version.version, clock.seconds
 
 
 def _select(options: ReleaseOptions) -> tuple[Tracking, ReleaseParts]:
-    params = options.params
-    tracking = connect(options.runs, timeout=params.register_.timeout_seconds)
-    return tracking, select_champions(tracking, params, options.runs, params.signing.public_key)
-
-
-def _folder(options: ReleaseOptions, selected: ReleaseParts) -> Path:
-    """The release's folder, made when it is not there. Raises StorageError."""
-    identity = key(selected.parts, options.params, signed=bool(options.params.signing.private_key))
-    folder = options.runs / "release" / options.name / identity
-    make_folder(folder)
-    return folder
-
-
-def _open_lineage(
-    run: RunContext,
-    options: ReleaseOptions,
-    pulled: Pulled,
-    before: dict[str, str],
-    neighbourhood: dict[str, Any],
-) -> Lineage:
-    return collect(
-        run.params,
-        overrides=options.overrides,
-        data_md5=pulled.md5,
-        data_files=pulled.files,
-        data_size=pulled.size,
-        base_sha256=run.models.base.sha256,
-        judge_sha256=run.models.judge.sha256,
-        neighbourhood=neighbourhood,
-        inputs=before,
-        device=str(run.models.base.device),
-        precision=str(next(run.models.base.unet.parameters()).dtype).removeprefix("torch."),
-        flow_run_id=str(prefect_runtime.flow_run.id or ""),
-    )
-
-
-def _register(
-    run: RunContext, name: str, evaluation: ReleaseEvaluation, record: Mapping[str, Any], folder: Path
-) -> Registered:
-    progress.report("register", 0, 1, "MLflow")
-    numbers = evaluation.whole.numbers
-    version = register_task(numbers, run.params, record, folder, runs=run.runs, root=run.root, name=name)
-    progress.report("register", 1, 1, "MLflow")
-    return version
+    tracking = connect(options.runs, timeout=options.params.register_.timeout_seconds)
+    return tracking, select_champions(tracking, options.params, options.runs)
 
 
 def _command(options: ReleaseOptions) -> str:

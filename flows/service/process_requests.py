@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from fade.errors import RequestError
+from fade.governance.leases import DONE
 from flows.erase import erase
 from flows.server.gpu_slot import gpu_slot
 from tasks.requests import worker
 from tasks.requests.project import Project
-from tasks.requests.worker import DONE, WAITING, Outcome, Worker
+from tasks.requests.status import FAULTY, FELL_SHORT, MISSING
+from tasks.requests.worker import WAITING, Outcome, Worker
 
 
 @flow(name="work-off", validate_parameters=False)
@@ -25,11 +28,9 @@ def process_requests(
 ) -> dict[str, Any]:
     """Erase the open requests one after the other. Ends as failed, with the reasons, when a request did."""
     project = Project(Path(params_file), Path(runs), tuple(overrides))
-    params = project.resolve()
+    slot = partial(gpu_slot, project.resolve())
     try:
-        result = worker.process_requests(
-            Worker(project, erase, lambda: gpu_slot(params), on_outcome=emit, only=tuple(only))
-        )
+        result = worker.process_requests(Worker(project, erase, slot, on_outcome=emit, only=tuple(only)))
     except RequestError as error:
         show(error.result if isinstance(error.result, dict) else {})
         raise
@@ -43,11 +44,8 @@ def emit(outcome: Outcome) -> None:
     from prefect.events import emit_event
 
     kind = outcome.result if outcome.result in (DONE, WAITING) else "failed"
-    resource = {
-        "prefect.resource.id": f"fade.request.{outcome.id}",
-        "prefect.resource.name": outcome.id,
-        "fade.concept": outcome.concept,
-    }
+    names = {"prefect.resource.id": f"fade.request.{outcome.id}", "prefect.resource.name": outcome.id}
+    resource = {**names, "fade.concept": outcome.concept}
     emit_event(f"fade.request.{kind}", resource=resource, payload=outcome.to_json())
 
 
@@ -68,6 +66,6 @@ def show(result: Mapping[str, Any]) -> None:
         }
         for one in requests
     ]
-    failed = sum(one["state"] in ("failed", "missing", "faulty") for one in requests)
+    failed = sum(one["state"] in (FELL_SHORT, MISSING, FAULTY) for one in requests)
     description = f"{len(outcomes)} worked off, {failed} of {len(rows)} need somebody"
     create_table_artifact(rows, key="fade-requests", description=description)

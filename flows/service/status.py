@@ -12,8 +12,8 @@ from flows.server.gpu_slot import prefect_client
 from tasks.registry.connection import connect
 from tasks.registry.lineage import read
 from tasks.release.reevaluate import last_result
+from tasks.requests.leases import RequestSnapshot
 from tasks.requests.project import Project
-from tasks.requests.snapshot import RequestSnapshot
 from tasks.requests.status import REEVALUATED, STALE, request_statuses
 
 SHOWN_RUNS = 5

@@ -11,11 +11,11 @@ from fade.config import Params
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AdapterError
 from fade.governance.release_plan import STAGE, Part, key, plan, release_name
-from fade.provenance.lineage import Lineage
 from fade.run.context import RunContext
 from fade.utils.files import write_whole
 from fade.utils.hashing import sha256_of
 from tasks.registry.connection import Tracking
+from tasks.registry.lineage import Traced
 from tasks.registry.models import all_versions, model_name
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.verify import verify_version
@@ -44,7 +44,7 @@ class ReleaseParts:
         return [concept for part in self.parts for concept in part.concepts]
 
 
-def select_champions(tracking: Tracking, params: Params, runs: Path, public_key: str) -> ReleaseParts:
+def select_champions(tracking: Tracking, params: Params, runs: Path) -> ReleaseParts:
     """The champion, by the decisions, of every concept's model; each one's record, bytes, header and
     signature are verified.
 
@@ -53,38 +53,31 @@ def select_champions(tracking: Tracking, params: Params, runs: Path, public_key:
     parts: list[Part] = []
     adapters: dict[str, Path] = {}
     left_out: list[str] = []
-    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, public_key)
-    for version in _champions(snapshot):
+    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, params.signing.public_key)
+    for version in snapshot.champions():
+        target = version.tags.get("target", "")
+        if not target or version.name != model_name(snapshot.prefix, target):
+            continue  # another prefix's
         traced, adapter = verify_version(snapshot, version, runs, parts=False)
-        part = _part(traced.name, traced.version, traced.lineage)
         values = traced.lineage.content["params"]["values"]
         if values.get("data", {}).get("erase") == "styles":
-            left_out.append(part.label)
-            continue
-        parts.append(part)
-        adapters[part.label] = adapter
+            left_out.append(traced.label)
+        else:
+            parts.append(_part(traced))
+            adapters[traced.label] = adapter
     return ReleaseParts(plan(parts), adapters, sorted(left_out))
 
 
-def _champions(snapshot: RegistrySnapshot) -> list[ModelVersion]:
-    def is_concept(version: ModelVersion) -> bool:
-        """Not another prefix's version."""
-        target = version.tags.get("target", "")
-        return bool(target) and version.name == model_name(snapshot.prefix, target)
-
-    return [version for version in snapshot.champions() if is_concept(version)]
-
-
-def _part(name: str, version: str, lineage: Lineage) -> Part:
-    record = lineage.content
+def _part(traced: Traced) -> Part:
+    record = traced.lineage.content
     success = record["inputs"]["unchanged"] is True
     unchanged = {"name": "inputs unchanged", "severity": "critical", "success": success}
     return Part(
-        name=name,
-        version=version,
+        name=traced.name,
+        version=traced.version,
         concepts=tuple(str(record["neighbourhood"]["target"]).split(TOGETHER)),
         adapter_sha256=str(record["outputs"]["adapter_sha256"]),
-        lineage_sha256=lineage.sha256(),
+        lineage_sha256=traced.lineage.sha256(),
         base_sha256=str(record["base"]["sha256"]),
         data_md5=str(record["data"]["md5"]),
         checks={**(record.get("checks") or {}), "record": [unchanged]},

@@ -1,9 +1,10 @@
-"""Evaluate a release: as a whole, and each champion alone on the same concepts and seeds."""
+"""Evaluate a release: as a whole, and each champion alone on the same concepts and seeds; and report it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from fade.governance.release_plan import numbers_of, worst
 from fade.provenance.lineage import Lineage
 from fade.run.context import RunContext
 from fade.utils import progress
-from fade.utils.files import write_json
+from fade.utils.files import make_folder, write_json, write_whole
 from fade.utils.hashing import sha256_of
 from tasks.registry.versions import ADAPTER
 from tasks.release.build_release import ReleaseParts
@@ -24,33 +25,32 @@ if TYPE_CHECKING:
     from tasks.stages.evaluate import EvaluationResult
 
 
-@dataclass(frozen=True)
-class ReleaseEvaluation:
-    """The evaluation of the whole, and of each concept beside its champion alone."""
-
-    whole: EvaluationResult
-    concepts: dict[str, dict[str, Any]]
-    """Concept -> metrics, base_metrics, and alone: the metrics of its champion alone; percent."""
-    alone: dict[str, dict[str, np.ndarray]] = field(repr=False)
-    """Erased concept -> tested concept -> pictures by its champion alone, (images, H, W, 3) uint8."""
-
-
 def evaluate_release(
     run: RunContext, neighborhood: Neighborhood, selected: ReleaseParts, folder: Path
-) -> ReleaseEvaluation:
+) -> tuple[EvaluationResult, dict[str, dict[str, np.ndarray]]]:
     """Evaluate the adapter in ``folder``, and each champion alone on its own concepts, their neighbours and
     the unrelated ones; write ``evaluation.json``.
 
     A concept that another part erases is no neighbour, and not unrelated. Pictures of the original and of the
-    champions come from the cache where their own runs made them."""
-    from tasks.stages.evaluate import EvaluationResult, judge
+    champions come from the cache where their own runs made them.
+
+    Returns the evaluation of the whole, whose ``parts`` are concept -> metrics, base_metrics, and alone: the
+    metrics of its champion alone, percent; and erased concept -> tested concept -> pictures by its champion
+    alone, (images, H, W, 3) uint8."""
+    from tasks.stages.evaluate import judge
 
     whole = judge(run, neighborhood, folder / ADAPTER)
-    rows = {row["concept"]: row for row in whole.numbers["per_concept"]}
-    base = {name: row["base"] for name, row in rows.items()}
-    erased = {name: row["erased"] for name, row in rows.items()}
-    rest = list(whole.numbers["rest"])
-    groups = _groups(neighborhood, rest)
+    rows, rest = whole.numbers["per_concept"], list(whole.numbers["rest"])
+    base, erased = ({row["concept"]: row[model] for row in rows} for model in ("base", "erased"))
+    groups = {
+        one.target: {
+            "targets": [one.target],
+            "neighbours": one.neighbours,
+            "heldout": one.heldout,
+            "rest": rest,
+        }
+        for one in neighborhood.parts
+    }
     concepts: dict[str, dict[str, Any]] = {}
     alone: dict[str, dict[str, np.ndarray]] = {}
     for done, part in enumerate(selected.parts):
@@ -66,20 +66,7 @@ def evaluate_release(
     method = {"method": "composition", "variant": "sum", "neighbours_trained": False, "seed": "none"}
     numbers = {**whole.numbers, "parts": concepts, **method}
     write_json(folder / "evaluation.json", numbers)
-    return ReleaseEvaluation(EvaluationResult(numbers, whole.pictures, whole.seconds), concepts, alone)
-
-
-def _groups(neighborhood: Neighborhood, rest: list[str]) -> dict[str, dict[str, list[str]]]:
-    """Erased concept -> targets, neighbours, heldout and rest -> concepts."""
-    return {
-        part.target: {
-            "targets": [part.target],
-            "neighbours": part.neighbours,
-            "heldout": part.heldout,
-            "rest": rest,
-        }
-        for part in neighborhood.parts
-    }
+    return replace(whole, numbers=numbers), alone
 
 
 def _evaluate_alone(
@@ -98,10 +85,7 @@ def _evaluate_alone(
     lora.merge()  # as in the evaluation, whose pictures the cache may have
     try:
         images = run.generator.generate(
-            list(prompts.values()),
-            seeds,
-            sha256_of(adapter),
-            lambda done, total: progress.report("champions", done, total, adapter.name),
+            list(prompts.values()), seeds, sha256_of(adapter), partial(progress.report, "champions")
         )
     finally:
         lora.remove()
@@ -115,23 +99,46 @@ def _evaluate_alone(
 
 
 def release_lineage(
-    opened: Lineage,
-    after: Mapping[str, str],
-    adapter_sha256: str,
-    selected: ReleaseParts,
-    evaluation: ReleaseEvaluation,
+    opened: Lineage, after: Mapping[str, str], sha256: str, selected: ReleaseParts, numbers: Mapping[str, Any]
 ) -> Lineage:
     """The release's closed record: that of a run, with its parts, every concept's numbers, and the worst ones
-    as the metrics that the gate reads."""
+    as the metrics that the gate reads. sha256: of the adapter; numbers: of the evaluation."""
     checks = {
         f"{part.label} {stage}": results for part in selected.parts for stage, results in part.checks.items()
     }
-    closed = opened.finish(after, adapter_sha256, checks=checks).content
-    outputs = {
-        **closed["outputs"],
-        **worst(evaluation.concepts),
-        "parts": evaluation.concepts,
-        "whole": {name: evaluation.whole.numbers[name] for name in ("metrics", "base_metrics")},
-    }
+    closed = opened.finish(after, sha256, checks=checks).content
+    concepts = numbers["parts"]
+    whole = {name: numbers[name] for name in ("metrics", "base_metrics")}
+    outputs = {**closed["outputs"], **worst(concepts), "parts": concepts, "whole": whole}
     parts = {part.label: part.to_json() for part in selected.parts}
     return Lineage({**closed, "outputs": outputs, "parts": parts, "left_out": selected.left_out})
+
+
+def make_release_report(
+    run: RunContext,
+    neighborhood: Neighborhood,
+    selected: ReleaseParts,
+    evaluation: EvaluationResult,
+    alone: Mapping[str, Mapping[str, np.ndarray]],
+    record: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    command: str,
+    folder: Path,
+) -> None:
+    """Write the page and the card of a run, and the pictures of each erased concept and its two nearest
+    neighbours: by the original, the champion alone and the release. Raises StorageError."""
+    from fade.reporting.image_grid import png
+    from fade.reporting.pictures import RELEASE_PICTURES, ReleaseRow, release_grid
+    from tasks.stages.report import make_report
+
+    roles = {row["concept"]: row["role"] for row in evaluation.numbers["per_concept"]}
+    labels = {concept: part.label for part in selected.parts for concept in part.concepts}
+    rows, n = [], RELEASE_PICTURES
+    for part in neighborhood.parts:
+        for name in (part.target, *part.neighbours[:2]):
+            base, erased = evaluation.pictures[name]
+            champion, label = alone[part.target][name], labels[part.target]
+            rows.append(ReleaseRow(name, roles[name], base[:n], champion[:n], erased[:n], label))
+    make_folder(folder / "pictures")
+    write_whole(folder / "pictures" / "release.png", png(release_grid(rows)), stage="report")
+    make_report(run, neighborhood, evaluation, (), (), record, seconds, command, folder)

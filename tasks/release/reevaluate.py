@@ -5,23 +5,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
 from fade.errors import FadeError
-from fade.governance.promotion import criteria
 from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 from fade.run.context import RunContext
 from fade.run.resolve_params import parse_params
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import Traced, read
-from tasks.registry.runs import open_run
+from tasks.registry.runs import final_metrics, open_run
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import fetch
-from tasks.requests.status import REEVALUATED, STALE, critical_checks
+from tasks.requests.status import REEVALUATED, STALE, gate_record, unmet_criteria
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -29,43 +28,25 @@ if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
 
 STAGE = "re-evaluate"
-RESULTS = UNCHANGED, EVALUATED, OUTDATED, FAULT = ("unchanged", "reevaluated", "stale", "failed")
+UNCHANGED, EVALUATED, OUTDATED, FAULT = "unchanged", "reevaluated", "stale", "failed"
+"""Results."""
+HASHES = {"base": "sha256", "judge": "sha256", "data": "md5"}
+"""Section of a record -> key of the hash of what a version was evaluated with."""
 
 
-@dataclass(frozen=True)
-class EvaluationInputs:
-    """Hashes of everything that a version is evaluated with."""
-
-    base: str
-    judge: str
-    data: str
-
-    def changed_since(self, before: EvaluationInputs) -> list[str]:
-        """The inputs that differ, each as ``name old -> new``, 12 digits a hash."""
-        pairs = {name: (getattr(before, name), getattr(self, name)) for name in ("base", "judge", "data")}
-        return [f"{name} {old[:12]} -> {new[:12]}" for name, (old, new) in pairs.items() if old != new]
-
-
-def current_inputs(params: Params, root: Path, data_md5: str) -> EvaluationInputs:
-    """The models that the parameters name, hashed without loading them. Raises BaseModelError when one is
-    missing."""
+def current_inputs(params: Params, root: Path, data_md5: str) -> dict[str, str]:
+    """Hashes of what a version is evaluated with: ``base`` and ``judge``, which the parameters name and which
+    are not loaded, and ``data``. Raises BaseModelError when one is missing."""
     context = RunContext(params, "", Path("runs"), root)
-    base = resolve(context.models.local(params.data.base), stage=STAGE)
-    judge = resolve(context.models.local(params.data.judge), stage=STAGE)
-    return EvaluationInputs(directory_sha256(base, PIPELINE_PARTS), directory_sha256(judge), data_md5)
-
-
-def last_inputs(version: ModelVersion, traced: Traced) -> EvaluationInputs:
-    """The inputs of the version's last evaluation."""
-    record = traced.lineage.content
-    recorded = {name: str(record[name]["sha256"]) for name in ("base", "judge")}
-    inputs = {**recorded, "data": str(record["data"]["md5"])}
-    last = json.loads(version.tags.get(REEVALUATED, "{}"))
-    return EvaluationInputs(**inputs | {name: last[name] for name in ("judge", "data") if name in last})
+    base, judge = (
+        resolve(context.models.local(where), stage=STAGE) for where in (params.data.base, params.data.judge)
+    )
+    hashes = {"base": directory_sha256(base, PIPELINE_PARTS), "judge": directory_sha256(judge)}
+    return {**hashes, "data": data_md5}
 
 
 def reevaluate_version(
-    tracking: Tracking, version: ModelVersion, params: Params, runs: Path, root: Path, now: EvaluationInputs
+    tracking: Tracking, version: ModelVersion, params: Params, runs: Path, root: Path, now: Mapping[str, str]
 ) -> dict[str, Any]:
     """Re-evaluate one champion; returns a row with ``result``, ``changed``, ``passes`` and ``why``. Raises
     FadeError.
@@ -73,60 +54,52 @@ def reevaluate_version(
     Another base: the adapter does not fit, the version is tagged ``stale``, which reopens its request.
     Another judge or data: an MLflow run has the new numbers, the tag ``reevaluated`` what the gate reads."""
     traced = read(tracking, version)
-    changed = now.changed_since(last_inputs(version, traced))
-    row = {"model": str(version.name), "version": str(version.version), "changed": changed}
-    base = next((one for one in changed if one.startswith("base ")), "")
-    _tag_stale(tracking, version, f"the {base}" if base else "")
-    if base:
-        return {**row, "passes": None, "why": f"the {base}", "result": OUTDATED}
+    changed = _changed_inputs(version, traced, now)
+    row = {"model": traced.name, "version": traced.version, "changed": changed}
+    why = next((f"the {one}" for one in changed if one.startswith("base ")), "")
+    _tag(tracking, version, STALE, why)
+    if why:
+        return {**row, "passes": None, "why": why, "result": OUTDATED}
     if not changed:
         return {**row, **last_result(version, traced, params), "result": UNCHANGED}
     numbers = evaluate_version(tracking, version, traced, params, runs, root)
-    record = {
-        "outputs": {key: numbers[key] for key in ("metrics", "base_metrics")},
-        "checks": critical_checks(traced.lineage.content),
-        "inputs": {"unchanged": True},
-    }
-    run_id = _log_run(tracking, params.register_.experiment, traced, numbers, changed)
+    record = gate_record({**traced.lineage.content, "outputs": numbers, "inputs": {"unchanged": True}})
+    name, target = f"re-evaluate {traced.label}", traced.tags.get("target", "")
+    tags = {"target": target, "reevaluates": traced.label, "changed": ", ".join(changed)}
+    with open_run(tracking, params.register_.experiment, name, tags) as run:
+        run.log_metrics(0, final_metrics(record["outputs"]))
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    tag = {"at": at, "judge": now.judge, "data": now.data, "run_id": run_id, "record": record}
-    with registry_errors(tracking.address):
-        text = json.dumps(tag, allow_nan=False)
-        tracking.client.set_model_version_tag(version.name, version.version, REEVALUATED, text)
+    tag = {"at": at, "judge": now["judge"], "data": now["data"], "run_id": run.run_id, "record": record}
+    _tag(tracking, version, REEVALUATED, json.dumps(tag, allow_nan=False))
     return {**row, **_gate_result(record, params), "result": EVALUATED}
 
 
-def _tag_stale(tracking: Tracking, version: ModelVersion, why: str) -> None:
-    """Set the tag ``stale``; an empty ``why`` deletes it."""
+def _changed_inputs(version: ModelVersion, traced: Traced, now: Mapping[str, str]) -> list[str]:
+    """The inputs that differ from those of the version's last evaluation, each as ``name old -> new``, 12
+    digits a hash."""
+    record, last = traced.lineage.content, json.loads(version.tags.get(REEVALUATED, "{}"))
+    before = {name: record[name][key] for name, key in HASHES.items()}
+    before |= {name: last[name] for name in ("judge", "data") if name in last}
+    return [f"{name} {old[:12]} -> {now[name][:12]}" for name, old in before.items() if old != now[name]]
+
+
+def _tag(tracking: Tracking, version: ModelVersion, key: str, text: str) -> None:
+    """Set a tag of the version; an empty text deletes it."""
     with registry_errors(tracking.address):
-        if why:
-            tracking.client.set_model_version_tag(version.name, version.version, STALE, why)
-        elif STALE in version.tags:
-            tracking.client.delete_model_version_tag(version.name, version.version, STALE)
-
-
-def _log_run(
-    tracking: Tracking, experiment: str, traced: Traced, numbers: Mapping[str, Any], changed: list[str]
-) -> str:
-    """Make an MLflow run with the metrics; returns its id."""
-    label = f"{traced.name}/{traced.version}"
-    tags = {"target": traced.tags.get("target", ""), "reevaluates": label, "changed": ", ".join(changed)}
-    base = {f"base.{name}": value for name, value in numbers["base_metrics"].items()}
-    metrics = {name: value for name, value in {**numbers["metrics"], **base}.items() if value is not None}
-    with open_run(tracking, experiment, f"re-evaluate {label}", tags) as run:
-        run.log_metrics(0, metrics)
-    return run.run_id
+        if text:
+            tracking.client.set_model_version_tag(version.name, version.version, key, text)
+        elif key in version.tags:
+            tracking.client.delete_model_version_tag(version.name, version.version, key)
 
 
 def last_result(version: ModelVersion, traced: Traced, params: Params) -> dict[str, Any]:
     """``passes`` and ``why`` by the gate, from the version's last evaluation."""
-    if REEVALUATED in version.tags:
-        return _gate_result(json.loads(version.tags[REEVALUATED])["record"], params)
-    return _gate_result(traced.lineage.content, params)
+    tag = version.tags.get(REEVALUATED)
+    return _gate_result(json.loads(tag)["record"] if tag else traced.lineage.content, params)
 
 
 def _gate_result(record: Mapping[str, Any], params: Params) -> dict[str, Any]:
-    unmet = [str(one) for one in criteria(record, params.gate) if not one.holds]
+    unmet = unmet_criteria(record, params.gate)
     return {"passes": not unmet, "why": "; ".join(unmet)}
 
 
@@ -154,16 +127,12 @@ def recorded_neighborhood(record: Mapping[str, Any]) -> Neighborhood:
 
     from fade.mining.neighborhood import Neighborhood
 
+    fields = ("target", "neighbours", "heldout", "cache_key", "seed", "images_per_concept")
     try:
         whole = Neighborhood(
-            target=record["target"],
-            neighbours=list(record["neighbours"]),
-            heldout=list(record["heldout"]),
+            **{field: record[field] for field in fields},
             names=tuple(record["names"]),
             matrix=np.asarray(record["matrix"]),
-            cache_key=record["cache_key"],
-            seed=record["seed"],
-            images_per_concept=record["images_per_concept"],
             left_out=tuple(record["left_out"]),
         )
         targets = list(record["targets"])

@@ -44,8 +44,7 @@ def compare_with_current(
     tracking: Tracking, options: ReleaseOptions, selected: ReleaseParts
 ) -> dict[str, Any]:
     """The selected champions, and their differences from the current release."""
-    public_key = options.params.signing.public_key
-    snapshot = RegistrySnapshot.load_model(tracking, options.name, public_key)
+    snapshot = RegistrySnapshot.load_model(tracking, options.name, options.params.signing.public_key)
     version = snapshot.champion(options.name)
     before, now = set(parts_of(version)) if version else set(), set(selected.labels)
     return {
@@ -65,41 +64,36 @@ def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVers
     ``refused`` (a sentence, or empty), its numbers, and the decision.
 
     The same release again does not undo a rollback. Raises PromotionError for one that was revoked."""
-    record = read(tracking, version).lineage.content
-    now = RegistrySnapshot.load(tracking, str(version.name)).standing(str(version.name))
-    numbers = {
+    traced = read(tracking, version)
+    record, label, number = traced.lineage.content, traced.label, traced.version
+    gate, signing = options.params.gate, options.params.signing
+    standing = RegistrySnapshot.load(tracking, traced.name).standing(traced.name)
+    result = {
         "adapter_sha256": record["outputs"]["adapter_sha256"],
         "concepts_judged": record["outputs"]["parts"],
         "metrics": record["outputs"]["whole"]["metrics"],
+        "current": True,
+        "refused": "",
     }
-    label, number = f"{version.name}/{version.version}", str(version.version)
-    if now.champion == number:
-        return {**numbers, "current": True, "refused": ""}
-    if now.states.get(number) == REVOKED:
+    if standing.champion == number:
+        return result
+    if standing.states.get(number) == REVOKED:
         what = f"{label} holds just these champions and was revoked."
         raise PromotionError(what, stage=STAGE, action="promote another champion first.")
-    refused = _refusal(now, number, shortfalls(record, options.params.gate))
+    refused = _refusal(standing, number, shortfalls(record, gate))
     if refused and not options.override:
-        sentence = f"{label} is registered, but not current: {refused}"
-        return {**numbers, "current": False, "refused": sentence}
+        return {**result, "current": False, "refused": f"{label} is registered, but not current: {refused}"}
     decision = decide(
-        PROMOTE,
-        label,
-        options.runs,
-        options.params.gate,
-        by=options.by,
-        reason="",
-        override=options.override,
-        public_key=options.params.signing.public_key,
-        private_key=options.params.signing.private_key,
-    )
-    return {**numbers, "current": True, "refused": "", "decision": decision}
+        PROMOTE, label, options.runs, gate, by=options.by, reason="", override=options.override,
+        public_key=signing.public_key, private_key=signing.private_key,
+    )  # fmt: skip
+    return {**result, "decision": decision}
 
 
-def _refusal(now: Standing, number: str, short: list[str]) -> str:
+def _refusal(standing: Standing, number: str, short: list[str]) -> str:
     """Why the release ``number`` does not become current; empty when nothing is against it."""
     if short:
         return f"{'; '.join(short)}."
-    if rollback := taken_back(now, number):
+    if rollback := taken_back(standing, number):
         return f"{rollback.by} took it back ({rollback.reason})."
-    return "it was rejected." if now.states.get(number) == STATES[REJECT] else ""
+    return "it was rejected." if standing.states.get(number) == STATES[REJECT] else ""

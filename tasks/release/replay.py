@@ -1,28 +1,40 @@
-"""Replay a recorded run: the recorded parameters and threads, the code in a folder of its own, and a registry
-of its own."""
+"""Make a version again, with a control, and compare: a run is replayed (the recorded parameters and threads,
+the code in a folder of its own, a registry of its own), a release added up."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fade.config import read_yaml
+from fade.config import Params, read_yaml
 from fade.data.vocabulary import TOGETHER
-from fade.errors import AuditError
-from fade.provenance.lineage import FILE, Lineage
+from fade.errors import AuditError, FadeError, RegistryUnreachableError, StorageError
+from fade.governance import audit
+from fade.governance.audit import DIFFERENT, IDENTICAL, MISSING, STAGE, TRAIN, Verdict, same_weights
+from fade.provenance.lineage import FILE, REPOSITORY, Difference, Lineage
+from fade.run.context import RunContext
 from fade.run.resolve_params import ERASER_SECTIONS
+from fade.utils import progress
 from fade.utils.files import make_folder, read_json
+from tasks.launch.git_worktree import checkout, has_commit
 from tasks.launch.process_group import Group
 from tasks.launch.watchdog import Watchdog
+from tasks.registry.connection import Tracking
 from tasks.registry.runs import flatten
+from tasks.registry.versions import ADAPTER
+from tasks.release.build_release import sum_versions
 
-STAGE = "audit"
+SEED_STEP = 1
+"""The control's training seed is the recorded one plus this."""
+CONTROL = ("evaluate.images_per_concept=2", "evaluate.rest_concepts=1", "evaluate.bootstrap=50")
+"""A control is compared by its weights: its metrics are not read."""
 FOREIGN = ("MLFLOW_", "PREFECT_", "FADE_", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME")
 """Environment variables that would lead a replay to the team's registry, or to other code."""
 
@@ -36,32 +48,121 @@ class Replay:
     """Its adapter and its evidence."""
 
 
+@dataclass(frozen=True)
+class AuditOptions:
+    """Options of an audit."""
+
+    params: Params
+    runs: Path
+    root: Path = Path()
+    repository: Path = REPOSITORY
+    by: str = ""
+    evidence_only: bool = False
+    with_control: bool = True
+
+
+@dataclass(frozen=True)
+class AuditOutcome:
+    """The verdict on a version, the replay that it rests on, and the verdict on the control."""
+
+    verdict: Verdict
+    replay: Replay | None = None
+    control: str = ""
+    """Empty: there was no control."""
+
+
+def audit_run(record: Lineage, adapter: Path, folder: Path, options: AuditOptions) -> AuditOutcome:
+    """Replay a run from its commit into ``folder``/runs, and once more as the control, with another training
+    seed.
+
+    A failed replay is a verdict; raises RegistryUnreachableError, StorageError."""
+    code = record.content["code"]
+    if not code["commit"] or not has_commit(code["commit"], options.repository):
+        why = f"commit {code['commit']} is not here" if code["commit"] else "no commit was recorded"
+        return AuditOutcome(Verdict(MISSING, f"the code: {why}"))
+    try:
+        replay, control = _replays(record, folder / "runs", options)
+    except (RegistryUnreachableError, StorageError):
+        raise
+    except FadeError as error:
+        return AuditOutcome(Verdict(MISSING, error.what))
+    _, header_only = same_weights(adapter, replay.folder / ADAPTER)
+    verdict = audit.compare_lineages(record, replay.lineage, header_only=header_only)
+    if verdict.name == DIFFERENT and code["dirty"]:
+        why = f"the code: the run was made from a tree with uncommitted changes; {verdict}"
+        verdict = replace(verdict, name=MISSING, stage=why, note="")
+    if control is None:
+        return AuditOutcome(verdict, replay)
+    same, _ = same_weights(replay.folder / ADAPTER, control.folder / ADAPTER)
+    compared = audit.compare_control(replay.lineage, control.lineage, same_weights=same)
+    if (compared.name, compared.stage) != (DIFFERENT, TRAIN):  # this audit's comparison detects nothing
+        same_control = f"the control, of another seed, came out {compared.name}"
+        why = f"{same_control}: this audit cannot tell two trainings apart"
+        verdict = replace(verdict, name=MISSING, stage=why, note="")
+    return AuditOutcome(verdict, replay, compared.name)
+
+
+def _replays(record: Lineage, runs: Path, options: AuditOptions) -> tuple[Replay, Replay | None]:
+    """The replay, and the control's unless the options leave it out."""
+    deadline = options.params.audit.deadline_seconds
+    with checkout(str(record.content["code"]["commit"]), options.repository) as tree:
+        replay = replay_run(record, tree, runs, deadline)
+        if not options.with_control:
+            return replay, None
+        seed = int(record.content["seeds"]["train"]) + SEED_STEP
+        return replay, replay_run(record, tree, runs, deadline, control=[*CONTROL, f"train.seed={seed}"])
+
+
+def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: AuditOptions) -> AuditOutcome:
+    """Add a release's parts up, and as the control all but the last one.
+
+    A release is not evaluated: its parts have audits of their own, and their sum has the recorded bytes or
+    not."""
+    content = record.content
+    run = RunContext(options.params, "", options.runs, options.root)
+    if run.models.base.sha256 != content["base"]["sha256"]:
+        bases = f"{run.models.base.sha256} is here, {content['base']['sha256']} is asked for"
+        return AuditOutcome(Verdict(MISSING, f"the base: {bases}"))
+    labels = sorted(content["parts"], key=lambda label: str(label).rpartition("/")[0])  # the order of the sum
+
+    def sum_of(which: str, parts: list[str]) -> str:
+        progress.report(f"{STAGE} {which}", 0, 0, " + ".join(parts))
+        make_folder(folder / which)
+        return sum_versions(tracking, run, parts, folder / which)
+
+    recorded, sha256 = str(content["outputs"]["adapter_sha256"]), sum_of("again", labels)
+    note = f"added up again from {', '.join(labels)}, which have audits of their own; not judged again"
+    verdict = Verdict(IDENTICAL, note=note)
+    if sha256 != recorded:
+        verdict = Verdict(DIFFERENT, TRAIN, [Difference("outputs.adapter_sha256", recorded, sha256)])
+    if not options.with_control or len(labels) == 1:
+        return AuditOutcome(verdict)
+    if sum_of("control", labels[:-1]) == sha256:
+        why = "the control, a sum without one part, came out the same: this audit cannot tell two sums apart"
+        return AuditOutcome(Verdict(MISSING, why), control=IDENTICAL)
+    return AuditOutcome(verdict, control=DIFFERENT)
+
+
 def replay_run(
-    record: Lineage,
-    tree: Path,
-    runs: Path,
-    *,
-    deadline: float,
-    on_progress: Callable[[str], None],
-    overrides: Sequence[str] = (),
+    record: Lineage, tree: Path, runs: Path, deadline: float, control: Sequence[str] = ()
 ) -> Replay:
     """Run the record's target with the code in ``tree``; everything is written under ``runs``.
 
-    on_progress: called with the last line of the run's output. overrides: parameters other than recorded (the
-    control's seed). Raises AuditError with the run's last line when it fails; TrainingError when ``deadline``
-    (seconds) passes.
-    """
+    control: parameters other than recorded. Raises AuditError with the run's last line when it fails;
+    TrainingError when ``deadline`` (seconds) passes."""
     make_folder(runs)
-    before, log = set(_results(runs)), runs / ("control.log" if overrides else "audit.log")
+    before, log = set(_results(runs)), runs / ("control.log" if control else "audit.log")
     log.unlink(missing_ok=True)
-    watchdog = Watchdog()  # a kill -9 of the audit ends the replay, too
-    try:
+
+    def tick() -> None:
+        if log.exists() and log.stat().st_size:
+            progress.report(f"{STAGE} {'control' if control else 're-run'}", 0, 0, last_message(log))
+
+    with closing(Watchdog()) as watchdog:  # a kill -9 of the audit ends the replay, too
         environment = replay_environment(record, tree)
-        group = Group(replay_command(record, tree, runs, overrides), log=log, env=environment, cwd=tree)
+        group = Group(replay_command(record, tree, runs, control), log=log, env=environment, cwd=tree)
         watchdog.watch(group.pid)
-        status = group.wait(deadline, _log_listener(log, on_progress), STAGE)
-    finally:
-        watchdog.close()
+        status = group.wait(deadline, tick, STAGE)
     if status != 0:
         what = f"the run could not be made again: {last_message(log)}"
         raise AuditError(what, stage=STAGE, action=f"see {log}.")
@@ -88,8 +189,7 @@ def replay_command(record: Lineage, tree: Path, runs: Path, overrides: Sequence[
 def changed_params(recorded: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys whose recorded value is not the file's, and all keys of sections that a method sets
     itself."""
-    file = flatten(file)
-    own = tuple(f"{section}." for section in ERASER_SECTIONS)
+    file, own = flatten(file), tuple(f"{section}." for section in ERASER_SECTIONS)
     return {
         key: value
         for key, value in flatten(recorded).items()
@@ -113,19 +213,6 @@ def last_message(log: Path) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error ")]
     return (errors or lines or ["it said nothing (killed?)."])[-1].removeprefix("error ")
-
-
-def _log_listener(log: Path, on_progress: Callable[[str], None]) -> Callable[[], None]:
-    """A function that calls ``on_progress`` when the log has grown since the last call."""
-    size = 0
-
-    def tick() -> None:
-        nonlocal size
-        if log.exists() and log.stat().st_size != size:
-            size = log.stat().st_size
-            on_progress(last_message(log))
-
-    return tick
 
 
 def _results(runs: Path) -> list[Path]:

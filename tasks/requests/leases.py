@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from fade.errors import FadeError, RequestError
 from fade.governance.append_log import verify_anchor
 from fade.governance.leases import ACQUIRED, RECORDED, STAGE, LeaseEvent, LeaseLog
+from fade.governance.requests import ErasureRequests
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.log_store import ANCHOR, AppendLog
 from tasks.registry.models import REQUEST, all_versions
+from tasks.registry.snapshot import RegistrySnapshot
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion
 
 _HEARTBEAT = "beat"
 """Tag of a version."""
@@ -34,10 +36,10 @@ class _LeaseEvents(AppendLog[LeaseEvent]):
         return replace(super().parse(version), heartbeat=int(version.tags.get(_HEARTBEAT, "0")))
 
 
-LEASE_LOG = _LeaseEvents(
-    LeaseEvent,
-    "What happened to an erasure request, in order; written by `fade requests run` and the scheduler.",
+_DESCRIPTION = (
+    "What happened to an erasure request, in order; written by `fade requests run` and the scheduler."
 )
+LEASE_LOG = _LeaseEvents(LeaseEvent, _DESCRIPTION)
 
 
 def log_name(prefix: str, request: str) -> str:
@@ -47,16 +49,35 @@ def log_name(prefix: str, request: str) -> str:
 
 def read_lease_log(tracking: Tracking, name: str) -> LeaseLog:
     """The lease log ``name`` as the registry has it now. Raises RegistryError."""
-    return lease_log(all_versions(tracking, name), name)
+    return LeaseLog.of(map(LEASE_LOG.parse, all_versions(tracking, name)), name)
 
 
-def lease_log(versions: Sequence[ModelVersion], name: str, model: RegisteredModel | None = None) -> LeaseLog:
-    """The lease log that the versions of the model ``name`` are. model: has the anchor of the last event;
-    must not have been read after the versions. Raises RegistryError."""
-    log = LeaseLog.of((LEASE_LOG.parse(version) for version in versions), name)
-    if model is not None and (anchor := model.tags.get(ANCHOR)):
-        verify_anchor(LeaseEvent, log.events, anchor, name)
-    return log
+class RequestSnapshot(RegistrySnapshot):
+    """The registry at one moment, with lease logs. ``prefix``: that of the concepts' models."""
+
+    def lease_log(self, request: str) -> LeaseLog:
+        """The lease log of a request; empty when there is none. Raises RegistryError."""
+        name = log_name(self.prefix, request)
+        log = LeaseLog.of(map(LEASE_LOG.parse, self.versions_of(name)), name)
+        model = self.models.get(name)
+        if model is not None and (anchor := model.tags.get(ANCHOR)):
+            verify_anchor(LeaseEvent, log.events, anchor, name)
+        return log
+
+    def recorded_requests(self) -> list[str]:
+        """The ids of all requests with a lease log."""
+        start = log_name(self.prefix, "")
+        return sorted(name.removeprefix(start) for name in self.versions if name.startswith(start))
+
+
+def record_requests(tracking: Tracking, requests: ErasureRequests, prefix: str, by: str) -> None:
+    """Record every request that the registry does not have, or has with other fields: a request that vanishes
+    from the file is then shown as missing. Raises RegistryError."""
+    snapshot = RequestSnapshot.load(tracking, prefix)
+    for request in requests.requests:
+        recorded, content = snapshot.lease_log(request.id).recorded, request.to_json()
+        if recorded is None or dict(recorded.content) != content:
+            _append(tracking, log_name(prefix, request.id), RECORDED, content, by, 0)
 
 
 @dataclass(frozen=True)
@@ -72,26 +93,18 @@ class Lease:
 def acquire(
     tracking: Tracking, name: str, after: LeaseLog, content: Mapping[str, Any], by: str
 ) -> Lease | None:
-    """Acquire the lease behind ``after``'s last event; None when another worker was faster. Raises
-    RegistryError."""
+    """The lease, behind ``after``'s last event; None when another worker was faster. Raises RegistryError."""
     content = {**content, "worker": process_identity()}
-    last = after.events[-1] if after.events else None
-    event, counted = _append(tracking, name, ACQUIRED, content, by, last)
+    event, counted = _append(tracking, name, ACQUIRED, content, by, after.head)
     return Lease(name, event.number, by) if event in counted else None
 
 
 def report(tracking: Tracking, lease: Lease, kind: str, content: Mapping[str, Any]) -> None:
     """Append DONE, FAILED or RELEASED. Raises RequestError when another worker has taken the lease over: the
     report is void then."""
-    acquired = LeaseEvent(number=lease.number, kind=ACQUIRED, by=lease.worker, at="")  # its number counts
-    event, counted = _append(tracking, lease.name, kind, content, lease.worker, acquired)
+    event, counted = _append(tracking, lease.name, kind, content, lease.worker, lease.number)
     if event not in counted:
         raise _taken_over(lease, counted)
-
-
-def record_request(tracking: Tracking, name: str, content: Mapping[str, Any], by: str) -> None:
-    """Append the request's text, so that a request that vanishes from the file is known."""
-    _append(tracking, name, RECORDED, content, by, None)
 
 
 def confirm(tracking: Tracking, lease: Lease) -> None:
@@ -99,6 +112,15 @@ def confirm(tracking: Tracking, lease: Lease) -> None:
     log = read_lease_log(tracking, lease.name)
     if log.head != lease.number:
         raise _taken_over(lease, log.events)
+
+
+def _append(
+    tracking: Tracking, name: str, kind: str, content: Mapping[str, Any], by: str, after: int
+) -> tuple[LeaseEvent, list[LeaseEvent]]:
+    """As `AppendLog.append`, behind the event of the number ``after``; 0: behind none."""
+    event = LeaseEvent(number=0, kind=kind, by=by, at=_now(), content=content)
+    last = replace(event, number=after) if after else None  # its number alone counts
+    return LEASE_LOG.append(tracking, name, event, last, source=_SOURCE)
 
 
 def _taken_over(lease: Lease, events: Sequence[LeaseEvent]) -> RequestError:
@@ -161,19 +183,6 @@ def _start_ticks(pid: int) -> int | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
-
-
-def _append(
-    tracking: Tracking,
-    name: str,
-    kind: str,
-    content: Mapping[str, Any],
-    by: str,
-    after: LeaseEvent | None,
-) -> tuple[LeaseEvent, list[LeaseEvent]]:
-    """As `AppendLog.append`. Raises RegistryError."""
-    event = LeaseEvent(number=0, kind=kind, by=by, at=_now(), content=content)
-    return LEASE_LOG.append(tracking, name, event, after, source=_SOURCE)
 
 
 def _now() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,14 @@ from fade.governance.request_editing import append_request
 from fade.governance.requests import STAGE, ErasureRequests, Request, load_requests, parse_requests
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_params
-from fade.utils.files import make_folder, write_whole
+from fade.utils.files import write_whole
+from fade.utils.locks import lock_folder
 from tasks.registry.connection import connect
-from tasks.requests.results import record_requests
-from tasks.requests.snapshot import RequestSnapshot
+from tasks.requests.leases import RequestSnapshot, record_requests
 from tasks.requests.status import today_in
+
+LOCK_SECONDS = 600.0
+"""A request is added within seconds; those who add at the same time wait."""
 
 
 @dataclass(frozen=True)
@@ -55,29 +57,24 @@ class Project:
 
 def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
     """Append a request to requests.yaml, which is made when there is none. An id that is left out is
-    CONCEPT-DATE, with a number if that is taken.
-
-    Raises RequestFileError for an invalid request, StorageError. Concurrent calls wait for one another.
-    """
+    CONCEPT-DATE, with a number if that is taken. Raises RequestFileError, StorageError."""
     params = project.resolve()
     path, prefix = project.root / params.schedule.requests, params.register_.model_prefix
-    make_folder(project.runs / "requests")
-    with (project.runs / "requests" / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    busy = f"{path} is being edited"
+    with lock_folder(project.runs / "requests", busy, STAGE, patience=LOCK_SECONDS):
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
-        taken = load_requests(path).ids if path.exists() else set()
+        taken = parse_requests(text, path).ids
         taken |= set(RequestSnapshot.load(tracking, prefix).recorded_requests())
-        entry = _entry(fields, taken, params)
-        parsed = parse_requests(
-            yaml.safe_dump({"requests": [entry]}), path, project.vocabulary(params), project.resolve
-        )
+        entry = yaml.safe_dump({"requests": [_entry(fields, taken, params)]})
+        parsed = parse_requests(entry, path, project.vocabulary(params), project.resolve)
         if parsed.faults:
             what = f"this cannot be asked for: {'; '.join(fault.detail for fault in parsed.faults)}."
             raise RequestFileError(what, stage=STAGE, action="correct it and add it again.")
-        write_whole(path, append_request(text, parsed.requests[0]), stage=STAGE)
-        record_requests(tracking, parsed, prefix, str(entry["requested_by"]))
-    return parsed.requests[0]
+        (request,) = parsed.requests
+        write_whole(path, append_request(text, request), stage=STAGE)
+        record_requests(tracking, parsed, prefix, request.requested_by)
+    return request
 
 
 def _entry(fields: Mapping[str, Any], taken: set[str], params: Params) -> dict[str, Any]:

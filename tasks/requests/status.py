@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fade.config import Params
+from fade.config import Params, PromotionPolicy
 from fade.governance.leases import FAILED, LeaseEvent, LeaseLog
 from fade.governance.promotion import REVOKED, criteria
 from fade.governance.requests import ErasureRequests, Request, Resolve
-from tasks.requests.leases import has_exited
-from tasks.requests.snapshot import RequestSnapshot
+from tasks.requests.leases import RequestSnapshot, has_exited
 
 OPEN, RUNNING, SUCCEEDED, FELL_SHORT = "open", "running", "done", "failed"
 WITHDRAWN, MISSING, FAULTY = "withdrawn", "missing", "faulty"
@@ -53,24 +52,9 @@ class RequestStatus:
         """The request under its terms: an edited request has another key."""
         return self.id, self.request.fingerprint() if self.request else ""
 
-    @property
-    def lease(self) -> LeaseEvent:
-        """Of a running request."""
-        assert self.log.lease is not None
-        return self.log.lease
-
     def to_json(self) -> dict[str, Any]:
         """As ``fade requests --json`` prints it."""
         return {key: value for key, value in asdict(self).items() if key not in ("request", "log")}
-
-
-@dataclass(frozen=True)
-class _Derived:
-    state: str
-    detail: str = ""
-    eligible: bool = False
-    since: str = ""
-    worker: str = ""
 
 
 def request_statuses(
@@ -81,8 +65,7 @@ def request_statuses(
     today = today_in(params.schedule.timezone)
     statuses = [_status(snapshot, request, params, resolve, today) for request in requests.requests]
     statuses += [RequestStatus(fault.id, FAULTY, fault.detail) for fault in requests.faults]
-    listed = {status.id for status in statuses}
-    missing = [request for request in snapshot.recorded_requests() if request not in listed]
+    missing = [request for request in snapshot.recorded_requests() if request not in requests.ids]
     return statuses + [_missing(snapshot.lease_log(request), requests, request) for request in missing]
 
 
@@ -91,97 +74,107 @@ def today_in(zone: str) -> date:
     return datetime.now(ZoneInfo(zone)).date()
 
 
-def unmet_criteria(record: Mapping[str, Any], request: Request, params: Params) -> list[str]:
-    """The criteria of the request's own gate that a record does not meet."""
-    return [str(one) for one in criteria(record, request.gate(params.gate)) if not one.holds]
+def unmet_criteria(record: Mapping[str, Any], gate: PromotionPolicy) -> list[str]:
+    """The gate's criteria that a record does not meet."""
+    return [str(one) for one in criteria(record, gate) if not one.holds]
 
 
-def critical_checks(record: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Stage -> the record's data checks that the gate asks about."""
-    checks = record.get("checks") or {}
-    return {stage: [one for one in some if one["severity"] == "critical"] for stage, some in checks.items()}
+def gate_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a lineage record that the gate reads."""
+    outputs, checks = record["outputs"], record.get("checks") or {}
+    critical = {
+        stage: [one for one in some if one["severity"] == "critical"] for stage, some in checks.items()
+    }
+    return {
+        "outputs": {key: outputs.get(key) for key in ("metrics", "base_metrics")},
+        "checks": critical,
+        "inputs": {"unchanged": record["inputs"]["unchanged"]},
+    }
 
 
 def _status(
     snapshot: RequestSnapshot, request: Request, params: Params, resolve: Resolve, today: date
 ) -> RequestStatus:
     log, params_sha256 = snapshot.lease_log(request.id), resolve(request.overrides()).sha256()
-    derived = _derive(snapshot, request, log, params, params_sha256)
-    late = request.due is not None and request.due < today and derived.state not in (SUCCEEDED, WITHDRAWN)
-    return RequestStatus(
+    pending = RequestStatus(
         request.id,
-        **asdict(derived),
-        concept=request.concept,
-        requested_by=request.requested_by,
-        reason=request.reason,
-        due=request.due.isoformat() if request.due else "",
-        overdue=late,
+        OPEN,
+        **_texts(request.to_json()),
+        overdue=request.due is not None and request.due < today,
         version=log.version,
         failures=log.failures(request.fingerprint(), params_sha256),
         request=request,
         log=log,
     )
-
-
-def _derive(
-    snapshot: RequestSnapshot, request: Request, log: LeaseLog, params: Params, params_sha256: str
-) -> _Derived:
     if request.withdrawn:
         done = f" (done by {log.version} before)" if log.version else ""
-        return _Derived(WITHDRAWN, request.withdrawn + done)
-    if lease := log.lease:
-        edited = lease.content.get("fingerprint") != request.fingerprint()
-        note = "; edited meanwhile: it is erased again under the new terms" if edited else ""
-        if has_exited(lease.content["worker"]):
-            ended = f"its worker ended in the middle ({lease.by}, {lease.at}); it is continued"
-            return _Derived(OPEN, ended + note, eligible=True)
-        return _Derived(RUNNING, f"by {lease.by} since {lease.at}{note}", worker=lease.by, since=lease.at)
-    outcome = log.outcome
-    if outcome is None:
-        return _Derived(OPEN, eligible=True)
-    if outcome.content.get("fingerprint") != request.fingerprint():
-        changed = f"changed since {log.version or 'it failed'}: {_changed_terms(outcome, request)}"
-        return _Derived(OPEN, changed, eligible=True)
-    new_params = outcome.content.get("params_sha256") != params_sha256
+        return replace(pending, state=WITHDRAWN, detail=request.withdrawn + done, overdue=False)
+    if log.lease:
+        return _of_lease(pending, request, log.lease)
+    if log.outcome is None:
+        return replace(pending, eligible=True)
+    return _of_outcome(snapshot, pending, request, log.outcome, params, params_sha256)
+
+
+def _of_lease(pending: RequestStatus, request: Request, lease: LeaseEvent) -> RequestStatus:
+    edited = lease.content.get("fingerprint") != request.fingerprint()
+    note = "; edited meanwhile: it is erased again under the new terms" if edited else ""
+    if has_exited(lease.content["worker"]):
+        ended = f"its worker ended in the middle ({lease.by}, {lease.at}); it is continued"
+        return replace(pending, detail=ended + note, eligible=True)
+    detail = f"by {lease.by} since {lease.at}{note}"
+    return replace(pending, state=RUNNING, detail=detail, worker=lease.by, since=lease.at)
+
+
+def _of_outcome(
+    snapshot: RequestSnapshot,
+    pending: RequestStatus,
+    request: Request,
+    outcome: LeaseEvent,
+    params: Params,
+    params_sha256: str,
+) -> RequestStatus:
+    """The status after DONE or FAILED; the version may have lost its validity since."""
+    content = outcome.content
+    if content.get("fingerprint") != request.fingerprint():
+        changed = f"changed since {pending.version or 'it failed'}: {_changed_terms(outcome, request)}"
+        return replace(pending, detail=changed, eligible=True)
+    new_params = content.get("params_sha256") != params_sha256
+    failed = replace(pending, state=FELL_SHORT, since=outcome.at, eligible=new_params)
     if outcome.kind == FAILED:
-        failures = log.failures(request.fingerprint(), params_sha256)
-        retry = new_params or failures < params.schedule.attempts
-        return _Derived(FELL_SHORT, str(outcome.content.get("why", "")), retry, outcome.at)
-    return _of_version(snapshot, request, params, outcome, new_params)
-
-
-def _of_version(
-    snapshot: RequestSnapshot, request: Request, params: Params, done: LeaseEvent, new_params: bool
-) -> _Derived:
-    """The status of a request that was done; the version may have lost its validity since."""
-    label = str(done.content["version"])
+        retry = new_params or pending.failures < params.schedule.attempts
+        return replace(failed, detail=str(content.get("why", "")), eligible=retry)
+    label = str(content["version"])
     version = snapshot.version(label)
     if version is None:
-        return _Derived(OPEN, f"{label} is not in the registry any more", eligible=True)
+        return replace(pending, detail=f"{label} is not in the registry any more", eligible=True)
     if snapshot.standing(str(version.name)).states.get(str(version.version)) == REVOKED:
-        revoked = f"{label} was revoked; the same settings would give it again"
-        return _Derived(FELL_SHORT, revoked, new_params, done.at)
+        return replace(failed, detail=f"{label} was revoked; the same settings would give it again")
     if stale := version.tags.get(STALE):
-        return _Derived(OPEN, f"{label} is stale: {stale}", eligible=True)
-    record, note = done.content["record"], ""
+        return replace(pending, detail=f"{label} is stale: {stale}", eligible=True)
+    record, note = content["record"], ""
     if REEVALUATED in version.tags:
         record, note = json.loads(version.tags[REEVALUATED])["record"], "re-evaluated, "
-    if unmet := unmet_criteria(record, request, params):
-        return _Derived(FELL_SHORT, f"{label}: {note}{'; '.join(unmet)}", new_params, done.at)
-    return _Derived(SUCCEEDED, f"by {label}", since=done.at)
+    if unmet := unmet_criteria(record, request.gate(params.gate)):
+        return replace(failed, detail=f"{label}: {note}{'; '.join(unmet)}")
+    return replace(pending, state=SUCCEEDED, detail=f"by {label}", since=outcome.at, overdue=False)
 
 
 def _missing(log: LeaseLog, requests: ErasureRequests, request: str) -> RequestStatus:
     recorded: Mapping[str, Any] = log.recorded.content if log.recorded else {}
     done = f"; done by {log.version} before" if log.version else ""
     detail = f"no longer in {requests.path}{done}: put it back, or say why in its `withdrawn`"
-    known = {key: str(recorded.get(key, "")) for key in ("concept", "requested_by", "reason", "due")}
-    return RequestStatus(request, MISSING, detail, version=log.version, log=log, **known)  # type: ignore[arg-type]
+    return RequestStatus(request, MISSING, detail, **_texts(recorded), version=log.version, log=log)
+
+
+def _texts(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a request as JSON."""
+    return {key: str(content.get(key, "")) for key in ("concept", "requested_by", "reason", "due")}
 
 
 def _changed_terms(outcome: LeaseEvent, request: Request) -> str:
     before, terms = dict(outcome.content.get("terms", {})), request.terms()
-    changed = [
+    changes = [
         f"{key} {before.get(key)!r} -> {terms[key]!r}" for key in terms if before.get(key) != terms[key]
     ]
-    return ", ".join(changed) or "its terms"
+    return ", ".join(changes) or "its terms"

@@ -12,49 +12,39 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
 from fade.errors import BusyError, FadeError, RequestError
-from fade.governance.leases import FAILED, RELEASED, STAGE, HeartbeatMonitor
+from fade.governance.leases import DONE, FAILED, RELEASED, STAGE, HeartbeatMonitor
 from fade.governance.requests import Request
 from fade.utils import progress
-from tasks.registry.connection import connect
-from tasks.registry.versions import load_snapshot, resolve
-from tasks.requests.leases import Lease, acquire, has_exited, heartbeat, log_name, read_lease_log, report
+from tasks.registry import lineage, models, runs, versions
+from tasks.registry.connection import Tracking, connect
+from tasks.requests import leases, status
+from tasks.requests.leases import Lease
 from tasks.requests.project import Project
-from tasks.requests.results import find_unreported, log_failure, record_requests, report_done, request_tags
-from tasks.requests.snapshot import RequestSnapshot
-from tasks.requests.status import (
-    FAULTY,
-    FELL_SHORT,
-    MISSING,
-    OPEN,
-    RUNNING,
-    RequestStatus,
-    request_statuses,
-    unmet_criteria,
-)
+from tasks.requests.status import RequestStatus
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 HEARTBEATS = 4
 """In `schedule.lease_seconds`."""
-DONE, SHORT, FAULT, WAITING = "done", "short", "failed", "waiting"
+SHORT, WAITING = "short", "waiting"
+"""Results beside DONE and FAILED: short of its thresholds; another process erases its target."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one attempt at a request."""
+    """The result of one attempt at a request: DONE, SHORT, FAILED or WAITING."""
 
     id: str
     concept: str
     result: str
-    """``done``, ``short`` (of its thresholds), ``failed``, or ``waiting``: another process erases its
-    target."""
     text: str = ""
     version: str = ""
     run_id: str = ""
@@ -62,10 +52,6 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-Erase = Callable[..., Mapping[str, Any]]
-"""``flows.erase.erase``, or a function with its signature."""
 
 
 def _default_name() -> str:
@@ -77,13 +63,13 @@ class Worker:
     """One pass over the requests. ``slot``: entered for each erasure; blocks until a GPU is free."""
 
     project: Project
-    erase: Erase
+    erase: Callable[..., Mapping[str, Any]]
+    """``flows.erase.erase``, or a function with its signature."""
     slot: Callable[[], AbstractContextManager[Any]] = nullcontext
     on_outcome: Callable[[Outcome], None] = lambda outcome: None
     only: tuple[str, ...] = ()
     """Requests that are named: processed whatever their last outcome was."""
     by: str = field(default_factory=_default_name)
-    now: Callable[[], float] = time.monotonic
     outcomes: list[Outcome] = field(default_factory=list)
     _tried: set[tuple[str, str]] = field(default_factory=set)
     """Keys of requests: one that is edited while it runs is processed again."""
@@ -97,14 +83,14 @@ class Worker:
         requests = self.project.requests(params)
         for identity in self.only:
             requests.get(identity)
-        record_requests(self.tracking, requests, params.register_.model_prefix, self.by)
+        leases.record_requests(self.tracking, requests, params.register_.model_prefix, self.by)
         while True:
             statuses = self.statuses()
-            eligible = [one for one in statuses if self._is_eligible(one)]
-            doubtful = self._observe(statuses, monitor)
+            eligible = sorted(filter(self._is_eligible, statuses), key=_urgency)
+            doubtful = _observe(statuses, monitor)
             dead = [one for one, health in doubtful if health == "dead"]
             if eligible or dead:
-                self._attempt(min(eligible, key=_urgency) if eligible else dead[0])
+                self._attempt([*eligible, *dead][0])
             elif any(health == "unknown" for _, health in doubtful):
                 names = ", ".join(one.id for one, _ in doubtful)
                 progress.report(STAGE, 0, 0, f"does that worker live? {names}")
@@ -115,43 +101,35 @@ class Worker:
     def statuses(self) -> list[RequestStatus]:
         """The status of every request, from the files and the registry as they are now."""
         params = self.project.resolve()
-        snapshot = RequestSnapshot.load(self.tracking, params.register_.model_prefix)
+        snapshot = leases.RequestSnapshot.load(self.tracking, params.register_.model_prefix)
         requests = self.project.requests(params)
-        statuses = request_statuses(snapshot, requests, params, self.project.resolve)
+        statuses = status.request_statuses(snapshot, requests, params, self.project.resolve)
         return [one for one in statuses if not self.only or one.id in self.only]
 
     def _is_eligible(self, one: RequestStatus) -> bool:
-        named = bool(self.only) and one.state in (OPEN, FELL_SHORT)
+        named = bool(self.only) and one.state in (status.OPEN, status.FELL_SHORT)
         return (one.eligible or named) and one.key not in self._tried
 
-    def _observe(
-        self, statuses: Sequence[RequestStatus], monitor: HeartbeatMonitor
-    ) -> list[tuple[RequestStatus, str]]:
-        """Running requests whose process this machine cannot see, and the state of their heartbeat."""
-        running = [one for one in statuses if one.state == RUNNING]
-        foreign = [one for one in running if has_exited(one.lease.content["worker"]) is None]
-        return [(one, monitor.observe(one.id, one.lease, self.now())) for one in foreign]
-
-    def _attempt(self, status: RequestStatus) -> None:
+    def _attempt(self, one: RequestStatus) -> None:
         """Lease a request once the slot is free, and erase it; nothing when another worker was faster."""
         with self.slot():
             params = self.project.resolve()
-            request = self.project.requests(params).find(status.id)
+            request = self.project.requests(params).find(one.id)
             if request is None or request.withdrawn:
                 return  # removed or withdrawn while this worker waited for the slot
             settings = self.project.resolve(request.overrides())
-            content = {
-                "fingerprint": request.fingerprint(),
-                "params_sha256": settings.sha256(),
-                "terms": request.terms(),
-            }
-            name = log_name(params.register_.model_prefix, request.id)
-            lease = acquire(self.tracking, name, status.log, content, self.by)
+            fingerprint, terms = request.fingerprint(), request.terms()
+            content = {"fingerprint": fingerprint, "params_sha256": settings.sha256(), "terms": terms}
+            name = leases.log_name(params.register_.model_prefix, request.id)
+            lease = leases.acquire(self.tracking, name, one.log, content, self.by)
             if lease is None:
                 return
-            self._tried.add((request.id, request.fingerprint()))
-            with heartbeat(self.tracking, lease, settings.schedule.lease_seconds / HEARTBEATS):
+            self._tried.add((request.id, fingerprint))
+            start = time.monotonic()
+            with leases.heartbeat(self.tracking, lease, settings.schedule.lease_seconds / HEARTBEATS):
                 outcome = self._process(request, settings, lease, content)
+            if outcome.result != WAITING:
+                outcome = replace(outcome, seconds=round(time.monotonic() - start, 1))
             self.outcomes.append(outcome)
             self.on_outcome(outcome)
 
@@ -159,17 +137,12 @@ class Worker:
         self, request: Request, settings: Params, lease: Lease, content: Mapping[str, Any]
     ) -> Outcome:
         """Erase and report; every fault of a request becomes its outcome."""
-        start = time.monotonic()
+        outcome = partial(Outcome, request.id, request.concept)
         progress.report(STAGE, 0, 0, f"{request.id}: {request.concept}")
-
-        def outcome(result: str, text: str, **more: str) -> Outcome:
-            seconds = 0.0 if result == WAITING else round(time.monotonic() - start, 1)
-            return Outcome(request.id, request.concept, result, text, seconds=seconds, **more)
-
         try:
             version, content = self._find_or_erase(request, settings, lease, content)
             record = report_done(self.tracking, lease, version, content)
-            unmet = unmet_criteria(record, request, settings)
+            unmet = status.unmet_criteria(record, request.gate(settings.gate))
             label, run_id = f"{version.name}/{version.version}", str(version.run_id)
             return outcome(SHORT if unmet else DONE, "; ".join(unmet), version=label, run_id=run_id)
         except RequestError as error:  # another worker has the lease
@@ -178,8 +151,9 @@ class Worker:
             self._give_up(lease, RELEASED, content, str(error))
             return outcome(WAITING, str(error))
         except Exception as error:
-            run_id = self._log_failure(request, settings, lease, content, error)
-            return outcome(FAULT, _message(error), run_id=run_id)
+            run_id = self._log_failure(request, settings, content, error)
+            self._give_up(lease, FAILED, {**content, "run_id": run_id}, _message(error))
+            return outcome(FAILED, _message(error), run_id=run_id)
         except BaseException as error:  # Ctrl-C, TERM: the next worker need not wait for the lease to end
             self._give_up(lease, RELEASED, content, type(error).__name__)
             raise
@@ -188,8 +162,7 @@ class Worker:
         self, request: Request, settings: Params, lease: Lease, content: Mapping[str, Any]
     ) -> tuple[ModelVersion, Mapping[str, Any]]:
         """(the version, the lease's content with the parameters that the version was made under)."""
-        log = read_lease_log(self.tracking, lease.name)
-        version = find_unreported(self.tracking, settings.register_.model_prefix, request, log)
+        version = self._find_unreported(request, settings, lease)
         if version is not None:
             return version, {**content, "params_sha256": version.tags["params_sha256"]}
         about = {"id": request.id, "reason": request.reason, "by": request.requested_by}
@@ -200,39 +173,59 @@ class Worker:
             root=str(self.project.root),
             overrides=[*self.project.overrides, *request.overrides()],
             params_file=str(self.project.params_file),
-            request={"about": about, "marks": request_tags(request), "lease": asdict(lease)},
+            request={"about": about, "marks": _request_tags(request), "lease": asdict(lease)},
         )
         label = f"{summary['model_name']}/{summary['model_version']}"
-        return resolve(load_snapshot(self.tracking, label), label), content
+        return versions.resolve(versions.load_snapshot(self.tracking, label), label), content
+
+    def _find_unreported(self, request: Request, settings: Params, lease: Lease) -> ModelVersion | None:
+        """The version that a worker registered for the request before it died without a report; else None."""
+        events = leases.read_lease_log(self.tracking, lease.name).events
+        reported = {str(event.content.get("version")) for event in events if event.kind == DONE}
+        name = models.model_name(settings.register_.model_prefix, request.concept)
+        for version in models.all_versions(self.tracking, name):
+            made_for = _request_tags(request).items() <= version.tags.items()
+            if made_for and status.STALE not in version.tags and f"{name}/{version.version}" not in reported:
+                return version
+        return None
 
     def _log_failure(
-        self, request: Request, settings: Params, lease: Lease, content: Mapping[str, Any], error: Exception
+        self, request: Request, settings: Params, content: Mapping[str, Any], error: Exception
     ) -> str:
-        """Record the failure: a failed MLflow run, whose id is returned, and a report. An unreachable
-        registry does not hide the first fault."""
-        run_id = ""
-        with suppress(FadeError):
-            experiment, params_sha256 = settings.register_.experiment, str(content["params_sha256"])
-            run_id = log_failure(self.tracking, experiment, request, error, params_sha256)
-        self._give_up(lease, FAILED, {**content, "run_id": run_id}, _message(error))
+        """Make a failed MLflow run with the reason in its tags; returns its id. An unreachable registry does
+        not hide the first fault: the id is empty then."""
+        tags = {"request": request.id, "concept": request.concept, "params_sha256": content["params_sha256"]}
+        why = {
+            "error": type(error).__name__,
+            "stage": getattr(error, "stage", ""),
+            "reason": str(error)[:4000],
+        }
+        tags |= {**_request_tags(request), **why}
+        run_id, name = "", f"request {request.id}"
+        with (
+            suppress(FadeError),
+            runs.open_run(self.tracking, settings.register_.experiment, name, tags) as run,
+        ):
+            run_id = run.run_id
+            raise RequestError(_message(error), stage=STAGE)  # a run ends as FAILED when its body raises
         return run_id
 
     def _give_up(self, lease: Lease, kind: str, content: Mapping[str, Any], why: str) -> None:
         with suppress(FadeError):
-            report(self.tracking, lease, kind, {**content, "why": why})
+            leases.report(self.tracking, lease, kind, {**content, "why": why})
 
 
 def process_requests(worker: Worker) -> dict[str, Any]:
     """One pass, as JSON data: ``outcomes``, and ``requests``, all statuses after it. Raises RequestError
     with that as ``result`` when a request failed, fell short, is missing or invalid."""
-    outcomes = worker.run()
-    statuses = worker.statuses()
+    outcomes, statuses = worker.run(), worker.statuses()
     result = {
         "outcomes": [one.to_json() for one in outcomes],
         "requests": [one.to_json() for one in statuses],
     }
-    bad = [f"{one.id}: {one.text}" for one in outcomes if one.result in (FAULT, SHORT)]
-    bad += [f"{one.id}: {one.state}, {one.detail}" for one in statuses if one.state in (MISSING, FAULTY)]
+    bad = [f"{one.id}: {one.text}" for one in outcomes if one.result in (FAILED, SHORT)]
+    invalid = [one for one in statuses if one.state in (status.MISSING, status.FAULTY)]
+    bad += [f"{one.id}: {one.state}, {one.detail}" for one in invalid]
     if bad:
         what = f"{len(bad)} request(s) need somebody: {' | '.join(bad)}"
         error = RequestError(what, stage=STAGE, action="see `fade requests`.")
@@ -242,9 +235,35 @@ def process_requests(worker: Worker) -> dict[str, Any]:
     return result
 
 
-def _urgency(status: RequestStatus) -> date:
-    """Sorts by due date; requests without one come last, and `min` keeps the file's order."""
-    return (status.request.due if status.request else None) or date.max
+def report_done(
+    tracking: Tracking, lease: Lease, version: ModelVersion, content: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Report DONE by ``version``, with the part of its record that the gate reads; returns that part. Raises
+    RequestError when the lease was taken over."""
+    record = status.gate_record(lineage.read(tracking, version).lineage.content)
+    label = f"{version.name}/{version.version}"
+    leases.report(tracking, lease, DONE, {**content, "version": label, "record": record})
+    return record
+
+
+def _observe(statuses: Sequence[RequestStatus], monitor: HeartbeatMonitor) -> list[tuple[RequestStatus, str]]:
+    """Running requests whose process this machine cannot see, and the state of their heartbeat."""
+    leased = [(one, one.log.lease) for one in statuses if one.state == status.RUNNING]
+    return [
+        (one, monitor.observe(one.id, lease, time.monotonic()))
+        for one, lease in leased
+        if lease is not None and leases.has_exited(lease.content["worker"]) is None
+    ]
+
+
+def _request_tags(request: Request) -> dict[str, str]:
+    """Tags of a version that was made for a request; a version may carry those of several requests."""
+    return {f"request.{request.id}": request.fingerprint()}
+
+
+def _urgency(one: RequestStatus) -> date:
+    """Sorts by due date, those without one last; of equals the file's order stays."""
+    return (one.request.due if one.request else None) or date.max
 
 
 def _message(error: BaseException) -> str:

@@ -88,7 +88,7 @@ def params_of(prefix: str) -> Params:
 
 
 def chosen(store: Path, prefix: str) -> Any:
-    return select_champions(connect(store), params_of(prefix), store, "")
+    return select_champions(connect(store), params_of(prefix), store)
 
 
 def release_of(store: Path, tmp_path: Path, prefix: str, seed: int, **changes: Any) -> str:

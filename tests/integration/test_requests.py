@@ -21,9 +21,8 @@ from fade.errors import BusyError, RequestError, RequestFileError, TrainingError
 from fade.governance.leases import ACQUIRED, DONE, FAILED, RELEASED
 from tasks.registry.connection import connect
 from tasks.requests import leases
-from tasks.requests.leases import acquire, log_name, process_identity, read_lease_log
+from tasks.requests.leases import RequestSnapshot, acquire, log_name, process_identity, read_lease_log
 from tasks.requests.project import add_request
-from tasks.requests.snapshot import RequestSnapshot
 from tasks.requests.status import STALE, RequestStatus, request_statuses
 from tasks.requests.worker import Worker, process_requests
 from tests.requested import CONCEPTS, entry, eraser, notes, project, prototype, where, write
