@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from fade.config import AttackConfig, SamplerConfig
+from fade.config.section import Affects
 from fade.errors import BaseModelError
 from fade.evaluation.attacks import AttackContext, get_attack
 from fade.evaluation.attacks.material import choose, gather
@@ -32,17 +33,16 @@ class AttackJob(ModelJob):
     MODELS: ClassVar[tuple[str, ...]] = ("base", "judge")
     OUT_OF_MEMORY: ClassVar[str] = "lower attack.images."
     CODE: ClassVar[tuple[str, ...]] = CODE
-    NOT_IN_KEY: ClassVar[frozenset[str]] = ModelJob.NOT_IN_KEY | {"images", "judge"}
 
     target: str
     """The erased concept."""
     conditions: tuple[str, ...] = Field(min_length=1)
     """Of `fade.evaluation.attacks.run.CONDITIONS`; ``base`` needs no adapter, the others do."""
-    judge: str
+    judge: Annotated[str, Affects("nothing")]
     """Directory (or hub id) of the classifier."""
     judge_sha256: str
     """What ``Classifier(judge).sha256`` must be."""
-    images: Path
+    images: Annotated[Path, Affects("nothing")]
     """Folder of the pictures and their manifest."""
     images_sha256: str
     """`fade.evaluation.attacks.material.pictures_sha256` of that folder."""

@@ -10,11 +10,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ValidationError
 
 from fade.config import Section
+from fade.config.section import Affects
 from fade.errors import FadeError, JobError, StorageError
 from fade.provenance.fingerprints import code_sha256, versions
 from fade.utils.files import read_json, write_json
@@ -47,14 +48,11 @@ class Job(Section):
     """The code (components of `fade.provenance.fingerprints`) that decides the result."""
     LIBRARIES: ClassVar[tuple[str, ...]] = ("diffusers", "peft", "torch", "transformers")
     """The distributions that decide it, too."""
-    NOT_IN_KEY: ClassVar[frozenset[str]] = frozenset({"out", "processes"})
-    """Fields that do not decide the result: paths (the hashes of what they name are fields, too) and the
-    number of processes."""
 
     MODELS: ClassVar[tuple[str, ...]] = ("base",)
     """Fields that hold a model's directory or hub id."""
 
-    out: Path
+    out: Annotated[Path, Affects("nothing")]
     """Folder of the job's files."""
 
     @property
@@ -70,9 +68,9 @@ class Job(Section):
         raise NotImplementedError
 
     def key(self) -> str:
-        """Hash of all that decides the result: the fields outside NOT_IN_KEY, the code and the libraries."""
-        fields = self.model_dump(mode="json", exclude=set(self.NOT_IN_KEY))
-        facts = {"kind": self.KIND, "job": fields, "code": code_sha256(*self.CODE)}
+        """Hash of all that decides the result: the fields (but paths, whose files' hashes are fields, and the
+        number of processes), the code and the libraries."""
+        facts = {"kind": self.KIND, "job": self.key_fields("training"), "code": code_sha256(*self.CODE)}
         return fingerprint({**facts, "libraries": versions(self.LIBRARIES)})
 
     def absolute(self) -> Self:

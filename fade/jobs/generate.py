@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from fade.adapters.lora import LoraAdapter
 from fade.config import SamplerConfig
-from fade.config.section import Positive
+from fade.config.section import Affects, Positive
 from fade.errors import AdapterError, BaseModelError
 from fade.generation import generator as pictures
 from fade.generation.cache import Cache
@@ -32,17 +32,15 @@ from fade.utils.parent import raise_if_orphaned
 class ModelJob(Job):
     """A job on the original model, or on it with an adapter merged."""
 
-    NOT_IN_KEY: ClassVar[frozenset[str]] = Job.NOT_IN_KEY | {"adapter", "base"}
-
-    base: str
+    base: Annotated[str, Affects("nothing")]
     """Directory (or hub id) of the original model."""
     base_sha256: str
     """What ``Base.load(base).sha256`` must be."""
-    adapter: Path | None = None
+    adapter: Annotated[Path | None, Affects("nothing")] = None
     """The adapter's file; None: the base alone."""
     adapter_sha256: str = ""
     """Hash of that file; empty without an adapter."""
-    processes: Positive = 1
+    processes: Annotated[Positive, Affects("nothing")] = 1
     """Number of processes that share the work."""
 
     @model_validator(mode="after")
@@ -97,7 +95,6 @@ class GenerateJob(ModelJob):
     KIND: ClassVar[str] = "generate"
     STAGE: ClassVar[str] = "generate"
     CODE: ClassVar[tuple[str, ...]] = ("adapters", *pictures.CODE)
-    NOT_IN_KEY: ClassVar[frozenset[str]] = ModelJob.NOT_IN_KEY | {"cache"}
 
     sampler: SamplerConfig
     """How the pictures are made; its batch size divides the prompts into batches."""
@@ -105,7 +102,7 @@ class GenerateJob(ModelJob):
     """All prompts of the call, those whose pictures the cache holds included: they decide the batches."""
     seeds: tuple[int, ...] = Field(min_length=1)
     """Seeds of the initial latents of each prompt's pictures."""
-    cache: Path
+    cache: Annotated[Path, Affects("nothing")]
     """Root of the cache."""
 
     def run(self, rank: int, world: int, on_progress: OnProgress, *, device: str, **loaded: Any) -> None:

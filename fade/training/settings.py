@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from pydantic import Field
 
 from fade.config import MeshConfig, MethodConfig, Section, TrainConfig
+from fade.config.section import Affects
 from fade.erasers.base import get_eraser
 from fade.provenance.fingerprints import code_sha256, method_components, versions
 from fade.utils.hashing import fingerprint
@@ -22,8 +23,6 @@ LIBRARIES = ("accelerate", "diffusers", "peft", "torch", "transformers")
 """So are the versions of these."""
 ANCHOR_KNOBS = {"adjacency_weight"}
 """Knobs that method.anchors reads, whatever the method."""
-_NOT_IN_KEY = {"base", "latents", "out"}
-_NOT_IN_KEY_TRAIN = {"deadline_seconds", "checkpoint_every"}
 
 
 class ErasureTarget(Section):
@@ -38,7 +37,7 @@ class ErasureTarget(Section):
 class TrainingSettings(Section):
     """One training. Paths are left out of the key, the hashes of what they name are in it."""
 
-    base: str
+    base: Annotated[str, Affects("nothing")]
     """Directory (or hub id) of the original model."""
     base_sha256: str
     """What ``Base.load(base).sha256`` must be."""
@@ -51,7 +50,7 @@ class TrainingSettings(Section):
     """Template with the slot {concept}."""
     negative_prompt: str = ""
     """Prompt of the unconditional branch: the null prompt of the losses."""
-    latents: Path
+    latents: Annotated[Path, Affects("nothing")]
     """safetensors with ``I.target`` (m, C, h, w) and ``I.neighbours`` (K, m, C, h, w) of subject I, from 0:
     clean, scaled latents by the original model."""
     latents_sha256: str
@@ -61,7 +60,7 @@ class TrainingSettings(Section):
     train: TrainConfig = TrainConfig()
     provenance: dict[str, str] = Field(default_factory=dict)
     """Goes into the adapter's header as ``fade.<key>``; hence no times in it."""
-    out: Path
+    out: Annotated[Path, Affects("nothing")]
     """Folder of the result."""
 
     def key(self) -> str:
@@ -69,12 +68,9 @@ class TrainingSettings(Section):
 
         No path, and of its header neither the commit nor the hash of all parameters: what they change that
         matters is here."""
-        out: Any = {
-            **dict.fromkeys(_NOT_IN_KEY, True),
-            "train": _NOT_IN_KEY_TRAIN,
-            "provenance": {"commit", "params_sha256"},
-        }
-        job = self.model_dump(mode="json", exclude=out)
+        job = self.key_fields("training")
+        for name in ("commit", "params_sha256"):
+            job["provenance"].pop(name, None)
         eraser = get_eraser(self.method.name, self.method.variant)  # the knobs of the others decide nothing
         knobs = set(eraser.config.model_fields) | ANCHOR_KNOBS | {"name", "variant"}
         job["method"] = {name: value for name, value in job["method"].items() if name in knobs}
