@@ -112,7 +112,7 @@ def evaluate_indirect(
     with lora.off():
         base = rates(generator.generate(texts, seeds))
     erased = rates(generator.generate(texts, seeds, adapter_sha256))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"kind": p.kind, "text": p.text, "base": b, "erased": e, "known": b >= config.indirect_known}
         for (p, _), b, e in zip(pairs, base, erased, strict=True)
     ]
