@@ -1,4 +1,4 @@
-"""The registry of metrics: each is declared once, and the report, the card, the gate, the benchmark and the
+"""The registry of metrics: each is declared once, and the report, the card, the benchmark and the
 command line read it here.
 
 A further number is one more `register_metric`. The order of the declarations is that of every table. They

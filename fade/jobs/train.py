@@ -1,4 +1,4 @@
-"""The training of one adapter as a job: by one process, or by several that share each batch (DDP)."""
+"""The training of one adapter as a job: by one process, or by several with batches of their own (DDP)."""
 
 from __future__ import annotations
 

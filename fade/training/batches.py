@@ -47,7 +47,7 @@ class BatchSampler:
     def indices(
         self, step: int, micro: int, rank: int, world: int
     ) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
-        """What the batch shows: see ``_SubjectDraws.indices``."""
+        """What the batch shows: see ``_TargetSampler.indices``."""
         subject, own = self._turn(step, micro)
         return subject.indices(step, micro, rank, world, own)
 

@@ -17,6 +17,7 @@ from fade.utils.files import make_folder, write_json, write_whole
 from fade.utils.hashing import sha256_of
 from tasks.registry.versions import ADAPTER
 from tasks.release.build_release import ReleaseParts
+from tasks.stages.generate_pictures import distributed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,9 +85,10 @@ def _evaluate_alone(
     lora = LoraAdapter.load(run.models.base, adapter)
     lora.merge()  # as in the evaluation, whose pictures the cache may have
     try:
-        images = run.generator.generate(
-            list(prompts.values()), seeds, sha256_of(adapter), partial(progress.report, "champions")
-        )
+        with distributed(run, adapter):
+            images = run.generator.generate(
+                list(prompts.values()), seeds, sha256_of(adapter), partial(progress.report, "champions")
+            )
     finally:
         lora.remove()
     pictures = {name: images[prompt].pixels for name, prompt in prompts.items()}

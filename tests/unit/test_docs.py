@@ -62,3 +62,11 @@ def test_links_and_pictures_of_the_documents_are_there(page: Path) -> None:
         link for link in links if link and not link.startswith("http") and not (page.parent / link).exists()
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    """The generated and the user's own files aside, whose paths begin elsewhere."""
+    text = page.read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:fade|tasks|flows|tests|docker)/[\w/.-]+\.\w+)(?:::[\w\[\]-]+)?`", text))
+    assert [path for path in sorted(paths) if "NAME" not in path and not (REPO / path).exists()] == []
