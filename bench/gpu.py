@@ -99,7 +99,7 @@ def main() -> None:
         first.models.base = base = Base.load(first.params.data.base, device=args.device)
         neighborhood = mine(first)
         for number, (label, overrides) in enumerate(TRAININGS.items()):
-            run = first.beside(resolve(overrides=[*args.overrides, *overrides]), args.target)
+            run = first.with_params(resolve(overrides=[*args.overrides, *overrides]), args.target)
             run.runs = Path(home) / str(number)
             job = write_job(run, neighborhood, {})
             trained = killed_midway(job, base) if label == KILLED else run_training(job, base)

@@ -36,14 +36,14 @@ def made(
     from tasks.stages.mine import mine
     from tasks.stages.train import write_job
 
-    run = first.beside(resolve(overrides=overrides), targets)
+    run = first.with_params(resolve(overrides=overrides), targets)
     neighborhood = mine(run)
     return run, neighborhood, train(write_job(run, neighborhood, {}), base=run.models.base)
 
 
 def pair(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) -> list[dict[str, Any]]:
     """A row for every target and adapter."""
-    from tasks.stages.evaluate import judge
+    from tasks.stages.evaluate import evaluate_adapter
 
     alone = {target: made(first, overrides, [target])[2] for target in targets}
     run, both, joint = made(first, overrides, targets)
@@ -58,7 +58,7 @@ def pair(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) ->
             "summed": summed,
             "control": other,
         }.items():
-            metrics = judge(run, part, adapter).numbers["metrics"]
+            metrics = evaluate_adapter(run, part, adapter).numbers["metrics"]
             rows.append(
                 {
                     "targets": list(targets),

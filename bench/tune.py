@@ -37,10 +37,10 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
     from fade.training.loop import train
     from tasks.stages.evaluate import evaluate
     from tasks.stages.mine import mine
-    from tasks.stages.robustness import probe
+    from tasks.stages.robustness import measure_robustness
     from tasks.stages.train import write_job
 
-    run = first.beside(resolve(overrides=overrides), target)
+    run = first.with_params(resolve(overrides=overrides), target)
     neighborhood = mine(run)
     start = time.perf_counter()
     adapter = train(write_job(run, neighborhood, {}), base=run.models.base)
@@ -61,7 +61,7 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
     }
     row = {"target": target, **how, "kept": retained, "ssim": ssim, **picked}
     if attacked:
-        blocks = probe(run, neighborhood, adapter, numbers)
+        blocks = measure_robustness(run, neighborhood, adapter, numbers)
         row["attacks"] = {name: attack["erased"] for name, attack in blocks["attacks"]["attacks"].items()}
         row["robust"] = {
             "A_adv": blocks["attacks"]["A_adv"],

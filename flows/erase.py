@@ -53,7 +53,7 @@ def erase(
     ``lease``, without which nothing is registered (see `tasks.requests.worker`)."""
     run = RunContext(parse_params(params), target, Path(runs), Path(root))
     request, clock = request or {}, Clock()
-    with run.alone():
+    with run.lock_target():
         with clock.stage("pull"):
             data = pull_task(run.params.data, run.root, run.runs)
         with clock.stage("validate"):

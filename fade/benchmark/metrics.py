@@ -20,13 +20,13 @@ def derived(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record with what follows from it: ``kept``, ``retained`` (% of the original), ``ssim`` by role."""
     numbers = record["numbers"]
     names = [one.name for one, _ in report_rows(first_table=True) if one.role == "retention"]
-    kept = {name: share(numbers["metrics"].get(name), numbers["base_metrics"].get(name)) for name in names}
-    known = [min(value, 100.0) for value in kept.values() if value is not None]
+    shares = {name: share(numbers["metrics"].get(name), numbers["base_metrics"].get(name)) for name in names}
+    known = [min(value, 100.0) for value in shares.values() if value is not None]
     rows: dict[str, list[float]] = {}
     for row in numbers.get("per_concept", []):
         rows.setdefault(row["role"], []).append(row["ssim"])
     ssim = {role: float(np.mean(values)) for role, values in rows.items()}
-    return {**record, "kept": kept, "retained": float(np.mean(known)) if known else None, "ssim": ssim}
+    return {**record, "kept": shares, "retained": float(np.mean(known)) if known else None, "ssim": ssim}
 
 
 def share(after: float | None, before: float | None) -> float | None:

@@ -26,8 +26,8 @@ _ACTION = "make it again with `fade bench --tune`."
 
 def score(record: Mapping[str, Any]) -> float:
     """The rule's number (0 to 100) of one cell."""
-    kept = derived(record)["kept"]
-    parts = [record["numbers"]["metrics"]["A_er"], kept["A_adj"], kept["A_heldout"]]
+    shares = derived(record)["kept"]
+    parts = [record["numbers"]["metrics"]["A_er"], shares["A_adj"], shares["A_heldout"]]
     known = [min(float(part), 100.0) for part in parts if part is not None]
     return len(known) / sum(1 / part for part in known) if known and min(known) > 0 else 0.0
 

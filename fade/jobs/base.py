@@ -42,7 +42,7 @@ class Job(Section):
     """Class of an error that is none of ours: a worker that died, a deadline, a fault of the code."""
     OUT_OF_MEMORY: ClassVar[str] = "lower sampler.batch_size."
     """Next action when the device's memory does not suffice."""
-    AGAIN: ClassVar[str] = "run it again: what is done already is not repeated."
+    RESUME: ClassVar[str] = "run it again: what is done already is not repeated."
     """Next action after any other failure."""
     CODE: ClassVar[tuple[str, ...]] = ()
     """The code (components of `fade.provenance.fingerprints`) that decides the result."""
@@ -173,6 +173,6 @@ def explain(error: Exception, kind: type[Job]) -> FadeError:
         return kind.FAILURE("the device ran out of memory.", stage=kind.STAGE, action=kind.OUT_OF_MEMORY)
     if isinstance(error, OSError) and error.errno is not None:
         what = f"{error.filename or 'the out folder'}: {error.strerror}."
-        return StorageError(what, stage=kind.STAGE, action=f"free some space; {kind.AGAIN}")
+        return StorageError(what, stage=kind.STAGE, action=f"free some space; {kind.RESUME}")
     what = f"the work stopped: {type(error).__name__}: {error}."
-    return kind.FAILURE(what, stage=kind.STAGE, action=kind.AGAIN)
+    return kind.FAILURE(what, stage=kind.STAGE, action=kind.RESUME)

@@ -26,7 +26,7 @@ class TrainJob(TrainingSettings, Job):
     OUT_OF_MEMORY: ClassVar[str] = (
         "lower train.batch_target and train.batch_neighbours, or raise train.gradient_accumulation."
     )
-    AGAIN: ClassVar[str] = "running it again resumes."
+    RESUME: ClassVar[str] = "running it again resumes."
 
     @property
     def world_size(self) -> int:

@@ -12,7 +12,7 @@ from fade.evaluation.metrics import at_path, metric, report_rows
 
 ERASED = 97.0
 """A_er (%) from which the verdict says erased."""
-KEPT = {
+RETENTION = {
     "A_adj": ("neighbours", 0.96),
     "A_heldout": ("held-out neighbours", 0.96),
     "A_rest": ("unrelated concepts", 0.98),
@@ -36,21 +36,21 @@ def findings(result: Mapping[str, Any]) -> list[Finding]:
     verb = "is erased" if erased else "is not erased"
     share = f"{number(metrics['A_er'])} % of {n['target']} pictures are judged something else"
     out = [Finding(erased, f"“{result['target']}” {verb}: {share}")]
-    for key, (concepts, least) in KEPT.items():
+    for key, (concepts, least) in RETENTION.items():
         if given(metrics.get(key)) and given(base.get(key)):
-            kept, row = metrics[key] >= least * base[key], metric(key).row
+            holds, row = metrics[key] >= least * base[key], metric(key).row
             before = f"(original {number(base[key])} %, n {n.get(row.group, '?') if row else '?'})"
-            state = "kept" if kept else "damaged"
-            out.append(Finding(kept, f"{concepts} {state}: {number(metrics[key])} % {before}"))
+            state = "kept" if holds else "damaged"
+            out.append(Finding(holds, f"{concepts} {state}: {number(metrics[key])} % {before}"))
     return out
 
 
 def headline(result: Mapping[str, Any]) -> tuple[str, str]:
     """("good" | "mixed" | "bad", one line)."""
-    erased, *kept = findings(result)
+    erased, *retained = findings(result)
     if not erased.holds:
         return "bad", f"“{result['target']}” is not erased."
-    if all(f.holds for f in kept):
+    if all(f.holds for f in retained):
         return "good", f"“{result['target']}” is erased, and its neighbours survived."
     return "mixed", f"“{result['target']}” is erased, but not without damage."
 

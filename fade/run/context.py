@@ -41,7 +41,7 @@ class RunContext:
         self.targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target))
         self.target = TOGETHER.join(self.targets)
 
-    def beside(self, params: Params, target: str | Sequence[str]) -> RunContext:
+    def with_params(self, params: Params, target: str | Sequence[str]) -> RunContext:
         """A run of other parameters and targets with the models that are loaded here; ``params`` must name
         the same models and data."""
         run = RunContext(params, target, self.runs, self.root, self.models)
@@ -105,7 +105,7 @@ class RunContext:
     def home(self) -> Path:
         return self.runs / "erase" / slug(self.target)
 
-    def alone(self) -> AbstractContextManager[None]:
+    def lock_target(self) -> AbstractContextManager[None]:
         """Hold the target's lock. Raises BusyError, naming the process, when another run of the target holds
         it."""
         return lock_folder(self.home, f"{self.target!r} is being erased", "run")

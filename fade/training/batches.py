@@ -41,17 +41,17 @@ class BatchSampler:
 
     def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> ErasureBatch:
         """The batch of one micro-step on one process, on the base's device."""
-        subject, own = self._turn(step, micro)
+        subject, own = self._target_of(step, micro)
         return subject.batch(step, micro, rank, world, own)
 
     def indices(
         self, step: int, micro: int, rank: int, world: int
     ) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
         """What the batch shows: see ``_TargetSampler.indices``."""
-        subject, own = self._turn(step, micro)
+        subject, own = self._target_of(step, micro)
         return subject.indices(step, micro, rank, world, own)
 
-    def _turn(self, step: int, micro: int) -> tuple[_TargetSampler, int]:
+    def _target_of(self, step: int, micro: int) -> tuple[_TargetSampler, int]:
         """Whose micro-step it is, and how many it has had before."""
         position = step * self._micro + micro
         return self._subjects[position % len(self._subjects)], position // len(self._subjects)

@@ -220,8 +220,10 @@ class _Run:
             reason = f"the loss rose from {first:.3g} to {row['loss']:.3g}"
         else:
             return
-        kept = checkpoint.steps_in(self.folder)
-        left = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
+        steps = checkpoint.steps_in(self.folder)
+        left = (
+            f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint had been written yet"
+        )
         what = f"training diverged at step {int(row['step'])}: {reason}; {left}."
         raise DivergedError(
             what, stage=STAGE, action="lower train.lr or the method's weights, or use train.precision=fp32."

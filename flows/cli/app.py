@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from flows.cli.screen import escape, say
+from flows.cli.screen import escape, print_note
 
 STOPPED = "[bold red]stopped[/] What was made so far is kept; the same command continues."
 
@@ -58,14 +58,14 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno in UNWRITABLE:  # a disk that no stage has a message for
         error = storage_error(error, Path(str(error.filename or ".")))
     if isinstance(error, FadeError):
-        say(f"[bold red]error[/] {escape(str(error))}")
+        print_note(f"[bold red]error[/] {escape(str(error))}")
         return error.exit_code
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
-        say(STOPPED)
+        print_note(STOPPED)
         return 1
     if not hasattr(error, "format_message"):
         raise error
     context = getattr(error, "ctx", None)  # the parser's own message
     hint = f" Next: see `{context.command_path} --help`." if context else ""
-    say(f"[bold red]error[/] {escape(error.format_message())}{hint}")
+    print_note(f"[bold red]error[/] {escape(error.format_message())}{hint}")
     return 2

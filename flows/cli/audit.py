@@ -10,7 +10,7 @@ from typer import Argument, Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ModelName, ParamsFile, Runs, Set, opened, prepare
 from flows.cli.output import emit
-from flows.cli.screen import bars, escape, say, show_rows
+from flows.cli.screen import bars, escape, print_note, show_rows
 
 _MARKS = {True: "yes", False: "NO", None: "told"}
 
@@ -67,7 +67,7 @@ def _label(result: dict[str, Any]) -> str:
 def _show_audits(results: list[dict[str, Any]]) -> None:
     for result in results:
         if result["number"] is None:
-            say(f"[bold red]not recorded[/] {escape(result['unrecorded'])}")
+            print_note(f"[bold red]not recorded[/] {escape(result['unrecorded'])}")
     if len(results) == 1:
         _show_audit(results[0])
         return

@@ -11,7 +11,7 @@ from typer import Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened
 from flows.cli.output import emit
-from flows.cli.screen import bars, escape, say, show_rows
+from flows.cli.screen import bars, escape, print_note, show_rows
 
 if TYPE_CHECKING:
     from flows.benchmark import BenchmarkOptions
@@ -90,7 +90,7 @@ def _show_summary(options: BenchmarkOptions, summary: dict[str, Any]) -> None:
     missing = summary["cells"]["missing"]
     for cell in missing[:MISSING_SHOWN]:
         what = f"{cell['arm']}, {cell['target']}, seed {cell['seed']}: {cell['why']}"
-        say(f"missing     {escape(what)}")
+        print_note(f"missing     {escape(what)}")
     if len(missing) > MISSING_SHOWN:
-        say(f"            and {len(missing) - MISSING_SHOWN} more, see the report")
+        print_note(f"            and {len(missing) - MISSING_SHOWN} more, see the report")
     print(f"report      {options.folder / 'benchmark.html'}")

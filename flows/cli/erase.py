@@ -11,7 +11,7 @@ from typer import Argument, Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened, run_context
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, say, show_metrics
+from flows.cli.screen import bars, escape, print_note, show_metrics
 
 
 @app.command(epilog='Example: fade run --target "panda" --target "lemon" --set train.steps=200')
@@ -52,7 +52,7 @@ def run(
     from flows.server import runtime
 
     for sentence in ignored_settings(params, overrides):
-        say(f"[yellow]{escape(sentence)}[/]")
+        print_note(f"[yellow]{escape(sentence)}[/]")
     targets = [style] if style else target or ["panda"]
     preflight(RunContext(settings, targets, runs_dir, params.parent))
     runtime.start()

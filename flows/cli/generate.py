@@ -11,7 +11,7 @@ from typer import Argument, Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, AdapterOption, Json, ParamsFile, Runs, Set, run_context
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, say, show_rows
+from flows.cli.screen import bars, print_note, show_rows
 
 
 @app.command(epilog='Example: fade generate "a panda" --model base -n 8 --out grid.png')
@@ -35,7 +35,7 @@ def generate(
     with bars(False):
         strength = generate_grid(run, prompt, model, n, seed, out, gate=gate)
     if gate:
-        say(
+        print_note(
             f"gated: the adapter acts at {strength:.2f} of its strength; who has the weights can leave "
             "the gate out."
         )

@@ -10,7 +10,7 @@ from typer import Option
 
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, ParamsFile, Runs, Set, opened
-from flows.cli.screen import bars, escape, say
+from flows.cli.screen import bars, escape, print_note
 
 
 @app.command(epilog="Example: fade pull")
@@ -48,7 +48,7 @@ def pretrain(
         result = runtime.run(flow.pretrain, params=values, publish=publish, **folders)
     print(json.dumps(result, indent=2))
     if not publish:
-        say(
+        print_note(
             "data/ is the new world, but data.dvc still names the old one: publish it with [bold]fade "
             "pretrain --publish[/]."
         )

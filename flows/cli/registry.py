@@ -13,7 +13,7 @@ from flows.cli.app import app
 from flows.cli.lineage_tree import show_tree
 from flows.cli.options import PARAMS, RUNS, By, Json, ModelName, ParamsFile, Runs, Set, opened, prepare
 from flows.cli.output import emit, show_words
-from flows.cli.screen import escape, say, show_rows
+from flows.cli.screen import escape, print_note, show_rows
 
 Reason = Annotated[str, Option(help="Why; recorded for ever.")]
 Version = Annotated[str, Argument(help="NAME/VERSION of a registered model.")]
@@ -126,7 +126,7 @@ def _decide(
     details.setdefault("policy", PromotionPolicy())  # read for a promotion alone
     decision = decide(action, version, runs, by=by or getpass.getuser(), reason=reason, **details)
     for failure in decision.get("cards", []):
-        say(
+        print_note(
             f"[yellow]card[/] {escape(failure)} The decision stands; its description follows with the next "
             "one."
         )
@@ -160,7 +160,7 @@ def keys(
 
     private, public = make_keys(folder.expanduser(), name)
     print(f"private     {private}\npublic      {public}")
-    say(
+    print_note(
         "Set signing.private_key where versions are registered and signing.public_key where they are "
         "promoted. Keep the private one."
     )

@@ -12,7 +12,7 @@ from typer import Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Runs, Set, Verbose, opened
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, say, show_rows
+from flows.cli.screen import bars, escape, print_note, show_rows
 
 
 @app.command(epilog="Example: fade release --by ann    or: fade release --dry-run")
@@ -40,7 +40,7 @@ def release(
     current, revoked = result["was_current"], result["was_current_holds_revoked"]
     _warn(result["name"], current, revoked, replaced=bool(result.get("current")))
     if result.get("refused"):
-        say(
+        print_note(
             f"[bold red]refused[/] {escape(result['refused'])} Next: erase and promote again, or give "
             "--override a reason."
         )
@@ -91,7 +91,9 @@ def _warn(name: str, current: str | None, revoked: list[str], *, replaced: bool 
     """The loud warning: the current release holds a part that was revoked."""
     if revoked and not replaced:
         what = f"the current release {name}/{current} holds {', '.join(revoked)}, which was revoked: it "
-        say(f"[bold red]revoked[/] {escape(what)}refuses to load. Next: `fade release`, or `fade rollback`.")
+        print_note(
+            f"[bold red]revoked[/] {escape(what)}refuses to load. Next: `fade release`, or `fade rollback`."
+        )
 
 
 @app.command(

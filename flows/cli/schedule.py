@@ -13,7 +13,7 @@ from typer import Argument, Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, say, show_rows
+from flows.cli.screen import bars, escape, print_note, show_rows
 
 if TYPE_CHECKING:
     from tasks.requests.project import Project
@@ -167,7 +167,7 @@ def serve(set_: Set = None, params: ParamsFile = PARAMS, runs_dir: Runs = RUNS) 
     project = _project(params, set_, runs_dir, verbose=True)
     from flows.service.serve import serve as serve_deployments
 
-    serve_deployments(project, project.resolve(), say)
+    serve_deployments(project, project.resolve(), print_note)
 
 
 @app.command(epilog="Example: fade status --json")
@@ -207,7 +207,7 @@ def _show_status(status: dict[str, Any]) -> None:
 
 def _show_runs(status: dict[str, Any]) -> None:
     if "error" in status:
-        say(f"[yellow]scheduler[/]   {escape(status['error'])}")
+        print_note(f"[yellow]scheduler[/]   {escape(status['error'])}")
         return
     rows = []
     for deployment in status["deployments"]:
@@ -233,7 +233,7 @@ def _warn(status: dict[str, Any]) -> None:
     """The loud warning: a request that vanished from the file, or cannot be read there."""
     for one in status["requests"]:
         if one["state"] in ("missing", "faulty"):
-            say(f"[bold red]{one['state']}[/] request {escape(one['id'])}: {escape(one['detail'])}")
+            print_note(f"[bold red]{one['state']}[/] request {escape(one['id'])}: {escape(one['detail'])}")
 
 
 def _project(params: Path, overrides: list[str] | None, runs: Path, *, verbose: bool = False) -> Project:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def say(text: str) -> None:
+def print_note(text: str) -> None:
     """A sentence, with rich markup, on the error stream."""
     from rich.console import Console
 

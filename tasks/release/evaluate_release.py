@@ -38,9 +38,9 @@ def evaluate_release(
     Returns the evaluation of the whole, whose ``parts`` are concept -> metrics, base_metrics, and alone: the
     metrics of its champion alone, percent; and erased concept -> tested concept -> pictures by its champion
     alone, (images, H, W, 3) uint8."""
-    from tasks.stages.evaluate import judge
+    from tasks.stages.evaluate import evaluate_adapter
 
-    whole = judge(run, neighborhood, folder / ADAPTER)
+    whole = evaluate_adapter(run, neighborhood, folder / ADAPTER)
     rows, rest = whole.numbers["per_concept"], list(whole.numbers["rest"])
     base, erased = ({row["concept"]: row[model] for row in rows} for model in ("base", "erased"))
     groups = {

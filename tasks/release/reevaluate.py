@@ -108,7 +108,7 @@ def evaluate_version(
 ) -> dict[str, Any]:
     """Evaluate the version's adapter by the current judge on the current data, with the version's own
     settings and neighbours; returns an evaluation's numbers."""
-    from tasks.stages.evaluate import judge
+    from tasks.stages.evaluate import evaluate_adapter
 
     record = traced.lineage.content
     current = params.model_dump(mode="json", by_alias=True)
@@ -117,7 +117,7 @@ def evaluate_version(
     settings = parse_params(values, f"the record of {version.name}/{version.version}")
     run = RunContext(settings, neighborhood.targets, runs, root)
     snapshot = RegistrySnapshot.load_model(tracking, str(version.name))
-    return judge(run, neighborhood, fetch(snapshot, version, runs)).numbers
+    return evaluate_adapter(run, neighborhood, fetch(snapshot, version, runs)).numbers
 
 
 def recorded_neighborhood(record: Mapping[str, Any]) -> Neighborhood:

@@ -21,7 +21,7 @@ from fade.run.context import RunContext
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint
 from tasks.launch.run_job import runs_here
-from tasks.stages import robustness as further
+from tasks.stages import robustness
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ class Bench:
 
     def inputs(self, cell: Cell, params: Params, sources: dict[str, str]) -> dict[str, Any]:
         """What the cell's key is made of."""
-        probed_by = files_sha256([Path(further.__file__)]) if self.probing else None
+        probed_by = files_sha256([Path(robustness.__file__)]) if self.probing else None
         return inputs_of(cell, params, sources, self.data_md5, probed_by)
 
 
@@ -76,7 +76,7 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
     from tasks.stages.evaluate import evaluate
     from tasks.stages.mine import mine
 
-    run = bench.first.beside(params, cell.target)
+    run = bench.first.with_params(params, cell.target)
     if run.models.base.sha256 != inputs["sources"]["base"]:
         what = "the base changed while the benchmark went on."
         raise DataError(what, stage="bench", action="leave the data alone; run it again.")
@@ -89,7 +89,7 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
     if not bench.probing:
         return record
     with FlopCounter(run.models.base.unet, run.models.base.device) as probing:
-        blocks = further.probe(run, neighborhood, adapter, result.numbers)
+        blocks = robustness.measure_robustness(run, neighborhood, adapter, result.numbers)
     cost["probe"] = probing.facts()
     if cell.seed == bench.first.params.bench.seeds[0]:
         record["grid"] = _keep_grid(bench, inputs, neighborhood, result.pictures)

@@ -22,7 +22,7 @@ def compose(
     from fade.adapters.adapter_file import read_provenance
     from fade.adapters.compose import compose as add_up
     from tasks.registry.versions import load_version
-    from tasks.stages.evaluate import judge
+    from tasks.stages.evaluate import evaluate_adapter
     from tasks.stages.mine import mine
 
     paths = [load_version(model, runs) for model in models]
@@ -30,7 +30,7 @@ def compose(
     run = RunContext(params, concepts, runs, root)
     sha256 = add_up(run.models.base.unet, paths, out)
     numbers = {
-        **judge(run, mine(run), out).numbers,
+        **evaluate_adapter(run, mine(run), out).numbers,
         "method": "composition",
         "models": list(models),
         "adapter_sha256": sha256,

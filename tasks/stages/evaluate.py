@@ -35,7 +35,7 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
     """Judge the run's adapter and write ``evaluation.json``."""
     from fade.erasers.base import get_eraser
 
-    found = judge(run, neighborhood, adapter)
+    result = evaluate_adapter(run, neighborhood, adapter)
     method = run.params.method
     known = get_eraser(method.name, method.variant)
     trained_on = (
@@ -47,15 +47,15 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
         "neighbours_trained": trained_on,
         "seed": run.params.train.seed,
     }
-    numbers = {**found.numbers, **chosen}
+    numbers = {**result.numbers, **chosen}
     write_json(run.folder / "evaluation.json", numbers)
-    return EvaluationResult(numbers, found.pictures, found.seconds)
+    return EvaluationResult(numbers, result.pictures, result.seconds)
 
 
-def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
+def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
     """Load an adapter into the one UNet and judge both models; the UNet is left as it was."""
     from fade.adapters.lora import LoraAdapter
-    from fade.evaluation.evaluate import evaluate as judge_both
+    from fade.evaluation.evaluate import evaluate as evaluate_models
     from fade.utils.hashing import sha256_of
 
     def on_progress(done: int, total: int) -> None:
@@ -67,7 +67,7 @@ def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Evaluat
     start, drawing = time.perf_counter(), run.generator.seconds
     try:
         with distributed(run, adapter):
-            found = judge_both(
+            evaluation = evaluate_models(
                 run.generator,
                 lora,
                 sha256_of(adapter),
@@ -81,7 +81,7 @@ def judge(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Evaluat
     finally:
         lora.remove()
     judging = time.perf_counter() - start - (run.generator.seconds - drawing)
-    return EvaluationResult(found.numbers, found.pictures, judging)
+    return EvaluationResult(evaluation.numbers, evaluation.pictures, judging)
 
 
 evaluate_task = task(name="evaluate", cache_policy=NO_CACHE)(evaluate)

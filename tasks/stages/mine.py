@@ -50,8 +50,8 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
 
     names = [*neighborhood.targets, *neighborhood.neighbours]
     seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
-    drawn = run.generator.generate([fill(run.generator.sampler.prompt, n) for n in names], seeds)
-    sets = [drawn[fill(run.generator.sampler.prompt, n)] for n in names]
+    generated = run.generator.generate([fill(run.generator.sampler.prompt, n) for n in names], seeds)
+    sets = [generated[fill(run.generator.sampler.prompt, n)] for n in names]
     pixels = np.concatenate([s.pixels for s in sets])
     run.models.judge.require(names)
     odds = run.models.judge(pixels).numpy().reshape(len(names), len(seeds), -1)

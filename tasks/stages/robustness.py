@@ -22,7 +22,7 @@ BASE_CONDITIONS = "attacks"
 """Folder below ``runs/cache`` of the base's condition, which all methods share."""
 
 
-def probe(
+def measure_robustness(
     run: RunContext, neighborhood: Neighborhood, adapter: Path, numbers: dict[str, Any]
 ) -> dict[str, Any]:
     """Blocks of the cell's record by name (``attacks``, ``indirect``, ``err``), each JSON of summary numbers,
@@ -37,9 +37,9 @@ def probe(
     sha256 = sha256_of(adapter)
     indirect = numbers.get("indirect") or _indirect(run, neighborhood, adapter, sha256)
     attacks = _attack(run, neighborhood.target, adapter, sha256)
-    gone = indirect["A_indirect"]
+    erased = indirect["A_indirect"]
     successes = successes_of(
-        numbers, indirect=None if gone is None else gone / 100, adversarial=attacks["A_adv"] / 100
+        numbers, indirect=None if erased is None else erased / 100, adversarial=attacks["A_adv"] / 100
     )
     err = {"ERR": erasing_robustness(successes), **successes}
     short = {key: value for key, value in indirect.items() if key != "prompts"}  # a cell stays small

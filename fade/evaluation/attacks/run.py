@@ -57,23 +57,21 @@ def summary(
     attacks: dict[str, Any] = {}
     for name in config.names:
         measured = {which: conditions[which][name] for which in CONDITIONS}
-        row: dict[str, Any] = {which: found["success"] for which, found in measured.items()}
+        row: dict[str, Any] = {which: result["success"] for which, result in measured.items()}
         row["excess"] = row["erased"] - row["control"]
         row["n"] = measured["erased"]["n"]
-        row |= {
-            what: {which: found[what] for which, found in measured.items()}
-            for what in ("unet_calls", "facts")
-        }
+        for what in ("unet_calls", "facts"):
+            row[what] = {which: result[what] for which, result in measured.items()}
         attacks[name] = {**row, "source": get_attack(name).source}
     worst = max(attacks, key=lambda name: attacks[name]["erased"])
     ineffective_on_base = [name for name, row in attacks.items() if row["base"] <= row["control"]]
-    held = [100.0 - row["erased"] for row in attacks.values()]
+    resisted = [100.0 - row["erased"] for row in attacks.values()]
     return {
         "target": target,
         "control_concept": control,
         "attacks": attacks,
-        "A_adv": sum(held) / len(held),
-        "A_adv_worst": min(held),
+        "A_adv": sum(resisted) / len(resisted),
+        "A_adv_worst": min(resisted),
         "worst": worst,
         "toothless": ineffective_on_base,
         "budget": config.budget,

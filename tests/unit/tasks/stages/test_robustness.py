@@ -12,7 +12,7 @@ import torch
 
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
-from tasks.stages import robustness as probe
+from tasks.stages import robustness
 from tests.support import tiny_unet
 
 NUMBERS = {
@@ -51,10 +51,12 @@ def probed(
     def attack(run: SimpleNamespace, target: str, adapter: Path, sha256: str) -> dict:
         return {"A_adv": adv}
 
-    monkeypatch.setattr(probe, "_indirect", indirect)
-    monkeypatch.setattr(probe, "_attack", attack)
+    monkeypatch.setattr(robustness, "_indirect", indirect)
+    monkeypatch.setattr(robustness, "_attack", attack)
     before = {name: value.clone() for name, value in run.models.base.unet.state_dict().items()}
-    blocks = probe.probe(run, SimpleNamespace(target="panda"), run.adapter, {**NUMBERS, **numbers})
+    blocks = robustness.measure_robustness(
+        run, SimpleNamespace(target="panda"), run.adapter, {**NUMBERS, **numbers}
+    )
     after = run.models.base.unet.state_dict()
     assert set(after) == set(before) and all(
         torch.equal(after[name], value) for name, value in before.items()
