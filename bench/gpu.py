@@ -20,8 +20,7 @@ from typing import Any
 from kills import weights_sha256
 
 from fade.jobs.train import TrainJob
-from fade.models import Base
-from fade.models.stable_diffusion import suppress_library_output
+from fade.models.stable_diffusion import Base, suppress_library_output
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.checkpoint import steps_in

@@ -42,9 +42,8 @@ from fade.errors import FadeError
 from fade.generation.cache import Cache
 from fade.jobs.train import TrainJob
 from fade.mining.neighborhood import Neighborhood, mine
-from fade.models import Base
 from fade.models.sampling import make_scheduler, sample
-from fade.models.stable_diffusion import suppress_library_output
+from fade.models.stable_diffusion import Base, suppress_library_output
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.batches import rate

@@ -25,7 +25,7 @@ from fade.data.vocabulary import fill
 
 if TYPE_CHECKING:
     from fade.adapters.lora import LoraAdapter
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
 
 def gates(base: Base, prompts: Sequence[str], concept: str, template: str) -> list[float]:

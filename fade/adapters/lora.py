@@ -27,7 +27,7 @@ from fade.utils.files import write_whole
 from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
 ADAPTER = "fade"
 """The adapter's name inside the UNet."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fade.adapters.lora import LoraAdapter
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 
 
 @torch.no_grad()

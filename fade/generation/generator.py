@@ -13,8 +13,8 @@ from torch import Tensor
 from fade.config import SamplerConfig
 from fade.errors import JobError
 from fade.generation.cache import Cache
-from fade.models import Base
 from fade.models.sampling import sample
+from fade.models.stable_diffusion import Base
 from fade.provenance.fingerprints import code_sha256, versions
 
 OnBatch = Callable[[int, int], None]

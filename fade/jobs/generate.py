@@ -22,8 +22,7 @@ from fade.generation import generator as pictures
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
 from fade.jobs.base import Job, OnProgress, worker_device
-from fade.models import Base
-from fade.models.stable_diffusion import suppress_library_output
+from fade.models.stable_diffusion import Base, suppress_library_output
 from fade.training.determinism import enable_determinism
 from fade.utils.hashing import sha256_of
 from fade.utils.parent import raise_if_orphaned

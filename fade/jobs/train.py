@@ -14,7 +14,7 @@ from fade.utils.files import read_json, storage_error
 from fade.utils.hashing import sha256_of
 
 if TYPE_CHECKING:
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
 
 class TrainJob(TrainingSettings, Job):
@@ -39,8 +39,7 @@ class TrainJob(TrainingSettings, Job):
 
         base: Base | None = loaded.get("base")
         if base is None and world == 1:  # workers load theirs where accelerate puts them
-            from fade.models import Base
-            from fade.models.stable_diffusion import suppress_library_output
+            from fade.models.stable_diffusion import Base, suppress_library_output
             from fade.training.determinism import enable_determinism
 
             suppress_library_output()

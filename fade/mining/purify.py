@@ -17,7 +17,7 @@ from torch import Tensor
 from fade.config import PurifyConfig
 
 if TYPE_CHECKING:
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
 
 @torch.no_grad()

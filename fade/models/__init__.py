@@ -1,5 +1,1 @@
-"""The diffusion model under the knife: load, encode prompts, predict noise, sample in batches, decode."""
-
-from fade.models.stable_diffusion import Base
-
-__all__ = ["Base"]
+"""The diffusion model: loading, encoding, prediction, decoding, sampling."""

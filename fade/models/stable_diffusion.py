@@ -6,10 +6,14 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from fade.errors import BaseModelError
 from fade.models.loading import PIPELINE_PARTS, check_pipeline, directory_sha256, resolve
@@ -32,9 +36,6 @@ class Base:
 
         Raises BaseModelError when the directory is missing, incomplete, unreadable, or holds anything but
         safetensors."""
-        from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-
         home = resolve(path)
         check_pipeline(home)
         models: dict[str, Any] = {
@@ -147,9 +148,6 @@ def pick_device(device: str = "auto") -> str:
 
 def suppress_library_output() -> None:
     """Model libraries print bars and advice of their own; the command line has one voice."""
-    import diffusers
-    import transformers
-
     with contextlib.suppress(AttributeError):
         diffusers.utils.logging.set_verbosity_error()
         diffusers.utils.logging.disable_progress_bar()

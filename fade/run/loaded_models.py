@@ -11,7 +11,7 @@ from fade.config import DataConfig
 if TYPE_CHECKING:
     from fade.judges.classifier import Classifier
     from fade.mining.image_encoder import TimedEncoder
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
 
 class LoadedModels:
@@ -28,8 +28,7 @@ class LoadedModels:
     @cached_property
     def base(self) -> Base:
         """The original model. Raises BaseModelError."""
-        from fade.models import Base
-        from fade.models.stable_diffusion import suppress_library_output
+        from fade.models.stable_diffusion import Base, suppress_library_output
         from fade.training.determinism import enable_determinism
 
         suppress_library_output()

@@ -21,7 +21,7 @@ from fade.utils.hashing import sha256_of
 from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
 STAGE = "train"
 

@@ -35,7 +35,7 @@ from fade.utils.parent import raise_if_orphaned
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
 STAGE = "train"
 DIVERGED_FACTOR = 1e4
@@ -98,8 +98,7 @@ def train(
 
 
 def _load_base(job: TrainingSettings, accelerator: Accelerator) -> Base:
-    from fade.models import Base
-    from fade.models.stable_diffusion import suppress_library_output
+    from fade.models.stable_diffusion import Base, suppress_library_output
 
     suppress_library_output()  # the log is shown when the trainer dies: it should hold the reason, not bars
     return Base.load(job.base, device=str(accelerator.device))

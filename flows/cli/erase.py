@@ -56,7 +56,7 @@ def run(
     targets = [style] if style else target or ["panda"]
     preflight(RunContext(settings, targets, runs_dir, params.parent))
     runtime.start()
-    import fade.generation.generator  # noqa: F401 (torch and diffusers, as the server starts)
+    import fade.generation.generator  # noqa: F401 (torch and diffusers load while the server starts)
     from flows.erase import erase
     from flows.server.gpu_slot import gpu_slot_if_limited
 

@@ -18,7 +18,7 @@ from safetensors.torch import load
 
 from fade.erasers.base import get_eraser, known_erasers
 from fade.jobs.train import TrainJob
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from fade.training.loop import train
 from fade.utils.hashing import sha256_of
 from tests.support import DEEP, make_latents, make_tiny_base

@@ -17,7 +17,7 @@ from fade.config import MeshConfig, Params
 from fade.errors import AdapterError, JobError
 from fade.jobs.base import no_progress
 from fade.jobs.generate import GenerateJob
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from fade.run.context import RunContext
 from fade.utils.hashing import sha256_of
 from tasks.launch import run_job

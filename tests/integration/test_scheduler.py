@@ -335,7 +335,7 @@ print(json.dumps([str(job.out / "adapter.safetensors"), reused]))
 def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(
     prefect: Prefect, deployed: dict[str, Any], tmp_path: Path
 ) -> None:
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
     from tests.integration.test_training import make_job
     from tests.support import make_tiny_base
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fade.config import AttackConfig, SamplerConfig
     from fade.evaluation.attacks.material import Material
     from fade.judges.classifier import Classifier
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
 
 @dataclass(frozen=True)

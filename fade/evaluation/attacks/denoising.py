@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fade.config import SamplerConfig
-from fade.models import Base
 from fade.models.sampling import solve
+from fade.models.stable_diffusion import Base
 
 
 class CallBudget:

@@ -17,7 +17,7 @@ from fade.data.images import read_pictures
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import Vocabulary
 from fade.errors import DataError
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from fade.utils.hashing import fingerprint, sha256_of
 from fade.utils.seeds import named_seed
 

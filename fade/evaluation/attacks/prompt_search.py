@@ -15,7 +15,7 @@ from torch import Tensor
 from fade.data.vocabulary import prompts
 from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
 from fade.evaluation.attacks.denoising import Noisy, add_noise, errors, sample_from
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from fade.utils.seeds import named_seed
 
 _SHORTEST = 3  # letters; shorter tokens are pieces of words

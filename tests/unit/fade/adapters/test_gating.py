@@ -8,7 +8,7 @@ import torch
 from fade.adapters.gating import gated, gates
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from fade.errors import BaseModelError, EvaluationError
 from fade.evaluation.drift import drift_curve
 from fade.evaluation.similarity import clip_scores, frechet_distance, frechet_summary, mean_clip_score
 from fade.mining.image_encoder import ImageEncoder
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from tests.support import tiny_tokenizer
 from tests.unit.fade.evaluation.test_evaluate import Switch
 

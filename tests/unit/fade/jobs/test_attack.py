@@ -17,7 +17,7 @@ from fade.evaluation.attacks.material import pictures_sha256
 from fade.jobs.attack import AttackJob
 from fade.jobs.base import no_progress
 from fade.jobs.worker import read_job
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from fade.utils.hashing import sha256_of
 from tests.datasets import make_dataset
 from tests.unit.fade.evaluation.attacks.conftest import CONFIG, SAMPLER, Oracle

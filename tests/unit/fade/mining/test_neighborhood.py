@@ -15,7 +15,7 @@ from fade.errors import ConfigError, UnknownNameError
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
 from fade.mining.neighborhood import joint, mine, similarity_matrix, training_latents
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 
 WORLD = Vocabulary(tuple(Concept(n, "") for n in ("panda", "koala", "bear", "tulip", "rose")))
 CONFIG = NeighborhoodConfig(k=2, k_heldout=1, images_per_concept=2, seed=5)

@@ -8,7 +8,7 @@ import torch
 
 from fade.config import PurifyConfig
 from fade.mining.purify import invert, reached, regenerate
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from tests.support import tiny_unet
 
 

@@ -10,8 +10,8 @@ import torch
 
 from fade.config import SamplerConfig
 from fade.errors import BaseModelError
-from fade.models import Base
 from fade.models.sampling import sample
+from fade.models.stable_diffusion import Base
 
 
 @pytest.fixture

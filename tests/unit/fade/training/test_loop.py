@@ -20,7 +20,7 @@ from fade.errors import BaseModelError, BusyError, DataError, DivergedError, Job
 from fade.jobs.base import ERROR, JOB
 from fade.jobs.train import TrainJob
 from fade.jobs.worker import main
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from fade.training import checkpoint, loop
 from fade.training import settings as files
 from fade.training.batches import BatchSampler, latent_names, rate, read_latents

@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
 
 @pytest.fixture
 def base(tmp_path):
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
     return Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
 

@@ -32,7 +32,7 @@ def bench(tmp_path: Path, repo: Path, base: Path, *, probing: bool) -> Bench:
 def test_the_sources_are_the_hashes_that_the_loaded_models_have(
     tmp_path: Path, repo: Path, tiny_base_dir: Path
 ) -> None:
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
 
     make_dataset(tmp_path / "images")
     (tmp_path / "judge").mkdir()

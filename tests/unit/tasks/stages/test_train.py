@@ -16,7 +16,7 @@ def mined(tmp_path, params):
     """A run context of tiny models, and what was mined for each target of ``parts``."""
     from fade.generation.cache import Cache
     from fade.generation.generator import ImageGenerator
-    from fade.models import Base
+    from fade.models.stable_diffusion import Base
     from fade.run.resolve_params import parse_params
 
     params = parse_params({"sampler": {"steps": 2}, **params})

@@ -16,7 +16,7 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import AttackConfig, MeshConfig, SamplerConfig
 from fade.evaluation.attacks import AttackContext
 from fade.evaluation.attacks.material import gather
-from fade.models import Base
+from fade.models.stable_diffusion import Base
 from tests.datasets import make_dataset
 
 CONFIG = AttackConfig(
