@@ -31,16 +31,16 @@ class Origin:
 
 def summarise(
     plan: Plan,
-    measured: Records,
+    finished: Records,
     bench: BenchConfig,
     tuned: Mapping[str, Mapping[str, Any]],
     origin: Origin,
     failures: Mapping[Cell, str],
 ) -> dict[str, Any]:
-    """``benchmark.json``. measured: the records of finished cells; failures: why others are missing."""
-    records = {cell: derived(record) for cell, record in measured.items()}
+    """``benchmark.json``. finished: the records of finished cells; failures: why others are missing."""
+    records = {cell: derived(record) for cell, record in finished.items()}
     reference = parse_condition(bench.reference).label
-    made = [record["made"] for record in measured.values()]
+    made = [record["made"] for record in finished.values()]
     devices = Counter(str(facts.get("device")) for facts in made)
     usual = min(devices, key=lambda name: (-devices[name], name), default=None)  # of equals the first by name
     timed = {cell: record for cell, record in records.items() if str(record["made"].get("device")) == usual}
@@ -71,10 +71,10 @@ def summarise(
             "methods": {name: tuned[name] for name in measured if name in tuned},
         },
         "cells": {
-            "done": len(measured),
+            "done": len(finished),
             "of": len(plan),
-            "missing": [_missing(cell, failures) for cell in plan.cells() if cell not in measured],
-            "keys": sorted(record["key"] for record in measured.values()),
+            "missing": [_missing(cell, failures) for cell in plan.cells() if cell not in finished],
+            "keys": sorted(record["key"] for record in finished.values()),
         },
         "reference": reference,
         "metrics": [metric.to_json() for metric in present],

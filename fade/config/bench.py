@@ -76,7 +76,7 @@ class BenchConfig(Section):
     fair control: NAME + neighbours, else `neighbours`."""
 
     @model_validator(mode="after")
-    def _honest(self) -> BenchConfig:
+    def _targets_and_tuning_apart(self) -> BenchConfig:
         for key, names in (("targets", self.targets), ("tuning", self.tuning)):
             if not names or len({slug(name) for name in names}) != len(names):
                 raise ValueError(f"{key} is empty or names a concept twice")

@@ -97,12 +97,12 @@ class RegisterConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """`fade requests`, `fade serve`: where requests are kept, and when they are worked off."""
+    """`fade requests`, `fade serve`: where requests are kept, and when they are processed."""
 
     requests: Path = Path("requests.yaml")
     """The file of the team's erasure requests, relative to params.yaml."""
     erase_cron: str = "*/15 * * * *"
-    """When open requests are worked off. Empty: never by itself."""
+    """When open requests are processed. Empty: never by itself."""
     reevaluate_cron: str = "0 3 * * *"
     """When champions are held against today's base, judge and data. Empty: never by itself."""
     audit_cron: str = "0 5 * * 0"

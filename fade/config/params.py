@@ -54,8 +54,8 @@ class Params(Section):
         return Params.model_validate(fields).model_dump(mode="json", by_alias=True, include=set(fields))
 
     def recorded(self) -> dict[str, Any]:
-        """What a run's record holds: no recipe of the world, no benchmark's plan, gate, key or cron: they lie
-        elsewhere. What ``settings`` sets is in the values."""
+        """The parameters in a run's record: all sections but those whose field has ``recorded=False`` (the
+        pretraining, the benchmark, the gate, signing, the schedule). ``settings`` is applied already."""
         fields = type(self).model_fields.items()
         left_out = {name for name, field in fields if not Affects.of(field).recorded}
         return self.model_dump(mode="json", by_alias=True, exclude=left_out)

@@ -115,8 +115,8 @@ class TrainConfig(Section):
     warmup: Annotated[int, Field(ge=0)] = 20
     """Warm-up steps."""
     weight_decay: Weight = 1.0
-    """AdamW weight decay (a step shrinks the adapter by lr * weight_decay): what no loss term asks for fades,
-    and with it the harm to concepts that no term knows."""
+    """AdamW weight decay (a step shrinks the adapter by lr * weight_decay): components that no loss term
+    sustains decay, which limits the damage to concepts outside the loss."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradient clipping (global L2 norm)."""
     gradient_accumulation: Positive = 1

@@ -116,14 +116,14 @@ def attenuation(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Te
 def space(
     batches: Sequence[ErasureBatch], rank: int, config: Config, *, words: bool = True, neighbours: bool = True
 ) -> Tensor:
-    """The down projections' rows (rank, D), float32; the first of a target answers to its token states with a
-    root mean square of 1.
+    """Rows of the LoRA down projection, (rank, D) float32: eigenvectors of (target moment, retained
+    moment + ridge), generalised, solved in float64; several targets share the rank.
 
-    The others are as long as lets them answer to what is kept no more than it does: the less a direction
-    tells the target apart, the less it says. Several targets share the rank. ``words``, ``neighbours``:
-    whether that side is kept; the null prompt always is. The larger ``method.ridge`` (in shares of the kept
-    moment's mean eigenvalue), the shorter the rows, and the worse they are kept apart. Solved in float64.
-    Raises TrainingError when the rank is lower than the number of targets."""
+    A target's first row has unit RMS response on the target's tokens; each further row responds to the
+    retained prompts no more than the first does, so a direction that separates the target less is shorter.
+    ``words``, ``neighbours``: whether those prompts are retained; the null prompt always is.
+    ``method.ridge``, in shares of the retained moment's mean eigenvalue: a larger one gives shorter rows and
+    a weaker separation. Raises TrainingError when the rank is lower than the number of targets."""
     import torch
 
     if rank < len(batches):

@@ -1,7 +1,7 @@
 """The attacks on one target as a job: independent units (a condition and an attack), shared by N processes.
 
-Ours. Each unit's result is a file in the job's folder, so an interrupted job goes on where it was. The base's
-condition knows nothing of an adapter: it is a job of its own, whose folder all methods share."""
+Our design. Each unit's result is a file in the job's folder, so an interrupted job goes on where it was. The
+base's condition is independent of the adapter: it is a job of its own, whose folder all methods share."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A job: one frozen JSON value, the folder of its files, and a marker of each rank that has done its part.
 
-Ours. A kind of job is one file in this folder: its fields, `key` (all that decides the result), and `run`,
-which does one rank's part. Whether the job runs in the caller's process, in several workers or on another
-machine is decided by `tasks.launch.run_job` alone."""
+Our design. A kind of job is one file in this folder: its fields, `key` (all that decides the result), and
+`run`, which does one rank's part. Whether the job runs in the caller's process, in several workers or on
+another machine is decided by `tasks.launch.run_job` alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures by several processes: the unit of distribution is the generator's fixed batch. Ours.
+"""Pictures by several processes: the unit of distribution is the generator's fixed batch (our design).
 
 The composition of a batch decides the last bits of its pictures, so no batch is ever divided: rank r of n
 makes the batches r, r + n, r + 2 n, ... that the cache lacks and writes them to the cache, which whoever

@@ -14,7 +14,8 @@ from fade.provenance.fingerprints import code_sha256, method_components, version
 from fade.utils.hashing import fingerprint
 
 ADAPTER, HISTORY, DONE, CHECKPOINTS = "adapter.safetensors", "history.json", "done.json", "checkpoints"
-"""The files of an out folder. ``done.json`` is written last and vouches for the adapter."""
+"""The files of an out folder. ``done.json`` is written last and holds the adapter's hash: without it the
+adapter does not count."""
 
 CODE = ("adapters", "determinism", "models", "seeds", "training", "vocabulary")
 """The code (components of `fade.provenance.fingerprints`) that decides the weights of an adapter, beside that

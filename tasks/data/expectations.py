@@ -17,7 +17,7 @@ TEXT = r"^[^\s\x00-\x1f{}](?:[^\x00-\x1f{}]{0,78}[^\s\x00-\x1f{}])?$"
 
 @dataclass(frozen=True)
 class Rule:
-    """One Great Expectations expectation: class name and arguments, and how it is told."""
+    """One Great Expectations expectation: class name and arguments, title and severity."""
 
     name: str
     title: str

@@ -23,7 +23,9 @@ from tasks.stages import evaluate
     ],
 )
 def test_neighbours_are_called_trained_on_where_the_method_saw_them(method, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "judge", lambda *_: evaluate.EvaluationResult({"metrics": {}}, None, 0.0))
+    monkeypatch.setattr(
+        evaluate, "evaluate_adapter", lambda *_: evaluate.EvaluationResult({"metrics": {}}, None, 0.0)
+    )
     run = SimpleNamespace(params=resolve(overrides=method.split()), folder=tmp_path)
     numbers = evaluate.evaluate(run, None, tmp_path / "adapter.safetensors").numbers
     assert numbers["neighbours_trained"] is trained
