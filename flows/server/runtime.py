@@ -65,9 +65,11 @@ def run(
         await_server()
         with within() if _server is None else nullcontext():
             return flow(**arguments)
-    except (httpx.HTTPError, RuntimeError) as error:
-        if _interrupted(error):
+    except Exception as error:
+        if _interrupted(error):  # Prefect's engine may turn it into an error of its own
             raise KeyboardInterrupt from error
+        if not isinstance(error, httpx.HTTPError | RuntimeError):
+            raise
         home = Path(os.environ["PREFECT_HOME"])
         if free_bytes(home) < SCARCE:
             raise storage_error(error, home, STAGE) from error

@@ -407,7 +407,7 @@ class Disk(NamedTuple):
 DISKS = {
     "checks": Disk(("cache", "erase"), 0, 4 << 10, 2_000, "validate"),
     "pictures": Disk(("mined",), 6, 96 << 10, 24 << 10, "mine"),
-    "checkpoint": Disk(("mined",), 0, 400 << 10, 300 << 10, "train"),
+    "checkpoint": Disk(("mined",), 0, 240 << 10, 300 << 10, "train"),
     "report": Disk(("cache", "erase"), 0, 160 << 10, 160 << 10, "register"),
 }
 FULL = r"disk is full|[Nn]o space left|File too large"

@@ -45,6 +45,27 @@ def test_other_errors_are_no_ctrl_c(error: Exception | None) -> None:
     assert not _interrupted(error)
 
 
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, httpx.ConnectError])
+def test_ctrl_c_stays_ctrl_c_whatever_the_engine_makes_of_it(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """Seen: a signal between two of the engine's steps came out as `ValueError: Task run is not set`."""
+    monkeypatch.setattr(runtime, "start", lambda: None)
+
+    def flow(interrupted: bool) -> None:
+        try:
+            if interrupted:
+                raise KeyboardInterrupt
+        finally:
+            raise kind("Task run is not set")
+
+    with pytest.raises(KeyboardInterrupt):
+        runtime.run(flow, interrupted=True)
+    if kind is ValueError:
+        with pytest.raises(ValueError, match="not set"):
+            runtime.run(flow, interrupted=False)
+
+
 def test_of_two_servers_the_second_waits_until_the_database_is_made(tmp_path: Path) -> None:
     first = runtime.creation_lock(tmp_path, 5)
     began = time.monotonic()
