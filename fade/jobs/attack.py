@@ -75,15 +75,16 @@ class AttackJob(ModelJob):
                 raise BaseModelError(what, stage=self.STAGE, action="run it again with this judge.")
             material = gather(base, self.images, self.target, self.attack)
             subject = AttackContext(base, judge, self.sampler, self.attack, material, self.target)
-            plain = [unit for unit in missing if unit[0] == "base"]
-            for unit in plain:
-                self._run_unit(subject, *unit)
-                on_progress(self._done(units), len(units), unit[1])
+
+            def run_units(conditions: Sequence[str]) -> None:
+                for condition, name in missing:
+                    if condition in conditions:
+                        self._run_unit(subject, condition, name)
+                        on_progress(self._done(units), len(units), name)
+
+            run_units(["base"])
             with self.merged(base):
-                for unit in missing:
-                    if unit not in plain:
-                        self._run_unit(subject, *unit)
-                        on_progress(self._done(units), len(units), unit[1])
+                run_units(["erased", "control"])
         self.finish(rank, len(missing))
 
     def result(self, condition: str) -> Successes:

@@ -94,7 +94,10 @@ class Job(Section):
     def read(cls, path: Path) -> Self:
         """Raises JobError when the file is missing, no JSON, or no job of this kind."""
         try:
-            return cls.model_validate(_fields(path))
+            content = _content(path)
+            return cls.model_validate(
+                {name: content[name] for name in content if name not in ("key", "kind")}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
@@ -134,14 +137,12 @@ class Job(Section):
 
 def kind_of(path: Path) -> str:
     """The kind of the job in the file at ``path``. Raises JobError when it is missing or no JSON."""
-    return str(_fields(path, keep_kind=True).get("kind", ""))
+    return str(_content(path).get("kind", ""))
 
 
-def _fields(path: Path, *, keep_kind: bool = False) -> dict[str, Any]:
+def _content(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        dropped = {"key"} if keep_kind else {"key", "kind"}
-        return {name: value for name, value in content.items() if name not in dropped}
+        return dict(json.loads(path.read_text(encoding="utf-8")).items())
     except OSError as error:
         raise _unreadable(path, f"cannot be read: {error.strerror}") from error
     except (ValueError, AttributeError) as error:

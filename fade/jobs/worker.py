@@ -14,14 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from fade.errors import FadeError, JobError, StorageError
-from fade.jobs.attack import AttackJob
 from fade.jobs.base import ERROR, Job, explain, kind_of
-from fade.jobs.generate import GenerateJob
-from fade.jobs.train import TrainJob
 from fade.models.stable_diffusion import pick_device
 from fade.utils.files import write_json
 
-KINDS: dict[str, type[Job]] = {kind.KIND: kind for kind in (AttackJob, GenerateJob, TrainJob)}
+KINDS = ("attack", "generate", "train")
 _PROGRESS_EVERY = 0.2  # seconds
 
 
@@ -54,7 +51,22 @@ def read_job(path: Path) -> Job:
     if kind not in KINDS:
         what = f"{path}: {kind!r} is no kind of job ({', '.join(KINDS)})."
         raise JobError(what, stage="job", action="start the run again, which writes the job.")
-    return KINDS[kind].read(path)
+    return _job_class(kind).read(path)
+
+
+def _job_class(kind: str) -> type[Job]:
+    """Imports that kind alone: a worker that makes pictures needs nothing of the attacks."""
+    if kind == "attack":
+        from fade.jobs.attack import AttackJob
+
+        return AttackJob
+    if kind == "generate":
+        from fade.jobs.generate import GenerateJob
+
+        return GenerateJob
+    from fade.jobs.train import TrainJob
+
+    return TrainJob
 
 
 def _work(job: Job) -> None:

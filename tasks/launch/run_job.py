@@ -58,7 +58,6 @@ def run_job(
     job raises, its FAILURE when a worker died, the deadline passed or the job ended without a result,
     CacheError when a finished result was changed, StorageError."""
     if reuse and job.finished():
-        on_progress(1, 1, "done before")
         return True
     try:
         path = (job.absolute() if deployment else job).write()

@@ -6,10 +6,15 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from fade.config import Params
+from fade.training.settings import ADAPTER, DONE
+from fade.utils import progress
+from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
-from tasks.stages.train import write_job
-from tests.support import make_latents, make_tiny_base
+from tasks.stages.train import train_job, write_job
+from tests.support import bare_job, make_latents, make_tiny_base
 
 
 def mined(tmp_path, params):
@@ -96,3 +101,19 @@ def test_several_targets_get_as_many_steps_each_and_as_many_directions_where_the
 def test_latents_written_twice_are_the_same_bytes(tmp_path):
     a, b = make_latents(tmp_path / "a.safetensors"), make_latents(tmp_path / "b.safetensors")
     assert sha256_of(a) == sha256_of(b)
+
+
+def test_a_finished_training_is_reported_once(tmp_path):
+    params = Params()
+    run = SimpleNamespace(
+        params=params, models=SimpleNamespace(base=SimpleNamespace(device=torch.device("cpu")))
+    )
+    job = bare_job(tmp_path / "out")
+    job.write()
+    (job.out / ADAPTER).write_bytes(b"adapter")
+    done = {"key": job.key(), "adapter_sha256": sha256_of(job.out / ADAPTER), "run": {"processes": 1}}
+    write_json(job.out / DONE, done)
+    news = []
+    with progress.on_progress(lambda *row: news.append(row)):
+        assert train_job(run, job).reused
+    assert news == [("train", job.train.steps, job.train.steps, "trained before")]
