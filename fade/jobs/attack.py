@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fade.config import AttackConfig, SamplerConfig
 from fade.config.section import Affects
@@ -49,6 +49,13 @@ class AttackJob(ModelJob):
     sampler: SamplerConfig
     """How pictures are made."""
     attack: AttackConfig
+
+    @model_validator(mode="after")
+    def _adapter_where_needed(self) -> Self:
+        # Without it the original model would be attacked under the erased model's name.
+        if self.adapter is None and set(self.conditions) != {"base"}:
+            raise ValueError("the conditions other than base need an adapter")
+        return self
 
     def units(self) -> list[tuple[str, str]]:
         """(condition, attack) of every unit. Raises UnknownNameError for an attack that is not registered."""

@@ -105,6 +105,13 @@ def test_the_base_needs_no_adapter_and_is_the_same_for_all(
     assert ceiling.result("base") == job.result("base")
 
 
+def test_the_original_model_is_never_attacked_under_the_erased_ones_name(job: AttackJob) -> None:
+    fields = {**job.model_dump(), "adapter": None, "adapter_sha256": ""}
+    with pytest.raises(ValueError, match="other than base need an adapter"):
+        AttackJob.model_validate(fields)
+    assert AttackJob.model_validate({**fields, "conditions": ("base",)}).adapter is None
+
+
 def test_a_kept_unit_is_not_run_again_and_a_damaged_one_is(job: AttackJob, base: Base) -> None:
     run(job, base)
     whole, path = results(job), job.out / "results" / "base-noised.json"
