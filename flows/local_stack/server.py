@@ -191,8 +191,11 @@ def is_free(*ports: int) -> bool:
 
 
 def free_ports(count: int, *, offset: int = 0) -> list[int]:
-    """Free ports p for which p + offset is free as well (SeaweedFS's gRPC ports). Raises ServerError."""
-    candidates = range(20000 + os.getpid() % 2000 * 10, 50000)
+    """Free ports p for which p + offset is free as well (SeaweedFS's gRPC ports). Raises ServerError.
+
+    Both lie below 32768, where Linux takes the ports of outgoing connections: one could take a chosen port
+    before its server does."""
+    candidates = range(10000 + os.getpid() % 1000 * 10, 32768 - offset)
     ports = list(islice((port for port in candidates if is_free(port, port + offset)), count))
     if len(ports) < count:
         raise ServerError("this machine has no free ports.", stage=STAGE, action="end what holds them.")
