@@ -61,7 +61,8 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
     params = project.resolve()
     path, prefix = project.root / params.schedule.requests, params.register_.model_prefix
     busy = f"{path} is being edited"
-    with lock_folder(project.runs / "requests", busy, STAGE, patience=LOCK_SECONDS):
+    # beside the file: those who add to it may have runs folders of their own
+    with lock_folder(path.parent, busy, STAGE, name=f".{path.name}.lock", patience=LOCK_SECONDS):
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
         taken = parse_requests(text, path).ids
