@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from fade.errors import OrchestrationError
 from tasks.registry.connection import redacted
@@ -22,6 +23,10 @@ def check_named_server(url: str, login: str) -> None:
     (``user:password``, or empty), is no Prefect server, or one of another major version."""
     import httpx
 
+    if not _is_address(url):
+        what = "PREFECT_API_URL is no address of a server."
+        action = "write http://HOST:PORT/api, or unset it to run without a server."
+        raise OrchestrationError(what, stage=STAGE, action=action)
     address = redacted(url)
     start = "start the server, correct PREFECT_API_URL, or unset it to run without one."
     try:
@@ -67,10 +72,18 @@ async def _fetch(url: str, login: str) -> tuple[int, bytes]:
         return answer.status_code, body
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port out of range, half an IPv6 address
+        return False
+
+
 def _version(body: bytes) -> str:
     """Prefect's version in an answer: a JSON string; empty when the answer is another."""
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return value if isinstance(value, str) and re.match(r"\d+\.\d+", value) else ""

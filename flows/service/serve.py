@@ -14,7 +14,7 @@ from fade.config import Params
 from fade.errors import OrchestrationError
 from fade.utils.locks import lock_folder
 from flows.server import runtime
-from tasks.launch.process_group import process_tree, stop_processes
+from tasks.launch.process_group import process_tree, stop_processes, uninterrupted
 from tasks.requests.project import Project
 
 STAGE, LOCK = "serve", "serving.lock"
@@ -63,9 +63,10 @@ def _serve(project: Project, params: Params, on_progress: Callable[[str], None])
     except KeyboardInterrupt:
         pass
     finally:
-        if address is not None:
-            address.unlink(missing_ok=True)
-        end_children()
+        with uninterrupted():
+            if address is not None:
+                address.unlink(missing_ok=True)
+            end_children()
 
 
 def refuse_sqlalchemy() -> None:

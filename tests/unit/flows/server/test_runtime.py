@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -151,12 +152,20 @@ def test_a_server_gets_a_login_of_its_own_and_no_login_for_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(runtime, "Group", lambda command, *, env, **_: given.append((command, env)))
+
+    def group(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        given.append((command, dict(env)))
+        return SimpleNamespace(stop=lambda grace: None)
+
+    monkeypatch.setattr(runtime, "Group", group)
     keys = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY")
     for key in (*keys, "PREFECT_CLIENT_CUSTOM_HEADERS"):
         monkeypatch.setenv(key, "another")
     runtime.creation_stamp(tmp_path).touch()
-    logins = [runtime.Server(tmp_path).login for _ in range(2)]
+    servers = [runtime.Server(tmp_path) for _ in range(2)]
+    logins = [server.login for server in servers]
+    for server in servers:
+        server.stop()
     assert len(set(logins)) == 2 and all(len(login) > 40 for login in logins)
     for login, (command, env) in zip(logins, given, strict=True):
         assert env["PREFECT_SERVER_API_AUTH_STRING"] == login and "another" not in env.values()
