@@ -38,11 +38,14 @@ def unwrap_help(group: typer.Typer) -> None:
 
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0, 1 (the job failed), 2 (bad usage or config)."""
+    import atexit
     import signal
 
     from tasks.launch.environment import open_standard_streams
 
     open_standard_streams()
+    # Registered first, so it runs last: the interpreter's own end would put the deadly default back.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     # A scheduler stops a job by TERM: end as Ctrl-C does, with the workers and the embedded server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

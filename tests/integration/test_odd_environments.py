@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose one request fails at once, as there is no data to pull; it starts an embedded server."""
+    """A project whose one request fails at once: there is no data to pull. It starts an embedded server."""
     request = entry("p1", requested_by="Jörg ✓")
     return project(tmp_path_factory.mktemp("odd") / "team", request)
 
@@ -59,7 +59,7 @@ def test_ctrl_c_three_times_is_one_end(folder: Path, tmp_path: Path) -> None:
             if run.process.poll() is None:
                 run.signal(signal.SIGINT, group=True)
             time.sleep(0.15)
-        assert run.end(30) == 1
+        assert run.end(30) == 1, run.said
         assert "Traceback" not in run.said and "stopped" in run.said, run.said
         assert run.left() == []
     finally:
