@@ -62,9 +62,8 @@ format: $(STAMP) ## let ruff lay out the code and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ui: $(STAMP) ## MLflow's pages over this folder's runs, on 127.0.0.1:PORT
-	MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=1 $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
-	  --backend-store-uri "sqlite:///$(abspath $(RUNS))/mlflow.db" --default-artifact-root "$(abspath $(RUNS))/mlartifacts"
+ui: $(STAMP) ## MLflow's pages over this folder's runs, on 127.0.0.1:PORT, with a password of its own; Ctrl-C stops them
+	$(BIN)/python -m flows.local_stack.ui --runs "$(RUNS)" --port $(PORT) $(ARGS)
 
 pretrain: $(PRETRAIN_STAMP) ## rebuild the embedded world: pictures, base, judge (about two hours, resumes)
 	$(BIN)/fade pretrain $(ARGS)

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -290,6 +291,55 @@ def test_a_deployment_that_was_changed_runs_nothing_and_says_so(scheduler: Sched
         assert "the deployment work-off/erase was changed: " in ended["state"]["message"]
         assert f"run {ended['name']} refused: " in scheduler.said
     scheduler.ask("PATCH", f"/deployments/{one['id']}", {"path": one["path"], "pull_steps": []})
+
+
+def test_a_worker_runs_our_flows_alone(scheduler: Scheduler, tmp_path: Path) -> None:
+    """With what the record of a deployment may hold besides: pull steps, a command, an environment."""
+    mark, file = tmp_path / "executed", tmp_path / "evil.py"
+    file.write_text(f"from pathlib import Path; Path({str(mark)!r}).touch()\n")
+    (tmp_path / "sitecustomize.py").write_text(file.read_text())
+    home = {"prefect.deployments.steps.set_working_directory": {"directory": str(REPO)}}
+    shell = {"prefect.deployments.steps.run_shell_script": {"script": f"touch {mark}"}}
+    elsewhere = {"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}
+    ours = {
+        "name": "pooled",
+        "flow_id": scheduler.deployment()["flow_id"],
+        "entrypoint": "flows/service/process_requests.py:process_requests",
+        "pull_steps": [home],
+        "work_pool_name": "cpu",
+        "parameters": scheduler.deployment()["parameters"],
+        "job_variables": {"env": {"PYTHONPATH": str(tmp_path)}, "command": f"touch {mark}"},
+    }
+    scheduler.ask("POST", "/work_pools/", {"name": "cpu", "type": "process"})
+    line = [sys.executable, "-m", "flows.service.worker", "--pool", "cpu", "--run-once"]
+    path = os.pathsep.join(filter(None, (str(REPO), os.environ.get("PYTHONPATH"))))
+    server = {"PREFECT_API_URL": scheduler.url, "PREFECT_API_AUTH_STRING": scheduler.login}
+    env = environment({**server, "PYTHONPATH": path, "PREFECT_HOME": str(tmp_path / "home")})
+
+    def started() -> str:
+        """A worker before its first poll has made itself known to the pool."""
+        done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    runs = {}
+    for name, change in {
+        "ours": {},
+        "entrypoint": {"entrypoint": f"{file}:process_requests"},
+        "steps": {"pull_steps": [home, shell]},
+        "folder": {"pull_steps": [elsewhere]},
+    }.items():
+        made = scheduler.ask("POST", "/deployments/", {**ours, "name": f"pooled-{name}", **change})
+        runs[name] = scheduler.ask("POST", f"/deployments/{made['id']}/create_flow_run")["id"]
+    said = started()
+    ended = {name: scheduler.ended(run) for name, run in runs.items()}
+    assert not mark.exists()
+    assert ended["ours"]["state_type"] == "FAILED", ended["ours"]["state"]
+    assert "p1: pull: " in ended["ours"]["state"]["message"], ended["ours"]["state"]
+    for name in ("entrypoint", "steps", "folder"):
+        assert ended[name]["state_type"] == "CRASHED"
+        assert f"run {ended[name]['name']} refused: " in ended[name]["state"]["message"]
+        assert f"run {ended[name]['name']} refused: " in said
 
 
 def test_ticks_that_passed_while_it_was_stopped_are_one_run(scheduler: Scheduler) -> None:
