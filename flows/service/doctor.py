@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fade.config import Params
 from fade.errors import FadeError
 from fade.run.resolve_params import load_params
 from fade.utils.files import make_folder
@@ -48,6 +49,7 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
         yield Finding("params", False, str(error))
         return
     yield Finding("params", True, f"{params_file}, sha256 {params.sha256()[:12]}")
+    yield _finding("schedule", _schedule, params)
     import torch
 
     data, root = params.data, params_file.parent
@@ -68,6 +70,14 @@ def _finding(name: str, check: Callable[..., str], *arguments: Any) -> Finding:
         return Finding(name, True, check(*arguments))
     except FadeError as error:
         return Finding(name, False, str(error))
+
+
+def _schedule(params: Params) -> str:
+    from flows.service.schedule import check_crons, crons
+
+    check_crons(params.schedule)
+    listed = ", ".join(f"{name} {cron or 'never'}" for name, cron in crons(params.schedule).items())
+    return f"{listed} ({params.schedule.timezone})"
 
 
 def _pictures(images: str, root: Path) -> str:

@@ -27,7 +27,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 from fade.errors import FadeError, OrchestrationError, ServerError
 from flows.server.runtime import reach
 from flows.service.entrypoints import CHECKOUT, ENTRYPOINTS, SET_FOLDER, STAGE, foreign, module_path
-from tasks.launch.environment import configure_environment, open_standard_streams
+from tasks.launch.environment import NO_TELEMETRY, bypass_proxies, open_standard_streams
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -111,8 +111,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--with-healthcheck", action="store_true", help="answer /health on port 8080")
     options = parser.parse_args(argv)
     open_standard_streams()
+    bypass_proxies()
+    for key, value in NO_TELEMETRY.items():
+        os.environ.setdefault(key, value)
     try:
-        configure_environment(hub=True)
         reach()
     except FadeError as error:
         sys.stderr.write(f"{error}\n")

@@ -49,7 +49,7 @@ def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> No
     for key, name in ((f"DVC_{variable}_DIR", name) for variable, name in names.items()):
         if key not in os.environ:
             os.environ[key] = str(private_folder(runs.absolute() / "dvc" / name))
-    _bypass_proxies()
+    bypass_proxies()
     _name_user(runs)
 
 
@@ -72,7 +72,7 @@ def open_standard_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _bypass_proxies() -> None:
+def bypass_proxies() -> None:
     """Add loopback to NO_PROXY, in both spellings that libraries read."""
     entries = [one.strip() for key in ("no_proxy", "NO_PROXY") for one in os.environ.get(key, "").split(",")]
     if "*" not in entries:
