@@ -7,6 +7,7 @@ so that the change is seen."""
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,14 @@ def foreign(flow: str, entrypoint: str | None, pull_steps: list[dict[str, Any]] 
         return f"its entrypoint is {entrypoint!r}, not {expected!r}"
     for step in pull_steps or []:
         folder = step.get(SET_FOLDER, {}).get("directory") if set(step) == {SET_FOLDER} else None
-        if not isinstance(folder, str) or (Path(folder) / "flows").resolve() != CHECKOUT / "flows":
-            return f"its pull step {step!r} leads out of this checkout"
+        if not isinstance(folder, str) or Path(folder).resolve() not in own_folders():
+            return f"its pull step {step!r} leads neither to this checkout nor to FADE_HOME"
     return ""
+
+
+def own_folders() -> set[Path]:
+    """Where a deployment may run: this checkout, or the project's folder on this machine (FADE_HOME)."""
+    return {CHECKOUT, Path(os.environ.get("FADE_HOME") or CHECKOUT).resolve()}
 
 
 def module_path(entrypoint: str) -> str:

@@ -80,21 +80,12 @@ class CheckoutWorker(ProcessWorker, abc.ABC):
         record = await self.client.read_deployment(flow_run.deployment_id)
         flow = (await self.client.read_flow(record.flow_id)).name
         problem = foreign(flow, record.entrypoint, record.pull_steps)
-        folder = CHECKOUT
-        for step in record.pull_steps or [] if not problem else []:
-            folder = Path(step[SET_FOLDER]["directory"])
-            if folder.resolve() not in _own_folders():
-                problem = f"its folder {str(folder)!r} is neither this checkout nor FADE_HOME"
         if problem:
             what = f"run {flow_run.name} refused: the deployment {flow}/{record.name}: {problem}."
             action = "find out who changed it; `prefect deploy --all` writes it anew."
             raise OrchestrationError(what, stage=STAGE, action=action)
-        return module_path(ENTRYPOINTS[flow]), folder
-
-
-def _own_folders() -> set[Path]:
-    """Where a project may lie: nobody else chooses what a flow imports."""
-    return {CHECKOUT, Path(os.environ.get("FADE_HOME") or CHECKOUT).resolve()}
+        folders = [step[SET_FOLDER]["directory"] for step in record.pull_steps or []]
+        return module_path(ENTRYPOINTS[flow]), Path(folders[-1]) if folders else CHECKOUT
 
 
 def main(argv: list[str]) -> int:

@@ -90,6 +90,17 @@ def test_a_deployment_of_this_checkout_is_ours_in_both_forms() -> None:
         assert foreign(flow, module_path(entrypoint), None) == ""
 
 
+def test_the_projects_folder_on_a_machine_is_ours_and_one_that_only_links_to_the_code_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flows").symlink_to(CHECKOUT / "flows")
+    steps = [{SET_FOLDER: {"directory": str(tmp_path)}}]
+    monkeypatch.delenv("FADE_HOME", raising=False)
+    assert "nor to FADE_HOME" in foreign("run-job", ENTRYPOINTS["run-job"], steps)
+    monkeypatch.setenv("FADE_HOME", str(tmp_path))
+    assert foreign("run-job", ENTRYPOINTS["run-job"], steps) == ""
+
+
 @pytest.mark.parametrize(
     ("flow", "entrypoint", "steps"),
     [
