@@ -21,7 +21,10 @@ from fade.utils.parsing import parse_json
 from fade.utils.reading import RECORD, read_text
 
 SCHEMA = 1
-SHARED = (*CODE, "attacks", "evaluation", "evaluation/accuracy", "generation", "images", "judges", "mining", "pictures")
+SHARED = (
+    *(*CODE, "attacks", "evaluation", "evaluation/accuracy", "generation"),
+    *("images", "judges", "mining", "pictures"),
+)
 """The code (components of `fade.provenance.fingerprints`) behind every cell, the indirect prompts with it,
 beside that of its method."""
 SOURCES = ("base", "judge", "clip", "vocabulary")

@@ -32,7 +32,7 @@ class Preprocessor:
         file that is no JSON, or whose size, mean or deviation cannot be used."""
         file = home / "preprocessor_config.json"
         try:
-            config = parse_json(read_text(file, SETTINGS), ours=False) if file.exists() else {}
+            config: Any = _content(file)
             size: Any = config.get("crop_size") or config.get("size") or fallback_size
             if isinstance(size, dict):
                 size = size.get("height") or size.get("shortest_edge")
@@ -56,6 +56,14 @@ class Preprocessor:
                 x, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False
             ).clamp(0, 1)
         return (x - self.mean) / self.std
+
+
+def _content(file: Path) -> Any:
+    """The JSON of a file; empty for one that is not there."""
+    try:
+        return parse_json(read_text(file, SETTINGS), ours=False)
+    except FileNotFoundError:
+        return {}
 
 
 def _unusable(file: Path, why: str) -> BaseModelError:

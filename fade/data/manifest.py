@@ -58,7 +58,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
             raise fault(f": row {row + 2}: {name[:SHOWN]!r} leaves the data folder")
         if not is_plain(name):  # the same file under two spellings would count twice
             raise fault(
-                f": row {row + 2}: {name[:SHOWN]!r} has an empty or `.` part, or a character of control"
+                f": row {row + 2}: {name[:SHOWN]!r} has an empty or `.` part, or a control character"
             )
     for column in ("width", "height"):
         number = pd.to_numeric(frame[column], errors="coerce")

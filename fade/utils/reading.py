@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+BLOCK = 64 * KIB
 SETTINGS = MIB
 """Bytes of params.yaml, of a .dvc file, of a setting's text."""
 TEXT = 4 * MIB
@@ -57,13 +58,12 @@ def open_regular(path: Path, limit: int | None, *, links: bool = True) -> io.Buf
         if error.errno == errno.ENXIO:  # a socket, or a device without a driver
             raise RefusedFileError(path, "it is no regular file") from None
         raise
-    stream = os.fdopen(descriptor, "rb")
     try:
         check_stat(path, os.fstat(descriptor), limit)
+        return os.fdopen(descriptor, "rb")
     except BaseException:
-        stream.close()
+        os.close(descriptor)
         raise
-    return stream
 
 
 def check_regular(path: Path, limit: int | None = None) -> None:
@@ -83,7 +83,10 @@ def check_stat(path: Path, found: os.stat_result, limit: int | None) -> None:
 def read_bytes(path: Path, limit: int, *, links: bool = True) -> bytes:
     """The content of a regular file. Raises OSError (RefusedFileError), as `open_regular`."""
     with open_regular(path, limit, links=links) as stream:
-        content = stream.read(limit + 1)
+        size = os.fstat(stream.fileno()).st_size  # a read of ``limit`` would take that much memory
+        content = stream.read(size + 1)
+        while len(content) <= limit and (more := stream.read(BLOCK)):
+            content += more
     if len(content) > limit:  # it grew meanwhile, or its size is not known before (/proc)
         raise RefusedFileError(path, f"it is larger than {in_words(limit)}")
     return content
