@@ -57,9 +57,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         if not is_inside(name):
             raise fault(f": row {row + 2}: {name[:SHOWN]!r} leaves the data folder")
         if not is_plain(name):  # the same file under two spellings would count twice
-            raise fault(
-                f": row {row + 2}: {name[:SHOWN]!r} has an empty or `.` part, or a control character"
-            )
+            why = "has an empty or `.` part, or a character that cannot be printed"
+            raise fault(f": row {row + 2}: {name[:SHOWN]!r} {why}")
     for column in ("width", "height"):
         number = pd.to_numeric(frame[column], errors="coerce")
         wrong = (number % 1 != 0).to_numpy()  # NaN and infinity, too

@@ -182,5 +182,5 @@ def test_a_second_spelling_of_a_path_is_refused_by_the_manifest(data: Path, name
     frame = make_dataset(data)
     row = frame.iloc[[0]].assign(path=name)
     write_manifest(data, pd.concat([frame, row]))
-    with pytest.raises(DataError, match="row 14: .* has an empty or `.` part, or a control character"):
+    with pytest.raises(DataError, match="row 14: .* has an empty or `.` part, or a character that cannot"):
         read_manifest(data / "manifest.csv")
