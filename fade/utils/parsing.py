@@ -19,7 +19,7 @@ MAX_DEPTH = 32
 MAX_JSON_DEPTH = 100
 MAX_EXPANSION = 10_000
 """Nodes that all aliases of a YAML document may add."""
-MAX_NODES = 200_000
+MAX_NODES = 100_000
 """Values in one YAML document."""
 MAX_NUMBER = 100
 """Characters of a number: Python refuses to print longer ones, and sexagesimals take quadratic time."""

@@ -101,7 +101,7 @@ def test_a_hostile_adapter_is_refused_in_time_by_load_and_by_compose(
     save_file(state, path, metadata=metadata)
     unet = tiny_unet()
     before = snapshot(unet)
-    start = time.monotonic()
+    start = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(AdapterError, match=message) as caught:
@@ -112,7 +112,7 @@ def test_a_hostile_adapter_is_refused_in_time_by_load_and_by_compose(
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - start < 5.0
+    assert time.process_time() - start < 5.0
     assert same(snapshot(unet), before) and not (tmp_path / "both.safetensors").exists()
 
 

@@ -91,11 +91,11 @@ FILES = {
 def test_a_file_that_loses_or_floods_is_refused(tmp_path: Path, case: str) -> None:
     text, message = FILES[case]
     (tmp_path / "mine.yaml").write_text(text)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_params(tmp_path / "mine.yaml")
     assert message in str(caught.value) and len(str(caught.value)) < 900
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 OVERRIDES = {
@@ -112,8 +112,8 @@ OVERRIDES = {
 
 @pytest.mark.parametrize("case", OVERRIDES)
 def test_an_override_that_floods_is_refused(repo: Path, case: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(FadeError) as caught:
         resolve(repo / "params.yaml", [OVERRIDES[case]])
     assert len(str(caught.value)) < 900 and caught.value.action
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0

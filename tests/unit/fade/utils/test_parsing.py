@@ -68,20 +68,20 @@ JSON = {
 @pytest.mark.parametrize("case", YAML)
 def test_yaml_that_would_hang_crash_or_lose_something_is_refused(case: str) -> None:
     text, message = YAML[case]
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(MalformedError) as caught:
         parse_yaml(text)
-    assert time.monotonic() - start < 1.0 and message in str(caught.value), str(caught.value)
+    assert time.process_time() - start < 1.0 and message in str(caught.value), str(caught.value)
     assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("case", JSON)
 def test_json_that_would_crash_or_lose_something_is_refused(case: str) -> None:
     text, message = JSON[case]
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(MalformedError) as caught:
         parse_json(text)
-    assert time.monotonic() - start < 1.0 and message in str(caught.value), str(caught.value)
+    assert time.process_time() - start < 1.0 and message in str(caught.value), str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "prefect.yaml", "data.dvc", "fade/pretrain/vocabulary.yaml"])

@@ -26,7 +26,7 @@ from fade.utils.files import read_json
 from fade.utils.hashing import md5_of, sha256_of
 from fade.utils.reading import RefusedFileError, open_regular, read_bytes, read_text
 
-SECONDS = 2.0
+SECONDS = 20.0
 READERS: dict[str, Callable[[Path], Any]] = {
     "params.yaml": load_params,
     "requests.yaml": load_requests,
