@@ -42,6 +42,7 @@ long-test: $(STAMP) ## whole jobs of minutes each: releases, requests, the sched
 	$(BIN)/python -m pytest tests -m long -n $(WORKERS) --dist loadscope $(ARGS)
 
 failures: $(STAMP) ## runs that are stopped, starved of disk, or fed with bad input (long; not part of `make test`)
+	FUZZ=1000 $(BIN)/python -m pytest tests/unit/fuzz $(ARGS)
 	$(BIN)/python -m pytest tests/e2e/test_failures.py tests/e2e/test_pauses.py -m failures $(ARGS)
 
 team: $(STAMP) ## PostgreSQL, S3, MLflow, Prefect and a worker on this machine, with users; Ctrl-C stops them (docs/team.md)

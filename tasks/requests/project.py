@@ -15,7 +15,14 @@ from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import Vocabulary, slug
 from fade.errors import RequestFileError
 from fade.governance.request_editing import append_request
-from fade.governance.requests import STAGE, ErasureRequests, Request, load_requests, parse_requests
+from fade.governance.requests import (
+    STAGE,
+    ErasureRequests,
+    Request,
+    load_requests,
+    parse_requests,
+    read_requests,
+)
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_params
 from fade.utils.files import write_whole
@@ -63,7 +70,7 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
     busy = f"{path} is being edited"
     # beside the file: those who add to it may have runs folders of their own
     with lock_folder(path.parent, busy, STAGE, name=f".{path.name}.lock", patience=LOCK_SECONDS):
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = read_requests(path) if path.exists() else ""
         tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
         taken = parse_requests(text, path).ids
         taken |= set(RequestSnapshot.load(tracking, prefix).recorded_requests())
