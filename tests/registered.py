@@ -35,10 +35,15 @@ def adapter_bytes(seed: int = 0, header: Mapping[str, str] | None = None) -> byt
 
 
 def finished_run(
-    tmp_path: Path, seed: int = 0, private_key: str = "", **register_changes: Any
+    tmp_path: Path,
+    seed: int = 0,
+    private_key: str = "",
+    commit: str = "",
+    data: Mapping[str, str] | None = None,
+    **register_changes: Any,
 ) -> tuple[dict[str, Any], Params, dict[str, Any], Path]:
     """What `fade run` hands over: an evaluation, params, a lineage, and a folder with the adapter and its
-    evidence."""
+    evidence. commit: of its code; data: parameters of the record."""
     run_dir = tmp_path / "runs" / "erase" / "panda" / f"key{seed}"
     (run_dir / "pictures").mkdir(parents=True)
     (run_dir / "report.html").write_text("<!doctype html>")
@@ -57,7 +62,12 @@ def finished_run(
     }
     params = Params.model_validate(sections)
     lineage = samples.lineage()
-    lineage["params"] = {"values": {}, "sha256": params.sha256(), "overrides": []}
+    lineage["code"]["commit"] = commit or lineage["code"]["commit"]
+    lineage["params"] = {
+        "values": {"data": dict(data)} if data else {},
+        "sha256": params.sha256(),
+        "overrides": [],
+    }
     header = {
         "base_sha256": lineage["base"]["sha256"],
         "data_md5": lineage["data"]["md5"],

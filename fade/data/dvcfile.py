@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -122,9 +122,11 @@ def listing_md5(files: Mapping[str, str]) -> str:
 def hash_folder(folder: Path) -> dict[str, str]:
     """{relative POSIX path: md5} of every file below ``folder``, read now; empty when there is no folder. A
     dangling link has the md5 "". Raises DataError for a linked folder below ``folder`` (writing there would
-    leave the data), and for a named pipe, a device or a socket. OSError when a file cannot be read."""
+    leave the data), for a named pipe, a device or a socket, and for a name that is not UTF-8. OSError when a
+    file cannot be read."""
     files: dict[str, str] = {}
     for parent, folders, names in os.walk(folder):
+        require_utf8([*folders, *names], parent)
         for path in (Path(parent) / name for name in folders):
             if path.is_symlink():
                 action = "replace the link by a folder; only the data folder itself may be one."
@@ -136,3 +138,11 @@ def hash_folder(folder: Path) -> dict[str, str]:
                 what = f"{path} is no file of a data set: {error}."
                 raise DataError(what, stage=STAGE, action="remove it from the data folder.") from None
     return files
+
+
+def require_utf8(names: Iterable[str], folder: Path | str) -> None:
+    """Raises DataError for the first name that is not UTF-8: no listing, table or record can hold it."""
+    for name in names:
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            what = f"{os.fsencode(name)!r} in {folder} is a file name that is not UTF-8."
+            raise DataError(what, stage=STAGE, action="rename the file, or remove it.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from typing import Any
 from fade.config import Params
 from fade.errors import FadeError
 from fade.provenance.fingerprints import installed, versions
+from fade.provenance.git import changes, git, is_top, why_unknown
 from fade.utils.files import write_whole
 from fade.utils.hashing import canonical, sha256_of
+from fade.utils.notes import note
 from fade.utils.parsing import parse_json
 from fade.utils.reading import RECORD, read_text
 
@@ -185,26 +186,20 @@ def environment(*, device: str, precision: str, world_size: int) -> dict[str, An
 def code_state(repository: Path = REPOSITORY) -> dict[str, Any]:
     """``{"version", "commit", "dirty"}`` of the code; commit and dirty are None without git or outside a
     checkout of it. An image has no checkout: it names the commit that it was built from in FADE_COMMIT."""
-    top = _git(repository, "rev-parse", "--show-toplevel")
-    # An installed copy may lie inside somebody else's checkout (a virtual environment in a project): its
-    # commit says nothing.
-    if top is None or Path(top).resolve() != repository.resolve():
-        commit = os.environ.get("FADE_COMMIT") or None
-        dirty = None if commit is None else False
-    else:
-        commit, status = _git(repository, "rev-parse", "HEAD"), _git(repository, "status", "--porcelain")
-        dirty = None if status is None else bool(status)
+    commit, dirty = os.environ.get("FADE_COMMIT") or None, None
+    if is_top(repository):
+        head, found = git(repository, "rev-parse", "--verify", "HEAD"), changes(repository)
+        commit = head.strip() if head else None
+        shown, unlisted = found or ([], [])
+        dirty = None if found is None else bool(shown or unlisted)
+        if unlisted:
+            names = ", ".join(unlisted[:5]) + (f" and {len(unlisted) - 5} more" if unlisted[5:] else "")
+            note(f"the code is not that of its commit, though `git status` may be silent: {names}.")
+    elif commit is not None:
+        dirty = False
+    if commit is None and (reason := why_unknown(repository)):
+        note(reason)
     return {"version": versions(("fade-pipeline",))["fade-pipeline"], "commit": commit, "dirty": dirty}
-
-
-def _git(repository: Path, *arguments: str) -> str | None:
-    # no lock is taken: a record must not disturb a checkout that somebody works in
-    line, null = ["git", "--no-optional-locks", "-C", str(repository), *arguments], subprocess.DEVNULL
-    try:
-        done = subprocess.run(line, capture_output=True, text=True, timeout=20, check=False, stdin=null)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def hash_inputs(paths: Mapping[str, Path]) -> dict[str, str]:

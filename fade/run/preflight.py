@@ -1,45 +1,161 @@
-"""Faults that a run would meet after a pull that brings nothing are refused before any server starts."""
+"""What is known before any server starts is refused then: parameters, folders, models, keys, the target."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
-from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file
-from fade.errors import BaseModelError, ConfigError, FadeError, UnknownNameError
+from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file, require_utf8
+from fade.data.manifest import MANIFEST
+from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
+from fade.models.loading import check_pipeline, refuse_unsafe_files
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
+from fade.utils.files import make_folder
 
 
-def preflight(run: RunContext) -> None:
-    """Raises UnknownNameError or ConfigError for a target or too many neighbours, BaseModelError for a model
-    directory that is not there.
+def preflight(run: RunContext, *, registers: bool = True) -> None:
+    """Everything that a run would be refused for later, also for the key with which it ``registers``.
+    Raises UsageError (the target, a parameter), DataError, BaseModelError, SignatureError, StorageError.
 
-    Only where the data folder is, byte for byte, what the .dvc file names: otherwise the pull may bring what
-    is missing. What else is wrong with the data is the data checks' to say."""
-    try:
-        _refuse(run)
-    except (UnknownNameError, ConfigError, BaseModelError):
-        if _nothing_to_pull(run):
-            raise
-    except FadeError:
-        return
-
-
-def _refuse(run: RunContext) -> None:
+    A fault of the data that a pull may mend is none: where the data folder is not, byte for byte, what the
+    .dvc file names, what lies in it is not looked at. What else is wrong with the data is the data checks'
+    to say."""
+    check_machine(run)
+    if registers:
+        _check_key(run)
+    _check_names(run)
     data = run.params.data
-    for stage, where in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
-        local = run.models.local(where)
-        # a hub id is fetched when its turn comes
-        if local.startswith((".", "/", "data/")) and not Path(local).is_dir():
-            from fade.models.loading import resolve
+    checks: list[tuple[str, Callable[[], None]]] = [
+        (data.base, lambda: _check_base(run)),
+        (data.clip, lambda: _check_model(run, "clip", data.clip)),
+        (data.judge, lambda: _check_model(run, "judge", data.judge)),
+        (str(data.images), lambda: _check_pictures(run)),
+        (str(data.images), lambda: _check_targets(run)),
+    ]
+    tracked = read_dvc_file(run.root / data.dvc_file).folder
+    complete: bool | None = None  # known only after hashing, so only when there is a fault
+    for where, check in checks:
+        try:
+            check()
+        except FadeError:
+            if _is_inside(run.root / where, tracked):
+                complete = _nothing_to_pull(run) if complete is None else complete
+                if not complete:
+                    continue
+            raise
 
-            resolve(local, stage)
+
+def check_machine(run: RunContext) -> None:
+    """What any heavy command needs: a runs folder that can be written, the devices. Raises StorageError,
+    ConfigError.
+
+    How much room a run needs depends on what is made already; a server's is checked when it starts."""
+    make_folder(run.runs)
+    _check_devices(run)
+
+
+def _check_devices(run: RunContext) -> None:
+    processes = run.params.train.processes
+    if processes == 1 or run.params.schedule.train_deployment:
+        return
+    import torch
+
+    if torch.cuda.is_available() and processes > (devices := torch.cuda.device_count()):
+        what = f"train.processes = {processes}, and this machine has {devices} GPU(s)."
+        raise ConfigError(what, stage="config", action=f"set train.processes to {devices} or less.")
+
+
+def _check_key(run: RunContext) -> None:
+    """The private key is used only when a version is registered, at the very end of a run."""
+    if not (value := run.params.signing.private_key):
+        return
+    path, action = run.root / value, "correct signing.private_key, or make keys with `fade keys`."
+    if not path.is_file():
+        missing = "is no file" if os.path.lexists(path) else "does not exist"
+        raise SignatureError(f"signing.private_key: {path} {missing}.", stage="sign", action=action)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(200)
+    except OSError as error:
+        what = f"signing.private_key: {path} cannot be read: {error.strerror}."
+        raise SignatureError(what, stage="sign", action=action) from error
+    if b"PRIVATE KEY-----" not in head:
+        raise SignatureError(f"signing.private_key: {path} is no private key.", stage="sign", action=action)
+    if b"ENCRYPTED" in head and not os.environ.get("FADE_SIGNING_PASSWORD"):
+        what = f"signing.private_key: {path} is locked by a password."
+        raise SignatureError(what, stage="sign", action="set FADE_SIGNING_PASSWORD.")
+
+
+def _check_base(run: RunContext) -> None:
+    if (folder := _local(run, "base", run.params.data.base)) is not None:
+        if not (index := folder / "model_index.json").is_file():  # before a walk through any folder whatever
+            action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
+            raise BaseModelError(f"{index} is missing.", stage="base", action=action)
+        check_pipeline(folder)
+
+
+def _check_model(run: RunContext, stage: str, where: str) -> None:
+    """A directory in transformers' layout, safetensors only."""
+    if (folder := _local(run, stage, where)) is None:
+        return
+    action = f"name a directory that transformers saved in data.{stage}, or pull the data (`fade pull`)."
+    if not (config := folder / "config.json").is_file():
+        raise BaseModelError(f"{config} is missing.", stage=stage, action=action)
+    if not any(file.is_file() for file in folder.glob("*.safetensors")):
+        raise BaseModelError(f"{folder} holds no safetensors weights.", stage=stage, action=action)
+    refuse_unsafe_files(folder, stage)
+
+
+def _local(run: RunContext, stage: str, where: str) -> Path | None:
+    """The model's directory; None for a hub id, which is fetched when its turn comes. Raises
+    BaseModelError."""
+    local = run.models.local(where)
+    hub = not os.path.lexists(local) and local.count("/") == 1 and not local.startswith((".", "/", "data/"))
+    if hub:
+        return None
+    if not (folder := Path(local)).is_dir():
+        action = f"name a local directory or a hub id in data.{stage}, or pull the data (`fade pull`)."
+        raise BaseModelError(f"{local} is not there.", stage=stage, action=action)
+    return folder
+
+
+def _check_pictures(run: RunContext) -> None:
+    manifest = run.root / run.params.data.images / MANIFEST
+    if not manifest.is_file():
+        what = f"{manifest} is no file." if os.path.lexists(manifest) else f"{manifest} does not exist."
+        action = "name a folder with a manifest.csv in data.images, or pull the data (`fade pull`)."
+        raise DataError(what, stage="manifest", action=action)
+
+
+def _check_names(run: RunContext) -> None:
+    """Names that no pull makes valid."""
     for target in run.targets:
-        check_target(run.params, target, run.vocabulary)
+        if not target.isprintable():
+            what = f"{target!r} holds characters that cannot be printed."
+            raise UsageError(what, stage="target", action="write the concept as the vocabulary does.")
+    images = run.root / run.params.data.images
+    if (images / MANIFEST).is_file():  # before a walk through any folder whatever
+        for parent, folders, names in os.walk(images):
+            require_utf8([*folders, *names], parent)
+
+
+def _check_targets(run: RunContext) -> None:
+    try:
+        vocabulary = run.vocabulary
+    except DataError:
+        return  # the data checks name every row that is wrong
+    for target in run.targets:
+        check_target(run.params, target, vocabulary)
     near = run.params.neighborhood
-    if (needed := near.k + near.k_heldout) > (others := len(run.vocabulary) - len(run.targets)):
+    if (needed := near.k + near.k_heldout) > (others := len(vocabulary) - len(run.targets)):
         what = f"neighborhood.k and neighborhood.k_heldout ask for {needed} concepts beside the target, and "
         raise ConfigError(f"{what}there are {others}.", stage="config", action="lower one of them.")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return Path(os.path.normpath(path.absolute())).is_relative_to(os.path.normpath(folder.absolute()))
 
 
 def _nothing_to_pull(run: RunContext) -> bool:

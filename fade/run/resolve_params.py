@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
     """Validate a mapping. Raises ConfigError that names the first bad key, why, and the nearest name."""
     _known_keys(raw, Params, (), origin)
     try:
-        return Params.model_validate(raw)
+        params = Params.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
@@ -64,6 +65,24 @@ def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
         raise _error(
             f"{origin}: {key} = {_shown(first.get('input'))}: {reason}.", f"correct {key}."
         ) from None
+    for key, value in _leaves(params.model_dump(by_alias=True)):
+        if isinstance(value, float) and not math.isfinite(value):  # no job, record or hash can hold it
+            raise _error(f"{origin}: {key} = {value}: it is not finite.", f"give {key} a number.")
+        if "\0" in str(value):
+            raise _error(f"{origin}: {key} = {str(value)!r} holds a NUL character.", f"correct {key}.")
+    return params
+
+
+def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value at any depth that is no mapping or sequence, by its dotted name."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{at}.{key}" if at else str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, at)
+    else:
+        yield at, value
 
 
 def _shown(value: object) -> str:

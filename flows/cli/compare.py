@@ -58,7 +58,12 @@ def bench(
 ) -> None:
     """Methods side by side: methods x targets x seeds. Finished cells are kept; stopped, the same command
     goes on."""
-    opened(params, set_, runs_dir, verbose=verbose)
+    settings = opened(params, set_, runs_dir, verbose=verbose)
+    from fade.run.context import RunContext
+    from fade.run.preflight import preflight
+
+    if not report_only:
+        preflight(RunContext(settings, (), runs_dir, params.parent), registers=False)
     from flows import benchmark as flow
     from flows.server import runtime
 

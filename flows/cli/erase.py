@@ -50,11 +50,13 @@ def run(
     from fade.run.context import RunContext
     from fade.run.preflight import preflight
     from flows.server import runtime
+    from tasks.registry.connection import check_store
 
     for sentence in ignored_settings(params, overrides):
         print_note(f"[yellow]{escape(sentence)}[/]")
     targets = [style] if style else target or ["panda"]
     preflight(RunContext(settings, targets, runs_dir, params.parent))
+    check_store(runs_dir)
     runtime.start()
     import fade.generation.generator  # noqa: F401 (torch and diffusers load while the server starts)
     from flows.erase import erase

@@ -39,6 +39,10 @@ def pretrain(
 ) -> None:
     """Rebuild the embedded world: drawings, CLIP, autoencoder, UNet, judge. Resumes where it was stopped."""
     settings = opened(params, set_, runs_dir)
+    from fade.run.context import RunContext
+    from fade.run.preflight import check_machine
+
+    check_machine(RunContext(settings, (), runs_dir, params.parent))
     from flows import pretrain as flow
     from flows.server import runtime
 

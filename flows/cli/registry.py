@@ -30,7 +30,10 @@ def register(
     ),
 ) -> None:
     """Register a run that could not reach the registry when it ended."""
-    prepare(runs_dir or run_dir.resolve().parents[2])  # RUNS/erase/TARGET/KEY
+    from tasks.registry.pending import check_run_folder
+
+    own = check_run_folder(run_dir)
+    prepare(runs_dir or own)
     from tasks.registry.register import register_pending
 
     registered = register_pending(run_dir, runs=runs_dir)

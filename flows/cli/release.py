@@ -29,6 +29,11 @@ def release(
     """Add up the champions of all concepts, judge the sum, and make it the current release when every concept
     passes the gate."""
     settings = opened(params, set_, runs_dir, verbose=verbose)
+    from fade.run.context import RunContext
+    from fade.run.preflight import preflight
+
+    if not dry_run:
+        preflight(RunContext(settings, (), runs_dir, params.parent))
     from flows import release as flow
     from tasks.release.release_decision import ReleaseOptions
 

@@ -8,9 +8,10 @@ import io
 import os
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
-from fade.errors import StorageError
+from fade.errors import StorageError, UsageError
 
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -39,8 +40,9 @@ def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> No
     under ``runs``.
 
     hub: leave the Hugging Face hub reachable (the base, CLIP or judge is a hub id). Variables that are set
-    already win, but no proxy is used for loopback. Raises StorageError when the runs folder cannot be
-    made."""
+    already win, but no proxy is used for loopback. Raises UsageError for a name that no runs folder can have,
+    StorageError when it cannot be made."""
+    check_name(runs)
     for key, value in {**NO_TELEMETRY, **({} if hub else OFFLINE), **SAFER_DEFAULTS}.items():
         os.environ.setdefault(key, value)
     # DVC's defaults are the user's and the machine's: another user's remote of the same name, a state
@@ -91,6 +93,17 @@ def _name_user(runs: Path) -> None:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = str(private_folder(runs.absolute() / "home"))
+
+
+def check_name(runs: Path) -> None:
+    """Raises UsageError for a path that a database's address cannot hold: SQLAlchemy ends the file at ``?``
+    and knows no quoting, and URLs lose control characters."""
+    path = str(runs.absolute())
+    wrong = [c for c in path if c == "?" or unicodedata.category(c) in ("Cc", "Cs")]
+    if wrong:
+        what = f"{path!r} cannot be the runs folder: no database's address can hold {wrong[0]!r}."
+        action = "rename the folder, or name another with --runs-dir."
+        raise UsageError(what, stage="runs folder", action=action)
 
 
 def private_folder(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fade.errors import AuditError
+from fade.provenance.git import git
 from fade.provenance.lineage import REPOSITORY
 
 STAGE = "audit"
@@ -18,12 +18,12 @@ SECONDS = 300.0
 
 def has_commit(commit: str, repository: Path = REPOSITORY) -> bool:
     """True when the repository holds the commit; False also for a folder that is no repository."""
-    return _git(repository, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+    return git(repository, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
 def file_at(commit: str, path: str, repository: Path = REPOSITORY) -> str | None:
     """The text of a tracked file at a commit; None when the commit has no such file."""
-    return _git(repository, "show", f"{commit}:{path}")
+    return git(repository, "show", f"{commit}:{path}")
 
 
 @contextmanager
@@ -38,8 +38,9 @@ def checkout(commit: str, repository: Path = REPOSITORY) -> Iterator[Path]:
         tree = home / "code"
         settings = ("-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null")
         clone = ("clone", "--quiet", "--shared", "--no-checkout", str(repository.resolve()), str(tree))
-        cloned = _git(repository, *settings, *clone)
-        if cloned is None or _git(tree, *settings, "checkout", "--quiet", "--detach", commit) is None:
+        cloned = git(repository, *settings, *clone, seconds=SECONDS)
+        switch = (*settings, "checkout", "--quiet", "--detach", commit)
+        if cloned is None or git(tree, *switch, seconds=SECONDS) is None:
             what = f"the code of commit {commit[:12]} cannot be checked out of {repository}."
             action = "fetch the commit (`git fetch --all`), and audit again."
             raise AuditError(what, stage=STAGE, action=action)
@@ -49,15 +50,3 @@ def checkout(commit: str, repository: Path = REPOSITORY) -> Iterator[Path]:
         yield tree
     finally:
         shutil.rmtree(home, ignore_errors=True)
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Standard output of a git command; None when it fails or takes longer than SECONDS."""
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    try:
-        result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout if result.returncode == 0 else None

@@ -14,20 +14,18 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import TypeAdapter
 
 from fade.config import Params
-from fade.errors import AdapterError, RegistryError, RegistryUnreachableError, StorageError
+from fade.errors import AdapterError, BusyError, RegistryError, RegistryUnreachableError, StorageError
 from fade.provenance.lineage import FILE as LINEAGE
 from fade.provenance.lineage import Lineage
 from fade.reporting.card import describe
-from fade.run.resolve_params import parse_params
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint, sha256_of
-from fade.utils.parsing import parse_json
-from fade.utils.reading import RECORD, read_text
 from tasks.registry import runs as mlflow_runs
 from tasks.registry.card import FILE as CARD
 from tasks.registry.connection import Tracking, connect, registry_errors
 from tasks.registry.lineage import RECORDED
 from tasks.registry.models import all_versions, ensure_model, model_name, set_tags
+from tasks.registry.pending import DONE, PENDING, read_done, read_pending
 from tasks.registry.runs import Run, log_adapter, log_dataset, open_run
 from tasks.registry.signing import FILE as SIGNATURE
 from tasks.registry.signing import sign
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 STAGE = "register"
 IDENTITY = ("adapter_sha256", "params_sha256", "run_key", "evaluation_sha256")
 """Tags that make two registrations the same one."""
-PENDING, DONE = "pending_registration.json", "registration.json"
 EVIDENCE = ("report.html", "card.md", "lineage.json", "history.json", "evaluation.json", "pictures", "checks")
 """Files and folders of a run's folder that are uploaded beside the adapter, as far as they exist."""
 
@@ -102,7 +99,7 @@ def register(
         done = _register(tracking, job, tags)
     except BaseException as error:  # Ctrl-C, too, must not cost the registration
         _write_pending(job, error)
-        if isinstance(error, RegistryError | StorageError):
+        if isinstance(error, RegistryError | StorageError | BusyError):
             error.action = f"{error.action} The adapter is kept; then `fade register {run_dir}`.".strip()
         raise
     _write_json(run_dir / DONE, {**asdict(done), "store": tracking.address})
@@ -112,21 +109,11 @@ def register(
 
 def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
     """Do a registration that failed before, from ``pending_registration.json``. ``runs``: another runs folder
-    than then. Raises RegistryError when nothing is pending there, and whatever `register` raises."""
-    path, record = run_dir / PENDING, run_dir / DONE
-    try:
-        if record.is_file() and not path.is_file():
-            done = parse_json(read_text(record, RECORD))
-            return Registered(done["name"], done["version"], done["run_id"], done["uri"])
-        pending = parse_json(read_text(path, RECORD))
-        params = parse_params(pending["params"], str(path))
-        job = TypeAdapter(_Registration).validate_python({**pending, "params": params, "run_dir": run_dir})
-    except FileNotFoundError:
-        action = "name the folder of a run that is not registered."
-        raise RegistryError(f"{run_dir} has no {PENDING}.", stage=STAGE, action=action) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"{path} cannot be read: {' '.join(str(error).split())}."
-        raise RegistryError(what, stage=STAGE, action="run it again with `fade run`.") from error
+    than the run's own. Raises RegistryError when nothing is pending there, or a field of it is wrong, and
+    whatever `register` raises."""
+    if done := read_done(run_dir):
+        return Registered(**done)
+    job = read_pending(run_dir, _Registration)
     return register(**{**vars(job), "runs": runs or job.runs})
 
 

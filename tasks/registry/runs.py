@@ -15,7 +15,8 @@ from fade.config import Params
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import slug
 from fade.errors import RegistryError, RegistryUnreachableError
-from tasks.registry.connection import ARTIFACTS, STAGE, Tracking, registry_errors, suppress_warnings
+from tasks.registry.connection import Tracking, registry_errors, suppress_warnings
+from tasks.registry.database_file import ARTIFACTS, STAGE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

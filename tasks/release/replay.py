@@ -15,9 +15,10 @@ import yaml
 
 from fade.config import Params
 from fade.data.vocabulary import TOGETHER
-from fade.errors import AuditError, FadeError, RegistryUnreachableError, StorageError
+from fade.errors import AuditError, BaseModelError, FadeError, RegistryUnreachableError, StorageError
 from fade.governance import audit
 from fade.governance.audit import DIFFERENT, IDENTICAL, MISSING, STAGE, TRAIN, Verdict, same_weights
+from fade.models.loading import resolve
 from fade.provenance.lineage import FILE, REPOSITORY, Difference, Lineage
 from fade.run.context import RunContext
 from fade.run.resolve_params import ERASER_SECTIONS, read_params
@@ -35,8 +36,9 @@ SEED_STEP = 1
 """The control's training seed is the recorded one plus this."""
 CONTROL = ("evaluate.images_per_concept=2", "evaluate.rest_concepts=1", "evaluate.bootstrap=50")
 """A control is compared by its weights: its metrics are not read."""
-FOREIGN = ("MLFLOW_", "PREFECT_", "FADE_", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME")
-"""Environment variables that would lead a replay to the team's registry, or to other code."""
+FOREIGN = ("MLFLOW_", "PREFECT_", "FADE_", "GIT_", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHOME")
+"""Environment variables that would lead a replay to the team's registry, or to other code or another
+repository."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def audit_run(record: Lineage, adapter: Path, folder: Path, options: AuditOption
     if not code["commit"] or not has_commit(code["commit"], options.repository):
         why = f"commit {code['commit']} is not here" if code["commit"] else "no commit was recorded"
         return AuditOutcome(Verdict(MISSING, f"the code: {why}"))
+    if missing := missing_model(record, options.repository):
+        return AuditOutcome(Verdict(MISSING, missing))
     try:
         replay, control = _replays(record, folder / "runs", options)
     except (RegistryUnreachableError, StorageError):
@@ -102,6 +106,27 @@ def audit_run(record: Lineage, adapter: Path, folder: Path, options: AuditOption
     return AuditOutcome(verdict, replay, compared.name)
 
 
+def missing_model(record: Lineage, repository: Path) -> str:
+    """The first model of a run that cannot be had any more, with the next action; empty when all can.
+
+    What lies in the data folder is pulled by the replay; a hub id is fetched here, as the replay would."""
+    data = record.content["params"]["values"].get("data", {})
+    for name in ("base", "clip", "judge"):
+        where = str(data.get(name) or "data/")
+        if where.startswith("data/"):
+            continue
+        try:
+            resolve(str(repository / where) if where.startswith(".") else where, name)
+        except BaseModelError as error:
+            sha256 = record.content.get(name, {}).get("sha256")
+            of = f" of sha256 {sha256}" if sha256 else ""
+            hub = where.count("/") == 1 and not where.startswith((".", "/"))
+            offline = " (or HF_HUB_OFFLINE=0, where the hub may be asked)" if hub else ""
+            why = f"the {name}: {error.what.removesuffix('.')}"
+            return f"{why}. Next: put the directory{of} back as {where}{offline}, and audit again"
+    return ""
+
+
 def _replays(record: Lineage, runs: Path, options: AuditOptions) -> tuple[Replay, Replay | None]:
     """The replay, and the control's unless the options leave it out."""
     deadline = options.params.audit.deadline_seconds
@@ -120,8 +145,12 @@ def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: Au
     not."""
     content = record.content
     run = RunContext(options.params, "", options.runs, options.root)
-    if run.models.base.sha256 != content["base"]["sha256"]:
-        bases = f"{run.models.base.sha256} is here, {content['base']['sha256']} is asked for"
+    try:
+        base_sha256 = run.models.base.sha256
+    except BaseModelError as error:
+        return AuditOutcome(Verdict(MISSING, f"the base: {error}"))
+    if base_sha256 != content["base"]["sha256"]:
+        bases = f"{base_sha256} is here, {content['base']['sha256']} is asked for"
         return AuditOutcome(Verdict(MISSING, f"the base: {bases}"))
     labels = sorted(content["parts"], key=lambda label: str(label).rpartition("/")[0])  # the order of the sum
 

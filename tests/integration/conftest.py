@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +30,14 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder whose database has its tables: making them takes seconds, so it is done once."""
-    runs = tmp_path_factory.mktemp("runs")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder whose database has its tables and nothing in them, to copy: making them takes seconds."""
+    runs = tmp_path_factory.mktemp("blank") / "runs"
     connect(runs)
     return runs
+
+
+@pytest.fixture(scope="session")
+def store(blank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder whose database has its tables; tests add to it."""
+    return shutil.copytree(blank, tmp_path_factory.mktemp("store") / "runs")

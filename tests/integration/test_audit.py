@@ -101,6 +101,38 @@ def test_code_that_is_not_here_cannot_be_run_again(one: str, store: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "where", "says"),
+    [
+        ("base", "/gone/sd14", "the base: /gone/sd14 is not there"),
+        ("base", "./models/sd14", "models/sd14 is not there"),
+        ("base", "gone-team/sd14", "the base: gone-team/sd14 is no local directory and cannot be fetched"),
+        ("judge", "/gone/judge", "the judge: /gone/judge is not there"),
+    ],
+)
+def test_a_model_that_has_vanished_is_named_and_the_evidence_holds(
+    store: Path, tmp_path: Path, model: str, where: str, says: str
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    author = ("-c", "user.name=ann", "-c", "user.email=ann@example.org")
+    for line in (("init", "-q"), (*author, "commit", "-q", "--allow-empty", "-m", "one")):
+        subprocess.run(["git", *line], cwd=code, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=code, check=True, capture_output=True, text=True)
+    name = f"vanished-{zlib.crc32(where.encode()):08x}"
+    changes = {"model_prefix": name, "commit": head.stdout.strip(), "data": {model: where}}
+    result, params, lineage, run_dir = finished_run(tmp_path, **changes)
+    done = register(result, params, lineage, run_dir, runs=store)
+    (found,) = audit(f"{done.name}/{done.version}", PARAMS, store, repository=code)
+    held = {row["what"]: row["holds"] for row in found["evidence"]}
+    assert all(held[row] for row in ("tags and record", "adapter", "header and record", "code")), held
+    verdict = found["verdict"]
+    assert (verdict["name"], found["good"]) == (MISSING, False)
+    assert says in verdict["said"] and f"back as {where}" in verdict["said"]
+    assert model != "base" or f"of sha256 {'1' * 64}" in verdict["said"]
+    assert found["number"] == 1, "it is in the log"
+
+
 @pytest.mark.parametrize("harm", ["edit", "cut", "erase"])
 def test_history_that_was_touched_is_found_by_the_next_audit(one: str, store: Path, harm: str) -> None:
     name, _ = one.split("/")

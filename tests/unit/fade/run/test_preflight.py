@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fade.data.dvcfile import hash_folder, listing_md5
-from fade.errors import BaseModelError, ConfigError, FadeError, UnknownNameError
+from fade.errors import (
+    BaseModelError,
+    ConfigError,
+    DataError,
+    FadeError,
+    SignatureError,
+    StorageError,
+    UnknownNameError,
+    UsageError,
+)
+from fade.models.loading import PIPELINE_PARTS
+from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
-from fade.run.resolve_params import parse_params
+from fade.run.resolve_params import load_params, parse_params
 from tests.datasets import make_dataset
 
 
@@ -18,9 +34,13 @@ from tests.datasets import make_dataset
 def root(tmp_path: Path) -> Path:
     """A project whose data folder is what data.dvc names."""
     make_dataset(tmp_path / "data" / "emoji")
-    for name in ("base/clip", "judge"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "config.json").write_text("{}")
+    base = tmp_path / "data" / "base"
+    parts = {part: f"{part}_config.json" for part in ("tokenizer", "scheduler")}
+    for name in ("unet", "vae", "text_encoder", "clip", "../judge", *parts):
+        (base / name).mkdir(parents=True)
+        (base / name / parts.get(name, "config.json")).write_text("{}")
+        (base / name / "model.safetensors").write_bytes(b"")
+    (base / "model_index.json").write_text(json.dumps({part: ["diffusers", "X"] for part in PIPELINE_PARTS}))
     named(tmp_path)
     return tmp_path
 
@@ -32,11 +52,16 @@ def named(root: Path) -> None:
     )
 
 
-def run(root: Path, target: str = "panda", **data: str) -> RunContext:
+def run(
+    root: Path, target: str = "panda", more: dict[str, dict[str, object]] | None = None, **data: str
+) -> RunContext:
     method = {"name": "surgical", "variant": "guidance", "replacement": data.pop("replacement", "")}
     near = {"k": int(data.pop("k", "2")), "k_heldout": 1}  # of four concepts
     return RunContext(
-        parse_params({"data": data, "method": method, "neighborhood": near}), target, root / "runs", root
+        parse_params({"data": data, "method": method, "neighborhood": near, **(more or {})}),
+        target,
+        root / "runs",
+        root,
     )
 
 
@@ -63,19 +88,157 @@ def test_what_no_pull_will_mend_is_said_at_once(
         preflight(run(root, target, **data))
 
 
-@pytest.mark.parametrize("why", ["changed", "gone", "no .dvc file"])
+@pytest.mark.parametrize("why", ["changed", "gone"])
 def test_where_the_pull_may_bring_what_is_missing_nothing_is_said(root: Path, why: str) -> None:
     manifest = root / "data" / "emoji" / "manifest.csv"
     if why == "changed":
         manifest.write_text(manifest.read_text() + "\n")
-    elif why == "gone":
-        manifest.unlink()
     else:
-        (root / "data.dvc").unlink()
+        manifest.unlink()
     preflight(run(root, "pandda", base="data/nowhere"))
+
+
+def test_what_no_pull_can_bring_is_refused_although_the_data_are_not_whole(root: Path) -> None:
+    (root / "data" / "emoji" / "manifest.csv").unlink()
+    with pytest.raises(BaseModelError, match="elsewhere is not there"):
+        preflight(run(root, base="./elsewhere"))
+    (root / "data.dvc").unlink()
+    with pytest.raises(DataError, match=r"data\.dvc"):
+        preflight(run(root))
 
 
 def test_a_manifest_that_cannot_be_read_is_the_data_checks_business(root: Path) -> None:
     (root / "data" / "emoji" / "manifest.csv").write_bytes(b"\xff\xfe,concept\n\x00")
     named(root)
     preflight(run(root, "pandda"))
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "says"),
+    [
+        ({"base": "/etc"}, BaseModelError, "/etc/model_index.json is missing"),
+        ({"base": "/"}, BaseModelError, "/model_index.json is missing"),
+        ({"base": "nowhere"}, BaseModelError, "nowhere is not there"),
+        ({"clip": "/usr"}, BaseModelError, "/usr/config.json is missing"),
+        ({"judge": "/etc/hostname"}, BaseModelError, "/etc/hostname is not there"),
+        ({"judge": "data/emoji"}, BaseModelError, "data/emoji/config.json is missing"),
+        ({"images": "/etc"}, DataError, "/etc/manifest.csv does not exist"),
+        ({"images": "/"}, DataError, "/manifest.csv does not exist"),
+        ({"images": "/dev/null"}, DataError, "/dev/null/manifest.csv does not exist"),
+    ],
+)
+def test_folders_of_another_kind_are_refused_at_once(
+    root: Path, data: dict[str, str], error: type[FadeError], says: str
+) -> None:
+    begin = time.monotonic()
+    with pytest.raises(error, match=says) as caught:
+        preflight(run(root, **data))
+    assert time.monotonic() - begin < 1
+    assert f"data.{next(iter(data))}" in str(caught.value)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def pickle(path: Path) -> None:
+    (path.parent / "weights.pt").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "file", "says"),
+    [
+        (remove, "base/model_index.json", "model_index.json is missing"),
+        (pipe, "base/model_index.json", "model_index.json is missing"),
+        (remove, "base/unet/config.json", "unet/config.json is missing"),
+        (remove, "judge/model.safetensors", "judge holds no safetensors weights"),
+        (pipe, "judge/model.safetensors", "judge holds no safetensors weights"),
+        (pickle, "base/clip/config.json", "only safetensors weights are loaded"),
+    ],
+)
+def test_a_model_of_another_layout_is_refused(
+    root: Path, spoil: Callable[[Path], None], file: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(root / "data" / file)
+    preflight(run(root))  # the pull would bring it back
+    monkeypatch.setattr(preflight_module, "_nothing_to_pull", lambda _: True)
+    with pytest.raises(BaseModelError, match=says):
+        preflight(run(root))
+
+
+@pytest.mark.parametrize("target", ["pan\0da", "panda\n", "pan\x9bda", "\u202eadnap"])
+def test_a_concept_that_cannot_be_printed_is_refused_without_the_data(root: Path, target: str) -> None:
+    (root / "data" / "emoji" / "manifest.csv").unlink()
+    with pytest.raises(UsageError, match="cannot be printed"):
+        preflight(run(root, target))
+
+
+def test_the_key_of_a_registration_is_needed_at_the_beginning(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FADE_SIGNING_PASSWORD", raising=False)
+    (root / "folder.pem").mkdir()
+    (root / "word.pem").write_text("a word")
+    (root / "ann.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
+    (root / "locked.pem").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+    (root / "ann.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    for name, says in {
+        "none.pem": "none.pem does not exist",
+        "folder.pem": "is no file",
+        "word.pem": "is no private key",
+        "ann.pub": "is no private key",
+        "locked.pem": "is locked by a password. Next: set FADE_SIGNING_PASSWORD",
+    }.items():
+        with pytest.raises(SignatureError, match=says):
+            preflight(run(root, more={"signing": {"private_key": name}}))
+    preflight(run(root, more={"signing": {"private_key": "ann.pem"}}))
+
+
+def test_a_runs_folder_that_cannot_be_written(root: Path) -> None:
+    (root / "runs").write_text("a file")
+    with pytest.raises(StorageError, match="runs"):
+        preflight(run(root))
+
+
+def test_more_processes_than_gpus(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    preflight(run(root, more={"train": {"processes": 2}}))
+    with pytest.raises(ConfigError, match=r"train.processes = 3, and this machine has 2 GPU"):
+        preflight(run(root, more={"train": {"processes": 3}}))
+    preflight(
+        run(root, more={"train": {"processes": 3}, "schedule": {"train_deployment": "jobs/gpu"}})
+    )  # on that machine
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", ".nan", "1e400"])
+@pytest.mark.parametrize("key", ["train.max_grad_norm", "mesh.alpha", "sampler.guidance_scale"])
+def test_a_number_that_is_not_finite_is_refused_by_its_key(key: str, text: str, repo: Path) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load_params(repo / "params.yaml", [f"{key}={text}"])
+
+
+@pytest.mark.parametrize("key", ["data.base", "data.images", "data.dvc_file", "sampler.prompt"])
+def test_a_nul_character_in_a_parameter_is_refused_by_its_key(key: str, repo: Path) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load_params(repo / "params.yaml", [f'{key}="a {{concept}}\\0"'])
+
+
+def test_a_file_name_that_is_not_utf8_is_named(root: Path) -> None:
+    """Beside the pictures, in the tracked folder or in one of the user's own."""
+    (root / "mine").mkdir()
+    shutil.copy(root / "data" / "emoji" / "manifest.csv", root / "mine")
+    (root / "mine" / os.fsdecode(b"\xff.png")).touch()
+    with pytest.raises(DataError, match=r"xff\.png' in .*mine is a file name that is not UTF-8"):
+        preflight(run(root, images="mine"))
+    (root / "data" / "emoji" / os.fsdecode(b"\xff")).mkdir()
+    for use in (lambda: hash_folder(root / "data"), lambda: preflight(run(root))):
+        with pytest.raises(DataError, match=r"xff' in .*emoji is a file name that is not UTF-8"):
+            use()

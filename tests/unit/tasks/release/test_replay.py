@@ -68,13 +68,13 @@ def test_several_targets_are_named_one_by_one_and_the_controls_wish_comes_last(t
 def test_the_teams_registry_and_other_code_stay_out_and_the_threads_are_the_recorded_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for key in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "FADE_RUNS_DIR", "PYTHONPATH"):
+    for key in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "FADE_RUNS_DIR", "GIT_DIR", "PYTHONPATH"):
         monkeypatch.setenv(key, "elsewhere")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the data's")
     then = record()
     then.content["environment"]["torch_threads"] = 61  # type: ignore[index]
     found = replay_environment(then, tmp_path)
-    assert not {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "FADE_RUNS_DIR"} & set(found)
+    assert not {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "FADE_RUNS_DIR", "GIT_DIR"} & set(found)
     assert (found["PYTHONPATH"], found["OMP_NUM_THREADS"], found["AWS_ACCESS_KEY_ID"]) == (
         str(tmp_path),
         "61",
