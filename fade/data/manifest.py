@@ -18,6 +18,7 @@ COLUMNS = (
 )
 SHOWN = 200
 """Characters of a wrong path or value in an error."""
+MAX_SIDE = 10**6
 SPLITS = ("train", "heldout")
 MANIFEST = "manifest.csv"
 
@@ -49,7 +50,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
     missing = [c for c in COLUMNS if c not in frame.columns]
     extra = [c for c in frame.columns if c not in COLUMNS]
     if missing or extra:
-        parts = [f"missing {missing}" if missing else "", f"unknown {extra}" if extra else ""]
+        unknown = [name[:SHOWN] for name in extra[:5]]
+        parts = [f"missing {missing}" if missing else "", f"unknown {unknown}" if extra else ""]
         raise fault(f": columns: {', '.join(filter(None, parts))}")
     if frame.empty:
         raise fault(" has no rows")
@@ -61,10 +63,13 @@ def read_manifest(path: Path) -> pd.DataFrame:
             raise fault(f": row {row + 2}: {name[:SHOWN]!r} {why}")
     for column in ("width", "height"):
         number = pd.to_numeric(frame[column], errors="coerce")
-        wrong = (number % 1 != 0).to_numpy()  # NaN and infinity, too
+        # NaN and infinity are no whole numbers either; a larger one would be another after the cast
+        wrong = ((number % 1 != 0) | (number.abs() > MAX_SIDE)).to_numpy(dtype=bool)
         if wrong.any():
             row = int(wrong.argmax())
-            raise fault(f": row {row + 2}: {column} is {frame[column][row][:SHOWN]!r}, not a whole number")
+            raise fault(
+                f": row {row + 2}: {column} is {frame[column][row][:SHOWN]!r}, not a whole number of pixels"
+            )
         frame[column] = number.astype(int)
     return frame[list(COLUMNS)]
 

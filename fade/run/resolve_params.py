@@ -60,7 +60,7 @@ def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
         params = Params.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top)"
+        key = ".".join(str(part) for part in first["loc"])[:SHOWN] or "(top)"
         reason = first["msg"].removeprefix("Value error, ")
         raise _error(
             f"{origin}: {key} = {_shown(first.get('input'))}: {reason}.", f"correct {key}."

@@ -65,6 +65,10 @@ BAD = {
         "row 3: width is 'wide', not a whole number",
     ),
     "broken height": (rows(changed(",64,64", ",64,64.5")), r"row 2: height is '64\.5'"),
+    "a width that no integer holds": (
+        rows(ROW, changed(",64,64", f",{'9' * 200},64")),
+        "row 3: width is '999",
+    ),
     "infinite width": (rows(changed(",64,64", ",inf,64")), "row 2: width is 'inf'"),
 }
 
