@@ -36,8 +36,15 @@ def unwrap_help(group: typer.Typer) -> None:
 
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0, 1 (the job failed), 2 (bad usage or config)."""
+    import io
     import signal
 
+    from fade.redact import redact_logs
+
+    redact_logs()
+    for stream in (sys.stdout, sys.stderr):  # a character that the terminal's encoding lacks ends no command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # A scheduler stops a job by TERM: end as Ctrl-C does, with the workers and the embedded server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

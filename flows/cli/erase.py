@@ -11,7 +11,7 @@ from typer import Argument, Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened, run_context
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, print_note, show_metrics
+from flows.cli.screen import bars, escape, print_line, print_markup, print_note, show_metrics
 
 
 @app.command(epilog='Example: fade run --target "panda" --target "lemon" --set train.steps=200')
@@ -77,16 +77,19 @@ def run(
 def _show_run(result: dict[str, Any]) -> None:
     title = f"{result['target']} erased by {result['method']}/{result['variant']}, seed {result['seed']}"
     show_metrics(result, title)
-    print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}")
     computing = result["computing_seconds"]
-    print(f"seconds     {_seconds(result['seconds'])}")
-    print(f"            {sum(computing.values()):.1f} of them computing: {_seconds(computing)}")
+    print_line(
+        f"neighbours  {', '.join(result['neighbours'])}",
+        f"held out    {', '.join(result['heldout'])}",
+        f"seconds     {_seconds(result['seconds'])}",
+        f"            {sum(computing.values()):.1f} of them computing: {_seconds(computing)}",
+    )
     if result["warnings"]:
-        from rich.console import Console
-
-        Console().print(f"[yellow]warnings[/]    {', '.join(result['warnings'])}")
-    print(f"registered  {result['model_name']} version {result['model_version']}")
-    print(f"report      {result['report']}")
+        print_markup(f"[yellow]warnings[/]    {escape(', '.join(result['warnings']))}")
+    print_line(
+        f"registered  {result['model_name']} version {result['model_version']}",
+        f"report      {result['report']}",
+    )
 
 
 def _seconds(stages: dict[str, float]) -> str:
@@ -147,4 +150,4 @@ def compose(
 
 def _show_composed(result: dict[str, Any]) -> None:
     show_metrics(result, f"{result['target']}: {len(result['models'])} adapters composed")
-    print(result["adapter"])
+    print_line(result["adapter"])

@@ -11,7 +11,7 @@ from typer import Argument, Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, AdapterOption, Json, ParamsFile, Runs, Set, run_context
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, print_note, show_rows
+from flows.cli.screen import bars, print_line, print_note, show_rows
 
 
 @app.command(epilog='Example: fade generate "a panda" --model base -n 8 --out grid.png')
@@ -39,7 +39,7 @@ def generate(
             f"gated: the adapter acts at {strength:.2f} of its strength; who has the weights can leave "
             "the gate out."
         )
-    print(out)
+    print_line(str(out))
 
 
 @app.command(epilog="Example: fade purify data/emoji/noto/panda.png --model fade-panda/1")
@@ -71,7 +71,7 @@ def _show_purified(result: dict[str, Any]) -> None:
     ]
     head = ["", f"probability of {concept}", "judged to be", "SSIM to the input"]
     show_words(f"{concept} in {Path(result['picture']).name}", head, rows)
-    print(result["out"])
+    print_line(result["out"])
 
 
 @app.command(epilog="Example: fade nudity i2p.csv --model fade-nudity/1 --limit 100")

@@ -13,7 +13,7 @@ from flows.cli.app import app
 from flows.cli.lineage_tree import show_tree
 from flows.cli.options import PARAMS, RUNS, By, Json, ModelName, ParamsFile, Runs, Set, opened, prepare
 from flows.cli.output import emit, show_words
-from flows.cli.screen import escape, print_note, show_rows
+from flows.cli.screen import escape, print_line, print_note, show_rows
 
 Reason = Annotated[str, Option(help="Why; recorded for ever.")]
 Version = Annotated[str, Argument(help="NAME/VERSION of a registered model.")]
@@ -34,7 +34,7 @@ def register(
     from tasks.registry.register import register_pending
 
     registered = register_pending(run_dir, runs=runs_dir)
-    print(f"{registered.name} version {registered.version}")
+    print_line(f"{registered.name} version {registered.version}")
 
 
 @app.command(
@@ -159,7 +159,7 @@ def keys(
     from tasks.registry.signing import make_keys
 
     private, public = make_keys(folder.expanduser(), name)
-    print(f"private     {private}\npublic      {public}")
+    print_line(f"private     {private}", f"public      {public}")
     print_note(
         "Set signing.private_key where versions are registered and signing.public_key where they are "
         "promoted. Keep the private one."

@@ -13,7 +13,7 @@ from typer import Argument, Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, print_note, show_rows
+from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
 if TYPE_CHECKING:
     from tasks.requests.project import Project
@@ -80,7 +80,7 @@ def add(
 
     def show(_: Any) -> None:
         due = f", due {request.due}" if request.due else ""
-        print(f"{request.id}: {request.concept}, asked for by {request.requested_by}{due}")
+        print_line(f"{request.id}: {request.concept}, asked for by {request.requested_by}{due}")
 
     emit(request.to_json(), as_json, show)
 
@@ -233,7 +233,9 @@ def _warn(status: dict[str, Any]) -> None:
     """The loud warning: a request that vanished from the file, or cannot be read there."""
     for one in status["requests"]:
         if one["state"] in ("missing", "faulty"):
-            print_note(f"[bold red]{one['state']}[/] request {escape(one['id'])}: {escape(one['detail'])}")
+            print_note(
+                f"[bold red]{escape(one['state'])}[/] request {escape(one['id'])}: {escape(one['detail'])}"
+            )
 
 
 def _project(params: Path, overrides: list[str] | None, runs: Path, *, verbose: bool = False) -> Project:

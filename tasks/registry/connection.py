@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from fade.errors import FadeError, RegistryError, RegistryUnreachableError, StorageError
+from fade.redact import MASK, redact
 from tasks.launch.environment import configure_environment
 
 if TYPE_CHECKING:
@@ -71,10 +72,8 @@ def connect(runs: Path, *, timeout: float = 60.0) -> Tracking:
 
 
 def redacted(uri: str) -> str:
-    """An address without its user name, password and query."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", "")) if parts.netloc else uri
+    """An address without its user name, password and query; the anchors of logs name the store by it."""
+    return redact(uri).replace(f"{MASK}@", "").replace(f"?{MASK}", "")
 
 
 @contextlib.contextmanager
@@ -106,7 +105,7 @@ def registry_errors(address: str) -> Iterator[None]:
             refusal, action = _LOGIN[status]
             what = f"{address} {refusal} ({status})."
         else:
-            reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))  # no password in a message
+            reason = redact(" ".join(str(error).split()))  # before it is cut: half a password is one, too
             what = f"{address} refused: {reason[:300]}"
         raise kind(what, stage=STAGE, action=action) from error
 

@@ -18,7 +18,7 @@ from fade.governance.request_editing import append_request
 from fade.governance.requests import STAGE, ErasureRequests, Request, load_requests, parse_requests
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_params
-from fade.utils.files import write_whole
+from fade.utils.files import writable_file, write_whole
 from fade.utils.locks import lock_folder
 from tasks.registry.connection import connect
 from tasks.requests.leases import RequestSnapshot, record_requests
@@ -60,6 +60,7 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
     CONCEPT-DATE, with a number if that is taken. Raises RequestFileError, StorageError."""
     params = project.resolve()
     path, prefix = project.root / params.schedule.requests, params.register_.model_prefix
+    writable_file(path, STAGE)
     busy = f"{path} is being edited"
     with lock_folder(project.runs / "requests", busy, STAGE, patience=LOCK_SECONDS):
         text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -72,7 +73,7 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
             what = f"this cannot be asked for: {'; '.join(fault.detail for fault in parsed.faults)}."
             raise RequestFileError(what, stage=STAGE, action="correct it and add it again.")
         (request,) = parsed.requests
-        write_whole(path, append_request(text, request), stage=STAGE)
+        write_whole(path, append_request(text, request), stage=STAGE, sync=True)
         record_requests(tracking, parsed, prefix, request.requested_by)
     return request
 
