@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 from fade.errors import UsageError
 from fade.utils.text import escaped, is_invisible
@@ -73,9 +70,3 @@ def checked_name(kind: str, text: str, *, stage: str) -> str:
     except ValueError as error:
         action = f"write the {kind} as the data set has it."
         raise UsageError(f"the {kind} {text[:LONGEST]!r}: {error}.", stage=stage, action=action) from None
-
-
-Name = Annotated[str, AfterValidator(normal_name)]
-"""A name as a field of pydantic's models."""
-OptionalName = Annotated[str, AfterValidator(lambda text: normal_name(text) if text else text)]
-"""As `Name`, or empty."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 from fade.errors import UsageError
 
@@ -73,13 +70,3 @@ def checked_text(field: str, text: str, *, stage: str, longest: int = LONGEST, l
             f"{field} is blank.", stage=stage, action=f"write {field} in words, or leave it out."
         )
     return checked
-
-
-def _person(text: str) -> str:
-    return free_text(text, longest=LONGEST_PERSON, lines=False)
-
-
-FreeText = Annotated[str, AfterValidator(free_text)]
-"""A reason or a note as a field of pydantic's models."""
-Person = Annotated[str, AfterValidator(_person)]
-"""Who did or wants something."""

@@ -8,7 +8,18 @@ import typer
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ModelName, ParamsFile, Runs, Set, opened, prepare
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ModelName,
+    ParamsFile,
+    Runs,
+    Set,
+    opened,
+    person_option,
+    prepare,
+)
 from flows.cli.output import emit
 from flows.cli.screen import bars, escape, print_line, print_markup, print_note, show_rows
 
@@ -24,7 +35,12 @@ def audit(
         False, "--evidence-only", help="Hashes, signature and records; no re-run. Seconds."
     ),
     no_control: bool = Option(False, "--no-control", help="Leave the control run out; the report says so."),
-    by: str = Option("", help="Who audits (default: the user of this machine).", envvar="FADE_USER"),
+    by: str = Option(
+        "",
+        help="Who audits (default: the user of this machine).",
+        envvar="FADE_USER",
+        callback=person_option,
+    ),
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened, run_context
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    Verbose,
+    name_option,
+    names_option,
+    opened,
+    run_context,
+)
 from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, print_line, print_markup, print_note, show_metrics
 
@@ -21,10 +33,15 @@ def run(
         "--target",
         "-t",
         help="The concept to erase (panda); several times: erased together, in one training.",
+        callback=names_option,
     ),
-    style: str | None = Option(None, help="Erase a style (noto) instead; --replacement then names another."),
+    style: str | None = Option(
+        None, help="Erase a style (noto) instead; --replacement then names another.", callback=name_option
+    ),
     method: str | None = Option(None, help="NAME or NAME/VARIANT of the erasing method, see `fade methods`."),
-    replacement: str | None = Option(None, help="The concept that takes the target's place (surgical)."),
+    replacement: str | None = Option(
+        None, help="The concept that takes the target's place (surgical).", callback=name_option
+    ),
     anchors: str | None = Option(None, help="neighbourhood: give a method without neighbours FADE's."),
     seed: int | None = Option(None, help="The training's seed."),
     set_: Set = None,
@@ -99,7 +116,13 @@ def _seconds(stages: dict[str, float]) -> str:
 @app.command(epilog='Example: fade mine --target "tulip" --json')
 def mine(
     target: Annotated[
-        str, Option("--target", "-t", help="The concept to erase, a name of the data set's vocabulary.")
+        str,
+        Option(
+            "--target",
+            "-t",
+            help="The concept to erase, a name of the data set's vocabulary.",
+            callback=name_option,
+        ),
     ],
     set_: Set = None,
     params: ParamsFile = PARAMS,

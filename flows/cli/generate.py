@@ -9,7 +9,17 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, AdapterOption, Json, ParamsFile, Runs, Set, run_context
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    AdapterOption,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    name_option,
+    run_context,
+)
 from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, print_line, print_note, show_rows
 
@@ -46,7 +56,9 @@ def generate(
 def purify(
     picture: Annotated[Path, Argument(help="The picture to purify: PNG, JPEG or WebP.")],
     model: AdapterOption,
-    concept: str | None = Option(None, help="What to take out; without it, what the adapter erased."),
+    concept: str | None = Option(
+        None, help="What to take out; without it, what the adapter erased.", callback=name_option
+    ),
     out: Path = Option(Path("purified.png"), help="The PNG file: input, control and purified side by side."),
     set_: Set = None,
     params: ParamsFile = PARAMS,

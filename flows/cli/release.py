@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Runs, Set, Verbose, opened
+from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Reason, Runs, Set, Verbose, opened
 from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
@@ -103,7 +103,7 @@ def _warn(name: str, current: str | None, revoked: list[str], *, replaced: bool 
     '--reason "as agreed"'
 )
 def rollback(
-    reason: Annotated[str, Option(help="Why; recorded for ever.")],
+    reason: Reason,
     to: str | None = Option(
         None, help="The number of the release to go back to (default: the one before the current)."
     ),

@@ -11,7 +11,19 @@ import typer
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    Verbose,
+    name_option,
+    opened,
+    person_option,
+    text_option,
+)
 from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
@@ -55,12 +67,21 @@ def listed(
     epilog='Example: fade requests add --concept panda --reason "licence ended" --by ann --due 2026-12-31'
 )
 def add(
-    concept: Annotated[str, Option(help="The concept to erase, a name of the data set's vocabulary.")],
-    reason: Annotated[str, Option(help="Why.")],
-    by: str = Option("", help="Who asks (default: the user of this machine).", envvar="FADE_USER"),
+    concept: Annotated[
+        str, Option(help="The concept to erase, a name of the data set's vocabulary.", callback=name_option)
+    ],
+    reason: Annotated[str, Option(help="Why.", callback=text_option)],
+    by: str = Option(
+        "",
+        help="Who asks (default: the user of this machine).",
+        envvar="FADE_USER",
+        callback=person_option,
+    ),
     due: str | None = Option(None, help="Until when: 2026-12-31."),
     name: str | None = Option(None, "--id", help="Its id, given once (default: CONCEPT-DATE)."),
-    replacement: str = Option("", help="The concept that takes its place, for methods that have one."),
+    replacement: str = Option(
+        "", help="The concept that takes its place, for methods that have one.", callback=name_option
+    ),
     method: str = Option("", help="NAME or NAME/VARIANT (default: params.yaml's)."),
     threshold: list[str] | None = Option(None, help="erased=99: a key of `gate`, only for this request."),
     set_: list[str] | None = Option(

@@ -15,7 +15,7 @@ from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import Vocabulary, slug
 from fade.errors import RequestFileError
 from fade.governance.request_editing import append_request
-from fade.governance.requests import STAGE, ErasureRequests, Request, load_requests, parse_requests
+from fade.governance.requests import STAGE, ErasureRequests, Request, load_requests, parse_requests, same_id
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_params
 from fade.utils.files import writable_file, write_whole
@@ -87,7 +87,7 @@ def _entry(fields: Mapping[str, Any], taken: set[str], params: Params) -> dict[s
         first = f"{slug(entry['concept'])[:40]}-{today:%Y%m%d}"
         names = itertools.chain([first], (f"{first}-{i}" for i in itertools.count(2)))
         entry["id"] = next(name for name in names if name not in taken)
-    elif entry["id"] in taken:
+    elif any(same_id(str(entry["id"]), one) for one in taken):
         action = "choose another --id; an id is given once, for ever."
         raise RequestFileError(f"{entry['id']!r} is taken.", stage=STAGE, action=action)
     return entry
