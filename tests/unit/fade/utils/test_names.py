@@ -120,8 +120,8 @@ def test_slugs_of_other_scripts_and_of_long_names_do_not_collide() -> None:
     names = [
         "熊猫",
         "パンダ",
-        "панда",
-        "панда2",
+        "\u0434\u043e\u043c",
+        "\u0434\u043e\u043c2",
         "!",
         "?",
         "",

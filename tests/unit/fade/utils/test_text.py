@@ -35,7 +35,7 @@ def test_a_shown_text_has_no_invisible_sign_and_the_rest_is_as_it_was(text: str)
     "text",
     [
         "licence ended",
-        "été – „für immer“ パンダ",
+        "été, für immer, パンダ",
         "line one\nline two\tx",
         "❤\ufe0f and 👩\u200d🔬",
         "x" * LONGEST,
