@@ -55,7 +55,7 @@ def _report(text: str) -> Report:
     lineage["request"] = {"id": "a", "reason": text, "by": text}
     lineage["data"] = {**lineage["data"], "md5": text}
     return samples.report(
-        result=samples.result(**names, confusion=confusion),
+        result=samples.result(**names),
         lineage=lineage,
         rows=[Row(text, "target", samples.pictures(), samples.pictures())],
         command=f"fade run --target '{text}'",
