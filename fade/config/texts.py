@@ -11,7 +11,13 @@ from fade.utils.text import LONGEST_PERSON, free_text
 
 
 def _person(text: str) -> str:
-    return free_text(text, longest=LONGEST_PERSON, lines=False)
+    return _given(free_text(text, longest=LONGEST_PERSON, lines=False))
+
+
+def _given(text: str) -> str:
+    if not text:
+        raise ValueError("it is blank")
+    return text
 
 
 Name = Annotated[str, AfterValidator(normal_name)]
@@ -20,7 +26,7 @@ OptionalName = Annotated[str, AfterValidator(lambda text: normal_name(text) if t
 """As `Name`, or empty."""
 FreeText = Annotated[str, AfterValidator(free_text)]
 """A reason, a note."""
-GivenText = Annotated[str, AfterValidator(free_text), Field(min_length=1)]
+GivenText = Annotated[str, Field(min_length=1), AfterValidator(free_text), AfterValidator(_given)]
 """As `FreeText`, and not blank."""
-Person = Annotated[str, AfterValidator(_person), Field(min_length=1)]
+Person = Annotated[str, Field(min_length=1), AfterValidator(_person)]
 """Who did something or wants it."""

@@ -56,9 +56,9 @@ def skeleton(name: str) -> str:
 
 def lookalikes(names: Iterable[str]) -> tuple[str, str] | None:
     """The first two names that look alike, or None."""
-    seen: dict[str, str] = {}
+    by_skeleton: dict[str, str] = {}
     for name in names:
-        if (other := seen.setdefault(skeleton(name), name)) != name:
+        if (other := by_skeleton.setdefault(skeleton(name), name)) != name:
             return other, name
     return None
 

@@ -121,7 +121,7 @@ DECISION_LOG = AppendLog(Decision, "What was decided, in order; written by `fade
 AUDIT_LOG = AppendLog(Audit, "Audits, in order; written by `fade audit`.")
 
 
-def _checked_texts(entry: LogEntry) -> dict[str, str]:
+def _checked_texts(entry: LogEntry) -> dict[str, Any]:
     """What people wrote into an entry. Raises UsageError for a text that is too long or not plain."""
     limits: dict[str, dict[str, Any]] = {"by": {"longest": LONGEST_PERSON, "lines": False}, "reason": {}}
     texts = {name: str(getattr(entry, name)) for name in limits if hasattr(entry, name)}

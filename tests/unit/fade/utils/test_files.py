@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from fade.errors import BusyError, StorageError
-from fade.utils import files
 from fade.utils.files import free_bytes, make_folder, storage_error, writable_file, write_json, write_whole
 from fade.utils.locks import lock_folder
 
@@ -207,7 +206,7 @@ def test_bytes_reach_the_disk_before_the_name_and_the_folder_after(tmp_path: Pat
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fsync", "replace"):
-            patch.setattr(files.os, name, watched(name))
+            patch.setattr(os, name, watched(name))
         write_json(tmp_path / "lineage.json", 1, sync=True)
         assert calls == ["fsync", "replace", "folder"]
         calls.clear()
