@@ -75,8 +75,9 @@ def test_a_page_shows_a_text_and_runs_nothing(text: str, pictures: dict[str, Any
 
 @texts
 def test_a_page_of_checks_shows_a_text_and_runs_nothing(text: str) -> None:
+    check: dict[str, Any] = samples.CHECKS[0]
     row = {
-        **samples.CHECKS[0]["results"][1],
+        **check["results"][1],
         "title": text,
         "observed": text,
         "rows": [{"row": text, "value": text}],

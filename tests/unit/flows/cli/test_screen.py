@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from flows.cli.output import emit, show_words
 from tests.hostile import HOSTILE, forbidden
 
 ADD = ("requests", "add")
-SINKS = {
+SINKS: dict[str, Callable[[str], object]] = {
     "table title": lambda text: screen.show_rows(text, ["a"], [["b"]]),
     "table head": lambda text: screen.show_rows("t", [text], [["b"]]),
     "table cell": lambda text: screen.show_rows("t", ["a"], [[text]]),
