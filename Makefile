@@ -42,7 +42,8 @@ long-test: $(STAMP) ## whole jobs of minutes each: releases, requests, the sched
 	$(BIN)/python -m pytest tests -m long -n $(WORKERS) --dist loadscope $(ARGS)
 
 failures: $(STAMP) ## runs that are stopped, starved of disk, or fed with bad input (long; not part of `make test`)
-	$(BIN)/python -m pytest tests/e2e/test_failures.py -m failures $(ARGS)
+	FUZZ=1000 $(BIN)/python -m pytest tests/unit/fuzz $(ARGS)
+	$(BIN)/python -m pytest tests/e2e/test_failures.py tests/e2e/test_pauses.py -m failures $(ARGS)
 
 team: $(STAMP) ## PostgreSQL, S3, MLflow, Prefect and a worker on this machine, with users; Ctrl-C stops them (docs/team.md)
 	$(BIN)/python -m flows.local_stack.stack --folder "$(RUNS)/team" $(ARGS)
@@ -62,9 +63,8 @@ format: $(STAMP) ## let ruff lay out the code and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ui: $(STAMP) ## MLflow's pages over this folder's runs, on 127.0.0.1:PORT
-	MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=1 $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
-	  --backend-store-uri "sqlite:///$(abspath $(RUNS))/mlflow.db" --default-artifact-root "$(abspath $(RUNS))/mlartifacts"
+ui: $(STAMP) ## MLflow's pages over this folder's runs, on 127.0.0.1:PORT, with a password of its own; Ctrl-C stops them
+	$(BIN)/python -m flows.local_stack.ui --runs "$(RUNS)" --port $(PORT) $(ARGS)
 
 pretrain: $(PRETRAIN_STAMP) ## rebuild the embedded world: pictures, base, judge (about two hours, resumes)
 	$(BIN)/fade pretrain $(ARGS)

@@ -164,14 +164,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the record here, too")
     args = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="fade-kills-"))
-    began = time.monotonic()
-    whole = start(args.target, home / "whole", make(home) / "whole.log")
-    if whole.wait(args.timeout) != 0:
-        sys.exit(f"the undisturbed run failed: see {home / 'whole.log'}")
-    seconds = time.monotonic() - began
-    (sha256,) = outcome(home / "whole")["adapters"]
-    (adapter,) = (home / "whole").glob("erase/*/*/adapter.safetensors")
-    weights = weights_sha256(adapter)
+    seconds, adapter = undisturbed(args, home)
+    sha256, weights = hashlib.sha256(adapter.read_bytes()).hexdigest(), weights_sha256(adapter)
     earlier_rounds = earlier(args, weights)
     todo = [number for number in range(args.kills) if number not in earlier_rounds]
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -198,6 +192,21 @@ def main() -> None:
     if good == args.kills:
         shutil.rmtree(home)
     sys.exit(good != args.kills)
+
+
+def undisturbed(args: argparse.Namespace, home: Path) -> tuple[float, Path]:
+    """(seconds of a whole run, its adapter). As many run at once as rounds will: alone a run would be faster,
+    and no kill would hit its last stages."""
+    began = time.monotonic()
+    homes = [home / f"whole-{number}" for number in range(args.jobs)]
+    runs = [start(args.target, folder, make(folder) / "whole.log") for folder in homes]
+    if any(run.wait(args.timeout) != 0 for run in runs):
+        sys.exit(f"an undisturbed run failed: see {home}")
+    seconds = time.monotonic() - began
+    adapters = [next(folder.glob("erase/*/*/adapter.safetensors")) for folder in homes]
+    if len({adapter.read_bytes() for adapter in adapters}) != 1:
+        sys.exit(f"undisturbed runs made different adapters: see {home}")
+    return seconds, adapters[0]
 
 
 def weights_sha256(adapter: Path) -> str:

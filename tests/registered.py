@@ -21,9 +21,16 @@ def adapter_bytes(seed: int = 0, header: Mapping[str, str] | None = None) -> byt
     generator = torch.Generator().manual_seed(seed)
     key = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     down, up = torch.randn(4, 8, generator=generator), torch.randn(8, 4, generator=generator)
+    facts = {
+        "concept": "panda",
+        "base_sha256": "b" * 64,
+        "rank": "4",
+        "alpha": "4.0",
+        "targets": '["attn1.to_q"]',
+    }
     return save(
         {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up},
-        metadata={f"fade.{key}": value for key, value in {"concept": "panda", **(header or {})}.items()},
+        metadata={f"fade.{key}": value for key, value in {**facts, **(header or {})}.items()},
     )
 
 

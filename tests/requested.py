@@ -99,8 +99,9 @@ def eraser(
         confirm(tracking, Lease(**request["lease"]))
         name = f"fade-{slug(target)}"
         ensure_model(tracking, name)
+        source = f"models:/{one.name}/{one.version}"  # MLflow's server takes no folder of another model
         made = tracking.client.create_model_version(
-            name, one.source, one.run_id, tags={**one.tags, **request["marks"]}, model_id=one.model_id
+            name, source, one.run_id, tags={**one.tags, **request["marks"]}
         )
         note(folder, "ended", target)
         return {"model_name": name, "model_version": str(made.version)}

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from fade.adapters.adapter_file import read_adapter
+from fade.adapters.adapter_header import AdapterHeader
+from fade.adapters.layers import check_shapes, lora_shapes
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
+from fade.config.run import MAX_RANK
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AdapterError
 from fade.utils.hashing import sha256_of
@@ -28,7 +31,8 @@ def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
     """Write the sum of the adapters to ``out``; its header names the parts. Returns its sha256. The UNet is
     left as it was.
 
-    Raises AdapterError for fewer than two adapters, a concept twice, or adapters of different bases.
+    Raises AdapterError for fewer than two adapters, a concept twice, adapters of different bases, one that
+    does not fit this UNet, and a sum whose output is not finite.
     """
     read = [read_adapter(path) for path in paths]
     headers = [header for header, _ in read]
@@ -40,33 +44,36 @@ def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
     if len(bases) > 1:
         what = f"the adapters were trained for different bases: {', '.join(sorted(b[:12] for b in bases))}."
         raise AdapterError(what, stage=_STAGE, action="compose adapters of one base.")
-    ranks = [int(header["rank"]) for header in headers]
-    targets = tuple(dict.fromkeys(target for header in headers for target in json.loads(header["targets"])))
-    config = MeshConfig(rank=sum(ranks), alpha=float(sum(ranks)), targets=targets)
-    lora = LoraAdapter.insert(unet, config, seed=0)
+    meshes = [AdapterHeader.parse(header, path).mesh for header, path in zip(headers, paths, strict=True)]
+    for mesh, (_, state) in zip(meshes, read, strict=True):
+        check_shapes(lora_shapes(unet, mesh.targets, mesh.rank), state)
+    rank = sum(mesh.rank for mesh in meshes)
+    if rank > MAX_RANK:
+        what = f"the sum of the adapters has the rank {rank}, more than {MAX_RANK}."
+        raise AdapterError(what, stage=_STAGE, action="compose fewer of them.")
+    targets = tuple(dict.fromkeys(target for mesh in meshes for target in mesh.targets))
+    lora = LoraAdapter.insert(unet, MeshConfig(rank=rank, alpha=float(rank), targets=targets), seed=0)
     try:
-        lora.load_state_dict(_stacked(lora.state_dict(), read, ranks))
+        lora.load_state_dict(_stacked(lora.state_dict(), [state for _, state in read], meshes))
+        lora.check_effect("the sum of the adapters")
         return lora.save(out, _provenance(headers, paths))
     finally:
         lora.remove()
 
 
 def _stacked(
-    shapes: Mapping[str, Tensor], read: Sequence[tuple[dict[str, str], dict[str, Tensor]]], ranks: list[int]
+    shapes: Mapping[str, Tensor], states: Sequence[Mapping[str, Tensor]], meshes: Sequence[MeshConfig]
 ) -> dict[str, Tensor]:
     out = {name: torch.zeros_like(value) for name, value in shapes.items()}
     start = 0
-    for (header, state), rank in zip(read, ranks, strict=True):
-        if unknown := sorted(set(state) - set(out)):
-            what = f"{unknown[0]} has no place in this base."
-            raise AdapterError(what, stage=_STAGE, action="compose adapters of this base.")
-        scale, place = float(header["alpha"]) / rank, slice(start, start + rank)
+    for state, mesh in zip(states, meshes, strict=True):
+        scale, place = mesh.alpha / mesh.rank, slice(start, start + mesh.rank)
         for name, value in state.items():
             if name.endswith(DOWN):
                 out[name][place] = value
             else:
                 out[name][:, place] = scale * value
-        start += rank
+        start += mesh.rank
     return out
 
 

@@ -1,13 +1,17 @@
-"""Which layers of a UNet get an adapter, and a fixed input that shows its effect."""
+"""Which layers of a UNet get an adapter, and the shapes of its weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fade.errors import AdapterError
+from fade.models.probe import is_finite
+
+PREFIX = "unet."
+"""Before the names of the UNet's modules in an adapter file, diffusers' own."""
 
 
 def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
@@ -30,16 +34,28 @@ def find_targets(unet: nn.Module, targets: tuple[str, ...]) -> list[str]:
     return names
 
 
-def example_inputs(unet: nn.Module) -> dict[str, Any]:
-    """A fixed small input of the UNet: x (1, C, s, s), t (1,), embeddings (1, 4, D)."""
-    config: Any = unet.config
-    first = next(unet.parameters())
-    generator = torch.Generator().manual_seed(0)
-    side = min(config.sample_size if isinstance(config.sample_size, int) else 64, 16)
-    x = torch.randn(1, config.in_channels, side, side, generator=generator)
-    embeds = torch.randn(1, 4, config.cross_attention_dim, generator=generator)
-    return {
-        "sample": x.to(first.device, first.dtype),
-        "timestep": torch.tensor([500], device=first.device),
-        "encoder_hidden_states": embeds.to(first.device, first.dtype),
-    }
+def lora_shapes(unet: nn.Module, targets: tuple[str, ...], rank: int) -> dict[str, tuple[int, ...]]:
+    """Name in the file -> shape of every weight that an adapter of ``rank`` has; nothing is allocated. Raises
+    AdapterError, as `find_targets`."""
+    layers, shapes = dict(unet.named_modules()), {}
+    for name in find_targets(unet, targets):
+        weight: Any = layers[name].weight
+        wide, narrow, *kernel = weight.shape
+        shapes[f"{PREFIX}{name}.lora_A.weight"] = (rank, narrow, *kernel)
+        shapes[f"{PREFIX}{name}.lora_B.weight"] = (wide, rank, *kernel)
+    return shapes
+
+
+def check_shapes(needed: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> None:
+    """Raises AdapterError for missing, unknown, misshapen or non-finite weights."""
+    if differing := sorted(set(needed) ^ set(state)):
+        what = (
+            f"the adapter's layers do not fit this UNet: {differing[0]} and {len(differing) - 1} more differ."
+        )
+        action = "use the base and the mesh targets that it was trained with."
+        raise AdapterError(what, stage="mesh", action=action)
+    for name, shape in needed.items():
+        if tuple(state[name].shape) != shape or not is_finite(state[name]):
+            shapes = f"shape {tuple(state[name].shape)} where {shape} is needed"
+            what = f"{name} has {shapes}, or is not finite."
+            raise AdapterError(what, stage="mesh", action="use an intact adapter of this base.")

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 import fade
 from fade.adapters.adapter_file import PROVENANCE, read_adapter
-from fade.adapters.layers import example_inputs, find_targets
+from fade.adapters.adapter_header import AdapterHeader
+from fade.adapters.layers import PREFIX, check_shapes, find_targets, lora_shapes
 from fade.config import MeshConfig
 from fade.errors import AdapterError
+from fade.models.probe import example_inputs, is_finite
 from fade.models.safetensors_file import canonical_safetensors
 from fade.utils.files import write_whole
 from fade.utils.seeds import named_seed
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 ADAPTER = "fade"
 """The adapter's name inside the UNet."""
-_PREFIX = "unet."
 
 
 def _fault(what: str, action: str) -> AdapterError:
@@ -88,8 +89,8 @@ class LoraAdapter:
         (out, rank[, 1, 1])."""
         out: dict[str, nn.Parameter] = {}
         for name, layer in self._layers.items():
-            out[f"{_PREFIX}{name}.lora_A.weight"] = layer.lora_A[ADAPTER].weight
-            out[f"{_PREFIX}{name}.lora_B.weight"] = layer.lora_B[ADAPTER].weight
+            out[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A[ADAPTER].weight
+            out[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B[ADAPTER].weight
         return out
 
     def parameters(self) -> list[nn.Parameter]:
@@ -120,14 +121,8 @@ class LoraAdapter:
         """Set the adapter's weights. Raises AdapterError for missing, unknown, misshapen or non-finite
         tensors."""
         own = self.named_parameters()
-        if differing := sorted(set(own) ^ set(state)):
-            more = f"{differing[0]} and {len(differing) - 1} more differ"
-            action = "use the base and the mesh targets that it was trained with."
-            raise _fault(f"the adapter's layers do not fit this UNet: {more}.", action)
+        check_shapes({name: tuple(parameter.shape) for name, parameter in own.items()}, state)
         for name, parameter in own.items():
-            if state[name].shape != parameter.shape or not bool(torch.isfinite(state[name]).all()):
-                shapes = f"shape {tuple(state[name].shape)} where {tuple(parameter.shape)} is needed"
-                raise _fault(f"{name} has {shapes}, or is not finite.", "use an intact adapter of this base.")
             with torch.no_grad():
                 parameter.copy_(state[name])
 
@@ -225,7 +220,7 @@ class LoraAdapter:
         facts = {f"{PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
         # What diffusers reads to build the LoraConfig: without it, alpha would be taken to be the rank.
         lora = {"r": rank, "lora_alpha": alpha, "target_modules": list(self._layers), "bias": "none"}
-        layout = json.dumps({f"{_PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
+        layout = json.dumps({f"{PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
         body = canonical_safetensors(state, {"format": "pt", "lora_adapter_metadata": layout, **facts})
         write_whole(path, body, stage="train", sync=True)
         return hashlib.sha256(body).hexdigest()
@@ -236,29 +231,27 @@ class LoraAdapter:
 
         Raises AdapterError when the file is unreadable, has no provenance, was trained for another base, does
         not fit, or has no effect; the UNet is then as it was."""
-        header, state = read_adapter(path)
-        if header.get("base_sha256") != base.sha256:
-            made_for = header.get("base_sha256", "an unknown base")[:12]
+        facts, state = read_adapter(path)
+        header = AdapterHeader.parse(facts, path)
+        if header.base_sha256 != base.sha256:
+            made_for = header.base_sha256[:12]
             what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."
             raise _fault(what, "set data.base to the directory that the adapter was trained for.")
-        try:
-            rank, alpha, targets = int(header["rank"]), float(header["alpha"]), json.loads(header["targets"])
-            config = MeshConfig(rank=rank, alpha=alpha, targets=targets)
-        except (KeyError, ValueError) as error:
-            raise _fault(f"{path}: its header is damaged ({error}).", "train it again.") from error
-        lora = cls.insert(base.unet, config, seed=0)
+        # before a layer is made: the header alone must not decide how much is allocated
+        check_shapes(lora_shapes(base.unet, header.mesh.targets, header.mesh.rank), state)
+        lora = cls.insert(base.unet, header.mesh, seed=0)
         try:
             lora.load_state_dict(state)
             lora.check_effect(str(path))
-        except AdapterError:
+        except BaseException:
             lora.remove()
             raise
         return lora
 
     @torch.no_grad()
     def check_effect(self, name: str = "the adapter") -> None:
-        """Raises AdapterError unless every layer is active and the UNet's output differs from the base's on a
-        fixed probe."""
+        """Raises AdapterError unless every layer is active and the UNet's output is finite and differs from
+        the base's on a fixed probe."""
         for layer_name, layer in self._layers.items():
             if layer.disable_adapters or ADAPTER not in layer.active_adapters:
                 action = "report this: peft ignored the adapter."
@@ -266,6 +259,10 @@ class LoraAdapter:
         probe = example_inputs(self.unet)
         with self.off():
             without = self.unet(**probe).sample
-        if torch.equal(self.unet(**probe).sample, without):
+        output = self.unet(**probe).sample
+        if not is_finite(output):
+            what = f"{name} makes the base's output infinite: its weights or its alpha are too large."
+            raise _fault(what, "train it again, or use an intact adapter.")
+        if torch.equal(output, without):
             action = "train it for more steps; an adapter of step 0 is empty."
             raise _fault(f"{name} does not change the base's output.", action)

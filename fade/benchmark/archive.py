@@ -19,6 +19,8 @@ from fade.benchmark.record import whole
 from fade.data.vocabulary import slug
 from fade.errors import CacheError
 from fade.utils.files import write_whole
+from fade.utils.parsing import parse_json
+from fade.utils.reading import GIB, LISTING, read_bytes
 
 FOLDER, TABLE, POINTER = "archive", "cells.jsonl.xz", "archive.dvc"
 """Below the home of the benchmark: the folder that DVC tracks, its one file, and the .dvc file."""
@@ -41,7 +43,11 @@ class Archive:
 def read_archive(path: Path) -> Archive:
     """Raises CacheError when the table is missing or damaged, or a cell in it is not as it was measured."""
     try:
-        header, *rows = map(json.loads, lzma.decompress(path.read_bytes()).splitlines())
+        unpacker = lzma.LZMADecompressor()
+        table = unpacker.decompress(read_bytes(path, LISTING), max_length=GIB)
+        if not unpacker.eof:
+            raise ValueError("it is cut off, or unpacks to more than 1 GiB")
+        header, *rows = map(parse_json, table.splitlines())
         out = Archive(header["commit"])
         for row in rows:
             if "record" not in row:

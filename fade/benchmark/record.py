@@ -17,9 +17,14 @@ from fade.provenance.fingerprints import code_sha256, method_components
 from fade.training.settings import CODE
 from fade.utils.files import make_folder, write_whole
 from fade.utils.hashing import fingerprint
+from fade.utils.parsing import parse_json
+from fade.utils.reading import RECORD, read_text
 
 SCHEMA = 1
-SHARED = (*CODE, "attacks", "evaluation", "evaluation/accuracy", "generation", "images", "judges", "mining")
+SHARED = (
+    *(*CODE, "attacks", "evaluation", "evaluation/accuracy", "generation"),
+    *("images", "judges", "mining", "pictures"),
+)
 """The code (components of `fade.provenance.fingerprints`) behind every cell, the indirect prompts with it,
 beside that of its method."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
@@ -67,7 +72,7 @@ def write_record(folder: Path, inputs: Mapping[str, Any], measured: Mapping[str,
 def read_record(path: Path) -> dict[str, Any] | None:
     """A kept cell; None when the file is missing, damaged, changed since, or of another schema."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path, RECORD))
     except (OSError, ValueError):
         return None
     return content if whole(content) else None

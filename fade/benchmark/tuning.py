@@ -19,6 +19,8 @@ from fade.config import BenchConfig
 from fade.data.vocabulary import slug
 from fade.errors import ConfigError
 from fade.utils.files import make_folder, write_whole
+from fade.utils.parsing import MalformedError, parse_yaml
+from fade.utils.reading import TEXT, read_text
 
 RULE = "highest mean of the harmonic mean of A_er, neighbours kept and held-out neighbours kept"
 _ACTION = "make it again with `fade bench --tune`."
@@ -96,8 +98,8 @@ def read_tuned(path: Path, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(read_text(path, TEXT))
+    except (OSError, MalformedError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", stage="bench", action=_ACTION) from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no tuned settings.", stage="bench", action=_ACTION)

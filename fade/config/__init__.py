@@ -8,7 +8,6 @@ from fade.config.commands import ScheduleConfig as ScheduleConfig
 from fade.config.commands import SigningConfig as SigningConfig
 from fade.config.method import MethodConfig as MethodConfig
 from fade.config.params import Params as Params
-from fade.config.params import read_yaml as read_yaml
 from fade.config.pretrain import AutoencoderConfig as AutoencoderConfig
 from fade.config.pretrain import ClipConfig as ClipConfig
 from fade.config.pretrain import FitConfig as FitConfig

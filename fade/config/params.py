@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
 from fade.config import commands, run
@@ -14,7 +13,6 @@ from fade.config.pretrain import PretrainConfig
 from fade.config.section import Affects, Section
 from fade.utils.hashing import fingerprint
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNRECORDED = Affects("nothing", recorded=False)
 
 
@@ -63,8 +61,3 @@ class Params(Section):
     def sha256(self) -> str:
         """Hash of what is recorded."""
         return fingerprint(self.recorded())
-
-
-def read_yaml(text: str) -> Any:
-    """The content of plain YAML, by libyaml where PyYAML has it: a tenth of the time. Raises YAMLError."""
-    return yaml.load(text, Loader=_LOADER)  # noqa: S506 (both are safe loaders)

@@ -10,6 +10,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fade.config.section import Affects, Fraction, Positive, Rate, Section, Share, Weight
 
+MAX_RANK, MAX_ALPHA = 1 << 14, 1e6
+"""Of an adapter: a rank beyond a layer's width adds nothing, and an update beyond this is no number soon."""
+
 
 class DataConfig(Section):
     """Where the data set, the base and the judge lie, and how they get there."""
@@ -90,9 +93,9 @@ class NeighborhoodConfig(Section):
 class MeshConfig(Section):
     """Mesh Modules: a LoRA on the UNet's transformer blocks."""
 
-    rank: Positive = 1
+    rank: Annotated[int, Field(ge=1, le=MAX_RANK)] = 1
     """LoRA rank (the authors': 1). A higher one erases sooner and takes more with it that was not mined."""
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: Annotated[float, Field(gt=0, le=MAX_ALPHA)] = 1.0
     """LoRA alpha; the update is scaled by alpha / rank."""
     targets: tuple[str, ...] = (
         *("to_q", "to_k", "to_v", "to_out.0"),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
 Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -40,12 +40,14 @@ class Affects:
 class Section(BaseModel):
     """A frozen section of params.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False, allow_inf_nan=False
+    )
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # YAML reads yes, on and true alike, and pydantic would count them as 1
+        if _has_switch(value):  # YAML reads yes, on and true alike, and pydantic would count them as 1
             raise ValueError("a yes or no is no value of this key")
         return value
 
@@ -58,6 +60,14 @@ class Section(BaseModel):
         """The section as JSON without the fields, at any depth, that do not affect ``affects``: for
         the key under which such a result is reused."""
         return self.model_dump(mode="json", by_alias=True, exclude=_without_effect(type(self), affects))
+
+
+def _has_switch(value: Any) -> bool:
+    """Whether it is a bool, or a list with one at any depth. A mapping's values are fields of their own, or
+    have a strict type."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_has_switch, value))
+    return isinstance(value, bool)
 
 
 def _without_effect(section: type[Section], affects: Effect) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import yaml
-
-from fade.data.manifest import is_inside
+from fade.data.manifest import SHOWN, is_plain
 from fade.errors import DataError, RemoteError
 from fade.utils.hashing import md5_of
+from fade.utils.parsing import MalformedError, parse_json, parse_yaml
+from fade.utils.reading import LISTING, SETTINGS, RefusedFileError, read_text
 
 STAGE = "pull"
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -50,10 +50,10 @@ def read_dvc_file(path: Path) -> DvcFile:
         return DataError(f"{path}{what}.", stage=STAGE, action=action)
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_text(path, SETTINGS))
     except FileNotFoundError:
         raise fault(" does not exist", "run in the project's folder, or correct data.dvc_file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (MalformedError, OSError) as error:
         raise fault(f" cannot be read: {error}") from None
     outs = content.get("outs") if isinstance(content, dict) else None
     if not isinstance(outs, list) or len(outs) != 1 or not isinstance(outs[0], dict):
@@ -61,10 +61,10 @@ def read_dvc_file(path: Path) -> DvcFile:
     if "wdir" in content:
         raise fault(" has a wdir", "keep the .dvc file beside the folder that it tracks.")
     name, md5 = str(outs[0].get("path", "")), str(outs[0].get("md5", ""))
-    if not _is_plain(name):
-        raise fault(f": path {name!r} leaves the repository")
+    if not is_plain(name):
+        raise fault(f": path {name[:SHOWN]!r} leaves the repository")
     if not md5.endswith(".dir") or not _MD5.fullmatch(md5.removesuffix(".dir")):
-        raise fault(f": md5 {md5!r} is not the md5 of a folder")
+        raise fault(f": md5 {md5[:SHOWN]!r} is not the md5 of a folder")
     if outs[0].get("hash") != "md5":
         raise fault(" was written by DVC 2", "run `dvc cache migrate --dvc-files`.")
     return DvcFile(path, Path(name), md5)
@@ -81,10 +81,12 @@ def parse_listing(raw: bytes, dvcfile: DvcFile, origin: str) -> dict[str, str]:
         action = "push the data again from an intact copy (`dvc push`)."
         raise RemoteError(f"{name} is corrupt.", stage=STAGE, action=action)
     action = "do not use this remote until its owner has explained it; nothing was written."
+    if len(raw) > LISTING:
+        raise RemoteError(f"{name} is too large.", stage=STAGE, action=action)
     try:
-        pairs = [(entry["relpath"], entry["md5"]) for entry in json.loads(raw)]
+        pairs = [(entry["relpath"], entry["md5"]) for entry in parse_json(raw)]
     except (ValueError, TypeError, KeyError) as error:
-        raise RemoteError(f"{name} is no listing: {error!r}.", stage=STAGE, action=action) from None
+        raise RemoteError(f"{name} is no listing: {error}.", stage=STAGE, action=action) from None
     paths = {relpath for relpath, _ in pairs if isinstance(relpath, str)}
     files: dict[str, str] = {}
     for relpath, md5 in pairs:
@@ -98,10 +100,10 @@ def parse_listing(raw: bytes, dvcfile: DvcFile, origin: str) -> dict[str, str]:
 
 def _entry_fault(relpath: object, md5: object, paths: set[str], folder: str) -> str:
     """What makes an entry of a listing unsafe, in words; "" for a safe one."""
-    if not isinstance(relpath, str) or not _is_plain(relpath):
-        return f"{relpath!r} would be written outside {folder}"
+    if not isinstance(relpath, str) or not is_plain(relpath):
+        return f"{repr(relpath)[:SHOWN]} would be written outside {folder}"
     if not isinstance(md5, str) or not _MD5.fullmatch(md5):
-        return f"{relpath!r} has the md5 {md5!r}"
+        return f"{relpath!r} has the md5 {repr(md5)[:SHOWN]}"
     parent = next((p.as_posix() for p in PurePosixPath(relpath).parents if p.as_posix() in paths), None)
     return f"{parent!r} is both a file and a folder" if parent else ""
 
@@ -119,8 +121,8 @@ def listing_md5(files: Mapping[str, str]) -> str:
 
 def hash_folder(folder: Path) -> dict[str, str]:
     """{relative POSIX path: md5} of every file below ``folder``, read now; empty when there is no folder. A
-    dangling link has the md5 "". Raises DataError for a linked folder below ``folder``: writing there would
-    leave the data. OSError when a file cannot be read."""
+    dangling link has the md5 "". Raises DataError for a linked folder below ``folder`` (writing there would
+    leave the data), and for a named pipe, a device or a socket. OSError when a file cannot be read."""
     files: dict[str, str] = {}
     for parent, folders, names in os.walk(folder):
         for path in (Path(parent) / name for name in folders):
@@ -128,11 +130,9 @@ def hash_folder(folder: Path) -> dict[str, str]:
                 action = "replace the link by a folder; only the data folder itself may be one."
                 raise DataError(f"{path} is a link to another folder.", stage=STAGE, action=action)
         for path in (Path(parent) / name for name in names):
-            files[path.relative_to(folder).as_posix()] = md5_of(path) if path.exists() else ""
+            try:
+                files[path.relative_to(folder).as_posix()] = md5_of(path) if path.exists() else ""
+            except RefusedFileError as error:
+                what = f"{path} is no file of a data set: {error}."
+                raise DataError(what, stage=STAGE, action="remove it from the data folder.") from None
     return files
-
-
-def _is_plain(relpath: str) -> bool:
-    """True for a relative POSIX path that stays inside, has no empty or ``.`` part, and is printable."""
-    normal = PurePosixPath(relpath).as_posix() == relpath and relpath != "."
-    return is_inside(relpath) and normal and relpath.isprintable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fade.data.pictures import decode_rgb
+from fade.errors import BaseModelError, DataError
+from fade.utils.parsing import MalformedError, parse_json
+from fade.utils.reading import PICTURE, SETTINGS, read_bytes, read_text
+
+MAX_SIDE = 4096
+"""Pixels of the side of a vision model's input."""
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -22,16 +28,25 @@ class Preprocessor:
     mean and standard deviation where it has none)."""
 
     def __init__(self, home: Path, fallback_size: int) -> None:
-        """fallback_size: pixels, for a model without a preprocessor_config.json. Raises OSError or ValueError
-        for a file that is not JSON."""
+        """fallback_size: pixels, for a model without a preprocessor_config.json. Raises BaseModelError for a
+        file that is no JSON, or whose size, mean or deviation cannot be used."""
         file = home / "preprocessor_config.json"
-        config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        size: Any = config.get("crop_size") or config.get("size") or fallback_size
-        if isinstance(size, dict):
-            size = size.get("height") or size.get("shortest_edge")
-        self.size = int(size)
-        self.mean = torch.tensor(config.get("image_mean", _CLIP_MEAN)).view(1, 3, 1, 1)
-        self.std = torch.tensor(config.get("image_std", _CLIP_STD)).view(1, 3, 1, 1)
+        try:
+            config: Any = _content(file)
+            size: Any = config.get("crop_size") or config.get("size") or fallback_size
+            if isinstance(size, dict):
+                size = size.get("height") or size.get("shortest_edge")
+            self.size = int(size)
+            self.mean = torch.tensor(config.get("image_mean", _CLIP_MEAN)).view(1, 3, 1, 1)
+            self.std = torch.tensor(config.get("image_std", _CLIP_STD)).view(1, 3, 1, 1)
+        except (OSError, MalformedError) as error:
+            raise _unusable(file, f"cannot be read: {error}") from None
+        except (TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+            raise _unusable(file, f"cannot be used: {error}") from None
+        if not 1 <= self.size <= MAX_SIDE:
+            raise _unusable(file, f"has the size {self.size}, not 1 to {MAX_SIDE} pixels")
+        if not bool((torch.isfinite(self.mean) & torch.isfinite(self.std) & (self.std > 0)).all()):
+            raise _unusable(file, "has a mean or a deviation that cannot be used")
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> float32 (B, 3, size, size)."""
@@ -43,14 +58,29 @@ class Preprocessor:
         return (x - self.mean) / self.std
 
 
+def _content(file: Path) -> Any:
+    """The JSON of a file; empty for one that is not there."""
+    try:
+        return parse_json(read_text(file, SETTINGS), ours=False)
+    except FileNotFoundError:
+        return {}
+
+
+def _unusable(file: Path, why: str) -> BaseModelError:
+    action = "compare it with one that transformers saved."
+    return BaseModelError(f"{file} {why}.", stage="models", action=action)
+
+
 def read_pictures(paths: Sequence[Path]) -> np.ndarray:
-    """RGB pictures of one size as uint8 (B, H, W, 3), read by a pool of threads. Raises OSError for a file
-    that is no picture, ValueError for pictures of several sizes."""
-    from PIL import Image
+    """RGB pictures of one size as uint8 (B, H, W, 3), read by a pool of threads. Raises DataError for a file
+    that is no picture as `fade.data.pictures` wants it, ValueError for pictures of several sizes."""
 
     def one(path: Path) -> np.ndarray:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+        try:
+            return decode_rgb(read_bytes(path, PICTURE))[1]
+        except (OSError, ValueError) as error:
+            action = "pull the data again (`fade pull`), or mend the picture."
+            raise DataError(f"{path} cannot be read: {error}.", stage="data", action=action) from error
 
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(one, paths)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from fade.errors import DataError
+from fade.utils.reading import RECORD, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +16,8 @@ COLUMNS = (
     *("path", "concept", "family", "style", "package", "version", "licence"),
     *("sha256", "width", "height", "split"),
 )
+SHOWN = 200
+"""Characters of a wrong path or value in an error."""
 SPLITS = ("train", "heldout")
 MANIFEST = "manifest.csv"
 
@@ -22,7 +26,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
     """Read ``manifest.csv``: all columns as text except width and height (pixels, integers).
 
     Raises DataError when the file is missing, empty, not UTF-8, has other columns than COLUMNS, or a path
-    that leaves the folder. Whether the rows are *true* is for the data checks to say, not for the reader."""
+    that leaves the folder or is no plain one (`is_plain`). Whether the rows are *true* is for the data checks
+    to judge, not for the reader."""
     import pandas as pd
 
     def fault(what: str) -> DataError:
@@ -30,11 +35,11 @@ def read_manifest(path: Path) -> pd.DataFrame:
         return DataError(f"{path}{what}.", stage="manifest", action=action)
 
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        frame = pd.read_csv(io.StringIO(read_text(path, RECORD)), dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise fault(" does not exist") from None
-    except UnicodeDecodeError as error:
-        raise fault(f" is not UTF-8 (byte {error.start})") from None
+    except OSError as error:
+        raise fault(f" cannot be read: {error}") from None
     except pd.errors.EmptyDataError:
         raise fault(" is empty") from None
     except pd.errors.ParserError as error:
@@ -50,13 +55,16 @@ def read_manifest(path: Path) -> pd.DataFrame:
         raise fault(" has no rows")
     for row, name in enumerate(frame["path"]):
         if not is_inside(name):
-            raise fault(f": row {row + 2}: {name!r} leaves the data folder")
+            raise fault(f": row {row + 2}: {name[:SHOWN]!r} leaves the data folder")
+        if not is_plain(name):  # the same file under two spellings would count twice
+            why = "has an empty or `.` part, or a character that cannot be printed"
+            raise fault(f": row {row + 2}: {name[:SHOWN]!r} {why}")
     for column in ("width", "height"):
         number = pd.to_numeric(frame[column], errors="coerce")
         wrong = (number % 1 != 0).to_numpy()  # NaN and infinity, too
         if wrong.any():
             row = int(wrong.argmax())
-            raise fault(f": row {row + 2}: {column} is {frame[column][row]!r}, not a whole number")
+            raise fault(f": row {row + 2}: {column} is {frame[column][row][:SHOWN]!r}, not a whole number")
         frame[column] = number.astype(int)
     return frame[list(COLUMNS)]
 
@@ -66,3 +74,10 @@ def is_inside(relpath: str) -> bool:
     path = PurePosixPath(relpath)
     absolute = path.is_absolute() or ":" in relpath or "\\" in relpath
     return bool(relpath) and not absolute and ".." not in path.parts
+
+
+def is_plain(relpath: str) -> bool:
+    """True for a relative POSIX path that stays inside, has no empty or ``.`` part, and is printable: the one
+    spelling of its file."""
+    normal = PurePosixPath(relpath).as_posix() == relpath and relpath != "."
+    return is_inside(relpath) and normal and relpath.isprintable()

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fade.data.manifest import COLUMNS, MANIFEST, read_manifest
+from fade.data.pictures import decode_rgb, read_picture_file
 from fade.data.vocabulary import slug
+from fade.utils.reading import RefusedFileError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow opens dozens; these three need no outside program
 FACTS = ("exists", "actual_sha256", "decodes", "error", "mode", "actual_width", "actual_height", "std")
-MAX_PIXELS = 64 * 1024 * 1024
 COLUMNS_OF_PICTURES = (*COLUMNS, *FACTS, "duplicate_of", "leaks_from")
 COLUMNS_OF_MINED = ("picture", "concept", "std", "duplicate_of")
 
@@ -29,6 +29,8 @@ def picture_frame(folder: Path) -> pd.DataFrame:
     """The manifest of ``folder`` beside the measurements of its pictures: COLUMNS_OF_PICTURES, one row a
     manifest row.
 
+    A picture is decoded by the rule of `fade.data.pictures`.
+
     A value that cannot be measured (a missing or unreadable picture) is None, so that one fault fails one
     check. std is that of the grey levels (0-255). duplicate_of names an earlier picture of the same split
     with the same pixels, leaks_from one of another split. Raises DataError when the manifest itself cannot be
@@ -36,7 +38,7 @@ def picture_frame(folder: Path) -> pd.DataFrame:
     """
     frame = read_manifest(folder / MANIFEST)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        measured = list(pool.map(lambda name: _measure(folder / name), frame["path"]))
+        measured = list(pool.map(lambda name: _measure(folder, name), frame["path"]))
     for column in FACTS:
         frame[column] = _objects([m.get(column) for m in measured])
     pixels = [m.get("pixels") for m in measured]
@@ -95,32 +97,28 @@ def count_frame(
     return frame
 
 
-def _measure(path: Path) -> dict[str, Any]:
+def _measure(folder: Path, name: str) -> dict[str, Any]:
     """The measurements of one picture file; only those that could be made."""
-    from PIL import Image
-
     try:
-        content = path.read_bytes()
+        content = read_picture_file(folder, name)
+    except RefusedFileError as error:
+        return {"exists": True, "decodes": False, "error": str(error)}
     except OSError:
         return {"exists": False}
     facts: dict[str, Any] = {"exists": True, "actual_sha256": hashlib.sha256(content).hexdigest()}
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:  # before it is decompressed
-                raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            # (H, W, 3); reads every pixel: a truncated file fails here
-            array = np.asarray(image.convert("RGB"))
-            facts |= {"mode": image.mode, "actual_width": image.width, "actual_height": image.height}
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines() or [type(error).__name__]
-        return facts | {"decodes": False, "error": reason[0]}
-    digest = hashlib.sha256(f"{facts['mode']}{array.shape}".encode() + array.tobytes()).hexdigest()
-    return facts | {"decodes": True, "std": _grey_std(array), "pixels": digest}
+        mode, array = decode_rgb(content)
+    except ValueError as error:
+        return facts | {"decodes": False, "error": str(error)}
+    height, width = array.shape[:2]
+    facts |= {"mode": mode, "actual_width": width, "actual_height": height, "decodes": True}
+    digest = hashlib.sha256(f"{mode}{array.shape}".encode() + array.tobytes()).hexdigest()
+    return facts | {"std": _grey_std(array), "pixels": digest}
 
 
 def _grey_std(pixels: np.ndarray) -> float:
     """Standard deviation of the grey levels of (H, W, 3) uint8; 0 = one flat tone."""
-    return round(float(pixels.astype(np.float64).mean(axis=-1).std()), 4)
+    return round(float(pixels.mean(axis=-1, dtype=np.float64).std()), 4)
 
 
 def _earlier_equals(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fade.errors import DataError, UnknownNameError
 from fade.utils.names import TOGETHER, lookalikes, normal_name, skeleton
+from fade.utils.reading import TEXT, read_text
 
 __all__ = ["TOGETHER", "Concept", "Vocabulary", "fill", "prompts", "slug"]
 LONGEST_SLUG = 100
@@ -81,9 +82,11 @@ class Vocabulary:
             styles = tuple(dict.fromkeys(frame.loc[frame["split"] == "train", "style"]))
             return cls(tuple(Concept(n, f) for n, f in pairs), styles)
         try:
-            lines = [line.strip(" \t\r") for line in path.read_text(encoding="utf-8-sig").split("\n")]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read the vocabulary {path}: {error}.", stage="vocabulary") from error
+            lines = [line.strip(" \t\r") for line in read_text(path, TEXT).removeprefix("\ufeff").split("\n")]
+        except OSError as error:
+            action = "name a text file with one concept a line, or a manifest.csv."
+            what = f"cannot read the vocabulary {path}: {error}."
+            raise DataError(what, stage="vocabulary", action=action) from error
         rows = [line.partition(",") for line in lines if line and not line.startswith("#")]
         if not rows:
             what = f"{path} names no concept."

@@ -13,16 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from fade.config import Affects, Params, PromotionPolicy, Section
 from fade.config.texts import FreeText, GivenText, Name, OptionalName, Person
 from fade.data.vocabulary import Vocabulary
 from fade.errors import FadeError, RequestFileError, nearest
 from fade.utils.hashing import fingerprint
+from fade.utils.parsing import MalformedError, parse_yaml
+from fade.utils.reading import TEXT, read_text
 
 STAGE = "requests"
+SHOWN = 200
+"""Characters of a wrong value or field in a fault."""
+
+
+def _no_number(value: object) -> object:
+    """A number would be taken for seconds since 1970."""
+    if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value):
+        raise ValueError("input should be a valid date, YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[dt.date, BeforeValidator(_no_number)]
 
 
 class Request(Section):
@@ -33,15 +46,15 @@ class Request(Section):
     concept: Name
     reason: GivenText
     requested_by: Person
-    date: dt.date
-    due: dt.date | None = None
+    date: Day
+    due: Day | None = None
     replacement: OptionalName = ""
     """The concept that takes its place, for methods that have one."""
-    method: str = ""
+    method: Annotated[str, Field(max_length=200)] = ""
     """NAME or NAME/VARIANT; empty: that of params.yaml."""
     set_: tuple[str, ...] = Field(default=(), alias="set")
     """Overrides of params.yaml, as of `fade run --set`."""
-    thresholds: dict[str, float] = Field(default_factory=dict)
+    thresholds: dict[str, Annotated[float, Field(strict=True)]] = Field(default_factory=dict)
     """Keys of `gate` in params.yaml with this request's own values, percent."""
     withdrawn: FreeText = ""
     """Why the request is withdrawn: it stays in the file, and is not processed."""
@@ -149,16 +162,20 @@ def load_requests(
 ) -> ErasureRequests:
     """Read requests.yaml. Without a vocabulary concepts, without ``resolve`` settings are not checked. Raises
     RequestFileError for a file that is missing, unreadable, without a list, or with a key twice."""
+    return parse_requests(read_requests(path), path, vocabulary, resolve)
+
+
+def read_requests(path: Path) -> str:
+    """The text of requests.yaml. Raises RequestFileError for a file that is missing or cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return read_text(path, TEXT)
     except FileNotFoundError:
         where = "run in the project's folder, correct schedule.requests"
         action = f"{where}, or begin one with `fade requests add`."
         raise RequestFileError(f"{path} does not exist.", stage=STAGE, action=action) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         what = f"{path} cannot be read: {error}."
         raise RequestFileError(what, stage=STAGE, action="mend the file.") from None
-    return parse_requests(text, path, vocabulary, resolve)
 
 
 def parse_requests(
@@ -171,7 +188,7 @@ def parse_requests(
     faults: list[RequestFault] = []
     for place, entry in enumerate(entries, start=1):
         identity = entry.get("id") if isinstance(entry, dict) else None
-        label = f"number {place}" if identity in (None, "") else str(identity)
+        label = f"number {place}" if identity in (None, "") else str(identity)[:SHOWN]
         try:
             request = Request.model_validate(entry)
             wrong = list(_invalid_values(request, vocabulary, resolve))
@@ -193,14 +210,18 @@ def same_id(a: str, b: str) -> bool:
 
 def _entries(text: str, path: Path) -> list[Any]:
     try:
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader that refuses a key twice)
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # the latter two: no such date, a list as a key
-        what = f"{path} cannot be read: {' '.join(str(error).split())}."
+        raw = parse_yaml(text)
+    except MalformedError as error:
+        what = f"{path} cannot be read: {error}."
         raise RequestFileError(what, stage=STAGE, action="mend the file.") from None
     content = {} if raw is None else raw
     unknown = sorted(map(str, set(content) - {"requests"})) if isinstance(content, dict) else []
     if unknown or not isinstance(content, dict) or not isinstance(content.get("requests"), list | None):
-        what = f"{path}: unknown key {unknown[0]!r}." if unknown else f"{path} holds no list of requests."
+        what = (
+            f"{path}: unknown key {unknown[0][:SHOWN]!r}."
+            if unknown
+            else f"{path} holds no list of requests."
+        )
         action = "write one list below `requests:`, see docs/schedule.md."
         raise RequestFileError(what, stage=STAGE, action=action)
     return content.get("requests") or []
@@ -210,7 +231,7 @@ def _invalid_fields(error: ValidationError) -> Iterator[tuple[str, str]]:
     """(field, what is wrong with it)."""
     names = [field.alias or name for name, field in Request.model_fields.items()]
     for each in error.errors():
-        field = ".".join(map(str, each["loc"]))
+        field = ".".join(map(str, each["loc"]))[:SHOWN]
         text = each["msg"].removeprefix("Value error, ")
         text = text[:1].lower() + text[1:]
         match each["type"]:
@@ -219,7 +240,7 @@ def _invalid_fields(error: ValidationError) -> Iterator[tuple[str, str]]:
             case "model_type":
                 text = "it is no mapping of fields"
             case kind if kind != "missing" and field:
-                text = f"{each.get('input')!r}: {text}"
+                text = f"{repr(each.get('input'))[:SHOWN]}: {text}"
         yield field, text
 
 
@@ -234,12 +255,14 @@ def _invalid_values(
             yield field, f"unknown concept {name!r}{offer}"
     if request.replacement == request.concept:
         yield "replacement", f"{request.concept!r} cannot be replaced by itself"
-    for item in request.set_:
-        section = Params.known_keys().get(item.split(".")[0].split("=")[0])
-        if section and not Affects.of(section).reaches("attacks"):
-            yield "set", f"{item!r} is no setting of a run"
-            return
+    from fade.run.resolve_params import override_path
+
     try:
+        for item in request.set_:
+            section = Params.known_keys().get(override_path(item)[0])
+            if section and not Affects.of(section).reaches("attacks"):
+                yield "set", f"{item[:SHOWN]!r} is no setting of a run"
+                return
         if resolve is not None:
             resolve(request.overrides())
     except FadeError as error:
@@ -248,18 +271,4 @@ def _invalid_values(
 
 
 def _closest(word: str, names: Iterable[str]) -> str:
-    return difflib.get_close_matches(word, list(names), n=1, cutoff=0.0)[0]
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, as YAML demands: after a bad merge one would be lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: set[Any] = set()
-        for key, _ in node.value:
-            name = self.construct_object(key, deep=True)
-            if name in names:
-                what = f"the key {name!r} is said twice"
-                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
-            names.add(name)
-        return super().construct_mapping(node, deep)
+    return difflib.get_close_matches(word[:SHOWN], list(names), n=1, cutoff=0.0)[0]

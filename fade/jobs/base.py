@@ -6,7 +6,6 @@ another machine is decided by `tasks.launch.run_job` alone."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,8 @@ from fade.errors import FadeError, JobError, StorageError
 from fade.provenance.fingerprints import code_sha256, versions
 from fade.utils.files import read_json, write_json
 from fade.utils.hashing import fingerprint
+from fade.utils.parsing import parse_json
+from fade.utils.reading import RECORD, read_text
 
 JOB, ERROR, LOG = "job.json", "error.json", "job.log"
 """The files of an out folder, beside one ``progress-RANK.json`` and one ``done-RANK.json`` a rank."""
@@ -142,7 +143,7 @@ def kind_of(path: Path) -> str:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).items())
+        return dict(parse_json(read_text(path, RECORD)).items())
     except OSError as error:
         raise _unreadable(path, f"cannot be read: {error.strerror}") from error
     except (ValueError, AttributeError) as error:

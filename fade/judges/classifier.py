@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fade.data.images import Preprocessor
 from fade.errors import BaseModelError, EvaluationError
-from fade.models.loading import directory_sha256, refuse_pickles, resolve
+from fade.models.loading import LOCAL, directory_sha256, refuse_unsafe_files, resolve
+from fade.models.probe import check_output
 
 
 class Classifier:
@@ -21,18 +22,21 @@ class Classifier:
         from transformers import AutoModelForImageClassification
 
         home = resolve(where, "judge")
-        refuse_pickles(home, "judge")
-        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+        refuse_unsafe_files(home, "judge")
+        options: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
         try:
-            self.model: Any = AutoModelForImageClassification.from_pretrained(home, **options)
+            self.model: Any = AutoModelForImageClassification.from_pretrained(home, **options, **LOCAL)
         except Exception as error:  # transformers raises many kinds
             what = f"{where} is no image classifier that loads: {error}."
             raise BaseModelError(what, stage="judge", action="see data.judge.") from error
-        self.model.to(device).eval().requires_grad_(False)
+        self.model.eval().requires_grad_(False)
+        self.prepare = Preprocessor(home, getattr(self.model.config, "image_size", 224))
+        check_output(self.model, self.prepare.size, where, "judge")
+        self.model.to(device)
         self.device = device
         self.head = _head(self.model, where)
-        self.labels = [str(self.model.config.id2label[i]) for i in range(self.model.config.num_labels)]
-        self.prepare = Preprocessor(home, getattr(self.model.config, "image_size", 224))
+        names = self.model.config.id2label
+        self.labels = [str(names.get(i, "")) for i in range(self.model.config.num_labels)]
         self.sha256 = directory_sha256(home)
 
     def index(self, concept: str) -> int:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fade.data.images import Preprocessor
 from fade.errors import BaseModelError
-from fade.models.loading import directory_sha256, refuse_pickles, resolve
+from fade.models.loading import LOCAL, directory_sha256, refuse_unsafe_files, resolve
+from fade.models.probe import check_output
 
 
 class ImageEncoder:
@@ -25,15 +26,17 @@ class ImageEncoder:
         from transformers import CLIPModel
 
         home = resolve(where, "clip")
-        refuse_pickles(home, "clip")
+        refuse_unsafe_files(home, "clip")
         try:
-            self.model: Any = CLIPModel.from_pretrained(home, local_files_only=True, use_safetensors=True)
+            self.model: Any = CLIPModel.from_pretrained(home, use_safetensors=True, **LOCAL)
         except Exception as error:  # transformers raises many kinds
             what = f"{where} is no CLIP that loads: {error}."
             raise BaseModelError(what, stage="clip", action="see data.clip.") from error
-        self.model.to(device).eval().requires_grad_(False)
-        self.device, self._home, self._where = device, home, where
+        self.model.eval().requires_grad_(False)
         self.prepare = Preprocessor(home, self.model.config.vision_config.image_size)
+        check_output(self.model, self.prepare.size, where, "clip")
+        self.model.to(device)
+        self.device, self._home, self._where = device, home, where
         self.sha256 = directory_sha256(home)
 
     @torch.inference_mode()
@@ -55,7 +58,7 @@ class ImageEncoder:
         if not any((self._home / name).is_file() for name in ("tokenizer.json", "vocab.json")):
             raise BaseModelError(f"{self._where} has no tokenizer.", stage="clip", action=action)
         try:
-            return CLIPTokenizer.from_pretrained(self._home, local_files_only=True)
+            return CLIPTokenizer.from_pretrained(self._home, **LOCAL)
         except Exception as error:  # transformers raises many kinds
             what = f"{self._where} has no tokenizer that loads: {error}."
             raise BaseModelError(what, stage="clip", action=action) from error

@@ -25,7 +25,7 @@ from fade.generation.generator import ImageGenerator, OnBatch
 from fade.mining.image_encoder import ImageEncoder
 from fade.provenance.fingerprints import code_sha256
 
-CODE = ("images", "mining")
+CODE = ("images", "mining", "pictures")
 """The code (components of `fade.provenance.fingerprints`) that makes similarities of pictures; that of the
 pictures is in their keys."""
 

@@ -1,12 +1,19 @@
-"""Safetensors files whose bytes depend on the content alone."""
+"""Safetensors files whose bytes depend on the content alone, and the heads of files that others wrote."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
+
+from fade.utils.parsing import MalformedError, parse_json
+from fade.utils.reading import MIB, check_regular, open_regular
+
+HEADER_LIMIT = 16 * MIB
+"""Bytes of a head: about 150 a tensor."""
 
 
 def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -22,10 +29,30 @@ def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, st
     return len(text).to_bytes(8, "little") + text + plain[8 + length :]
 
 
+def read_header(path: Path, limit: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """(metadata, {tensor: its dtype, shape and offsets}) of a file of at most ``limit`` bytes; no weight is
+    read. Raises OSError, MalformedError."""
+    with open_regular(path, limit) as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > HEADER_LIMIT:
+            raise MalformedError(f"its head has {length} bytes, at most {HEADER_LIMIT} are read")
+        raw = stream.read(length)
+    if not raw or len(raw) < length:
+        raise MalformedError("it is cut off in its head")
+    content = parse_json(raw)
+    if not isinstance(content, dict):
+        raise MalformedError("its head is no mapping")
+    metadata = content.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise MalformedError("its metadata are no texts")
+    return metadata, content
+
+
 def read_safetensors(path: Path, *, weights: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and, unless left out, tensors. Raises OSError and SafetensorError for what is no such file."""
     from safetensors import safe_open
 
+    check_regular(path)
     with safe_open(path, "pt") as file:
         names = file.keys() if weights else []
         return file.metadata() or {}, {name: file.get_tensor(name) for name in names}

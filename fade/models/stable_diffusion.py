@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from fade.errors import BaseModelError
-from fade.models.loading import PIPELINE_PARTS, check_pipeline, directory_sha256, resolve
+from fade.models.loading import LOCAL, PIPELINE_PARTS, check_pipeline, directory_sha256, resolve
+from fade.models.probe import infinite_part
 
 
 class Base:
@@ -35,7 +36,7 @@ class Base:
         eval mode.
 
         Raises BaseModelError when the directory is missing, incomplete, unreadable, or holds anything but
-        safetensors."""
+        safetensors, and when its output is not finite."""
         home = resolve(path)
         check_pipeline(home)
         models: dict[str, Any] = {
@@ -48,13 +49,20 @@ class Base:
         where = torch.device(pick_device(device))
         try:
             for name, kind in models.items():
-                model = kind.from_pretrained(home / name, local_files_only=True, use_safetensors=True)
-                parts[name] = model.to(where).eval().requires_grad_(False)
+                model = kind.from_pretrained(home / name, use_safetensors=True, **LOCAL)
+                parts[name] = model.eval().requires_grad_(False)
+            # on the CPU: the GPU's libraries must not start before `enable_determinism`
+            infinite = infinite_part(parts)
+            for name in models:
+                parts[name] = parts[name].to(where)
             for name, kind in others.items():
-                parts[name] = kind.from_pretrained(home / name, local_files_only=True)
+                parts[name] = kind.from_pretrained(home / name, **LOCAL)
         except Exception as error:  # the libraries raise a dozen kinds
             action = "compare it with a directory that diffusers saved."
             raise BaseModelError(f"{path} cannot be loaded: {error}.", stage="base", action=action) from error
+        if infinite:
+            what = f"{path}: the output of its {infinite} is not finite."
+            raise BaseModelError(what, stage="base", action="fetch the model anew: its weights are broken.")
         return cls(path, parts, directory_sha256(home, PIPELINE_PARTS), where)
 
     @property

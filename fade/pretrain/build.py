@@ -21,6 +21,7 @@ from fade.data.images import read_pictures
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.judges import train as judge
 from fade.judges.supervised_loop import Logs, Training
+from fade.models.loading import LOCAL
 from fade.pretrain import autoencoder, captions, clip, codec, drawings, unet
 from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
@@ -174,7 +175,7 @@ def _clip(world: World, folder: Path) -> None:
     lines = [t.format(concept=n) for n in sorted(set(sets.names)) for t in sorted(set(captions.TEMPLATES))]
     lines += [f"a in the {s} style" for s in sorted(set(sets.styles))] * 400
     captions.build_tokenizer(lines, config.merges, config.max_tokens, folder / "model")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "model")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "model", **LOCAL)
     pictures = _captioned(world, config.vocabulary_share, tokenizer)
     clip.train(pictures, tokenizer, config, world.training("clip")).save_pretrained(folder / "model")
 
@@ -182,8 +183,8 @@ def _clip(world: World, folder: Path) -> None:
 def _sight(world: World, folder: Path) -> None:
     config, clip_dir = world.config.sight, world.model("clip")
     shutil.copytree(clip_dir, folder / "model", dirs_exist_ok=True)
-    pictures = _captioned(world, config.vocabulary_share, CLIPTokenizer.from_pretrained(clip_dir))
-    model = CLIPModel.from_pretrained(clip_dir)
+    pictures = _captioned(world, config.vocabulary_share, CLIPTokenizer.from_pretrained(clip_dir, **LOCAL))
+    model = CLIPModel.from_pretrained(clip_dir, **LOCAL)
     clip.train_sight(model, pictures, config, world.training("sight", 4)).save_pretrained(folder / "model")
 
 
@@ -196,7 +197,7 @@ def _codec(world: World, folder: Path) -> None:
 
 
 def _autoencoder(world: World, folder: Path) -> None:
-    model = AutoencoderKL.from_pretrained(world.model("codec"))
+    model = AutoencoderKL.from_pretrained(world.model("codec"), **LOCAL)
     training = world.training("autoencoder", 1)
     autoencoder.refine_decoder(model, *world.sets.mixed(0.5), world.config.autoencoder, training)
     model.save_pretrained(folder / "model")
@@ -225,9 +226,9 @@ def _store_judge(model: ResNetForImageClassification, folder: Path) -> None:
 
 def _unet(world: World, folder: Path) -> None:
     config, sets = world.config.unet, world.sets
-    text = CLIPTextModel.from_pretrained(world.model("clip")).eval().requires_grad_(False)
-    tokenizer = CLIPTokenizer.from_pretrained(world.model("clip"))
-    vae = AutoencoderKL.from_pretrained(world.model("codec")).eval()
+    text = CLIPTextModel.from_pretrained(world.model("clip"), **LOCAL).eval().requires_grad_(False)
+    tokenizer = CLIPTokenizer.from_pretrained(world.model("clip"), **LOCAL)
+    vae = AutoencoderKL.from_pretrained(world.model("codec"), **LOCAL).eval()
     latents = unet.encode_views(vae, sets.train, config.views, world.config.seed)
     labels = (sets.train_names, sets.train_styles, sets.train_families)
     model = unet.train(latents, *labels, text, tokenizer, config, world.training("unet"))

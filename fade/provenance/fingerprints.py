@@ -15,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import fade
-from fade.config import read_yaml
 from fade.utils.hashing import fingerprint
+from fade.utils.parsing import parse_yaml
 
 HOME = Path(fade.__file__).parent
 ERASERS = "erasers"
 """Folder of the erasers: ``base.py`` is the component ``erasers``, NAME.py is ``erasers/NAME``."""
 COMPONENTS: dict[str, tuple[str, ...]] = {
-    "adapters": ("adapters/adapter_file.py", "adapters/layers.py", "adapters/lora.py"),
+    "adapters": (
+        "adapters/adapter_file.py",
+        "adapters/adapter_header.py",
+        "adapters/layers.py",
+        "adapters/lora.py",
+    ),
     "attacks": ("evaluation/attacks",),
     "determinism": ("training/determinism.py",),
     "erasers": (f"{ERASERS}/base.py",),
@@ -34,6 +39,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "metrics": ("evaluation/metrics.py",),
     "mining": ("mining/image_encoder.py", "mining/neighborhood.py"),
     "models": ("models",),
+    "pictures": ("data/pictures.py",),
     "seeds": ("utils/seeds.py",),
     "tables": ("data/manifest.py", "data/tables.py"),
     "training": (
@@ -121,7 +127,7 @@ def files_sha256(files: Iterable[Path]) -> str:
             statements += [_dump(statement) for statement in module.body]
             imports |= module.imports
         else:
-            data.append(fingerprint(read_yaml(text)))
+            data.append(fingerprint(parse_yaml(text)))
     return fingerprint({"statements": sorted(statements), "imports": sorted(imports), "data": sorted(data)})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -17,6 +16,8 @@ from fade.errors import FadeError
 from fade.provenance.fingerprints import installed, versions
 from fade.utils.files import write_whole
 from fade.utils.hashing import canonical, sha256_of
+from fade.utils.parsing import parse_json
+from fade.utils.reading import RECORD, read_text
 
 SCHEMA = 3
 CHECK = ("name", "severity", "success")
@@ -97,7 +98,7 @@ class Lineage:
         """Read a record. Raises FadeError when it is missing, damaged or of another schema."""
         action = "name the run's folder, or run it again."
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(read_text(path, RECORD))
         except (OSError, ValueError) as error:
             raise FadeError(f"{path} cannot be read: {error}.", stage="lineage", action=action) from error
         schema = content.get("schema") if isinstance(content, dict) else None

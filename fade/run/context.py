@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -16,6 +15,8 @@ from fade.run.loaded_models import LoadedModels
 from fade.utils.files import make_folder
 from fade.utils.hashing import fingerprint
 from fade.utils.locks import lock_folder
+from fade.utils.parsing import parse_json
+from fade.utils.reading import RECORD, read_text
 
 if TYPE_CHECKING:
     from fade.generation.cache import Cache
@@ -73,10 +74,9 @@ class RunContext:
         if not config.is_file():
             return None
         try:
-            return [
-                str(label) for label in json.loads(config.read_text(encoding="utf-8"))["id2label"].values()
-            ]
-        except (ValueError, KeyError, AttributeError):
+            content = parse_json(read_text(config, RECORD), ours=False)
+            return [str(label) for label in content["id2label"].values()]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     @cached_property

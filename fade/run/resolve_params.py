@@ -8,16 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from fade.config import Params, Section, read_yaml
+from fade.config import Params, Section
 from fade.data.vocabulary import Vocabulary
 from fade.erasers.base import Eraser, get_eraser, variants_of
 from fade.errors import ConfigError
+from fade.utils.parsing import MalformedError, parse_yaml
+from fade.utils.reading import SETTINGS, read_text
 
 ERASER_SECTIONS = ("mesh", "train", "method")
 """Sections of which an eraser may set keys itself."""
+MAX_PARTS = 8
+"""Sections and key of an override; params.yaml has three at most."""
+SHOWN = 200
+"""Characters of a wrong value or key in an error."""
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # YAML 1.1 reads 3e-3 as text
 
 
@@ -26,18 +31,25 @@ def load_params(path: Path = Path("params.yaml"), overrides: Sequence[str] = ())
 
     Raises ConfigError for a missing or malformed file, an unknown key (its nearest valid name is offered), a
     wrong type or a value out of range."""
-    try:
-        raw = read_yaml(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        action = "run in the project's folder, or name the file with --params."
-        raise _error(f"{path} does not exist.", action) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise _error(f"{path} cannot be read: {error}.", "mend the file.") from None
-    if not isinstance(raw, dict):
-        raise _error(f"{path} holds no mapping.", "start from the shipped params.yaml.")
+    raw = read_params(path)
     for item in overrides:
         _override(raw, item)
     return parse_params(raw, str(path))
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """The content of params.yaml as it stands there, unchecked. Raises ConfigError for a missing, foreign or
+    malformed file."""
+    try:
+        raw = parse_yaml(read_text(path, SETTINGS))
+    except FileNotFoundError:
+        action = "run in the project's folder, or name the file with --params."
+        raise _error(f"{path} does not exist.", action) from None
+    except (MalformedError, OSError) as error:
+        raise _error(f"{path} cannot be read: {error}.", "mend the file.") from None
+    if raw is not None and not isinstance(raw, dict):
+        raise _error(f"{path} holds no mapping.", "start from the shipped params.yaml.")
+    return raw or {}
 
 
 def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
@@ -49,23 +61,41 @@ def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
         reason = first["msg"].removeprefix("Value error, ")
-        raise _error(f"{origin}: {key} = {first.get('input')!r}: {reason}.", f"correct {key}.") from None
+        raise _error(
+            f"{origin}: {key} = {_shown(first.get('input'))}: {reason}.", f"correct {key}."
+        ) from None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _error(what: str, action: str) -> ConfigError:
     return ConfigError(what, stage="config", action=action)
 
 
+def override_path(item: str) -> tuple[str, ...]:
+    """The sections and the key that an override ``section.key=value`` sets, without blanks around them.
+    Raises ConfigError for any other text.
+
+    Every rule about what may be set goes by this path: it is where the value goes."""
+    key, sep, _ = item.partition("=")
+    parts = tuple(part.strip() for part in key.split("."))
+    if not sep or not all(parts) or len(parts) > MAX_PARTS:
+        raise _error(f"{_shown(item)} is no section.key=value.", "write --set train.steps=200.")
+    return parts
+
+
 def _override(raw: dict[str, Any], item: str) -> None:
-    key, sep, text = item.partition("=")
-    parts = key.strip().split(".")
-    if not sep or not all(parts):
-        raise _error(f"{item!r} is no section.key=value.", "write --set train.steps=200.")
+    parts, text = override_path(item), item.partition("=")[2]
+    key = ".".join(parts)[:SHOWN]
     try:
-        value = read_yaml(text)
-    except yaml.YAMLError:
-        raise _error(f"the value of {key} cannot be read: {text!r}.", "quote it.") from None
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = parse_yaml(text)
+    except MalformedError as error:
+        what = f"the value of {key} cannot be read: {_shown(text)}: {error}."
+        raise _error(what, "quote it.") from None
+    if isinstance(value, str) and len(value) < SHOWN and _EXPONENT.fullmatch(value):
         value = float(value)
     node = raw
     for part in parts[:-1]:
@@ -81,9 +111,10 @@ def _known_keys(raw: Any, model: type[Section], at: tuple[str, ...], origin: str
     fields = model.known_keys()
     for key, value in raw.items():
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)
+            name = str(key)[:SHOWN]
+            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)
             offer = f"did you mean {'.'.join((*at, *near))}?" if near else f"known keys: {', '.join(fields)}."
-            raise _error(f"{origin}: unknown key {'.'.join((*at, str(key)))}.", offer)
+            raise _error(f"{origin}: unknown key {'.'.join((*at, name))}.", offer)
         inner = fields[key].annotation
         if isinstance(inner, type) and issubclass(inner, Section) and isinstance(value, Mapping):
             _known_keys(value, inner, (*at, str(key)), origin)
@@ -121,8 +152,8 @@ def _settings_for(method: Eraser, settings: Mapping[str, Sequence[str]]) -> list
     for named, items in settings.items():
         get_eraser(*_named(named))
         for item in items:
-            section, _, key = item.partition("=")[0].strip().partition(".")
-            if section not in ERASER_SECTIONS or key in ("name", "variant"):
+            section, *key = override_path(item)
+            if section not in ERASER_SECTIONS or key in (["name"], ["variant"], []):
                 what = f"settings.{named}: {item!r} is no setting of a method."
                 raise _error(what, "keep to mesh, train, and method without its name and variant.")
     return [item for named in (method.name, *method.labels) for item in settings.get(named, ())]
@@ -134,8 +165,8 @@ def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] 
     changed, shipped, effective = _flat(stated), _flat(Params()), _flat(used)
     method = get_eraser(used.method.name, used.method.variant)
     explicit = [*_settings_for(method, stated.settings), *overrides]
-    overruled = {item.partition("=")[0].strip() for item in explicit}
-    own = [key for item in method.settings if (key := item.partition("=")[0]) not in overruled]
+    overruled = {".".join(override_path(item)) for item in explicit}
+    own = [key for item in method.settings if (key := ".".join(override_path(item))) not in overruled]
     return [
         f"{path}: {key} = {changed[key]} is not heard: {method.name}/{method.variant} has its own, "
         f"{effective[key]}. Next: write {key}={changed[key]} under settings: {method.name}."

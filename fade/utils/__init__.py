@@ -1,1 +1,1 @@
-"""Files, hashing, locks, progress, seeds: no torch, no knowledge of the project."""
+"""Bounded reads, files, hashing, locks, progress, seeds: no torch, no knowledge of the project."""

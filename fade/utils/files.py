@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import StorageError
+from fade.utils.parsing import parse_json
+from fade.utils.reading import RECORD, read_text
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 """Errors of a disk or a folder on a write that a retry does not mend."""
@@ -142,6 +144,6 @@ def write_json(path: Path, value: Any, *, sync: bool = False) -> Path:
 def read_json(path: Path) -> Any:
     """The content of a JSON file, or None where none can be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path, RECORD))
     except (OSError, ValueError):
         return None

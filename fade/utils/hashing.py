@@ -7,16 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fade.utils.reading import open_regular
+
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks. Raises OSError when it cannot be read."""
-    with path.open("rb") as stream:
+    """Hex sha256 of a regular file, read in blocks. Raises OSError when it cannot be read."""
+    with open_regular(path, None) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def md5_of(path: Path) -> str:
     """Hex md5 of a file, as DVC names it; for identity, not for security. Raises OSError as `sha256_of`."""
-    with path.open("rb") as stream:
+    with open_regular(path, None) as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

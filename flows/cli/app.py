@@ -12,6 +12,8 @@ import typer
 from flows.cli.screen import escape, print_note
 
 STOPPED = "[bold red]stopped[/] What was made so far is kept; the same command continues."
+END_SECONDS = 30.0
+"""The servers' and workers' end takes less."""
 
 app = typer.Typer(
     name="fade",
@@ -36,15 +38,16 @@ def unwrap_help(group: typer.Typer) -> None:
 
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0, 1 (the job failed), 2 (bad usage or config)."""
-    import io
+    import atexit
     import signal
 
     from fade.redact import redact_logs
+    from tasks.launch.environment import open_standard_streams
 
+    open_standard_streams()
     redact_logs()
-    for stream in (sys.stdout, sys.stderr):  # a character that the terminal's encoding lacks ends no command
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    # Registered first, so it runs last: the interpreter's own end would put the deadly default back.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     # A scheduler stops a job by TERM: end as Ctrl-C does, with the workers and the embedded server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -52,8 +55,26 @@ def main() -> NoReturn:
         if code == 128 + signal.SIGINT:  # typer's own answer to Ctrl-C
             raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt) as error:
+        _ignore_interrupts()
         code = _explain(error)
     sys.exit(code)
+
+
+def _ignore_interrupts() -> None:
+    """From here on the process ends: a further Ctrl-C or TERM does not break the end off, which stops the
+    servers; after END_SECONDS it ends at once."""
+    import os
+    import signal
+    import time
+
+    until = time.monotonic() + END_SECONDS
+
+    def handle(*_: object) -> None:
+        if time.monotonic() > until:
+            os._exit(1)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
 
 
 def _explain(error: BaseException) -> int:

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,12 +35,13 @@ path, no other host. A record of ours without files has a source of its own (fad
 @dataclass(eq=False, repr=False, kw_only=True)
 class Mlflow(Server):
     """One MLflow server. ``stores``: URLs of the tracking and of the users' database, with their passwords;
-    ``s3``: the bucket's AWS_ variables; ``hosts``: names in accepted Host headers."""
+    ``s3``: the bucket's AWS_ variables, empty where the artifacts are a folder; ``hosts``: names in accepted
+    Host headers."""
 
     port: int
     stores: tuple[str, str]
     artifacts: str
-    s3: Mapping[str, str]
+    s3: Mapping[str, str] = field(default_factory=dict)
     admin_password: str
     session_key: str
     users: tuple[Account, ...] = ()
@@ -71,7 +72,7 @@ class Mlflow(Server):
             "MLFLOW_BACKEND_STORE_URI": self.stores[0],
             "MLFLOW_ARTIFACTS_DESTINATION": self.artifacts,
             "MLFLOW_SERVE_ARTIFACTS": "true",
-            "MLFLOW_S3_ENDPOINT_URL": self.s3["AWS_ENDPOINT_URL_S3"],
+            "MLFLOW_S3_ENDPOINT_URL": self.s3.get("AWS_ENDPOINT_URL_S3", ""),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": self.session_key,
             "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / LOGIN_FILE),
             "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),

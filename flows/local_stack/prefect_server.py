@@ -63,7 +63,7 @@ class Worker(Server):
     name = "worker"
 
     def command(self) -> list[str]:
-        return _prefect("worker", "start", "--pool", self.pool, "--type", "process", "--name", WORKER)
+        return [sys.executable, "-m", "flows.service.worker", "--pool", self.pool, "--name", WORKER]
 
     def environment(self) -> dict[str, str]:
         own = {"PREFECT_HOME": str(self.folder / "home"), "PREFECT_WORKER_QUERY_SECONDS": "2"}

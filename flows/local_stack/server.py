@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fade.errors import FadeError, ServerError, StorageError, UsageError
+from fade.errors import FadeError, ServerError, UsageError
 from tasks.launch.environment import NO_TELEMETRY, private_folder
+from tasks.launch.environment import write_private as write_private_file
 from tasks.launch.process_group import Group, answers, last_line
 from tasks.launch.watchdog import Watchdog
 
@@ -166,16 +166,8 @@ def make_private(folder: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> Path:
-    """Write a file that only this user can read (0600), whole or not at all. Raises StorageError."""
-    try:
-        descriptor, partial = tempfile.mkstemp(".part", f".{path.name}.", path.parent)  # 0600
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(partial, path)
-    except OSError as error:
-        what = f"{path} cannot be written: {error.strerror}."
-        raise StorageError(what, stage=STAGE, action="name another with --folder.") from error
-    return path
+    """`tasks.launch.environment.write_private`, whose advice names --folder. Raises StorageError."""
+    return write_private_file(path, text, stage=STAGE, option="--folder")
 
 
 def is_free(*ports: int) -> bool:
@@ -191,8 +183,11 @@ def is_free(*ports: int) -> bool:
 
 
 def free_ports(count: int, *, offset: int = 0) -> list[int]:
-    """Free ports p for which p + offset is free as well (SeaweedFS's gRPC ports). Raises ServerError."""
-    candidates = range(20000 + os.getpid() % 2000 * 10, 50000)
+    """Free ports p for which p + offset is free as well (SeaweedFS's gRPC ports). Raises ServerError.
+
+    Both lie below 32768, where Linux takes the ports of outgoing connections: one could take a chosen port
+    before its server does."""
+    candidates = range(10000 + os.getpid() % 1000 * 10, 32768 - offset)
     ports = list(islice((port for port in candidates if is_free(port, port + offset)), count))
     if len(ports) < count:
         raise ServerError("this machine has no free ports.", stage=STAGE, action="end what holds them.")

@@ -7,7 +7,8 @@ starter is gone.
 leases on disk, which outlive the server; a single run does without and starts faster.
 
 The starter listens first and hands the socket down, so no port can be taken in between, and a client that is
-early waits in the queue instead of being refused."""
+early waits in the queue instead of being refused. It demands the login in PREFECT_SERVER_API_AUTH_STRING, by
+HTTP and by web socket; open are /api/health and /api/ready alone."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ import time
 
 from flows.server.host_check import HostCheckMiddleware
 
+LOGIN = "PREFECT_SERVER_API_AUTH_STRING"
 GRACE = 5.0
 """Seconds that a server without a starter gets to end by itself."""
 SCHEDULER_SETTINGS = {
@@ -47,12 +49,16 @@ def warm_up(port: int) -> None:
     """Send the first request, which costs the server most of a second, before a client waits for one."""
     import httpx
 
+    auth = httpx.BasicAuth(*os.environ[LOGIN].split(":", 1))
     with contextlib.suppress(httpx.HTTPError):
-        httpx.get(f"http://127.0.0.1:{port}/api/hello", timeout=60, trust_env=False)
+        httpx.get(f"http://127.0.0.1:{port}/api/hello", auth=auth, timeout=60, trust_env=False)
 
 
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM."""
+    if ":" not in os.environ.get(LOGIN, ""):
+        sys.stderr.write(f"{LOGIN} is not set: this server would answer every account of the machine\n")
+        return 2
     listening, starter, whole = socket.socket(fileno=int(argv[0])), int(argv[1]), argv[2:] == ["whole"]
     threading.Thread(target=end_with, args=(starter,), daemon=True).start()
     for key, value in (SCHEDULER_SETTINGS if whole else RUN_SETTINGS).items():
@@ -60,8 +66,7 @@ def main(argv: list[str]) -> int:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    # It has no password, and Prefect listens to any Host: without the guard a page in a browser could reach
-    # it.
+    # Prefect accepts any Host and Origin; a page in a browser must not even get as far as the login.
     app = HostCheckMiddleware(create_app(ephemeral=not whole, final=True))
     # At the end the run's own event stream may still be open: do not wait for it.
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
+import secrets
 import socket
 import sys
 import time
@@ -15,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import BusyError, OrchestrationError
-from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, read_json, storage_error, write_json
+from fade.utils.files import SCARCE, disk_full, free_bytes, make_folder, read_json, storage_error
 from fade.utils.locks import lock_folder
-from tasks.launch.environment import configure_environment
+from flows.server.named_server import STAGE, check_named_server
+from tasks.launch.environment import configure_environment, write_private
 from tasks.launch.process_group import Group, answers
-from tasks.registry.connection import redacted
 
-STAGE = "prefect"
-CONTACT_SECONDS = 20.0
 SERVING = "serving.json"
-"""In the runs folder: where the embedded server of a `fade serve` answers."""
+"""In the runs folder, for this user only: address and login of the embedded server of a `fade serve`."""
+URL, LOGIN = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"
+SERVER_LOGIN = "PREFECT_SERVER_API_AUTH_STRING"
+OTHER_LOGINS = ("PREFECT_API_KEY", "PREFECT_CLIENT_CUSTOM_HEADERS")
+"""What a client would send to a server besides LOGIN; the embedded server must not get them."""
+USER = "fade"
 CREATION_SECONDS = 60.0
 """How long another server's making of the database is waited for."""
 STOP_GRACE = 5.0
@@ -92,7 +97,10 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 class Server:
-    """The embedded server, a process of ours (``flows.server.connection``)."""
+    """The embedded server, a process of ours (``flows.server.connection``); it answers to ``login`` alone.
+
+    The login is made at each start and handed over by environment variables, which other accounts of the
+    machine cannot read."""
 
     patience = 20.0
     """Seconds that it has to answer: Prefect's default, until its settings could be read."""
@@ -103,7 +111,10 @@ class Server:
             fd, self.url = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}/api"
             mode = ["whole"] if whole else []
             command = [sys.executable, "-m", "flows.server.connection", str(fd), str(os.getpid()), *mode]
-            self.group = Group(command, log=home / "server.log", env=os.environ, pass_fds=[fd])
+            self.login = f"{USER}:{secrets.token_urlsafe(32)}"
+            inherited = {key: value for key, value in os.environ.items() if key not in (LOGIN, *OTHER_LOGINS)}
+            env = {**inherited, SERVER_LOGIN: self.login}
+            self.group = Group(command, log=home / "server.log", env=env, pass_fds=[fd])
         self._started = time.monotonic()
         atexit.register(self.stop)
 
@@ -177,8 +188,15 @@ def serve(*, whole: bool = False) -> None:
         return
     server.patience = settings.server.ephemeral.startup_timeout_seconds
     _server = server
-    os.environ["PREFECT_API_URL"] = server.url
+    _use(server.url, server.login)
     refresh_global_settings_context()
+
+
+def _use(url: str, login: str) -> None:
+    """Have this process and its children use an embedded server; logins for other servers are left out."""
+    for key in OTHER_LOGINS:
+        os.environ.pop(key, None)
+    os.environ |= {URL: url, LOGIN: login}
 
 
 def server_pid() -> int | None:
@@ -193,46 +211,38 @@ def await_server() -> None:
 
 
 def join(runs: Path) -> bool:
-    """Use the embedded server of the `fade serve` on this runs folder; False when there is none."""
-    if "PREFECT_API_URL" in os.environ:
+    """Use the embedded server of the `fade serve` on this runs folder; False when there is none, or it is
+    another user's."""
+    if os.environ.get(URL):
         return True
     from tasks.requests.leases import has_exited
 
     answer = read_json(runs / SERVING)
-    if not isinstance(answer, dict) or has_exited(answer["worker"]) is not False:
+    if not isinstance(answer, dict):
         return False
-    os.environ["PREFECT_API_URL"] = answer["url"]
+    url, login, worker = (answer.get(key) for key in ("url", "login", "worker"))
+    if not (isinstance(url, str) and isinstance(login, str) and isinstance(worker, dict)):
+        return False
+    if has_exited(worker) is not False:
+        return False
+    _use(url, login)
     return True
 
 
 def announce(runs: Path) -> Path | None:
-    """Write down where the embedded server is, for `join`; None when the settings name another."""
+    """Write down where the embedded server is and its login, for `join`; None when the settings name
+    another."""
     if _server is None:
         return None
     from tasks.requests.leases import process_identity
 
-    return write_json(runs / SERVING, {"url": _server.url, "worker": process_identity()})
+    record = {"url": _server.url, "login": _server.login, "worker": process_identity()}
+    return write_private(runs / SERVING, json.dumps(record, indent=1) + "\n")
 
 
 def reach() -> None:
-    """Raises OrchestrationError when PREFECT_API_URL names a server that does not answer or refuses us."""
-    url = os.environ.get("PREFECT_API_URL")
-    if not url or (_server is not None and url == _server.url):
-        return
-    import httpx
-
-    login = os.environ.get("PREFECT_API_AUTH_STRING", "")
-    auth = httpx.BasicAuth(*login.split(":", 1)) if ":" in login else None
-    action = "start the server, correct PREFECT_API_URL, or unset it to run without one."
-    try:
-        version_url = f"{url.rstrip('/')}/admin/version"
-        status = httpx.get(version_url, auth=auth, timeout=CONTACT_SECONDS).status_code
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        what = f"no Prefect server answers at {redacted(url)}: {error}."
-        raise OrchestrationError(what, stage=STAGE, action=action) from error
-    what = f"the Prefect server at {redacted(url)} answers {status}."
-    if status in (401, 403):
-        what = f"the Prefect server at {redacted(url)} refuses us ({status})."
-        action = "set PREFECT_API_AUTH_STRING to user:password."
-    if status >= 400:
-        raise OrchestrationError(what, stage=STAGE, action=action)
+    """Raises OrchestrationError when PREFECT_API_URL names a server that does not answer, refuses us, or is
+    none of our Prefect's."""
+    url = os.environ.get(URL)
+    if url and not (_server is not None and url == _server.url):
+        check_named_server(url, os.environ.get(LOGIN, ""))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fade.config import Params
 from fade.errors import FadeError
 from fade.redact import redact
 from fade.run.resolve_params import load_params
@@ -51,6 +52,7 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
         yield Finding("params", False, str(error))
         return
     yield Finding("params", True, f"{params_file}, sha256 {params.sha256()[:12]}")
+    yield _finding("schedule", _schedule, params)
     import torch
 
     data, root = params.data, params_file.parent
@@ -73,6 +75,14 @@ def _finding(name: str, check: Callable[..., str], *arguments: Any) -> Finding:
         return Finding(name, False, str(error))
 
 
+def _schedule(params: Params) -> str:
+    from flows.service.schedule import check_crons, crons
+
+    check_crons(params.schedule)
+    listed = ", ".join(f"{name} {cron or 'never'}" for name, cron in crons(params.schedule).items())
+    return f"{listed} ({params.schedule.timezone})"
+
+
 def _pictures(images: str, root: Path) -> str:
     from fade.data.manifest import MANIFEST, read_manifest
 
@@ -80,10 +90,10 @@ def _pictures(images: str, root: Path) -> str:
 
 
 def _model(name: str, model: str, root: Path) -> str:
-    from fade.models.loading import check_pipeline, refuse_pickles, resolve
+    from fade.models.loading import check_pipeline, refuse_unsafe_files, resolve
 
     folder = resolve(str(root / model) if (root / model).is_dir() else model, name)
-    check_pipeline(folder) if name == "base" else refuse_pickles(folder, name)
+    check_pipeline(folder) if name == "base" else refuse_unsafe_files(folder, name)
     return model
 
 

@@ -14,6 +14,7 @@ from fade.governance.leases import DONE
 from fade.redact import redact
 from flows.erase import erase
 from flows.server.gpu_slot import gpu_slot
+from flows.service.entrypoints import refuse_foreign_deployment
 from tasks.requests import worker
 from tasks.requests.project import Project
 from tasks.requests.status import FAULTY, FELL_SHORT, MISSING
@@ -28,6 +29,7 @@ def process_requests(
     only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Erase the open requests one after the other. Ends as failed, with the reasons, when a request did."""
+    refuse_foreign_deployment("work-off")
     project = Project(Path(params_file), Path(runs), tuple(overrides))
     slot = partial(gpu_slot, project.resolve())
     try:

@@ -1,26 +1,24 @@
 """What runs by the clock: open requests, the re-evaluation of champions, the audit of the registry.
 
-The crons stand in params.yaml (`schedule`) alone: `fade serve` reads them in `deployments`, and `prefect
-deploy` in `deployment_schedules`, which is a build step of prefect.yaml."""
+The crons stand in params.yaml (`schedule`) alone: `fade serve` reads them in `deployment_options`, and
+`prefect deploy` in `deployment_schedules`, which is a build step of prefect.yaml."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect import flow
 
 from fade.config import Params, ScheduleConfig
-from fade.errors import RequestError
+from fade.errors import ConfigError, RequestError
 from flows.audit import ALL, audit
 from flows.reevaluate import reevaluate
 from flows.server.gpu_slot import gpu_slot
+from flows.service.entrypoints import refuse_foreign_deployment
 from flows.service.process_requests import process_requests
 from tasks.requests.project import Project
-
-if TYPE_CHECKING:
-    from prefect.deployments.runner import RunnerDeployment
 
 UNUSED_CRON = "0 0 1 1 *"
 """Of a schedule that is not active: Prefect takes no empty cron."""
@@ -31,6 +29,7 @@ def reevaluate_champions(
     params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Compare every champion's base, judge and data with the current ones; evaluate it where one changed."""
+    refuse_foreign_deployment("re-evaluate")
     project = Project(Path(params_file), Path(runs), tuple(overrides))
     params = project.resolve()
     with gpu_slot(params):
@@ -42,6 +41,7 @@ def audit_registry(
     params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Audit the evidence of every version. Ends as failed when a version did not pass."""
+    refuse_foreign_deployment("audit-registry")
     project = Project(Path(params_file), Path(runs), tuple(overrides))
     audits = audit(ALL, project.resolve(), project.runs, evidence_only=True, root=project.root)
     rows = [
@@ -69,8 +69,28 @@ def crons(schedule: ScheduleConfig) -> dict[str, str]:
     return dict(zip(FLOWS, (schedule.erase_cron, schedule.reevaluate_cron, schedule.audit_cron), strict=True))
 
 
-def deployments(project: Project, params: Params) -> list[RunnerDeployment]:
-    """What `fade serve` serves: one run of each at a time; a tick that comes meanwhile is dropped."""
+CRON_KEYS = {"erase": "erase_cron", "nightly": "reevaluate_cron", "weekly": "audit_cron"}
+
+
+def check_crons(schedule: ScheduleConfig) -> None:
+    """Raises ConfigError, with the key, for a cron that Prefect refuses or that no day ever fits."""
+    from prefect.server.schemas.schedules import CronSchedule
+    from prefect.utilities.asyncutils import run_coro_as_sync
+
+    for name, cron in crons(schedule).items():
+        try:
+            if cron:
+                run_coro_as_sync(CronSchedule(cron=cron, timezone=schedule.timezone).get_dates(1))
+        except ValueError as error:
+            key = f"schedule.{CRON_KEYS[name]}"
+            what = f"{key}: Prefect takes no {cron!r}: a field is out of range, or no day fits."
+            action = "correct it: minute hour day month weekday."
+            raise ConfigError(what, stage="serve", action=action) from error
+
+
+def deployment_options(project: Project, params: Params) -> dict[str, dict[str, Any]]:
+    """Deployment -> how `fade serve` serves its flow (options of ``Runner.add_flow``): one run of each at a
+    time; a tick that comes meanwhile is dropped."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
@@ -81,22 +101,22 @@ def deployments(project: Project, params: Params) -> list[RunnerDeployment]:
         "overrides": list(project.overrides),
     }
     once = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    return [
-        FLOWS[name].to_deployment(
-            name,
-            schedules=[Cron(cron, timezone=params.schedule.timezone)] if cron else [],
-            parameters=arguments,
-            concurrency_limit=once,
-            entrypoint_type=EntrypointType.MODULE_PATH,
-            tags=["fade"],
-        )
+    return {
+        name: {
+            "schedules": [Cron(cron, timezone=params.schedule.timezone)] if cron else [],
+            "parameters": arguments,
+            "concurrency_limit": once,
+            "entrypoint_type": EntrypointType.MODULE_PATH,
+            "tags": ["fade"],
+        }
         for name, cron in crons(params.schedule).items()
-    ]
+    }
 
 
 def deployment_schedules(params_file: str = "params.yaml") -> dict[str, Any]:
     """The build step of prefect.yaml: ``timezone``, and of each deployment ``cron`` and ``active``."""
     schedule = Project(Path(params_file)).resolve().schedule
+    check_crons(schedule)
     values = {
         name: {"cron": cron or UNUSED_CRON, "active": bool(cron)} for name, cron in crons(schedule).items()
     }

@@ -2,50 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
 
+import psutil
+
 from fade.config import Params
 from fade.errors import OrchestrationError
+from fade.utils.locks import lock_folder
 from flows.server import runtime
-from tasks.launch.process_group import process_tree, stop_processes
+from tasks.launch.process_group import process_tree, stop_processes, uninterrupted
 from tasks.requests.project import Project
 
+STAGE, LOCK = "serve", "serving.lock"
 GRACE = 20.0
 """Seconds between TERM and KILL for runs that are left when the scheduler stops."""
 
 
 def serve(project: Project, params: Params, on_progress: Callable[[str], None]) -> None:
-    """Serve until TERM or Ctrl-C. Raises OrchestrationError when the server does not answer or every cron is
-    empty, RequestFileError when there is no requests.yaml."""
+    """Serve until TERM or Ctrl-C. Raises ConfigError for a cron that Prefect does not take, BusyError when
+    another scheduler serves this runs folder, OrchestrationError when the server does not answer or every
+    cron is empty, RequestFileError when there is no requests.yaml."""
     refuse_sqlalchemy()
     project.requests(params)  # the file as a whole; faults of single requests are reported by the runs
-    runtime.start(whole=True)
-    runtime.await_server()
-    import prefect
+    from flows.service.schedule import check_crons, crons
 
-    from flows.server.gpu_slot import ensure_gpu_limit
-    from flows.service.schedule import crons, deployments
-
-    ensure_gpu_limit(params, change=True)
+    check_crons(params.schedule)
     if not any(crons(params.schedule).values()):
         action = "set schedule.erase_cron, for instance."
-        raise OrchestrationError("every cron of `schedule` is empty.", stage="serve", action=action)
-    served, address = deployments(project, params), runtime.announce(project.runs)
-    for one in served:
-        cron = crons(params.schedule)[str(one.name)] or "only when asked"
-        on_progress(f"{one.flow_name}/{one.name}  {cron}  ({params.schedule.timezone})")
+        raise OrchestrationError("every cron of `schedule` is empty.", stage=STAGE, action=action)
+    with lock_folder(project.runs, f"{project.runs} is served", STAGE, name=LOCK):
+        runtime.start(whole=True)
+        runtime.await_server()
+        _serve(project, params, on_progress)
+
+
+def _serve(project: Project, params: Params, on_progress: Callable[[str], None]) -> None:
+    from prefect.runner import Runner
+
+    from flows.server.gpu_slot import ensure_gpu_limit, prefect_client
+    from flows.service.schedule import FLOWS, crons, deployment_options
+
+    ensure_gpu_limit(params, change=True)
+    # the flows themselves, not deployments: the runner then never loads code by the server's record of it.
+    # Other schedulers of the same server go on: nothing is paused when this one stops.
+    runner = Runner(pause_on_shutdown=False)
+    with prefect_client("the deployments cannot be made", STAGE):
+        for name, options in deployment_options(project, params).items():
+            runner.add_flow(FLOWS[name], name, **options)
+            cron = crons(params.schedule)[name] or "only when asked"
+            on_progress(f"{FLOWS[name].name}/{name}  {cron}  ({params.schedule.timezone})")
+    address = runtime.announce(project.runs)
     on_progress(f"serving at {os.environ.get('PREFECT_API_URL')}; stop with Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:  # other schedulers of the same server go on: nothing is paused when this one stops
-        prefect.serve(*served, pause_on_shutdown=False, print_starting_message=False)
+    try:
+        asyncio.run(runner.start())
     except KeyboardInterrupt:
         pass
     finally:
-        if address is not None:
-            address.unlink(missing_ok=True)
-        end_children()
+        with uninterrupted():
+            if address is not None:
+                address.unlink(missing_ok=True)
+            end_children()
 
 
 def refuse_sqlalchemy() -> None:
@@ -57,7 +78,7 @@ def refuse_sqlalchemy() -> None:
     if "PREFECT_API_URL" not in os.environ and not installed.startswith("2.0."):
         why = "Prefect's scheduler does not work with it, no cron would ever start anything."
         what = f"SQLAlchemy {installed}: {why}"
-        raise OrchestrationError(what, stage="serve", action='pip install "sqlalchemy<2.1"')
+        raise OrchestrationError(what, stage=STAGE, action='pip install "sqlalchemy<2.1"')
 
 
 def end_children() -> None:
@@ -65,4 +86,12 @@ def end_children() -> None:
     or taken over. The embedded server stays until the runs have ended."""
     server = runtime.server_pid()
     spared = {os.getpid()} | {process.pid for process in (process_tree(server) if server else [])}
-    stop_processes([one for one in process_tree(os.getpid()) if one.pid not in spared], grace=GRACE)
+    runs = [one for one in process_tree(os.getpid()) if one.pid not in spared and not _ends_with_us(one)]
+    stop_processes(runs, grace=GRACE)
+
+
+def _ends_with_us(process: psutil.Process) -> bool:
+    """Whether it is Python's resource tracker, which ignores TERM and ends when this process does."""
+    with contextlib.suppress(psutil.Error):
+        return any("multiprocessing.resource_tracker" in part for part in process.cmdline())
+    return False

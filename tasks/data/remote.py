@@ -20,6 +20,7 @@ from fade.errors import BusyError, DataError, RemoteError, UnknownNameError, Unr
 from fade.redact import redact
 from fade.utils.files import SCARCE, free_bytes
 from fade.utils.hashing import md5_of
+from fade.utils.reading import LISTING, read_bytes
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -81,7 +82,7 @@ class Remote:
         """{relative path: md5} from the cache, or else from the remote; guarded before any object is fetched,
         since DVC makes file names of its paths and of its md5s. Raises RemoteError, UnreachableError."""
         if self.has_cached(dvcfile.md5):
-            raw = Path(self.cache.oid_to_path(dvcfile.md5)).read_bytes()
+            raw = read_bytes(Path(self.cache.oid_to_path(dvcfile.md5)), LISTING)
             return parse_listing(raw, dvcfile, "the local cache")
         files = parse_listing(raw := self._read_listing(dvcfile), dvcfile, str(self))
         self.cache.add_bytes(dvcfile.md5, raw)
@@ -157,7 +158,9 @@ class Remote:
 
         def run() -> None:
             try:
-                future.set_result(self.odb.fs.cat_file(self.odb.oid_to_path(md5)))
+                path = self.odb.oid_to_path(md5)
+                plain = self.root and md5.endswith(".dir")  # a local listing: a device would never end
+                future.set_result(read_bytes(Path(path), LISTING) if plain else self.odb.fs.cat_file(path))
             except Exception as error:  # any of a client library's
                 future.set_exception(error)
 

@@ -44,7 +44,10 @@ def verdict_key(rules: Mapping[str, Sequence[Rule]], **inputs: Any) -> str:
         {
             "inputs": inputs,
             "rules": {table: [asdict(rule) for rule in some] for table, some in rules.items()},
-            "code": {"measuring": code_sha256("tables", "vocabulary"), "engine": files_sha256([ENGINE])},
+            "code": {
+                "measuring": code_sha256("pictures", "tables", "vocabulary"),
+                "engine": files_sha256([ENGINE]),
+            },
             "libraries": versions(LIBRARIES),
         }
     )
@@ -53,9 +56,9 @@ def verdict_key(rules: Mapping[str, Sequence[Rule]], **inputs: Any) -> str:
 def folder_sha256(folder: Path) -> str | None:
     """Hash of the name and the bytes of every file below ``folder``.
 
-    None where a file cannot be read, and for a linked folder below it: the hash does not follow it."""
+    None where a file cannot be read, and for a link below it, which the data checks refuse."""
     try:
-        linked = any(path.is_symlink() and path.is_dir() for path in folder.rglob("*"))
+        linked = any(path.is_symlink() for path in folder.rglob("*"))
         return None if linked else hash_path(folder)
     except (OSError, UnicodeError, FadeError):
         return None

@@ -1,8 +1,13 @@
-"""Environment of the tools, set before their import: no telemetry, no hub, all state in the runs folder."""
+"""Environment of the tools, set before their import: no telemetry, no hub, all state in the runs folder,
+loopback without a proxy, a user with a name."""
 
 from __future__ import annotations
 
+import getpass
+import io
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 from fade.errors import StorageError
@@ -26,6 +31,8 @@ SAFER_DEFAULTS = {
     # a first start with migrations needs more than the default
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that no proxy is used for: servers of this machine."""
 
 
 def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> None:
@@ -33,7 +40,8 @@ def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> No
     under ``runs``; from here on no log record of this process holds a password.
 
     hub: leave the Hugging Face hub reachable (the base, CLIP or judge is a hub id). Variables that are set
-    already win. Raises StorageError when the runs folder cannot be made."""
+    already win, but no proxy is used for loopback. Raises StorageError when the runs folder cannot be
+    made."""
     redact_logs()
     for key, value in {**NO_TELEMETRY, **({} if hub else OFFLINE), **SAFER_DEFAULTS}.items():
         os.environ.setdefault(key, value)
@@ -43,6 +51,48 @@ def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> No
     for key, name in ((f"DVC_{variable}_DIR", name) for variable, name in names.items()):
         if key not in os.environ:
             os.environ[key] = str(private_folder(runs.absolute() / "dvc" / name))
+    bypass_proxies()
+    _name_user(runs)
+
+
+def open_standard_streams() -> None:
+    """Make the standard streams usable: a closed one becomes /dev/null, and text that a stream's encoding
+    lacks is written as escapes.
+
+    The number of a closed one would be given to the next file or socket, which a child process then takes
+    for its own input or output."""
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        stream = getattr(sys, name)
+        if stream is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+        elif number and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def bypass_proxies() -> None:
+    """Add loopback to NO_PROXY, in both spellings that libraries read."""
+    entries = [one.strip() for key in ("no_proxy", "NO_PROXY") for one in os.environ.get(key, "").split(",")]
+    if "*" not in entries:
+        value = ",".join(dict.fromkeys([*filter(None, entries), *LOOPBACK]))
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = value
+
+
+def _name_user(runs: Path) -> None:
+    """Set LOGNAME and HOME where neither the environment nor the system's list of users has them: libraries
+    fail without."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        os.environ["LOGNAME"] = f"uid-{os.getuid()}"
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(private_folder(runs.absolute() / "home"))
 
 
 def private_folder(
@@ -56,3 +106,17 @@ def private_folder(
         what = f"{folder} cannot be made: {error.strerror or error}."
         raise StorageError(what, stage=stage, action=f"name another with {option}.") from error
     return folder
+
+
+def write_private(path: Path, text: str, *, stage: str = "runs folder", option: str = "--runs-dir") -> Path:
+    """Write a file that only this user can read (0600), whole or not at all. Raises StorageError, whose
+    advice names ``option``."""
+    try:
+        descriptor, partial = tempfile.mkstemp(".part", f".{path.name}.", path.parent)  # 0600
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(partial, path)
+    except OSError as error:
+        what = f"{path} cannot be written: {error.strerror}."
+        raise StorageError(what, stage=stage, action=f"name another with {option}.") from error
+    return path

@@ -11,8 +11,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,15 +106,18 @@ class Group:
         if self._stopped:
             return
         process = self._process
-        members = process_tree(process.pid) if process.returncode is None else []  # else: another's, maybe
-        if leader_signal is not None and process.poll() is None:
-            process.send_signal(leader_signal)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
-            grace = 0.0
-        stop_processes(members, groups=[process.pid], grace=grace)
-        process.wait()
-        self._stopped = True
+        with uninterrupted():
+            members = (
+                process_tree(process.pid) if process.returncode is None else []
+            )  # else: another's, maybe
+            if leader_signal is not None and process.poll() is None:
+                process.send_signal(leader_signal)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(grace)
+                grace = 0.0
+            stop_processes(members, groups=[process.pid], grace=grace)
+            process.wait()
+            self._stopped = True
 
 
 def stop_processes(
@@ -123,14 +127,30 @@ def stop_processes(
 
     processes: with their descendants, see `process_tree`; one whose id belongs to another process by now is
     left alone. groups: ids of process groups, which outlive their leader as long as a child is in them. grace
-    0: KILL at once."""
+    0: KILL at once. Ctrl-C and TERM to this process are ignored until they have ended."""
     members = list(processes)
-    if grace > 0:
-        _signal_all(members, groups, signal.SIGTERM)
-        _wait_all(members, grace)
-        members += [child for member in _living(members) for child in process_tree(member.pid)[1:]]
-    _signal_all(members, groups, signal.SIGKILL)
-    _wait_all(members, KILL_TIMEOUT)
+    with uninterrupted():
+        if grace > 0:
+            _signal_all(members, groups, signal.SIGTERM)
+            _wait_all(members, grace)
+            members += [child for member in _living(members) for child in process_tree(member.pid)[1:]]
+        _signal_all(members, groups, signal.SIGKILL)
+        _wait_all(members, KILL_TIMEOUT)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Without Ctrl-C and TERM, for what ends by itself within seconds and leaves processes behind otherwise.
+    Signals are the main thread's: no change in another."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def process_tree(pid: int) -> list[psutil.Process]:

@@ -21,6 +21,8 @@ from fade.reporting.card import describe
 from fade.run.resolve_params import parse_params
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint, sha256_of
+from fade.utils.parsing import parse_json
+from fade.utils.reading import RECORD, read_text
 from tasks.registry import runs as mlflow_runs
 from tasks.registry.card import FILE as CARD
 from tasks.registry.connection import Tracking, connect, registry_errors
@@ -114,9 +116,9 @@ def register_pending(run_dir: Path, *, runs: Path | None = None) -> Registered:
     path, record = run_dir / PENDING, run_dir / DONE
     try:
         if record.is_file() and not path.is_file():
-            done = json.loads(record.read_text(encoding="utf-8"))
+            done = parse_json(read_text(record, RECORD))
             return Registered(done["name"], done["version"], done["run_id"], done["uri"])
-        pending = json.loads(path.read_text(encoding="utf-8"))
+        pending = parse_json(read_text(path, RECORD))
         params = parse_params(pending["params"], str(path))
         job = TypeAdapter(_Registration).validate_python({**pending, "params": params, "run_dir": run_dir})
     except FileNotFoundError:

@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
-from fade.config import Params, read_yaml
+from fade.config import Params
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AuditError, FadeError, RegistryUnreachableError, StorageError
 from fade.governance import audit
 from fade.governance.audit import DIFFERENT, IDENTICAL, MISSING, STAGE, TRAIN, Verdict, same_weights
 from fade.provenance.lineage import FILE, REPOSITORY, Difference, Lineage
 from fade.run.context import RunContext
-from fade.run.resolve_params import ERASER_SECTIONS
+from fade.run.resolve_params import ERASER_SECTIONS, read_params
 from fade.utils import progress
 from fade.utils.files import make_folder, read_json
 from tasks.launch.git_worktree import checkout, has_commit
@@ -178,7 +178,7 @@ def replay_command(record: Lineage, tree: Path, runs: Path, overrides: Sequence[
     `changed_params`."""
     names = str(record.content["neighbourhood"]["target"]).split(TOGETHER)
     targets = [part for name in names for part in ("--target", name)]
-    file = read_yaml((tree / "params.yaml").read_text(encoding="utf-8")) or {}
+    file = read_params(tree / "params.yaml")
     params = changed_params(record.content["params"]["values"], file)
     # A replay registers in the audit's own folder: the team's key is not needed, and not there.
     items = [f"{key}={_yaml_text(value)}" for key, value in {**params, "signing.private_key": ""}.items()]

@@ -15,7 +15,15 @@ from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import Vocabulary, slug
 from fade.errors import RequestFileError
 from fade.governance.request_editing import append_request
-from fade.governance.requests import STAGE, ErasureRequests, Request, load_requests, parse_requests, same_id
+from fade.governance.requests import (
+    STAGE,
+    ErasureRequests,
+    Request,
+    load_requests,
+    parse_requests,
+    read_requests,
+    same_id,
+)
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_params
 from fade.utils.files import writable_file, write_whole
@@ -62,8 +70,9 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
     path, prefix = project.root / params.schedule.requests, params.register_.model_prefix
     writable_file(path, STAGE)
     busy = f"{path} is being edited"
-    with lock_folder(project.runs / "requests", busy, STAGE, patience=LOCK_SECONDS):
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    # beside the file: those who add to it may have runs folders of their own
+    with lock_folder(path.parent, busy, STAGE, name=f".{path.name}.lock", patience=LOCK_SECONDS):
+        text = read_requests(path) if path.exists() else ""
         tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
         taken = parse_requests(text, path).ids
         taken |= set(RequestSnapshot.load(tracking, prefix).recorded_requests())

@@ -4,6 +4,7 @@ an erased one."""
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fade.errors import UsageError
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
+from fade.utils.reading import RECORD, read_text
 from tasks.stages.generate import erased_adapter
 
 STAGE = "nudity"
@@ -72,21 +74,21 @@ def read_prompts(path: Path) -> list[tuple[str, int]]:
     UTF-8 text, without a column of prompts, empty, or with a seed that is no whole number."""
     action = f"name a text file with a prompt a line, or a CSV with a column {PROMPT!r}."
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            if path.suffix.lower() != ".csv":
-                lines = [line.strip() for line in stream if line.strip()]
-                rows = [(line, str(i)) for i, line in enumerate(lines)]
-            else:
-                table = csv.DictReader(stream)
-                if PROMPT not in (table.fieldnames or ()):
-                    raise UsageError(f"{path} has no column {PROMPT!r}.", stage=STAGE, action=action)
-                rows = [(row[PROMPT] or "", row.get(SEED) or str(i)) for i, row in enumerate(table)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        stream = io.StringIO(read_text(path, RECORD).removeprefix("\ufeff"), newline="")
+        if path.suffix.lower() != ".csv":
+            lines = [line.strip() for line in stream if line.strip()]
+            rows = [(line, str(i)) for i, line in enumerate(lines)]
+        else:
+            table = csv.DictReader(stream)
+            if PROMPT not in (table.fieldnames or ()):
+                raise UsageError(f"{path} has no column {PROMPT!r}.", stage=STAGE, action=action)
+            rows = [(row[PROMPT] or "", row.get(SEED) or str(i)) for i, row in enumerate(table)]
+    except (OSError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read: {error}.", stage=STAGE, action=action) from None
     if not rows:
         raise UsageError(f"{path} holds no prompt.", stage=STAGE, action=action)
     for number, (_, seed) in enumerate(rows, 1):
-        if not seed.strip().isdecimal():
-            what = f"{path}, prompt {number}: the seed {seed!r} is no whole number."
+        if not seed.strip().isdecimal() or len(seed) > 20:
+            what = f"{path}, prompt {number}: the seed {seed[:40]!r} is no whole number."
             raise UsageError(what, stage=STAGE, action=f"mend its {SEED}, or leave the column out.")
     return [(prompt, int(seed)) for prompt, seed in rows]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.data.pictures import FORMATS
 from fade.errors import UnknownNameError, UsageError
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import writable_file
+from fade.utils.reading import PICTURE, read_bytes
 from tasks.stages.generate import ELSEWHERE, concept_of, erased_adapter, save_png
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 STAGE = "purify"
 MOST_PIXELS = 40_000_000
 """A picture with more is refused before it is unpacked: a small file can hold gigabytes of one colour."""
-FORMATS = ("PNG", "JPEG", "WEBP")
 PANELS = ("input", "control", "purified")
 
 
@@ -83,7 +85,7 @@ def read_picture(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(io.BytesIO(read_bytes(path, PICTURE)), formats=FORMATS) as picture:
                 width, height = picture.size  # from the file's head: nothing is unpacked yet
                 if width * height > MOST_PIXELS:
                     what = f"{path} is too large: {width} x {height} pixels."

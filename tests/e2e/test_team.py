@@ -4,7 +4,6 @@ other is killed."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -229,37 +228,48 @@ def _sha256(path: Path) -> str:
 # A worker, and the end.
 
 
-FLOW = """
+FOREIGN = """
 from pathlib import Path
-import os
 from prefect import flow
 
 @flow
 def probe(where: str) -> None:
-    import mlflow
-    found = mlflow.MlflowClient().search_experiments()
-    Path(where).write_text(f"{len(found)} {os.getpid()}")
-
-if __name__ == "__main__":
-    import sys
-    from prefect.deployments import run_deployment
-    deployed = flow.from_source(source=sys.argv[1], entrypoint="probe.py:probe")
-    deployed.deploy("probe", work_pool_name=sys.argv[2], build=False, push=False, print_next_steps=False)
-    done = run_deployment("probe/probe", parameters={"where": sys.argv[3]}, timeout=240, poll_interval=1)
-    sys.exit(0 if done.state.is_completed() else f"{done.state}")
+    Path(where).touch()
+"""
+DEPLOYED = """
+import json, sys
+from prefect import flow
+from prefect.deployments import run_deployment
+source, entrypoint, pool, parameters = sys.argv[1:]
+one = flow.from_source(source=source, entrypoint=entrypoint)
+one.deploy("pooled", work_pool_name=pool, build=False, push=False, print_next_steps=False)
+done = run_deployment(f"{one.name}/pooled", parameters=json.loads(parameters), timeout=240, poll_interval=1)
+print(json.dumps([done.state.type.value, done.state.message]))
 """
 
 
-@pytest.mark.timeout(400)
-def test_a_process_worker_takes_a_flow_from_the_server_with_auth(team: LocalStack, tmp_path: Path) -> None:
-    (tmp_path / "probe.py").write_text(FLOW)
+@pytest.mark.timeout(600)
+def test_the_worker_takes_our_flow_from_the_server_with_auth_and_refuses_another(
+    team: LocalStack, tmp_path: Path
+) -> None:
+    (tmp_path / "probe.py").write_text(FOREIGN)
     env = isolated_environment({**team.environment, "PREFECT_HOME": str(tmp_path / "home")})
-    with Worker(tmp_path / "worker", POOL, team.environment):
-        line = [sys.executable, "probe.py", str(tmp_path), POOL, str(tmp_path / "out")]
+
+    def ended(source: Path, entrypoint: str, **parameters: str) -> list[str]:
+        line = [sys.executable, "-c", DEPLOYED, str(source), entrypoint, POOL, json.dumps(parameters)]
         done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
-    seen, pid = (tmp_path / "out").read_text().split()
-    assert int(seen) >= 1 and int(pid) != os.getpid()
+        answer: list[str] = json.loads(done.stdout.splitlines()[-1])
+        return answer
+
+    with Worker(tmp_path / "worker", POOL, team.environment):
+        state, message = ended(tmp_path, "probe.py:probe", where=str(tmp_path / "out"))
+        assert state == "CRASHED" and "refused: the deployment probe/pooled" in message
+        assert not (tmp_path / "out").exists()
+        where = {"params_file": str(REPO / "params.yaml"), "runs": str(tmp_path / "runs")}
+        state, message = ended(REPO, "flows/service/schedule.py:audit_registry", **where)
+        # it has read the team's registry, in which the tests before left versions, or none
+        assert state == "COMPLETED" or "did not pass" in message or "no version" in message, message
 
 
 @pytest.mark.timeout(600)

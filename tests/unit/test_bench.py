@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fade.benchmark.archive import TABLE, read_archive
-from fade.config import read_yaml
 from fade.data.dvcfile import listing_md5, parse_listing, read_dvc_file
 from fade.run.resolve_params import load_params
+from fade.utils.parsing import parse_yaml
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def lists(repo: Path) -> tuple[set[str], set[str], set[str]]:
 @pytest.fixture(scope="module")
 def tight(repo: Path) -> dict[str, bool]:
     """Concept -> whether its family is tight."""
-    recipe = read_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))
+    recipe = parse_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))
     return {
         concept: family["kind"] == "tight"
         for family in recipe["families"].values()
@@ -59,7 +59,7 @@ def test_the_benchmark_tunes_and_reports_on_others(
     bench = load_params(repo / "params.yaml").bench
     assert set(bench.tuning) <= tuned and not set(bench.targets) & tuned
     assert set(bench.targets) - reported == {"red heart"}  # the hearts' second: no list had two of them
-    recipe = read_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))[
+    recipe = parse_yaml((repo / "fade" / "pretrain" / "vocabulary.yaml").read_text(encoding="utf-8"))[
         "families"
     ]
     counts = {

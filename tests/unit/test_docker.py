@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fade.config import read_yaml
+from fade.utils.parsing import parse_yaml
 
 REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"
@@ -40,7 +40,7 @@ def filled(text: str, given: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    return read_yaml(filled(COMPOSE, GIVEN))
+    return parse_yaml(filled(COMPOSE, GIVEN))
 
 
 def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -127,7 +127,7 @@ def test_a_service_waits_for_the_health_of_what_it_needs(compose: dict[str, Any]
 def test_only_mlflow_holds_the_keys_of_its_bucket(compose: dict[str, Any]) -> None:
     text = {
         name: json.dumps(one)
-        for name, one in read_yaml(filled(COMPOSE, {key: f"<{key}>" for key in GIVEN}))["services"].items()
+        for name, one in parse_yaml(filled(COMPOSE, {key: f"<{key}>" for key in GIVEN}))["services"].items()
     }
     holders = {key: {name for name, said in text.items() if f"<{key}>" in said} for key in GIVEN}
     assert holders["S3_MLFLOW_SECRET"] == {"s3", "mlflow"} and holders["MLFLOW_ADMIN_PASSWORD"] == {"mlflow"}

@@ -109,7 +109,7 @@ WRONG = {
     "rank 0": ("mesh.rank=0", "mesh.rank = 0", "greater than or equal to 1"),
     "negative weight": ("method.erase_weight=-1", "method.erase_weight = -1", "greater than or equal to 0"),
     "weight that is no number": ("method.erase_weight=.nan", "method.erase_weight = nan", "finite"),
-    "rate without end": ("train.lr=.inf", "train.lr = inf", "less than 1"),
+    "rate without end": ("train.lr=.inf", "train.lr = inf", "finite"),
     "no neighbours": ("neighborhood.k=0", "neighborhood.k = 0", "greater than or equal to 1"),
     "unknown choice": ("sampler.scheduler=dimm", "sampler.scheduler = 'dimm'", "'ddim'"),
     "prompt without its slot": (

@@ -20,6 +20,7 @@ CODE = (
     "images",
     "judges",
     "models",
+    "pictures",
     "seeds",
     "vocabulary",
 )

@@ -74,7 +74,7 @@ def test_a_format_that_needs_outside_programs_is_not_opened(data: Path) -> None:
 
 
 def test_a_huge_picture_is_not_decompressed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fade.data.tables.MAX_PIXELS", 63)
+    monkeypatch.setattr("fade.data.pictures.MAX_PIXELS", 63)
     assert "too many" in str(rows(picture_frame(data), "noto/panda.png")["error"])
 
 

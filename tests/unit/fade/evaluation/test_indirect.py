@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from fade.config import EvaluateConfig, SamplerConfig, read_yaml
+from fade.config import EvaluateConfig, SamplerConfig
 from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import EvaluationError, UnknownNameError
 from fade.evaluation.indirect import KINDS, evaluate_indirect, indirect_prompts, load_indirect
 from fade.generation.generator import Pictures
+from fade.utils.parsing import parse_yaml
 from tests.unit.fade.evaluation.test_evaluate import NAMES, Reader, Switch
 
 MOST = 24
@@ -27,7 +28,7 @@ CONFIG = EvaluateConfig(indirect_images=4, indirect_known=50, bootstrap=200, see
 @pytest.fixture(scope="module")
 def world(repo: Path) -> Vocabulary:
     """The embedded world's vocabulary, from the recipe that the repository holds."""
-    recipe = read_yaml((repo / "fade/pretrain/vocabulary.yaml").read_text(encoding="utf-8"))
+    recipe = parse_yaml((repo / "fade/pretrain/vocabulary.yaml").read_text(encoding="utf-8"))
     concepts = [
         Concept(name, family) for family, entry in recipe["families"].items() for name in entry["concepts"]
     ]

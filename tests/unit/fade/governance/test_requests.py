@@ -67,7 +67,30 @@ def without(key: str) -> dict[str, Any]:
             {**GOOD, "set": ["register.experiment=x"]},
             "request p1, set: 'register.experiment=x' is no setting of a run",
         ),
+        *(
+            ({**GOOD, "set": [item]}, "is no setting of a run")
+            for item in (
+                " gate.erased=0",
+                "gate .erased=0",
+                "gate. erased=0",
+                "\u00a0gate.erased=0",
+                "\u2003gate\u00a0.erased=0",
+                "\ngate.erased=0",
+                "gate={erased: 0}",
+                "settings={nullspace: [gate.erased=0]}",
+                "register.model_prefix=x",
+            )
+        ),
+        ({**GOOD, "set": ["GATE.erased=0"]}, "request p1, set: "),
+        ({**GOOD, "set": ["gate"]}, "request p1, set: "),
         ({**GOOD, "set": ["train.stps=1"]}, "request p1, set: "),
+        ({**GOOD, "due": "2026-02-30"}, "request p1, due: '2026-02-30': input should be a valid date"),
+        ({**GOOD, "date": 20260102}, "request p1, date: 20260102: input should be a valid date, YYYY-MM-DD"),
+        ({**GOOD, "date": "1767312000"}, "request p1, date: '1767312000': input should be a valid date"),
+        ({**GOOD, "thresholds": {"erased": True}}, "request p1, thresholds.erased: True: input should be"),
+        ({**GOOD, "thresholds": {"erased": "1"}}, "request p1, thresholds.erased: '1': input should be"),
+        ({**GOOD, "thresholds": {"erased": float("nan")}}, "request p1, thresholds.erased: nan: input"),
+        ({**GOOD, "replacement": "x" * 100_000}, "request p1, replacement: "),
         ({**GOOD, "method": "fad"}, "request p1, method: unknown method 'fad'"),
         ({**GOOD, "replacement": "koala"}, "request p1, method: method.replacement is set, but"),
         ("panda", "request number 2: it is no mapping of fields"),
@@ -102,10 +125,14 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
         ("- id: p1\n", "holds no list of requests"),
         ("requests: panda\n", "holds no list of requests"),
         ("request: []\n", "unknown key 'request'"),
-        ("requests: []\nrequests: []\n", "the key 'requests' is said twice"),
-        ("requests:\n  - id: p1\n    id: p2\n", "the key 'id' is said twice"),
-        ("requests:\n  - due: 2026-02-30\n", "cannot be read: day is out of range"),
-        ("? [requests]\n: []\n", "cannot be read"),
+        ("requests: []\nrequests: []\n", "the key 'requests' appears twice"),
+        ("requests:\n  - id: p1\n    id: p2\n", "the key 'id' appears twice"),
+        ("? [requests]\n: []\n", "cannot be read: line 1: the key is no text"),
+        ("requests: " + "[" * 100_000, "cannot be read: line 1: it is nested"),
+        (
+            "requests:\n- " + "&a [" * 9 + "]" * 9 + "\n- {id: *a}\n- {on: 1}\n",
+            "line 4: the key 'on' is no text",
+        ),
     ],
 )
 def test_a_file_half_of_which_might_be_lost_is_refused_as_a_whole(
@@ -116,6 +143,27 @@ def test_a_file_half_of_which_might_be_lost_is_refused_as_a_whole(
         load_requests(tmp_path / "requests.yaml")
     with pytest.raises(RequestFileError, match=message):
         append_request(text, Request.model_validate(GOOD))
+
+
+def test_a_typo_in_one_request_stops_no_other() -> None:
+    """As a team writes it: dates without quotes, a switch for a number."""
+    text = "requests:\n" + "".join(
+        f"- {{id: {name}, concept: panda, reason: r, requested_by: b, date: {date}{more}}}\n"
+        for name, date, more in (
+            ("one", "2026-01-01", ""),
+            ("two", "2026-02-30", ""),
+            ("three", "2026-01-01", ", due: 2026-13-01"),
+            ("four", "2026-01-01", ", thresholds: {erased: yes}"),
+            ("five", "2026-01-01", ", due: 2026-12-31"),
+        )
+    )
+    found = parse_requests(text, PATH, VOCABULARY)
+    assert [one.id for one in found.requests] == ["one", "five"]
+    assert [(fault.id, fault.field) for fault in found.faults] == [
+        ("two", "date"),
+        ("three", "due"),
+        ("four", "thresholds.erased"),
+    ]
 
 
 def test_a_missing_file_is_no_empty_list(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -99,7 +100,7 @@ def test_a_server_that_waited_goes_on_as_soon_as_the_database_is_made(tmp_path: 
 class Begun:
     """In the place of the embedded server's process."""
 
-    url, patience, stopped = "http://127.0.0.1:1/api", 0.0, False
+    url, login, patience, stopped = "http://127.0.0.1:1/api", "fade:secret", 0.0, False
 
     def __init__(self, home: Path, *, whole: bool = False) -> None:
         self.home, self.whole = home, whole
@@ -117,6 +118,8 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Begu
     with monkeypatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(tmp_path))
         patch.setenv("PREFECT_API_URL", "")
+        patch.setenv("PREFECT_API_AUTH_STRING", "ann:for another server")
+        patch.setenv("PREFECT_API_KEY", "for another server")
         yield made
     refresh_global_settings_context()
 
@@ -125,6 +128,7 @@ def test_a_server_is_begun_and_named_to_all_who_ask(begun: list[Begun], tmp_path
     runtime.serve(whole=True)
     assert [(one.home, one.whole, one.stopped) for one in begun] == [(tmp_path, True, False)]
     assert os.environ["PREFECT_API_URL"] == get_current_settings().api.url == Begun.url
+    assert os.environ["PREFECT_API_AUTH_STRING"] == Begun.login and "PREFECT_API_KEY" not in os.environ
     assert begun[0].patience == get_current_settings().server.ephemeral.startup_timeout_seconds
     runtime.serve()
     assert len(begun) == 1
@@ -140,4 +144,58 @@ def test_one_that_the_settings_do_not_want_is_stopped_again(begun: list[Begun], 
         [one.stopped for one in begun] == [True]
         and runtime._server is None
         and os.environ["PREFECT_API_URL"] == ""
+        and os.environ["PREFECT_API_AUTH_STRING"] == "ann:for another server"
     )
+
+
+def test_a_server_gets_a_login_of_its_own_and_no_login_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def group(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        given.append((command, dict(env)))
+        return SimpleNamespace(stop=lambda grace: None)
+
+    monkeypatch.setattr(runtime, "Group", group)
+    keys = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY")
+    for key in (*keys, "PREFECT_CLIENT_CUSTOM_HEADERS"):
+        monkeypatch.setenv(key, "another")
+    runtime.creation_stamp(tmp_path).touch()
+    servers = [runtime.Server(tmp_path) for _ in range(2)]
+    logins = [server.login for server in servers]
+    for server in servers:
+        server.stop()
+    assert len(set(logins)) == 2 and all(len(login) > 40 for login in logins)
+    for login, (command, env) in zip(logins, given, strict=True):
+        assert env["PREFECT_SERVER_API_AUTH_STRING"] == login and "another" not in env.values()
+        assert login.partition(":")[2] not in " ".join(command)
+
+
+def test_the_address_and_login_of_a_scheduler_are_for_this_user_alone(
+    begun: list[Begun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime.serve(whole=True)
+    assert (file := runtime.announce(tmp_path)) is not None and file.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ann:for another server")
+    assert runtime.join(tmp_path)
+    assert (os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]) == (Begun.url, Begun.login)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"url": 1, "login": null, "worker": 7}', '{"url": "x", "worker": {}}', "\0"]
+)
+def test_a_file_that_names_no_scheduler_is_as_none(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    (tmp_path / runtime.SERVING).write_text(text)
+    assert runtime.join(tmp_path) is False and os.environ["PREFECT_API_URL"] == ""
+
+
+def test_a_server_of_the_users_own_keeps_its_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ann:hers")
+    runtime.serve()
+    assert runtime.join(tmp_path) and os.environ["PREFECT_API_AUTH_STRING"] == "ann:hers"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -210,3 +211,20 @@ def test_a_group_is_signalled_once_as_its_number_may_be_anothers_later(tmp_path,
 def test_the_parent_is_not_in_the_group(tmp_path):
     script = f"import os; assert os.getpgid(0) != {os.getpgid(0)}"
     assert Group([sys.executable, "-c", script], log=tmp_path / "log", env=os.environ).wait(60) == 0
+
+
+def test_ctrl_c_while_processes_end_does_not_leave_them(tmp_path: Path) -> None:
+    """The first Ctrl-C has begun the end already; a further one would break it off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        line = [sys.executable, "-c", COUNTS_TERM, str(tmp_path / "terms")]
+        group = Group(line, log=tmp_path / "log", env=os.environ)
+        started(group)
+        interrupts = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        interrupts.start()
+        group.stop(grace=0.5)
+        interrupts.join()
+        assert group.status() == -signal.SIGKILL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "afterwards as before"
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,72 @@
+"""Picture files of a data set, read without trust: the folder's own regular files, within limits.
+
+One rule for all: 8-bit pictures of one frame that are stored upright and have no transparency. Anything else
+would be read as another picture than a viewer shows, and is refused by its name."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fade.utils.reading import PICTURE, RefusedFileError, read_bytes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""Pillow opens dozens; these three need no outside program."""
+MAX_PIXELS = 2048 * 2048
+"""Of one picture; known from its head, before anything is unpacked."""
+_ORIENTATION = 0x0112
+
+
+def read_picture_file(folder: Path, name: str) -> bytes:
+    """The bytes of ``folder/name``. Raises OSError: FileNotFoundError, and RefusedFileError for a link (the
+    data folder itself may be one), a file below one, no regular file, or more than PICTURE bytes."""
+    path = folder / name
+    if path.resolve() != folder.resolve() / name:
+        what = "it is a link, or lies below one; put the file itself there (`dvc config cache.type copy`)"
+        raise RefusedFileError(path, what)
+    return read_bytes(path, PICTURE, links=False)
+
+
+@contextmanager
+def open_picture(content: bytes) -> Iterator[Image]:
+    """The head of a picture; its pixels are unpacked when they are asked for. Raises what Pillow raises."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        yield picture
+
+
+def header_fault(picture: Image) -> str:
+    """Why a picture is not used, by its head; "" for one that may be decoded."""
+    if picture.width * picture.height > MAX_PIXELS:
+        return f"{picture.width} x {picture.height} pixels are too many"
+    if getattr(picture, "is_animated", False):
+        return "it is animated; keep one frame"
+    if "transparency" in picture.info:
+        return "it has a transparent colour; put it on a background"
+    tiles: Any = getattr(picture, "tile", ())  # how the codec unpacks it: "RGB;16B"
+    if any(";16" in str(part) for tile in tiles for part in tile):
+        return "it has 16 bits a channel; store 8"
+    if (turn := picture.getexif().get(_ORIENTATION, 1)) != 1:
+        return f"its EXIF data turn it (orientation {turn}); store it upright"
+    return ""
+
+
+def decode_rgb(content: bytes) -> tuple[str, np.ndarray]:
+    """(mode in the file, pixels as uint8 (H, W, 3)); reads every pixel, so that a truncated file fails.
+    Raises ValueError for a picture that is refused or broken."""
+    try:
+        with open_picture(content) as picture:
+            if fault := header_fault(picture):
+                raise ValueError(fault)
+            return picture.mode, np.asarray(picture.convert("RGB"))
+    except Exception as error:  # Pillow raises a dozen kinds for a broken file
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
