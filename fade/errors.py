@@ -8,15 +8,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from fade.redact import redact
+
 
 class FadeError(Exception):
-    """Base of every error that is raised on purpose: ``stage: what is wrong. Next: what to do.``"""
+    """Base of every error that is raised on purpose: ``stage: what is wrong. Next: what to do.``
+
+    No password enters it: `redact` is applied to what is wrong and to what to do."""
 
     exit_code = 1
 
     def __init__(self, what: str, *, stage: str = "", action: str = "") -> None:
-        self.what, self.stage, self.action = what, stage, action
-        super().__init__(what)
+        self.what, self.stage, self.action = redact(what), stage, redact(action)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         head = f"{self.stage}: " if self.stage else ""
@@ -152,6 +156,12 @@ def revive(kind: str, what: str, stage: str, action: str) -> FadeError:
     return _rebuild(
         cls if isinstance(cls, type) and issubclass(cls, FadeError) else FadeError, what, stage, action
     )
+
+
+def error_text(error: BaseException) -> str:
+    """Any exception as a text without passwords: its type, unless it is ours (its sentence is enough), and
+    its message."""
+    return str(error) if isinstance(error, FadeError) else redact(f"{type(error).__name__}: {error}")
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:

@@ -222,7 +222,7 @@ class LoraAdapter:
         lora = {"r": rank, "lora_alpha": alpha, "target_modules": list(self._layers), "bias": "none"}
         layout = json.dumps({f"{PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
         body = canonical_safetensors(state, {"format": "pt", "lora_adapter_metadata": layout, **facts})
-        write_whole(path, body, stage="train")
+        write_whole(path, body, stage="train", sync=True)
         return hashlib.sha256(body).hexdigest()
 
     @classmethod

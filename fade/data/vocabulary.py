@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fade.errors import DataError, UnknownNameError
+from fade.utils.names import TOGETHER, lookalikes, normal_name, skeleton
 from fade.utils.reading import TEXT, read_text
 
-TOGETHER = " + "
-"""Between the names of targets that are erased together."""
+__all__ = ["TOGETHER", "Concept", "Vocabulary", "fill", "prompts", "slug"]
+LONGEST_SLUG = 100
+"""Characters of a slug: with what a file or model name adds it stays below 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ class Concept:
 @dataclass(frozen=True)
 class Vocabulary:
     """An ordered set of concepts and the styles of their pictures. The order is the data set's and is hashed.
-    Raises DataError for a name that appears twice."""
+
+    Every name of the data enters here. Raises DataError for one that appears twice, that is not in its normal
+    form (`fade.utils.names.normal_name`: pictures, labels and prompts have the spelling of the data), or that
+    looks like another or has its slug."""
 
     concepts: tuple[Concept, ...]
     styles: tuple[str, ...] = ()
@@ -36,6 +41,11 @@ class Vocabulary:
         for name, count in Counter(self.names).items():
             if count > 1:
                 raise DataError(f"concept {name!r} appears twice in the vocabulary.", stage="vocabulary")
+        families = (concept.family for concept in self.concepts if concept.family)
+        for kind, names in (("concept", self.names), ("family", families), ("style", self.styles)):
+            _check_names(kind, names)
+        _check_apart("concept", self.names)
+        _check_apart("style", self.styles)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,11 +56,15 @@ class Vocabulary:
         return len(self.concepts)
 
     def index(self, name: str, stage: str = "target") -> int:
-        """Position of ``name``. Raises UnknownNameError with the nearest names."""
+        """Position of ``name``. Raises UnknownNameError with the nearest names, or the one it looks like."""
         try:
             return self.names.index(name)
         except ValueError:
-            raise UnknownNameError("concept", name, self.names, stage=stage) from None
+            error = UnknownNameError("concept", name, self.names, stage=stage)
+            for one in self.names:
+                if skeleton(one) == skeleton(name):  # another case or width, or letters of another script
+                    error.action = f"did you mean {one!r}?"
+            raise error from None
 
     def family(self, name: str) -> str:
         """The family of ``name``. Raises UnknownNameError."""
@@ -68,7 +82,7 @@ class Vocabulary:
             styles = tuple(dict.fromkeys(frame.loc[frame["split"] == "train", "style"]))
             return cls(tuple(Concept(n, f) for n, f in pairs), styles)
         try:
-            lines = [line.strip() for line in read_text(path, TEXT).splitlines()]
+            lines = [line.strip(" \t\r") for line in read_text(path, TEXT).removeprefix("\ufeff").split("\n")]
         except OSError as error:
             action = "name a text file with one concept a line, or a manifest.csv."
             what = f"cannot read the vocabulary {path}: {error}."
@@ -77,7 +91,7 @@ class Vocabulary:
         if not rows:
             what = f"{path} names no concept."
             raise DataError(what, stage="vocabulary", action="write one concept a line.")
-        return cls(tuple(Concept(name.strip(), family.strip()) for name, _, family in rows))
+        return cls(tuple(Concept(name.strip(" "), family.strip(" ")) for name, _, family in rows))
 
 
 def fill(template: str, concept: str, style: str | None = None) -> str:
@@ -96,9 +110,34 @@ def prompts(template: str, names: Sequence[str]) -> list[str]:
 def slug(name: str) -> str:
     """A name as part of a file name: ``"Grinning cat"`` -> ``"grinning-cat"``.
 
-    Letters that ASCII lacks are left out; a hash of the name then keeps two such names apart.
+    Letters that ASCII lacks are left out, and a long name is cut; a hash of the name then keeps two such
+    names apart. Never empty, and no more than LONGEST_SLUG characters, all of them ``a-z``, ``0-9``, ``-``.
     """
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if plain and not any(c.isalnum() and not c.isascii() for c in name):
+    beyond = any(c.isalnum() and not c.isascii() for c in name)
+    if plain and not beyond and len(plain) <= LONGEST_SLUG:
         return plain
-    return "-".join(part for part in (plain, hashlib.sha256(name.encode()).hexdigest()[:8]) if part)
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return "-".join(part for part in (plain[: LONGEST_SLUG - 9].strip("-"), digest) if part)
+
+
+def _check_names(kind: str, names: Iterable[str]) -> None:
+    for name in dict.fromkeys(names):
+        try:
+            normal = normal_name(name)
+        except ValueError as error:
+            what, action = f"the {kind} {name!r}: {error}.", "correct the name where the data come from."
+            raise DataError(what, stage="vocabulary", action=action) from None
+        if normal != name:
+            what, action = f"the {kind} {name!r} is not in its normal form.", f"write it as {normal!r}."
+            raise DataError(what, stage="vocabulary", action=action)
+
+
+def _check_apart(kind: str, names: Sequence[str]) -> None:
+    pair = lookalikes(names)
+    if pair is None and len({slug(name) for name in names}) < len(set(names)):
+        by_slug: dict[str, str] = {}
+        pair = next((by_slug[slug(n)], n) for n in names if by_slug.setdefault(slug(n), n) != n)
+    if pair is not None:
+        what = f"the {kind}s {pair[0]!a} and {pair[1]!a} cannot be told apart."
+        raise DataError(what, stage="vocabulary", action="give one of them another name, or make them one.")

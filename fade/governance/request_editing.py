@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from fade.errors import RequestFileError
-from fade.governance.requests import STAGE, Request, parse_requests
+from fade.governance.requests import STAGE, Request, parse_requests, same_id
 
 HEADER = (
     "# Erasure requests, see docs/schedule.md. Never delete one: say why in its `withdrawn`.\nrequests:\n"
@@ -19,8 +19,8 @@ def append_request(text: str, request: Request) -> str:
     """The text with one more request. Raises RequestFileError when other lines would have to be rewritten,
     or the id is taken."""
     before = parse_requests(text, _PATH)
-    if request.id in before.ids:
-        what = f"there is a request {request.id!r} already."
+    if taken := [one for one in before.ids if same_id(one, request.id)]:
+        what = f"there is a request {taken[0]!r} already."
         raise RequestFileError(what, stage=STAGE, action="choose another --id; an id is given once.")
     head, tail, indent = _split(text if text.strip() else HEADER)
     dates = {key: getattr(request, key) for key in ("date", "due") if getattr(request, key) is not None}

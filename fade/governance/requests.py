@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from fade.config import Affects, Params, PromotionPolicy, Section
+from fade.config.texts import FreeText, GivenText, Name, OptionalName, Person
 from fade.data.vocabulary import Vocabulary
 from fade.errors import FadeError, RequestFileError, nearest
 from fade.utils.hashing import fingerprint
@@ -25,7 +26,6 @@ from fade.utils.reading import TEXT, read_text
 STAGE = "requests"
 SHOWN = 200
 """Characters of a wrong value or field in a fault."""
-Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def _no_number(value: object) -> object:
@@ -44,11 +44,11 @@ class Request(Section):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
     """Given once, for ever."""
     concept: Name
-    reason: Name
-    requested_by: Name
+    reason: GivenText
+    requested_by: Person
     date: Day
     due: Day | None = None
-    replacement: Annotated[str, Field(max_length=200)] = ""
+    replacement: OptionalName = ""
     """The concept that takes its place, for methods that have one."""
     method: Annotated[str, Field(max_length=200)] = ""
     """NAME or NAME/VARIANT; empty: that of params.yaml."""
@@ -56,7 +56,7 @@ class Request(Section):
     """Overrides of params.yaml, as of `fade run --set`."""
     thresholds: dict[str, Annotated[float, Field(strict=True)]] = Field(default_factory=dict)
     """Keys of `gate` in params.yaml with this request's own values, percent."""
-    withdrawn: str = ""
+    withdrawn: FreeText = ""
     """Why the request is withdrawn: it stays in the file, and is not processed."""
 
     @model_validator(mode="after")
@@ -196,9 +196,16 @@ def parse_requests(
             wrong = list(_invalid_fields(error))
         if ids[str(identity)] > 1:
             wrong = [("id", "two requests have it")]
+        elif twins := [one for one in ids if one != str(identity) and same_id(one, str(identity))]:
+            wrong = [("id", f"{twins[0]!r} differs from it only by the case of letters")]
         faults += [RequestFault(label, *one) for one in wrong]
         requests += [] if wrong else [request]
     return ErasureRequests(path, tuple(requests), tuple(faults))
+
+
+def same_id(a: str, b: str) -> bool:
+    """Whether two ids are the same but for the case of letters: stores and file systems mix such up."""
+    return a.casefold() == b.casefold()
 
 
 def _entries(text: str, path: Path) -> list[Any]:

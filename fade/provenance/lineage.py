@@ -92,7 +92,7 @@ class Lineage:
 
     def save(self, path: Path) -> Path:
         """Write the record under a temporary name, then rename. Raises StorageError."""
-        return write_whole(path, self.to_json() + "\n", stage="lineage")
+        return write_whole(path, self.to_json() + "\n", stage="lineage", sync=True)
 
     @classmethod
     def load(cls, path: Path) -> Lineage:

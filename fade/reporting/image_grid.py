@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from fade.errors import EvaluationError
 from fade.reporting.report_data import ROLES, Pictures
 from fade.reporting.theme import LIGHT, font
+from fade.utils.text import visible
 
 CAPTION_WIDTH = 12
 """Width at which a caption is wrapped, in text sizes."""
@@ -45,9 +46,10 @@ class _Text:
 
     @classmethod
     def wrapped(cls, words: str, face: ImageFont.FreeTypeFont, width: float = float("inf")) -> _Text:
-        """Break at blanks into lines of ``width`` pixels; a longer word has a line of its own."""
+        """Break at blanks into lines of ``width`` pixels; a longer word has a line of its own. Invisible
+        characters are shown as escapes."""
         lines: list[str] = []
-        for word in words.split():
+        for word in map(visible, words.split()):
             if lines and face.getlength(f"{lines[-1]} {word}") <= width:
                 lines[-1] += f" {word}"
             else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fade.governance.audit import GOOD
 from fade.reporting.theme import DARK, LIGHT
 from fade.reporting.verdict import number
+from fade.utils.text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,15 +36,21 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown,
     )
     environment.globals.update(light=LIGHT, dark=DARK)
     environment.filters.update(number=number, plain=plain, fence=fence)
     return environment
 
 
+def _shown(value: Any) -> Any:
+    """What a template prints of a value: no control or invisible character of a text takes effect."""
+    return visible(value, lines=True) if type(value) is str else value
+
+
 def render_template(name: str, **values: Any) -> str:
-    """A template of ``templates/``, filled: whatever is put into HTML is escaped, and a name that is not
-    there is an error. Same input, same bytes."""
+    """A template of ``templates/``, filled: whatever is put into HTML is escaped, invisible characters are
+    shown as escapes, and a name that is not there is an error. Same input, same bytes."""
     return _environment().get_template(name).render(**values)
 
 

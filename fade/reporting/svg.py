@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from fade.reporting.theme import DARK, LIGHT
+from fade.utils.text import visible
 
 Point = tuple[float, float]
 _ROLES = ("target", "adjacent", "heldout", "rest")
@@ -53,7 +54,7 @@ class Chart:
     def inline(self, title: str) -> str:
         """The same as part of an HTML page, which knows the namespace. ``title``: for screen readers."""
         width, height = round(self.width), round(self.height)
-        label = f' role="img" aria-label={quoteattr(title)}' if title else ""
+        label = f' role="img" aria-label={quoteattr(visible(title))}' if title else ""
         size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
         head = f'<svg class="fade-chart" {size}{label}>'
         paper = f'<rect class="paper" width="{width}" height="{height}"/>'
@@ -63,7 +64,7 @@ class Chart:
 def text(x: float, y: float, words: str, style: str, *, turned: float = 0.0) -> str:
     """A line of text with its baseline at (x, y); ``turned``: degrees clockwise about that point."""
     turn = f' transform="rotate({turned:g} {x:.1f} {y:.1f})"' if turned else ""
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}"{turn}>{escape(words)}</text>'
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}"{turn}>{escape(visible(words))}</text>'
 
 
 def rect(
@@ -82,7 +83,7 @@ def line(x: float, y: float, to_x: float, to_y: float) -> str:
 
 def dot(x: float, y: float, number: int, style: str, title: str = "") -> str:
     """A disc with a number; ``title``: what a pointer on it shows."""
-    shown = f"<title>{escape(title)}</title>" if title else ""
+    shown = f"<title>{escape(visible(title))}</title>" if title else ""
     disc = f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="8">{shown}</circle>'
     return disc + text(x, y + 3.5, str(number), "dot middle")
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from fade.utils.text import visible
+
 
 @dataclass(frozen=True)
 class Theme:
@@ -54,7 +56,7 @@ def font(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 def width_of(words: str, size: float, *, bold: bool = False) -> float:
     """Width of a line of text in pixels."""
-    return font(size, bold).getlength(words)
+    return font(size, bold).getlength(visible(words))
 
 
 def percent(value: float) -> str:

@@ -1,12 +1,19 @@
-"""Atomic writes: under a temporary name, then renamed. The errors of a disk become StorageErrors."""
+"""Atomic writes: under a temporary name, then renamed. The errors of a disk become StorageErrors.
+
+A link is followed: its target is replaced, and the link stays one. What is replaced hands on its mode, and
+its owner as far as the system lets us; a new file has the mode that the umask leaves. Nothing but a regular
+file is replaced: no device, pipe, socket or folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +31,75 @@ def write_whole(path: Path, body: bytes | str, *, stage: str = "storage", sync: 
     """Write a file so that a reader sees the old one or the new one; a partial file is removed. Raises
     StorageError.
 
-    sync: wait until the bytes are on the disk (a checkpoint must outlive a power cut).
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    sync: outlive a power cut. The order: the bytes reach the disk, then the name is changed, then the folder
+    reaches the disk; so a name never stands for bytes that are lost."""
+    target = writable_file(path, stage)
+    short = len(os.fsencode(target.name)) <= 200  # with what is added a name has at most 255 bytes
+    name = target.name if short else hashlib.sha256(os.fsencode(target.name)).hexdigest()
+    partial = target.with_name(f".{name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as stream:
+        before = target.stat() if target.exists() else None
+        partial.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(partial, flags, 0o600 if before else 0o666), "wb") as stream:
+            if before is not None:
+                _hand_on(before, stream.fileno())
             stream.write(body.encode("utf-8") if isinstance(body, str) else body)
             if sync:
                 stream.flush()
                 os.fsync(stream.fileno())
-        os.replace(partial, path)
+        os.replace(partial, target)
+        if sync:
+            _sync_folder(target.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise storage_error(error, path, stage) from error
     return path
+
+
+def writable_file(path: Path, stage: str = "storage", action: str = "") -> Path:
+    """The file that a write to ``path`` replaces or makes: behind links, where there are any. Raises
+    StorageError when that is no regular file. Call it before work whose result goes there."""
+    try:
+        target = Path(os.path.realpath(path))
+        mode = os.lstat(target).st_mode if os.path.lexists(target) else stat.S_IFREG
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise storage_error(error, path, stage, action) from error
+    if not stat.S_ISREG(mode):
+        behind = "" if target == path.absolute() else f" ({target})"
+        what = f"{path}{behind} cannot be written: it is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}."
+        action = action or "name a file, or a name that is not taken."
+        raise StorageError(what, stage=stage, action=action)
+    return target
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a link that leads in a circle",
+}
+
+
+def _hand_on(before: os.stat_result, file: int) -> None:
+    """Give the open file the owner and the mode of the one that it replaces."""
+    now = os.fstat(file)
+    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        with contextlib.suppress(PermissionError):  # another's file in a folder that we may write to
+            os.fchown(file, before.st_uid, before.st_gid)
+    os.fchmod(file, stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # a file system that syncs no folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def storage_error(error: Exception, path: Path, stage: str = "storage", action: str = "") -> StorageError:
@@ -56,7 +117,7 @@ def disk_full(path: Path, stage: str) -> StorageError:
 
 def free_bytes(path: Path) -> int:
     """Free bytes of the disk where ``path`` lies or would lie. Raises OSError."""
-    folder = path.absolute()
+    folder = path.absolute().parent if len(os.fsencode(path.name)) > 255 else path.absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -75,9 +136,9 @@ def make_folder(folder: Path) -> None:
         raise storage_error(error, folder) from error
 
 
-def write_json(path: Path, value: Any) -> Path:
-    """Write JSON; a reader sees the old file or the new one. Raises StorageError, ValueError for NaN."""
-    return write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, sync: bool = False) -> Path:
+    """Write JSON as `write_whole` does. Raises StorageError, ValueError for NaN."""
+    return write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n", sync=sync)
 
 
 def read_json(path: Path) -> Any:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from fade.redact import redact
+from fade.utils.text import visible
+
 ProgressCallback = Callable[[str, int, int, str], None]
 """Arguments: the stage's name, the steps done, the steps in all (0: unknown), a note on the current step."""
 
@@ -41,6 +44,7 @@ def log_lines(stream: TextIO, every: float = 10.0) -> ProgressCallback:
             return
         last[stage] = now
         count = f"{done}/{total}" if total else "..."
-        print(f"{stage:<12} {count:>11}  {text}".rstrip(), file=stream, flush=True)
+        line = f"{stage:<12} {count:>11}  {visible(redact(text))}"
+        print(line.rstrip(), file=stream, flush=True)
 
     return write_line

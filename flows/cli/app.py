@@ -41,9 +41,11 @@ def main() -> NoReturn:
     import atexit
     import signal
 
+    from fade.redact import redact_logs
     from tasks.launch.environment import open_standard_streams
 
     open_standard_streams()
+    redact_logs()
     # Registered first, so it runs last: the interpreter's own end would put the deadly default back.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     # A scheduler stops a job by TERM: end as Ctrl-C does, with the workers and the embedded server.

@@ -8,9 +8,20 @@ import typer
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ModelName, ParamsFile, Runs, Set, opened, prepare
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ModelName,
+    ParamsFile,
+    Runs,
+    Set,
+    opened,
+    person_option,
+    prepare,
+)
 from flows.cli.output import emit
-from flows.cli.screen import bars, escape, print_note, show_rows
+from flows.cli.screen import bars, escape, print_line, print_markup, print_note, show_rows
 
 _MARKS = {True: "yes", False: "NO", None: "told"}
 
@@ -24,7 +35,12 @@ def audit(
         False, "--evidence-only", help="Hashes, signature and records; no re-run. Seconds."
     ),
     no_control: bool = Option(False, "--no-control", help="Leave the control run out; the report says so."),
-    by: str = Option("", help="Who audits (default: the user of this machine).", envvar="FADE_USER"),
+    by: str = Option(
+        "",
+        help="Who audits (default: the user of this machine).",
+        envvar="FADE_USER",
+        callback=person_option,
+    ),
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
@@ -76,14 +92,12 @@ def _show_audits(results: list[dict[str, Any]]) -> None:
 
 
 def _show_audit(result: dict[str, Any]) -> None:
-    from rich.console import Console
-
     rows = [[row["what"], _MARKS[row["holds"]], row["found"]] for row in result["evidence"]]
     stages = result["stages"] if result["again"] else []
     rows += [[f"stage {row['stage']}", _MARKS[row["same"]], row["again"][:60]] for row in stages]
     show_rows(_label(result), ["", "holds", "found"], rows)
     if result["control"]:
-        print(f"control     {result['control']}")
+        print_line(f"control     {result['control']}")
     colour = "green" if result["good"] else "red"
-    Console().print(f"verdict     [bold {colour}]{escape(result['verdict']['said'])}[/]", soft_wrap=True)
-    print(f"report      {result['report']}")
+    print_markup(f"verdict     [bold {colour}]{escape(result['verdict']['said'])}[/]")
+    print_line(f"report      {result['report']}")

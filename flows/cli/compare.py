@@ -11,7 +11,7 @@ from typer import Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened
 from flows.cli.output import emit
-from flows.cli.screen import bars, escape, print_note, show_rows
+from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
 if TYPE_CHECKING:
     from flows.benchmark import BenchmarkOptions
@@ -27,11 +27,11 @@ def methods() -> None:
 
     for name, variants in known_erasers().items():
         for eraser in (get_eraser(name, variant) for variant in variants):
-            print(f"{name}/{eraser.variant}: {eraser.source}")
+            print_line(f"{name}/{eraser.variant}: {eraser.source}")
             if eraser.settings:
-                print(f"  trains by default: {' '.join(f'--set {item}' for item in eraser.settings)}")
+                print_line(f"  trains by default: {' '.join(f'--set {item}' for item in eraser.settings)}")
             if eraser.recipe:
-                print(f"  its own settings: {' '.join(f'--set {item}' for item in eraser.recipe)}")
+                print_line(f"  its own settings: {' '.join(f'--set {item}' for item in eraser.recipe)}")
 
 
 @app.command(epilog="Example: fade bench --quick")
@@ -98,4 +98,4 @@ def _show_summary(options: BenchmarkOptions, summary: dict[str, Any]) -> None:
         print_note(f"missing     {escape(what)}")
     if len(missing) > MISSING_SHOWN:
         print_note(f"            and {len(missing) - MISSING_SHOWN} more, see the report")
-    print(f"report      {options.folder / 'benchmark.html'}")
+    print_line(f"report      {options.folder / 'benchmark.html'}")

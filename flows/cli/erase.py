@@ -9,9 +9,21 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened, run_context
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    Verbose,
+    name_option,
+    names_option,
+    opened,
+    run_context,
+)
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, print_note, show_metrics
+from flows.cli.screen import bars, escape, print_line, print_markup, print_note, show_metrics
 
 
 @app.command(epilog='Example: fade run --target "panda" --target "lemon" --set train.steps=200')
@@ -21,10 +33,15 @@ def run(
         "--target",
         "-t",
         help="The concept to erase (panda); several times: erased together, in one training.",
+        callback=names_option,
     ),
-    style: str | None = Option(None, help="Erase a style (noto) instead; --replacement then names another."),
+    style: str | None = Option(
+        None, help="Erase a style (noto) instead; --replacement then names another.", callback=name_option
+    ),
     method: str | None = Option(None, help="NAME or NAME/VARIANT of the erasing method, see `fade methods`."),
-    replacement: str | None = Option(None, help="The concept that takes the target's place (surgical)."),
+    replacement: str | None = Option(
+        None, help="The concept that takes the target's place (surgical).", callback=name_option
+    ),
     anchors: str | None = Option(None, help="neighbourhood: give a method without neighbours FADE's."),
     seed: int | None = Option(None, help="The training's seed."),
     set_: Set = None,
@@ -79,16 +96,19 @@ def run(
 def _show_run(result: dict[str, Any]) -> None:
     title = f"{result['target']} erased by {result['method']}/{result['variant']}, seed {result['seed']}"
     show_metrics(result, title)
-    print(f"neighbours  {', '.join(result['neighbours'])}\nheld out    {', '.join(result['heldout'])}")
     computing = result["computing_seconds"]
-    print(f"seconds     {_seconds(result['seconds'])}")
-    print(f"            {sum(computing.values()):.1f} of them computing: {_seconds(computing)}")
+    print_line(
+        f"neighbours  {', '.join(result['neighbours'])}",
+        f"held out    {', '.join(result['heldout'])}",
+        f"seconds     {_seconds(result['seconds'])}",
+        f"            {sum(computing.values()):.1f} of them computing: {_seconds(computing)}",
+    )
     if result["warnings"]:
-        from rich.console import Console
-
-        Console().print(f"[yellow]warnings[/]    {', '.join(result['warnings'])}")
-    print(f"registered  {result['model_name']} version {result['model_version']}")
-    print(f"report      {result['report']}")
+        print_markup(f"[yellow]warnings[/]    {escape(', '.join(result['warnings']))}")
+    print_line(
+        f"registered  {result['model_name']} version {result['model_version']}",
+        f"report      {result['report']}",
+    )
 
 
 def _seconds(stages: dict[str, float]) -> str:
@@ -98,7 +118,13 @@ def _seconds(stages: dict[str, float]) -> str:
 @app.command(epilog='Example: fade mine --target "tulip" --json')
 def mine(
     target: Annotated[
-        str, Option("--target", "-t", help="The concept to erase, a name of the data set's vocabulary.")
+        str,
+        Option(
+            "--target",
+            "-t",
+            help="The concept to erase, a name of the data set's vocabulary.",
+            callback=name_option,
+        ),
     ],
     set_: Set = None,
     params: ParamsFile = PARAMS,
@@ -149,4 +175,4 @@ def compose(
 
 def _show_composed(result: dict[str, Any]) -> None:
     show_metrics(result, f"{result['target']}: {len(result['models'])} adapters composed")
-    print(result["adapter"])
+    print_line(result["adapter"])

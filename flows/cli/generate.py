@@ -9,9 +9,19 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, AdapterOption, Json, ParamsFile, Runs, Set, run_context
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    AdapterOption,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    name_option,
+    run_context,
+)
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, print_note, show_rows
+from flows.cli.screen import bars, print_line, print_note, show_rows
 
 
 @app.command(epilog='Example: fade generate "a panda" --model base -n 8 --out grid.png')
@@ -39,14 +49,16 @@ def generate(
             f"gated: the adapter acts at {strength:.2f} of its strength; who has the weights can leave "
             "the gate out."
         )
-    print(out)
+    print_line(str(out))
 
 
 @app.command(epilog="Example: fade purify data/emoji/noto/panda.png --model fade-panda/1")
 def purify(
     picture: Annotated[Path, Argument(help="The picture to purify: PNG, JPEG or WebP.")],
     model: AdapterOption,
-    concept: str | None = Option(None, help="What to take out; without it, what the adapter erased."),
+    concept: str | None = Option(
+        None, help="What to take out; without it, what the adapter erased.", callback=name_option
+    ),
     out: Path = Option(Path("purified.png"), help="The PNG file: input, control and purified side by side."),
     set_: Set = None,
     params: ParamsFile = PARAMS,
@@ -71,7 +83,7 @@ def _show_purified(result: dict[str, Any]) -> None:
     ]
     head = ["", f"probability of {concept}", "judged to be", "SSIM to the input"]
     show_words(f"{concept} in {Path(result['picture']).name}", head, rows)
-    print(result["out"])
+    print_line(result["out"])
 
 
 @app.command(epilog="Example: fade nudity i2p.csv --model fade-nudity/1 --limit 100")

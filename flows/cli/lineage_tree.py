@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flows.cli.screen import escape
+from flows.cli import screen
 
 if TYPE_CHECKING:
     from tasks.registry.lineage import Traced
@@ -16,16 +16,12 @@ _SHOWN = 8
 
 def show_tree(traced: Traced) -> None:
     """Print a version's record, a branch a section."""
-    from rich.console import Console
-    from rich.tree import Tree
-
-    tree = Tree(f"[bold]{traced.name}/{traced.version}[/]  lineage sha256 {traced.lineage.sha256()[:12]}")
-    for section, content in traced.lineage.content.items():
-        if isinstance(content, Mapping):
-            branch = tree.add(f"[bold]{section}[/]")
-            for label, text in _lines(_summary(section, content)):
-                branch.add(f"{escape(label)}  {escape(text)}")
-    Console().print(tree, soft_wrap=True)
+    title = f"{traced.name}/{traced.version}  lineage sha256 {traced.lineage.sha256()[:12]}"
+    sections = traced.lineage.content.items()
+    branches = {
+        name: _lines(_summary(name, content)) for name, content in sections if isinstance(content, Mapping)
+    }
+    screen.show_tree(title, branches)
 
 
 def _summary(section: str, content: Mapping[str, Any]) -> Mapping[str, Any]:

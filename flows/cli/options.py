@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fade.utils.names import checked_name
+from fade.utils.text import LONGEST_PERSON, checked_text
 
 if TYPE_CHECKING:
     from fade.config import Params
@@ -24,7 +27,37 @@ Runs = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the tools' own logs.")]
-By = Annotated[str, typer.Option(help="Who decides (default: the user of this machine).", envvar="FADE_USER")]
+
+
+def name_option(value: str | None) -> str | None:
+    """Callback of an option that names a concept or style: its normal form. Raises UsageError."""
+    return checked_name("name", value, stage="config") if value else value
+
+
+def names_option(value: list[str] | None) -> list[str] | None:
+    """As `name_option`, of an option that may be given several times."""
+    return [checked_name("name", one, stage="config") for one in value] if value else value
+
+
+def text_option(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Callback of an option that takes free text (a reason): without outer blanks. Raises UsageError for one
+    that is too long, blank, or holds control characters."""
+    return checked_text(f"--{parameter.name}", value, stage="options") if value else value
+
+
+def person_option(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """As `text_option`, for a person: one line, shorter."""
+    limits: dict[str, Any] = {"longest": LONGEST_PERSON, "lines": False}
+    return checked_text(f"--{parameter.name}", value, stage="options", **limits) if value else value
+
+
+Reason = Annotated[str, typer.Option(help="Why; recorded for ever.", callback=text_option)]
+By = Annotated[
+    str,
+    typer.Option(
+        help="Who decides (default: the user of this machine).", envvar="FADE_USER", callback=person_option
+    ),
+]
 ModelName = Annotated[str, typer.Argument(help="NAME of a registered model.")]
 AdapterOption = Annotated[
     str, typer.Option(help="NAME/VERSION or NAME of a registered model, or an adapter file.")

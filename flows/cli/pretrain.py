@@ -10,7 +10,7 @@ from typer import Option
 
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, ParamsFile, Runs, Set, opened
-from flows.cli.screen import bars, escape, print_note
+from flows.cli.screen import bars, escape, print_line, print_markup, print_note
 
 
 @app.command(epilog="Example: fade pull")
@@ -27,7 +27,7 @@ def pull(
     from tasks.data.pull import pull as pull_data
 
     pulled = pull_data(settings.data, params.parent, runs_dir, force=force)
-    print(f"{pulled.path}: {pulled.nfiles} files, {pulled.size / 1e6:.1f} MB, md5 {pulled.md5}")
+    print_line(f"{pulled.path}: {pulled.nfiles} files, {pulled.size / 1e6:.1f} MB, md5 {pulled.md5}")
 
 
 @app.command(epilog="Example: fade pretrain --set pretrain.unet.steps=6000")
@@ -62,14 +62,12 @@ def pretrain(
 def doctor(params: ParamsFile = PARAMS, runs_dir: Runs = RUNS) -> None:
     """Is this machine ready? Python, libraries, data, models, folders, servers; what to do where it is
     not."""
-    from rich.console import Console
-
     from flows.service.doctor import examine
 
-    out, ready = Console(), True
+    ready = True
     for finding in examine(params, runs_dir):
         ready &= finding.ok
         mark = "[green]ok  [/]" if finding.ok else "[bold red]FAIL[/]"
-        out.print(f"{mark} {finding.name}: {escape(finding.text)}")
+        print_markup(f"{mark} {finding.name}: {escape(finding.text)}")
     if not ready:
         raise typer.Exit(1)

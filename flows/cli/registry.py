@@ -11,11 +11,23 @@ from typer import Argument, Option
 
 from flows.cli.app import app
 from flows.cli.lineage_tree import show_tree
-from flows.cli.options import PARAMS, RUNS, By, Json, ModelName, ParamsFile, Runs, Set, opened, prepare
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    By,
+    Json,
+    ModelName,
+    ParamsFile,
+    Reason,
+    Runs,
+    Set,
+    opened,
+    prepare,
+    text_option,
+)
 from flows.cli.output import emit, show_words
-from flows.cli.screen import escape, print_note, show_rows
+from flows.cli.screen import escape, print_line, print_note, show_rows
 
-Reason = Annotated[str, Option(help="Why; recorded for ever.")]
 Version = Annotated[str, Argument(help="NAME/VERSION of a registered model.")]
 
 _TAGS = ("method", "seed", "data_md5", "base_sha256", "commit", "adapter_sha256")
@@ -37,7 +49,7 @@ def register(
     from tasks.registry.register import register_pending
 
     registered = register_pending(run_dir, runs=runs_dir)
-    print(f"{registered.name} version {registered.version}")
+    print_line(f"{registered.name} version {registered.version}")
 
 
 @app.command(
@@ -88,7 +100,9 @@ def _show_versions(versions: list[dict[str, Any]]) -> None:
 )
 def promote(
     version: Version,
-    override: str = Option("", help="Promote it although it does not pass the gate: why. Shown for ever."),
+    override: str = Option(
+        "", help="Promote it although it does not pass the gate: why. Shown for ever.", callback=text_option
+    ),
     reason: Reason = "",
     by: By = "",
     set_: Set = None,
@@ -162,7 +176,7 @@ def keys(
     from tasks.registry.signing import make_keys
 
     private, public = make_keys(folder.expanduser(), name)
-    print(f"private     {private}\npublic      {public}")
+    print_line(f"private     {private}", f"public      {public}")
     print_note(
         "Set signing.private_key where versions are registered and signing.public_key where they are "
         "promoted. Keep the private one."

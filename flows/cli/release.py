@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Runs, Set, Verbose, opened
+from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Reason, Runs, Set, Verbose, opened
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, print_note, show_rows
+from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
 
 @app.command(epilog="Example: fade release --by ann    or: fade release --dry-run")
@@ -54,7 +54,7 @@ def release(
 
 def _show_plan(result: Mapping[str, Any]) -> None:
     version = f"is {result['name']}/{result['version']}" if result["version"] else "would be a new version"
-    print(f"release     {version}; current is {result['was_current'] or 'none'}")
+    print_line(f"release     {version}; current is {result['was_current'] or 'none'}")
     _show_parts(result)
 
 
@@ -71,9 +71,11 @@ def _show_release(result: Mapping[str, Any]) -> None:
     note = "percent: the champion alone > the release, on the same pictures"
     show_rows(title, ["", *(metric.title for metric in metrics)], rows, note)
     _show_parts(result)
-    print(f"sha256      {result['adapter_sha256']}")
+    print_line(f"sha256      {result['adapter_sha256']}")
     if result["seconds"]:
-        print("seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()))
+        print_line(
+            "seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items())
+        )
 
 
 def _number(metrics: Mapping[str, float | None], name: str) -> str:
@@ -82,10 +84,10 @@ def _number(metrics: Mapping[str, float | None], name: str) -> str:
 
 
 def _show_parts(result: Mapping[str, Any]) -> None:
-    print(f"parts       {_list(result['parts'])}")
-    print(f"new in it   {_list(result['parts_in'])}\nno more     {_list(result['parts_out'])}")
+    print_line(f"parts       {_list(result['parts'])}")
+    print_line(f"new in it   {_list(result['parts_in'])}", f"no more     {_list(result['parts_out'])}")
     if result["left_out"]:
-        print(f"left out    {_list(result['left_out'])} (styles)")
+        print_line(f"left out    {_list(result['left_out'])} (styles)")
 
 
 def _list(names: list[str]) -> str:
@@ -106,7 +108,7 @@ def _warn(name: str, current: str | None, revoked: list[str], *, replaced: bool 
     '--reason "as agreed"'
 )
 def rollback(
-    reason: Annotated[str, Option(help="Why; recorded for ever.")],
+    reason: Reason,
     to: str | None = Option(
         None, help="The number of the release to go back to (default: the one before the current)."
     ),
@@ -130,10 +132,10 @@ def rollback(
 
 def _show_rollback(result: Mapping[str, Any]) -> None:
     decision = f"decision {result['number']} by {result['by']}"
-    print(f"current     {result['model']}/{result['to']}, no longer {result['from']} ({decision})")
-    print(f"parts       {', '.join(result['parts'])}")
-    print(f"taken out   {_list(result['parts_out'])}\nback in     {_list(result['parts_in'])}")
-    print(f"adapter     {result['adapter']}\nsha256      {result['adapter_sha256']}")
+    print_line(f"current     {result['model']}/{result['to']}, no longer {result['from']} ({decision})")
+    print_line(f"parts       {', '.join(result['parts'])}")
+    print_line(f"taken out   {_list(result['parts_out'])}", f"back in     {_list(result['parts_in'])}")
+    print_line(f"adapter     {result['adapter']}", f"sha256      {result['adapter_sha256']}")
 
 
 @app.command(epilog="Example: fade releases")

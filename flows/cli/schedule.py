@@ -11,9 +11,21 @@ import typer
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    Verbose,
+    name_option,
+    opened,
+    person_option,
+    text_option,
+)
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, print_note, show_rows
+from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
 if TYPE_CHECKING:
     from tasks.requests.project import Project
@@ -55,12 +67,21 @@ def listed(
     epilog='Example: fade requests add --concept panda --reason "licence ended" --by ann --due 2026-12-31'
 )
 def add(
-    concept: Annotated[str, Option(help="The concept to erase, a name of the data set's vocabulary.")],
-    reason: Annotated[str, Option(help="Why.")],
-    by: str = Option("", help="Who asks (default: the user of this machine).", envvar="FADE_USER"),
+    concept: Annotated[
+        str, Option(help="The concept to erase, a name of the data set's vocabulary.", callback=name_option)
+    ],
+    reason: Annotated[str, Option(help="Why.", callback=text_option)],
+    by: str = Option(
+        "",
+        help="Who asks (default: the user of this machine).",
+        envvar="FADE_USER",
+        callback=person_option,
+    ),
     due: str | None = Option(None, help="Until when: 2026-12-31."),
     name: str | None = Option(None, "--id", help="Its id, given once (default: CONCEPT-DATE)."),
-    replacement: str = Option("", help="The concept that takes its place, for methods that have one."),
+    replacement: str = Option(
+        "", help="The concept that takes its place, for methods that have one.", callback=name_option
+    ),
     method: str = Option("", help="NAME or NAME/VARIANT (default: params.yaml's)."),
     threshold: list[str] | None = Option(None, help="erased=99: a key of `gate`, only for this request."),
     set_: list[str] | None = Option(
@@ -80,7 +101,7 @@ def add(
 
     def show(_: Any) -> None:
         due = f", due {request.due}" if request.due else ""
-        print(f"{request.id}: {request.concept}, asked for by {request.requested_by}{due}")
+        print_line(f"{request.id}: {request.concept}, asked for by {request.requested_by}{due}")
 
     emit(request.to_json(), as_json, show)
 
@@ -233,7 +254,9 @@ def _warn(status: dict[str, Any]) -> None:
     """The loud warning: a request that vanished from the file, or cannot be read there."""
     for one in status["requests"]:
         if one["state"] in ("missing", "faulty"):
-            print_note(f"[bold red]{one['state']}[/] request {escape(one['id'])}: {escape(one['detail'])}")
+            print_note(
+                f"[bold red]{escape(one['state'])}[/] request {escape(one['id'])}: {escape(one['detail'])}"
+            )
 
 
 def _project(params: Path, overrides: list[str] | None, runs: Path, *, verbose: bool = False) -> Project:

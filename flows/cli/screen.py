@@ -1,28 +1,56 @@
-"""What a terminal shows: sentences, bars, tables."""
+"""What a terminal shows: sentences, bars, tables, trees.
+
+Every text of the commands goes through here. A text from outside (a name, a reason, a record, an error) is
+shown as it is: no password, no markup, no emoji code, no control or invisible character takes effect."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fade.redact import redact
+from fade.utils.text import visible
+
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
-def print_note(text: str) -> None:
-    """A sentence, with rich markup, on the error stream."""
+def console(*, stderr: bool = False) -> Console:
+    """Where words go. ``:heart:`` in a text is no emoji."""
     from rich.console import Console
 
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+    return Console(stderr=stderr, highlight=False, emoji=False)
+
+
+def print_note(text: str) -> None:
+    """A sentence, with rich markup, on the error stream; what is put into it goes through `escape`."""
+    console(stderr=True).print(redact(text), soft_wrap=True)
+
+
+def print_markup(text: str) -> None:
+    """As `print_note`, on the output."""
+    console().print(redact(text), soft_wrap=True)
+
+
+def print_line(*lines: str) -> None:
+    """Plain lines on the output."""
+    for line in lines:
+        print(shown(line))
+
+
+def shown(text: str) -> str:
+    """A text on one line, without passwords, its invisible characters as escapes."""
+    return visible(redact(text))
 
 
 def escape(text: str) -> str:
-    """``text`` as it is, whatever brackets it holds."""
+    """As `shown`, for a place where rich reads markup: brackets stay brackets."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(shown(text))
 
 
 @contextmanager
@@ -31,12 +59,10 @@ def bars(silent: bool) -> Iterator[None]:
     if silent:
         yield
         return
-    from rich.console import Console
-
     from fade.utils import progress
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    terminal = console(stderr=True)
+    if not terminal.is_terminal:
         with progress.on_progress(progress.log_lines(sys.stderr)):
             yield
         return
@@ -51,15 +77,15 @@ def bars(silent: bool) -> Iterator[None]:
         TimeElapsedColumn(table_column=Column(min_width=7)),
         TextColumn("[dim]{task.fields[text]}", table_column=last),
     )
-    with Progress(*columns, console=console, expand=True) as progress_bars:
+    with Progress(*columns, console=terminal, expand=True) as progress_bars:
         stages: dict[str, Any] = {}
 
         def update(stage: str, done: int, total: int, text: str) -> None:
             if stage not in stages:
                 for earlier in stages.values():
                     progress_bars.stop_task(earlier)
-                stages[stage] = progress_bars.add_task(stage, total=None, text="")
-            progress_bars.update(stages[stage], completed=done, total=total or None, text=text)
+                stages[stage] = progress_bars.add_task(escape(stage), total=None, text="")
+            progress_bars.update(stages[stage], completed=done, total=total or None, text=escape(text))
 
         with progress.on_progress(update):
             yield
@@ -69,20 +95,30 @@ def show_rows(
     title: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str | None = None
 ) -> None:
     """A table of words and numbers; ``note`` stands below it."""
-    from rich.console import Console
-
     table = _table(title, head, rows)
     table.caption = note and escape(note)
-    Console().print(table)
+    console().print(table)
+
+
+def show_tree(title: str, branches: Mapping[str, Iterable[tuple[str, str]]]) -> None:
+    """A tree of two levels: ``branches`` name -> its leaves, each a label and a text."""
+    from rich.tree import Tree
+
+    tree = Tree(f"[bold]{escape(title)}[/]")
+    for name, leaves in branches.items():
+        branch = tree.add(f"[bold]{escape(name)}[/]")
+        for label, text in leaves:
+            branch.add(f"{escape(label)}  {escape(text)}")
+    console().print(tree, soft_wrap=True)
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table(title=escape(title))
     for i, name in enumerate(head):  # in 80 columns the heads give way, not the numbers
-        widest = max((len(word) for row in rows for word in row[i].split()), default=0)
-        table.add_column(name, justify="right" if i else "left", overflow="fold", min_width=widest)
+        widest = max((len(word) for row in rows for word in shown(row[i]).split()), default=0)
+        table.add_column(escape(name), justify="right" if i else "left", overflow="fold", min_width=widest)
     for row in rows:
         table.add_row(*map(escape, row))
     return table
@@ -94,8 +130,6 @@ _FULL_TITLES = {"A_heldout": "held-out neighbours"}
 
 def show_metrics(result: dict[str, Any], title: str) -> None:
     """A run's accuracies before and after, with their intervals."""
-    from rich.console import Console
-
     from fade.evaluation.metrics import report_rows
 
     metrics, base, spread, n = (result[key] for key in ("metrics", "base_metrics", "intervals", "n"))
@@ -116,7 +150,7 @@ def show_metrics(result: dict[str, Any], title: str) -> None:
     table = _table(title, ("", "original", "erased", "95 % interval", "pictures"), rows)
     table.add_section()
     table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", _interval(spread["ERB"]), "")
-    Console().print(table)
+    console().print(table)
 
 
 def _interval(ends: Sequence[float]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fade.config import Params
 from fade.errors import FadeError
+from fade.redact import redact
 from fade.run.resolve_params import load_params
 from fade.utils.files import make_folder
 
@@ -24,17 +25,19 @@ FREE_GB = 2.0  # a run with its cache takes about 0.2 GB; the rest is room for M
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. ``text``: the state, or the next action."""
+    """The result of one check. ``text``: the state, or the next action, without passwords."""
 
     name: str
     ok: bool
     text: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", redact(self.text))
+
 
 def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
     """Check Python, libraries, parameters, data, models, the runs folder and the servers, in this order."""
     from fade.provenance.fingerprints import versions
-    from tasks.registry.connection import redacted
 
     supported = sys.version_info >= (3, 11)
     needed = "" if supported else "; 3.11 or newer is needed"
@@ -60,7 +63,7 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
     yield Finding("device", True, torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu)
     yield _finding("runs", _runs_folder, runs)
     yield _finding("prefect", _prefect)
-    store = redacted(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    store = os.environ.get("MLFLOW_TRACKING_URI", "")
     yield Finding("mlflow", True, store or "embedded, sqlite in the runs folder")
 
 

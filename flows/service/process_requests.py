@@ -11,6 +11,7 @@ from prefect import flow
 
 from fade.errors import RequestError
 from fade.governance.leases import DONE
+from fade.redact import redact
 from flows.erase import erase
 from flows.server.gpu_slot import gpu_slot
 from flows.service.entrypoints import refuse_foreign_deployment
@@ -48,7 +49,9 @@ def emit(outcome: Outcome) -> None:
     kind = outcome.result if outcome.result in (DONE, WAITING) else "failed"
     names = {"prefect.resource.id": f"fade.request.{outcome.id}", "prefect.resource.name": outcome.id}
     resource = {**names, "fade.concept": outcome.concept}
-    emit_event(f"fade.request.{kind}", resource=resource, payload=outcome.to_json())
+    emit_event(
+        f"fade.request.{kind}", resource=resource, payload={**outcome.to_json(), "text": redact(outcome.text)}
+    )
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -62,7 +65,7 @@ def show(result: Mapping[str, Any]) -> None:
             "request": one["id"],
             "concept": one["concept"],
             "state": one["state"] + (", overdue" if one["overdue"] else ""),
-            "why": one["detail"],
+            "why": redact(one["detail"]),
             "this time": outcomes.get(one["id"], ""),
             "due": one["due"],
         }

@@ -8,6 +8,7 @@ from typing import Any
 
 from fade.config import Params
 from fade.errors import FadeError
+from fade.redact import redact
 from flows.server.gpu_slot import prefect_client
 from tasks.registry.connection import connect
 from tasks.registry.lineage import read
@@ -52,7 +53,7 @@ def prefect_status() -> dict[str, Any]:
     with prefect_client("Prefect does not answer", "status", action) as client:
         deployments = client.read_deployments(deployment_filter=ours)
         rows = [_deployment(client, one) for one in deployments]
-        return {"url": str(client.api_url), "deployments": rows}
+        return {"url": redact(str(client.api_url)), "deployments": rows}
 
 
 def _deployment(client: Any, deployment: Any) -> dict[str, Any]:
@@ -85,5 +86,5 @@ def _run(run: Any) -> dict[str, Any]:
         "id": str(run.id),
         "state": run.state.name if run.state else "",
         "at": when.isoformat(timespec="seconds") if when else "",
-        "why": (run.state.message or "") if run.state and not run.state.is_completed() else "",
+        "why": redact(run.state.message or "") if run.state and not run.state.is_completed() else "",
     }

@@ -11,8 +11,9 @@ from fade.data.manifest import SPLITS
 from fade.data.tables import COLUMNS_OF_MINED, COLUMNS_OF_PICTURES
 
 Severity = Literal["critical", "warning"]
-# prompts are templates: no braces; no outer blanks
-TEXT = r"^[^\s\x00-\x1f{}](?:[^\x00-\x1f{}]{0,78}[^\s\x00-\x1f{}])?$"
+_ODD = "\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff{}"
+"""Control and invisible characters, blanks but the plain one; braces, since prompts are templates."""
+TEXT = rf"\A[^\s{_ODD}](?:[^{_ODD}]{{0,78}}[^\s{_ODD}])?\Z"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from prefect.cache_policies import NO_CACHE
 
 from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file
 from fade.errors import DataError, RemoteError
+from fade.redact import redact
 from tasks.data.pull import Pulled, pulled
-from tasks.data.remote import Remote, opened, redacted
+from tasks.data.remote import Remote, opened
 from tasks.launch.environment import configure_environment
 
 STAGE = "publish"
@@ -41,7 +42,7 @@ def publish(repo: Path, runs: Path, *, remote: str = "embedded") -> Pulled:
             inside = store.root is not None and store.root.resolve().is_relative_to(repo.resolve())
             dvc.gc(workspace=True, cloud=inside, remote=remote)
         except DvcException as error:
-            what = f"{store}: {redacted(str(error))}."
+            what = f"{store}: {redact(str(error))}."
             action = "mend the cause and publish again; the data folder is untouched."
             raise RemoteError(what, stage=STAGE, action=action) from error
     dvcfile, files = read_dvc_file(tracked), hash_folder(folder)

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import logging
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fade.data.dvcfile import STAGE, DvcFile, parse_listing
 from fade.errors import BusyError, DataError, RemoteError, UnknownNameError, UnreachableError
+from fade.redact import redact
 from fade.utils.files import SCARCE, free_bytes
 from fade.utils.hashing import md5_of
 from fade.utils.reading import LISTING, read_bytes
@@ -40,7 +40,7 @@ class Remote:
         if name not in known:
             raise UnknownNameError("remote", name, known, stage=STAGE)
         self.repo, self.name, self.cache = repo, name, repo.cache.local
-        self.url = redacted(str(repo.config["remote"][name].get("url", "")))
+        self.url = redact(str(repo.config["remote"][name].get("url", "")))
         self.root: Path | None = None  # the folder of a local remote; its objects lie below it in files/md5
         try:
             self.odb = repo.cloud.get_remote_odb(name, "pull")
@@ -50,7 +50,7 @@ class Remote:
             action = f"install it: pip install 'dvc[{self.url.partition(':')[0]}]'."
             raise self._error(f" needs a package that is missing: {error.missing_deps}.", action) from error
         except (DvcException, ValueError) as error:
-            what = f" cannot be used: {redacted(str(error))}."
+            what = f" cannot be used: {redact(str(error))}."
             raise self._error(what, "correct .dvc/config.") from error
         if self.odb.fs.protocol == "local":
             self.root = Path(self.odb.path).parents[1]
@@ -174,7 +174,7 @@ class Remote:
         error = future.exception()
         if error is None or isinstance(error, FileNotFoundError):
             return future.result()
-        reason = redacted(str(error))
+        reason = redact(str(error))
         if isinstance(error, PermissionError) or "credential" in reason.lower():
             action = f"give this machine read access (`dvc remote modify --local {self.name} ...`"
             action += ", or the AWS_* variables)."
@@ -199,7 +199,7 @@ def opened(root: Path) -> Iterator[Repo]:
         # A pull reads and writes data only: it needs no git, and works in an unpacked archive too.
         repo = Repo(str(root), config={"core": {"no_scm": True, "analytics": False, "check_update": False}})
     except (ConfigError, NotDvcRepoError) as error:
-        what = f"{root / '.dvc'}: {redacted(str(error))}."
+        what = f"{root / '.dvc'}: {redact(str(error))}."
         raise DataError(what, stage=STAGE, action="correct .dvc/config.") from error
     try:
         with lock_repo(repo):  # DVC's own commands may be called inside
@@ -209,11 +209,6 @@ def opened(root: Path) -> Iterator[Repo]:
         raise BusyError(what, stage=STAGE, action="wait for it, then run again.") from error
     finally:
         repo.close()
-
-
-def redacted(text: str) -> str:
-    """``text`` without the passwords and the signed queries of the URLs in it."""
-    return re.sub(r"(?<=://)[^/\s@]+@", "***@", re.sub(r"(://[^\s?]+\?)[^\s'\")]+", r"\1***", text))
 
 
 def shortened(names: list[str], limit: int = 5) -> str:

@@ -22,6 +22,7 @@ from fade.data import tables
 from fade.errors import DataError
 from fade.reporting.page import render_checks
 from fade.utils.files import make_folder, write_whole
+from fade.utils.text import visible
 from tasks.data import expectations
 from tasks.data.expectations import Rule
 from tasks.data.verdicts import Verdict, VerdictStore, folder_sha256, stored_verdict, verdict_key
@@ -230,7 +231,7 @@ def _conclude(stem: str, title: str, verdict: Verdict, out: Path) -> Checks:
     if critical:
         stage = "validate" if stem == "data" else f"validate {stem}"
         action = f"mend the data (see {page}); nothing was trained."
-        raise DataError("; ".join(map(_sentence, critical)) + ".", stage=stage, action=action)
+        raise DataError(visible("; ".join(map(_sentence, critical))) + ".", stage=stage, action=action)
     return Checks(not failed, verdict.results, page)
 
 

@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path
 
 from fade.errors import StorageError, UsageError
+from fade.redact import redact_logs
 
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -37,12 +38,13 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def configure_environment(runs: Path = Path("runs"), *, hub: bool = False) -> None:
     """Set every no-telemetry and offline variable that the user has not set, and give DVC private folders
-    under ``runs``.
+    under ``runs``; from here on no log record of this process holds a password.
 
     hub: leave the Hugging Face hub reachable (the base, CLIP or judge is a hub id). Variables that are set
     already win, but no proxy is used for loopback. Raises UsageError for a name that no runs folder can have,
     StorageError when it cannot be made."""
     check_name(runs)
+    redact_logs()
     for key, value in {**NO_TELEMETRY, **({} if hub else OFFLINE), **SAFER_DEFAULTS}.items():
         os.environ.setdefault(key, value)
     # DVC's defaults are the user's and the machine's: another user's remote of the same name, a state

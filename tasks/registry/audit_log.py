@@ -76,7 +76,7 @@ def record(
         run.log_file(report)
     audit = _append(tracking, version, replace(audit, run_id=run.run_id), runs, private_key)
     make_folder((runs / ANCHORS).parent)
-    write_json(runs / ANCHORS, {**_anchors(runs), _key(tracking, name): audit.anchor})
+    write_json(runs / ANCHORS, {**_anchors(runs), _key(tracking, name): audit.anchor}, sync=True)
     summary = {key: str(getattr(audit, key)) for key in AUDIT}
     set_tags(tracking, version, {ANCHOR: audit.anchor, **{AUDIT[key]: summary[key] for key in AUDIT}})
     with contextlib.suppress(FadeError, OSError, ValueError):  # an outdated card undoes no audit

@@ -14,9 +14,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from fade.errors import FadeError, RegistryError, RegistryUnreachableError, StorageError
+from fade.redact import MASK, redact
 from fade.utils.files import make_folder
 from tasks.launch.environment import configure_environment
 from tasks.registry.artifact_locations import update_locations
@@ -103,10 +104,8 @@ def check_store(runs: Path) -> None:
 
 
 def redacted(uri: str) -> str:
-    """An address without its user name, password and query."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", "")) if parts.netloc else uri
+    """An address without its user name, password and query; the anchors of logs name the store by it."""
+    return redact(uri).replace(f"{MASK}@", "").replace(f"?{MASK}", "")
 
 
 @contextlib.contextmanager
@@ -138,7 +137,7 @@ def registry_errors(address: str) -> Iterator[None]:
             refusal, action = _LOGIN[status]
             what = f"{address} {refusal} ({status})."
         else:
-            reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))  # no password in a message
+            reason = redact(" ".join(str(error).split()))  # before it is cut: half a password is one, too
             what = f"{address} refused: {reason[:300]}"
         raise kind(what, stage=STAGE, action=action) from error
 

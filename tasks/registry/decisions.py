@@ -11,6 +11,7 @@ from fade.config import PromotionPolicy
 from fade.errors import FadeError, PromotionError, UsageError
 from fade.governance import promotion
 from fade.governance.promotion import CHAMPION, PROMOTE, REJECTED, STAGE, Criterion, Decision, Standing
+from fade.utils.text import checked_text
 from tasks.registry.card import refresh
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import read
@@ -51,6 +52,7 @@ def decide(
     RegistryError (the record or the store)."""
     if action != PROMOTE and not reason.strip():
         raise UsageError(f"to {action} needs a reason.", stage=STAGE, action="give it with --reason.")
+    override = checked_text("override", override, stage=STAGE)  # one of blanks alone gives no reason
     snapshot, about = open_version(selection, runs, public_key)
     name, version = str(about.name), str(about.version)
     before = after or snapshot.standing(name)

@@ -11,12 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fade.errors import RegistryError
 from fade.governance.append_log import LogEntry, verify_anchor, verify_log
 from fade.governance.audit import Audit
 from fade.governance.promotion import Decision
+from fade.utils.text import LONGEST_PERSON, checked_text
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.models import all_versions, ensure_model, log_subject
 from tasks.registry.signing import sign_text, verify_text
@@ -81,6 +82,7 @@ class AppendLog(Generic[E]):
         void, as another writer was faster. about: the version that the entry is about, whose address and run
         the entry has in MLflow; else ``source`` is the address. Raises RegistryError, SignatureError (nothing
         is appended), the kind's ERROR."""
+        entry = replace(entry, **_checked_texts(entry))
         number, digest = (after.number, after.sha256()) if after else (0, "")
         entry = replace(entry, previous=number, previous_sha256=digest if self.kind.HASHED else "")
         tags = {self.kind.KIND: entry.to_json()}
@@ -117,6 +119,13 @@ class AppendLog(Generic[E]):
 
 DECISION_LOG = AppendLog(Decision, "What was decided, in order; written by `fade promote` and its like.")
 AUDIT_LOG = AppendLog(Audit, "Audits, in order; written by `fade audit`.")
+
+
+def _checked_texts(entry: LogEntry) -> dict[str, Any]:
+    """What people wrote into an entry. Raises UsageError for a text that is too long or not plain."""
+    limits: dict[str, dict[str, Any]] = {"by": {"longest": LONGEST_PERSON, "lines": False}, "reason": {}}
+    texts = {name: str(getattr(entry, name)) for name in limits if hasattr(entry, name)}
+    return {name: checked_text(name, text, stage=entry.STAGE, **limits[name]) for name, text in texts.items()}
 
 
 def _signed_text(log: str, text: str) -> str:

@@ -15,6 +15,7 @@ from fade.config import Params
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import slug
 from fade.errors import RegistryError, RegistryUnreachableError
+from fade.redact import redact
 from tasks.registry.connection import Tracking, registry_errors, suppress_warnings
 from tasks.registry.database_file import ARTIFACTS, STAGE
 
@@ -60,10 +61,10 @@ class Run:
         self._pending, self._flushed = [], time.monotonic()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Record params (values as text, MLflow keeps at most 6000 characters)."""
+        """Record params (values as text without passwords, MLflow keeps at most 6000 characters)."""
         from mlflow.entities import Param
 
-        entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        entries = [Param(key, redact(str(value))[:6000]) for key, value in params.items()]
         with registry_errors(self.tracking.address):
             self.client.log_batch(self.run_id, params=entries)
 
@@ -80,7 +81,7 @@ def open_run(
 ) -> Iterator[Run]:
     """A run in ``experiment`` (made when missing) that ends as FINISHED, or as FAILED when the body raises.
     Raises RegistryUnreachableError or RegistryError for MLflow's own failures."""
-    text = {key: str(value) for key, value in (tags or {}).items()}
+    text = {key: redact(str(value)) for key, value in (tags or {}).items()}
     with registry_errors(tracking.address):
         experiment_id = _experiment_id(tracking, experiment)
         created = tracking.client.create_run(experiment_id, run_name=name, tags=text)

@@ -22,10 +22,11 @@ from fade.governance.requests import (
     load_requests,
     parse_requests,
     read_requests,
+    same_id,
 )
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve as resolve_params
-from fade.utils.files import write_whole
+from fade.utils.files import writable_file, write_whole
 from fade.utils.locks import lock_folder
 from tasks.registry.connection import connect
 from tasks.requests.leases import RequestSnapshot, record_requests
@@ -67,6 +68,7 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
     CONCEPT-DATE, with a number if that is taken. Raises RequestFileError, StorageError."""
     params = project.resolve()
     path, prefix = project.root / params.schedule.requests, params.register_.model_prefix
+    writable_file(path, STAGE)
     busy = f"{path} is being edited"
     # beside the file: those who add to it may have runs folders of their own
     with lock_folder(path.parent, busy, STAGE, name=f".{path.name}.lock", patience=LOCK_SECONDS):
@@ -80,7 +82,7 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
             what = f"this cannot be asked for: {'; '.join(fault.detail for fault in parsed.faults)}."
             raise RequestFileError(what, stage=STAGE, action="correct it and add it again.")
         (request,) = parsed.requests
-        write_whole(path, append_request(text, request), stage=STAGE)
+        write_whole(path, append_request(text, request), stage=STAGE, sync=True)
         record_requests(tracking, parsed, prefix, request.requested_by)
     return request
 
@@ -94,7 +96,7 @@ def _entry(fields: Mapping[str, Any], taken: set[str], params: Params) -> dict[s
         first = f"{slug(entry['concept'])[:40]}-{today:%Y%m%d}"
         names = itertools.chain([first], (f"{first}-{i}" for i in itertools.count(2)))
         entry["id"] = next(name for name in names if name not in taken)
-    elif entry["id"] in taken:
+    elif any(same_id(str(entry["id"]), one) for one in taken):
         action = "choose another --id; an id is given once, for ever."
         raise RequestFileError(f"{entry['id']!r} is taken.", stage=STAGE, action=action)
     return entry

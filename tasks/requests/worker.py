@@ -18,9 +18,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
-from fade.errors import BusyError, FadeError, RequestError
+from fade.errors import BusyError, FadeError, RequestError, error_text
 from fade.governance.leases import DONE, FAILED, RELEASED, STAGE, HeartbeatMonitor
 from fade.governance.requests import Request
+from fade.redact import redact
 from fade.utils import progress
 from tasks.registry import lineage, models, runs, versions
 from tasks.registry.connection import Tracking, connect
@@ -198,7 +199,7 @@ class Worker:
         why = {
             "error": type(error).__name__,
             "stage": getattr(error, "stage", ""),
-            "reason": str(error)[:4000],
+            "reason": redact(str(error))[:4000],
         }
         tags |= {**_request_tags(request), **why}
         run_id, name = "", f"request {request.id}"
@@ -267,4 +268,4 @@ def _urgency(one: RequestStatus) -> date:
 
 
 def _message(error: BaseException) -> str:
-    return (str(error) if isinstance(error, FadeError) else f"{type(error).__name__}: {error}")[:2000]
+    return error_text(error)[:2000]

@@ -9,7 +9,7 @@ from typing import Any
 from fade.config import Params
 from fade.data.vocabulary import TOGETHER
 from fade.run.context import RunContext
-from fade.utils.files import write_json
+from fade.utils.files import writable_file, write_json
 
 
 def compose(
@@ -25,6 +25,8 @@ def compose(
     from tasks.stages.evaluate import evaluate_adapter
     from tasks.stages.mine import mine
 
+    for file in (out, out.with_suffix(".json")):
+        writable_file(file, "compose", "name another file with --out.")
     paths = [load_version(model, runs) for model in models]
     concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]
     run = RunContext(params, concepts, runs, root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,13 @@ from fade.errors import AdapterError, UsageError
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
-from fade.utils.files import storage_error
+from fade.utils.files import storage_error, writable_file, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+
+ELSEWHERE = "name another file with --out."
 
 
 def generate(
@@ -25,7 +27,9 @@ def generate(
 
     model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter.
     ``gate``: the adapter acts as much as the prompt means its concept (fade/adapters/gating.py). Returns how
-    strongly the adapter acted, 1 without a gate. Raises UsageError for a gate without an adapter."""
+    strongly the adapter acted, 1 without a gate. Raises UsageError for a gate without an adapter,
+    StorageError before any work for an ``out`` that is no file."""
+    writable_file(out, "generate", ELSEWHERE)
     adapter = erased_adapter(model, run.runs, "generate --gate") if gate else adapter_file(model, run.runs)
 
     def on_progress(done: int, total: int) -> None:
@@ -92,11 +96,11 @@ def _save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) ->
 
 
 def save_png(picture: Image.Image, out: Path, stage: str) -> None:
-    """Write a picture under a temporary name, then rename. Raises StorageError when it cannot be written."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.png")
+    """Write a picture as PNG. Raises StorageError when it cannot be written."""
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(part, format="PNG")
-        os.replace(part, out)
     except OSError as error:
-        raise storage_error(error, out, stage, "name another file with --out.") from error
+        raise storage_error(error, out, stage, ELSEWHERE) from error
+    write_whole(out, stream.getvalue(), stage=stage)

@@ -161,6 +161,21 @@ CRITICAL: dict[str, Fault] = {
         "concept",
         "noto/koala.png",
     ),
+    "a line break behind a concept": (
+        lambda f, m: write_manifest(f, m.replace({"concept": {"koala": "koala\n"}})),
+        "concept",
+        "noto/koala.png",
+    ),
+    "an invisible sign in a concept": (
+        lambda f, m: write_manifest(f, m.replace({"concept": {"koala": "ko\u200bala"}})),
+        "concept",
+        "noto/koala.png",
+    ),
+    "a next-line control behind a family": (
+        lambda f, m: write_manifest(f, m.replace({"family": {"bears": "bears\x85"}})),
+        "family",
+        PANDA,
+    ),
     "nameless concept": (
         lambda f, m: write_manifest(f, m.replace({"concept": {"koala": ""}})),
         "concept",

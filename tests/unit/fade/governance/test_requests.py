@@ -245,3 +245,54 @@ def test_the_shipped_file_is_valid_and_its_example_too(repo: Path) -> None:
         .requests
     )
     assert (one.concept, one.due, one.thresholds) == ("panda", dt.date(2026, 12, 31), {"heldout_kept": 95})
+
+
+def _parsed(**changes: object) -> ErasureRequests:
+    entry = {
+        "id": "p1",
+        "concept": "panda",
+        "reason": "r",
+        "requested_by": "ann",
+        "date": "2026-01-02",
+        **changes,
+    }
+    return parse_requests(yaml.safe_dump({"requests": [entry]}), Path("requests.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("concept", "pan\u200bda", "a name holds no"),
+        ("concept", "panda + lemon", "a name holds no ' + '"),
+        ("concept", "base", "is reserved"),
+        ("replacement", "../x", "a name holds no '..'"),
+        ("reason", "x" * 2001, "at most 2,000 characters"),
+        ("reason", "a\x1b[2J", "invisible or a control character"),
+        ("reason", "  ", "it is blank"),
+        ("requested_by", "a" * 201, "at most 200 characters"),
+        ("requested_by", "ann\nroot", "invisible or a control character"),
+        ("withdrawn", "\u202ex", "invisible or a control character"),
+    ],
+)
+def test_a_text_that_deceives_is_a_fault_of_its_field(field: str, value: str, why: str) -> None:
+    (fault,) = _parsed(**{field: value}).faults
+    assert fault.field == field and why in fault.text
+
+
+def test_names_and_texts_are_stored_in_their_normal_form() -> None:
+    (request,) = _parsed(concept=" cafe\u0301 ", reason=" two\nlines\n", requested_by=" ann ").requests
+    assert (request.concept, request.reason, request.requested_by) == ("café", "two\nlines", "ann")
+
+
+def test_ids_that_differ_only_by_case_are_faults_that_name_each_other() -> None:
+    entry = {"concept": "panda", "reason": "r", "requested_by": "ann", "date": "2026-01-02"}
+    both = yaml.safe_dump({"requests": [{"id": "Panda-1", **entry}, {"id": "panda-1", **entry}]})
+    found = parse_requests(both, Path("requests.yaml"))
+    assert not found.requests and [fault.id for fault in found.faults] == ["Panda-1", "panda-1"]
+    assert "'panda-1' differs from it only by the case" in found.faults[0].text
+    assert "'Panda-1' differs from it only by the case" in found.faults[1].text
+    with pytest.raises(RequestFileError, match="there is a request 'Panda-1' already"):
+        append_request(
+            yaml.safe_dump({"requests": [{"id": "Panda-1", **entry}]}),
+            Request.model_validate({"id": "panda-1", **entry}),
+        )

@@ -361,6 +361,7 @@ NO_PART = (
     "config/",
     "data/manifest.py",
     "errors.py",
+    "redact.py",
     "generation/cache.py",
     "provenance/",
     "training/settings.py",
