@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fade.config import PromotionPolicy
-from fade.errors import PromotionError
+from fade.errors import PromotionError, UsageError
 from fade.governance.append_log import LogEntry, verify_log
 
 STAGE = "decide"
@@ -63,9 +63,16 @@ class Decision(LogEntry):
     overridden: bool = False
     """Promoted although a criterion did not hold."""
     criteria: Sequence[Mapping[str, Any]] = ()
+    adapter_sha256: str = ""
+    """Of the version: a revocation is of these bytes, whatever version or model holds them."""
 
     KIND, STAGE, ERROR = "decision", STAGE, PromotionError
     CHOICES = {"action": ACTIONS}  # noqa: RUF012 (a class variable of the base)
+    ADDED = ("adapter_sha256",)
+
+    @property
+    def revokes(self) -> str:
+        return self.adapter_sha256 if self.action == REVOKE else ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,13 @@ def replay(decisions: Sequence[Decision]) -> Standing:
             champion = None
         states[decision.version] = STATES[decision.action]
     return Standing(tuple(counted), tuple(void), champion, states)
+
+
+def check_override(override: str) -> str:
+    """The reason of an override, without blanks around it. Raises UsageError for a blank one."""
+    if override and not override.strip():
+        raise UsageError("--override is blank.", stage=STAGE, action="say why; it is shown for ever.")
+    return override.strip()
 
 
 def check_decision(

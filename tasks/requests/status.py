@@ -3,18 +3,25 @@ decisions about that version."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from fade.config import Params, PromotionPolicy
+from fade.errors import FadeError, RegistryError
+from fade.governance import history
 from fade.governance.leases import FAILED, LeaseEvent, LeaseLog
-from fade.governance.promotion import REVOKED, criteria
+from fade.governance.promotion import criteria
 from fade.governance.requests import ErasureRequests, Request, Resolve
+from fade.governance.stored_values import ACTION, parse_json
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.requests.leases import RequestSnapshot, has_exited
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 OPEN, RUNNING, SUCCEEDED, FELL_SHORT = "open", "running", "done", "failed"
 WITHDRAWN, MISSING, FAULTY = "withdrawn", "missing", "faulty"
@@ -60,13 +67,30 @@ class RequestStatus:
 def request_statuses(
     snapshot: RequestSnapshot, requests: ErasureRequests, params: Params, resolve: Resolve
 ) -> list[RequestStatus]:
-    """Every request of the file, in order, then those that only the registry has. Raises RegistryError,
-    PromotionError."""
+    """Every request of the file, in order, then those that only the registry has. One whose records were
+    tampered with is FAULTY. Raises RegistryError."""
     today = today_in(params.schedule.timezone)
-    statuses = [_status(snapshot, request, params, resolve, today) for request in requests.requests]
+    statuses = [
+        _readable(request.id, partial(_status, snapshot, request, params, resolve, today), request)
+        for request in requests.requests
+    ]
     statuses += [RequestStatus(fault.id, FAULTY, fault.detail) for fault in requests.faults]
     missing = [request for request in snapshot.recorded_requests() if request not in requests.ids]
-    return statuses + [_missing(snapshot.lease_log(request), requests, request) for request in missing]
+    return statuses + [_readable(one, partial(_missing, snapshot, requests, one)) for one in missing]
+
+
+def _readable(
+    identity: str, status: Callable[[], RequestStatus], request: Request | None = None
+) -> RequestStatus:
+    """The status; of a request whose records in the registry cannot be trusted one that says so: it hides no
+    other."""
+    try:
+        return status()
+    except FadeError as error:
+        if not error.tampered:
+            raise
+        texts = _texts(request.to_json()) if request else {}
+        return RequestStatus(identity, FAULTY, f"unreadable: {error}", **texts, request=request)
 
 
 def today_in(zone: str) -> date:
@@ -148,19 +172,37 @@ def _of_outcome(
     version = snapshot.version(label)
     if version is None:
         return replace(pending, detail=f"{label} is not in the registry any more", eligible=True)
-    if snapshot.standing(str(version.name)).states.get(str(version.version)) == REVOKED:
+    if snapshot.revoked_as(version):
         return replace(failed, detail=f"{label} was revoked; the same settings would give it again")
-    if stale := version.tags.get(STALE):
+    if stale := stale_reason(snapshot, version):
         return replace(pending, detail=f"{label} is stale: {stale}", eligible=True)
     record, note = content["record"], ""
-    if REEVALUATED in version.tags:
-        record, note = json.loads(version.tags[REEVALUATED])["record"], "re-evaluated, "
+    if last := last_evaluation(snapshot, version):
+        record, note = last["record"], "re-evaluated, "
     if unmet := unmet_criteria(record, request.gate(params.gate)):
         return replace(failed, detail=f"{label}: {note}{'; '.join(unmet)}")
     return replace(pending, state=SUCCEEDED, detail=f"by {label}", since=outcome.at, overdue=False)
 
 
-def _missing(log: LeaseLog, requests: ErasureRequests, request: str) -> RequestStatus:
+def stale_reason(snapshot: RegistrySnapshot, version: ModelVersion) -> str:
+    """Why a version is stale; empty when it is not. Raises RegistryError, SignatureError."""
+    content = snapshot.last_event(version, history.STALE, STALE)
+    return content if isinstance(content, str) else str((content or {}).get("why", ""))
+
+
+def last_evaluation(snapshot: RegistrySnapshot, version: ModelVersion) -> Mapping[str, Any] | None:
+    """What re-evaluation recorded of a version last; None when there is nothing. Raises RegistryError,
+    SignatureError."""
+    content = snapshot.last_event(version, history.REEVALUATED, REEVALUATED)
+    what = f"{version.name}/{version.version}: its tag {REEVALUATED}"
+    content = parse_json(content, what, dict) if isinstance(content, str) else content
+    if content is not None and not isinstance(content.get("record"), dict):
+        raise RegistryError(f"{what} holds no record.", stage="requests", action=ACTION, tampered=True)
+    return content
+
+
+def _missing(snapshot: RequestSnapshot, requests: ErasureRequests, request: str) -> RequestStatus:
+    log = snapshot.lease_log(request)
     recorded: Mapping[str, Any] = log.recorded.content if log.recorded else {}
     done = f"; done by {log.version} before" if log.version else ""
     detail = f"no longer in {requests.path}{done}: put it back, or say why in its `withdrawn`"

@@ -33,7 +33,7 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
     top-1 label and the SSIM to the input. Raises UsageError for no picture, one that is too large, or
     ``base`` as the model; UnknownNameError for a concept without a label; AdapterError, StorageError."""
     original = read_picture(picture)  # bad input is reported before any model is loaded
-    adapter = erased_adapter(model, run.runs, STAGE)
+    adapter = erased_adapter(model, run, STAGE)
     concept = concept or concept_of(adapter)
     if concept not in run.models.judge.labels:
         raise UnknownNameError("concept", concept, run.models.judge.labels, stage=STAGE)
