@@ -85,7 +85,7 @@ class LeaseLog:
     def version(self) -> str:
         """``NAME/NUMBER`` of the last DONE; empty when there is none."""
         done = self._last(DONE)
-        return str(done.content["version"]) if done else ""
+        return str(done.content.get("version", "")) if done else ""
 
     def _last(self, *kinds: str) -> LeaseEvent | None:
         return next((event for event in reversed(self.events) if event.kind in kinds), None)

@@ -79,7 +79,8 @@ def read(snapshot: RegistrySnapshot, version: ModelVersion) -> Traced:
     contradict: the sentence names the field; SignatureError for a version without a signed registration."""
     snapshot.binding(version)
     with scratch_folder(STAGE) as scratch:
-        file = download_artifact(snapshot.tracking, str(version.run_id), FILE, scratch)
+        run = version.run_id  # a stranger's version may have none
+        file = download_artifact(snapshot.tracking, run, FILE, scratch) if run else None
         if file is None:
             what = f"{version.name}/{version.version} has no {FILE}."
             action = "only versions that `fade run` registered have one."

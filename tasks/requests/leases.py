@@ -185,10 +185,12 @@ def process_identity() -> dict[str, Any]:
     return {**_machine(), "pid": os.getpid(), "started": _start_ticks(os.getpid())}
 
 
-def has_exited(worker: Mapping[str, Any]) -> bool | None:
+def has_exited(worker: Any) -> bool | None:
     """Whether the process of a `process_identity` has ended; None when it is not of this machine's process
-    table, so that nobody here can know."""
+    table, or no such identity, so that nobody here can know."""
     here = _machine()
+    if not isinstance(worker, Mapping) or type(worker.get("pid")) is not int:
+        return None
     if not here["boot"] or any(worker.get(key) != value for key, value in here.items()):
         return None
     return _start_ticks(int(worker["pid"])) != worker.get("started")

@@ -143,7 +143,7 @@ def _status(
 def _of_lease(pending: RequestStatus, request: Request, lease: LeaseEvent) -> RequestStatus:
     edited = lease.content.get("fingerprint") != request.fingerprint()
     note = "; edited meanwhile: it is erased again under the new terms" if edited else ""
-    if has_exited(lease.content["worker"]):
+    if has_exited(lease.content.get("worker")):
         ended = f"its worker ended in the middle ({lease.by}, {lease.at}); it is continued"
         return replace(pending, detail=ended + note, eligible=True)
     detail = f"by {lease.by} since {lease.at}{note}"
@@ -168,7 +168,7 @@ def _of_outcome(
     if outcome.kind == FAILED:
         retry = new_params or pending.failures < params.schedule.attempts
         return replace(failed, detail=str(content.get("why", "")), eligible=retry)
-    label = str(content["version"])
+    label = pending.version
     version = snapshot.version(label)
     if version is None:
         return replace(pending, detail=f"{label} is not in the registry any more", eligible=True)
@@ -176,7 +176,7 @@ def _of_outcome(
         return replace(failed, detail=f"{label} was revoked; the same settings would give it again")
     if stale := stale_reason(snapshot, version):
         return replace(pending, detail=f"{label} is stale: {stale}", eligible=True)
-    record, note = content["record"], ""
+    record, note = content.get("record"), ""
     if last := last_evaluation(snapshot, version):
         record, note = last["record"], "re-evaluated, "
     if unmet := unmet_criteria(record, request.gate(params.gate)):
@@ -215,7 +215,8 @@ def _texts(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed_terms(outcome: LeaseEvent, request: Request) -> str:
-    before, terms = dict(outcome.content.get("terms", {})), request.terms()
+    before, terms = outcome.content.get("terms"), request.terms()
+    before = before if isinstance(before, Mapping) else {}
     changes = [
         f"{key} {before.get(key)!r} -> {terms[key]!r}" for key in terms if before.get(key) != terms[key]
     ]

@@ -273,7 +273,7 @@ def _observe(statuses: Sequence[RequestStatus], monitor: HeartbeatMonitor) -> li
     return [
         (one, monitor.observe(one.id, lease, time.monotonic()))
         for one, lease in leased
-        if lease is not None and leases.has_exited(lease.content["worker"]) is None
+        if lease is not None and leases.has_exited(lease.content.get("worker")) is None
     ]
 
 
