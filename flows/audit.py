@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
-from fade.errors import FadeError
+from fade.errors import FadeError, RegistryUnreachableError, StorageError
 from fade.governance.audit import BROKEN, HOLDS, Verdict
 from fade.utils import progress
 from fade.utils.files import make_folder
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ALL, CHAMPIONS = "all", "champions"
+UNDONE = "not audited"
+"""Stands for the verdict of a version that could not be audited; not recorded."""
 
 
 def audit(selection: str, params: Params, runs: Path, **options: Any) -> list[dict[str, Any]]:
@@ -34,14 +36,29 @@ def audit(selection: str, params: Params, runs: Path, **options: Any) -> list[di
     (``champions``). options: the other fields of `AuditOptions`.
 
     Returns one object a version: verdict, evidence, stages, control, report. What differs in a version is its
-    verdict, not an exception; whatever prevents a comparison is an error, and nothing is recorded of that
-    version: RegistryError (the store), SignatureError (a key), UsageError and UnknownNameError
-    (``selection``), StorageError (no room for the report)."""
+    verdict, not an exception; whatever prevents a comparison is an error, of several versions a row with
+    ``unrecorded``, and nothing is recorded of that version: RegistryError (the store), SignatureError (a
+    key), UsageError and UnknownNameError (``selection``), StorageError (no room for the report)."""
     tracking = connect(runs, timeout=params.register_.timeout_seconds)
     settings = AuditOptions(params, runs, **options)
     settings.trust.require_signer("the audit")
     selected = versions(tracking, selection, settings.trust)
-    return [audit_version(tracking, version, settings) for version in selected]
+    if len(selected) == 1:
+        return [audit_version(tracking, selected[0], settings)]
+    return [_audit_of_many(tracking, version, settings) for version in selected]
+
+
+def _audit_of_many(tracking: Tracking, version: ModelVersion, options: AuditOptions) -> dict[str, Any]:
+    """As `audit_version`; a version that could not be audited does not stop the others, and is no verdict."""
+    try:
+        return audit_version(tracking, version, options)
+    except (RegistryUnreachableError, StorageError):
+        raise
+    except FadeError as error:
+        verdict = Verdict(UNDONE, error.what)
+        row = {"model": str(version.name), "version": str(version.version), "verdict": verdict.to_json()}
+        nothing: dict[str, Any] = {"control": "", "evidence": [], "stages": [], "again": None, "report": ""}
+        return {**row, **nothing, "number": None, "good": False, "unrecorded": str(error)}
 
 
 def versions(tracking: Tracking, selection: str, trust: Trust = TRUST) -> list[ModelVersion]:

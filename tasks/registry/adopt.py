@@ -136,10 +136,10 @@ def rotate(tracking: Tracking, trust: Trust, new: Path) -> dict[str, Any]:
     """Close every active key at the heads that the logs have now, and add the public key ``new``. Returns
     ``keyring``, the file that signing.public_key must name. Raises SignatureError, and as every reader."""
     ring = _ring(trust)
-    closed = heads(tracking, trust)
-    for key in ring.keys:
-        if key.closed is None:
-            ring = ring.close(key.pem, closed)
+    active = [key for key in ring.keys if key.closed is None]
+    closed = heads(tracking, trust) if active else {}  # after a lost key the logs may hold what it signed
+    for key in active:
+        ring = ring.close(key.pem, closed)
     return _write(trust, ring.add(_pem(new)))
 
 

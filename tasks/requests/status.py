@@ -176,7 +176,7 @@ def _of_outcome(
         return replace(failed, detail=f"{label} was revoked; the same settings would give it again")
     if stale := stale_reason(snapshot, version):
         return replace(pending, detail=f"{label} is stale: {stale}", eligible=True)
-    record, note = content.get("record"), ""
+    record, note = content.get("record", {}), ""
     if last := last_evaluation(snapshot, version):
         record, note = last["record"], "re-evaluated, "
     if unmet := unmet_criteria(record, request.gate(params.gate)):

@@ -164,7 +164,7 @@ def test_a_version_that_was_deleted_by_hand_stops_no_decision_about_others(keyle
     one = client.get_model_version("fade-panda", "1")
     for _ in range(2):
         client.create_model_version(
-            "fade-panda", one.source, one.run_id, tags=one.tags, model_id=one.model_id
+            "fade-panda", str(one.source), one.run_id, tags=one.tags, model_id=one.model_id
         )
     for number in ("1", "2"):
         decide("promote", f"fade-panda/{number}", runs, GATE, by="ann")

@@ -302,7 +302,7 @@ def test_revoked_bytes_that_are_registered_again_are_revoked(team: Team, model: 
 def test_a_version_that_is_copied_into_another_concepts_model_is_refused(team: Team) -> None:
     client, one = team.client, team.client.get_model_version(PANDA, "2")
     client.create_registered_model(LEMON)
-    client.create_model_version(LEMON, one.source, one.run_id, tags=one.tags, model_id=one.model_id)
+    client.create_model_version(LEMON, str(one.source), one.run_id, tags=one.tags, model_id=one.model_id)
     for reader in READERS:
         with pytest.raises(FadeError, match=f"{LEMON}/1 has no signed registration"):
             reader(team, f"{LEMON}/1", team.trusted(True))

@@ -192,8 +192,8 @@ def test_every_decision_is_signed_and_a_signature_of_another_text_log_or_key_is_
     def standing(trust: Trust) -> Standing:
         return RegistrySnapshot.load(connect(store), done.name, trust).standing(done.name)
 
-    for action, why in (("promote", {"override": "a sample"}), ("revoke", {"reason": "x"})):
-        decide(action, label, store, PromotionPolicy(), by="ann", trust=trust(team), **why)
+    decide("promote", label, store, PromotionPolicy(), by="ann", override="a sample", trust=trust(team))
+    decide("revoke", label, store, PromotionPolicy(), by="ann", reason="x", trust=trust(team))
     signature = client.get_model_version(log, "2").tags["signature"]
     assert standing(trust(team, signs=False)).states == {"1": "revoked"}
 
