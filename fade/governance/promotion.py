@@ -110,7 +110,8 @@ def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criter
         name = f"{one.label}, {worst[one.metric]}" if one.metric in worst else one.label
         value, threshold = erased.get(one.metric), getattr(policy, one.threshold)
         if one.of_original and value is not None:
-            value = 100 * value / original[one.metric] if original.get(one.metric) else None
+            whole = original.get(one.metric)
+            value = 100 * value / whole if whole else None
         out.append(Criterion(name, value is not None and value >= threshold, value, threshold))
     checks = (record.checks or {}).values()
     critical = [one.success for some in checks for one in some if one.severity == "critical"]

@@ -1,4 +1,4 @@
-"""A key that is set later, replaced, or lost: what stands remains valid, what comes after needs the new one."""
+"""A key that is set later, replaced, or lost: what stands stays valid, what comes after needs the new one."""
 
 from __future__ import annotations
 
