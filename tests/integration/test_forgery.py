@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from fade.config import Params, PromotionPolicy
 from fade.errors import FadeError, PromotionError, SignatureError, UnknownNameError
 from fade.governance.audit import BROKEN, HOLDS
+from fade.run.context import RunContext
 from flows.audit import audit
 from tasks.registry import signing
 from tasks.registry.audit_log import history as audits
@@ -28,6 +29,9 @@ from tasks.registry.trust import Trust
 from tasks.registry.verify import verify
 from tasks.registry.versions import load_version
 from tasks.release.build_release import select_champions
+from tasks.stages.compose import compose
+from tasks.stages.generate import adapter_file, erased_adapter
+from tests.e2e.support import fade_each
 from tests.registered import finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -369,3 +373,34 @@ def test_a_witness_that_cannot_be_read_or_written_says_so(team: Team) -> None:
     with pytest.raises(FadeError, match=r"the witness /proc/none cannot be written.*signing\.witness"):
         decide("revoke", f"{PANDA}/2", team.runs, GATE, by="ann", reason="x", trust=unwritable)
     assert len(log_of(team, f"{PANDA}.decisions")) == 3  # nothing was appended
+
+
+def test_pictures_and_sums_are_made_of_verified_versions_alone(team: Team) -> None:
+    root = team.runs.parent
+    run = RunContext(team.params, "", team.runs, root)
+    assert adapter_file(f"{PANDA}/2", run) == load(team, f"{PANDA}/2", team.trust)
+    team.client.set_model_version_tag(PANDA, "2", "method", "esd")
+    decisions_deleted(team)
+    for label in (f"{PANDA}/1", f"{PANDA}/2"):
+        with pytest.raises(FadeError, match=PANDA):
+            adapter_file(label, run)
+        with pytest.raises(FadeError, match=PANDA):
+            erased_adapter(label, run, "purify")
+        with pytest.raises(FadeError, match=PANDA):
+            compose(team.params, [label], root / "sum.safetensors", team.runs, root)
+
+
+def test_a_revocation_is_signed_whatever_else_is_wrong_in_params_yaml(team: Team) -> None:
+    signing = team.params.signing
+    broken = team.runs.parent / "params.yaml"
+    broken.write_text(
+        f"train: [\nsigning:\n  private_key: {signing.private_key}\n  public_key: {signing.public_key}\n"
+        f"  witness: {WITNESS}\ngate: {{{{\n"
+    )
+    line = ["revoke", f"{PANDA}/2", "--reason", "x", "--by", "ann", "--json", "--params", str(broken)]
+    (done,) = fade_each(line, runs=team.runs)
+    assert done.returncode == 0, done.stderr
+    assert log_of(team, f"{PANDA}.decisions")[3]["signature"]
+    with pytest.raises(FadeError, match=f"{PANDA}/2 was revoked"):
+        load(team, f"{PANDA}/2", team.trust)
+    assert len(team.trust.witness_file(connect(team.runs)).read().revoked) == 2
