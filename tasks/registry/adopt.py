@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import SignatureError
 from fade.governance.append_log import LogEntry
-from fade.governance.keyring import KeyRing, signed_text
+from fade.governance.keyring import KeyRing, read_keyring, signed_text
+from fade.governance.witness import Witness
 from fade.utils.files import scratch_folder, write_whole
 from tasks.registry.connection import Tracking
 from tasks.registry.lineage import Traced
@@ -109,9 +111,9 @@ def _witness(tracking: Tracking, name: str, trust: Trust) -> None:
     for log, kind in _logs(name).items():
         counted, _ = snapshot.read_log(kind, log)
         file.record(log, counted)
-        for entry in counted:
-            if entry.revokes:
-                file.record(log, counted, entry.revokes, f"{name}/{entry.version}")
+    for sha256, label in snapshot.revoked_adapters.items():
+        if label.rpartition("/")[0] == name:
+            file.update(partial(Witness.revoke, sha256=sha256, label=label))
 
 
 def heads(tracking: Tracking, trust: Trust) -> dict[str, str]:
@@ -163,8 +165,6 @@ def _ring(trust: Trust) -> KeyRing:
 
 
 def _pem(path: Path) -> str:
-    from fade.governance.keyring import read_keyring
-
     keys = read_keyring(path).keys
     if len(keys) != 1:
         raise SignatureError(f"{path} holds {len(keys)} keys.", stage=STAGE, action="name a file with one.")

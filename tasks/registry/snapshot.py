@@ -13,7 +13,7 @@ from fade.governance import history
 from fade.governance.append_log import LogEntry
 from fade.governance.history import Binding, VersionEvent
 from fade.governance.keyring import subject
-from fade.governance.promotion import REVOKED, Decision, Standing, replay
+from fade.governance.promotion import REVOKE, REVOKED, Decision, Standing, replay
 from fade.governance.release_plan import NAME as RELEASE
 from fade.governance.witness import Witness
 from tasks.registry.connection import Tracking
@@ -138,9 +138,17 @@ class RegistrySnapshot:
                 self._extend("", f"%{DECISIONS}")
             logs = [name for name in self.versions if name.endswith(DECISIONS)]
             some = [(subject(log), one) for log in logs for one in self._decisions(log)]
-            self._revoked = {one.revokes: f"{name}/{one.version}" for name, one in some if one.revokes}
-            self._revoked |= self.witness.revoked
+            labels = {f"{name}/{one.version}": one.revokes for name, one in some if one.action == REVOKE}
+            # a revocation from before they were of bytes names the version alone
+            revoked = {sha256 or self._adapter_of(label): label for label, sha256 in labels.items()}
+            self._revoked = {key: label for key, label in revoked.items() if key} | {**self.witness.revoked}
         return self._revoked
+
+    def _adapter_of(self, label: str) -> str:
+        """sha256 of a version's adapter by its tag, as far as the version was read."""
+        name, _, number = label.rpartition("/")
+        tags = (one.tags for one in self.versions.get(name, []) if str(one.version) == number)
+        return str(next(tags, {}).get("adapter_sha256", ""))
 
     def _decisions(self, log: str) -> list[Decision]:
         """The decisions of a log that count; of a log that cannot be trusted all that can be read and, with a

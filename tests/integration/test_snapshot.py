@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fade.errors import UnknownNameError
-from fade.governance.promotion import PROMOTE, Decision
+from fade.governance.promotion import PROMOTE, REVOKE, Decision
 from tasks.registry.connection import connect
 from tasks.registry.decisions import append_decision
 from tasks.registry.models import ensure_model
@@ -98,3 +98,18 @@ def test_a_snapshot_stays_as_it_was_until_it_is_reloaded(store: Path) -> None:
     add(store, "still-panda", champion=True)
     assert snapshot.standing("still-panda").champion == "1"
     assert snapshot.reload().standing("still-panda").champion == "2"
+
+
+def test_a_revocation_from_before_they_were_of_bytes_is_of_the_versions_bytes(store: Path) -> None:
+    for _ in range(2):
+        add(store, "before-panda", adapter_sha256="a" * 64)
+    add(store, "before-panda", adapter_sha256="b" * 64)
+    tracking = connect(store)
+    snapshot = RegistrySnapshot.load(tracking, "before")
+    first = snapshot.version("before-panda/1")
+    assert first is not None
+    old = Decision(number=0, by="ann", at="", version="1", action=REVOKE, reason="x")
+    append_decision(tracking, first, old, snapshot.standing("before-panda"))
+    snapshot = snapshot.reload()
+    revoked = [snapshot.revoked_as(one) for one in reversed(snapshot.versions_of("before-panda"))]
+    assert revoked == ["before-panda/1", "before-panda/1", ""]
