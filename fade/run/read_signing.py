@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from fade.config import SigningConfig, read_yaml
+from fade.config import SigningConfig
 from fade.errors import ConfigError
 from fade.run.resolve_params import parse_params
+from fade.utils.parsing import MalformedError, parse_yaml
+from fade.utils.reading import SETTINGS, read_text
 
 _SECTION = re.compile(r"^signing[ \t]*:.*?(?=^[^\s#]|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -19,10 +19,10 @@ def read_signing(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()
     """The section as the file and ``signing.key=value`` overrides have it; the rest of the file is not
     parsed, and other overrides are left out. Without a file it is empty. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        text = read_text(path, SETTINGS) if path.exists() else ""
         found = _SECTION.search(text)
-        raw = read_yaml(found.group()) if found else {}
-    except (OSError, yaml.YAMLError) as error:
+        raw = parse_yaml(found.group()) if found else {}
+    except (OSError, MalformedError) as error:
         action = "mend its section `signing`, or name another file with --params."
         raise ConfigError(f"{path} cannot be read: {error}.", stage="config", action=action) from None
     section = dict(raw.get("signing") or {}) if isinstance(raw, dict) else {}
