@@ -17,9 +17,14 @@ class FadeError(Exception):
     No password enters it: `redact` is applied to what is wrong and to what to do."""
 
     exit_code = 1
+    tampered = False
+    """Whether two things were compared and differ, or something that was recorded is gone: only such an error
+    is a finding of an audit. Any other says that the comparison could not be made."""
 
-    def __init__(self, what: str, *, stage: str = "", action: str = "") -> None:
+    def __init__(self, what: str, *, stage: str = "", action: str = "", tampered: bool = False) -> None:
         self.what, self.stage, self.action = redact(what), stage, redact(action)
+        if tampered:
+            self.tampered = True
         super().__init__(self.what)
 
     def __str__(self) -> str:

@@ -21,6 +21,7 @@ from fade.utils.files import write_json
 from tasks.data.pull import pull_task
 from tasks.registry.connection import connect
 from tasks.registry.register import register_task
+from tasks.registry.trust import Trust
 from tasks.requests.leases import Lease, confirm
 from tasks.stages.evaluate import EvaluationResult, evaluate_task
 from tasks.stages.lineage import RunRecord
@@ -107,7 +108,8 @@ def register(
     where: dict[str, Any] = {"runs": run.runs, "root": run.root, "marks": request.get("marks")}
     try:
         if lease := request.get("lease"):
-            confirm(connect(run.runs, timeout=run.params.register_.timeout_seconds), Lease(**lease))
+            tracking = connect(run.runs, timeout=run.params.register_.timeout_seconds)
+            confirm(tracking, Lease(**lease), Trust.of(run.params.signing, run.root))
         version = register_task(evaluation.numbers, run.params, lineage, run.folder, **where)
     except RegistryError as error:
         if not error.action:

@@ -17,6 +17,7 @@ from fade.utils.locks import lock_folder
 from tasks.data.pull import pull_task
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 from tasks.release.reevaluate import FAULT, OUTDATED, STAGE, current_inputs, reevaluate_version
 
 reevaluate_task = task(name="re-evaluate champion", cache_policy=NO_CACHE)(reevaluate_version)
@@ -37,15 +38,21 @@ def reevaluate_all(
 ) -> list[dict[str, Any]]:
     """A row for each champion; one that cannot be evaluated does not stop the others."""
     rows = []
-    champions = RegistrySnapshot.load(tracking, params.register_.model_prefix).champions()
-    for done, version in enumerate(champions):
-        progress.report(STAGE, done, len(champions), f"{version.name}/{version.version}")
+    trust = Trust.of(params.signing, root)
+    trust.require_signer("a re-evaluation")
+    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, trust)
+    models = snapshot.decided_concepts()
+    for done, name in enumerate(models):
+        row = {"model": name, "version": ""}
         try:
-            rows.append(reevaluate_task(tracking, version, params, runs, root, now))
+            if (version := snapshot.champion(name)) is None:
+                continue
+            row["version"] = str(version.version)
+            progress.report(STAGE, done, len(models), f"{name}/{version.version}")
+            rows.append(reevaluate_task(snapshot, version, params, runs, root, now))
         except FadeError as error:
-            row = {"model": version.name, "version": str(version.version)}
             rows.append({**row, "result": FAULT, "passes": None, "why": str(error)})
-    progress.report(STAGE, len(champions), len(champions), "")
+    progress.report(STAGE, len(models), len(models), "")
     return rows
 
 

@@ -52,7 +52,7 @@ def release(options: ReleaseOptions) -> dict[str, Any]:
         runtime.start()
         number, seconds = runtime.run(make_release, options=options, selected=selected)
         label = f"{options.name}/{number}"
-        version = resolve(load_snapshot(tracking, label), label)
+        version = resolve(load_snapshot(tracking, label, options.trust), label)
     decided = make_current(tracking, options, version)
     made = {"version": str(version.version), "made": bool(seconds)}
     return {**comparison, **made, **decided, "seconds": seconds}
@@ -111,7 +111,7 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
 
 def _select(options: ReleaseOptions) -> tuple[Tracking, ReleaseParts]:
     tracking = connect(options.runs, timeout=options.params.register_.timeout_seconds)
-    return tracking, select_champions(tracking, options.params, options.runs)
+    return tracking, select_champions(tracking, options.params, options.runs, options.root)
 
 
 def _command(options: ReleaseOptions) -> str:

@@ -65,12 +65,24 @@ class PromotionPolicy(Section):
 
 
 class SigningConfig(Section):
-    """Signatures of registered versions. Empty: versions are not signed, and no signature is asked for."""
+    """Signatures of versions and of all that is decided about them. Files, relative to params.yaml."""
 
     private_key: str = ""
-    """PEM file of the one who registers (`fade keys`); its password is in FADE_SIGNING_PASSWORD."""
+    """PEM file of the one who registers and decides (`fade keys`); its password is in FADE_SIGNING_PASSWORD.
+    Empty: nothing is signed."""
     public_key: str = ""
-    """PEM file of the team, which promotions and verification hold versions against."""
+    """PEM file of the team, with one public key or several, or its keyring (`fade keys rotate`). Set: what is
+    not signed is refused. Empty: no signature is verified."""
+    witness: str = ""
+    """File of the team, in its repository: heads of the registry's logs and revoked adapters. Empty: a file
+    of this machine, in the runs folder."""
+
+    @field_validator("witness")
+    @classmethod
+    def _below(cls, value: str) -> str:
+        if value and (Path(value).is_absolute() or ".." in Path(value).parts):
+            raise ValueError("a path below the folder of params.yaml is needed")
+        return value
 
 
 class AuditConfig(Section):

@@ -2,18 +2,22 @@
 
 Optimistic concurrency: the store gives each number once. Of two entries that name the same predecessor the
 lower number counts and the other is void, and every reader decides alike. An edited or missing entry makes
-the log untrusted. The anchor of the last entry, kept outside of the log, shows that its end was cut off."""
+the log untrusted. The anchor of the last entry, recorded outside of the log, shows that its end was cut off.
+Signatures show who wrote an entry; which of them count decides the caller (fade/governance/keyring.py)."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import ClassVar, Self, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 from fade.errors import FadeError
+from fade.governance.stored_values import parse_json
 from fade.utils.hashing import canonical
+
+_TYPES = {"str": str, "int": int, "bool": bool, "Mapping": dict, "Sequence": list}
+"""Annotation of a field, up to its bracket -> what it is in JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +47,16 @@ class LogEntry:
     """Field -> its key in the text, where that is another."""
     UNWRITTEN: ClassVar[Collection[str]] = ("number",)
     """Fields that are not in the text."""
+    ADDED: ClassVar[Collection[str]] = ()
+    """Fields that are not in the text where they are empty: entries from before them keep their hash."""
 
     def to_json(self) -> str:
         """The entry's text: canonical JSON."""
-        fields = {key: value for key, value in asdict(self).items() if key not in self.UNWRITTEN}
-        return canonical({"schema": self.SCHEMA, **{self.KEYS.get(key, key): fields[key] for key in fields}})
+        left_out = {*self.UNWRITTEN, *(key for key in self.ADDED if not getattr(self, key))}
+        written = {key: value for key, value in asdict(self).items() if key not in left_out}
+        return canonical(
+            {"schema": self.SCHEMA, **{self.KEYS.get(key, key): written[key] for key in written}}
+        )
 
     def sha256(self) -> str:
         """Hash of the text, as the next entry names it."""
@@ -59,31 +68,58 @@ class LogEntry:
         return True
 
     @property
+    def witnessed(self) -> bool:
+        """Whether the witness (fade/governance/witness.py) records the entry as the log's head."""
+        return self.ordered
+
+    @property
+    def revokes(self) -> str:
+        """sha256 of the adapter that the entry revokes; else empty."""
+        return ""
+
+    @property
     def anchor(self) -> str:
         """``NUMBER:SHA256``, by which an entry is remembered outside of its log."""
         return f"{self.number}:{self.sha256()}"
 
     @classmethod
     def parse(cls, number: int, text: str) -> Self:
-        """Raises ERROR for a text that is no entry of this kind and schema."""
+        """Raises ERROR for a text that is no entry of this kind and schema, whoever wrote it."""
         try:
-            content = json.loads(text)
+            content = parse_json(text, "its text", dict)
             if content.pop("schema") != cls.SCHEMA:
                 raise ValueError("another schema")
             for field, choices in cls.CHOICES.items():
                 if content[field] not in choices:
                     raise ValueError(f"another {field}")
             renamed = {field: content.pop(key) for field, key in cls.KEYS.items()}
-            return cls(number=number, **content, **renamed)
+            entry = cls(number=number, **content, **renamed)
+            for one in fields(cls):
+                kind = _TYPES[str(one.type).partition("[")[0]]
+                value = getattr(entry, one.name)
+                if one.name in {*content, *renamed} and type(value) is not kind:
+                    raise TypeError(f"{one.name} is no {kind.__name__}")
+            return entry
+        except FadeError as error:
+            reason = error.what.removesuffix(".")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _untrusted(cls, f"{cls.KIND} {number} cannot be read: {error}.") from None
+            reason = f"{error}"
+        raise _untrusted(cls, f"{cls.KIND} {number} cannot be read: {reason}.")
+
+
+class StoredEntry(NamedTuple):
+    """An entry as a store holds it."""
+
+    number: int
+    text: str
+    signature: str = ""
 
 
 E = TypeVar("E", bound=LogEntry)
 
 
 def _untrusted(kind: type[LogEntry], what: str) -> FadeError:
-    return kind.ERROR(what, stage=kind.STAGE, action=kind.ACTION)
+    return kind.ERROR(what, stage=kind.STAGE, action=kind.ACTION, tampered=True)
 
 
 def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
@@ -107,8 +143,40 @@ def verify_log(entries: Sequence[E]) -> tuple[list[E], list[E]]:
     return counted, list(void.values())
 
 
-def verify_anchor(kind: type[E], counted: Sequence[E], anchor: str, log: str) -> None:
-    """Raises the kind's ERROR, about ``log``, when the entry of an ``anchor`` does not count."""
+def verify_anchor(
+    kind: type[E], counted: Sequence[E], anchor: str, log: str, where: str = "the registry"
+) -> None:
+    """Raises the kind's ERROR, about ``log``, when the entry of an ``anchor`` does not count. where: who
+    remembers it."""
     if not any(entry.anchor == anchor for entry in counted):
         number = anchor.split(":")[0]
-        raise _untrusted(kind, f"{log}: {kind.KIND} {number} was edited, or is missing.")
+        what = f"{log}: {kind.KIND} {number} was edited, or is missing; {where} remembers it."
+        raise _untrusted(kind, what)
+
+
+Verify = Callable[[str, str, StoredEntry], None]
+"""(log, kind, entry) -> None. Raises SignatureError for an entry whose signature does not count."""
+
+
+def read_log(
+    kind: type[E],
+    log: str,
+    stored: Sequence[StoredEntry],
+    *,
+    anchors: Iterable[tuple[str, str]] = (),
+    verify: Verify | None = None,
+) -> tuple[list[E], list[E]]:
+    """(entries that count, in order; void entries) of the log ``log``.
+
+    anchors: (who remembers, the anchor that must count); empty ones are left out. verify: the check of every
+    ordered entry's signature. Raises the kind's ERROR for an edited, missing or cut entry, SignatureError."""
+    entries = [kind.parse(one.number, one.text) for one in stored]
+    counted, void = verify_log(entries)
+    for where, anchor in anchors:
+        if anchor:
+            verify_anchor(kind, counted, anchor, log, where)
+    if verify is not None:
+        for entry, one in zip(entries, stored, strict=True):
+            if entry.ordered:
+                verify(log, kind.KIND, one)
+    return counted, void

@@ -35,6 +35,10 @@ class LeaseEvent(LogEntry):
     def ordered(self) -> bool:
         return self.kind != RECORDED
 
+    @property
+    def witnessed(self) -> bool:
+        return self.kind == DONE
+
 
 @dataclass(frozen=True)
 class LeaseLog:
@@ -55,7 +59,9 @@ class LeaseLog:
             counted, void = verify_log(every)
         except RegistryError as error:
             what = f"{name}: {error.what}"
-            raise RegistryError(what, stage=error.stage, action=error.action) from None
+            raise RegistryError(
+                what, stage=error.stage, action=error.action, tampered=error.tampered
+            ) from None
         unordered = [event for event in every if not event.ordered]
         recorded = max(unordered, key=lambda event: event.number, default=None)
         return cls(tuple(counted), tuple(void), recorded)
@@ -79,7 +85,7 @@ class LeaseLog:
     def version(self) -> str:
         """``NAME/NUMBER`` of the last DONE; empty when there is none."""
         done = self._last(DONE)
-        return str(done.content["version"]) if done else ""
+        return str(done.content.get("version", "")) if done else ""
 
     def _last(self, *kinds: str) -> LeaseEvent | None:
         return next((event for event in reversed(self.events) if event.kind in kinds), None)

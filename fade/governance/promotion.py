@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ValidationError
+
 from fade.config import PromotionPolicy
-from fade.errors import PromotionError
+from fade.errors import PromotionError, UsageError
 from fade.governance.append_log import LogEntry, verify_log
 
 STAGE = "decide"
@@ -63,9 +65,16 @@ class Decision(LogEntry):
     overridden: bool = False
     """Promoted although a criterion did not hold."""
     criteria: Sequence[Mapping[str, Any]] = ()
+    adapter_sha256: str = ""
+    """Of the version: a revocation is of these bytes, whatever version or model holds them."""
 
     KIND, STAGE, ERROR = "decision", STAGE, PromotionError
     CHOICES = {"action": ACTIONS}  # noqa: RUF012 (a class variable of the base)
+    ADDED = ("adapter_sha256",)
+
+    @property
+    def revokes(self) -> str:
+        return self.adapter_sha256 if self.action == REVOKE else ""
 
 
 @dataclass(frozen=True)
@@ -91,21 +100,57 @@ class Standing:
 
 def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criterion]:
     """The policy's criteria on a closed lineage record; one on a number that was not measured does not hold.
-    A release's numbers are those of the worst concept (`fade.governance.release_plan.worst`), by name."""
-    outputs, checks = lineage["outputs"], lineage.get("checks") or {}
-    erased, original = outputs.get("metrics") or {}, outputs.get("base_metrics") or {}
-    worst = outputs.get("worst") or {}
+    A release's numbers are those of the worst concept (`fade.governance.release_plan.worst`), by name. Raises
+    PromotionError for what is no record."""
+    record = _parse(lineage)
+    erased, original = record.outputs.metrics or {}, record.outputs.base_metrics or {}
+    worst = record.outputs.worst or {}
     out = []
     for one in METRICS:
         name = f"{one.label}, {worst[one.metric]}" if one.metric in worst else one.label
         value, threshold = erased.get(one.metric), getattr(policy, one.threshold)
         if one.of_original and value is not None:
-            value = 100 * value / original[one.metric] if original.get(one.metric) else None
+            whole = original.get(one.metric)
+            value = 100 * value / whole if whole else None
         out.append(Criterion(name, value is not None and value >= threshold, value, threshold))
-    critical = [one["success"] for some in checks.values() for one in some if one["severity"] == "critical"]
+    checks = (record.checks or {}).values()
+    critical = [one.success for some in checks for one in some if one.severity == "critical"]
     out.append(Criterion("data checks", bool(critical) and all(critical)))
-    out.append(Criterion("inputs unchanged", lineage["inputs"]["unchanged"] is True))
+    out.append(Criterion("inputs unchanged", record.inputs.unchanged is True))
     return out
+
+
+class _Outputs(BaseModel):
+    metrics: dict[str, float | None] | None = None
+    base_metrics: dict[str, float | None] | None = None
+    worst: dict[str, str] | None = None
+
+
+class _Check(BaseModel):
+    severity: str
+    success: bool
+
+
+class _Inputs(BaseModel):
+    unchanged: bool | None
+
+
+class _Record(BaseModel):
+    """What the policy reads of a record, or of the part of it that a request's result has."""
+
+    outputs: _Outputs
+    inputs: _Inputs
+    checks: dict[str, list[_Check]] | None = None
+
+
+def _parse(lineage: object) -> _Record:
+    try:
+        return _Record.model_validate(lineage)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"the record's {'.'.join(map(str, first['loc'])) or 'content'} cannot be read: {first['msg']}."
+        action = "do not use the version; find out who changed the registry."
+        raise PromotionError(what, stage=STAGE, action=action, tampered=True) from None
 
 
 def replay(decisions: Sequence[Decision]) -> Standing:
@@ -122,6 +167,13 @@ def replay(decisions: Sequence[Decision]) -> Standing:
             champion = None
         states[decision.version] = STATES[decision.action]
     return Standing(tuple(counted), tuple(void), champion, states)
+
+
+def check_override(override: str) -> str:
+    """The reason of an override, without blanks around it. Raises UsageError for a blank one."""
+    if override and not override.strip():
+        raise UsageError("--override is blank.", stage=STAGE, action="say why; it is shown for ever.")
+    return override.strip()
 
 
 def check_decision(

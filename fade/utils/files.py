@@ -14,6 +14,8 @@ import json
 import os
 import shutil
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,19 @@ def make_folder(folder: Path) -> None:
             probe.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, folder) from error
+
+
+@contextlib.contextmanager
+def scratch_folder(stage: str) -> Iterator[Path]:
+    """An empty folder that is removed afterwards. Raises StorageError when none can be made."""
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="fade-", ignore_cleanup_errors=True)
+    except OSError as error:
+        action = "free some space there, or set TMPDIR to another folder."
+        where = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
+        raise storage_error(error, where, stage, action) from error
+    with scratch as folder:
+        yield Path(folder)
 
 
 def write_json(path: Path, value: Any, *, sync: bool = False) -> Path:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from fade.errors import BusyError
 from fade.utils.files import make_folder, storage_error
@@ -29,14 +28,9 @@ def lock_folder(
     except OSError as error:
         raise storage_error(error, folder, stage) from error
     with stream:
-        deadline = time.monotonic() + patience
-        while not _acquired(stream):
-            if time.monotonic() >= deadline:
-                stream.seek(0)
-                what = f"{busy} by process {stream.read().strip() or 'unknown'}."
-                action = "wait for it to end, or stop it; the work done so far is kept."
-                raise BusyError(what, stage=stage, action=action)
-            time.sleep(0.1)
+        if not _acquired(stream.fileno(), patience):
+            stream.seek(0)
+            raise _busy(f"{busy} by process {stream.read().strip() or 'unknown'}.", stage)
         try:
             stream.truncate(0)
             stream.write(str(os.getpid()))
@@ -46,9 +40,35 @@ def lock_folder(
         yield
 
 
-def _acquired(stream: TextIO) -> bool:
+@contextmanager
+def lock_directory(folder: Path, busy: str, stage: str, *, patience: float = 0.0) -> Iterator[None]:
+    """As `lock_folder`, on the folder itself: no file is left in it, and a checkout stays clean.
+    Raises BusyError, StorageError."""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise storage_error(error, folder, stage) from error
+    try:
+        if not _acquired(descriptor, patience):
+            raise _busy(f"{busy} by another process.", stage)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _busy(what: str, stage: str) -> BusyError:
+    return BusyError(
+        what, stage=stage, action="wait for it to end, or stop it; the work done so far is kept."
+    )
+
+
+def _acquired(descriptor: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)

@@ -18,7 +18,7 @@ from flows.cli.options import (
     Set,
     opened,
     person_option,
-    prepare,
+    trust,
 )
 from flows.cli.output import emit
 from flows.cli.screen import bars, escape, print_line, print_markup, print_note, show_rows
@@ -60,11 +60,17 @@ def audit(
 
 
 @app.command(epilog="Example: fade audits fade-panda")
-def audits(model: ModelName, runs_dir: Runs = RUNS, as_json: Json = False) -> None:
+def audits(
+    model: ModelName,
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
     """Every audit of a model's versions; an edited or cut history is refused."""
     from dataclasses import asdict
 
-    prepare(runs_dir)
+    keys = trust(params, set_, runs_dir)
     from tasks.registry.audit_log import history
 
     def show(audits: list[dict[str, Any]]) -> None:
@@ -73,7 +79,11 @@ def audits(model: ModelName, runs_dir: Runs = RUNS, as_json: Json = False) -> No
         head = ["", "version", "verdict", "control", "by", "at", "where"]
         show_rows(f"{model}: {len(audits)} audit(s), unbroken", head, rows)
 
-    emit([{**asdict(audit), "sha256": audit.sha256()} for audit in history(model, runs_dir)], as_json, show)
+    emit(
+        [{**asdict(audit), "sha256": audit.sha256()} for audit in history(model, runs_dir, keys)],
+        as_json,
+        show,
+    )
 
 
 def _label(result: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from fade.utils.text import LONGEST_PERSON, checked_text
 if TYPE_CHECKING:
     from fade.config import Params
     from fade.run.context import RunContext
+    from tasks.registry.trust import Trust
 
 PARAMS, RUNS = Path("params.yaml"), Path("runs")
 
@@ -84,6 +85,17 @@ def opened(path: Path, overrides: list[str] | None, runs: Path, *, verbose: bool
     )
     prepare(runs, verbose=verbose, hub=hub)
     return params
+
+
+def trust(path: Path, overrides: list[str] | None, runs: Path) -> Trust:
+    """The team's keys and witness, from the section `signing` alone, with the tools prepared."""
+    from fade.run.read_signing import read_signing
+
+    prepare(runs)
+    signing = read_signing(path, overrides or ())
+    from tasks.registry.trust import Trust
+
+    return Trust.of(signing, path.parent)
 
 
 def run_context(path: Path, overrides: list[str] | None, runs: Path, target: str = "") -> RunContext:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -24,9 +24,13 @@ from flows.cli.options import (
     opened,
     prepare,
     text_option,
+    trust,
 )
 from flows.cli.output import emit, show_words
 from flows.cli.screen import escape, print_line, print_note, show_rows
+
+if TYPE_CHECKING:
+    from tasks.registry.trust import Trust
 
 Version = Annotated[str, Argument(help="NAME/VERSION of a registered model.")]
 
@@ -62,6 +66,8 @@ def lineage(
     commit: str | None = Option(None, help="... from this commit of the code."),
     adapter: str | None = Option(None, help="... hold the adapter of this sha256."),
     neighbour: str | None = Option(None, help="... had this concept as a neighbour."),
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -74,13 +80,13 @@ def lineage(
         what = "a version and what to look for are both named." if version else "nothing is named."
         action = "name a version, or --data, --base, --commit, --adapter, --neighbour."
         raise UsageError(what, stage="lineage", action=action)
-    prepare(runs_dir)
+    keys = trust(params, set_, runs_dir)
     from tasks.registry.lineage import find, trace
 
     if version is None:
         emit(find(runs_dir, neighbour=neighbour, hashes=hashes), as_json, _show_versions)
     else:
-        traced = trace(version, runs_dir)
+        traced = trace(version, runs_dir, keys)
         emit(traced.to_json(), as_json, lambda _: show_tree(traced))
 
 
@@ -92,6 +98,9 @@ def _show_versions(versions: list[dict[str, Any]]) -> None:
         [f"{v['name']}/{v['version']}", *(v["tags"].get(tag, "")[:12] for tag in _TAGS)] for v in versions
     ]
     show_rows(f"{len(versions)} version(s)", ["version", *(tag.partition("_")[0] for tag in _TAGS)], rows)
+    for one in versions:
+        if "unreadable" in one:
+            print_note(f"[bold red]unreadable[/] {escape(one['unreadable'])}")
 
 
 @app.command(
@@ -112,36 +121,46 @@ def promote(
 ) -> None:
     """Make a version the champion of its concept, when it passes the gate (`gate` in params.yaml)."""
     settings = opened(params, set_, runs_dir)
-    keys = {"public_key": settings.signing.public_key, "private_key": settings.signing.private_key}
-    details = {"policy": settings.gate, "override": override, **keys}
-    _decide("promote", version, runs_dir, as_json, by, reason, **details)
+    keys = trust(params, set_, runs_dir)
+    _decide("promote", version, runs_dir, as_json, by, reason, keys, policy=settings.gate, override=override)
 
 
 @app.command(epilog='Example: fade reject fade-panda/2 --reason "the bears look alike"')
 def reject(
-    version: Version, reason: Reason, by: By = "", runs_dir: Runs = RUNS, as_json: Json = False
+    version: Version,
+    reason: Reason,
+    by: By = "",
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+    as_json: Json = False,
 ) -> None:
     """Say that a version shall not be promoted."""
-    _decide("reject", version, runs_dir, as_json, by, reason)
+    _decide("reject", version, runs_dir, as_json, by, reason, trust(params, set_, runs_dir))
 
 
 @app.command(epilog='Example: fade revoke fade-panda/1 --reason "brings the panda back under a new attack"')
 def revoke(
-    version: Version, reason: Reason, by: By = "", runs_dir: Runs = RUNS, as_json: Json = False
+    version: Version,
+    reason: Reason,
+    by: By = "",
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+    as_json: Json = False,
 ) -> None:
     """Withdraw a version for ever: it is no champion any more and refuses to load."""
-    _decide("revoke", version, runs_dir, as_json, by, reason)
+    _decide("revoke", version, runs_dir, as_json, by, reason, trust(params, set_, runs_dir))
 
 
 def _decide(
-    action: str, version: str, runs: Path, as_json: bool, by: str, reason: str, **details: Any
+    action: str, version: str, runs: Path, as_json: bool, by: str, reason: str, keys: Trust, **details: Any
 ) -> None:
-    prepare(runs)
     from fade.config import PromotionPolicy
     from tasks.registry.decisions import decide
 
     details.setdefault("policy", PromotionPolicy())  # read for a promotion alone
-    decision = decide(action, version, runs, by=by or getpass.getuser(), reason=reason, **details)
+    decision = decide(action, version, runs, by=by or getpass.getuser(), reason=reason, trust=keys, **details)
     for failure in decision.get("cards", []):
         print_note(
             f"[yellow]card[/] {escape(failure)} The decision stands; its description follows with the next "
@@ -167,22 +186,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-@app.command(epilog="Example: fade keys team --folder ~/.fade")
-def keys(
-    name: Annotated[str, Argument(help="Name of the two files.")],
-    folder: Path = Option(Path("keys"), help="Where they are put; not into the repository."),
-) -> None:
-    """Make a key pair that versions are signed with; FADE_SIGNING_PASSWORD locks the private one."""
-    from tasks.registry.signing import make_keys
-
-    private, public = make_keys(folder.expanduser(), name)
-    print_line(f"private     {private}", f"public      {public}")
-    print_note(
-        "Set signing.private_key where versions are registered and signing.public_key where they are "
-        "promoted. Keep the private one."
-    )
-
-
 @app.command(epilog="Example: fade verify fade-panda/1 --set signing.public_key=keys/team.pub")
 def verify(
     version: Version,
@@ -193,25 +196,32 @@ def verify(
 ) -> None:
     """Hold a version's registry entry, record, adapter, header, signature and decisions against one
     another."""
-    settings = opened(params, set_, runs_dir)
+    opened(params, set_, runs_dir)
+    keys = trust(params, set_, runs_dir)
     from tasks.registry.verify import verify as verify_version
 
     def show(results: list[dict[str, str]]) -> None:
         show_rows(f"{version} verified", ["", "found"], [[row["what"], row["found"]] for row in results])
 
-    emit(verify_version(version, runs_dir, settings.signing.public_key), as_json, show)
+    emit(verify_version(version, runs_dir, keys), as_json, show)
 
 
 @app.command(epilog="Example: fade decisions fade-panda")
-def decisions(model: ModelName, runs_dir: Runs = RUNS, as_json: Json = False) -> None:
+def decisions(
+    model: ModelName,
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
     """Everything that was decided about a model's versions, who did, and why; promotions against the gate in
     red."""
     from dataclasses import asdict
 
-    prepare(runs_dir)
+    keys = trust(params, set_, runs_dir)
     from tasks.registry.decisions import history
 
-    standing = history(model, runs_dir)
+    standing = history(model, runs_dir, keys)
     result = {
         "champion": standing.champion,
         "states": standing.states,

@@ -126,7 +126,9 @@ def rollback(
     settings = opened(params, set_, runs_dir)
     from tasks.registry import releases as registry
 
-    result = registry.rollback(settings, runs_dir, by=by or getpass.getuser(), reason=reason, to=to)
+    result = registry.rollback(
+        settings, runs_dir, params.parent, by=by or getpass.getuser(), reason=reason, to=to
+    )
     emit(result, as_json, _show_rollback)
 
 
@@ -147,7 +149,7 @@ def releases(
     settings = opened(params, set_, runs_dir)
     from tasks.registry import releases as registry
 
-    emit(registry.releases(settings, runs_dir), as_json, _show_releases)
+    emit(registry.releases(settings, runs_dir, params.parent), as_json, _show_releases)
 
 
 def _show_releases(releases: list[dict[str, Any]]) -> None:
@@ -163,6 +165,8 @@ def _show_releases(releases: list[dict[str, Any]]) -> None:
     head = ["", "state", "parts", "made", "decided", "by"]
     show_words(f"releases of {releases[0]['name']}", head, rows, styles)
     for one in releases:
+        if one["unreadable"]:
+            print_note(f"[bold red]unreadable[/] {escape(one['unreadable'])}")
         if one["current"]:
             _warn(one["name"], one["version"], one["revoked"])
 

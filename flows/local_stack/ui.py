@@ -22,7 +22,8 @@ from flows.local_stack import server
 from flows.local_stack.mlflow_server import ADMIN, Mlflow
 from tasks.launch.environment import open_standard_streams, private_folder
 from tasks.launch.watchdog import Watchdog
-from tasks.registry.connection import ARTIFACTS, connect
+from tasks.registry.connection import connect
+from tasks.registry.database_file import ARTIFACTS
 
 STAGE = "ui"
 USERS = "users.db"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
@@ -12,10 +11,11 @@ from fade.redact import redact
 from flows.server.gpu_slot import prefect_client
 from tasks.registry.connection import connect
 from tasks.registry.lineage import read
+from tasks.registry.trust import Trust
 from tasks.release.reevaluate import last_result
 from tasks.requests.leases import RequestSnapshot
 from tasks.requests.project import Project
-from tasks.requests.status import REEVALUATED, STALE, request_statuses
+from tasks.requests.status import last_evaluation, request_statuses, stale_reason
 
 SHOWN_RUNS = 5
 """Of each deployment and kind."""
@@ -27,19 +27,27 @@ def registry_status(project: Project, *, with_champions: bool = True) -> dict[st
     RequestFileError, RegistryError, PromotionError."""
     params = project.resolve()
     tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
-    snapshot = RequestSnapshot.load(tracking, params.register_.model_prefix)
+    trust = Trust.of(params.signing, project.root)
+    snapshot = RequestSnapshot.load(tracking, params.register_.model_prefix, trust)
     statuses = request_statuses(snapshot, project.requests(params), params, project.resolve)
     rows = [one.to_json() for one in statuses]
     counts = {**Counter(row["state"] for row in rows), "overdue": sum(row["overdue"] for row in rows)}
-    champions = [_champion(snapshot, one, params) for one in snapshot.champions()] if with_champions else []
+    champions = (
+        [_champion(snapshot, name, params) for name in snapshot.decided_concepts()] if with_champions else []
+    )
+    champions = [row for row in champions if row]
     return {"requests": rows, "counts": counts, "champions": champions}
 
 
-def _champion(snapshot: RequestSnapshot, version: Any, params: Params) -> dict[str, Any]:
-    row = {"model": str(version.name), "version": str(version.version), "stale": version.tags.get(STALE, "")}
-    row["reevaluated"] = json.loads(version.tags[REEVALUATED])["at"] if REEVALUATED in version.tags else ""
+def _champion(snapshot: RequestSnapshot, name: str, params: Params) -> dict[str, Any]:
+    """The row of a model's champion; empty without one. What cannot be trusted is its ``why``."""
+    row: dict[str, Any] = {"model": name, "version": "", "stale": "", "reevaluated": ""}
     try:
-        return {**row, **last_result(version, read(snapshot.tracking, version), params)}
+        if (version := snapshot.champion(name)) is None:
+            return {}
+        row |= {"version": str(version.version), "stale": stale_reason(snapshot, version)}
+        row["reevaluated"] = str((last_evaluation(snapshot, version) or {}).get("at", ""))
+        return {**row, **last_result(snapshot, version, read(snapshot, version), params)}
     except FadeError as error:
         return {**row, "passes": None, "why": str(error)}
 

@@ -12,8 +12,10 @@ from fade.governance.promotion import Standing
 from fade.reporting.card import NOT_AUDITED, UNDECIDED, describe, restated
 from fade.reporting.page import plain
 from tasks.registry.connection import Tracking, registry_errors
+from tasks.registry.log_store import TRUST
 from tasks.registry.runs import download_artifact
 from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -29,6 +31,7 @@ def refresh(
     *,
     audit: Mapping[str, str] | None = None,
     standing: Standing | None = None,
+    trust: Trust = TRUST,
 ) -> str | None:
     """Write the version's description anew: its stored card, the decisions about it and its last audit.
 
@@ -41,7 +44,7 @@ def refresh(
         if file is None:
             return None
         card = file.read_text(encoding="utf-8")
-    standing = standing or RegistrySnapshot.load(tracking, name).standing(name)
+    standing = standing or RegistrySnapshot.load(tracking, name, trust).standing(name)
     with registry_errors(tracking.address):
         tags: Mapping[str, str] = tracking.client.get_model_version(name, number).tags
         audit = audit or {key: tags[tag] for key, tag in AUDIT.items() if tag in tags}

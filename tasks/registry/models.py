@@ -11,7 +11,7 @@ from tasks.registry.connection import Tracking, registry_errors
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-DECISIONS, AUDITS = ".decisions", ".audits"
+DECISIONS, AUDITS, HISTORY = LOGS = ".decisions", ".audits", ".history"
 """Behind a model's name: the models whose versions are the entries of its logs."""
 REQUEST = ".request."
 """Between prefix and id: the name of the model whose versions are the events of an erasure request."""
@@ -24,12 +24,7 @@ def model_name(prefix: str, concept: str) -> str:
 
 def is_log(name: str) -> bool:
     """True for a model whose versions are the entries of a log, and no adapters."""
-    return name.endswith((DECISIONS, AUDITS)) or REQUEST in name
-
-
-def log_subject(log: str) -> str:
-    """The model that a log is about: ``"fade-panda.decisions"`` -> ``"fade-panda"``."""
-    return log.removesuffix(DECISIONS).removesuffix(AUDITS)
+    return name.endswith(LOGS) or REQUEST in name
 
 
 def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:

@@ -112,7 +112,7 @@ def check_run_folder(run_dir: Path) -> Path:
     """The runs folder of a run that was or is to be registered. Raises RegistryError, before anything is
     written, for a folder that is no run's."""
     folder = run_dir.resolve()
-    if not any((folder / name).is_file() for name in (PENDING, DONE)):
+    if not any(os.path.lexists(folder / name) for name in (PENDING, DONE)):
         raise RegistryError(f"{run_dir} has no {PENDING}.", stage=STAGE, action=_NAME)
     if len(folder.parents) < 3:
         what = f"{run_dir} is no run's folder: it lies in no runs folder (RUNS/erase/TARGET/KEY)."
@@ -124,7 +124,7 @@ def read_done(run_dir: Path) -> dict[str, str] | None:
     """The version that the run was registered as (name, version, run_id, uri); None when it is pending, or
     was never tried. Raises RegistryError that names the field."""
     path = run_dir / DONE
-    if (run_dir / PENDING).is_file() or not path.is_file():
+    if os.path.lexists(run_dir / PENDING) or not os.path.lexists(path):
         return None
     done = _validated(_Done, _read(path), path)
     return {key: str(getattr(done, key)) for key in ("name", "version", "run_id", "uri")}
@@ -155,7 +155,7 @@ def _manifest(params: Params) -> Path:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():  # a pipe would be waited for
+    if not os.path.lexists(path):
         raise RegistryError(f"{path.parent} has no {path.name}.", stage=STAGE, action=_NAME)
     try:
         values = parse_json(read_text(path, RECORD))

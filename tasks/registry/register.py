@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from pydantic import TypeAdapter
 
 from fade.config import Params
 from fade.errors import AdapterError, BusyError, RegistryError, RegistryUnreachableError, StorageError
+from fade.governance.history import REGISTERED, VersionEvent, binding
 from fade.provenance.lineage import FILE as LINEAGE
 from fade.provenance.lineage import Lineage
 from fade.reporting.card import describe
@@ -24,11 +27,14 @@ from tasks.registry import runs as mlflow_runs
 from tasks.registry.card import FILE as CARD
 from tasks.registry.connection import Tracking, connect, registry_errors
 from tasks.registry.lineage import RECORDED
-from tasks.registry.models import all_versions, ensure_model, model_name, set_tags
+from tasks.registry.log_store import HISTORY_LOG
+from tasks.registry.models import HISTORY, all_versions, ensure_model, model_name, set_tags
 from tasks.registry.pending import DONE, PENDING, read_done, read_pending
 from tasks.registry.runs import Run, log_adapter, log_dataset, open_run
 from tasks.registry.signing import FILE as SIGNATURE
 from tasks.registry.signing import sign
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 from tasks.registry.versions import ADAPTER, PARTS
 
 if TYPE_CHECKING:
@@ -37,6 +43,12 @@ if TYPE_CHECKING:
 STAGE = "register"
 IDENTITY = ("adapter_sha256", "params_sha256", "run_key", "evaluation_sha256")
 """Tags that make two registrations the same one."""
+BOUND = (
+    *("target", "method", "seed", "neighbours", "commit", "lineage_sha256", "run_key", "evaluation_sha256"),
+    *(tag for tag, *_ in RECORDED.values()),
+    PARTS,
+)
+"""Tags of `_lineage_tags`."""
 EVIDENCE = ("report.html", "card.md", "lineage.json", "history.json", "evaluation.json", "pictures", "checks")
 """Files and folders of a run's folder that are uploaded beside the adapter, as far as they exist."""
 
@@ -139,13 +151,43 @@ def _register(tracking: Tracking, job: _Registration, tags: dict[str, str]) -> R
     same = (one for one in all_versions(tracking, name) if all(one.tags.get(k) == tags[k] for k in IDENTITY))
     version = next(same, None)
     _close_attempts(tracking, settings.experiment, tags, str(version.run_id) if version else None)
+    trust = Trust.of(job.params.signing, job.root)
+    trust.require_signer(f"{name}: the registration")
     if version is None:
         with open_run(tracking, settings.experiment, f"{tags['target']} {tags['run_key']}", marked) as run:
             version = _create_version(run, job, name, marked, *_log_evidence(run, job, tags))
     else:
         set_tags(tracking, version, job.marks)
+    # one that was there before the history has a record of its own: `fade keys adopt`
+    if all(version.tags.get(key) == tags[key] for key in tags):
+        bind(RegistrySnapshot.load_model(tracking, name, trust), version, tags)
     number = str(version.version)
     return Registered(name, number, str(version.run_id), f"models:/{name}/{number}")
+
+
+def registered_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those tags of a version that its registration binds; others are written later."""
+    return {key: value for key, value in tags.items() if key in BOUND}
+
+
+def bind(snapshot: RegistrySnapshot, version: ModelVersion, tags: Mapping[str, str]) -> bool:
+    """Record the registration of a version, unless that was done; returns whether it was recorded now. tags:
+    those that the version's are compared with from now on. Raises RegistryError, SignatureError."""
+    name, number = str(version.name), str(version.version)
+    if binding(snapshot.history(name), number):
+        return False
+    event = VersionEvent(
+        number=0,
+        by=getpass.getuser(),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=number,
+        event=REGISTERED,
+        content={"model": name, "tags": dict(tags)},
+    )
+    HISTORY_LOG.append_behind_all(
+        snapshot.tracking, f"{name}{HISTORY}", event, about=version, trust=snapshot.trust
+    )
+    return True
 
 
 def _log_evidence(run: Run, job: _Registration, tags: Mapping[str, str]) -> tuple[str, str]:

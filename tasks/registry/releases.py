@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
-from fade.errors import PromotionError
+from fade.errors import FadeError, PromotionError
 from fade.governance.promotion import CHAMPION, PROMOTE, RETIRED
 from fade.governance.release_plan import ladder, previous, release_name, rollback_reason, taken_back
 from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
 from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 from tasks.registry.verify import verify_version
 from tasks.registry.versions import parts_of, resolve, revoked_parts
 
@@ -22,21 +23,23 @@ if TYPE_CHECKING:
 STAGE = "rollback"
 
 
-def releases(params: Params, runs: Path) -> list[dict[str, Any]]:
-    """Every release, newest first: version, parts, state, when, and which of its parts are revoked now.
-    Raises RegistryError."""
-    name, snapshot = _load(params, runs)
+def releases(params: Params, runs: Path, root: Path = Path()) -> list[dict[str, Any]]:
+    """Every release, newest first: version, parts, state, when, which of its parts are revoked now, and
+    ``unreadable``: why one cannot be shown. Raises RegistryError, PromotionError, SignatureError."""
+    name, snapshot = _load(params, runs, root)
     return [_row(snapshot, version) for version in snapshot.versions_of(name)]
 
 
-def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None = None) -> dict[str, Any]:
+def rollback(
+    params: Params, runs: Path, root: Path = Path(), *, by: str, reason: str, to: str | None = None
+) -> dict[str, Any]:
     """Make the release before the current one (or ``to``) current again: one more decision, of the same
     bytes.
 
     Bytes, record, header, signature (when there is a key) and parts of that release are verified first.
     Raises PromotionError (no such release, a part was revoked, or another decision came first), AdapterError,
     RegistryError, SignatureError; nothing is changed then."""
-    name, snapshot = _load(params, runs)
+    name, snapshot = _load(params, runs, root)
     standing = snapshot.standing(name)
     versions = {str(version.version): version for version in snapshot.versions_of(name)}
     number = to or previous(
@@ -56,8 +59,7 @@ def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None
         by=by,
         reason=why,
         override=why,
-        public_key=params.signing.public_key,
-        private_key=params.signing.private_key,
+        trust=snapshot.trust,
         after=standing,
     )
     old, new = parts_of(versions[before]) if before in versions else [], parts_of(target)
@@ -73,23 +75,31 @@ def rollback(params: Params, runs: Path, *, by: str, reason: str, to: str | None
     }
 
 
-def _load(params: Params, runs: Path) -> tuple[str, RegistrySnapshot]:
+def _load(params: Params, runs: Path, root: Path) -> tuple[str, RegistrySnapshot]:
     tracking = connect(runs, timeout=params.register_.timeout_seconds)
     name = release_name(params.register_.model_prefix)
-    return name, RegistrySnapshot.load_model(tracking, name, params.signing.public_key)
+    return name, RegistrySnapshot.load_model(tracking, name, Trust.of(params.signing, root))
 
 
 def _row(snapshot: RegistrySnapshot, version: ModelVersion) -> dict[str, Any]:
     number, standing = str(version.version), snapshot.standing(str(version.name))
     last, back = standing.last(number), taken_back(standing, number)
     made_at = datetime.fromtimestamp(int(version.creation_timestamp) / 1000, UTC)
+    parts: list[str] = []
+    revoked: list[str] = []
+    unreadable = ""
+    try:
+        parts, revoked = parts_of(version), revoked_parts(snapshot, version)
+    except FadeError as error:
+        unreadable = str(error)
     return {
         "name": str(version.name),
         "version": number,
         "state": standing.states.get(number, "not decided"),
         "current": standing.champion == number,
-        "parts": parts_of(version),
-        "revoked": revoked_parts(snapshot, version),
+        "parts": parts,
+        "revoked": revoked,
+        "unreadable": unreadable,
         "adapter_sha256": version.tags.get("adapter_sha256", ""),
         "made_at": made_at.isoformat(timespec="seconds"),
         "decided_at": last.at if last else None,

@@ -7,14 +7,15 @@ import base64
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fade.errors import SignatureError, StorageError
-from fade.utils.files import make_folder, storage_error, write_whole
+from fade.governance.keyring import read_keyring
+from fade.utils.files import make_folder, scratch_folder, storage_error, write_whole
 
 STAGE = "sign"
 FILE = "signature.json"
@@ -67,12 +68,32 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
     return write_whole(out, body, stage=STAGE)
 
 
-def verify(files: Mapping[str, Path], signature: Path, public_key: Path) -> None:
-    """Raises SignatureError, which names what differs, unless the key's owner signed just these files."""
+def verify(
+    files: Mapping[str, Path], signature: Path, public_key: Path, keys: Sequence[str] | None = None
+) -> None:
+    """Raises SignatureError, naming what differs, unless the owner of a key of ``public_key`` signed just
+    these files. keys: PEM of those keys of the file that may have signed them; None: all."""
+    if keys is None:
+        keys = [key.pem for key in read_keyring(public_key).keys]
+    failure: SignatureError | None = None
+    for pem in keys:
+        _public_key(pem)  # a key that cannot be read is no finding about the files
+        try:
+            return _verify(files, signature, public_key, pem)
+        except SignatureError as error:
+            failure = failure if failure and "other bytes" in failure.what else error
+    what = f"{public_key} does not verify: the keys that may have signed it are closed."
+    raise failure or SignatureError(what, stage=STAGE, action=_PUBLIC[1], tampered=True)
+
+
+def _verify(files: Mapping[str, Path], signature: Path, public_key: Path, pem: str) -> None:
     from model_signing import verifying
 
-    with _key_errors(public_key, "does not verify", *_PUBLIC), _folder(files) as folder:
-        verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, signature)
+    with _folder(files) as folder:
+        key = folder.with_name("key.pub")
+        key.write_text(pem, encoding="ascii")
+        with _key_errors(public_key, "does not verify", *_PUBLIC, tampered=True):
+            verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, signature)
 
 
 def sign_text(text: str, private_key: Path) -> str:
@@ -85,14 +106,35 @@ def sign_text(text: str, private_key: Path) -> str:
         return base64.b64encode(key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode("ascii")
 
 
-def verify_text(text: str, signature: str, public_key: Path, what: str) -> None:
-    """Raises SignatureError, about ``what``, unless ``signature`` is that of the text by the key's owner."""
-    from cryptography.hazmat.primitives import hashes, serialization
+def is_signed(text: str, signature: str, pem: str) -> bool:
+    """Whether the owner of the public key ``pem`` signed the text. Raises SignatureError for no such key."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    with _key_errors(public_key, f"does not verify {what}", *_PUBLIC):
-        key: Any = serialization.load_pem_public_key(public_key.read_bytes())
+    key = _public_key(pem)
+    try:
         key.verify(base64.b64decode(signature, validate=True), text.encode(), ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def _public_key(pem: str) -> Any:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        key = serialization.load_pem_public_key(pem.encode())
+    except Exception as error:  # ValueError, UnsupportedAlgorithm and others
+        raise SignatureError(
+            f"a public key cannot be read: {error}.", stage=STAGE, action=_PUBLIC[0]
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        what = "a public key is of another kind than `fade keys` makes."
+        raise SignatureError(what, stage=STAGE, action=_PUBLIC[0])
+    return key
 
 
 def _password() -> bytes | None:
@@ -100,7 +142,9 @@ def _password() -> bytes | None:
 
 
 @contextmanager
-def _key_errors(key: Path, failure: str, missing: str, action: str) -> Iterator[None]:
+def _key_errors(
+    key: Path, failure: str, missing: str, action: str, *, tampered: bool = False
+) -> Iterator[None]:
     """The libraries' exceptions as SignatureError."""
     if not key.is_file():
         raise SignatureError(f"{key} is not there.", stage=STAGE, action=missing)
@@ -114,17 +158,20 @@ def _key_errors(key: Path, failure: str, missing: str, action: str) -> Iterator[
         changed = sorted(re.findall(r"Hash mismatch for \W*([\w.-]+)", str(error)))
         reason = f"other bytes in {', '.join(changed)}." if changed else " ".join(str(error).split())[:200]
         what = f"{key} {failure}: {reason or type(error).__name__}"
-        raise SignatureError(what, stage=STAGE, action=action) from error
+        raise SignatureError(what, stage=STAGE, action=action, tampered=tampered) from error
 
 
 @contextmanager
 def _folder(files: Mapping[str, Path]) -> Iterator[Path]:
     """A folder that holds the files under their names and nothing else: what the library signs."""
-    with tempfile.TemporaryDirectory(prefix="fade-sign-") as scratch:
-        folder = Path(scratch) / "signed"
-        folder.mkdir()
-        for name, path in files.items():
-            shutil.copyfile(path, folder / name)
+    with scratch_folder(STAGE) as scratch:
+        folder = scratch / "signed"
+        try:
+            folder.mkdir()
+            for name, path in files.items():
+                shutil.copyfile(path, folder / name)
+        except OSError as error:
+            raise StorageError(f"{error.filename}: {error.strerror}.", stage=STAGE) from error
         yield folder
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.adapters.adapter_file import read_provenance
+from fade.data.vocabulary import slug
 from fade.errors import AdapterError, RegistryError, SignatureError
+from fade.governance.history import TAMPERED, registered_at
+from fade.governance.stored_values import parse_json
 from fade.provenance.lineage import FILE
+from fade.utils.files import scratch_folder
 from tasks.registry import signing
-from tasks.registry.lineage import TAMPERED, Traced, read
+from tasks.registry.lineage import Traced, read
+from tasks.registry.log_store import TRUST
+from tasks.registry.models import HISTORY
 from tasks.registry.runs import download_artifact
 from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 from tasks.registry.versions import ADAPTER, fetch, open_version, resolve
 
 if TYPE_CHECKING:
@@ -23,13 +29,13 @@ if TYPE_CHECKING:
 STAGE = "verify"
 
 
-def verify(selection: str, runs: Path, public_key: str) -> list[dict[str, str]]:
+def verify(selection: str, runs: Path, trust: Trust = TRUST) -> list[dict[str, str]]:
     """What was compared, each row ``what`` and ``found``. The first thing that differs is raised and named.
 
-    public_key: the team's; empty, and no signature is verified (a row says so). Raises RegistryError (tags
-    and record), AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions)."""
+    trust: without a public key no signature is verified (a row says so). Raises RegistryError (registration,
+    tags and record), AdapterError (bytes, header, revoked), SignatureError, PromotionError (decisions)."""
     rows: list[dict[str, str]] = []
-    verify_version(*open_version(selection, runs, public_key), runs, rows)
+    verify_version(*open_version(selection, runs, trust), runs, rows)
     return rows
 
 
@@ -42,12 +48,15 @@ def verify_version(
     parts: bool = True,
     revoked: bool = False,
 ) -> tuple[Traced, Path]:
-    """As ``verify``, of a resolved version, by the snapshot's public key: its record and adapter.
+    """As ``verify``, of a resolved version, by the snapshot's trust: its record and adapter.
 
     rows: gets one row per check, also when a later check raises. parts: whether those of a release are
     verified, too. revoked: whether a revoked version is verified."""
     rows = [] if rows is None else rows
-    traced = read(snapshot.tracking, version)
+    traced = read(snapshot, version)
+    if bound := snapshot.binding(version):
+        _add(rows, "registration", f"agrees with {len(bound.tags)} tags")
+    check_concept(traced)
     _add(rows, "tags and record", f"agree; record {traced.lineage.sha256()[:12]}")
     adapter = fetch(snapshot, version, runs, revoked=revoked)
     _add(rows, "adapter", f"has the registered bytes, {traced.tags['adapter_sha256'][:12]}")
@@ -59,12 +68,23 @@ def verify_version(
         for field, value in hashes.items():
             if part[field] != value:
                 before = f"{traced.label} was made of {label} with {field} {part[field]}"
-                raise RegistryError(f"{before}, which now has {value}.", stage=STAGE, action=TAMPERED)
+                what = f"{before}, which now has {value}."
+                raise RegistryError(what, stage=STAGE, action=TAMPERED, tampered=True)
         _add(rows, label, f"verified; is what went in, {part['adapter_sha256'][:12]}")
     standing = snapshot.standing(traced.name)
     state = standing.states.get(traced.version, "none")
     _add(rows, "decisions", f"{len(standing.decisions)}, unbroken; this version: {state}")
     return traced, adapter
+
+
+def check_concept(traced: Traced) -> None:
+    """Raises RegistryError for a version that stands in the model of another concept."""
+    if "parts" in traced.lineage.content:
+        return
+    concept = str(traced.lineage.content["neighbourhood"]["target"])
+    if not traced.name.endswith(f"-{slug(concept)}"):
+        what = f"{traced.label} erases {concept!r}, and its model is that of another concept."
+        raise RegistryError(what, stage=STAGE, action=TAMPERED, tampered=True)
 
 
 def _add(rows: list[dict[str, str]], what: str, result: str) -> None:
@@ -73,17 +93,20 @@ def _add(rows: list[dict[str, str]], what: str, result: str) -> None:
 
 def verify_signature(snapshot: RegistrySnapshot, traced: Traced, adapter: Path) -> str:
     """The row of the signature over adapter and record. Raises SignatureError when there is none, or it is of
-    other files or not by the snapshot's public key."""
-    if not snapshot.public_key:
+    other files or not by a key of the team that may have signed this version."""
+    trust = snapshot.trust
+    if trust.keyring is None:
         return "not asked for: signing.public_key is empty"
-    with tempfile.TemporaryDirectory(prefix="fade-verify-") as scratch:
-        signature = download_artifact(snapshot.tracking, traced.run_id, signing.FILE, Path(scratch))
+    log, number = f"{traced.name}{HISTORY}", registered_at(snapshot.history(traced.name), traced.version)
+    keys = [key.pem for key in trust.keyring.keys if key.may_sign(log, number)]
+    with scratch_folder(STAGE) as scratch:
+        signature = download_artifact(snapshot.tracking, traced.run_id, signing.FILE, scratch)
         if signature is None:
-            action = "register it again with signing.private_key set."
-            raise SignatureError(f"{traced.label} is not signed.", stage=STAGE, action=action)
-        record = traced.lineage.save(Path(scratch) / f"verified-{FILE}")
-        signing.verify({ADAPTER: adapter, FILE: record}, signature, Path(snapshot.public_key))
-    return f"by the owner of {snapshot.public_key}, over adapter and record"
+            action = f"if it is the team's, `fade keys adopt {traced.name}`; else do not use it."
+            raise SignatureError(f"{traced.label} is not signed.", stage=STAGE, action=action, tampered=True)
+        record = traced.lineage.save(scratch / f"verified-{FILE}")
+        signing.verify({ADAPTER: adapter, FILE: record}, signature, Path(trust.public_key), keys)
+    return f"by the owner of {trust.public_key}, over adapter and record"
 
 
 def _compare_header(traced: Traced, adapter: Path) -> list[str]:
@@ -103,7 +126,8 @@ def _compare_header(traced: Traced, adapter: Path) -> list[str]:
         if header.get(field) != str(value):
             in_header = f"{traced.label}: the adapter's header has {field} {header.get(field)!r}"
             action = "do not use it; find out which of the two was changed."
-            raise AdapterError(f"{in_header}, its record {str(value)!r}.", stage=STAGE, action=action)
+            what = f"{in_header}, its record {str(value)!r}."
+            raise AdapterError(what, stage=STAGE, action=action, tampered=True)
     return list(expected)
 
 
@@ -111,7 +135,8 @@ def _expected_parts(content: Mapping[str, Any], header: Mapping[str, str]) -> di
     """``parts`` as a release's header must have it, which names them in any order; empty for a release of one
     champion, which is that champion's own bytes."""
     hashes = [part["adapter_sha256"] for part in content["parts"].values()]
-    named = [part.get("sha256") for part in json.loads(header.get("parts", "[]"))]
+    parts = parse_json(header.get("parts", "[]"), "the parts in the adapter's header", list)
+    named = [part.get("sha256") if isinstance(part, dict) else None for part in parts]
     same = sorted(named, key=str) == sorted(hashes)
     expected = {"parts": header.get("parts", "") if same else json.dumps(hashes)}
     return expected if len(hashes) > 1 else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -11,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from fade.errors import AdapterError, UnknownNameError, UsageError
 from fade.governance.promotion import CHAMPION, REVOKED
+from fade.governance.stored_values import parse_names
 from fade.utils.files import storage_error
 from fade.utils.hashing import sha256_of
 from tasks.registry.connection import Tracking, connect
+from tasks.registry.log_store import TRUST
 from tasks.registry.models import is_log, search_models
 from tasks.registry.runs import download_adapter
 from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -30,33 +32,35 @@ PARTS = "parts"
 """Tag of a release: the versions it is made of, ``NAME/VERSION``, as JSON."""
 
 
-def load_version(selection: str, runs: Path = Path("runs")) -> Path:
+def load_version(selection: str, runs: Path = Path("runs"), trust: Trust = TRUST) -> Path:
     """The adapter file of ``models:/NAME/VERSION``, ``NAME/VERSION``, ``NAME@ALIAS``, ``NAME/latest``,
     ``NAME``, or a path: an adapter file or a run's folder.
 
     A registered version is fetched once into ``runs/cache/adapters/<sha256>/`` and its bytes are compared
-    with its tag. Raises UsageError (malformed), UnknownNameError (no such model or version), AdapterError
-    (other bytes than registered, or no safetensors file of ours), RegistryError (the store)."""
+    with its registration. trust: the team's keys and witness. Raises UsageError (malformed),
+    UnknownNameError (no such model or version), AdapterError (other bytes than registered, revoked, or no
+    safetensors file of ours), RegistryError (the store, or a registration that was changed), SignatureError,
+    PromotionError (decisions that were changed)."""
     path = Path(selection)
     path = path / ADAPTER if path.is_dir() else path
     if path.suffix != ".safetensors":
-        return fetch(*open_version(selection, runs), runs)
+        return fetch(*open_version(selection, runs, trust), runs)
     if not path.is_file():
         action = "name a run's folder, a file or a version."
         raise AdapterError(f"{path} does not exist.", stage=STAGE, action=action)
     return path
 
 
-def open_version(selection: str, runs: Path, public_key: str = "") -> tuple[RegistrySnapshot, ModelVersion]:
+def open_version(selection: str, runs: Path, trust: Trust = TRUST) -> tuple[RegistrySnapshot, ModelVersion]:
     """`load_snapshot` of the store of ``runs``, and `resolve`."""
-    snapshot = load_snapshot(connect(runs), selection, public_key)
+    snapshot = load_snapshot(connect(runs), selection, trust)
     return snapshot, resolve(snapshot, selection)
 
 
-def load_snapshot(tracking: Tracking, selection: str, public_key: str = "") -> RegistrySnapshot:
+def load_snapshot(tracking: Tracking, selection: str, trust: Trust = TRUST) -> RegistrySnapshot:
     """The registry as far as the version ``selection`` (see `load_version`) is concerned. Raises UsageError,
     RegistryError."""
-    return RegistrySnapshot.load_model(tracking, _split(selection)[0], public_key)
+    return RegistrySnapshot.load_model(tracking, _split(selection)[0], trust)
 
 
 def resolve(snapshot: RegistrySnapshot, selection: str) -> ModelVersion:
@@ -86,30 +90,44 @@ def fetch(snapshot: RegistrySnapshot, version: ModelVersion, runs: Path, *, revo
 
     Raises AdapterError for a version that was revoked, or of which a part was, unless ``revoked``."""
     label = f"{version.name}/{version.version}"
+    snapshot.binding(version)
     if not revoked:
-        if _state(snapshot, label) == REVOKED:
-            action = f"see why with `fade decisions {version.name}`; use another version."
-            raise AdapterError(f"{label} was revoked.", stage=STAGE, action=action)
-        if parts := revoked_parts(snapshot, version):
-            what = f"{label} holds {', '.join(parts)}, which was revoked."
-            action = "make another with `fade release`, or go back with `fade rollback`."
-            raise AdapterError(what, stage=STAGE, action=action)
+        check_not_revoked(snapshot, version)
     return _cached(snapshot.tracking, version, label, runs)
 
 
+def check_not_revoked(snapshot: RegistrySnapshot, version: ModelVersion) -> None:
+    """Raises AdapterError when the version, its adapter's bytes or a part of it was revoked."""
+    label = f"{version.name}/{version.version}"
+    if revoked := snapshot.revoked_as(version):
+        what = (
+            f"{label} was revoked." if revoked == label else f"{label} was revoked: it has {revoked}'s bytes."
+        )
+        action = f"see why with `fade decisions {revoked.rpartition('/')[0]}`; use another version."
+        raise AdapterError(what, stage=STAGE, action=action)
+    if parts := revoked_parts(snapshot, version):
+        what = f"{label} holds {', '.join(parts)}, which was revoked."
+        action = "make another with `fade release`, or go back with `fade rollback`."
+        raise AdapterError(what, stage=STAGE, action=action)
+
+
 def parts_of(version: ModelVersion) -> list[str]:
-    """The versions that a release is made of, ``NAME/VERSION``; empty for any other version."""
-    return [str(label) for label in json.loads(version.tags.get(PARTS, "[]"))]
+    """The versions that a release is made of, ``NAME/VERSION``; empty for any other version. Raises
+    RegistryError for a tag that names none."""
+    what = f"{version.name}/{version.version}: its tag {PARTS}"
+    return parse_names(version.tags.get(PARTS, "[]"), what)
 
 
 def revoked_parts(snapshot: RegistrySnapshot, version: ModelVersion) -> list[str]:
-    """Those parts of a release that are revoked now."""
-    return [label for label in parts_of(version) if _state(snapshot, label) == REVOKED]
+    """Those parts of a release that are revoked now, or whose version is gone and was revoked."""
+    return [label for label in parts_of(version) if _is_revoked(snapshot, label)]
 
 
-def _state(snapshot: RegistrySnapshot, label: str) -> str | None:
+def _is_revoked(snapshot: RegistrySnapshot, label: str) -> bool:
+    if (version := snapshot.version(label)) is not None:
+        return bool(snapshot.revoked_as(version))
     name, _, number = label.rpartition("/")
-    return snapshot.standing(name).states.get(number)
+    return snapshot.standing(name).states.get(number) == REVOKED
 
 
 def _split(selection: str) -> tuple[str, str | None, str | None]:
@@ -123,8 +141,7 @@ def _split(selection: str) -> tuple[str, str | None, str | None]:
 def _aliases(snapshot: RegistrySnapshot, name: str) -> dict[str, str]:
     """The model's aliases; the decisions say which version is champion, whatever MLflow's alias says."""
     aliases, standing = dict(snapshot.aliases(name)), snapshot.standing(name)
-    if standing.decisions:
-        aliases[CHAMPION] = standing.champion or ""
+    aliases[CHAMPION] = standing.champion or ""
     return {alias: number for alias, number in aliases.items() if number}
 
 
@@ -134,7 +151,8 @@ def _cached(tracking: Tracking, version: ModelVersion, label: str, runs: Path) -
     expected = version.tags.get("adapter_sha256", "")
     if not re.fullmatch(r"[0-9a-f]{64}", expected):
         action = "register it with `fade register RUN_DIR`; versions made otherwise are not loaded."
-        raise AdapterError(f"{label} has no adapter_sha256 tag.", stage=STAGE, action=action)
+        what = f"{label} has no adapter_sha256 tag."
+        raise AdapterError(what, stage=STAGE, action=action, tampered=True)
     target = runs / "cache" / "adapters" / expected / ADAPTER
     if target.is_file() and sha256_of(target) == expected:
         return target
@@ -148,7 +166,7 @@ def _cached(tracking: Tracking, version: ModelVersion, label: str, runs: Path) -
         if sha256_of(fetched) != expected:
             what = f"{label}: the stored adapter has other bytes than were registered."
             action = "do not use it; find out who changed the artifact store."
-            raise AdapterError(what, stage=STAGE, action=action)
+            raise AdapterError(what, stage=STAGE, action=action, tampered=True)
         read_provenance(fetched)  # only a safetensors file of ours gets into the cache, whatever its tag says
         os.replace(fetched, target)
     return target

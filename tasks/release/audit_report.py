@@ -54,14 +54,18 @@ class Evidence:
 
 
 def collect_evidence(tracking: Tracking, version: ModelVersion, options: AuditOptions) -> Evidence:
-    """All rows. A check that fails is a row and no exception; raises RegistryUnreachableError."""
+    """All rows. What differs, or is gone, is a row and no exception (`FadeError.tampered`); raises every
+    error of a comparison that could not be made, such as RegistryUnreachableError, StorageError and
+    SignatureError for a key that is not there: it is no finding about the version."""
     evidence, runs, repository = Evidence(), options.runs, options.repository
-    snapshot = RegistrySnapshot.load_model(tracking, str(version.name), options.params.signing.public_key)
+    snapshot = RegistrySnapshot.load_model(tracking, str(version.name), options.trust)
     _registry(evidence, snapshot, version, runs)
     try:
-        earlier = audit_log.audits(snapshot, str(version.name), runs, [version])
+        earlier = audit_log.audits(snapshot, str(version.name), [version])
         evidence.add("audits", True, f"{len(earlier)} before this one, unbroken")
     except (AuditError, SignatureError) as error:
+        if not error.tampered:
+            raise
         evidence.add("audits", False, str(error))
     if evidence.traced is not None:
         record = evidence.traced.lineage.content
@@ -78,9 +82,11 @@ def _registry(evidence: Evidence, snapshot: RegistrySnapshot, version: ModelVers
     try:
         evidence.traced, evidence.adapter = verify_version(snapshot, version, runs, rows, revoked=True)
     except FadeError as error:
+        if not error.tampered:
+            raise
         failure = str(error)
     for row in rows:
-        unsigned = row["what"] == "signature" and not snapshot.public_key
+        unsigned = row["what"] == "signature" and not snapshot.trust.public_key
         evidence.add(row["what"], None if unsigned else True, row["found"])
     if failure:
         evidence.add("registry, record, adapter", False, failure)
@@ -187,9 +193,11 @@ def record_audit(
     )
     replayed = (repeated["outputs"].get("metrics") or {}) if repeated else {}
     metrics = {name: float(value) for name, value in replayed.items() if value is not None}
-    experiment, key = options.params.audit.experiment, options.params.signing.private_key
+    experiment = options.params.audit.experiment
     try:
-        entry = audit_log.record(tracking, version, entry, report, experiment, options.runs, metrics, key)
-    except AuditError as error:
+        entry = audit_log.record(tracking, version, entry, report, experiment, metrics, options.trust)
+    except (AuditError, SignatureError) as error:
+        if not error.tampered:
+            raise
         return {"number": None, "good": False, "unrecorded": str(error)}
     return {"number": entry.number, "sha256": entry.sha256(), "run_id": entry.run_id}

@@ -18,6 +18,7 @@ from tasks.registry.connection import Tracking
 from tasks.registry.lineage import Traced
 from tasks.registry.models import all_versions, model_name
 from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 from tasks.registry.verify import verify_version
 from tasks.registry.versions import ADAPTER, fetch, resolve
 
@@ -44,7 +45,7 @@ class ReleaseParts:
         return [concept for part in self.parts for concept in part.concepts]
 
 
-def select_champions(tracking: Tracking, params: Params, runs: Path) -> ReleaseParts:
+def select_champions(tracking: Tracking, params: Params, runs: Path, root: Path = Path()) -> ReleaseParts:
     """The champion, by the decisions, of every concept's model; each one's record, bytes, header and
     signature are verified.
 
@@ -53,7 +54,8 @@ def select_champions(tracking: Tracking, params: Params, runs: Path) -> ReleaseP
     parts: list[Part] = []
     adapters: dict[str, Path] = {}
     left_out: list[str] = []
-    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, params.signing.public_key)
+    trust = Trust.of(params.signing, root)
+    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, trust)
     for version in snapshot.champions():
         target = version.tags.get("target", "")
         if not target or version.name != model_name(snapshot.prefix, target):
@@ -106,7 +108,8 @@ def sum_champions(run: RunContext, selected: ReleaseParts, folder: Path) -> str:
 
 def sum_versions(tracking: Tracking, run: RunContext, labels: Sequence[str], folder: Path) -> str:
     """Write the sum of these versions, revoked or not, into ``folder``; returns its sha256. For an audit."""
-    snapshot = RegistrySnapshot.load_model(tracking, release_name(run.params.register_.model_prefix))
+    name, trust = release_name(run.params.register_.model_prefix), Trust.of(run.params.signing, run.root)
+    snapshot = RegistrySnapshot.load_model(tracking, name, trust)
     versions = [resolve(snapshot, label) for label in labels]
     paths = [fetch(snapshot, version, run.runs, revoked=True) for version in versions]
     return _sum(run, paths, folder / ADAPTER)

@@ -3,7 +3,9 @@ where one of them changed."""
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,15 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
 from fade.errors import FadeError
+from fade.governance import history
+from fade.governance.history import VersionEvent
 from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
 from fade.run.context import RunContext
 from fade.run.resolve_params import parse_params
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import Traced, read
+from tasks.registry.log_store import HISTORY_LOG
+from tasks.registry.models import HISTORY
 from tasks.registry.runs import final_metrics, open_run
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import fetch
-from tasks.requests.status import REEVALUATED, STALE, gate_record, unmet_criteria
+from tasks.requests.status import (
+    REEVALUATED,
+    STALE,
+    gate_record,
+    last_evaluation,
+    stale_reason,
+    unmet_criteria,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -46,23 +59,32 @@ def current_inputs(params: Params, root: Path, data_md5: str) -> dict[str, str]:
 
 
 def reevaluate_version(
-    tracking: Tracking, version: ModelVersion, params: Params, runs: Path, root: Path, now: Mapping[str, str]
+    snapshot: RegistrySnapshot,
+    version: ModelVersion,
+    params: Params,
+    runs: Path,
+    root: Path,
+    now: Mapping[str, str],
 ) -> dict[str, Any]:
     """Re-evaluate one champion; returns a row with ``result``, ``changed``, ``passes`` and ``why``. Raises
     FadeError.
 
-    Another base: the adapter does not fit, the version is tagged ``stale``, which reopens its request.
-    Another judge or data: an MLflow run has the new numbers, the tag ``reevaluated`` what the gate reads."""
-    traced = read(tracking, version)
-    changed = _changed_inputs(version, traced, now)
+    Another base: the adapter does not fit, the version is recorded as stale, which reopens its request.
+    Another judge or data: an MLflow run has the new numbers, the model's history what the gate reads. Tags
+    ``stale`` and ``reevaluated`` follow."""
+    tracking = snapshot.tracking
+    traced = read(snapshot, version)
+    changed = _changed_inputs(snapshot, version, traced, now)
     row = {"model": traced.name, "version": traced.version, "changed": changed}
     why = next((f"the {one}" for one in changed if one.startswith("base ")), "")
+    if why != stale_reason(snapshot, version):
+        _record(snapshot, version, history.STALE, {"why": why})
     _tag(tracking, version, STALE, why)
     if why:
         return {**row, "passes": None, "why": why, "result": OUTDATED}
     if not changed:
-        return {**row, **last_result(version, traced, params), "result": UNCHANGED}
-    numbers = evaluate_version(tracking, version, traced, params, runs, root)
+        return {**row, **last_result(snapshot, version, traced, params), "result": UNCHANGED}
+    numbers = evaluate_version(snapshot, version, traced, params, runs, root)
     record = gate_record({**traced.lineage.content, "outputs": numbers, "inputs": {"unchanged": True}})
     name, target = f"re-evaluate {traced.label}", traced.tags.get("target", "")
     tags = {"target": target, "reevaluates": traced.label, "changed": ", ".join(changed)}
@@ -70,16 +92,30 @@ def reevaluate_version(
         run.log_metrics(0, final_metrics(record["outputs"]))
     at = datetime.now(UTC).isoformat(timespec="seconds")
     tag = {"at": at, "judge": now["judge"], "data": now["data"], "run_id": run.run_id, "record": record}
+    _record(snapshot, version, history.REEVALUATED, tag)
     _tag(tracking, version, REEVALUATED, json.dumps(tag, allow_nan=False))
     return {**row, **_gate_result(record, params), "result": EVALUATED}
 
 
-def _changed_inputs(version: ModelVersion, traced: Traced, now: Mapping[str, str]) -> list[str]:
+def _record(
+    snapshot: RegistrySnapshot, version: ModelVersion, event: str, content: Mapping[str, Any]
+) -> None:
+    """Append to the model's history. Raises RegistryError, SignatureError."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    by = os.environ.get("FADE_USER") or getpass.getuser()
+    entry = VersionEvent(number=0, by=by, at=at, version=str(version.version), event=event, content=content)
+    log = f"{version.name}{HISTORY}"
+    HISTORY_LOG.append_behind_all(snapshot.tracking, log, entry, about=version, trust=snapshot.trust)
+
+
+def _changed_inputs(
+    snapshot: RegistrySnapshot, version: ModelVersion, traced: Traced, now: Mapping[str, str]
+) -> list[str]:
     """The inputs that differ from those of the version's last evaluation, each as ``name old -> new``, 12
     digits a hash."""
-    record, last = traced.lineage.content, json.loads(version.tags.get(REEVALUATED, "{}"))
+    record, last = traced.lineage.content, last_evaluation(snapshot, version) or {}
     before = {name: record[name][key] for name, key in HASHES.items()}
-    before |= {name: last[name] for name in ("judge", "data") if name in last}
+    before |= {name: str(last[name]) for name in ("judge", "data") if name in last}
     return [f"{name} {old[:12]} -> {now[name][:12]}" for name, old in before.items() if old != now[name]]
 
 
@@ -92,10 +128,12 @@ def _tag(tracking: Tracking, version: ModelVersion, key: str, text: str) -> None
             tracking.client.delete_model_version_tag(version.name, version.version, key)
 
 
-def last_result(version: ModelVersion, traced: Traced, params: Params) -> dict[str, Any]:
-    """``passes`` and ``why`` by the gate, from the version's last evaluation."""
-    tag = version.tags.get(REEVALUATED)
-    return _gate_result(json.loads(tag)["record"] if tag else traced.lineage.content, params)
+def last_result(
+    snapshot: RegistrySnapshot, version: ModelVersion, traced: Traced, params: Params
+) -> dict[str, Any]:
+    """``passes`` and ``why`` by the gate, from the version's last evaluation. Raises RegistryError."""
+    last = last_evaluation(snapshot, version)
+    return _gate_result(last["record"] if last else traced.lineage.content, params)
 
 
 def _gate_result(record: Mapping[str, Any], params: Params) -> dict[str, Any]:
@@ -104,7 +142,12 @@ def _gate_result(record: Mapping[str, Any], params: Params) -> dict[str, Any]:
 
 
 def evaluate_version(
-    tracking: Tracking, version: ModelVersion, traced: Traced, params: Params, runs: Path, root: Path
+    snapshot: RegistrySnapshot,
+    version: ModelVersion,
+    traced: Traced,
+    params: Params,
+    runs: Path,
+    root: Path,
 ) -> dict[str, Any]:
     """Evaluate the version's adapter by the current judge on the current data, with the version's own
     settings and neighbours; returns an evaluation's numbers."""
@@ -116,7 +159,6 @@ def evaluate_version(
     neighborhood = recorded_neighborhood(record["neighbourhood"])
     settings = parse_params(values, f"the record of {version.name}/{version.version}")
     run = RunContext(settings, neighborhood.targets, runs, root)
-    snapshot = RegistrySnapshot.load_model(tracking, str(version.name))
     return evaluate_adapter(run, neighborhood, fetch(snapshot, version, runs)).numbers
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
 from fade.errors import PromotionError
-from fade.governance.promotion import PROMOTE, REJECT, REVOKED, STATES, Standing
+from fade.governance.promotion import PROMOTE, REJECT, STATES, Standing, check_override
 from fade.governance.release_plan import STAGE, release_name, shortfalls, taken_back
 from tasks.registry.connection import Tracking
 from tasks.registry.decisions import decide
 from tasks.registry.lineage import read
 from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 from tasks.registry.versions import parts_of, revoked_parts
 from tasks.release.build_release import ReleaseParts
 
@@ -34,6 +35,14 @@ class ReleaseOptions:
     override: str = ""
     """Why the release becomes current although it falls short."""
 
+    def __post_init__(self) -> None:
+        check_override(self.override)
+
+    @property
+    def trust(self) -> Trust:
+        """What the registry is verified against and signed by."""
+        return Trust.of(self.params.signing, self.root)
+
     @property
     def name(self) -> str:
         """Of the release's model."""
@@ -44,7 +53,7 @@ def compare_with_current(
     tracking: Tracking, options: ReleaseOptions, selected: ReleaseParts
 ) -> dict[str, Any]:
     """The selected champions, and their differences from the current release."""
-    snapshot = RegistrySnapshot.load_model(tracking, options.name, options.params.signing.public_key)
+    snapshot = RegistrySnapshot.load_model(tracking, options.name, options.trust)
     version = snapshot.champion(options.name)
     before, now = set(parts_of(version)) if version else set(), set(selected.labels)
     return {
@@ -64,10 +73,11 @@ def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVers
     ``refused`` (a sentence, or empty), its numbers, and the decision.
 
     The same release again does not undo a rollback. Raises PromotionError for one that was revoked."""
-    traced = read(tracking, version)
+    snapshot = RegistrySnapshot.load_model(tracking, str(version.name), options.trust)
+    traced = read(snapshot, version)
     record, label, number = traced.lineage.content, traced.label, traced.version
-    gate, signing = options.params.gate, options.params.signing
-    standing = RegistrySnapshot.load(tracking, traced.name).standing(traced.name)
+    gate = options.params.gate
+    standing = snapshot.standing(traced.name)
     result = {
         "adapter_sha256": record["outputs"]["adapter_sha256"],
         "concepts_judged": record["outputs"]["parts"],
@@ -75,9 +85,9 @@ def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVers
         "current": True,
         "refused": "",
     }
-    if standing.champion == number:
+    if standing.champion == number and not snapshot.revoked_as(version):
         return result
-    if standing.states.get(number) == REVOKED:
+    if snapshot.revoked_as(version):
         what = f"{label} holds just these champions and was revoked."
         raise PromotionError(what, stage=STAGE, action="promote another champion first.")
     refused = _refusal(standing, number, shortfalls(record, gate))
@@ -85,7 +95,7 @@ def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVers
         return {**result, "current": False, "refused": f"{label} is registered, but not current: {refused}"}
     decision = decide(
         PROMOTE, label, options.runs, gate, by=options.by, reason="", override=options.override,
-        public_key=signing.public_key, private_key=signing.private_key,
+        trust=options.trust,
     )  # fmt: skip
     return {**result, "decision": decision}
 

@@ -29,6 +29,7 @@ from tasks.launch.process_group import Group
 from tasks.launch.watchdog import Watchdog
 from tasks.registry.connection import Tracking
 from tasks.registry.runs import flatten
+from tasks.registry.trust import Trust
 from tasks.registry.versions import ADAPTER
 from tasks.release.build_release import sum_versions
 
@@ -61,6 +62,11 @@ class AuditOptions:
     by: str = ""
     evidence_only: bool = False
     with_control: bool = True
+
+    @property
+    def trust(self) -> Trust:
+        """What the registry is verified against and signed by."""
+        return Trust.of(self.params.signing, self.root)
 
 
 @dataclass(frozen=True)

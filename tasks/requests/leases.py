@@ -13,17 +13,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import FadeError, RequestError
-from fade.governance.append_log import verify_anchor
+from fade.errors import FadeError, RegistryError, RequestError, SignatureError
 from fade.governance.leases import ACQUIRED, RECORDED, STAGE, LeaseEvent, LeaseLog
 from fade.governance.requests import ErasureRequests
+from fade.governance.stored_values import parse_number
+from fade.governance.witness import Witness
 from tasks.registry.connection import Tracking, registry_errors
-from tasks.registry.log_store import ANCHOR, AppendLog
+from tasks.registry.log_store import LEASE_LOG, TRUST
 from tasks.registry.models import REQUEST, all_versions
 from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 _HEARTBEAT = "beat"
 """Tag of a version."""
@@ -31,38 +33,47 @@ _SOURCE = "fade-request:/event"
 """MLflow demands an address; nothing lies there."""
 
 
-class _LeaseEvents(AppendLog[LeaseEvent]):
-    def parse(self, version: ModelVersion) -> LeaseEvent:
-        return replace(super().parse(version), heartbeat=int(version.tags.get(_HEARTBEAT, "0")))
-
-
-_DESCRIPTION = (
-    "What happened to an erasure request, in order; written by `fade requests run` and the scheduler."
-)
-LEASE_LOG = _LeaseEvents(LeaseEvent, _DESCRIPTION)
-
-
 def log_name(prefix: str, request: str) -> str:
     """``("fade", "panda-1")`` -> ``"fade.request.panda-1"``."""
     return f"{prefix}{REQUEST}{request}"
 
 
-def read_lease_log(tracking: Tracking, name: str) -> LeaseLog:
-    """The lease log ``name`` as the registry has it now. Raises RegistryError."""
-    return LeaseLog.of(map(LEASE_LOG.parse, all_versions(tracking, name)), name)
+def read_lease_log(tracking: Tracking, name: str, trust: Trust = TRUST) -> LeaseLog:
+    """The lease log ``name`` as the registry has it now. Raises RegistryError, SignatureError."""
+    witness = trust.witness_file(tracking).read()
+    return _lease_log(name, all_versions(tracking, name), None, trust, witness)
+
+
+def _lease_log(
+    name: str,
+    versions: Sequence[ModelVersion],
+    model: RegisteredModel | None,
+    trust: Trust,
+    witness: Witness,
+) -> LeaseLog:
+    beats = {int(version.version): version.tags.get(_HEARTBEAT, "0") for version in versions}
+    try:
+        counted, void = LEASE_LOG.read(name, versions, model, trust, witness)
+        unordered = [LeaseEvent.parse(one.number, one.text) for one in LEASE_LOG.stored(versions)]
+        events = [*counted, *void, *(event for event in unordered if not event.ordered)]
+    except RegistryError as error:
+        error.what = error.what if name in error.what else f"{name}: {error.what}"
+        raise
+    held = f"{name}: its tag {_HEARTBEAT}"
+    return LeaseLog.of(
+        (replace(event, heartbeat=parse_number(beats[event.number], held, stage=STAGE)) for event in events),
+        name,
+    )
 
 
 class RequestSnapshot(RegistrySnapshot):
     """The registry at one moment, with lease logs. ``prefix``: that of the concepts' models."""
 
     def lease_log(self, request: str) -> LeaseLog:
-        """The lease log of a request; empty when there is none. Raises RegistryError."""
+        """The lease log of a request; empty when there is none. Raises RegistryError, SignatureError."""
         name = log_name(self.prefix, request)
-        log = LeaseLog.of(map(LEASE_LOG.parse, self.versions_of(name)), name)
-        model = self.models.get(name)
-        if model is not None and (anchor := model.tags.get(ANCHOR)):
-            verify_anchor(LeaseEvent, log.events, anchor, name)
-        return log
+        versions = self.versions_of(name)
+        return _lease_log(name, versions, self.models.get(name), self.trust, self.witness)
 
     def recorded_requests(self) -> list[str]:
         """The ids of all requests with a lease log."""
@@ -70,14 +81,22 @@ class RequestSnapshot(RegistrySnapshot):
         return sorted(name.removeprefix(start) for name in self.versions if name.startswith(start))
 
 
-def record_requests(tracking: Tracking, requests: ErasureRequests, prefix: str, by: str) -> None:
+def record_requests(
+    tracking: Tracking, requests: ErasureRequests, prefix: str, by: str, trust: Trust = TRUST
+) -> None:
     """Record every request that the registry does not have, or has with other fields: a request that vanishes
-    from the file is then shown as missing. Raises RegistryError."""
-    snapshot = RequestSnapshot.load(tracking, prefix)
+    from the file is then shown as missing. One whose log cannot be read is left as it is. Raises
+    RegistryError."""
+    snapshot = RequestSnapshot.load(tracking, prefix, trust)
     for request in requests.requests:
-        recorded, content = snapshot.lease_log(request.id).recorded, request.to_json()
+        try:
+            recorded, content = snapshot.lease_log(request.id).recorded, request.to_json()
+        except (RegistryError, SignatureError) as error:
+            if not error.tampered:
+                raise
+            continue
         if recorded is None or dict(recorded.content) != content:
-            _append(tracking, log_name(prefix, request.id), RECORDED, content, by, 0)
+            _append(tracking, log_name(prefix, request.id), RECORDED, content, by, 0, trust)
 
 
 @dataclass(frozen=True)
@@ -91,36 +110,44 @@ class Lease:
 
 
 def acquire(
-    tracking: Tracking, name: str, after: LeaseLog, content: Mapping[str, Any], by: str
+    tracking: Tracking,
+    name: str,
+    after: LeaseLog,
+    content: Mapping[str, Any],
+    by: str,
+    trust: Trust = TRUST,
 ) -> Lease | None:
-    """The lease, behind ``after``'s last event; None when another worker was faster. Raises RegistryError."""
+    """The lease, behind ``after``'s last event; None when another worker was faster. Raises RegistryError,
+    SignatureError."""
     content = {**content, "worker": process_identity()}
-    event, counted = _append(tracking, name, ACQUIRED, content, by, after.head)
+    event, counted = _append(tracking, name, ACQUIRED, content, by, after.head, trust)
     return Lease(name, event.number, by) if event in counted else None
 
 
-def report(tracking: Tracking, lease: Lease, kind: str, content: Mapping[str, Any]) -> None:
+def report(
+    tracking: Tracking, lease: Lease, kind: str, content: Mapping[str, Any], trust: Trust = TRUST
+) -> None:
     """Append DONE, FAILED or RELEASED. Raises RequestError when another worker has taken the lease over: the
     report is void then."""
-    event, counted = _append(tracking, lease.name, kind, content, lease.worker, lease.number)
+    event, counted = _append(tracking, lease.name, kind, content, lease.worker, lease.number, trust)
     if event not in counted:
         raise _taken_over(lease, counted)
 
 
-def confirm(tracking: Tracking, lease: Lease) -> None:
+def confirm(tracking: Tracking, lease: Lease, trust: Trust = TRUST) -> None:
     """Raises RequestError when another worker has taken the lease over; this one must not register then."""
-    log = read_lease_log(tracking, lease.name)
+    log = read_lease_log(tracking, lease.name, trust)
     if log.head != lease.number:
         raise _taken_over(lease, log.events)
 
 
 def _append(
-    tracking: Tracking, name: str, kind: str, content: Mapping[str, Any], by: str, after: int
+    tracking: Tracking, name: str, kind: str, content: Mapping[str, Any], by: str, after: int, trust: Trust
 ) -> tuple[LeaseEvent, list[LeaseEvent]]:
     """As `AppendLog.append`, behind the event of the number ``after``; 0: behind none."""
     event = LeaseEvent(number=0, kind=kind, by=by, at=_now(), content=content)
     last = replace(event, number=after) if after else None  # its number alone counts
-    return LEASE_LOG.append(tracking, name, event, last, source=_SOURCE)
+    return LEASE_LOG.append(tracking, name, event, last, source=_SOURCE, trust=trust)
 
 
 def _taken_over(lease: Lease, events: Sequence[LeaseEvent]) -> RequestError:
@@ -158,10 +185,12 @@ def process_identity() -> dict[str, Any]:
     return {**_machine(), "pid": os.getpid(), "started": _start_ticks(os.getpid())}
 
 
-def has_exited(worker: Mapping[str, Any]) -> bool | None:
+def has_exited(worker: Any) -> bool | None:
     """Whether the process of a `process_identity` has ended; None when it is not of this machine's process
-    table, so that nobody here can know."""
+    table, or no such identity, so that nobody here can know."""
     here = _machine()
+    if not isinstance(worker, Mapping) or type(worker.get("pid")) is not int:
+        return None
     if not here["boot"] or any(worker.get(key) != value for key, value in here.items()):
         return None
     return _start_ticks(int(worker["pid"])) != worker.get("started")

@@ -29,6 +29,7 @@ from fade.run.resolve_params import resolve as resolve_params
 from fade.utils.files import writable_file, write_whole
 from fade.utils.locks import lock_folder
 from tasks.registry.connection import connect
+from tasks.registry.trust import Trust
 from tasks.requests.leases import RequestSnapshot, record_requests
 from tasks.requests.status import today_in
 
@@ -75,7 +76,8 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
         text = read_requests(path) if path.exists() else ""
         tracking = connect(project.runs, timeout=params.register_.timeout_seconds)
         taken = parse_requests(text, path).ids
-        taken |= set(RequestSnapshot.load(tracking, prefix).recorded_requests())
+        trust = Trust.of(params.signing, project.root)
+        taken |= set(RequestSnapshot.load(tracking, prefix, trust).recorded_requests())
         entry = yaml.safe_dump({"requests": [_entry(fields, taken, params)]})
         parsed = parse_requests(entry, path, project.vocabulary(params), project.resolve)
         if parsed.faults:
@@ -83,7 +85,7 @@ def add_request(project: Project, fields: Mapping[str, Any]) -> Request:
             raise RequestFileError(what, stage=STAGE, action="correct it and add it again.")
         (request,) = parsed.requests
         write_whole(path, append_request(text, request), stage=STAGE, sync=True)
-        record_requests(tracking, parsed, prefix, request.requested_by)
+        record_requests(tracking, parsed, prefix, request.requested_by, trust)
     return request
 
 

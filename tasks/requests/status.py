@@ -3,18 +3,25 @@ decisions about that version."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from fade.config import Params, PromotionPolicy
+from fade.errors import FadeError, RegistryError
+from fade.governance import history
 from fade.governance.leases import FAILED, LeaseEvent, LeaseLog
-from fade.governance.promotion import REVOKED, criteria
+from fade.governance.promotion import criteria
 from fade.governance.requests import ErasureRequests, Request, Resolve
+from fade.governance.stored_values import ACTION, parse_json
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.requests.leases import RequestSnapshot, has_exited
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 OPEN, RUNNING, SUCCEEDED, FELL_SHORT = "open", "running", "done", "failed"
 WITHDRAWN, MISSING, FAULTY = "withdrawn", "missing", "faulty"
@@ -60,13 +67,30 @@ class RequestStatus:
 def request_statuses(
     snapshot: RequestSnapshot, requests: ErasureRequests, params: Params, resolve: Resolve
 ) -> list[RequestStatus]:
-    """Every request of the file, in order, then those that only the registry has. Raises RegistryError,
-    PromotionError."""
+    """Every request of the file, in order, then those that only the registry has. One whose records were
+    tampered with is FAULTY. Raises RegistryError."""
     today = today_in(params.schedule.timezone)
-    statuses = [_status(snapshot, request, params, resolve, today) for request in requests.requests]
+    statuses = [
+        _readable(request.id, partial(_status, snapshot, request, params, resolve, today), request)
+        for request in requests.requests
+    ]
     statuses += [RequestStatus(fault.id, FAULTY, fault.detail) for fault in requests.faults]
     missing = [request for request in snapshot.recorded_requests() if request not in requests.ids]
-    return statuses + [_missing(snapshot.lease_log(request), requests, request) for request in missing]
+    return statuses + [_readable(one, partial(_missing, snapshot, requests, one)) for one in missing]
+
+
+def _readable(
+    identity: str, status: Callable[[], RequestStatus], request: Request | None = None
+) -> RequestStatus:
+    """The status; of a request whose records in the registry cannot be trusted one that says so: it hides no
+    other."""
+    try:
+        return status()
+    except FadeError as error:
+        if not error.tampered:
+            raise
+        texts = _texts(request.to_json()) if request else {}
+        return RequestStatus(identity, FAULTY, f"unreadable: {error}", **texts, request=request)
 
 
 def today_in(zone: str) -> date:
@@ -119,7 +143,7 @@ def _status(
 def _of_lease(pending: RequestStatus, request: Request, lease: LeaseEvent) -> RequestStatus:
     edited = lease.content.get("fingerprint") != request.fingerprint()
     note = "; edited meanwhile: it is erased again under the new terms" if edited else ""
-    if has_exited(lease.content["worker"]):
+    if has_exited(lease.content.get("worker")):
         ended = f"its worker ended in the middle ({lease.by}, {lease.at}); it is continued"
         return replace(pending, detail=ended + note, eligible=True)
     detail = f"by {lease.by} since {lease.at}{note}"
@@ -144,23 +168,41 @@ def _of_outcome(
     if outcome.kind == FAILED:
         retry = new_params or pending.failures < params.schedule.attempts
         return replace(failed, detail=str(content.get("why", "")), eligible=retry)
-    label = str(content["version"])
+    label = pending.version
     version = snapshot.version(label)
     if version is None:
         return replace(pending, detail=f"{label} is not in the registry any more", eligible=True)
-    if snapshot.standing(str(version.name)).states.get(str(version.version)) == REVOKED:
+    if snapshot.revoked_as(version):
         return replace(failed, detail=f"{label} was revoked; the same settings would give it again")
-    if stale := version.tags.get(STALE):
+    if stale := stale_reason(snapshot, version):
         return replace(pending, detail=f"{label} is stale: {stale}", eligible=True)
-    record, note = content["record"], ""
-    if REEVALUATED in version.tags:
-        record, note = json.loads(version.tags[REEVALUATED])["record"], "re-evaluated, "
+    record, note = content.get("record", {}), ""
+    if last := last_evaluation(snapshot, version):
+        record, note = last["record"], "re-evaluated, "
     if unmet := unmet_criteria(record, request.gate(params.gate)):
         return replace(failed, detail=f"{label}: {note}{'; '.join(unmet)}")
     return replace(pending, state=SUCCEEDED, detail=f"by {label}", since=outcome.at, overdue=False)
 
 
-def _missing(log: LeaseLog, requests: ErasureRequests, request: str) -> RequestStatus:
+def stale_reason(snapshot: RegistrySnapshot, version: ModelVersion) -> str:
+    """Why a version is stale; empty when it is not. Raises RegistryError, SignatureError."""
+    content = snapshot.last_event(version, history.STALE, STALE)
+    return content if isinstance(content, str) else str((content or {}).get("why", ""))
+
+
+def last_evaluation(snapshot: RegistrySnapshot, version: ModelVersion) -> Mapping[str, Any] | None:
+    """What re-evaluation recorded of a version last; None when there is nothing. Raises RegistryError,
+    SignatureError."""
+    content = snapshot.last_event(version, history.REEVALUATED, REEVALUATED)
+    what = f"{version.name}/{version.version}: its tag {REEVALUATED}"
+    content = parse_json(content, what, dict) if isinstance(content, str) else content
+    if content is not None and not isinstance(content.get("record"), dict):
+        raise RegistryError(f"{what} holds no record.", stage="requests", action=ACTION, tampered=True)
+    return content
+
+
+def _missing(snapshot: RequestSnapshot, requests: ErasureRequests, request: str) -> RequestStatus:
+    log = snapshot.lease_log(request)
     recorded: Mapping[str, Any] = log.recorded.content if log.recorded else {}
     done = f"; done by {log.version} before" if log.version else ""
     detail = f"no longer in {requests.path}{done}: put it back, or say why in its `withdrawn`"
@@ -173,7 +215,8 @@ def _texts(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed_terms(outcome: LeaseEvent, request: Request) -> str:
-    before, terms = dict(outcome.content.get("terms", {})), request.terms()
+    before, terms = outcome.content.get("terms"), request.terms()
+    before = before if isinstance(before, Mapping) else {}
     changes = [
         f"{key} {before.get(key)!r} -> {terms[key]!r}" for key in terms if before.get(key) != terms[key]
     ]

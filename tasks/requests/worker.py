@@ -25,6 +25,9 @@ from fade.redact import redact
 from fade.utils import progress
 from tasks.registry import lineage, models, runs, versions
 from tasks.registry.connection import Tracking, connect
+from tasks.registry.log_store import TRUST
+from tasks.registry.snapshot import RegistrySnapshot
+from tasks.registry.trust import Trust
 from tasks.requests import leases, status
 from tasks.requests.leases import Lease
 from tasks.requests.project import Project
@@ -80,11 +83,13 @@ class Worker:
         does not stop the others. Raises RequestFileError, RegistryError, ConfigError."""
         params = self.project.resolve()
         self.tracking = connect(self.project.runs, timeout=params.register_.timeout_seconds)
+        self._trust(params).require_signer("the result of a request")
         monitor = HeartbeatMonitor(params.schedule.lease_seconds)
         requests = self.project.requests(params)
         for identity in self.only:
             requests.get(identity)
-        leases.record_requests(self.tracking, requests, params.register_.model_prefix, self.by)
+        prefix = params.register_.model_prefix
+        leases.record_requests(self.tracking, requests, prefix, self.by, self._trust(params))
         while True:
             statuses = self.statuses()
             eligible = sorted(filter(self._is_eligible, statuses), key=_urgency)
@@ -99,10 +104,14 @@ class Worker:
             else:
                 return self.outcomes
 
+    def _trust(self, params: Params) -> Trust:
+        return Trust.of(params.signing, self.project.root)
+
     def statuses(self) -> list[RequestStatus]:
         """The status of every request, from the files and the registry as they are now."""
         params = self.project.resolve()
-        snapshot = leases.RequestSnapshot.load(self.tracking, params.register_.model_prefix)
+        prefix = params.register_.model_prefix
+        snapshot = leases.RequestSnapshot.load(self.tracking, prefix, self._trust(params))
         requests = self.project.requests(params)
         statuses = status.request_statuses(snapshot, requests, params, self.project.resolve)
         return [one for one in statuses if not self.only or one.id in self.only]
@@ -122,7 +131,7 @@ class Worker:
             fingerprint, terms = request.fingerprint(), request.terms()
             content = {"fingerprint": fingerprint, "params_sha256": settings.sha256(), "terms": terms}
             name = leases.log_name(params.register_.model_prefix, request.id)
-            lease = leases.acquire(self.tracking, name, one.log, content, self.by)
+            lease = leases.acquire(self.tracking, name, one.log, content, self.by, self._trust(params))
             if lease is None:
                 return
             self._tried.add((request.id, fingerprint))
@@ -142,21 +151,21 @@ class Worker:
         progress.report(STAGE, 0, 0, f"{request.id}: {request.concept}")
         try:
             version, content = self._find_or_erase(request, settings, lease, content)
-            record = report_done(self.tracking, lease, version, content)
+            record = report_done(self.tracking, lease, version, content, self._trust(settings))
             unmet = status.unmet_criteria(record, request.gate(settings.gate))
             label, run_id = f"{version.name}/{version.version}", str(version.run_id)
             return outcome(SHORT if unmet else DONE, "; ".join(unmet), version=label, run_id=run_id)
         except RequestError as error:  # another worker has the lease
             return outcome(WAITING, str(error))
         except BusyError as error:
-            self._give_up(lease, RELEASED, content, str(error))
+            self._give_up(lease, RELEASED, content, str(error), settings)
             return outcome(WAITING, str(error))
         except Exception as error:
             run_id = self._log_failure(request, settings, content, error)
-            self._give_up(lease, FAILED, {**content, "run_id": run_id}, _message(error))
+            self._give_up(lease, FAILED, {**content, "run_id": run_id}, _message(error), settings)
             return outcome(FAILED, _message(error), run_id=run_id)
         except BaseException as error:  # Ctrl-C, TERM: the next worker need not wait for the lease to end
-            self._give_up(lease, RELEASED, content, type(error).__name__)
+            self._give_up(lease, RELEASED, content, type(error).__name__, settings)
             raise
 
     def _find_or_erase(
@@ -177,16 +186,21 @@ class Worker:
             request={"about": about, "marks": _request_tags(request), "lease": asdict(lease)},
         )
         label = f"{summary['model_name']}/{summary['model_version']}"
-        return versions.resolve(versions.load_snapshot(self.tracking, label), label), content
+        snapshot = versions.load_snapshot(self.tracking, label, self._trust(settings))
+        return versions.resolve(snapshot, label), content
 
     def _find_unreported(self, request: Request, settings: Params, lease: Lease) -> ModelVersion | None:
         """The version that a worker registered for the request before it died without a report; else None."""
-        events = leases.read_lease_log(self.tracking, lease.name).events
+        trust = self._trust(settings)
+        events = leases.read_lease_log(self.tracking, lease.name, trust).events
         reported = {str(event.content.get("version")) for event in events if event.kind == DONE}
         name = models.model_name(settings.register_.model_prefix, request.concept)
-        for version in models.all_versions(self.tracking, name):
+        snapshot = RegistrySnapshot.load_model(self.tracking, name, trust)
+        for version in snapshot.versions_of(name):
             made_for = _request_tags(request).items() <= version.tags.items()
-            if made_for and status.STALE not in version.tags and f"{name}/{version.version}" not in reported:
+            if not made_for or f"{name}/{version.version}" in reported:
+                continue
+            if not status.stale_reason(snapshot, version) and not snapshot.revoked_as(version):
                 return version
         return None
 
@@ -211,9 +225,11 @@ class Worker:
             raise RequestError(_message(error), stage=STAGE)  # a run ends as FAILED when its body raises
         return run_id
 
-    def _give_up(self, lease: Lease, kind: str, content: Mapping[str, Any], why: str) -> None:
+    def _give_up(
+        self, lease: Lease, kind: str, content: Mapping[str, Any], why: str, settings: Params
+    ) -> None:
         with suppress(FadeError):
-            leases.report(self.tracking, lease, kind, {**content, "why": why})
+            leases.report(self.tracking, lease, kind, {**content, "why": why}, self._trust(settings))
 
 
 def process_requests(worker: Worker) -> dict[str, Any]:
@@ -237,13 +253,18 @@ def process_requests(worker: Worker) -> dict[str, Any]:
 
 
 def report_done(
-    tracking: Tracking, lease: Lease, version: ModelVersion, content: Mapping[str, Any]
+    tracking: Tracking,
+    lease: Lease,
+    version: ModelVersion,
+    content: Mapping[str, Any],
+    trust: Trust = TRUST,
 ) -> dict[str, Any]:
     """Report DONE by ``version``, with the part of its record that the gate reads; returns that part. Raises
     RequestError when the lease was taken over."""
-    record = status.gate_record(lineage.read(tracking, version).lineage.content)
+    snapshot = RegistrySnapshot.load_model(tracking, str(version.name), trust)
+    record = status.gate_record(lineage.read(snapshot, version).lineage.content)
     label = f"{version.name}/{version.version}"
-    leases.report(tracking, lease, DONE, {**content, "version": label, "record": record})
+    leases.report(tracking, lease, DONE, {**content, "version": label, "record": record}, trust)
     return record
 
 
@@ -253,7 +274,7 @@ def _observe(statuses: Sequence[RequestStatus], monitor: HeartbeatMonitor) -> li
     return [
         (one, monitor.observe(one.id, lease, time.monotonic()))
         for one, lease in leased
-        if lease is not None and leases.has_exited(lease.content["worker"]) is None
+        if lease is not None and leases.has_exited(lease.content.get("worker")) is None
     ]
 
 

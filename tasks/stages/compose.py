@@ -21,13 +21,15 @@ def compose(
     and whatever mining and judging raise."""
     from fade.adapters.adapter_file import read_provenance
     from fade.adapters.compose import compose as add_up
+    from tasks.registry.trust import Trust
     from tasks.registry.versions import load_version
     from tasks.stages.evaluate import evaluate_adapter
     from tasks.stages.mine import mine
 
     for file in (out, out.with_suffix(".json")):
         writable_file(file, "compose", "name another file with --out.")
-    paths = [load_version(model, runs) for model in models]
+    trust = Trust.of(params.signing, root)
+    paths = [load_version(model, runs, trust) for model in models]
     concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]
     run = RunContext(params, concepts, runs, root)
     sha256 = add_up(run.models.base.unet, paths, out)

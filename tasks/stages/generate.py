@@ -30,7 +30,7 @@ def generate(
     strongly the adapter acted, 1 without a gate. Raises UsageError for a gate without an adapter,
     StorageError before any work for an ``out`` that is no file."""
     writable_file(out, "generate", ELSEWHERE)
-    adapter = erased_adapter(model, run.runs, "generate --gate") if gate else adapter_file(model, run.runs)
+    adapter = erased_adapter(model, run, "generate --gate") if gate else adapter_file(model, run)
 
     def on_progress(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
@@ -64,20 +64,22 @@ def concept_of(adapter: Path) -> str:
     return concept
 
 
-def adapter_file(model: str, runs: Path) -> Path | None:
-    """The adapter of ``NAME/VERSION`` or of a path; None for ``base``."""
+def adapter_file(model: str, run: RunContext) -> Path | None:
+    """The adapter of ``NAME/VERSION``, verified by the team's keys and witness, or of a path; None for
+    ``base``."""
     if model == "base":
         return None
     if model.endswith(".safetensors"):
         return Path(model)
+    from tasks.registry.trust import Trust
     from tasks.registry.versions import load_version
 
-    return load_version(model, runs)
+    return load_version(model, run.runs, Trust.of(run.params.signing, run.root))
 
 
-def erased_adapter(model: str, runs: Path, stage: str) -> Path:
+def erased_adapter(model: str, run: RunContext, stage: str) -> Path:
     """As ``adapter_file``, for what only an erased model can do. Raises UsageError for ``base``."""
-    adapter = adapter_file(model, runs)
+    adapter = adapter_file(model, run)
     if adapter is None:
         what = f"fade {stage} needs an adapter; the original model has none."
         raise UsageError(what, stage=stage.split()[0], action="name an erased model with --model.")

@@ -32,7 +32,7 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     from fade.adapters.lora import LoraAdapter
     from fade.evaluation.nudity import count_nudity
 
-    prompts_and_seeds, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run.runs, STAGE)
+    prompts_and_seeds, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run, STAGE)
     size = run.models.base.picture_size
     # a missing extra is reported now, not after an hour of sampling
     count_nudity(np.zeros((1, size, size, 3), np.uint8), run.params.nudity.threshold)

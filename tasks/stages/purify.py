@@ -35,7 +35,7 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
     ``base`` as the model; UnknownNameError for a concept without a label; AdapterError, StorageError."""
     writable_file(out, STAGE, ELSEWHERE)
     original = read_picture(picture)  # bad input is reported before any model is loaded
-    adapter = erased_adapter(model, run.runs, STAGE)
+    adapter = erased_adapter(model, run, STAGE)
     concept = concept or concept_of(adapter)
     if concept not in run.models.judge.labels:
         raise UnknownNameError("concept", concept, run.models.judge.labels, stage=STAGE)

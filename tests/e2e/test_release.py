@@ -108,7 +108,7 @@ def test_releases_are_made_found_again_replaced_rolled_back_and_withdrawn(
     assert [record["outputs"]["parts"][name]["metrics"]["A_er"] for name in ("panda", "lemon")] == [100, 0]
     assert record["outputs"]["worst"]["A_er"] == "lemon" and record["outputs"]["metrics"]["A_er"] == 0
     assert "tulip" in record["neighbourhood"]["heldout"]  # nobody has erased it yet
-    rows = {row["what"]: row["found"] for row in verify("fade.release/1", runs, "")}
+    rows = {row["what"]: row["found"] for row in verify("fade.release/1", runs)}
     assert (
         rows["header and record"] == "agree in concept, base_sha256, parts"
         and "verified" in rows["fade-panda/1"]

@@ -205,7 +205,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_evidence(
         } <= kept
         from tasks.registry.verify import verify
 
-        assert verify("fade-panda/1", tmp_path / "elsewhere", "")
+        assert verify("fade-panda/1", tmp_path / "elsewhere")
 
 
 def _forget(runs: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tasks.registry.signing import make_keys
 from tasks.registry.versions import load_version
 from tests.e2e.support import fade_each
 from tests.golden import old_runs
@@ -31,15 +32,14 @@ def answers(folder: Path) -> dict[str, Any]:
     key = ["--set", f"signing.public_key={folder / 'team.pub'}"]
     lines = {
         **{f"verify {version}": ["verify", version, "--json"] for version in old_runs.ADAPTERS},
-        "verify signed": ["verify", "fade-panda/2", "--json", *key],
-        "verify unsigned": ["verify", "fade-panda/1", "--json", *key],
+        "verify with a key": ["verify", "fade-panda/2", "--json", *key],
         "decisions": ["decisions", "fade-panda", "--json"],
         "audits": ["audits", "fade-panda", "--json"],
         "lineage": ["lineage", "fade-panda@champion", "--json"],
         "tree": ["lineage", "fade-panda/1"],
         "found": ["lineage", "--neighbour", "koala", "--json"],
         "requests": ["requests", "--json", "--set", f"schedule.requests={folder / 'requests.yaml'}"],
-        "audit": ["audit", "fade-panda/2", "--evidence-only", "--by", "ann", "--json", *key],
+        "audit": ["audit", "fade-panda/2", "--evidence-only", "--by", "ann", "--json"],
         "audits after": ["audits", "fade-panda", "--json"],
     }
     return dict(zip(lines, fade_each(*lines.values(), runs=folder), strict=True))
@@ -69,15 +69,22 @@ def test_an_old_version_verifies(answer: Callable[[str], Any], version: str) -> 
     assert old_runs.ADAPTERS[version][:12] in rows["adapter"]
 
 
-def test_an_old_signature_holds_and_a_missing_one_is_named(
-    answers: dict[str, Any], answer: Callable[[str], Any]
+def test_with_a_key_an_old_version_is_refused_until_the_team_adopts_it(
+    answers: dict[str, Any], tmp_path: Path
 ) -> None:
-    rows = {row["what"]: row["found"] for row in answer("verify signed")}
-    assert "team.pub" in rows["signature"]
-    assert (
-        answers["verify unsigned"].returncode == 1
-        and "fade-panda/1 is not signed" in answers["verify unsigned"].stderr
-    )
+    refused = answers["verify with a key"]
+    assert refused.returncode == 1 and "fade keys adopt fade-panda" in refused.stderr
+    runs = old_runs.unpack(tmp_path / "runs")
+    private, public = make_keys(tmp_path, "new")
+    ring = tmp_path / "team.pub"
+    ring.write_text((runs / "team.pub").read_text() + public.read_text())
+    keys = ["--set", f"signing.public_key={ring}", "--set", f"signing.private_key={private}"]
+    lines = [["keys", "adopt", "fade-panda"], *(["verify", f"fade-panda/{n}", "--json"] for n in (1, 2))]
+    adopted, *verified = fade_each(*([*line, *keys] for line in lines), runs=runs)
+    assert "2 version(s) registered" in adopted.stdout, adopted.stderr
+    for done in verified:  # the second by the signature of then, whose key the team still has
+        rows = {row["what"]: row["found"] for row in json.loads(done.stdout)}
+        assert "team.pub" in rows["signature"]
 
 
 def test_the_old_decisions_are_one_unbroken_log(answer: Callable[[str], Any]) -> None:
@@ -122,9 +129,8 @@ def test_an_old_version_can_be_audited_and_its_old_audit_is_followed(
     )
     (done,) = json.loads(answers["audit"].stdout)
     held = {row["what"]: row["holds"] for row in done["evidence"] if row["what"] not in HERE}
-    assert held == dict.fromkeys(
-        ["tags and record", "adapter", "header and record", "signature", "decisions", "audits"], True
-    )
+    compared = ["tags and record", "adapter", "header and record", "decisions", "audits"]
+    assert held == {**dict.fromkeys(compared, True), "signature": None}
     assert [(one["number"], one["previous_sha256"]) for one in answer("audits after")] == [
         (1, ""),
         (2, old_runs.FIRST_AUDIT),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fade.config import Params, PromotionPolicy
-from fade.errors import AuditError
+from fade.errors import AuditError, FadeError
 from fade.governance.audit import BROKEN, HOLDS, MISSING
 from fade.utils.hashing import sha256_of
 from flows.audit import audit, versions
@@ -161,6 +161,46 @@ def test_a_rewritten_history_is_remembered_by_the_machine_that_saw_the_old_one(o
     client.delete_model_version_tag(name, version, chain.ANCHOR)
     found = evidence(one, store)
     assert found["verdict"]["name"] == BROKEN and "this machine remembers it" in found["verdict"]["said"]
+
+
+def typo(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Params:
+    return Params.model_validate({"signing": {"public_key": "keys/taem.pub", "private_key": "keys/team.pem"}})
+
+
+def garbage_key(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Params:
+    (tmp_path / "team.pub").write_text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+    signing = {"public_key": str(tmp_path / "team.pub"), "private_key": "keys/team.pem"}
+    return Params.model_validate({"signing": signing})
+
+
+def no_room_for_scratch(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Params:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/none")
+    return PARAMS
+
+
+def failed_download(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Params:
+    client = connect(store).client
+    newest = max(
+        client.search_model_versions("name LIKE 'audit-%-panda'"), key=lambda v: v.creation_timestamp
+    )
+    for weights in store.rglob("pytorch_lora_weights.safetensors"):
+        if sha256_of(weights) == newest.tags["adapter_sha256"]:
+            weights.rename(weights.with_suffix(".away"))
+    return PARAMS
+
+
+@pytest.mark.parametrize("trouble", [typo, garbage_key, no_room_for_scratch, failed_download])
+def test_trouble_of_the_auditors_own_is_an_error_and_accuses_no_version(
+    one: str, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trouble: Any
+) -> None:
+    with monkeypatch.context() as patched:
+        params = trouble(store, patched, tmp_path)
+        with pytest.raises(FadeError) as caught:
+            audit(one, params, store, evidence_only=True)
+    assert not caught.value.tampered and caught.value.action
+    name, version = one.split("/")
+    assert history(name, store) == []
+    assert "audit.verdict" not in connect(store).client.get_model_version(name, version).tags
 
 
 def test_audits_at_once_are_all_kept(one: str, store: Path) -> None:

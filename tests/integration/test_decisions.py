@@ -32,9 +32,11 @@ BASE = {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
 
 @pytest.fixture(scope="module")
 def made(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Registered by `register`: three versions that pass the gate, and one that does not."""
+    """Registered by `register`: versions that pass the gate, and one that does not. A revocation is of bytes:
+    those that a test revokes are its own."""
     out = {}
-    for seed, (key, heldout) in enumerate({"1": 98.0, "2": 98.0, "3": 98.0, "poor": 60.0}.items()):
+    good = dict.fromkeys(("1", "2", "3", "revoked", "tampered"), 98.0)
+    for seed, (key, heldout) in enumerate({**good, "poor": 60.0}.items()):
         result, params, lineage, run_dir = finished_run(
             tmp_path_factory.mktemp(key), seed=seed, model_prefix="made"
         )
@@ -48,7 +50,7 @@ def made(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def versions(store: Path, made: Made, name: str, *keys: str) -> str:
     """A model of its own with those versions, as they are: registering again takes a second each."""
-    client = connect(store).client
+    client, name = connect(store).client, f"{name}-panda"
     client.create_registered_model(name)
     for key in keys or ("1", "2"):
         one = made[key]
@@ -65,7 +67,7 @@ def aliases(store: Path, name: str) -> dict[str, str]:
 
 
 def test_the_champion_is_promoted_replaced_and_revoked(made: Made, store: Path) -> None:
-    name = versions(store, made, "whole")
+    name = versions(store, made, "whole", "1", "revoked")
     client = connect(store).client
     first = decide("promote", f"{name}/1", store, GATE, by="ann")
     assert (first["number"], first["changed"], first["overridden"]) == (1, True, False)
@@ -116,7 +118,7 @@ def test_below_the_gate_only_an_override_promotes_and_it_is_kept(made: Made, sto
 def test_a_version_whose_record_was_tampered_with_is_not_promoted_and_may_still_be_revoked(
     made: Made, store: Path
 ) -> None:
-    name = versions(store, made, "tampered")
+    name = versions(store, made, "tampered", "tampered")
     connect(store).client.set_model_version_tag(name, "1", "data_md5", "0" * 32)
     with pytest.raises(RegistryError, match="its tag data_md5 is"):
         decide("promote", f"{name}/1", store, GATE, by="ann", override="urgent")

@@ -81,7 +81,9 @@ def test_a_version_with_lineage_and_evidence_whose_adapter_comes_back_byte_for_b
     for wanted in ("fade-panda/1", "models:/fade-panda/1", "fade-panda/latest", "fade-panda"):
         assert load_version(wanted, store).read_bytes() == (run_dir / "adapter.safetensors").read_bytes()
     client.set_registered_model_alias("fade-panda", "champion", "1")
-    assert load_version("fade-panda@champion", store).is_relative_to(
+    with pytest.raises(UnknownNameError, match="champion"):  # nothing was decided, whatever the alias says
+        load_version("fade-panda@champion", store)
+    assert load_version("fade-panda/1", store).is_relative_to(
         store / "cache" / "adapters" / tags["adapter_sha256"]
     )
     assert not (run_dir / "pending_registration.json").exists()

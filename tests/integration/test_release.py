@@ -133,7 +133,7 @@ def test_a_release_is_verified_with_its_parts_and_refuses_to_load_when_one_is_re
 ) -> None:
     parts = [champion(store, tmp_path, "held", concept) for concept in ("lemon", "panda")]
     label = release_of(store, tmp_path, "held", seed=5)
-    rows = {row["what"]: row["found"] for row in verify(label, store, "")}
+    rows = {row["what"]: row["found"] for row in verify(label, store)}
     assert rows["header and record"] == "agree in concept, base_sha256, parts"
     assert all(rows[part].startswith("verified; is what went in") for part in parts)
     decide("promote", label, store, GATE, by="ann")
@@ -142,7 +142,7 @@ def test_a_release_is_verified_with_its_parts_and_refuses_to_load_when_one_is_re
     client = connect(store).client
     client.set_model_version_tag("held.release", "1", "parts", json.dumps(parts[:1]))
     with pytest.raises(RegistryError, match="its tag parts is"):
-        verify(label, store, "")
+        verify(label, store)
     client.set_model_version_tag("held.release", "1", "parts", json.dumps(parts))
 
     decide("revoke", parts[1], store, GATE, by="ann", reason="comes back")
@@ -161,7 +161,7 @@ def _recorded(store: Path, label: str) -> dict[str, Any]:
     from tasks.registry.versions import load_snapshot, resolve
 
     snapshot = load_snapshot(connect(store), label)
-    return dict(read(snapshot.tracking, resolve(snapshot, label)).lineage.content["parts"])
+    return dict(read(snapshot, resolve(snapshot, label)).lineage.content["parts"])
 
 
 def test_a_champion_that_is_not_what_went_in_is_found(store: Path, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_champion_that_is_not_what_went_in_is_found(store: Path, tmp_path: Pat
     }
     label = registered(store, tmp_path, "swapped", "lemon + panda", seed=5, parts=parts)
     with pytest.raises(RegistryError, match=r"was made of swapped-lemon/1 with lineage_sha256 9{64}"):
-        verify(label, store, "")
+        verify(label, store)
 
 
 def test_a_rollback_is_a_decision_of_the_very_bytes_and_of_two_at_once_one_is_void(

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fade.errors import UnknownNameError
-from fade.governance.promotion import PROMOTE, Decision
+from fade.governance.promotion import PROMOTE, REVOKE, Decision
 from tasks.registry.connection import connect
 from tasks.registry.decisions import append_decision
 from tasks.registry.models import ensure_model
@@ -65,8 +65,12 @@ def test_champions_aliases_and_revoked_parts_of_many_models_come_from_one_read(
         release = resolve(snapshot, "snap.release@champion")
         assert revoked_parts(snapshot, release) == []
         assert [one.name for one in snapshot.champions()] == ["snap-koala", "snap-panda"]
-        assert [one.name for one in snapshot.all_champions()][-1] == "snap.release"
-        assert "other-lion" not in snapshot.versions and filters == ["name LIKE 'snap%'"]
+        assert snapshot.decided() == ["snap-koala", "snap-panda", "snap.release"]
+        assert "other-lion" not in snapshot.versions
+        assert filters == [
+            "name LIKE 'snap%'",
+            "name LIKE '%.decisions'",
+        ]  # a revocation is of bytes anywhere
         assert [one.name for one in snapshot.adapters()] == [
             "snap-koala",
             "snap-panda",
@@ -74,7 +78,7 @@ def test_champions_aliases_and_revoked_parts_of_many_models_come_from_one_read(
             "snap.release",
         ]
         assert snapshot.standing("other-lion").champion == "1" and snapshot.version("other-lion/1")
-        assert len(filters) == 2  # another model, once
+        assert len(filters) == 3  # another model, once
 
 
 def test_a_name_is_no_pattern(store: Path) -> None:
@@ -94,3 +98,18 @@ def test_a_snapshot_stays_as_it_was_until_it_is_reloaded(store: Path) -> None:
     add(store, "still-panda", champion=True)
     assert snapshot.standing("still-panda").champion == "1"
     assert snapshot.reload().standing("still-panda").champion == "2"
+
+
+def test_a_revocation_from_before_they_were_of_bytes_is_of_the_versions_bytes(store: Path) -> None:
+    for _ in range(2):
+        add(store, "before-panda", adapter_sha256="a" * 64)
+    add(store, "before-panda", adapter_sha256="b" * 64)
+    tracking = connect(store)
+    snapshot = RegistrySnapshot.load(tracking, "before")
+    first = snapshot.version("before-panda/1")
+    assert first is not None
+    old = Decision(number=0, by="ann", at="", version="1", action=REVOKE, reason="x")
+    append_decision(tracking, first, old, snapshot.standing("before-panda"))
+    snapshot = snapshot.reload()
+    revoked = [snapshot.revoked_as(one) for one in reversed(snapshot.versions_of("before-panda"))]
+    assert revoked == ["before-panda/1", "before-panda/1", ""]

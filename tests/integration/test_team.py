@@ -184,7 +184,7 @@ def test_a_version_is_registered_found_verified_and_lies_in_the_bucket(
     assert adapter.read_bytes() == (folder / "adapter.safetensors").read_bytes()
     assert trace(f"{done.name}/{done.version}", tmp_path).lineage == Lineage.load(folder / "lineage.json")
     assert {"adapter", "header and record"} < {
-        row["what"] for row in verify(f"{done.name}/{done.version}", tmp_path, "")
+        row["what"] for row in verify(f"{done.name}/{done.version}", tmp_path)
     }
     secret = json.loads((team.folder / "secrets.json").read_text())["secrets"]["s3-mlflow"]
     names = [one["Key"] for one in s3(team, "mlflow", secret).list_objects_v2(Bucket=ARTIFACTS)["Contents"]]

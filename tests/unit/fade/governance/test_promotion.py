@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fade.config import PromotionPolicy
-from fade.errors import PromotionError
+from fade.errors import PromotionError, UsageError
 from fade.governance.promotion import (
     METRICS,
     PROMOTE,
@@ -17,6 +17,7 @@ from fade.governance.promotion import (
     Criterion,
     Decision,
     check_decision,
+    check_override,
     criteria,
     replay,
 )
@@ -185,3 +186,24 @@ def test_a_decision_that_an_earlier_version_wrote_keeps_its_text_and_its_hash() 
     old = Decision.parse(3, OLD)
     assert old.to_json() == OLD
     assert old.anchor == "3:b0e1582e220a86ebc067b83df037387c214b13a2c64363e82406377dda12048f"
+
+
+def test_a_blank_reason_of_an_override_is_none_and_is_refused() -> None:
+    assert (check_override(""), check_override(" court order ")) == ("", "court order")
+    for blank in (" ", "\t\n"):
+        with pytest.raises(UsageError, match="--override is blank"):
+            check_override(blank)
+
+
+def test_a_decision_from_before_revocations_were_of_bytes_keeps_its_hash() -> None:
+    old = Decision(number=1, by="ann", at="", version="1", action=REVOKE, criteria=[])
+    assert "adapter_sha256" not in old.to_json() and Decision.parse(1, old.to_json()) == old
+    new = replace(old, adapter_sha256="a" * 64)
+    assert Decision.parse(1, new.to_json()) == new and (old.revokes, new.revokes) == ("", "a" * 64)
+    assert replace(new, action=PROMOTE).revokes == ""
+
+
+def test_a_record_that_cannot_be_read_is_a_finding_with_its_place() -> None:
+    with pytest.raises(PromotionError, match=r"outputs\.metrics\.A_er") as caught:
+        criteria({"outputs": {"metrics": {"A_er": "all"}}, "inputs": {"unchanged": True}}, PromotionPolicy())
+    assert caught.value.tampered
