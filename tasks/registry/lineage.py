@@ -69,7 +69,11 @@ def read(tracking: Tracking, version: ModelVersion) -> Traced:
             what = f"{version.name}/{version.version} has no {FILE}."
             action = "only versions that `fade run` registered have one."
             raise RegistryError(what, stage=STAGE, action=action)
-        lineage = Lineage.load(file)
+        return compare_tags(version, Lineage.load(file))
+
+
+def compare_tags(version: ModelVersion, lineage: Lineage) -> Traced:
+    """A version with its record. Raises RegistryError when its tags contradict the record."""
     content = lineage.content
     traced = Traced(str(version.name), str(version.version), str(version.run_id), dict(version.tags), lineage)
     recorded = {tag: content.get(section, {}).get(key, {}) for tag, section, key in RECORDED.values()}
