@@ -1,6 +1,6 @@
 """A small registry with everything that a site shows, made by the real functions, for tests and for a look:
 
-    python -m tests.published FOLDER [COPIES]
+python -m tests.published FOLDER [COPIES]
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def registered(
 
 
 def published(folder: Path, *entries: Mapping[str, Any], **settings: Any) -> Published:
-    """Two concepts with champions, one of them audited, a release of both, a rejected version, and requests in
-    several states. entries: further ones of requests.yaml."""
+    """Two concepts with champions, one of them audited, a release of both, a rejected version, and
+    requests in several states. entries: further ones of requests.yaml."""
     from flows.audit import audit
 
     folder.mkdir(parents=True, exist_ok=True)
