@@ -115,7 +115,7 @@ def verify_manifest(folder: Path) -> Mapping[str, str]:
     """The files of the manifest with their sha256. Raises AuditError that names the first file which is
     missing, additional, changed or no regular file."""
     files: Mapping[str, str] = read_manifest(folder)["files"]
-    present = set(_regular_files(folder)) - {SIGNATURE}
+    present = set(_regular_files(folder))
     for name in sorted({*files} - present):
         raise AuditError(f"{name} is missing.", stage=STAGE, action=TRUST)
     for name in sorted(present - {*files}):
@@ -144,10 +144,11 @@ def _signed_text(text: str) -> str:
 
 
 def _regular_files(folder: Path) -> Iterator[str]:
-    """Every file below the folder, manifest aside. Raises AuditError for a link or another special file."""
+    """Every file below the folder, manifest and signature aside. Raises AuditError for a link or a special
+    file."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if _is_folder(path) or name == MANIFEST:
+        if _is_folder(path) or name in (MANIFEST, SIGNATURE):
             continue
         if not stat.S_ISREG(path.lstat().st_mode):
             raise AuditError(f"{name} is no regular file.", stage=STAGE, action=TRUST)

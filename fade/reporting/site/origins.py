@@ -9,6 +9,7 @@ from fade.reporting.site.data import SiteData
 
 WIDE, HIGH = 190, 44
 _ACROSS, _DOWN = 60, 12
+_LANES = 6
 _SHORT = 12
 _LETTERS = 24
 """Characters that fit on a line of a box."""
@@ -27,7 +28,7 @@ class OriginBox:
 
 @dataclass(frozen=True)
 class OriginsGraph:
-    """Boxes of WIDE x HIGH, and curves (SVG path data) from each to what it went into."""
+    """Boxes of WIDE x HIGH, and lines (SVG path data) from each to what it went into."""
 
     boxes: Sequence[OriginBox]
     paths: Sequence[str]
@@ -60,7 +61,7 @@ def origins_graph(data: SiteData) -> OriginsGraph | None:
     boxes = [one for column in columns for one in column.values()]
     return OriginsGraph(
         boxes,
-        list(dict.fromkeys(_curve(start, end) for start, end in joined)),
+        list(dict.fromkeys(_line(start, end) for start, end in joined)),
         max(one.x for one in boxes) + WIDE + 1,
         max(one.y for one in boxes) + HIGH + 1,
     )
@@ -70,7 +71,9 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
 
 
-def _curve(start: OriginBox, end: OriginBox) -> str:
+def _line(start: OriginBox, end: OriginBox) -> str:
+    """Across, along, across: the lines of one box share their way, those of the next box have another."""
     x0, y0, x1, y1 = start.x + WIDE, start.y + HIGH / 2, end.x, end.y + HIGH / 2
-    middle = (x0 + x1) / 2
-    return f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"
+    champion = start.x > 2 * (WIDE + _ACROSS)  # all of them lead to one release
+    lane = _LANES / 2 if champion else round((start.y - 1) / (HIGH + _DOWN)) % _LANES
+    return f"M{x0:g} {y0:g}H{x0 + 10 + lane * (_ACROSS - 20) / _LANES:g}V{y1:g}H{x1:g}"

@@ -71,10 +71,12 @@
       [...[...row.cells].map((cell) => cell.textContent), ...hidden(row)].join(" ").normalize("NFKC").toLowerCase());
     const count = document.getElementById(input.id.replace("filter-", "count-"));
     const apply = () => {
-      const wanted = words(input.value);
-      let shown = 0;
+      const found = words(input.value);
+      const phrase = found.join(" ");
+      const whole = found.length > 1 && texts.some((text) => text.includes(phrase));
+      let shown = 0; // rows that hold the whole phrase; where there is none, those with every word
       rows.forEach((row, i) => {
-        row.hidden = !wanted.every((word) => texts[i].includes(word));
+        row.hidden = whole ? !texts[i].includes(phrase) : !found.every((word) => texts[i].includes(word));
         shown += row.hidden ? 0 : 1;
       });
       count.textContent = `${shown} of ${rows.length}`;
@@ -97,13 +99,17 @@
     const title = document.createElement("span");
     const close = document.createElement("button");
     const image = document.createElement("img");
+    const large = document.createElement("div");
+    large.className = "large";
+    large.tabIndex = 0; // scrolled by keyboard where the picture is wider than the screen
+    large.append(image);
     row.className = "row";
     title.id = "picture-title";
     close.type = "button";
     close.textContent = "Close";
     dialog.setAttribute("aria-labelledby", title.id);
     row.append(title, close);
-    dialog.append(row, image);
+    dialog.append(row, large);
     document.body.append(dialog);
     close.addEventListener("click", () => dialog.close());
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
