@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fade.config import Params
-from fade.errors import AuditError, FadeError, RegistryError, SignatureError
-from fade.governance.requests import ErasureRequests
-from fade.reporting.site.data import UNREADABLE, SiteData
+from fade.errors import AuditError, RegistryError, SignatureError
+from fade.reporting.site.data import SiteData
 from fade.reporting.site.render import DATA, generator, render_site
 from fade.utils import progress
 from fade.utils.hashing import sha256_of
@@ -21,11 +19,11 @@ from tasks.registry.log_store import AppendLog
 from tasks.registry.models import is_log
 from tasks.release import site_evidence as evidence
 from tasks.release import site_folder
-from tasks.release.site_data import BAD_RECORD, BENCHMARK, open_evidence, site_data
-from tasks.release.site_folder import TRUST
+from tasks.release.site_data import BENCHMARK, open_evidence, site_data
+from tasks.release.site_folder import TRUST, encoded
+from tasks.release.site_requests import request_rows
 from tasks.requests.leases import LEASE_LOG, RequestSnapshot, log_name
 from tasks.requests.project import Project
-from tasks.requests.status import MISSING, RequestStatus, request_statuses
 
 STAGE = "site"
 BENCHMARK_FILES = ("benchmark.html", "benchmark.json", "benchmark.md", "frontier.svg")
@@ -81,56 +79,6 @@ def _own_files(params: Params, benchmark: Path | None) -> dict[str, bytes]:
         present = [name for name in BENCHMARK_FILES if (benchmark / name).is_file()]
         files |= {f"{BENCHMARK}/{name}": (benchmark / name).read_bytes() for name in present}
     return files
-
-
-def request_rows(snapshot: RequestSnapshot, project: Project, params: Params) -> dict[str, Any]:
-    """``requests``, each as `RequestStatus.to_json`, and ``problems``: what -> why. A file or a log that
-    cannot be read hides no other request."""
-    problems: dict[str, str] = {}
-    path = project.root / params.schedule.requests
-    requests = ErasureRequests(path)
-    if path.exists():
-        try:
-            requests = project.requests(params)
-        except FadeError as error:
-            problems["requests"] = str(error)
-    broken = [one for one in snapshot.recorded_requests() if not _is_readable(snapshot, one)]
-    hidden = {log_name(snapshot.prefix, one) for one in broken}
-    versions = {name: some for name, some in snapshot.versions.items() if name not in hidden}
-    statuses = _statuses(replace(snapshot, versions=versions), requests, params, project)
-    known = {one.id for one in statuses}
-    # the reason stands in the evidence: `site_data` reads the same log
-    statuses += [RequestStatus(one, MISSING) for one in broken if one not in known]
-    return {"requests": [one.to_json() for one in statuses], "problems": problems}
-
-
-def _is_readable(snapshot: RequestSnapshot, request: str) -> bool:
-    try:
-        snapshot.lease_log(request)
-    except BAD_RECORD:
-        return False
-    return True
-
-
-def _statuses(
-    snapshot: RequestSnapshot, requests: ErasureRequests, params: Params, project: Project
-) -> list[RequestStatus]:
-    """As `request_statuses`; where that cannot read something, request by request."""
-
-    def of(some: ErasureRequests) -> list[RequestStatus]:
-        return request_statuses(snapshot, some, params, project.resolve)
-
-    try:
-        return of(requests)
-    except BAD_RECORD:
-        rows: list[RequestStatus] = []
-        for request in requests.requests:
-            try:
-                rows.append(of(replace(requests, requests=(request,), faults=()))[0])
-            except BAD_RECORD as error:
-                rows.append(RequestStatus(request.id, UNREADABLE, str(error), concept=request.concept))
-        others = of(replace(requests, requests=()))
-        return rows + [one for one in others if one.id not in {request.id for request in requests.requests}]
 
 
 def verify_site(folder: Path, public_key: str = "") -> list[dict[str, str]]:
@@ -206,13 +154,13 @@ def verify_logs(snapshot: RequestSnapshot) -> str:
 def _verify_pages(folder: Path, files: Mapping[str, str], data: SiteData) -> str:
     """Make the pages again from the evidence. Raises AuditError for one that differs, is missing or is none
     of them."""
-    made_by = str(evidence.read_json(folder, evidence.SITE).get("generator", ""))
+    made_by = evidence.read_head(folder)["generator"]
     if made_by != data.generator:
         return f"NOT compared: made by fade-pipeline {made_by}, this is {data.generator}"
     pages = render_site(data)
     for name in [DATA, *sorted(pages)]:
         path = folder / name
-        if name not in files or path.read_bytes() != pages[name].encode("utf-8", "surrogatepass"):
+        if name not in files or path.read_bytes() != encoded(pages[name]):
             what = f"{name} does not show what the evidence holds."
             raise AuditError(what, stage=STAGE, action=TRUST)
     others = (evidence.FOLDER, BENCHMARK, evidence.PICTURE_FOLDER)

@@ -4,8 +4,8 @@ it is shown as unreadable, with the sentence that names why."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from fade.errors import FadeError, RegistryError
 from fade.evaluation.metrics import report_rows
 from fade.governance.audit import Audit
-from fade.governance.leases import LeaseEvent
 from fade.governance.promotion import Criterion, Decision, Standing
 from fade.governance.release_plan import release_name
 from fade.provenance.lineage import FILE as RECORD
@@ -23,7 +22,6 @@ from fade.reporting.site.data import (
     Entry,
     Number,
     Problem,
-    RequestRow,
     SiteData,
     VersionRow,
     file_name,
@@ -31,19 +29,17 @@ from fade.reporting.site.data import (
 from fade.reporting.verdict import given
 from fade.utils.hashing import sha256_of
 from tasks.registry.lineage import compare_tags
-from tasks.registry.log_store import AUDIT_LOG, SIGNATURE
+from tasks.registry.log_store import AUDIT_LOG
 from tasks.registry.models import AUDITS, DECISIONS, is_log, log_subject
 from tasks.registry.versions import parts_of, revoked_parts
 from tasks.release import site_evidence as evidence
-from tasks.requests.leases import RequestSnapshot, log_name
+from tasks.release.site_requests import BAD_RECORD, read_requests, sentence, signed_entries
+from tasks.requests.leases import RequestSnapshot
 from tasks.requests.status import REEVALUATED, STALE
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-BAD_RECORD = (FadeError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading a record that somebody else wrote may raise."""
-_REQUEST_FIELDS = {one.name for one in fields(RequestRow)} - {"events"}
 BENCHMARK = "benchmark"
 
 
@@ -52,14 +48,22 @@ def open_evidence(folder: Path, public_key: str = "") -> RequestSnapshot:
     the evidence holds, if any. Raises RegistryError."""
     own = folder / evidence.PUBLIC_KEY
     key = public_key or (str(own) if own.is_file() else "")
-    prefix = str(_head(folder).get("prefix", ""))
+    prefix = evidence.read_head(folder)["prefix"]
     return RequestSnapshot.load(evidence.read_models(folder), prefix, key)
 
 
 def site_data(folder: Path, generator: str) -> SiteData:
     """What the site below ``folder`` shows, from its evidence. Raises RegistryError when the evidence as a
     whole cannot be read."""
-    snapshot, head = open_evidence(folder), _head(folder)
+    try:
+        return _site_data(folder, generator)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        what = f"the evidence cannot be read: {type(error).__name__}: {error}."
+        raise RegistryError(what, stage=evidence.STAGE, action="make the site again.") from error
+
+
+def _site_data(folder: Path, generator: str) -> SiteData:
+    snapshot, head = open_evidence(folder), evidence.read_head(folder)
     problems: list[Problem] = []
     unreadable = evidence.read_json(folder, evidence.UNREADABLE)
     records: dict[str, Mapping[str, Any]] = {}
@@ -69,10 +73,10 @@ def site_data(folder: Path, generator: str) -> SiteData:
         row = _version_row(snapshot, version, folder, unreadable, records, logs[str(version.name)])
         versions.append(row)
         problems += [Problem(row.label, row.problem)] if row.problem else []
-    requests = _requests(snapshot, folder, problems)
+    requests = read_requests(snapshot, folder, problems)
     own = folder / evidence.PUBLIC_KEY
     return SiteData(
-        made_at=str(head.get("made_at", "")),
+        made_at=head["made_at"],
         generator=generator,
         prefix=snapshot.prefix,
         requests=tuple(requests),
@@ -83,11 +87,6 @@ def site_data(folder: Path, generator: str) -> SiteData:
         public_key_sha256=sha256_of(own) if own.is_file() else "",
         records=records,
     )
-
-
-def _head(folder: Path) -> Mapping[str, Any]:
-    content = evidence.read_json(folder, evidence.SITE)
-    return content if isinstance(content, dict) else {}
 
 
 def _files(folder: Path, below: str, first: str = "") -> list[str]:
@@ -111,29 +110,24 @@ def _logs(snapshot: RequestSnapshot, name: str, problems: list[Problem]) -> Logs
     standing: Standing | None = None
     try:
         standing = snapshot.standing(name)
-        signed = _signed(snapshot, f"{name}{DECISIONS}")
+        signed = signed_entries(snapshot, f"{name}{DECISIONS}")
         for one in sorted([*standing.decisions, *standing.void], key=lambda entry: entry.number):
             void = one in standing.void
             decisions.setdefault(one.version, []).append(_decision(one, void, one.number in signed))
     except BAD_RECORD as error:
         standing = None
-        problems.append(Problem(f"{name}{DECISIONS}", _sentence(error, snapshot)))
+        problems.append(Problem(f"{name}{DECISIONS}", sentence(error, snapshot)))
     try:
         counted, _ = snapshot.read_log(AUDIT_LOG, f"{name}{AUDITS}")
-        signed = _signed(snapshot, f"{name}{AUDITS}")
+        signed = signed_entries(snapshot, f"{name}{AUDITS}")
         for audit in counted:
             audits.setdefault(audit.version, []).append(_audit(audit, audit.number in signed))
     except BAD_RECORD as error:
-        problems.append(Problem(f"{name}{AUDITS}", _sentence(error, snapshot)))
+        problems.append(Problem(f"{name}{AUDITS}", sentence(error, snapshot)))
     if not snapshot.versions.get(name):
         why = "the registry has decisions or audits of this model, and no version of it."
         problems.append(Problem(name, why))
     return standing, decisions, audits
-
-
-def _signed(snapshot: RequestSnapshot, log: str) -> set[int]:
-    """Numbers of the entries that have a signature."""
-    return {int(one.version) for one in snapshot.versions_of(log) if one.tags.get(SIGNATURE)}
 
 
 def _decision(one: Decision, void: bool, signed: bool) -> Entry:
@@ -145,11 +139,6 @@ def _decision(one: Decision, void: bool, signed: bool) -> Entry:
 def _audit(one: Audit, signed: bool) -> Entry:
     control = f"control {one.control}" if one.control else "no control"
     return Entry(one.number, str(one.by), str(one.at), one.verdict, str(one.stage), control, signed)
-
-
-def _event(one: LeaseEvent, void: bool, signed: bool) -> Entry:
-    detail = str(one.content.get("version") or one.content.get("why") or "")
-    return Entry(one.number, str(one.by), str(one.at), one.kind, detail, "void" if void else "", signed)
 
 
 def _version_row(
@@ -202,7 +191,7 @@ def _version_row(
         return _with_record(row, content)
     except BAD_RECORD as error:
         records.pop(label, None)
-        return replace(row, problem=_sentence(error, snapshot))
+        return replace(row, problem=sentence(error, snapshot))
 
 
 def _load(path: Path, label: str) -> Lineage:
@@ -249,27 +238,3 @@ def _numbers(outputs: Mapping[str, Any]) -> tuple[Number, ...]:
 
 def _finite(value: Any) -> float | None:
     return float(value) if given(value) else None
-
-
-def _requests(snapshot: RequestSnapshot, folder: Path, problems: list[Problem]) -> Iterable[RequestRow]:
-    content = evidence.read_json(folder, evidence.REQUESTS)
-    problems += [Problem(str(what), str(why)) for what, why in content["problems"].items()]
-    for one in content["requests"]:
-        row = RequestRow(**{key: value for key, value in one.items() if key in _REQUEST_FIELDS})
-        try:
-            log = snapshot.lease_log(row.id)
-            signed = _signed(snapshot, log_name(snapshot.prefix, row.id))
-            void = {event.number for event in log.void}
-            events = sorted([*log.events, *log.void], key=lambda event: event.number)
-            events += [log.recorded] if log.recorded else []
-            entries = (_event(event, event.number in void, event.number in signed) for event in events)
-            yield replace(row, events=tuple(sorted(entries, key=lambda entry: entry.number)))
-        except BAD_RECORD as error:
-            problems.append(Problem(f"request {row.id}", _sentence(error, snapshot)))
-            yield replace(row, state=UNREADABLE, detail=_sentence(error, snapshot))
-
-
-def _sentence(error: BaseException, snapshot: RequestSnapshot) -> str:
-    """The error for people, without the path of the folder that is read."""
-    text = str(error) if isinstance(error, FadeError) else f"{type(error).__name__}: {error}."
-    return text.replace(f"{snapshot.tracking.runs}/", "")

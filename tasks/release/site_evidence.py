@@ -22,6 +22,7 @@ from fade.utils.hashing import canonical
 from tasks.registry import signing
 from tasks.registry.connection import Tracking
 from tasks.registry.runs import download_artifact
+from tasks.release.site_folder import encoded
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -105,7 +106,7 @@ def _copy(source: Path, target: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write canonical JSON. Raises StorageError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, canonical(content) + "\n", stage=STAGE)
+    write_whole(path, encoded(canonical(content) + "\n"), stage=STAGE)
 
 
 def read_json(folder: Path, name: str) -> Any:
@@ -115,6 +116,19 @@ def read_json(folder: Path, name: str) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         what = f"{name} cannot be read: {error}."
         raise RegistryError(what, stage=STAGE, action="make the site again with `fade site`.") from None
+
+
+def read_head(folder: Path) -> dict[str, str]:
+    """``made_at``, ``generator`` and ``prefix`` of a site. Raises RegistryError when one is missing."""
+    content = read_json(folder, SITE)
+    try:
+        head = {key: content[key] for key in ("made_at", "generator", "prefix")}
+        if not all(isinstance(value, str) and value for value in head.values()):
+            raise TypeError("a text is empty or of another type")
+    except (KeyError, TypeError, IndexError) as error:
+        what = f"{SITE} is no head of a site: {error!r}."
+        raise RegistryError(what, stage=STAGE, action="make the site again with `fade site`.") from None
+    return head
 
 
 def read_models(folder: Path) -> Tracking:

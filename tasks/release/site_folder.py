@@ -69,14 +69,14 @@ def _check_replaceable(target: Path) -> None:
         return
     if not target.is_dir():
         raise UsageError(f"{target} is no folder.", stage=STAGE, action=action)
-    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not _is_folder(path)}
-    if not found:
+    if not any(target.iterdir()):
         return
     try:
         own = {*read_manifest(target)["files"], MANIFEST, SIGNATURE}
     except AuditError:
         what = f"{target} holds files, and is no site of `fade site`."
         raise UsageError(what, stage=STAGE, action=action) from None
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not _is_folder(path)}
     if strangers := sorted(found - own):
         what = f"{target} holds {strangers[0]!r}, which is not of the site."
         raise UsageError(what, stage=STAGE, action=f"move it away, or {action}")
@@ -165,6 +165,11 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body)
+            path.write_bytes(encoded(body) if isinstance(body, str) else body)
         except OSError as error:
             raise storage_error(error, path, STAGE) from error
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; half of a surrogate pair, which has none, as JSON escapes it."""
+    return text.encode("utf-8", "backslashreplace")

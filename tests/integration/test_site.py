@@ -284,6 +284,29 @@ def test_one_bad_record_hides_no_other_and_is_named(team: Published, tmp_path: P
         verify_site(tmp_path / "out")
 
 
+def test_a_bad_tag_of_one_version_costs_its_own_request_alone(team: Published, tmp_path: Path) -> None:
+    runs = shutil.copytree(team.project.runs, tmp_path / "runs")
+    place = type(team.project)(team.project.params_file, runs)
+    connect(runs).client.set_model_version_tag("fade-panda", "1", "reevaluated", "{")
+    made = make_site(place, tmp_path / "out", pictures=False)
+    assert [one["what"] for one in made["problems"]] == ["fade-panda/1"]
+    requests = {one["id"]: one["state"] for one in content(tmp_path / "out", "data.json")["requests"]}
+    others = {"koala-1": "open", "tiger-1": "open", "lion-1": "failed"}
+    assert requests == {"panda-1": "unreadable", **others}
+    with pytest.raises(AuditError, match="cannot be read, as the pages show: fade-panda/1"):
+        verify_site(tmp_path / "out", str(team.public_key))
+
+
+@pytest.mark.parametrize("name", ["requests", "site", "models/fade-panda"])
+@pytest.mark.parametrize("text", ["[]", "{}", "[" * 100_000, '{"requests": [3], "problems": 4}', "\x00"])
+def test_evidence_that_is_no_evidence_is_a_sentence(copy: Path, name: str, text: str) -> None:
+    (copy / "evidence" / f"{name}.json").write_text(text, encoding="utf-8")
+    (copy / SIGNATURE).unlink()
+    write_manifest(copy)
+    with pytest.raises((AuditError, RegistryError)):
+        verify_site(copy)
+
+
 def test_a_folder_of_somebody_else_is_never_touched(team: Published, original: Path, tmp_path: Path) -> None:
     stranger = tmp_path / "home"
     stranger.mkdir()
