@@ -36,7 +36,8 @@ PUBLIC_KEY = f"{FOLDER}/public_key.pem"
 MODELS, RECORDS, SIGNATURES = (f"{FOLDER}/{name}" for name in ("models", "records", "signatures"))
 PICTURE_FOLDER = "pictures"
 _PNG = b"\x89PNG"
-_NAME = re.compile(r"name (?:= '(?P<exact>[^']*)'|LIKE '(?P<like>[^']*)%')")
+_NAME = re.compile(r"name (?P<how>=|LIKE) '(?P<text>[^']*)'")
+_PATTERN = {"%": ".*", "_": "."}
 
 
 def write_models(snapshot: RegistrySnapshot, folder: Path) -> None:
@@ -195,7 +196,7 @@ def _matches(filter_string: str | None, name: str) -> bool:
     if (match := _NAME.fullmatch(filter_string)) is None:
         what = f"the evidence cannot be searched by {filter_string!r}."
         raise RegistryError(what, stage=STAGE, action="report this.")
-    if match["exact"] is not None:
-        return name == match["exact"]
-    pattern = "".join("." if letter == "_" else re.escape(letter) for letter in match["like"])
-    return re.match(pattern, name, re.DOTALL) is not None
+    if match["how"] == "=":
+        return name == match["text"]
+    pattern = "".join(_PATTERN.get(letter) or re.escape(letter) for letter in match["text"])
+    return re.fullmatch(pattern, name, re.DOTALL) is not None
