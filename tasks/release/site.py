@@ -28,7 +28,6 @@ from tasks.requests.project import Project
 STAGE = "site"
 BENCHMARK_FILES = ("benchmark.html", "benchmark.json", "benchmark.md", "frontier.svg")
 _SIGNED = {True: "has a signature", False: "has none"}
-_CHECKED_BY = "verified by the key that was given"
 
 
 def make_site(
@@ -106,7 +105,8 @@ def verify_site(folder: Path, public_key: str = "") -> list[dict[str, str]]:
         signed = (folder / site_folder.SIGNATURE).is_file()
         add("signature", f"not verified: no --public-key was given; the manifest {_SIGNED[signed]}")
     snapshot = open_evidence(folder, public_key)
-    add("logs", verify_logs(snapshot))
+    by = "verified by the key that was given" if public_key else "not verified by a key from elsewhere"
+    add("logs", f"{verify_logs(snapshot)} ({by})")
     data = site_data(folder, generator())
     shown = _shown_problems(folder)
     for problem in data.problems:
@@ -129,8 +129,8 @@ def _shown_problems(folder: Path) -> set[tuple[str, str]]:
 
 
 def verify_logs(snapshot: RequestSnapshot) -> str:
-    """Read every log of a snapshot to its end. Raises what its kind raises for a chain that is broken or cut,
-    SignatureError, RegistryError for a log of an unknown kind."""
+    """Read every log of a snapshot to its end; what was found. Raises what its kind raises for a chain that is
+    broken or cut, SignatureError, RegistryError for a log of an unknown kind."""
     kinds: dict[str, AppendLog[Any]] = {
         log.kind.KIND: log for log in [*vars(log_store).values(), LEASE_LOG] if isinstance(log, AppendLog)
     }
@@ -147,8 +147,7 @@ def verify_logs(snapshot: RequestSnapshot) -> str:
         snapshot.read_log(kind, name)
         entries += len(versions)
         signed += sum(bool(version.tags.get(log_store.SIGNATURE)) for version in versions)
-    by = _CHECKED_BY if snapshot.public_key else "not verified"
-    return f"{len(logs)} unbroken, {entries} entries, {signed} of them signed ({by})"
+    return f"{len(logs)} unbroken, {entries} entries, {signed} of them signed"
 
 
 def _verify_pages(folder: Path, files: Mapping[str, str], data: SiteData) -> str:
