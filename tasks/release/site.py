@@ -129,7 +129,7 @@ def _shown_problems(folder: Path) -> set[tuple[str, str]]:
 
 
 def verify_logs(snapshot: RequestSnapshot) -> str:
-    """Read every log of a snapshot to its end; what was found. Raises what its kind raises for a chain that is
+    """Read every log of a snapshot to its end. Raises what its kind raises for a chain that is
     broken or cut, SignatureError, RegistryError for a log of an unknown kind."""
     kinds: dict[str, AppendLog[Any]] = {
         log.kind.KIND: log for log in [*vars(log_store).values(), LEASE_LOG] if isinstance(log, AppendLog)
