@@ -10,7 +10,7 @@ from typing import Any
 from fade.config import Params
 from fade.errors import AuditError, RegistryError, SignatureError
 from fade.reporting.site.data import SiteData
-from fade.reporting.site.render import DATA, generator, render_site
+from fade.reporting.site.render import DATA, render_site
 from fade.utils import progress
 from fade.utils.hashing import sha256_of
 from tasks.registry import log_store
@@ -19,7 +19,7 @@ from tasks.registry.log_store import AppendLog
 from tasks.registry.models import is_log
 from tasks.release import site_evidence as evidence
 from tasks.release import site_folder
-from tasks.release.site_data import BENCHMARK, open_evidence, site_data
+from tasks.release.site_data import BENCHMARK, made_by, open_evidence, site_data
 from tasks.release.site_folder import TRUST, encoded
 from tasks.release.site_requests import request_rows
 from tasks.requests.leases import LEASE_LOG, RequestSnapshot, log_name
@@ -44,13 +44,13 @@ def make_site(
         snapshot = RequestSnapshot.load(tracking, params.register_.model_prefix, params.signing.public_key)
         progress.report(STAGE, 0, 0, "the registry")
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
-        head = {"made_at": made_at, "generator": generator(), "prefix": snapshot.prefix}
+        head = {"made_at": made_at, "generator": made_by(), "prefix": snapshot.prefix}
         evidence.write_json(folder / evidence.SITE, head)
         evidence.write_models(snapshot, folder)
         evidence.write_json(folder / evidence.REQUESTS, request_rows(snapshot, project, params))
         evidence.write_records(tracking, snapshot.adapters(), folder, pictures)
         site_folder.write_files(folder, _own_files(params, benchmark))
-        data = site_data(folder, generator())
+        data = site_data(folder)
         site_folder.write_files(folder, render_site(data))
         private_key = params.signing.private_key
         files = site_folder.write_manifest(folder, str(project.root / private_key) if private_key else "")
@@ -68,16 +68,23 @@ def make_site(
 def _own_files(params: Params, benchmark: Path | None) -> dict[str, bytes]:
     """The team's public key, and the benchmark's report as far as it is there."""
     files: dict[str, bytes] = {}
-    if params.signing.public_key:
-        key = Path(params.signing.public_key)
-        if not key.is_file():
-            action = "set signing.public_key to the team's."
-            raise SignatureError(f"{key} is not there.", stage=STAGE, action=action)
-        files[evidence.PUBLIC_KEY] = key.read_bytes()
+    if key := params.signing.public_key:
+        files[evidence.PUBLIC_KEY] = _public_key(Path(key))
     if benchmark is not None and (benchmark / BENCHMARK_FILES[0]).is_file():
         present = [name for name in BENCHMARK_FILES if (benchmark / name).is_file()]
         files |= {f"{BENCHMARK}/{name}": (benchmark / name).read_bytes() for name in present}
     return files
+
+
+def _public_key(path: Path) -> bytes:
+    """Raises SignatureError for a file that is not there, or that must not be published."""
+    action = "set signing.public_key to the team's."
+    if not path.is_file():
+        raise SignatureError(f"{path} is not there.", stage=STAGE, action=action)
+    body = path.read_bytes()
+    if b"PRIVATE" in body:
+        raise SignatureError(f"{path} holds a private key.", stage=STAGE, action=action)
+    return body
 
 
 def verify_site(folder: Path, public_key: str = "") -> list[dict[str, str]]:
@@ -107,7 +114,7 @@ def verify_site(folder: Path, public_key: str = "") -> list[dict[str, str]]:
     snapshot = open_evidence(folder, public_key)
     by = "verified by the key that was given" if public_key else "not verified by a key from elsewhere"
     add("logs", f"{verify_logs(snapshot)} ({by})")
-    data = site_data(folder, generator())
+    data = site_data(folder)
     shown = _shown_problems(folder)
     for problem in data.problems:
         if (problem.what, problem.why) not in shown:

@@ -26,6 +26,7 @@ from fade.reporting.site.data import (
     VersionRow,
     file_name,
 )
+from fade.reporting.site.render import generator
 from fade.reporting.verdict import given
 from fade.utils.hashing import sha256_of
 from tasks.registry.lineage import compare_tags
@@ -33,6 +34,7 @@ from tasks.registry.log_store import AUDIT_LOG
 from tasks.registry.models import AUDITS, DECISIONS, is_log, log_subject
 from tasks.registry.versions import parts_of, revoked_parts
 from tasks.release import site_evidence as evidence
+from tasks.release import site_requests
 from tasks.release.site_requests import BAD_RECORD, read_requests, sentence, signed_entries
 from tasks.requests.leases import RequestSnapshot
 from tasks.requests.status import REEVALUATED, STALE
@@ -41,6 +43,11 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 BENCHMARK = "benchmark"
+
+
+def made_by() -> str:
+    """`generator`, with the code of this module."""
+    return generator(Path(__file__), Path(site_requests.__file__))
 
 
 def open_evidence(folder: Path, public_key: str = "") -> RequestSnapshot:
@@ -52,17 +59,17 @@ def open_evidence(folder: Path, public_key: str = "") -> RequestSnapshot:
     return RequestSnapshot.load(evidence.read_models(folder), prefix, key)
 
 
-def site_data(folder: Path, generator: str) -> SiteData:
+def site_data(folder: Path) -> SiteData:
     """What the site below ``folder`` shows, from its evidence. Raises RegistryError when the evidence as a
     whole cannot be read."""
     try:
-        return _site_data(folder, generator)
+        return _site_data(folder)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         what = f"the evidence cannot be read: {type(error).__name__}: {error}."
         raise RegistryError(what, stage=evidence.STAGE, action="make the site again.") from error
 
 
-def _site_data(folder: Path, generator: str) -> SiteData:
+def _site_data(folder: Path) -> SiteData:
     snapshot, head = open_evidence(folder), evidence.read_head(folder)
     problems: list[Problem] = []
     unreadable = evidence.read_json(folder, evidence.UNREADABLE)
@@ -77,7 +84,7 @@ def _site_data(folder: Path, generator: str) -> SiteData:
     own = folder / evidence.PUBLIC_KEY
     return SiteData(
         made_at=head["made_at"],
-        generator=generator,
+        generator=made_by(),
         prefix=snapshot.prefix,
         requests=tuple(requests),
         versions=tuple(versions),

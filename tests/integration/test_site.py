@@ -345,6 +345,9 @@ def test_a_site_that_cannot_be_made_leaves_the_earlier_one_as_it_is(
     place = replace(team.project, overrides=("signing.private_key=nowhere.pem",))
     with pytest.raises(SignatureError, match=r"nowhere\.pem is not there"):
         make_site(place, out)
+    place = replace(team.project, overrides=(f"signing.public_key={team.private_key}",))
+    with pytest.raises(SignatureError):  # it is no key to verify with, and it is not published
+        make_site(place, out)
     verify_site(out, str(team.public_key))
     assert [path.name for path in tmp_path.iterdir()] == ["public"]
 

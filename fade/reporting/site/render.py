@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade import __version__
+from fade.evaluation import metrics
+from fade.governance import promotion
 from fade.reporting.graph import Graph, lineage_graph
 from fade.reporting.site.data import BAD_STATES, GOOD_STATES, SiteData, VersionRow
 from fade.reporting.site.origins import origins_graph
@@ -45,10 +47,12 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 @cache
-def generator() -> str:
-    """This package's version, and a hash of the code and the templates that make the pages."""
+def generator(*readers: Path) -> str:
+    """This package's version, and a hash of the code and the templates that make the pages; ``readers``: the
+    code that makes `SiteData`."""
     here = Path(__file__).parent
     files = [*here.glob("*.py"), *TEMPLATES.glob("site*"), here.parent / "graph.py", here.parent / "theme.py"]
+    files += [Path(metrics.__file__), Path(promotion.__file__), *readers]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
