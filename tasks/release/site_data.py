@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import FadeError, RegistryError
-from fade.evaluation.metrics import report_rows
+from fade.evaluation.metrics import Metric, report_rows
 from fade.governance.audit import Audit
 from fade.governance.promotion import Criterion, Decision, Standing
 from fade.governance.release_plan import release_name
@@ -239,8 +239,13 @@ def _numbers(outputs: Mapping[str, Any]) -> tuple[Number, ...]:
     rows = report_rows(first_table=True) if erased else []
     titles = [row.title or metric.title for metric, row in rows]
     after = [_finite(erased.get(metric.name)) for metric, _ in rows]
-    before = [_finite(original.get(row.base_name)) for _, row in rows]
+    before = [_original(metric, _finite(original.get(row.base_name))) for metric, row in rows]
     return tuple(map(Number, titles, after, before))
+
+
+def _original(metric: Metric, value: float | None) -> float | None:
+    """The original's number under the metric's title: of the target the record has the share recognised."""
+    return 100 - value if metric.role == "erasure" and value is not None else value
 
 
 def _finite(value: Any) -> float | None:

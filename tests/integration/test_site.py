@@ -72,6 +72,8 @@ def test_the_pages_show_requests_champions_releases_and_audits(team: Published, 
     }
     assert versions["fade.release/1"]["parts"] == ["fade-koala/1", "fade-panda/1"]
     assert [one["what"] for one in versions["fade-panda/1"]["audits"]] == ["evidence holds"]
+    numbers = [(one["title"], one["original"], one["erased"]) for one in versions["fade-panda/2"]["numbers"]]
+    assert numbers[0] == ("Target erased", 0.0, 100.0) and ("Held-out neighbours", 100.0, 61.0) in numbers
     assert data["problems"] == []
     page = (original / "versions" / "fade-panda-1.html").read_text(encoding="utf-8")
     tags = connect(team.project.runs).client.get_model_version("fade-panda", "1").tags
