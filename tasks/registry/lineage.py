@@ -77,7 +77,6 @@ def trace(selection: str, runs: Path, trust: Trust = TRUST) -> Traced:
 def read(snapshot: RegistrySnapshot, version: ModelVersion) -> Traced:
     """A version's record. Raises RegistryError when it has none, or one that its registration or its tags
     contradict: the sentence names the field; SignatureError for a version without a signed registration."""
-    snapshot.binding(version)
     with scratch_folder(STAGE) as scratch:
         run = version.run_id  # a stranger's version may have none
         file = download_artifact(snapshot.tracking, run, FILE, scratch) if run else None
@@ -85,7 +84,13 @@ def read(snapshot: RegistrySnapshot, version: ModelVersion) -> Traced:
             what = f"{version.name}/{version.version} has no {FILE}."
             action = "only versions that `fade run` registered have one."
             raise RegistryError(what, stage=STAGE, action=action, tampered=True)
-        lineage = _load(file, f"{version.name}/{version.version}")
+        return read_record(snapshot, version, file)
+
+
+def read_record(snapshot: RegistrySnapshot, version: ModelVersion, file: Path) -> Traced:
+    """As `read`, of a record that was fetched already."""
+    snapshot.binding(version)
+    lineage = _load(file, f"{version.name}/{version.version}")
     content = lineage.content
     traced = Traced(str(version.name), str(version.version), str(version.run_id), dict(version.tags), lineage)
     recorded = {tag: content.get(section, {}).get(key, {}) for tag, section, key in RECORDED.values()}

@@ -12,7 +12,7 @@ import pytest
 
 from fade.errors import RegistryError
 from flows.cli import app
-from tasks.registry.pending import DONE, PENDING, check_run_folder
+from tasks.registry.pending import DONE, PENDING
 from tasks.registry.register import register, register_pending
 from tests.registered import finished_run
 
