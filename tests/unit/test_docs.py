@@ -70,3 +70,18 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     paths = set(re.findall(r"`((?:fade|tasks|flows|tests|docker)/[\w/.-]+\.\w+)(?:::[\w\[\]-]+)?`", text))
     assert [path for path in sorted(paths) if "NAME" not in path and not (REPO / path).exists()] == []
+
+
+NAMED = sorted(
+    set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", (REPO / "docs" / "security.md").read_text("utf-8")))
+)
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED)
+def test_a_test_that_the_page_on_security_names_is_there(file: str, name: str) -> None:
+    paths = list(REPO.glob(f"tests/**/{file}"))
+    assert any(f"\ndef {name}(" in path.read_text(encoding="utf-8") for path in paths)
+
+
+def test_the_page_on_security_names_tests() -> None:
+    assert len(NAMED) > 25
