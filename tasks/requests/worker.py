@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
-from fade.errors import BusyError, FadeError, RequestError, error_text
+from fade.errors import BusyError, FadeError, RegistryUnreachableError, RequestError, error_text
 from fade.governance.leases import DONE, FAILED, RELEASED, STAGE, HeartbeatMonitor
 from fade.governance.requests import Request
 from fade.redact import redact
@@ -80,7 +80,8 @@ class Worker:
 
     def run(self) -> list[Outcome]:
         """Process requests until none is open and no other worker's heartbeat is in doubt. One that fails
-        does not stop the others. Raises RequestFileError, RegistryError, ConfigError."""
+        does not stop the others; a registry that goes away ends the pass. Raises RequestFileError,
+        RegistryError, RegistryUnreachableError, ConfigError."""
         params = self.project.resolve()
         self.tracking = connect(self.project.runs, timeout=params.register_.timeout_seconds)
         self._trust(params).require_signer("the result of a request")
@@ -160,6 +161,9 @@ class Worker:
         except BusyError as error:
             self._give_up(lease, RELEASED, content, str(error), settings)
             return outcome(WAITING, str(error))
+        except RegistryUnreachableError as error:  # no fault of the request: the next pass continues it
+            self._give_up(lease, RELEASED, content, str(error), settings)
+            raise
         except Exception as error:
             run_id = self._log_failure(request, settings, content, error)
             self._give_up(lease, FAILED, {**content, "run_id": run_id}, _message(error), settings)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fade.errors import BusyError, RequestError, RequestFileError, TrainingError
+from fade.errors import BusyError, RegistryUnreachableError, RequestError, RequestFileError, TrainingError
 from fade.governance.leases import ACQUIRED, DONE, FAILED, RELEASED
 from tasks.registry.connection import connect
 from tasks.requests import leases
@@ -97,6 +97,20 @@ def ended(process: subprocess.Popen[str], seconds: float = 180) -> list[dict[str
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err
     return json.loads(out.splitlines()[-1])
+
+
+def test_a_registry_that_went_away_is_no_failure_of_the_request(team: Callable[..., Team]) -> None:
+    one = team(entry("p1"))
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise RegistryUnreachableError("it does not answer.")
+
+    for _ in range(4):  # more often than schedule.attempts
+        with pytest.raises(RegistryUnreachableError):
+            one.worker(unreachable).run()
+    assert one.states()["p1"].state == "open"
+    assert [outcome.result for outcome in one.worker().run()] == ["done"]
+    assert one.kinds("p1") == [ACQUIRED, RELEASED] * 4 + [ACQUIRED, DONE]
 
 
 def test_an_open_request_is_done_by_a_version_that_carries_it(team: Callable[..., Team]) -> None:
