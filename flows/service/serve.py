@@ -57,7 +57,9 @@ def _serve(project: Project, params: Params, on_progress: Callable[[str], None])
             on_progress(f"{FLOWS[name].name}/{name}  {cron}  ({params.schedule.timezone})")
     address = runtime.announce(project.runs)
     on_progress(f"serving at {os.environ.get('PREFECT_API_URL')}; stop with Ctrl-C")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # asyncio answers SIGINT by cancelling its task; an exception in the middle of the loop would leave others
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         asyncio.run(runner.start())
     except KeyboardInterrupt:

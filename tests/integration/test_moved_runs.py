@@ -50,7 +50,7 @@ def all_work(runs: Path) -> None:
     adapter = load_version(PANDA, runs).read_bytes()
     assert hashlib.sha256(adapter).hexdigest() == old_runs.ADAPTERS[PANDA]
     assert trace(PANDA, runs).lineage.content["outputs"]["adapter_sha256"] == old_runs.ADAPTERS[PANDA]
-    assert "adapter" in [row["what"] for row in verify(PANDA, runs, "")]
+    assert "adapter" in [row["what"] for row in verify(PANDA, runs)]
 
 
 def test_a_moved_folder_has_its_artifacts_and_leaves_its_former_place_alone(
