@@ -182,13 +182,18 @@ def _show_outcomes(result: dict[str, Any]) -> None:
     epilog="Example: fade serve    or, beside a Prefect server: PREFECT_API_URL=http://prefect:4200/api "
     "fade serve"
 )
-def serve(set_: Set = None, params: ParamsFile = PARAMS, runs_dir: Runs = RUNS) -> None:
+def serve(
+    site: Path | None = Option(None, help="Folder of the static site, made again after each run."),
+    set_: Set = None,
+    params: ParamsFile = PARAMS,
+    runs_dir: Runs = RUNS,
+) -> None:
     """Run the scheduler until it is stopped: open requests, re-evaluation of champions, the audit; each by
     its cron (`schedule`)."""
     project = _project(params, set_, runs_dir, verbose=True)
     from flows.service.serve import serve as serve_deployments
 
-    serve_deployments(project, project.resolve(), print_note)
+    serve_deployments(project, project.resolve(), print_note, str(site.absolute()) if site else "")
 
 
 @app.command(epilog="Example: fade status --json")

@@ -15,6 +15,7 @@ from fade.redact import redact
 from flows.erase import erase
 from flows.server.gpu_slot import gpu_slot
 from flows.service.entrypoints import refuse_foreign_deployment
+from flows.service.publish import published
 from tasks.requests import worker
 from tasks.requests.project import Project
 from tasks.requests.status import FAULTY, FELL_SHORT, MISSING
@@ -27,13 +28,15 @@ def process_requests(
     runs: str = "runs",
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
+    site: str = "",
 ) -> dict[str, Any]:
     """Erase the open requests one after the other. Ends as failed, with the reasons, when a request did."""
     refuse_foreign_deployment("work-off")
     project = Project(Path(params_file), Path(runs), tuple(overrides))
     slot = partial(gpu_slot, project.resolve())
     try:
-        result = worker.process_requests(Worker(project, erase, slot, on_outcome=emit, only=tuple(only)))
+        with published(project, site):
+            result = worker.process_requests(Worker(project, erase, slot, on_outcome=emit, only=tuple(only)))
     except RequestError as error:
         show(error.result if isinstance(error.result, dict) else {})
         raise

@@ -18,6 +18,7 @@ from flows.reevaluate import reevaluate
 from flows.server.gpu_slot import gpu_slot
 from flows.service.entrypoints import refuse_foreign_deployment
 from flows.service.process_requests import process_requests
+from flows.service.publish import published
 from tasks.requests.project import Project
 
 UNUSED_CRON = "0 0 1 1 *"
@@ -26,24 +27,25 @@ UNUSED_CRON = "0 0 1 1 *"
 
 @flow(name="re-evaluate", validate_parameters=False)
 def reevaluate_champions(
-    params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()
+    params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = (), site: str = ""
 ) -> list[dict[str, Any]]:
     """Compare every champion's base, judge and data with the current ones; evaluate it where one changed."""
     refuse_foreign_deployment("re-evaluate")
     project = Project(Path(params_file), Path(runs), tuple(overrides))
     params = project.resolve()
-    with gpu_slot(params):
+    with published(project, site), gpu_slot(params):
         return reevaluate(params, project.runs, project.root)
 
 
 @flow(name="audit-registry", validate_parameters=False)
 def audit_registry(
-    params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = ()
+    params_file: str = "params.yaml", runs: str = "runs", overrides: Sequence[str] = (), site: str = ""
 ) -> list[dict[str, Any]]:
     """Audit the evidence of every version. Ends as failed when a version did not pass."""
     refuse_foreign_deployment("audit-registry")
     project = Project(Path(params_file), Path(runs), tuple(overrides))
-    audits = audit(ALL, project.resolve(), project.runs, evidence_only=True, root=project.root)
+    with published(project, site):
+        audits = audit(ALL, project.resolve(), project.runs, evidence_only=True, root=project.root)
     rows = [
         {"version": f"{a['model']}/{a['version']}", "verdict": a["verdict"]["said"], "report": a["report"]}
         for a in audits
@@ -88,9 +90,9 @@ def check_crons(schedule: ScheduleConfig) -> None:
             raise ConfigError(what, stage="serve", action=action) from error
 
 
-def deployment_options(project: Project, params: Params) -> dict[str, dict[str, Any]]:
+def deployment_options(project: Project, params: Params, site: str = "") -> dict[str, dict[str, Any]]:
     """Deployment -> how `fade serve` serves its flow (options of ``Runner.add_flow``): one run of each at a
-    time; a tick that comes meanwhile is dropped."""
+    time; a tick that comes meanwhile is dropped. ``site``: see `flows.service.publish.published`."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
@@ -99,6 +101,7 @@ def deployment_options(project: Project, params: Params) -> dict[str, dict[str, 
         "params_file": str(project.params_file.resolve()),
         "runs": str(project.runs.resolve()),
         "overrides": list(project.overrides),
+        "site": site,
     }
     once = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     return {

@@ -22,10 +22,12 @@ GRACE = 20.0
 """Seconds between TERM and KILL for runs that are left when the scheduler stops."""
 
 
-def serve(project: Project, params: Params, on_progress: Callable[[str], None]) -> None:
-    """Serve until TERM or Ctrl-C. Raises ConfigError for a cron that Prefect does not take, BusyError when
-    another scheduler serves this runs folder, OrchestrationError when the server does not answer or every
-    cron is empty, RequestFileError when there is no requests.yaml."""
+def serve(project: Project, params: Params, on_progress: Callable[[str], None], site: str = "") -> None:
+    """Serve until TERM or Ctrl-C. ``site``: see `flows.service.publish.published`.
+
+    Raises ConfigError for a cron that Prefect does not take, BusyError when another scheduler serves this
+    runs folder, OrchestrationError when the server does not answer or every cron is empty, RequestFileError
+    when there is no requests.yaml."""
     refuse_sqlalchemy()
     project.requests(params)  # the file as a whole; faults of single requests are reported by the runs
     from flows.service.schedule import check_crons, crons
@@ -37,10 +39,10 @@ def serve(project: Project, params: Params, on_progress: Callable[[str], None]) 
     with lock_folder(project.runs, f"{project.runs} is served", STAGE, name=LOCK):
         runtime.start(whole=True)
         runtime.await_server()
-        _serve(project, params, on_progress)
+        _serve(project, params, on_progress, site)
 
 
-def _serve(project: Project, params: Params, on_progress: Callable[[str], None]) -> None:
+def _serve(project: Project, params: Params, on_progress: Callable[[str], None], site: str) -> None:
     from prefect.runner import Runner
 
     from flows.server.gpu_slot import ensure_gpu_limit, prefect_client
@@ -51,7 +53,7 @@ def _serve(project: Project, params: Params, on_progress: Callable[[str], None])
     # Other schedulers of the same server go on: nothing is paused when this one stops.
     runner = Runner(pause_on_shutdown=False)
     with prefect_client("the deployments cannot be made", STAGE):
-        for name, options in deployment_options(project, params).items():
+        for name, options in deployment_options(project, params, site).items():
             runner.add_flow(FLOWS[name], name, **options)
             cron = crons(params.schedule)[name] or "only when asked"
             on_progress(f"{FLOWS[name].name}/{name}  {cron}  ({params.schedule.timezone})")

@@ -12,8 +12,17 @@ from typing import Any
 
 import pytest
 
-from fade.errors import AuditError, FadeError, PromotionError, RegistryError, SignatureError, UsageError
+from fade.errors import (
+    AuditError,
+    FadeError,
+    PromotionError,
+    RegistryError,
+    RequestError,
+    SignatureError,
+    UsageError,
+)
 from fade.utils.hashing import canonical
+from flows.service.publish import published as site_after
 from flows.site import make_site, verify_site
 from tasks.registry.connection import connect
 from tasks.registry.models import ensure_model
@@ -121,6 +130,21 @@ def test_the_command_line_makes_and_verifies(team: Published, tmp_path: Path) ->
     assert [row["what"] for row in json.loads(done.stdout)][-1] == "pages"
     (out / "index.html").write_text("<p>all is well")
     assert isinstance(CliRunner().invoke(app, verify).exception, AuditError)
+
+
+def test_a_scheduled_run_that_failed_has_its_site_and_a_site_that_fails_fails_no_run(
+    team: Published, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match="p1 fell short"), site_after(team.project, str(tmp_path / "site")):
+        raise RequestError("p1 fell short.")
+    assert (tmp_path / "site" / "index.html").is_file()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with site_after(team.project, str(tmp_path / "other")):
+        pass
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.txt"]
+    with site_after(team.project, ""):
+        pass
 
 
 def test_the_same_registry_gives_the_same_bytes(team: Published, original: Path, tmp_path: Path) -> None:
