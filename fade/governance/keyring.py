@@ -15,6 +15,7 @@ from fade.errors import FadeError, SignatureError
 from fade.governance.append_log import StoredEntry
 from fade.governance.stored_values import parse_json
 from fade.utils.hashing import canonical
+from fade.utils.reading import TEXT, read_text
 
 STAGE = "sign"
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----\s.*?-----END PUBLIC KEY-----", re.DOTALL)
@@ -133,7 +134,7 @@ def read_keyring(path: Path) -> KeyRing:
     """The keyring of a file. Raises SignatureError."""
     action = "set signing.public_key to the team's."
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, TEXT)
     except FileNotFoundError:
         raise SignatureError(f"{path} is not there.", stage=STAGE, action=action) from None
     except (OSError, ValueError) as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
 from fade.errors import RegistryError
+from fade.utils import parsing
 
 T = TypeVar("T", dict[str, Any], list[Any])
 LONGEST = 1_000_000
@@ -18,15 +18,14 @@ def parse_json(text: str, what: str, kind: type[T], *, stage: str = "registry") 
     """The JSON object or array (``kind``: dict or list) in ``text``.
 
     Raises RegistryError, which names ``what`` (a tag and its version, say), for anything else: other JSON,
-    NaN, text that is no UTF-8, too long or nested too deeply."""
+    a key twice, NaN, text that is no UTF-8, too long or nested too deeply."""
     try:
         if len(text) > LONGEST:
             raise ValueError(f"longer than {LONGEST} characters")
-        value = json.loads(text)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # NaN and lone surrogates
+        value = parsing.parse_json(text)
         if not isinstance(value, kind):
             raise TypeError("an object is needed" if kind is dict else "an array is needed")
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RegistryError(
             f"{what} cannot be read: {reason}.", stage=stage, action=ACTION, tampered=True

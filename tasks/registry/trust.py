@@ -18,6 +18,7 @@ from fade.governance.keyring import KeyRing, read_keyring, signed_text
 from fade.governance.witness import STAGE, Witness
 from fade.utils.files import make_folder, read_json, write_whole
 from fade.utils.locks import lock_directory
+from fade.utils.reading import RECORD, read_text
 from tasks.registry.connection import Tracking
 from tasks.registry.models import AUDITS
 from tasks.registry.signing import is_signed, sign_text
@@ -101,7 +102,7 @@ class WitnessFile:
     def read(self) -> Witness:
         """The witness; empty when there is no file. Raises ConfigError, StorageError."""
         try:
-            witness = Witness.parse(self.path.read_text(encoding="utf-8"), str(self.path))
+            witness = Witness.parse(read_text(self.path, RECORD), str(self.path))
         except FileNotFoundError:
             witness = Witness()
         except UnicodeDecodeError:
