@@ -574,7 +574,8 @@ def useless_models(data: Path) -> None:
 def track(project: Path) -> None:
     """`dvc add data`: what is there now is what a pull promises."""
     config = project / ".dvc" / "config"
-    config.write_text(config.read_text().replace("[core]\n", "[core]\n    no_scm = true\n", 1))
+    if "no_scm" not in (text := config.read_text()):
+        config.write_text(text.replace("[core]\n", "[core]\n    no_scm = true\n", 1))
     subprocess.run(
         [sys.executable, "-m", "dvc", "add", "--quiet", "data"],
         cwd=project,
@@ -650,7 +651,7 @@ FAULTS: dict[str, tuple[Plant, str]] = {
     "empty manifest": (_bytes(lambda _: b""), f"manifest: {TABLE} is empty"),
     "manifest in Latin-1": (
         _bytes(lambda b: b.replace(b"panda", b"pand\xe4", 1)),
-        f"manifest: {TABLE} is not UTF-8",
+        f"manifest: {TABLE} cannot be read: it is not UTF-8",
     ),
 }
 
