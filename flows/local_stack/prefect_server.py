@@ -7,12 +7,14 @@ NAME, FADE_HOST_NAMES: further host names that it answers to.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flows.local_stack.server import HOST, Account, Server, isolated_environment, run_tool
+from flows.server.connection import LEASES_ON_DISK
 from flows.server.host_check import HostCheckMiddleware, host_names
 
 WORKER = "fade-team"
@@ -85,6 +87,8 @@ def _prefect(*arguments: str) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Serve until SIGTERM."""
+    # in memory the leases of slots would go with the server, and the slots would stay taken for ever
+    os.environ.setdefault(*LEASES_ON_DISK)
     import uvicorn
     from prefect.server.api.server import create_app
 

@@ -25,8 +25,12 @@ from flows.server.host_check import HostCheckMiddleware
 LOGIN = "PREFECT_SERVER_API_AUTH_STRING"
 GRACE = 5.0
 """Seconds that a server without a starter gets to end by itself."""
+LEASES_ON_DISK = (
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE",
+    "prefect.server.concurrency.lease_storage.filesystem",
+)
 SCHEDULER_SETTINGS = {
-    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    LEASES_ON_DISK[0]: LEASES_ON_DISK[1],
     "PREFECT_UI_ENABLED": "false",  # it would be unpacked into the installed package
 }
 RUN_SETTINGS = {

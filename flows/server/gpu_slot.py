@@ -31,14 +31,22 @@ def gpu_slot(params: Params) -> Iterator[None]:
     slot = concurrency(
         name, occupy=1, strict=True, lease_duration=lease, raise_on_lease_renewal_failure=False
     )
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(slot)
-        except ConcurrencySlotAcquisitionError as error:
-            what = f"no slot of the concurrency limit {name!r}: {error}."
-            action = f"`fade serve` makes it, or: prefect gcl create {name} --limit {schedule.gpu_limit}"
-            raise OrchestrationError(what, stage=STAGE, action=action) from error
+    held = ExitStack()
+    try:
+        with prefect_errors(f"no slot of the concurrency limit {name!r}"):
+            held.enter_context(slot)
+    except ConcurrencySlotAcquisitionError as error:
+        what = f"no slot of the concurrency limit {name!r}: {error}."
+        action = f"`fade serve` makes it, or: prefect gcl create {name} --limit {schedule.gpu_limit}"
+        raise OrchestrationError(what, stage=STAGE, action=action) from error
+    try:
         yield
+    finally:
+        try:
+            with prefect_errors(f"the slot of {name} is free when its lease ends, in {lease:g} s at most"):
+                held.close()
+        except OrchestrationError as error:  # the work is done: a server that is away undoes nothing
+            progress.report("prefect", 0, 0, str(error))
 
 
 @contextmanager
@@ -81,12 +89,21 @@ def prefect_client(
     what: str, stage: str = STAGE, action: str = "see whether Prefect's server is well."
 ) -> Iterator[SyncPrefectClient]:
     """Prefect's client; its errors become an OrchestrationError that begins with ``what``."""
-    import httpx
     from prefect.client.orchestration import get_client
+
+    with prefect_errors(what, stage, action), get_client(sync_client=True) as client:
+        yield client
+
+
+@contextmanager
+def prefect_errors(
+    what: str, stage: str = STAGE, action: str = "see whether Prefect's server is well."
+) -> Iterator[None]:
+    """Errors of Prefect's client as an OrchestrationError that begins with ``what``."""
+    import httpx
     from prefect.exceptions import PrefectException
 
     try:
-        with get_client(sync_client=True) as client:
-            yield client
+        yield
     except (httpx.HTTPError, PrefectException) as error:
         raise OrchestrationError(f"{what}: {error}.", stage=stage, action=action) from error
