@@ -1,0 +1,298 @@
+"""What a text-to-image model of any family does: encode prompts, predict, solve, decode.
+
+One file of this folder a family; nothing outside of the folder knows which one a model is of."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fade.errors import AdapterError, UsageError
+
+if TYPE_CHECKING:
+    from fade.config import SamplerConfig
+
+ENCODED_AT_ONCE = 256
+"""Prompts a call of a text encoder."""
+NULL_PROMPT, TEXT_STATES, DDIM = "null_prompt", "text_states", "ddim"
+"""What a family may have (`DiffusionModel.capabilities`): a prediction without a prompt; layers that read the
+raw text states; a deterministic trajectory of noise that can be walked backwards."""
+SENTENCES = {
+    NULL_PROMPT: "has no null prompt: its guidance is distilled into the weights",
+    TEXT_STATES: "has no layer that reads the raw text states",
+    DDIM: "predicts a velocity, and DDIM inverts predictions of noise",
+}
+"""Of each capability, what a model without it is."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What prompts became. Every tensor has one row a prompt."""
+
+    tokens: Tensor
+    """(B, T, D) states of the text's tokens."""
+    pooled: Tensor | None = None
+    """(B, P) one vector a prompt; SDXL, SD3, Flux."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further inputs of the denoiser, (B, ...), by name."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        """``change`` applied to every tensor."""
+        pooled = None if self.pooled is None else change(self.pooled)
+        return Conditioning(change(self.tokens), pooled, {key: change(one) for key, one in self.extra.items()})
+
+    def __getitem__(self, rows: slice | Tensor) -> Conditioning:
+        """The prompts of a slice, or of an index or mask (n,)."""
+        return self.map(lambda one: one[rows])
+
+    def expand(self, n: int) -> Conditioning:
+        """One prompt as ``n``, without a copy."""
+        return self.map(lambda one: one.expand(n, *one.shape[1:]))
+
+    def repeat_interleave(self, n: int) -> Conditioning:
+        """Each prompt ``n`` times, one after the other."""
+        return self.map(lambda one: one.repeat_interleave(n, dim=0))
+
+    def join(self, *others: Conditioning) -> Conditioning:
+        """These prompts and the others', in one batch."""
+        pooled = None if self.pooled is None else torch.cat([one.pooled for one in (self, *others)])  # type: ignore[misc]
+        extra = {key: torch.cat([one.extra[key] for one in (self, *others)]) for key in self.extra}
+        return Conditioning(torch.cat([one.tokens for one in (self, *others)]), pooled, extra)
+
+    def with_tokens(self, tokens: Tensor) -> Conditioning:
+        """Other token states (B, T, D); the rest of one prompt, or of these B, beside them."""
+        rest = self if len(self) == len(tokens) else self.expand(len(tokens))
+        return replace(rest, tokens=tokens)
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        return self.map(lambda one: one.to(device))
+
+    def flatten(self) -> Tensor:
+        """(B, T D) the token states of each prompt as one vector."""
+        return self.tokens.flatten(1)
+
+
+class DiffusionModel(ABC):
+    """The original model, held open: one denoiser in memory, frozen. Adapters are inserted into ``denoiser``
+    by ``fade.adapters.lora`` and switched off to get the teacher back."""
+
+    FAMILY: ClassVar[str]
+    """Its name in records and sentences."""
+    DENOISER: ClassVar[str]
+    """The denoiser's part; its name stands before the layers' in an adapter file, as in diffusers'."""
+    TEXT_ENCODERS: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    ROLES: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Role of layers -> ends of their modules' names."""
+    BLOCKS: ClassVar[tuple[str, ...]]
+    """Where adapters may sit: classes of modules."""
+
+    def __init__(self, path: str, parts: Mapping[str, Any], sha256: str, device: torch.device) -> None:
+        self.path, self.sha256, self.device, self.parts = path, sha256, device, dict(parts)
+        self.denoiser: Any = parts[self.DENOISER]
+        self.vae, self.tokenizer, self.scheduler = (parts[key] for key in ("vae", "tokenizer", "scheduler"))
+        self._encoded: dict[str, Conditioning] = {}
+
+    # What a family defines.
+
+    @property
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one latent."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> frozenset[str]:
+        """See NULL_PROMPT, TEXT_STATES, DDIM."""
+
+    @abstractmethod
+    def encode_batch(self, prompts: Sequence[str]) -> Conditioning:
+        """The prompts through the text encoders, on the device."""
+
+    @abstractmethod
+    def call(self, network: Any, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The network's own output (B, C, h, w); everything has its dtype."""
+
+    @abstractmethod
+    def sample_times(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n,) times of the family's own training distribution, on the CPU."""
+
+    @abstractmethod
+    def times_at(self, shares: Tensor) -> Tensor:
+        """Times (n,) at shares (n,) in [0, 1) of the schedule, 0 being the clean picture."""
+
+    @abstractmethod
+    def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t (B, C, h, w) of clean latents and noise (B, C, h, w) at times (B,)."""
+
+    @abstractmethod
+    def target(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network was trained to put out for `add_noise` of the same: in `predict`'s own terms."""
+
+    @abstractmethod
+    def to_noise(self, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The noise in x_t (B, C, h, w) according to a prediction of `predict`."""
+
+    @abstractmethod
+    def example(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Conditioning]:
+        """A small random input of `predict`, on the device: x (1, C, s, s), t (1,), one prompt. It shows what a
+        loaded model and an adapter put out."""
+
+    @abstractmethod
+    def solver(self, sampler: SamplerConfig) -> Any:
+        """diffusers' scheduler for ``sampler``, its timesteps set. Raises UsageError for a sampler that the
+        family does not have."""
+
+    # What all families share.
+
+    def predict(self, x: Tensor, t: Tensor, cond: Conditioning, network: Any = None) -> Tensor:
+        """The network's own output (B, C, h, w), in x's dtype, for noisy latents (B, C, h, w) at times (B,):
+        noise, v, or a velocity. network: the denoiser as accelerate wrapped it; else ``denoiser``."""
+        pooled = None if cond.pooled is None else cond.pooled.to(self.dtype)
+        cond = replace(cond, tokens=cond.tokens.to(self.dtype), pooled=pooled)
+        return self.call(network or self.denoiser, x.to(self.dtype), t, cond).to(x.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the denoiser's weights."""
+        return next(self.denoiser.parameters()).dtype  # type: ignore[no-any-return]
+
+    @property
+    def image_size(self) -> int:
+        """Width and height of one picture, pixels."""
+        return self.latent_shape[-1] * self.vae_factor
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels a latent's element is wide and high."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def require(self, capability: str, what: str) -> None:
+        """Raises UsageError, which names the family, when ``what`` needs a capability that it lacks."""
+        if capability not in self.capabilities:
+            reason = f"{what} cannot be used with {self.path}: {self.FAMILY} {SENTENCES[capability]}."
+            raise UsageError(reason, stage="models", action="name another method, or another base (data.base).")
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """The prompts' conditioning on the device; each prompt is encoded once in the life of the model."""
+        new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
+        for start in range(0, len(new), ENCODED_AT_ONCE):
+            part = new[start : start + ENCODED_AT_ONCE]
+            with torch.no_grad():
+                rows = self.encode_batch(part)
+            self._encoded.update({prompt: rows[i : i + 1] for i, prompt in enumerate(part)})
+        first, *others = (self._encoded[p] for p in prompts)
+        return first.join(*others)
+
+    @contextlib.contextmanager
+    def no_embeddings(self) -> Iterator[None]:
+        """Inside, no prompt counts as encoded yet; afterwards the embeddings are those of before.
+
+        The composition of a batch decides an embedding's last bits, so a training that must give the same
+        bytes in every process starts from none."""
+        before, self._encoded = self._encoded, {}
+        try:
+            yield
+        finally:
+            self._encoded = before
+
+    def predict_guided(
+        self, x: Tensor, t: Tensor, cond: Conditioning, null: Conditioning, scale: float
+    ) -> Tensor:
+        """As `predict`, at a guidance scale: classifier-free, against ``null``; 1 = off."""
+        if scale <= 1:
+            return self.predict(x, t, cond)
+        u, c = self.predict(torch.cat([x, x]), torch.cat([t, t]), null.join(cond)).chunk(2)
+        return u + scale * (c - u)
+
+    def noised(self, solver: Any, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Clean latents as the solver has them at times (B,): some scale what they work on."""
+        noisy: Tensor = solver.add_noise(clean, noise, t)
+        return noisy
+
+    def layers(self, targets: Sequence[str]) -> list[str]:
+        """Full names of the denoiser's Linear and 1x1 Conv layers that ``targets`` name: a role of `ROLES`, or
+        the end of a module's name. Raises AdapterError for one that names nothing."""
+        inside = _modules_inside(self.denoiser, self.BLOCKS)
+        names: list[str] = []
+        used: set[str] = set()
+        for name in inside:
+            hits = [one for one in targets if any(f".{name}".endswith(f".{end}") for end in self._ends(one))]
+            names += [name] if hits else []
+            used.update(hits)
+        if missing := [target for target in targets if target not in used]:
+            roles = ", ".join(self.ROLES)
+            what = f"mesh.targets: {missing[0]!r} names no layer of {self.FAMILY}'s {self.DENOISER}"
+            raise AdapterError(
+                f"{what}, which has {len(inside)} Linear and 1x1 Conv layers in its transformer blocks.",
+                stage="mesh",
+                action=f"correct mesh.targets: a part of a layer's name, or one of {roles}.",
+            )
+        return names
+
+    def _ends(self, target: str) -> tuple[str, ...]:
+        return self.ROLES.get(target, (target,))
+
+    @property
+    def _scale_and_shift(self) -> tuple[float, float]:
+        config = self.vae.config
+        return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
+
+    @torch.no_grad()
+    def encode_pictures(self, pixels: np.ndarray, batch_size: int = 64) -> Tensor:
+        """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on
+        the CPU.
+
+        The mean of the autoencoder's posterior, hence without a draw; a picture of another size is resized to
+        the model's own."""
+        scale, shift = self._scale_and_shift
+        size = (self.image_size, self.image_size)
+        out = []
+        for part in torch.from_numpy(pixels).split(batch_size):
+            x = part.permute(0, 3, 1, 2).float() / 127.5 - 1
+            if x.shape[-2:] != size:
+                how: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
+                x = F.interpolate(x, size=size, **how).clamp(-1, 1)
+            mean = self.vae.encode(x.to(self.device)).latent_dist.mode()
+            out.append(((mean - shift) * scale).float().cpu())
+        return torch.cat(out)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, batch_size: int = 64) -> np.ndarray:
+        """Pictures (B, H, W, 3), uint8, of scaled latents (B, C, h, w)."""
+        scale, shift = self._scale_and_shift
+        out = []
+        for part in latents.split(batch_size):
+            picture = self.vae.decode(part.to(self.device) / scale + shift).sample
+            levels = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            out.append(levels.permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(out)
+
+
+def _modules_inside(network: torch.nn.Module, blocks: Sequence[str]) -> list[str]:
+    """Names of the Linear and 1x1 Conv layers below modules of the classes ``blocks``, in the network's
+    order."""
+    homes = tuple(
+        f"{name}." if name else ""
+        for name, one in network.named_modules()
+        if type(one).__name__ in blocks
+    )
+    return [
+        name
+        for name, one in network.named_modules()
+        if name.startswith(homes or ("\0",))
+        and (
+            isinstance(one, torch.nn.Linear)
+            or (isinstance(one, torch.nn.Conv2d) and one.kernel_size == (1, 1))
+        )
+    ]
