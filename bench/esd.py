@@ -45,9 +45,9 @@ ETA, GUIDANCE, ROUND, MOST = 1.0, 3.0, 5, 1000
 def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
     """Train ESD-x on the base's own UNet, judge it, and put the UNet back."""
     base, judge = run.models.base, run.models.judge
-    original = copy.deepcopy(base.unet.state_dict())
-    teacher = copy.deepcopy(base.unet).eval().requires_grad_(False)
-    trained = [p for n, p in base.unet.named_parameters() if "attn2" in n]
+    original = copy.deepcopy(base.denoiser.state_dict())
+    teacher = copy.deepcopy(base.denoiser).eval().requires_grad_(False)
+    trained = [p for n, p in base.denoiser.named_parameters() if "attn2" in n]
     for p in trained:
         p.requires_grad_(True)
     optimizer = torch.optim.Adam(trained, lr=lr)
@@ -60,7 +60,7 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
             x, t = partial_sample(base, e, null, generator)
             with torch.no_grad():
                 at_null, at_e = teacher(torch.cat([x, x]), t, torch.cat([null, e])).sample.chunk(2)
-            loss = (base.unet(x, t, e).sample - (at_null - ETA * (at_e - at_null))).square().mean()
+            loss = (base.denoiser(x, t, e).sample - (at_null - ETA * (at_e - at_null))).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -68,8 +68,8 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
         erased = 100 - accuracy(run, [target])[0]
     seconds = time.time() - start
     after = accuracy(run, neighborhood.neighbours)
-    base.unet.load_state_dict(original)
-    base.unet.requires_grad_(False)
+    base.denoiser.load_state_dict(original)
+    base.denoiser.requires_grad_(False)
     before = accuracy(run, neighborhood.neighbours)
     judge.require(neighborhood.neighbours)
     return {
@@ -98,7 +98,7 @@ def partial_sample(
     stop = int(torch.randint(0, steps, (1,), generator=generator))
     x = torch.randn((1, *base.latent_shape), generator=generator)
     for t in scheduler.timesteps[:stop]:
-        u, c = base.unet(torch.cat([x, x]), t, torch.cat([null, e])).sample.chunk(2)
+        u, c = base.denoiser(torch.cat([x, x]), t, torch.cat([null, e])).sample.chunk(2)
         x = scheduler.step(u + GUIDANCE * (c - u), t, x).prev_sample
     return x, scheduler.timesteps[stop]
 

@@ -20,7 +20,8 @@ from typing import Any
 from kills import weights_sha256
 
 from fade.jobs.train import TrainJob
-from fade.models.stable_diffusion import Base, suppress_library_output
+from fade.models.base import DiffusionModel
+from fade.models.loading import load_model, suppress_library_output
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.checkpoint import steps_in
@@ -47,13 +48,13 @@ TRAININGS: dict[str, tuple[str, ...]] = {
 FACTS = ("precision", "device", "torch", "peak_memory_mb", "seconds", "resumed_at")
 
 
-def run_training(job: TrainJob, base: Base) -> Trained:
+def run_training(job: TrainJob, base: DiffusionModel) -> Trained:
     """Train in this process."""
     run_job(job, deadline=job.train.deadline_seconds, device=base.device.type, base=base)
     return read_result(job, reused=False)
 
 
-def killed_midway(job: TrainJob, base: Base) -> Trained:
+def killed_midway(job: TrainJob, base: DiffusionModel) -> Trained:
     """Train in a process that is killed -9 once a checkpoint is there, and again to the end."""
     line = [sys.executable, "-m", "fade.jobs.worker", str(job.write())]
     with subprocess.Popen(line, env=environment(1, base.device.type)) as worker:
@@ -95,7 +96,7 @@ def main() -> None:
         enable_determinism()
     with tempfile.TemporaryDirectory(prefix="fade-gpu-") as home:
         first = RunContext(resolve(overrides=args.overrides), args.target, Path(home) / "mined")
-        first.models.base = base = Base.load(first.params.data.base, device=args.device)
+        first.models.base = base = load_model(first.params.data.base, device=args.device)
         neighborhood = mine(first)
         for number, (label, overrides) in enumerate(TRAININGS.items()):
             run = first.with_params(resolve(overrides=[*args.overrides, *overrides]), args.target)

@@ -42,8 +42,9 @@ from fade.errors import FadeError
 from fade.generation.cache import Cache
 from fade.jobs.train import TrainJob
 from fade.mining.neighborhood import Neighborhood, mine
+from fade.models.base import DiffusionModel
+from fade.models.loading import load_model, suppress_library_output
 from fade.models.sampling import make_scheduler, sample
-from fade.models.stable_diffusion import Base, suppress_library_output
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.batches import rate
@@ -162,9 +163,9 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
     assert method.loss is not None  # what mypy cannot know: the official form has no closed form
     k = len(job.subjects[0].neighbours)
     config, whole = job.train, iterations == job.train.steps
-    lora = LoraAdapter.insert(base.unet, job.mesh, seed=config.seed)
+    lora = LoraAdapter.insert(base, job.mesh, seed=config.seed)
     optimizer = torch.optim.AdamW(lora.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    predictor = Denoiser(base.unet, lora)
+    predictor = Denoiser(base.denoiser, lora)
     seconds: list[float] = []
     regenerate(base, job, -1)  # not counted
     rows, hook = watch_calls(base)
@@ -202,7 +203,7 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
     }
 
 
-def regenerate(base: Base, job: TrainJob, step: int) -> ErasureBatch:
+def regenerate(base: DiffusionModel, job: TrainJob, step: int) -> ErasureBatch:
     """New latents, each prompt's at a random step of its trajectory: the target's, its three templates', its
     neighbours'."""
     generator = torch.Generator().manual_seed(named_seed(job.train.seed, "released", step))
@@ -241,7 +242,11 @@ def regenerate(base: Base, job: TrainJob, step: int) -> ErasureBatch:
 
 @torch.no_grad()
 def trajectory(
-    base: Base, e: torch.Tensor, null: torch.Tensor, shape: tuple[int, ...], generator: torch.Generator
+    base: DiffusionModel,
+    e: torch.Tensor,
+    null: torch.Tensor,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents (n, C, h, w) after 1 to 29 of 30 DDIM steps by the model as it is now, and their timesteps
     (n,)."""
@@ -250,15 +255,15 @@ def trajectory(
     stop = int(torch.randint(1, SOLVER.steps, (1,), generator=generator))
     x, both = torch.randn(shape, generator=generator), torch.cat([null.expand_as(e), e])
     for t in scheduler.timesteps[:stop]:
-        u, c = base.predict_noise(torch.cat([x, x]), t.expand(len(both)), both).chunk(2)
+        u, c = base.predict(torch.cat([x, x]), t.expand(len(both)), both).chunk(2)
         x = scheduler.step(u + SOLVER.guidance_scale * (c - u), t, x, return_dict=False)[0]
     return x, scheduler.timesteps[stop].expand(len(x))
 
 
-def watch_calls(base: Base) -> tuple[list[int], Any]:
+def watch_calls(base: DiffusionModel) -> tuple[list[int], Any]:
     """A list that grows by the batch of each UNet call, and the hook to remove."""
     rows: list[int] = []
-    return rows, base.unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    return rows, base.denoiser.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
 
 
 def mining(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -333,7 +338,7 @@ def mining(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def as_shipped(base: Base, texts: list[str], n: int, timed: int = 6) -> dict[str, Any]:
+def as_shipped(base: DiffusionModel, texts: list[str], n: int, timed: int = 6) -> dict[str, Any]:
     """The pipeline as diffusers loads and calls it: the directory's own scheduler, 50 steps, guidance 7.5. A
     few calls are timed."""
     from diffusers import StableDiffusionPipeline
@@ -407,7 +412,7 @@ def resident(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if not args.latents:
         import_trainer()
     job, sampler = TrainJob.read(args.job), resolve(overrides=args.set).sampler
-    base = Base.load(job.base)
+    base = load_model(job.base)
     loaded, (rows, _) = peak_mb(), watch_calls(base)
     if args.latents:
         n = args.latents
@@ -443,19 +448,19 @@ def flops(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     @torch.no_grad()
     def forward() -> None:
-        base.predict_noise(x, t, emb)
+        base.predict(x, t, emb)
 
     def step() -> None:
-        base.predict_noise(x, t, emb).square().mean().backward()
-        base.unet.zero_grad(set_to_none=True)
+        base.predict(x, t, emb).square().mean().backward()
+        base.denoiser.zero_grad(set_to_none=True)
 
     a, b = torch.randn((2, MATMUL, MATMUL), generator=generator)
     best = 2 * MATMUL**3 / min(seconds_of(lambda: torch.mm(a, b), 20)) / 1e9
     results = {"forward": gauge(forward, best)}
-    lora = LoraAdapter.insert(base.unet, context.params.mesh, seed=0)
+    lora = LoraAdapter.insert(base, context.params.mesh, seed=0)
     results["adapter_step"] = gauge(step, best)
     lora.remove()
-    base.unet.requires_grad_(True)
+    base.denoiser.requires_grad_(True)
     results["full_step"] = gauge(step, best)
     return {
         "batch": FLOPS_BATCH,

@@ -42,7 +42,7 @@ def measure() -> dict[str, float]:
         sample(base, ["a panda"] * pictures, list(range(pictures)), sampler)
         out["drawing"] = time.perf_counter() - start
     lora, generator = (
-        LoraAdapter.insert(base.unet, context.params.mesh, seed=0),
+        LoraAdapter.insert(base, context.params.mesh, seed=0),
         torch.Generator().manual_seed(0),
     )
     x, t = torch.randn((BATCH, *base.latent_shape), generator=generator), torch.arange(BATCH) * 10
@@ -50,7 +50,7 @@ def measure() -> dict[str, float]:
     for steps in (2, STEPS):
         start = time.perf_counter()
         for _ in range(steps):
-            base.predict_noise(x, t, emb).square().mean().backward()
+            base.predict(x, t, emb).square().mean().backward()
         out["training"] = time.perf_counter() - start
     lora.remove()
     return out

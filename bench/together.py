@@ -48,7 +48,7 @@ def pair(first: RunContext, overrides: Sequence[str], targets: Sequence[str]) ->
     alone = {target: made(first, overrides, [target])[2] for target in targets}
     run, both, joint = made(first, overrides, targets)
     summed = run.folder / "summed.safetensors"
-    compose(run.models.base.unet, list(alone.values()), summed)
+    compose(run.models.base, list(alone.values()), summed)
     rows = []
     for part in both.parts:
         other = next(path for target, path in alone.items() if target != part.target)

@@ -85,7 +85,7 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
             neighbourhood=neighborhood.to_json(),
             inputs=before,
             device=str(run.models.base.device),
-            precision=str(next(run.models.base.unet.parameters()).dtype).removeprefix("torch."),
+            precision=str(next(run.models.base.denoiser.parameters()).dtype).removeprefix("torch."),
             flow_run_id=str(prefect_runtime.flow_run.id or ""),
         )
         with clock.stage("evaluate"):

@@ -18,7 +18,7 @@ def run_job(job_path: str, device: str = "", deadline_seconds: float = 0) -> dic
     device: ``cpu`` or ``cuda``; empty: what this machine has. deadline_seconds: 0 for none.
     """
     from fade.jobs.worker import read_job
-    from fade.models.stable_diffusion import pick_device
+    from fade.models.loading import pick_device
 
     job = read_job(Path(job_path))
     reused = launch.run_job(job, deadline=deadline_seconds or math.inf, device=pick_device(device or "auto"))

@@ -19,7 +19,7 @@ REQUIRED = ("concept", "base_sha256", "rank", "alpha", "targets")
 DTYPES = ("F64", "F32", "F16", "BF16")
 MAX_TARGETS = 1000
 _DOWN, _UP = "lora_A", "lora_B"
-_TENSOR = re.compile(rf"unet\.[\w.]{{1,200}}\.(?P<part>{_DOWN}|{_UP})\.weight", re.ASCII)
+_TENSOR = re.compile(rf"(?:unet|transformer)\.[\w.]{{1,200}}\.(?P<part>{_DOWN}|{_UP})\.weight", re.ASCII)
 _LISTS = ("targets", "neighbours", "heldout", "parts")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fade.adapters.adapter_file import read_adapter
 from fade.adapters.adapter_header import AdapterHeader
@@ -21,18 +21,19 @@ from fade.config import MeshConfig
 from fade.config.run import MAX_RANK
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AdapterError
+from fade.models.base import DiffusionModel
 from fade.utils.hashing import sha256_of
 
 _STAGE = "compose"
 DOWN = ".lora_A.weight"
 
 
-def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
-    """Write the sum of the adapters to ``out``; its header names the parts. Returns its sha256. The UNet is
-    left as it was.
+def compose(model: DiffusionModel, paths: Sequence[Path], out: Path) -> str:
+    """Write the sum of the adapters to ``out``; its header names the parts. Returns its sha256. The model
+    is left as it was.
 
     Raises AdapterError for fewer than two adapters, a concept twice, adapters of different bases, one that
-    does not fit this UNet, and a sum whose output is not finite.
+    does not fit this model, and a sum whose output is not finite.
     """
     read = [read_adapter(path) for path in paths]
     headers = [header for header, _ in read]
@@ -46,13 +47,13 @@ def compose(unet: nn.Module, paths: Sequence[Path], out: Path) -> str:
         raise AdapterError(what, stage=_STAGE, action="compose adapters of one base.")
     meshes = [AdapterHeader.parse(header, path).mesh for header, path in zip(headers, paths, strict=True)]
     for mesh, (_, state) in zip(meshes, read, strict=True):
-        check_shapes(lora_shapes(unet, mesh.targets, mesh.rank), state)
+        check_shapes(lora_shapes(model, mesh.targets, mesh.rank), state)
     rank = sum(mesh.rank for mesh in meshes)
     if rank > MAX_RANK:
         what = f"the sum of the adapters has the rank {rank}, more than {MAX_RANK}."
         raise AdapterError(what, stage=_STAGE, action="compose fewer of them.")
     targets = tuple(dict.fromkeys(target for mesh in meshes for target in mesh.targets))
-    lora = LoraAdapter.insert(unet, MeshConfig(rank=rank, alpha=float(rank), targets=targets), seed=0)
+    lora = LoraAdapter.insert(model, MeshConfig(rank=rank, alpha=float(rank), targets=targets), seed=0)
     try:
         lora.load_state_dict(_stacked(lora.state_dict(), [state for _, state in read], meshes))
         lora.check_effect("the sum of the adapters")

@@ -25,14 +25,14 @@ from fade.data.vocabulary import fill
 
 if TYPE_CHECKING:
     from fade.adapters.lora import LoraAdapter
-    from fade.models.stable_diffusion import Base
+    from fade.models.base import DiffusionModel
 
 
-def gates(base: Base, prompts: Sequence[str], concept: str, template: str) -> list[float]:
+def gates(base: DiffusionModel, prompts: Sequence[str], concept: str, template: str) -> list[float]:
     """One gate in [0, 1] a prompt; ``template`` (with its slot {concept}) makes a prompt of the concept."""
     meant = fill(template, concept)
-    states = base.encode([*prompts, meant])  # (B + 1, T, D)
-    cosines = torch.cosine_similarity(states[:-1].flatten(1), states[-1:].flatten(1)).clamp(0, 1).tolist()
+    states = base.encode([*prompts, meant]).flatten()  # (B + 1, T D)
+    cosines = torch.cosine_similarity(states[:-1], states[-1:]).clamp(0, 1).tolist()
     own, *others = (
         set(base.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (concept, *prompts)
     )

@@ -1,7 +1,7 @@
-"""Mesh Modules: a LoRA on the UNet's transformer blocks that can be switched off, merged, taken out and
+"""Mesh Modules: a LoRA on the denoiser's transformer blocks that can be switched off, merged, taken out and
 saved.
 
-Adapters off is the teacher, bit for bit: one UNet in memory serves as both. The file format is diffusers'
+Adapters off is the teacher, bit for bit: one denoiser in memory serves as both. The file format is diffusers'
 own, so that ``pipe.load_lora_weights(folder, weight_name=...)`` loads it at the right scale, alpha != rank
 included."""
 
@@ -20,19 +20,19 @@ from torch import Tensor, nn
 import fade
 from fade.adapters.adapter_file import PROVENANCE, read_adapter
 from fade.adapters.adapter_header import AdapterHeader
-from fade.adapters.layers import PREFIX, check_shapes, find_targets, lora_shapes
+from fade.adapters.layers import check_shapes, lora_shapes
 from fade.config import MeshConfig
 from fade.errors import AdapterError
-from fade.models.probe import example_inputs, is_finite
+from fade.models.probe import is_finite
 from fade.models.safetensors_file import canonical_safetensors
 from fade.utils.files import write_whole
 from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
-    from fade.models.stable_diffusion import Base
+    from fade.models.base import DiffusionModel
 
 ADAPTER = "fade"
-"""The adapter's name inside the UNet."""
+"""The adapter's name inside the denoiser."""
 
 
 def _fault(what: str, action: str) -> AdapterError:
@@ -40,38 +40,43 @@ def _fault(what: str, action: str) -> AdapterError:
 
 
 class LoraAdapter:
-    """The trainable adapter of one UNet. Make it with ``insert`` or ``load``; the UNet's own weights are
+    """The trainable adapter of one model. Make it with ``insert`` or ``load``; the denoiser's own weights are
     frozen meanwhile."""
 
     def __init__(
-        self, unet: nn.Module, config: MeshConfig, layers: dict[str, Any], trainable: set[str]
+        self, model: DiffusionModel, config: MeshConfig, layers: dict[str, Any], trainable: set[str]
     ) -> None:
-        self.unet, self.config = unet, config
-        self._layers = layers  # module name in the plain UNet -> peft's LoRA layer, in the UNet's order
+        self.model, self.config = model, config
+        self._layers = layers  # module name in the plain denoiser -> peft's LoRA layer, in its order
         self._trainable = trainable  # parameters that required a gradient before the mesh froze them
         self._originals: dict[str, Tensor] = {}  # base weights while merged
 
     @classmethod
-    def insert(cls, unet: nn.Module, config: MeshConfig, *, seed: int) -> LoraAdapter:
-        """Put a fresh adapter into ``unet`` (in place): up = 0, down = kaiming-uniform by ``seed`` and the
+    def insert(cls, model: DiffusionModel, config: MeshConfig, *, seed: int) -> LoraAdapter:
+        """Put a fresh adapter into ``model`` (in place): up = 0, down = kaiming-uniform by ``seed`` and the
         module's name; the global random state is neither read nor changed.
 
         ``a=sqrt(5)``, as torch's Linear; the authors' code says only "kaiming-uniform". Raises AdapterError
-        when the UNet carries an adapter already, or nothing matches."""
+        when the model carries an adapter already, or nothing matches."""
         from peft import LoraConfig
 
-        if getattr(unet, "peft_config", {}):
+        network = model.denoiser
+        if getattr(network, "peft_config", {}):
             action = "call remove() on the mesh that it has, or load the base anew."
-            raise _fault("this UNet already carries an adapter.", action)
-        names = find_targets(unet, config.targets)
-        trainable = {name for name, parameter in unet.named_parameters() if parameter.requires_grad}
+            raise _fault("this model already carries an adapter.", action)
+        config = config.model_copy(update={"targets": model.layer_ends(config.targets)})
+        names = model.layers(config.targets)
+        trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         lora = LoraConfig(
             r=config.rank, lora_alpha=config.alpha, target_modules=names, lora_dropout=0.0, bias="none"
         )
         with torch.random.fork_rng(devices=[]):  # peft draws an initialisation that is overwritten below
-            unet.add_adapter(lora, adapter_name=ADAPTER)  # type: ignore[operator]
-        modules = dict(unet.named_modules())
-        lora = cls(unet, config, {name: modules[name] for name in names}, trainable)
+            network.add_adapter(lora, adapter_name=ADAPTER)
+        for name, parameter in network.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()  # the base may be in half precision
+        modules = dict(network.named_modules())
+        lora = cls(model, config, {name: modules[name] for name in names}, trainable)
         lora._initialise(seed)
         return lora
 
@@ -89,9 +94,13 @@ class LoraAdapter:
         (out, rank[, 1, 1])."""
         out: dict[str, nn.Parameter] = {}
         for name, layer in self._layers.items():
-            out[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A[ADAPTER].weight
-            out[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B[ADAPTER].weight
+            out[f"{self._prefix}{name}.lora_A.weight"] = layer.lora_A[ADAPTER].weight
+            out[f"{self._prefix}{name}.lora_B.weight"] = layer.lora_B[ADAPTER].weight
         return out
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.model.DENOISER}."
 
     def parameters(self) -> list[nn.Parameter]:
         """The only weights that are trained, in a fixed order."""
@@ -108,7 +117,7 @@ class LoraAdapter:
             if down.shape != rows.shape:
                 (rank, width), (r, w) = down.shape[:2], rows.shape
                 what = f"{name} takes {width} numbers at rank {rank}, not {w} at {r}."
-                raise _fault(what, "set mesh.targets to [attn2.to_k,attn2.to_v].")
+                raise _fault(what, "set mesh.targets to [text].")
             down.copy_(rows)
             down.requires_grad_(False)
 
@@ -152,7 +161,7 @@ class LoraAdapter:
 
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
-        """Within it the UNet is the original model, bit for bit, merged or not."""
+        """Within it the denoiser is the original model, bit for bit, merged or not."""
         was_merged = self.merged
         self.unmerge()
         # peft's enable_adapters() also flips requires_grad, which must not happen between a forward and its
@@ -170,11 +179,11 @@ class LoraAdapter:
 
     @property
     def merged(self) -> bool:
-        """Whether the adapter is in the UNet's weights."""
+        """Whether the adapter is in the denoiser's weights."""
         return bool(self._originals)
 
     def merge(self) -> None:
-        """Add the adapter to the UNet's weights. All or nothing; raises AdapterError when a merged weight is
+        """Add the adapter to the denoiser's weights. All or nothing; raises AdapterError when a merged weight is
         not finite."""
         if self.merged:
             raise _fault("the adapter is merged already.", "call unmerge() first.")
@@ -188,7 +197,7 @@ class LoraAdapter:
                 raise _fault(what, "the adapter is broken: train it again.") from error
 
     def unmerge(self) -> None:
-        """Take the adapter out of the UNet's weights again: the base's bytes, not its values up to
+        """Take the adapter out of the denoiser's weights again: the base's bytes, not its values up to
         rounding."""
         for name, original in self._originals.items():
             layer = self._layers[name]
@@ -199,10 +208,10 @@ class LoraAdapter:
         self._originals = {}
 
     def remove(self) -> None:
-        """Leave the UNet as it was before ``insert``: same modules, same bytes, same gradients."""
+        """Leave the denoiser as it was before ``insert``: same modules, same bytes, same gradients."""
         self.unmerge()
-        self.unet.unload_lora()  # type: ignore[operator]
-        for name, parameter in self.unet.named_parameters():
+        self.model.denoiser.unload_lora()
+        for name, parameter in self.model.denoiser.named_parameters():
             parameter.requires_grad_(name in self._trainable)
         self._layers = {}
 
@@ -220,17 +229,17 @@ class LoraAdapter:
         facts = {f"{PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
         # What diffusers reads to build the LoraConfig: without it, alpha would be taken to be the rank.
         lora = {"r": rank, "lora_alpha": alpha, "target_modules": list(self._layers), "bias": "none"}
-        layout = json.dumps({f"{PREFIX}{key}": value for key, value in lora.items()}, sort_keys=True)
+        layout = json.dumps({f"{self._prefix}{key}": value for key, value in lora.items()}, sort_keys=True)
         body = canonical_safetensors(state, {"format": "pt", "lora_adapter_metadata": layout, **facts})
         write_whole(path, body, stage="train", sync=True)
         return hashlib.sha256(body).hexdigest()
 
     @classmethod
-    def load(cls, base: Base, path: Path) -> LoraAdapter:
-        """Insert a saved adapter into ``base.unet`` and prove that it is active and changes the output.
+    def load(cls, base: DiffusionModel, path: Path) -> LoraAdapter:
+        """Insert a saved adapter into ``base`` and prove that it is active and changes the output.
 
         Raises AdapterError when the file is unreadable, has no provenance, was trained for another base, does
-        not fit, or has no effect; the UNet is then as it was."""
+        not fit, or has no effect; the base is then as it was."""
         facts, state = read_adapter(path)
         header = AdapterHeader.parse(facts, path)
         if header.base_sha256 != base.sha256:
@@ -238,8 +247,8 @@ class LoraAdapter:
             what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."
             raise _fault(what, "set data.base to the directory that the adapter was trained for.")
         # before a layer is made: the header alone must not decide how much is allocated
-        check_shapes(lora_shapes(base.unet, header.mesh.targets, header.mesh.rank), state)
-        lora = cls.insert(base.unet, header.mesh, seed=0)
+        check_shapes(lora_shapes(base, header.mesh.targets, header.mesh.rank), state)
+        lora = cls.insert(base, header.mesh, seed=0)
         try:
             lora.load_state_dict(state)
             lora.check_effect(str(path))
@@ -250,16 +259,16 @@ class LoraAdapter:
 
     @torch.no_grad()
     def check_effect(self, name: str = "the adapter") -> None:
-        """Raises AdapterError unless every layer is active and the UNet's output is finite and differs from
+        """Raises AdapterError unless every layer is active and the denoiser's output is finite and differs from
         the base's on a fixed probe."""
         for layer_name, layer in self._layers.items():
             if layer.disable_adapters or ADAPTER not in layer.active_adapters:
                 action = "report this: peft ignored the adapter."
                 raise _fault(f"{name} is not active in {layer_name}.", action)
-        probe = example_inputs(self.unet)
+        probe = self.model.example(torch.Generator().manual_seed(0))
         with self.off():
-            without = self.unet(**probe).sample
-        output = self.unet(**probe).sample
+            without = self.model.predict(*probe)
+        output = self.model.predict(*probe)
         if not is_finite(output):
             what = f"{name} makes the base's output infinite: its weights or its alpha are too large."
             raise _fault(what, "train it again, or use an intact adapter.")

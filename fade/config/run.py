@@ -91,17 +91,15 @@ class NeighborhoodConfig(Section):
 
 
 class MeshConfig(Section):
-    """Mesh Modules: a LoRA on the UNet's transformer blocks."""
+    """Mesh Modules: a LoRA on the denoiser's transformer blocks."""
 
     rank: Annotated[int, Field(ge=1, le=MAX_RANK)] = 1
     """LoRA rank (the authors': 1). A higher one erases sooner and takes more with it that was not mined."""
     alpha: Annotated[float, Field(gt=0, le=MAX_ALPHA)] = 1.0
     """LoRA alpha; the update is scaled by alpha / rank."""
-    targets: tuple[str, ...] = (
-        *("to_q", "to_k", "to_v", "to_out.0"),
-        *("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
-    )
-    """Module names below every Transformer2DModel that get an adapter."""
+    targets: tuple[str, ...] = ("all",)
+    """Layers of the denoiser's transformer blocks that get an adapter: roles of the model's family (``all``,
+    ``self``, ``cross``, ``text``: what reads the text) or ends of module names (``attn2.to_k``)."""
 
 
 class TrainConfig(Section):

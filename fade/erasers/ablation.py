@@ -29,7 +29,7 @@ def ablation(eps: Predictor, batch: ErasureBatch, config: ErasureWeight) -> tupl
         what = "a batch without a picture of the nearest neighbour, which ablation takes as its anchor."
         action = "raise train.batch_neighbours to neighborhood.k or more."
         raise UsageError(what, stage="train", action=action)
-    anchor, target = batch.neighbours[:1].expand(n, -1, -1), batch.target.expand(n, -1, -1)
+    anchor, target = batch.neighbours[:1].expand(n), batch.target.expand(n)
     with torch.no_grad():
         goal = eps.student(x, t, anchor)
     erase = ((eps.student(x, t, target) - goal) ** 2).mean()

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from fade.models.base import Conditioning
 
-KEYS_VALUES = "mesh.targets=[attn2.to_k,attn2.to_v]"
-"""The setting of the erasers that train the cross-attention's keys and values alone, all that text enters
-by."""
+
+KEYS_VALUES = "mesh.targets=[text]"
+"""The setting of the erasers that train alone what reads the text (a role of `fade.models.base`): in a UNet the
+cross-attention's keys and values."""
+NULL_PROMPT = "null_prompt"
+"""Capability of a model: see `Eraser.requires`."""
 
 
 class ErasureWeight(MethodOptions):
@@ -31,39 +35,39 @@ class ErasureWeight(MethodOptions):
 
 
 class Predictor(Protocol):
-    """Predicted noise (B, C, h, w) of noisy latents x (B, C, h, w) at timesteps t (B,) under embeddings emb
-    (B, T, D)."""
+    """The network's own output (B, C, h, w), be it noise, v or a velocity, for noisy latents x (B, C, h, w) at
+    times t (B,) under B prompts."""
 
-    def student(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
+    def student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The adapted model; carries gradients."""
 
-    def teacher(self, x: Tensor, t: Tensor, emb: Tensor) -> Tensor:
+    def teacher(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The original model: adapters off, no gradient."""
 
 
 @dataclass(frozen=True)
 class ErasureBatch:
-    """One step's noisy latents and prompt embeddings."""
+    """One step's noisy latents and prompts."""
 
     x: Tensor
     """(n_t, C, h, w) noisy latents of the target concept's pictures."""
     t: Tensor
-    """(n_t,) their timesteps."""
+    """(n_t,) their times."""
     x_adj: Tensor
     """(n_a, C, h, w) noisy latents of the neighbours' pictures."""
     t_adj: Tensor
-    """(n_a,) their timesteps."""
-    target: Tensor
-    """(1, T, D) the target's prompt, e."""
-    null: Tensor
-    """(1, T, D) the null prompt."""
-    neighbours: Tensor
-    """(K, T, D) the neighbours' prompts, a_i."""
+    """(n_a,) their times."""
+    target: Conditioning
+    """The target's prompt, e."""
+    null: Conditioning
+    """The null prompt."""
+    neighbours: Conditioning
+    """The K neighbours' prompts, a_i."""
     which: Tensor
     """(n_a,) the neighbour that each latent of x_adj shows."""
-    replacement: Tensor
-    """(1, T, D) the prompt of what takes the target's place; the null prompt when nothing does."""
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    replacement: Conditioning
+    """The prompt of what takes the target's place; the null prompt when nothing does."""
+    extra: Mapping[str, Conditioning] = field(default_factory=dict)
     """What the eraser's ``prepare`` adds, by name."""
 
 
@@ -72,8 +76,8 @@ class TextEncoder(Protocol):
 
     tokenizer: Any
 
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Prompt embeddings (B, T, D) on the model's device."""
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """The prompts' conditioning on the model's device."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,8 @@ class Preparation:
     prompt: str
     """Template with the slot {concept}."""
     target: str
-    embedding: Tensor
-    """(1, T, D) the target's prompt."""
+    conditioning: Conditioning
+    """The target's prompt."""
     heldout: tuple[str, ...]
     """Concepts that the evaluation tests: no prompt of the training may name them."""
     n_target: int
@@ -94,7 +98,7 @@ class Preparation:
     """Seed of the training."""
 
 
-Extras = Callable[["torch.Generator"], "dict[str, Tensor]"]
+Extras = Callable[["torch.Generator"], "dict[str, Conditioning]"]
 """ErasureBatch.extra of one step; it samples by the step's generator, after noise and times."""
 Prepare = Callable[[Preparation, Any], Extras]
 """Called once a target, with the eraser's ``Config``."""
@@ -126,6 +130,8 @@ class Eraser:
     """What the batches hold beyond latents and prompts."""
     requires_neighbours: bool = False
     """Whether the loss is undefined without neighbours (K = 0)."""
+    requires: tuple[str, ...] = ()
+    """What the model must have, of `fade.models.base`'s capabilities."""
     requires_heldout: bool = False
     """Whether ``prepare`` must know the concepts that the evaluation tests, so as not to sample them."""
     accepts_replacement: bool = False
@@ -204,8 +210,8 @@ def with_anchors(loss: Loss, weight: float) -> Loss:
 
     def anchored(eps: Predictor, batch: ErasureBatch, config: Any) -> tuple[Tensor, dict[str, Tensor]]:
         total, terms = loss(eps, batch, config)
-        emb = batch.neighbours[batch.which]
-        new, old = (model(batch.x_adj, batch.t_adj, emb) for model in (eps.student, eps.teacher))
+        shown = batch.neighbours[batch.which]
+        new, old = (model(batch.x_adj, batch.t_adj, shown) for model in (eps.student, eps.teacher))
         l_adj = ((new - old) ** 2).mean()
         return total + weight * l_adj, {**terms, "adjacency": l_adj.detach()}
 

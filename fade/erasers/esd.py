@@ -13,7 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fade.config.section import Weight
-from fade.erasers.base import KEYS_VALUES, Eraser, ErasureBatch, ErasureWeight, Predictor, register
+from fade.erasers.base import (
+    KEYS_VALUES,
+    NULL_PROMPT,
+    Eraser,
+    ErasureBatch,
+    ErasureWeight,
+    Predictor,
+    register,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +39,8 @@ def esd(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, di
     import torch
 
     n_t = len(batch.x)
-    e = batch.target.expand(n_t, -1, -1)
-    prompts = torch.cat([e, batch.null.expand(n_t, -1, -1)])
+    e = batch.target.expand(n_t)
+    prompts = e.join(batch.null.expand(n_t))
     old, null = eps.teacher(
         torch.cat([batch.x, batch.x]), torch.cat([batch.t, batch.t]), prompts
     ).tensor_split([n_t])
@@ -42,13 +50,23 @@ def esd(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, di
 
 
 _SOURCE = "arXiv 2303.07345; an adapter instead of the weights, and the stored latents, are ours"
-_CROSS = "attn2.to_q,attn2.to_k,attn2.to_v,attn2.to_out.0"
 _TRAINED = {
-    "x": f"mesh.targets=[{_CROSS}]",
-    "u": f"mesh.targets=[{_CROSS.replace('attn2', 'attn1')},ff.net.0.proj,ff.net.2,proj_in,proj_out]",
+    "x": "mesh.targets=[cross]",
+    "u": "mesh.targets=[self,ff.net.0.proj,ff.net.2,proj_in,proj_out]",
     "x-strict": KEYS_VALUES,
 }
 for _variant, _targets in _TRAINED.items():
     # The authors train whole weights and shrink nothing.
     _settings = (_targets, "mesh.rank=16", "mesh.alpha=16", "train.weight_decay=0")
-    register(Eraser("esd", _variant, _SOURCE, Config, esd, accepts_anchors=True, settings=_settings))
+    register(
+        Eraser(
+            "esd",
+            _variant,
+            _SOURCE,
+            Config,
+            esd,
+            requires=(NULL_PROMPT,),
+            accepts_anchors=True,
+            settings=_settings,
+        )
+    )

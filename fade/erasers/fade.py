@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fade.config.section import Weight
-from fade.erasers.base import Eraser, ErasureBatch, ErasureWeight, Predictor, register
+from fade.erasers.base import NULL_PROMPT, Eraser, ErasureBatch, ErasureWeight, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,8 +71,8 @@ def official(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tenso
     n_t, k = len(batch.x), len(batch.neighbours)
     x = torch.cat([batch.x, batch.x, batch.x_adj])
     t = torch.cat([batch.t, batch.t, batch.t_adj])
-    emb = torch.cat([_repeat(batch.target, n_t), _repeat(batch.null, n_t), batch.neighbours[batch.which]])
-    old, null, old_adj = eps.teacher(x, t, emb).tensor_split([n_t, 2 * n_t])
+    prompts = batch.target.expand(n_t).join(batch.null.expand(n_t), batch.neighbours[batch.which])
+    old, null, old_adj = eps.teacher(x, t, prompts).tensor_split([n_t, 2 * n_t])
     present = [i for i in range(k) if bool((batch.which == i).any())]
     positives = [old_adj[batch.which == i][0].expand_as(anchor) for i in present]
     negatives = [old.roll(shift + 1, dims=0) for shift in range(NEGATIVES)]
@@ -90,8 +90,8 @@ def _student(eps: Predictor, batch: ErasureBatch) -> tuple[Tensor, Tensor]:
 
     n_t = len(batch.x)
     x, t = torch.cat([batch.x, batch.x_adj]), torch.cat([batch.t, batch.t_adj])
-    emb = torch.cat([_repeat(batch.target, n_t), batch.neighbours[batch.which]])
-    anchor, kept = eps.student(x, t, emb).tensor_split([n_t])
+    prompts = batch.target.expand(n_t).join(batch.neighbours[batch.which])
+    anchor, kept = eps.student(x, t, prompts).tensor_split([n_t])
     return anchor, kept
 
 
@@ -102,8 +102,8 @@ def _teacher(eps: Predictor, batch: ErasureBatch) -> tuple[Tensor, Tensor, Tenso
     n_t, k = len(batch.x), len(batch.neighbours)
     x = torch.cat([*([batch.x] * (k + 2)), batch.x_adj])
     t = torch.cat([*([batch.t] * (k + 2)), batch.t_adj])
-    prompts = torch.cat([batch.target, batch.null, batch.neighbours]).repeat_interleave(n_t, dim=0)
-    out = eps.teacher(x, t, torch.cat([prompts, batch.neighbours[batch.which]]))
+    prompts = batch.target.join(batch.null, batch.neighbours).repeat_interleave(n_t)
+    out = eps.teacher(x, t, prompts.join(batch.neighbours[batch.which]))
     old, null, positives, old_adj = out.tensor_split([n_t, 2 * n_t, (k + 2) * n_t])
     return old, null, positives.view(k, n_t, *batch.x.shape[1:]), old_adj
 
@@ -122,11 +122,6 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
     return distance
 
 
-def _repeat(emb: Tensor, n: int) -> Tensor:
-    """(1, T, D) -> (n, T, D) without a copy."""
-    return emb.expand(n, -1, -1)
-
-
 _PAPER = "arXiv 2503.19783; latents of the hinge's terms and the elementwise mean are ours"
 _OFFICIAL = (
     "the authors' released recipe, re-implemented from its description; AdamW in float32 instead of 8 bit"
@@ -138,7 +133,7 @@ _RECIPE = (
     "train.weight_decay=0.01",  # AdamW's own default: the authors' code names none
     "train.max_grad_norm=1000000",
 )  # fmt: skip
-register(Eraser("fade", "paper", _PAPER, Config, paper, requires_neighbours=True))
+register(Eraser("fade", "paper", _PAPER, Config, paper, requires=(NULL_PROMPT,), requires_neighbours=True))
 register(
     Eraser(
         "fade",
@@ -146,6 +141,7 @@ register(
         _OFFICIAL,
         Config,
         official,
+        requires=(NULL_PROMPT,),
         requires_neighbours=True,
         ramp=True,
         recipe=_RECIPE,

@@ -33,7 +33,7 @@ from pydantic import Field
 
 from fade.data.vocabulary import fill
 from fade.erasers import esd
-from fade.erasers.base import KEYS_VALUES, Eraser, register
+from fade.erasers.base import KEYS_VALUES, NULL_PROMPT, Eraser, register
 from fade.erasers.fade import Attenuation
 from fade.errors import TrainingError
 from fade.utils.seeds import named_seed
@@ -82,16 +82,16 @@ def retain_prompts(
 
 
 def prepare(target: Preparation, config: Config) -> Extras:
-    """``language`` (W, T, D): prompts of random words, for language at large. ``phrasings`` (P, T, D):
-    several ways to name the target, its own prompt first."""
+    """``language``: prompts of random words, for language at large. ``phrasings``: several ways to name the
+    target, its own prompt first."""
     import torch
 
     generator = torch.Generator().manual_seed(named_seed(target.seed, "language"))
     excluded = {*target.heldout, target.target}
     words = retain_prompts(target.model.tokenizer, target.prompt, config.words, excluded, generator)
-    language = target.model.encode(words) if words else target.embedding[:0]
+    language = target.model.encode(words) if words else target.conditioning[:0]
     templates = [fill(template, target.target) for template in TARGET_TEMPLATES]
-    phrasings = torch.cat([target.embedding, target.model.encode(templates)])
+    phrasings = target.conditioning.join(target.model.encode(templates))
     return lambda _: {"language": language, "phrasings": phrasings}
 
 
@@ -99,10 +99,10 @@ def attenuation(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Te
     """FADE's L_er and L_guid. One student call (n_t latents) and one teacher call (n_t (K + 2))."""
     import torch
 
-    n_t, prompts = len(batch.x), torch.cat([batch.target, batch.null, batch.neighbours])  # (K + 2, T, D)
+    n_t, prompts = len(batch.x), batch.target.join(batch.null, batch.neighbours)  # K + 2
     x, t = batch.x.repeat(len(prompts), 1, 1, 1), batch.t.repeat(len(prompts))
-    old, null, *positives = eps.teacher(x, t, prompts.repeat_interleave(n_t, dim=0)).split(n_t)
-    anchor = eps.student(batch.x, batch.t, batch.target.expand(n_t, -1, -1))
+    old, null, *positives = eps.teacher(x, t, prompts.repeat_interleave(n_t)).split(n_t)
+    anchor = eps.student(batch.x, batch.t, batch.target.expand(n_t))
     pull = ((anchor[None] - torch.stack(positives)) ** 2).mean()  # mean over neighbours, latents and elements
     push = ((anchor - old) ** 2).mean()
     l_er = (pull - push + config.margin).clamp_min(0)
@@ -133,8 +133,8 @@ def space(
     rows = []
     for i, batch in enumerate(batches):
         share = rank // len(batches) + (i < rank % len(batches))
-        phrasings, language = batch.extra["phrasings"], batch.extra["language"]
-        sides = [torch.cat([batch.null, batch.neighbours]) if neighbours else batch.null]
+        phrasings, language = batch.extra["phrasings"].tokens, batch.extra["language"].tokens
+        sides = [(batch.null.join(batch.neighbours) if neighbours else batch.null).tokens]
         sides += [language] if words and len(language) else []
         fixed = torch.stack([_moment(side) for side in sides]).mean(0)
         eye = torch.eye(len(fixed), dtype=fixed.dtype, device=fixed.device)
@@ -178,6 +178,7 @@ for _variant, (_loss, _rows) in _PARTS.items():
             _SOURCE,
             Config,
             _loss,
+            requires=(NULL_PROMPT,),
             space=_rows,
             prepare=prepare if _rows else None,
             requires_neighbours=True,

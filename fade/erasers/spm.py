@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fade.config.section import Weight
 from fade.erasers import esd
-from fade.erasers.base import Eraser, ErasureBatch, Extras, Predictor, Preparation, register
+from fade.erasers.base import NULL_PROMPT, Eraser, ErasureBatch, Extras, Predictor, Preparation, register
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +36,10 @@ class Config(esd.Config):
 
 
 def prepare(target: Preparation, config: Config) -> Extras:
-    """``random`` (n_t, T, D): random embeddings of the prompt's scale, one a target latent."""
-    return lambda generator: {"random": random_embeddings(target.embedding, target.n_target, generator)}
+    """``random``: n_t prompts of random token states of the target's scale, one a target latent; the rest of
+    their conditioning is the target's."""
+    like, n = target.conditioning, target.n_target
+    return lambda generator: {"random": like.with_tokens(random_embeddings(like.tokens, n, generator))}
 
 
 def random_embeddings(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -60,12 +62,10 @@ def spm(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, di
     import torch
 
     n_t, r = len(batch.x), batch.extra["random"]
-    e, null = batch.target.expand(n_t, -1, -1), batch.null.expand(n_t, -1, -1)
+    e, null = batch.target.expand(n_t), batch.null.expand(n_t)
     x, t = batch.x, batch.t
-    old, empty, still = eps.teacher(
-        torch.cat([x, x, x]), torch.cat([t, t, t]), torch.cat([e, null, r])
-    ).split(n_t)
-    new, anchored = eps.student(torch.cat([x, x]), torch.cat([t, t]), torch.cat([e, r])).split(n_t)
+    old, empty, still = eps.teacher(torch.cat([x, x, x]), torch.cat([t, t, t]), e.join(null, r)).split(n_t)
+    new, anchored = eps.student(torch.cat([x, x]), torch.cat([t, t]), e.join(r)).split(n_t)
     erase = ((new - (empty - config.eta * (old - empty))) ** 2).mean()
     anchoring = ((anchored - still) ** 2).mean()
     loss = config.erase_weight * erase + config.anchoring_weight * anchoring
@@ -84,6 +84,7 @@ register(
         _SOURCE,
         Config,
         spm,
+        requires=(NULL_PROMPT,),
         prepare=prepare,
         accepts_anchors=True,
         recipe=_RECIPE,

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING
 
 from fade.config.method import MethodOptions
 from fade.config.section import Weight
-from fade.erasers.base import Eraser, ErasureBatch, Loss, Predictor, register
+from fade.erasers.base import NULL_PROMPT, Eraser, ErasureBatch, Loss, Predictor, register
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from fade.models.base import Conditioning
 
 
 class Config(MethodOptions):
@@ -45,8 +47,8 @@ def surgical(
     n_t, n_a = len(batch.x), len(batch.x_adj)
     x, t = torch.cat([batch.x, batch.x, batch.x_adj]), torch.cat([batch.t, batch.t, batch.t_adj])
 
-    def prompts(first: Tensor) -> Tensor:
-        return torch.cat([first.expand(n_t, -1, -1), batch.null.expand(n_t + n_a, -1, -1)])
+    def prompts(first: Conditioning) -> Conditioning:
+        return first.expand(n_t).join(batch.null.expand(n_t + n_a))
 
     new = eps.student(x, t, prompts(batch.target))
     old = eps.teacher(x, t, prompts(batch.replacement))
@@ -64,6 +66,13 @@ _SOURCE = "arXiv 2312.12807, built from its abstract; the equations and weights 
 _LOSSES: dict[str, Loss] = {"guidance": surgical, "stop_grad": partial(surgical, stop=True)}
 for _variant, _loss in _LOSSES.items():
     _eraser = Eraser(
-        "surgical", _variant, _SOURCE, Config, _loss, accepts_replacement=True, accepts_anchors=True
+        "surgical",
+        _variant,
+        _SOURCE,
+        Config,
+        _loss,
+        requires=(NULL_PROMPT,),
+        accepts_replacement=True,
+        accepts_anchors=True,
     )
     register(_eraser)

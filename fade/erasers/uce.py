@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from fade.config.method import MethodOptions
-from fade.erasers.base import KEYS_VALUES, Eraser, ErasureBatch, register
+from fade.erasers.base import KEYS_VALUES, NULL_PROMPT, Eraser, ErasureBatch, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +33,11 @@ def uce(weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: 
     """W* - W (out, in) of each weight (out, in), in the weights' dtype; solved in float64."""
     import torch
 
-    e = torch.cat([batch.target[0] for batch in batches]).double()  # (G T, D)
-    a = torch.cat([batch.replacement[0] for batch in batches]).double()
-    neighbours = torch.cat([batch.neighbours for batch in batches]).double().flatten(0, 1)  # (G K T, D)
+    e = torch.cat([batch.target.tokens[0] for batch in batches]).double()  # (G T, D)
+    a = torch.cat([batch.replacement.tokens[0] for batch in batches]).double()
+    neighbours = (
+        torch.cat([batch.neighbours.tokens for batch in batches]).double().flatten(0, 1)
+    )  # (G K T, D)
     kept = neighbours if config.anchors == "neighbourhood" else e[:0]
     size = e.shape[-1]
     m = config.identity_weight * torch.eye(size, dtype=e.dtype, device=e.device) + e.T @ e + kept.T @ kept
@@ -50,6 +52,7 @@ register(
         "arXiv 2308.14761; all token positions, and an adapter that holds the change, are ours",
         Config,
         solve=uce,
+        requires=(NULL_PROMPT,),
         settings=(KEYS_VALUES, "mesh.rank=77", "mesh.alpha=77"),
         accepts_replacement=True,
         accepts_anchors=True,

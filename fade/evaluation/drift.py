@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from fade.adapters.lora import LoraAdapter
-from fade.models.stable_diffusion import Base
+from fade.models.base import DiffusionModel
 
 
 @torch.no_grad()
 def null_drift(
-    base: Base,
+    base: DiffusionModel,
     lora: LoraAdapter,
     latents: Tensor,
     *,
@@ -26,7 +26,7 @@ def null_drift(
     """mean ||u(x_t) - u0(x_t)||^2 per element, over clean latents (B, C, h, w), one uniform timestep and
     noise each."""
     generator = torch.Generator().manual_seed(seed)
-    t = torch.randint(0, base.scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
+    t = base.sample_times(len(latents), generator)
     noise = torch.randn(latents.shape, generator=generator)
     each = _drift(base, lora, latents, noise, t, negative_prompt, batch_size)
     return sum(float(part.sum()) for part in each.split(batch_size)) / len(latents)
@@ -34,7 +34,7 @@ def null_drift(
 
 @torch.no_grad()
 def drift_curve(
-    base: Base,
+    base: DiffusionModel,
     lora: LoraAdapter,
     latents: Tensor,
     *,
@@ -48,17 +48,17 @@ def drift_curve(
 
     Every clean latent (B, C, h, w) is taken at every timestep, with the same noise: the points differ by t
     alone."""
-    steps, n = int(base.scheduler.config.num_train_timesteps), len(latents)
-    at = [(2 * i + 1) * steps // (2 * bins) for i in range(bins)]
+    n, shares = len(latents), [(2 * i + 1) / (2 * bins) for i in range(bins)]
+    at = base.times_at(torch.tensor(shares, dtype=torch.float64))
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
     x, noise = latents.repeat(bins, 1, 1, 1), noise.repeat(bins, 1, 1, 1)
-    t = torch.tensor(at).repeat_interleave(n)  # (bins * B,)
+    t = at.repeat_interleave(n)  # (bins * B,)
     each = _drift(base, lora, x, noise, t, negative_prompt, batch_size).view(bins, n).mean(1)
-    return [{"t": float(step), "drift": float(value)} for step, value in zip(at, each, strict=True)]
+    return [{"t": float(step), "drift": float(value)} for step, value in zip(at.tolist(), each, strict=True)]
 
 
 def _drift(
-    base: Base,
+    base: DiffusionModel,
     lora: LoraAdapter,
     latents: Tensor,
     noise: Tensor,
@@ -72,7 +72,7 @@ def _drift(
     null, parts = base.encode([negative_prompt]), torch.arange(len(x)).split(batch_size)
 
     def predict() -> Tensor:
-        return torch.cat([base.predict_noise(x[i], t[i], null.expand(len(i), -1, -1)) for i in parts])
+        return torch.cat([base.predict(x[i], t[i], null.expand(len(i))) for i in parts])
 
     moved = predict()
     with lora.off():

@@ -13,8 +13,8 @@ from torch import Tensor
 from fade.config import SamplerConfig
 from fade.errors import JobError
 from fade.generation.cache import Cache
+from fade.models.base import DiffusionModel
 from fade.models.sampling import sample
-from fade.models.stable_diffusion import Base
 from fade.provenance.fingerprints import code_sha256, versions
 
 OnBatch = Callable[[int, int], None]
@@ -40,7 +40,7 @@ class ImageGenerator:
     ``generated`` counts the pictures that had to be made (0 = all came from the cache), ``seconds`` the time
     that this took. ``workers``: who makes what the cache lacks; None: this process."""
 
-    def __init__(self, base: Base, sampler: SamplerConfig, cache: Cache) -> None:
+    def __init__(self, base: DiffusionModel, sampler: SamplerConfig, cache: Cache) -> None:
         self.base, self.sampler, self.cache = base, sampler, cache
         self.generated, self.seconds = 0, 0.0
         self.workers: Workers | None = None

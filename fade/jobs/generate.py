@@ -22,7 +22,8 @@ from fade.generation import generator as pictures
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
 from fade.jobs.base import Job, OnProgress, worker_device
-from fade.models.stable_diffusion import Base, suppress_library_output
+from fade.models.base import DiffusionModel
+from fade.models.loading import load_model, suppress_library_output
 from fade.training.determinism import enable_determinism
 from fade.utils.hashing import sha256_of
 from fade.utils.parent import raise_if_orphaned
@@ -34,7 +35,7 @@ class ModelJob(Job):
     base: Annotated[str, Affects("nothing")]
     """Directory (or hub id) of the original model."""
     base_sha256: str
-    """What ``Base.load(base).sha256`` must be."""
+    """What ``load_model(base).sha256`` must be."""
     adapter: Annotated[Path | None, Affects("nothing")] = None
     """The adapter's file; None: the base alone."""
     adapter_sha256: str = ""
@@ -53,15 +54,15 @@ class ModelJob(Job):
     def world_size(self) -> int:
         return self.processes
 
-    def load_base(self, device: str) -> Base:
+    def load_base(self, device: str) -> DiffusionModel:
         """The original model on this process's device. Raises BaseModelError for another than the job's."""
         suppress_library_output()
         device = worker_device(device)
         if device != "cpu":
             enable_determinism()  # before the first product on the GPU
-        return self.check_base(Base.load(self.base, device=device))
+        return self.check_base(load_model(self.base, device=device))
 
-    def check_base(self, base: Base) -> Base:
+    def check_base(self, base: DiffusionModel) -> DiffusionModel:
         """``base``. Raises BaseModelError when it is another than the job's."""
         if base.sha256 != self.base_sha256:
             what = f"{self.base} is {base.sha256[:12]}, the job was written for {self.base_sha256[:12]}."
@@ -70,7 +71,7 @@ class ModelJob(Job):
         return base
 
     @contextmanager
-    def merged(self, base: Base) -> Iterator[LoraAdapter | None]:
+    def merged(self, base: DiffusionModel) -> Iterator[LoraAdapter | None]:
         """Inside, the job's adapter is in the UNet's weights, as in the evaluation.
 
         Raises AdapterError for another file than the job's."""

@@ -14,7 +14,7 @@ from fade.utils.files import read_json, storage_error
 from fade.utils.hashing import sha256_of
 
 if TYPE_CHECKING:
-    from fade.models.stable_diffusion import Base
+    from fade.models.base import DiffusionModel
 
 
 class TrainJob(TrainingSettings, Job):
@@ -37,15 +37,15 @@ class TrainJob(TrainingSettings, Job):
         `fade.training.loop.train` raises."""
         from fade.training.loop import train
 
-        base: Base | None = loaded.get("base")
+        base: DiffusionModel | None = loaded.get("base")
         if base is None and world == 1:  # workers load theirs where accelerate puts them
-            from fade.models.stable_diffusion import Base, suppress_library_output
+            from fade.models.loading import load_model, suppress_library_output
             from fade.training.determinism import enable_determinism
 
             suppress_library_output()
             if device != "cpu":
                 enable_determinism()  # before the first product on the GPU
-            base = Base.load(self.base, device=device)
+            base = load_model(self.base, device=device)
         train(self, base, on_progress=lambda now: on_progress(now["step"], now["steps"], _note(now)))
 
     def finished(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fade.errors import FadeError, JobError, StorageError
 from fade.jobs.base import ERROR, Job, explain, kind_of
-from fade.models.stable_diffusion import pick_device
+from fade.models.loading import pick_device
 from fade.utils.files import write_json
 
 KINDS = ("attack", "generate", "train")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fade.data.images import Preprocessor
 from fade.errors import BaseModelError, EvaluationError
-from fade.models.loading import LOCAL, directory_sha256, refuse_unsafe_files, resolve
+from fade.models.layout import LOCAL, directory_sha256, refuse_unsafe_files, resolve
 from fade.models.probe import check_output
 
 

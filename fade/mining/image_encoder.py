@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fade.data.images import Preprocessor
 from fade.errors import BaseModelError
-from fade.models.loading import LOCAL, directory_sha256, refuse_unsafe_files, resolve
+from fade.models.layout import LOCAL, directory_sha256, refuse_unsafe_files, resolve
 from fade.models.probe import check_output
 
 

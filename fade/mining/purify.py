@@ -17,42 +17,46 @@ from torch import Tensor
 from fade.config import PurifyConfig
 
 if TYPE_CHECKING:
-    from fade.models.stable_diffusion import Base
+    from fade.models.base import Conditioning, DiffusionModel
 
 
 @torch.no_grad()
-def invert(base: Base, latents: Tensor, embeds: Tensor, config: PurifyConfig) -> Tensor:
-    """Noisy latents (B, C, h, w) from which DDIM comes back to clean ``latents`` (B, C, h, w) under
-    ``embeds`` (B, T, D).
+def invert(base: DiffusionModel, latents: Tensor, cond: Conditioning, config: PurifyConfig) -> Tensor:
+    """Noisy latents (B, C, h, w) from which DDIM comes back to clean ``latents`` (B, C, h, w) under B
+    prompts.
 
-    A step x_t -> x_t' needs the noise predicted at x_t': it is first taken at x_t, then ``refinements - 1``
+    A step x_t -> x_t' needs the output predicted at x_t': it is first taken at x_t, then ``refinements - 1``
     times at the latest x_t' (a fixed-point iteration)."""
     scheduler = _scheduler(base, config, inverse=True)
     x = latents
     for t in scheduler.timesteps[: reached(config)]:
         after = x
         for _ in range(config.refinements):
-            noise = base.predict_noise(after, t.expand(len(after)), embeds)
-            after = scheduler.step(noise, t, x, return_dict=False)[0]
+            output = base.predict(after, t.expand(len(after)), cond)
+            after = scheduler.step(output, t, x, return_dict=False)[0]
         x = after
     return x
 
 
 @torch.no_grad()
 def regenerate(
-    base: Base, noisy: Tensor, embeds: Tensor, config: PurifyConfig, null: Tensor | None = None
+    base: DiffusionModel,
+    noisy: Tensor,
+    cond: Conditioning,
+    config: PurifyConfig,
+    null: Conditioning | None = None,
 ) -> Tensor:
-    """Clean latents (B, C, h, w) from those of ``invert``, by the UNet as it is now, under ``embeds`` (B, T,
-    D); with ``null`` (B, T, D) at the guidance ``config.guidance``."""
+    """Clean latents (B, C, h, w) from those of ``invert``, by the model as it is now, under B prompts;
+    with ``null``, B null prompts, at the guidance ``config.guidance``."""
     scheduler = _scheduler(base, config)
     x = noisy
     for t in scheduler.timesteps[config.steps - reached(config) :]:
         at = t.expand(len(x))
-        noise = base.predict_noise(x, at, embeds)
+        output = base.predict(x, at, cond)
         if null is not None and config.guidance > 1:
-            plain = base.predict_noise(x, at, null)
-            noise = plain + config.guidance * (noise - plain)
-        x = scheduler.step(noise, t, x, return_dict=False)[0]
+            plain = base.predict(x, at, null)
+            output = plain + config.guidance * (output - plain)
+        x = scheduler.step(output, t, x, return_dict=False)[0]
     return x
 
 
@@ -61,7 +65,7 @@ def reached(config: PurifyConfig) -> int:
     return max(1, round(config.strength * config.steps))
 
 
-def _scheduler(base: Base, config: PurifyConfig, *, inverse: bool = False) -> Any:
+def _scheduler(base: DiffusionModel, config: PurifyConfig, *, inverse: bool = False) -> Any:
     """diffusers' pair of DDIM schedulers, both on the same timesteps of the base's own schedule."""
     from diffusers import DDIMInverseScheduler, DDIMScheduler
 

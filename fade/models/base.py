@@ -50,7 +50,9 @@ class Conditioning:
     def map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
         """``change`` applied to every tensor."""
         pooled = None if self.pooled is None else change(self.pooled)
-        return Conditioning(change(self.tokens), pooled, {key: change(one) for key, one in self.extra.items()})
+        return Conditioning(
+            change(self.tokens), pooled, {key: change(one) for key, one in self.extra.items()}
+        )
 
     def __getitem__(self, rows: slice | Tensor) -> Conditioning:
         """The prompts of a slice, or of an index or mask (n,)."""
@@ -91,7 +93,6 @@ class DiffusionModel(ABC):
     """Its name in records and sentences."""
     DENOISER: ClassVar[str]
     """The denoiser's part; its name stands before the layers' in an adapter file, as in diffusers'."""
-    TEXT_ENCODERS: ClassVar[tuple[str, ...]] = ("text_encoder",)
     ROLES: ClassVar[Mapping[str, tuple[str, ...]]]
     """Role of layers -> ends of their modules' names."""
     BLOCKS: ClassVar[tuple[str, ...]]
@@ -177,11 +178,20 @@ class DiffusionModel(ABC):
         """Pixels a latent's element is wide and high."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
+    def move(self, device: torch.device) -> None:
+        """Put every part on the device."""
+        for part in self.parts.values():
+            if isinstance(part, torch.nn.Module):
+                part.to(device)
+        self.device = device
+
     def require(self, capability: str, what: str) -> None:
         """Raises UsageError, which names the family, when ``what`` needs a capability that it lacks."""
         if capability not in self.capabilities:
             reason = f"{what} cannot be used with {self.path}: {self.FAMILY} {SENTENCES[capability]}."
-            raise UsageError(reason, stage="models", action="name another method, or another base (data.base).")
+            raise UsageError(
+                reason, stage="models", action="name another method, or another base (data.base)."
+            )
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The prompts' conditioning on the device; each prompt is encoded once in the life of the model."""
@@ -223,14 +233,14 @@ class DiffusionModel(ABC):
     def layers(self, targets: Sequence[str]) -> list[str]:
         """Full names of the denoiser's Linear and 1x1 Conv layers that ``targets`` name: a role of `ROLES`, or
         the end of a module's name. Raises AdapterError for one that names nothing."""
-        inside = _modules_inside(self.denoiser, self.BLOCKS)
+        inside, ends = _modules_inside(self.denoiser, self.BLOCKS), self.layer_ends(targets)
         names: list[str] = []
         used: set[str] = set()
         for name in inside:
-            hits = [one for one in targets if any(f".{name}".endswith(f".{end}") for end in self._ends(one))]
+            hits = [end for end in ends if f".{name}".endswith(f".{end}")]
             names += [name] if hits else []
             used.update(hits)
-        if missing := [target for target in targets if target not in used]:
+        if missing := [end for end in ends if end not in used]:
             roles = ", ".join(self.ROLES)
             what = f"mesh.targets: {missing[0]!r} names no layer of {self.FAMILY}'s {self.DENOISER}"
             raise AdapterError(
@@ -240,8 +250,9 @@ class DiffusionModel(ABC):
             )
         return names
 
-    def _ends(self, target: str) -> tuple[str, ...]:
-        return self.ROLES.get(target, (target,))
+    def layer_ends(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """``targets`` with each role as the ends of names that it stands for, none twice."""
+        return tuple(dict.fromkeys(end for one in targets for end in self.ROLES.get(one, (one,))))
 
     @property
     def _scale_and_shift(self) -> tuple[float, float]:
@@ -283,9 +294,7 @@ def _modules_inside(network: torch.nn.Module, blocks: Sequence[str]) -> list[str
     """Names of the Linear and 1x1 Conv layers below modules of the classes ``blocks``, in the network's
     order."""
     homes = tuple(
-        f"{name}." if name else ""
-        for name, one in network.named_modules()
-        if type(one).__name__ in blocks
+        f"{name}." if name else "" for name, one in network.named_modules() if type(one).__name__ in blocks
     )
     return [
         name

@@ -1,115 +1,70 @@
-"""What a model directory must look like before a byte of it is loaded: complete, nothing but safetensors,
-and no code of its own."""
+"""Load the base: one gate for every family."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
 from typing import Any
 
+import diffusers
+import torch
+import transformers
+
 from fade.errors import BaseModelError
-from fade.utils.hashing import fingerprint, sha256_of
-from fade.utils.parsing import MalformedError, parse_json
-from fade.utils.reading import RECORD, check_regular, read_text
-
-PIPELINE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_REFUSED = {".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".npy", ".py"}
-CODE_KEYS = ("auto_map", "custom_pipelines")
-"""Keys by which a configuration names Python code beside it or on a hub."""
-LOADED = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
-"""Part of a pipeline -> the one class that is loaded."""
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""Options of every ``from_pretrained``: no network, no code of the model's own."""
-_LIBRARIES = ("diffusers", "transformers")
-_HELP = (
-    "pull the data (`fade pull`), or name a directory in diffusers' layout with safetensors weights in "
-    "data.base."
-)
+from fade.models.base import DiffusionModel
+from fade.models.families import known_families
+from fade.models.layout import LOCAL, base_sha256, check_pipeline, parts_of, pipeline_class, resolve
+from fade.models.probe import infinite_part
 
 
-def _fault(what: str, action: str = _HELP, stage: str = "base") -> BaseModelError:
-    return BaseModelError(what, stage=stage, action=action)
+def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.float32) -> DiffusionModel:
+    """Load a local directory in diffusers' layout (or a hub id), frozen, in eval mode.
 
-
-def resolve(where: str, stage: str = "base") -> Path:
-    """The local directory of a model: ``where`` itself, or a hub id fetched whole (safetensors, configs,
-    tokenizer only). Raises BaseModelError when it is neither, or when the hub cannot be reached."""
-    path = Path(where)
-    if path.exists() or where.startswith((".", "/", "data/")) or where.count("/") != 1:
-        if not path.is_dir():
-            raise _fault(f"{where} is not there.", stage=stage)
-        return path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    patterns = ["*.safetensors", "*.json", "*.txt"]
+    dtype: of the denoiser's and the text encoders' weights, whatever their configurations name; the
+    autoencoder is float32. Raises BaseModelError when the directory is missing, incomplete, unreadable, of a
+    family that is not known, or holds anything but safetensors, and when its output is not finite."""
+    home = resolve(path)
+    family = known_families()[pipeline_class(home)]
+    check_pipeline(home)
+    kinds = parts_of(home)
+    parts: dict[str, Any] = {}
+    where = torch.device(pick_device(device))
     try:
-        return Path(snapshot_download(where, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
-        what = f"{where} is no local directory and cannot be fetched: {error}."
-        raise _fault(
-            what, "name a local directory, or check the network and HF_HUB_OFFLINE.", stage
-        ) from error
+        for name, kind in kinds.items():
+            parts[name] = _load_part(home / name, kind, dtype)
+        model = family(path, parts, base_sha256(home), torch.device("cpu"))
+        # on the CPU: the GPU's libraries must not start before `enable_determinism`
+        infinite = infinite_part(model)
+        model.move(where)
+    except Exception as error:  # the libraries raise a dozen kinds
+        action = "compare it with a directory that diffusers saved."
+        raise BaseModelError(f"{path} cannot be loaded: {error}.", stage="base", action=action) from error
+    if infinite:
+        what = f"{path}: the output of its {infinite} is not finite."
+        raise BaseModelError(what, stage="base", action="fetch the model anew: its weights are broken.")
+    return model
 
 
-def check_pipeline(path: Path) -> None:
-    """Raises BaseModelError that names the missing or refused file of a Stable Diffusion directory."""
-    refuse_unsafe_files(path, "base")
-    file = path / "model_index.json"
-    if not file.is_file():
-        raise _fault(f"{file} is missing.")
-    index = read_config(file)
-    name = index.get("_class_name", "StableDiffusionPipeline")
-    if not isinstance(name, str) or not name.startswith("StableDiffusion"):
-        raise _fault(f"{file} names the pipeline {str(name)[:80]!r}, none that is loaded here.")
-    for part in PIPELINE_PARTS:
-        has_weights = part not in ("tokenizer", "scheduler")
-        config = path / part / ("config.json" if has_weights else f"{part}_config.json")
-        if part not in index or not config.is_file():
-            raise _fault(f"{config} is missing.")
-        library = index[part][0] if isinstance(index[part], list) and index[part] else None
-        if library not in _LIBRARIES:
-            what = f"{file}: {part} is of {str(library)[:80]!r}, not of {' or '.join(_LIBRARIES)}."
-            raise _fault(what)
-        found = read_config(config).get("_class_name", LOADED.get(part))
-        if part in LOADED and found != LOADED[part]:
-            raise _fault(f"{config} is of the class {str(found)[:80]!r}, not {LOADED[part]}.")
-        if has_weights and not any((path / part).glob("*.safetensors")):
-            raise _fault(f"{path / part} holds no safetensors weights.")
+def _load_part(folder: Any, kind: str, dtype: torch.dtype) -> Any:
+    owner = getattr(diffusers, kind, None) or getattr(transformers, kind)
+    if not issubclass(owner, torch.nn.Module):
+        return owner.from_pretrained(folder, **LOCAL)
+    name = "torch_dtype" if owner.__module__.startswith("diffusers") else "dtype"
+    options: dict[str, Any] = {name: torch.float32 if kind == "AutoencoderKL" else dtype}
+    model = owner.from_pretrained(folder, use_safetensors=True, **options, **LOCAL)
+    return model.eval().requires_grad_(False)
 
 
-def refuse_unsafe_files(path: Path, stage: str) -> None:
-    """Raises BaseModelError for any file that could run code when it is loaded, that is no regular file, or
-    whose JSON names code."""
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in _REFUSED:
-            what = f"{file} is refused: only safetensors weights are loaded."
-            raise _fault(what, "convert the weights to safetensors and remove the file.", stage)
-        if file.suffix.lower() == ".json" and not file.is_dir():
-            config = read_config(file, stage)
-            if named := [key for key in CODE_KEYS if config.get(key)]:
-                what = f"{file} is refused: its {named[0]} names code of its own, which is never run."
-                action = f"use a model of {' or '.join(_LIBRARIES)} itself, without {named[0]}."
-                raise _fault(what, action, stage)
-        elif not file.is_dir():
-            try:
-                check_regular(file)
-            except OSError as error:
-                raise _fault(f"{file} is refused: {error}.", "remove it.", stage) from None
+def pick_device(device: str = "auto") -> str:
+    """``auto``: the process's GPU when there is one, else the CPU."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def read_config(file: Path, stage: str = "base") -> dict[str, Any]:
-    """The mapping in a model's JSON file; empty for JSON that is none. Raises BaseModelError."""
-    try:
-        content = parse_json(read_text(file, RECORD), ours=False)
-    except (OSError, MalformedError) as error:
-        action = "compare it with a directory that diffusers or transformers saved."
-        raise _fault(f"{file} cannot be read: {error}.", action, stage) from None
-    return content if isinstance(content, dict) else {}
-
-
-def directory_sha256(path: Path, parts: tuple[str, ...] = ()) -> str:
-    """One hash of all files below ``path`` (or below its named parts): of their relative names and their
-    bytes."""
-    roots = [path / part for part in parts] if parts else [path]
-    files = sorted(f for root in roots for f in root.rglob("*") if f.is_file())
-    return fingerprint({f.relative_to(path).as_posix(): sha256_of(f) for f in files})
+def suppress_library_output() -> None:
+    """Model libraries print bars and advice of their own; the command line has one voice."""
+    with contextlib.suppress(AttributeError):
+        diffusers.utils.logging.set_verbosity_error()
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()

@@ -4,27 +4,14 @@ when it is loaded: later it would be black pictures and a loss that is no number
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fade.errors import BaseModelError
-
-
-def example_inputs(unet: nn.Module) -> dict[str, Any]:
-    """A fixed small input of the UNet: x (1, C, s, s), t (1,), embeddings (1, 4, D)."""
-    config: Any = unet.config
-    first = next(unet.parameters())
-    generator = torch.Generator().manual_seed(0)
-    side = min(config.sample_size if isinstance(config.sample_size, int) else 64, 16)
-    x = torch.randn(1, config.in_channels, side, side, generator=generator)
-    embeds = torch.randn(1, 4, config.cross_attention_dim, generator=generator)
-    return {
-        "sample": x.to(first.device, first.dtype),
-        "timestep": torch.tensor([500], device=first.device),
-        "encoder_hidden_states": embeds.to(first.device, first.dtype),
-    }
+from fade.models.base import DiffusionModel
 
 
 def gradient(channels: int, side: int) -> Tensor:
@@ -33,16 +20,21 @@ def gradient(channels: int, side: int) -> Tensor:
 
 
 @torch.no_grad()
-def infinite_part(parts: dict[str, Any]) -> str:
-    """The first part of a Stable Diffusion (``text_encoder``, ``unet``, ``vae``) whose output is not finite;
-    "" when all are. The parts are on the CPU; no random state is read."""
-    text, unet, vae = parts["text_encoder"], parts["unet"], parts["vae"]
+def infinite_part(model: DiffusionModel) -> str:
+    """The first part of a model whose output is not finite; "" when all are. The model is on the CPU; no
+    random state is read."""
+    generator = torch.Generator().manual_seed(0)
     outputs: dict[str, Callable[[], Tensor]] = {
-        "text_encoder": lambda: text(input_ids=torch.zeros(1, 2, dtype=torch.long)).last_hidden_state,
-        "unet": lambda: unet(**example_inputs(unet)).sample,
-        "vae": lambda: vae.decode(gradient(vae.config.latent_channels, 4)).sample,
+        **{name: partial(_text_states, part) for name, part in model.parts.items() if "encoder" in name},
+        model.DENOISER: lambda: model.predict(*model.example(generator)),
+        "vae": lambda: model.vae.decode(gradient(model.vae.config.latent_channels, 4)).sample,
     }
     return next((name for name, output in outputs.items() if not is_finite(output())), "")
+
+
+def _text_states(encoder: Any) -> Tensor:
+    states: Tensor = encoder(input_ids=torch.zeros(1, 2, dtype=torch.long)).last_hidden_state
+    return states
 
 
 @torch.no_grad()

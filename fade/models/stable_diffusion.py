@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fade.models.base import Conditioning
+from fade.models.families import register
 from fade.models.unet import UNetModel
 
 
+@register("StableDiffusionPipeline")
 class StableDiffusion(UNetModel):
     """A pipeline of the class StableDiffusionPipeline."""
 

@@ -72,7 +72,8 @@ class UNetModel(DiffusionModel):
 
     def times_at(self, shares: Tensor) -> Tensor:
         # 1e-9: a share that was meant to be a whole time may be stored a little below it
-        return (shares * self._times + 1e-9).long().clamp_max(self._times - 1)
+        times: Tensor = (shares * self._times + 1e-9).long().clamp_max(self._times - 1)
+        return times
 
     def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise."""

@@ -21,7 +21,7 @@ from fade.data.images import read_pictures
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.judges import train as judge
 from fade.judges.supervised_loop import Logs, Training
-from fade.models.loading import LOCAL
+from fade.models.layout import LOCAL
 from fade.pretrain import autoencoder, captions, clip, codec, drawings, unet
 from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint

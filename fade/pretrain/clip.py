@@ -22,7 +22,7 @@ from fade.config import ClipConfig, SightConfig
 from fade.errors import DataError
 from fade.judges.image_set import augment, soften, to_unit
 from fade.judges.supervised_loop import Logs, Training, fit
-from fade.models.loading import LOCAL
+from fade.models.layout import LOCAL
 from fade.pretrain.captions import caption
 
 

@@ -141,7 +141,7 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
 
 def cosines(run: RunContext) -> dict[str, dict[str, float]]:
     """Mean cosine of prompts' token states (what the UNet attends to) within and across families."""
-    states = run.models.base.encode(prompts(run.params.sampler.prompt, run.vocabulary.names)).flatten(1)
+    states = run.models.base.encode(prompts(run.params.sampler.prompt, run.vocabulary.names)).flatten()
     states = torch.nn.functional.normalize(states, dim=-1)
     matrix = (states @ states.T).cpu()
     family = _families(run)

@@ -11,7 +11,7 @@ from fade.config import DataConfig
 if TYPE_CHECKING:
     from fade.judges.classifier import Classifier
     from fade.mining.image_encoder import TimedEncoder
-    from fade.models.stable_diffusion import Base
+    from fade.models.base import DiffusionModel
 
 
 class LoadedModels:
@@ -26,14 +26,14 @@ class LoadedModels:
         return str(inside) if inside.is_dir() or where.startswith("data/") else where
 
     @cached_property
-    def base(self) -> Base:
+    def base(self) -> DiffusionModel:
         """The original model. Raises BaseModelError."""
-        from fade.models.stable_diffusion import Base, suppress_library_output
+        from fade.models.loading import load_model, suppress_library_output
         from fade.training.determinism import enable_determinism
 
         suppress_library_output()
         enable_determinism()
-        return Base.load(self.local(self._data.base))
+        return load_model(self.local(self._data.base))
 
     @cached_property
     def encoder(self) -> TimedEncoder:

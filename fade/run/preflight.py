@@ -9,7 +9,7 @@ from pathlib import Path
 from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file, require_utf8
 from fade.data.manifest import MANIFEST
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
-from fade.models.loading import check_pipeline, refuse_unsafe_files
+from fade.models.layout import check_pipeline, refuse_unsafe_files
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder

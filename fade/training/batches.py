@@ -21,7 +21,7 @@ from fade.utils.hashing import sha256_of
 from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
-    from fade.models.stable_diffusion import Base
+    from fade.models.base import DiffusionModel
 
 STAGE = "train"
 
@@ -32,7 +32,9 @@ class BatchSampler:
     A batch is all of one subject: with several, they take turns, each with its own neighbours.
     """
 
-    def __init__(self, job: TrainingSettings, base: Base, latents: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self, job: TrainingSettings, base: DiffusionModel, latents: Sequence[tuple[Tensor, Tensor]]
+    ) -> None:
         self._micro = job.train.gradient_accumulation
         self._subjects = [
             _TargetSampler(job, subject, base, *pair)
@@ -65,11 +67,15 @@ class _TargetSampler:
     """The draws of one subject."""
 
     def __init__(
-        self, job: TrainingSettings, subject: ErasureTarget, base: Base, target: Tensor, neighbours: Tensor
+        self,
+        job: TrainingSettings,
+        subject: ErasureTarget,
+        base: DiffusionModel,
+        target: Tensor,
+        neighbours: Tensor,
     ) -> None:
         self._train, self._base = job.train, base
         self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
-        self._steps = int(base.scheduler.config.num_train_timesteps)
         self._e = base.encode([fill(job.prompt, subject.target)])
         self._null = base.encode([job.negative_prompt])
         self._r = (
@@ -105,7 +111,7 @@ class _TargetSampler:
         """See ``BatchSampler.batch`` and ``indices``."""
         picked, which, shown, generator = self.indices(step, micro, rank, world, own)
         clean = torch.cat([self._target[picked], self._neighbours[which, shown]])  # (n_t + n_a, C, h, w)
-        t = torch.randint(self._steps, (len(clean),), generator=generator)
+        t = self._base.sample_times(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator)
         x = self._base.add_noise(clean, noise, t)
         extra = self._extras(generator)  # last: what other erasers sample stays what it was

@@ -35,7 +35,7 @@ from fade.utils.parent import raise_if_orphaned
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from fade.models.stable_diffusion import Base
+    from fade.models.base import DiffusionModel
 
 STAGE = "train"
 DIVERGED_FACTOR = 1e4
@@ -57,14 +57,14 @@ OnProgress = Callable[[dict[str, Any]], object]
 
 def train(
     job: TrainingSettings,
-    base: Base | None = None,
+    base: DiffusionModel | None = None,
     on_step: Callable[[Row], None] = lambda row: None,
     on_progress: OnProgress = lambda progress: None,
 ) -> Path:
     """Train the job's adapter, resuming from the newest checkpoint in ``job.out``. Returns the adapter's
     path.
 
-    base: a loaded model, for callers that have one; its UNet and its embeddings are left as they were.
+    base: a loaded model, for callers that have one; its denoiser and its embeddings are left as they were.
     on_step: called after each step with its row; what it raises ends the training, and a later call resumes
     it. Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError, BaseModelError,
     BusyError."""
@@ -86,22 +86,24 @@ def train(
             what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
             raise BaseModelError(what, stage=STAGE, action="mine again with this base, or restore the other.")
         stack.enter_context(base.no_embeddings())
-        lora = LoraAdapter.insert(base.unet, job.mesh, seed=job.train.seed)
+        for capability in method.requires:
+            base.require(capability, f"method {method.name}")
+        lora = LoraAdapter.insert(base, job.mesh, seed=job.train.seed)
         try:
             return _Run(job, method, accelerator, lora, BatchSampler(job, base, latents), on_progress).loop(
                 on_step
             )
         finally:
             accelerator.free_memory()
-            accelerator.unwrap_model(base.unet, keep_fp32_wrapper=False)
+            accelerator.unwrap_model(base.denoiser, keep_fp32_wrapper=False)
             lora.remove()
 
 
-def _load_base(job: TrainingSettings, accelerator: Accelerator) -> Base:
-    from fade.models.stable_diffusion import Base, suppress_library_output
+def _load_base(job: TrainingSettings, accelerator: Accelerator) -> DiffusionModel:
+    from fade.models.loading import load_model, suppress_library_output
 
     suppress_library_output()  # the log is shown when the trainer dies: it should hold the reason, not bars
-    return Base.load(job.base, device=str(accelerator.device))
+    return load_model(job.base, device=str(accelerator.device))
 
 
 class _Run:
@@ -122,7 +124,7 @@ class _Run:
         if method.space is not None:  # before the optimiser: what is fixed is none of its business
             lora.fix_down(method.space(batches.one_each(), job.mesh.rank, self._knobs))
         adamw = torch.optim.AdamW(lora.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
-        model, self.optimizer = accelerator.prepare(lora.unet, adamw)
+        model, self.optimizer = accelerator.prepare(lora.model.denoiser, adamw)
         self.model, self.predictor = model, Denoiser(model, lora)
         self.folder = job.out / files.CHECKPOINTS
         self.state = checkpoint.restore(self.folder, job.key(), lora, self.optimizer)

@@ -119,5 +119,5 @@ def _sum(run: RunContext, paths: Sequence[Path], out: Path) -> str:
     from fade.adapters.compose import compose
 
     if len(paths) > 1:
-        return compose(run.models.base.unet, paths, out)
+        return compose(run.models.base, paths, out)
     return sha256_of(write_whole(out, paths[0].read_bytes(), stage=STAGE))

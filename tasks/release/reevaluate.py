@@ -16,7 +16,7 @@ from fade.config import Params
 from fade.errors import FadeError
 from fade.governance import history
 from fade.governance.history import VersionEvent
-from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
+from fade.models.layout import base_sha256, directory_sha256, resolve
 from fade.run.context import RunContext
 from fade.run.resolve_params import parse_params
 from tasks.registry.connection import Tracking, registry_errors
@@ -54,7 +54,7 @@ def current_inputs(params: Params, root: Path, data_md5: str) -> dict[str, str]:
     base, judge = (
         resolve(context.models.local(where), stage=STAGE) for where in (params.data.base, params.data.judge)
     )
-    hashes = {"base": directory_sha256(base, PIPELINE_PARTS), "judge": directory_sha256(judge)}
+    hashes = {"base": base_sha256(base), "judge": directory_sha256(judge)}
     return {**hashes, "data": data_md5}
 
 

@@ -18,7 +18,7 @@ from fade.data.vocabulary import TOGETHER
 from fade.errors import AuditError, BaseModelError, FadeError, RegistryUnreachableError, StorageError
 from fade.governance import audit
 from fade.governance.audit import DIFFERENT, IDENTICAL, MISSING, STAGE, TRAIN, Verdict, same_weights
-from fade.models.loading import resolve
+from fade.models.layout import resolve
 from fade.provenance.lineage import FILE, REPOSITORY, Difference, Lineage
 from fade.run.context import RunContext
 from fade.run.resolve_params import ERASER_SECTIONS, read_params

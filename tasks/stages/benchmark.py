@@ -60,12 +60,12 @@ class Bench:
 def sources_of(run: RunContext) -> dict[str, str]:
     """Hashes of the base, the judge, the CLIP and the vocabulary, without loading any. Raises BaseModelError
     for what is not there."""
-    from fade.models.loading import PIPELINE_PARTS, directory_sha256, resolve
+    from fade.models.layout import base_sha256, directory_sha256, resolve
 
     hashes = {}
     for name in ("base", "judge", "clip"):
         path = resolve(run.models.local(getattr(run.params.data, name)), name)
-        hashes[name] = directory_sha256(path, PIPELINE_PARTS if name == "base" else ())
+        hashes[name] = (base_sha256 if name == "base" else directory_sha256)(path)
     return {**hashes, "vocabulary": fingerprint(run.vocabulary.names)}
 
 
@@ -82,13 +82,13 @@ def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) ->
         raise DataError(what, stage="bench", action="leave the data alone; run it again.")
     neighborhood = mine(run)
     adapter, train_cost = _train(bench, run, neighborhood)
-    with FlopCounter(run.models.base.unet, run.models.base.device) as judging:
+    with FlopCounter(run.models.base.denoiser, run.models.base.device) as judging:
         result = evaluate(run, neighborhood, adapter)
     cost = {"train": train_cost, "judge": judging.facts()}
     record = {"numbers": result.numbers, "cost": cost, "made": _made(bench, run), "grid": None}
     if not bench.probing:
         return record
-    with FlopCounter(run.models.base.unet, run.models.base.device) as probing:
+    with FlopCounter(run.models.base.denoiser, run.models.base.device) as probing:
         blocks = robustness.measure_robustness(run, neighborhood, adapter, result.numbers)
     cost["probe"] = probing.facts()
     if cell.seed == bench.first.params.bench.seeds[0]:
@@ -123,7 +123,7 @@ def _train(bench: Bench, run: RunContext, neighborhood: Neighborhood) -> tuple[P
     from tasks.stages.train import train_job, write_job
 
     job = write_job(run, neighborhood, {"data_md5": bench.data_md5, "commit": bench.commit or "unknown"})
-    with FlopCounter(run.models.base.unet, run.models.base.device) as counter:
+    with FlopCounter(run.models.base.denoiser, run.models.base.device) as counter:
         trained = train_job(run, job)
     counted = runs_here(run) and not trained.reused and not trained.run["resumed_at"]
     return trained.adapter, counter.facts() if counted else {}

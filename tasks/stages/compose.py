@@ -32,7 +32,7 @@ def compose(
     paths = [load_version(model, runs, trust) for model in models]
     concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]
     run = RunContext(params, concepts, runs, root)
-    sha256 = add_up(run.models.base.unet, paths, out)
+    sha256 = add_up(run.models.base, paths, out)
     numbers = {
         **evaluate_adapter(run, mine(run), out).numbers,
         "method": "composition",

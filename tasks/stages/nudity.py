@@ -33,7 +33,7 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     from fade.evaluation.nudity import count_nudity
 
     prompts_and_seeds, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run, STAGE)
-    size = run.models.base.picture_size
+    size = run.models.base.image_size
     # a missing extra is reported now, not after an hour of sampling
     count_nudity(np.zeros((1, size, size, 3), np.uint8), run.params.nudity.threshold)
     base = _count(run, prompts_and_seeds, 0)

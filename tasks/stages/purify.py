@@ -39,7 +39,7 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
     concept = concept or concept_of(adapter)
     if concept not in run.models.judge.labels:
         raise UnknownNameError("concept", concept, run.models.judge.labels, stage=STAGE)
-    panels = _panels(run, fitted(original, run.models.base.picture_size), adapter, concept)
+    panels = _panels(run, fitted(original, run.models.base.image_size), adapter, concept)
     from fade.evaluation.similarity import ssim
 
     labels, index = run.models.judge.labels, run.models.judge.index(concept)
@@ -59,16 +59,18 @@ def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) ->
     from fade.adapters.lora import LoraAdapter
     from fade.data.vocabulary import fill
     from fade.mining.purify import invert, regenerate
+    from fade.models.base import DDIM
 
     base, sampler, config = run.models.base, run.params.sampler, run.params.purify
-    null, embedding = base.encode([sampler.negative_prompt]), base.encode([fill(sampler.prompt, concept)])
+    base.require(DDIM, "purification")
+    null, prompt = base.encode([sampler.negative_prompt]), base.encode([fill(sampler.prompt, concept)])
     noisy = invert(base, base.encode_pictures(pixels).to(base.device), null, config)
     progress.report(STAGE, 1, 3, "inverted")
     control = regenerate(base, noisy, null, config)
     progress.report(STAGE, 2, 3, "round trip of the original model")
     lora = LoraAdapter.load(base, adapter)
     try:
-        purified = regenerate(base, noisy, embedding, config, null)
+        purified = regenerate(base, noisy, prompt, config, null)
     finally:
         lora.remove()
     progress.report(STAGE, 3, 3, "drawn by the erased model")

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from fade.data.manifest import MANIFEST
-from fade.models.loading import PIPELINE_PARTS
+from fade.models.layout import PIPELINE_PARTS
 from fade.utils.hashing import sha256_of
 from tests.datasets import rehash, write_manifest
 from tests.e2e.support import (

@@ -18,7 +18,7 @@ from safetensors.torch import load
 
 from fade.erasers.base import get_eraser, known_erasers
 from fade.jobs.train import TrainJob
-from fade.models.stable_diffusion import Base
+from fade.models.loading import load_model
 from fade.training.loop import train
 from fade.utils.hashing import sha256_of
 from tests.support import DEEP, make_latents, make_tiny_base
@@ -89,7 +89,7 @@ def trainer(folder: Path) -> Callable[[str, dict[str, dict[str, Any]]], bytes]:
     """A function of a variant's name and settings that trains it and returns the adapter's file. Everything
     lies in ``folder``."""
     with fixed_threads():
-        base = Base.load(str(make_tiny_base(folder / "base", **DEEP)), device="cpu")
+        base = load_model(str(make_tiny_base(folder / "base", **DEEP)), device="cpu")
         latents = make_latents(folder / "latents.safetensors")
 
     def made(name: str, sections: dict[str, dict[str, Any]]) -> bytes:

@@ -17,7 +17,8 @@ from fade.config import MeshConfig, Params
 from fade.errors import AdapterError, JobError
 from fade.jobs.base import no_progress
 from fade.jobs.generate import GenerateJob
-from fade.models.stable_diffusion import Base
+from fade.models.base import DiffusionModel
+from fade.models.loading import load_model
 from fade.run.context import RunContext
 from fade.utils.hashing import sha256_of
 from tasks.launch import run_job
@@ -32,8 +33,8 @@ Bytes = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return Base.load(str(make_tiny_base(tmp_path_factory.mktemp("base"), **DEEP)), device="cpu")
+def base(tmp_path_factory: pytest.TempPathFactory) -> DiffusionModel:
+    return load_model(str(make_tiny_base(tmp_path_factory.mktemp("base"), **DEEP)), device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     torch.set_num_threads(before)
 
 
-def context(base: Base, home: Path, processes: int, steps: int = 2) -> RunContext:
+def context(base: DiffusionModel, home: Path, processes: int, steps: int = 2) -> RunContext:
     """A run of a loaded base: three prompts of two pictures a batch, so four batches, the last one short."""
     params = Params.model_validate(
         {
@@ -73,8 +74,8 @@ def drawn(run: RunContext, *, seeds: list[int] = SEEDS, adapter: Path | None = N
 
 
 @pytest.fixture
-def adapter(base: Base, tmp_path: Path) -> Path:
-    lora = LoraAdapter.insert(base.unet, MeshConfig(rank=2, alpha=4.0), seed=0)
+def adapter(base: DiffusionModel, tmp_path: Path) -> Path:
+    lora = LoraAdapter.insert(base, MeshConfig(rank=2, alpha=4.0), seed=0)
     generator = torch.Generator().manual_seed(1)
     try:
         lora.load_state_dict(
@@ -87,7 +88,7 @@ def adapter(base: Base, tmp_path: Path) -> Path:
 
 
 def test_two_processes_give_the_files_of_one(
-    base: Base, tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+    base: DiffusionModel, tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the base and of a merged adapter. What the one process has encoded before, as a run has by then,
     does not count: here it is another prompt's embedding."""
@@ -135,7 +136,7 @@ def job_of(run: RunContext, **changes: object) -> GenerateJob:
     return GenerateJob.model_validate({**fields, **changes})
 
 
-def test_after_the_death_of_a_rank_only_the_gaps_are_made(base: Base, tmp_path: Path) -> None:
+def test_after_the_death_of_a_rank_only_the_gaps_are_made(base: DiffusionModel, tmp_path: Path) -> None:
     run, whole = context(base, tmp_path / "cut", 2, 60), context(base, tmp_path / "whole", 1, 60)
     line = [sys.executable, "-m", "fade.jobs.worker", str(job_of(run).write())]
     env = {**environment(2, "cpu"), "RANK": "1", "WORLD_SIZE": "2"}
@@ -154,7 +155,7 @@ def test_after_the_death_of_a_rank_only_the_gaps_are_made(base: Base, tmp_path: 
     assert run.generator.generated == 20 - complete
 
 
-def test_a_part_is_every_worldth_batch(base: Base, tmp_path: Path) -> None:
+def test_a_part_is_every_worldth_batch(base: DiffusionModel, tmp_path: Path) -> None:
     run = context(base, tmp_path, 2)
     job = job_of(run)
     job.write()
@@ -169,7 +170,9 @@ def test_a_part_is_every_worldth_batch(base: Base, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (0, 3), (2, 2)])
-def test_another_number_of_processes_is_refused(base: Base, tmp_path: Path, rank: int, world: int) -> None:
+def test_another_number_of_processes_is_refused(
+    base: DiffusionModel, tmp_path: Path, rank: int, world: int
+) -> None:
     run = context(base, tmp_path, 2)
     with pytest.raises(JobError, match=f"process {rank} of {world} started where the job is for 2"):
         make_part(job_of(run), rank, world)
@@ -177,7 +180,7 @@ def test_another_number_of_processes_is_refused(base: Base, tmp_path: Path, rank
 
 
 def test_a_launcher_that_starts_another_number_is_refused_in_the_workers_words(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `accelerate launch --cpu --num_processes 2` does, which starts one."""
     launch = run_job.launch
@@ -191,7 +194,7 @@ def test_a_launcher_that_starts_another_number_is_refused_in_the_workers_words(
 
 
 def test_a_changed_adapter_file_and_a_hash_without_a_file_are_refused(
-    base: Base, tmp_path: Path, adapter: Path
+    base: DiffusionModel, tmp_path: Path, adapter: Path
 ) -> None:
     run = context(base, tmp_path, 1)
     job = job_of(run, adapter=adapter, adapter_sha256="0" * 64)
@@ -202,7 +205,7 @@ def test_a_changed_adapter_file_and_a_hash_without_a_file_are_refused(
     assert cached(run) == {}
 
 
-def test_a_key_holds_what_decides_the_pictures_and_no_path(base: Base, tmp_path: Path) -> None:
+def test_a_key_holds_what_decides_the_pictures_and_no_path(base: DiffusionModel, tmp_path: Path) -> None:
     job = job_of(context(base, tmp_path, 2))
     same = {"out": tmp_path / "elsewhere", "cache": tmp_path / "other", "base": "moved", "processes": 8}
     assert job.model_copy(update=same).key() == job.key() == GenerateJob.read(job.write()).key()
@@ -213,7 +216,7 @@ def test_a_key_holds_what_decides_the_pictures_and_no_path(base: Base, tmp_path:
         GenerateJob.read(job.out / "job.json")
 
 
-def test_a_rank_without_pictures_to_make_is_no_failure(base: Base, tmp_path: Path) -> None:
+def test_a_rank_without_pictures_to_make_is_no_failure(base: DiffusionModel, tmp_path: Path) -> None:
     """More processes than batches."""
     job = job_of(context(base, tmp_path, 2), prompts=PROMPTS[:2])
     job.write()
@@ -221,7 +224,7 @@ def test_a_rank_without_pictures_to_make_is_no_failure(base: Base, tmp_path: Pat
 
 
 def test_with_a_deployment_this_process_makes_no_picture(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pool that completes without making them is an error, not a reason to make them here."""
     params = context(base, tmp_path, 1).params

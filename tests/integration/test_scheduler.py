@@ -335,11 +335,11 @@ print(json.dumps([str(job.out / "adapter.safetensors"), reused]))
 def test_a_training_is_sent_to_the_gpu_pool_and_its_adapter_is_taken(
     prefect: Prefect, deployed: dict[str, Any], tmp_path: Path
 ) -> None:
-    from fade.models.stable_diffusion import Base
+    from fade.models.loading import load_model
     from tests.integration.test_training import make_job
     from tests.support import make_tiny_base
 
-    base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
+    base = load_model(str(make_tiny_base(tmp_path / "base")), device="cpu")
     path = make_job(base, tmp_path / "out", steps=4, checkpoint_every=2, warmup=1).write()
     lost = prefect.run(sys.executable, "-c", ELSEWHERE, str(path), "train/nowhere")
     assert lost.returncode != 0 and "no deployment is called 'train/nowhere'" in lost.stderr, lost.stderr

@@ -21,7 +21,7 @@ from fade.errors import DivergedError
 from fade.jobs.base import ERROR, JOB
 from fade.jobs.train import TrainJob
 from fade.jobs.worker import main
-from fade.models.stable_diffusion import Base
+from fade.models.loading import load_model
 from fade.training import checkpoint
 from fade.training import settings as files
 from fade.training.batches import BatchSampler, read_latents
@@ -37,7 +37,7 @@ NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return Base.load(str(make_tiny_base(tmp_path_factory.mktemp("base"), **DEEP)), device="cpu")
+    return load_model(str(make_tiny_base(tmp_path_factory.mktemp("base"), **DEEP)), device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -168,15 +168,15 @@ def same_in_plain_diffusers(base, adapter):
     from diffusers import StableDiffusionPipeline
 
     x, t, e = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), base.encode(["a panda", "a cat"])
-    original = base.predict_noise(x, t, e)
+    original = base.predict(x, t, e)
     lora = LoraAdapter.load(base, adapter)
-    erased = base.predict_noise(x, t, e)
+    erased = base.predict(x, t, e)
     lora.remove()
     pipe = StableDiffusionPipeline.from_pretrained(
         base.path, safety_checker=None, requires_safety_checker=False
     )
     pipe.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
-    plain = pipe.unet(x, t, encoder_hidden_states=e).sample
+    plain = pipe.unet(x, t, encoder_hidden_states=e.tokens).sample
     assert torch.equal(plain, erased)
     assert not torch.equal(plain, original)
 
@@ -220,7 +220,7 @@ def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effe
     )  # a closed form draws nothing
     LoraAdapter.load(base, one).remove()  # fails for an adapter without an effect
     layers = {key.removeprefix("unet.").rsplit(".lora_", 1)[0] for key in load_file(one)}
-    assert layers == set(find_targets(base.unet, tuple(lora or MeshConfig().targets)))
+    assert layers == set(find_targets(base.denoiser, tuple(lora or MeshConfig().targets)))
 
 
 def test_two_processes_are_two(base, tmp_path):
@@ -230,9 +230,9 @@ def test_two_processes_are_two(base, tmp_path):
     assert trained.run["effective_batch"] == {"target": 8, "neighbours": 20}
     assert read_provenance(trained.adapter)["concept"] == "panda"
     # The first row's loss is the mean over both ranks' batches, which rank 0 alone would not give.
-    lora = LoraAdapter.insert(base.unet, job.mesh, seed=job.train.seed)
+    lora = LoraAdapter.insert(base, job.mesh, seed=job.train.seed)
     try:
-        draws, predictor = BatchSampler(job, base, read_latents(job)), Denoiser(base.unet, lora)
+        draws, predictor = BatchSampler(job, base, read_latents(job)), Denoiser(base.denoiser, lora)
         loss = get_eraser("fade", "paper").loss
         losses = [loss(predictor, draws.batch(0, 0, rank, 2), job.method)[0].item() for rank in (0, 1)]
     finally:

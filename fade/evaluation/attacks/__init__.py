@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from fade.config import AttackConfig, SamplerConfig
     from fade.evaluation.attacks.material import Material
     from fade.judges.classifier import Classifier
-    from fade.models.stable_diffusion import Base
+    from fade.models.base import DiffusionModel
 
 
 @dataclass(frozen=True)
 class AttackContext:
     """The model under attack, and what the attacker has."""
 
-    base: Base
+    base: DiffusionModel
     """Its UNet is attacked as it is now: an adapter merged, active, or off."""
     judge: Classifier
     sampler: SamplerConfig

@@ -11,27 +11,28 @@ import torch
 from torch import Tensor
 
 from fade.config import SamplerConfig
+from fade.models.base import Conditioning, DiffusionModel
 from fade.models.sampling import solve
-from fade.models.stable_diffusion import Base
 
 
 class CallBudget:
     """Counts a model's UNet calls while it is open: pictures times passes; a pass that keeps its graph counts
     three (its backward two)."""
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: DiffusionModel) -> None:
         self.calls = 0
-        self._unet = base.unet
+        self._denoiser = base.denoiser
 
     def __enter__(self) -> CallBudget:
-        self._hook = self._unet.register_forward_hook(self._count)
+        self._hook = self._denoiser.register_forward_hook(self._count)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._hook.remove()
 
     def _count(self, module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        self.calls += len(output.sample) * (3 if output.sample.requires_grad else 1)
+        out = output[0] if isinstance(output, tuple) else output.sample
+        self.calls += len(out) * (3 if out.requires_grad else 1)
 
 
 @dataclass(frozen=True)
@@ -42,27 +43,25 @@ class Noisy:
     """(n, C, h, w)"""
     t: Tensor
     """(n,)"""
-    noise: Tensor
-    """(n, C, h, w)"""
+    goal: Tensor
+    """(n, C, h, w) what the network was trained to put out: noise, v or a velocity."""
     which: Tensor
     """(n,) the clean latent of each."""
 
 
-def add_noise(base: Base, clean: Tensor, n: int, generator: torch.Generator) -> Noisy:
+def add_noise(base: DiffusionModel, clean: Tensor, n: int, generator: torch.Generator) -> Noisy:
     """``n`` random ones of the clean latents (m, C, h, w), noised to times spread evenly over the schedule
     (one in each n-th)."""
-    steps = int(base.scheduler.config.num_train_timesteps)
     which = torch.randint(len(clean), (n,), generator=generator).to(base.device)
-    times = (torch.arange(n) + torch.rand(n, generator=generator)) / n * steps
-    t = times.long().clamp_max(steps - 1).to(base.device)
+    t = base.times_at((torch.arange(n) + torch.rand(n, generator=generator)) / n).to(base.device)
     noise = torch.randn((n, *clean.shape[1:]), generator=generator).to(base.device)
-    return Noisy(base.add_noise(clean[which], noise, t), t, noise, which)
+    return Noisy(base.add_noise(clean[which], noise, t), t, base.target(clean[which], noise, t), which)
 
 
-def errors(base: Base, noisy: Noisy, embeds: Tensor) -> Tensor:
-    """Mean squared error (n,) of the predicted noise under embeddings (n, T, D) or (1, T, D)."""
-    predicted = base.predict_noise(noisy.x, noisy.t, embeds.expand(len(noisy.x), -1, -1))
-    return (predicted - noisy.noise).square().flatten(1).mean(1)
+def errors(base: DiffusionModel, noisy: Noisy, cond: Conditioning) -> Tensor:
+    """Mean squared error (n,) of the network's own output under n prompts, or one."""
+    each = cond if len(cond) == len(noisy.x) else cond.expand(len(noisy.x))
+    return (base.predict(noisy.x, noisy.t, each) - noisy.goal).square().flatten(1).mean(1)
 
 
 def fit(weights: Sequence[Tensor], loss_of: Callable[[], Tensor], steps: int, rate: float) -> list[Tensor]:
@@ -83,24 +82,24 @@ def fit(weights: Sequence[Tensor], loss_of: Callable[[], Tensor], steps: int, ra
 
 @torch.no_grad()
 def sample_from(
-    base: Base,
-    embeds: Tensor,
+    base: DiffusionModel,
+    cond: Conditioning,
     seeds: Sequence[int],
     sampler: SamplerConfig,
     *,
     clean: Tensor | None = None,
     time: float = 1.0,
 ) -> Tensor:
-    """Clean latents (n, C, h, w), float32 on the CPU, one a seed, under embeddings (n, T, D) or (1, T, D).
+    """Clean latents (n, C, h, w), float32 on the CPU, one a seed, under n prompts, or one.
 
     Without ``clean`` what ``fade.models.sampling.sample`` does with prompts, to the byte; with it, latents
     (n, C, h, w), they start from these, noised to ``time`` (see ``solve``)."""
     null = base.encode([sampler.negative_prompt])
-    embeds = embeds.expand(len(seeds), -1, -1)
+    cond = cond if len(cond) == len(seeds) else cond.expand(len(seeds))
     out = []
     for start in range(0, len(seeds), sampler.batch_size):
         part = slice(start, start + sampler.batch_size)
         start_at = None if clean is None else clean[part].to(base.device)
-        nulls = null.expand_as(embeds[part])
-        out.append(solve(base, embeds[part], nulls, seeds[part], sampler, start_at, time).float().cpu())
+        nulls = null.expand(len(seeds[part]))
+        out.append(solve(base, cond[part], nulls, seeds[part], sampler, start_at, time).float().cpu())
     return torch.cat(out)

@@ -22,20 +22,21 @@ def invert(subject: AttackContext) -> AttackResult:
     base, config, clean = subject.base, subject.config, subject.pictures
     generator = torch.Generator().manual_seed(named_seed(config.seed, "inversion"))
     probe = add_noise(base, clean, config.probes, generator)
-    e = base.encode([subject.prompt])  # (1, T, D)
+    prompt = base.encode([subject.prompt])
+    e = prompt.tokens.clone()  # (1, T, D)
 
     def loss() -> torch.Tensor:
-        return errors(base, add_noise(base, clean, config.batch, generator), e).mean()
+        return errors(base, add_noise(base, clean, config.batch, generator), prompt.with_tokens(e)).mean()
 
     with torch.no_grad():
-        before = float(errors(base, probe, e).mean())
+        before = float(errors(base, probe, prompt).mean())
     e.requires_grad_(True)
     steps = (config.budget - 2 * config.probes) // (3 * config.batch)
     fit([e], loss, steps, config.inversion_lr)
-    e = e.detach()
+    found = prompt.with_tokens(e.detach())
     with torch.no_grad():
-        after = float(errors(base, probe, e).mean())
-    hits = subject.hits(sample_from(base, e, subject.seeds, subject.sampler))
+        after = float(errors(base, probe, found).mean())
+    hits = subject.hits(sample_from(base, found, subject.seeds, subject.sampler))
     return AttackResult(hits, {"steps": steps, "loss_before": before, "loss_after": after})
 
 

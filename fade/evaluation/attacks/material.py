@@ -17,7 +17,7 @@ from fade.data.images import read_pictures
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import Vocabulary
 from fade.errors import DataError
-from fade.models.stable_diffusion import Base
+from fade.models.base import DiffusionModel
 from fade.utils.hashing import fingerprint, sha256_of
 from fade.utils.seeds import named_seed
 
@@ -59,7 +59,7 @@ def choose(folder: Path, target: str, config: AttackConfig) -> tuple[str, list[s
     return control, unrelated
 
 
-def gather(base: Base, folder: Path, target: str, config: AttackConfig) -> Material:
+def gather(base: DiffusionModel, folder: Path, target: str, config: AttackConfig) -> Material:
     """Read and encode what all attacks on ``target`` need. Raises what `choose` raises, and DataError for a
     concept without a training picture."""
     control, unrelated = choose(folder, target, config)
@@ -76,7 +76,7 @@ def pictures_sha256(folder: Path, target: str, config: AttackConfig) -> str:
     return fingerprint([sha256_of(folder / MANIFEST), *(sha256_of(folder / path) for path in paths)])
 
 
-def real_latents(base: Base, folder: Path, concepts: Sequence[str]) -> dict[str, Tensor]:
+def real_latents(base: DiffusionModel, folder: Path, concepts: Sequence[str]) -> dict[str, Tensor]:
     """Clean, scaled latents (m, C, h, w), float32 on the CPU, of each concept's training pictures in the
     manifest's order.
 

@@ -20,10 +20,10 @@ def regenerate(subject: AttackContext) -> AttackResult:
     config, clean = subject.config, subject.pictures
     # Picture after picture, each with a seed of its own.
     start = clean[torch.arange(config.images, device=clean.device) % len(clean)]
-    embeds = subject.base.encode([subject.prompt])
+    prompt = subject.base.encode([subject.prompt])
     hits = [
         subject.hits(
-            sample_from(subject.base, embeds, subject.seeds, subject.sampler, clean=start, time=time)
+            sample_from(subject.base, prompt, subject.seeds, subject.sampler, clean=start, time=time)
         )
         for time in config.times
     ]

@@ -15,7 +15,7 @@ from torch import Tensor
 from fade.data.vocabulary import prompts
 from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
 from fade.evaluation.attacks.denoising import Noisy, add_noise, errors, sample_from
-from fade.models.stable_diffusion import Base
+from fade.models.base import DiffusionModel
 from fade.utils.seeds import named_seed
 
 _SHORTEST = 3  # letters; shorter tokens are pieces of words
@@ -43,7 +43,7 @@ def search(subject: AttackContext) -> AttackResult:
     return AttackResult(hits, {"prompt": prompt, "loss": float(losses.min()), "candidates": candidates})
 
 
-def pool(base: Base, names: Sequence[str]) -> list[str]:
+def pool(base: DiffusionModel, names: Sequence[str]) -> list[str]:
     """Names of concepts, their single words, and the tokenizer's whole words; sorted."""
     tokens = (token.removesuffix(_END) for token in base.tokenizer.get_vocab() if token.endswith(_END))
     words = {word for word in tokens if len(word) >= _SHORTEST and word.isalpha()}
@@ -58,14 +58,14 @@ def allowed(words: Sequence[str], banned: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def scores(base: Base, texts: Sequence[str], probe: Noisy, batch_size: int) -> Tensor:
-    """Mean squared error (k,) of the noise predicted on the same n noised latents under each of k prompts."""
-    embeds, n = base.encode(texts), len(probe.x)
+def scores(base: DiffusionModel, texts: Sequence[str], probe: Noisy, batch_size: int) -> Tensor:
+    """Mean squared error (k,) of what is predicted on the same n noised latents under each of k prompts."""
+    conds, n = base.encode(texts), len(probe.x)
     out = []
     for pairs in torch.arange(len(texts) * n).split(batch_size):
         i = pairs % n
-        part = Noisy(probe.x[i], probe.t[i], probe.noise[i], probe.which[i])
-        out.append(errors(base, part, embeds[pairs // n]).cpu())
+        part = Noisy(probe.x[i], probe.t[i], probe.goal[i], probe.which[i])
+        out.append(errors(base, part, conds[pairs // n]).cpu())
     return torch.cat(out).view(len(texts), n).mean(1)
 
 

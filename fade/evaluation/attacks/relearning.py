@@ -23,14 +23,15 @@ def relearn(subject: AttackContext) -> AttackResult:
     own = base.encode([subject.prompt])
     clean = torch.cat(list(unrelated.values())).to(base.device)
     counts = torch.tensor([len(part) for part in unrelated.values()], device=base.device)
-    embeds = base.encode(prompts(subject.sampler.prompt, list(unrelated))).repeat_interleave(counts, dim=0)
+    owner = torch.arange(len(counts), device=base.device).repeat_interleave(counts)
+    shown = base.encode(prompts(subject.sampler.prompt, list(unrelated)))[owner]
     generator = torch.Generator().manual_seed(named_seed(config.seed, "revival"))
 
     def loss() -> Tensor:
         noisy = add_noise(base, clean, config.batch, generator)
-        return errors(base, noisy, embeds[noisy.which]).mean()
+        return errors(base, noisy, shown[noisy.which]).mean()
 
-    with temporarily_trainable(attention(base.unet)) as weights:
+    with temporarily_trainable(attention(base.denoiser)) as weights:
         losses = fit(weights, loss, config.budget // (3 * config.batch), config.revival_lr)
         latents = sample_from(base, own, subject.seeds, subject.sampler)
     tenth = max(1, len(losses) // 10)

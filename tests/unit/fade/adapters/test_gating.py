@@ -8,12 +8,12 @@ import torch
 from fade.adapters.gating import gated, gates
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
-from fade.models.stable_diffusion import Base
+from fade.models.loading import load_model
 
 
 @pytest.fixture(scope="module")
 def base(tiny_base_dir):
-    return Base.load(str(tiny_base_dir), device="cpu")
+    return load_model(str(tiny_base_dir), device="cpu")
 
 
 def test_a_prompt_of_the_concept_has_gate_1_and_every_gate_lies_between(base):
@@ -39,10 +39,10 @@ def test_a_gate_scales_the_adapter_and_gives_it_back(base, merged):
 
     def output():
         with torch.no_grad():
-            return base.predict_noise(x, t, e)
+            return base.predict(x, t, e)
 
     original = output()
-    lora = LoraAdapter.insert(base.unet, MeshConfig(rank=1), seed=0)
+    lora = LoraAdapter.insert(base, MeshConfig(rank=1), seed=0)
     try:
         lora.load_state_dict(
             {n: v if "lora_A" in n else torch.full_like(v, 0.1) for n, v in lora.state_dict().items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from fade.errors import BaseModelError, EvaluationError
 from fade.evaluation.drift import drift_curve
 from fade.evaluation.similarity import clip_scores, frechet_distance, frechet_summary, mean_clip_score
 from fade.mining.image_encoder import ImageEncoder
-from fade.models.stable_diffusion import Base
+from fade.models.base import Conditioning
+from fade.models.loading import load_model
 from tests.support import tiny_tokenizer
 from tests.unit.fade.evaluation.test_evaluate import Switch
 
@@ -27,22 +27,24 @@ class Tilted:
     """A base whose null prediction moves by t / 100 in every element while the mesh is on."""
 
     device = torch.device("cpu")
-    scheduler = SimpleNamespace(config=SimpleNamespace(num_train_timesteps=1000))
 
     def __init__(self, lora: Switch) -> None:
         self.mesh, self.calls, self.seen = lora, 0, []  # type: ignore[var-annotated]
 
-    def encode(self, prompts: list[str]) -> Tensor:
+    def times_at(self, shares: Tensor) -> Tensor:
+        return (shares * 1000).long()
+
+    def encode(self, prompts: list[str]) -> Conditioning:
         assert prompts == ["a blur"]
-        return torch.zeros(1, 3, 2)
+        return Conditioning(torch.zeros(1, 3, 2))
 
     def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         self.seen.append(noise)
         return clean + noise
 
-    def predict_noise(self, x: Tensor, t: Tensor, embeds: Tensor) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         self.calls += 1
-        assert len(embeds) == len(x)
+        assert len(cond) == len(x)
         return x + (t.view(-1, 1, 1, 1) / 100 if self.mesh.on else 0)
 
 
@@ -58,8 +60,8 @@ def test_the_drift_at_each_timestep_by_hand() -> None:
 
 
 def test_the_batches_of_a_drift_do_not_change_it(tiny_base_dir: Path) -> None:
-    base = Base.load(str(tiny_base_dir), device="cpu")
-    lora = LoraAdapter.insert(base.unet, MeshConfig(rank=2), seed=0)
+    base = load_model(str(tiny_base_dir), device="cpu")
+    lora = LoraAdapter.insert(base, MeshConfig(rank=2), seed=0)
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     still = drift_curve(base, lora, latents, seed=0, bins=2)
     assert [p["drift"] for p in still] == [0, 0], "a fresh adapter changes nothing"

@@ -17,7 +17,8 @@ from fade.evaluation.attacks.material import pictures_sha256
 from fade.jobs.attack import AttackJob
 from fade.jobs.base import no_progress
 from fade.jobs.worker import read_job
-from fade.models.stable_diffusion import Base
+from fade.models.base import DiffusionModel
+from fade.models.loading import load_model
 from fade.utils.hashing import sha256_of
 from tests.datasets import make_dataset
 from tests.unit.fade.evaluation.attacks.conftest import CONFIG, SAMPLER, Oracle
@@ -33,13 +34,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(tiny_base_dir: Path) -> Base:
-    return Base.load(str(tiny_base_dir))
+def base(tiny_base_dir: Path) -> DiffusionModel:
+    return load_model(str(tiny_base_dir))
 
 
 @pytest.fixture(scope="module")
-def adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lora = LoraAdapter.insert(base.unet, MeshConfig(rank=2, alpha=2.0), seed=0)
+def adapter(base: DiffusionModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lora = LoraAdapter.insert(base, MeshConfig(rank=2, alpha=2.0), seed=0)
     generator, path = torch.Generator().manual_seed(0), tmp_path_factory.mktemp("adapter") / "a.safetensors"
     state = lora.state_dict()
     lora.load_state_dict(
@@ -51,7 +52,7 @@ def adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def job(base: Base, adapter: Path, pictures: Path, tmp_path: Path) -> AttackJob:
+def job(base: DiffusionModel, adapter: Path, pictures: Path, tmp_path: Path) -> AttackJob:
     return AttackJob(
         base=base.path,
         base_sha256=base.sha256,
@@ -73,17 +74,17 @@ def results(job: AttackJob) -> dict[str, Any]:
     return {condition: job.result(condition) for condition in job.conditions}
 
 
-def run(job: AttackJob, base: Base, rank: int = 0, on_progress: Any = no_progress) -> None:
+def run(job: AttackJob, base: DiffusionModel, rank: int = 0, on_progress: Any = no_progress) -> None:
     job.run(rank, job.processes, on_progress, device="cpu", base=base, judge=Oracle())
 
 
-def test_two_ranks_give_the_results_of_one(job: AttackJob, base: Base, tmp_path: Path) -> None:
-    before = {name: value.clone() for name, value in base.unet.state_dict().items()}
+def test_two_ranks_give_the_results_of_one(job: AttackJob, base: DiffusionModel, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in base.denoiser.state_dict().items()}
     job.write()
     ticks: list[tuple[int, int]] = []
     run(job, base, on_progress=lambda done, total, text: ticks.append((done, total)))
     assert ticks == [(i, 6) for i in range(1, 7)] and job.finished()
-    assert all(torch.equal(value, before[name]) for name, value in base.unet.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in base.denoiser.state_dict().items())
     loss = [row["inversion"]["facts"]["loss_before"] for row in results(job).values()]
     assert len(set(loss)) == 3  # three models, or materials
 
@@ -96,7 +97,7 @@ def test_two_ranks_give_the_results_of_one(job: AttackJob, base: Base, tmp_path:
 
 
 def test_the_base_needs_no_adapter_and_is_the_same_for_all(
-    job: AttackJob, base: Base, tmp_path: Path
+    job: AttackJob, base: DiffusionModel, tmp_path: Path
 ) -> None:
     run(job, base)
     alone = {"conditions": ("base",), "adapter": None, "adapter_sha256": "", "out": tmp_path / "base"}
@@ -112,7 +113,7 @@ def test_the_original_model_is_never_attacked_under_the_erased_ones_name(job: At
     assert AttackJob.model_validate({**fields, "conditions": ("base",)}).adapter is None
 
 
-def test_a_kept_unit_is_not_run_again_and_a_damaged_one_is(job: AttackJob, base: Base) -> None:
+def test_a_kept_unit_is_not_run_again_and_a_damaged_one_is(job: AttackJob, base: DiffusionModel) -> None:
     run(job, base)
     whole, path = results(job), job.out / "results" / "base-noised.json"
     row = json.loads(path.read_text())
@@ -148,7 +149,7 @@ def test_the_key_holds_what_decides_the_results_and_no_path(
     assert pictures_sha256(copy, "panda", ATTACK) != before
 
 
-def test_what_does_not_fit_is_refused(job: AttackJob, base: Base) -> None:
+def test_what_does_not_fit_is_refused(job: AttackJob, base: DiffusionModel) -> None:
     wrong = job.model_copy(update={"attack": ATTACK.model_copy(update={"names": ("noised", "inversoin")})})
     with pytest.raises(UnknownNameError, match="'inversoin'") as error:
         run(wrong, base)

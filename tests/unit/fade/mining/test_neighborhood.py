@@ -15,7 +15,7 @@ from fade.errors import ConfigError, UnknownNameError
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
 from fade.mining.neighborhood import joint, mine, similarity_matrix, training_latents
-from fade.models.stable_diffusion import Base
+from fade.models.loading import load_model
 
 WORLD = Vocabulary(tuple(Concept(n, "") for n in ("panda", "koala", "bear", "tulip", "rose")))
 CONFIG = NeighborhoodConfig(k=2, k_heldout=1, images_per_concept=2, seed=5)
@@ -36,7 +36,7 @@ class Angles:
 
 @pytest.fixture
 def generator(tiny_base_dir: Path, tmp_path: Path) -> ImageGenerator:
-    return ImageGenerator(Base.load(str(tiny_base_dir)), SAMPLER, Cache(tmp_path))
+    return ImageGenerator(load_model(str(tiny_base_dir)), SAMPLER, Cache(tmp_path))
 
 
 def test_the_nearest_are_trained_on_and_the_next_held_out(generator: ImageGenerator) -> None:

@@ -8,13 +8,13 @@ import torch
 
 from fade.config import PurifyConfig
 from fade.mining.purify import invert, reached, regenerate
-from fade.models.stable_diffusion import Base
+from fade.models.loading import load_model
 from tests.support import tiny_unet
 
 
 @pytest.fixture(scope="module")
 def base(tiny_base_dir):
-    return Base.load(str(tiny_base_dir), device="cpu")
+    return load_model(str(tiny_base_dir), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def test_the_round_trip_returns_the_latents_and_refinements_are_why(base, latent
 def test_control_another_model_does_not_come_back(base, latents):
     config, null = PurifyConfig(steps=20, strength=0.5, refinements=3), base.encode([""]).expand(2, -1, -1)
     noisy = invert(base, latents, null, config)
-    own, base.unet = base.unet, tiny_unet(9)
+    own, base.denoiser = base.denoiser, tiny_unet(9)
     try:
         back = regenerate(base, noisy, null, config)
     finally:
-        base.unet = own
+        base.denoiser = own
     assert float((back - latents).square().mean()) > 1e-2
 
 

@@ -10,8 +10,8 @@ import torch
 
 from fade.config import SamplerConfig
 from fade.errors import BaseModelError
+from fade.models.loading import load_model
 from fade.models.sampling import sample
-from fade.models.stable_diffusion import Base
 
 
 @pytest.fixture
@@ -20,12 +20,12 @@ def copied(tiny_base_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_a_directory_loads_frozen_and_its_hash_is_of_its_bytes(tiny_base_dir: Path, copied: Path) -> None:
-    one, two = Base.load(str(tiny_base_dir)), Base.load(str(copied))
+    one, two = load_model(str(tiny_base_dir)), load_model(str(copied))
     assert one.sha256 == two.sha256
-    assert not any(p.requires_grad for p in one.unet.parameters())
+    assert not any(p.requires_grad for p in one.denoiser.parameters())
     config = copied / "unet" / "config.json"
     config.write_text(config.read_text() + "\n")
-    assert Base.load(str(copied)).sha256 != one.sha256
+    assert load_model(str(copied)).sha256 != one.sha256
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_directory_loads_frozen_and_its_hash_is_of_its_bytes(tiny_base_dir: Pa
 def test_an_incomplete_directory_names_what_is_missing(copied: Path, lost: str) -> None:
     (copied / lost).unlink()
     with pytest.raises(BaseModelError) as caught:
-        Base.load(str(copied))
+        load_model(str(copied))
     assert lost.split("/")[0] in str(caught.value) and "Next:" in str(caught.value)
 
 
@@ -50,24 +50,24 @@ def test_an_incomplete_directory_names_what_is_missing(copied: Path, lost: str) 
 def test_anything_that_could_run_code_is_refused(copied: Path, name: str) -> None:
     (copied / name).write_bytes(b"harmless, but we cannot know")
     with pytest.raises(BaseModelError, match="refused"):
-        Base.load(str(copied))
+        load_model(str(copied))
 
 
 def test_a_missing_directory_is_not_looked_for_on_a_hub() -> None:
     with pytest.raises(BaseModelError, match="data/nowhere is not there"):
-        Base.load("data/nowhere")
+        load_model("data/nowhere")
 
 
 def test_truncated_weights_are_said_to_be_so(copied: Path) -> None:
     file = copied / "unet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(BaseModelError, match="cannot be loaded"):
-        Base.load(str(copied))
+        load_model(str(copied))
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"])
 def test_a_seed_names_a_picture_in_any_batch(tiny_base_dir: Path, scheduler: str) -> None:
-    base = Base.load(str(tiny_base_dir))
+    base = load_model(str(tiny_base_dir))
     sampler = SamplerConfig(scheduler=scheduler, steps=3, batch_size=2)  # type: ignore[arg-type]
     all_at_once = sample(
         base, ["a panda", "a rose", "a cat"], [1, 2, 3], sampler.model_copy(update={"batch_size": 8})
@@ -79,7 +79,7 @@ def test_a_seed_names_a_picture_in_any_batch(tiny_base_dir: Path, scheduler: str
 
 
 def test_guidance_one_needs_no_null_prompt(tiny_base_dir: Path) -> None:
-    base = Base.load(str(tiny_base_dir))
+    base = load_model(str(tiny_base_dir))
     plain = SamplerConfig(steps=3, guidance_scale=1.0)
     one = sample(base, ["a panda"], [1], plain)
     two = sample(base, ["a panda"], [1], plain.model_copy(update={"negative_prompt": "a rose"}))
@@ -89,6 +89,6 @@ def test_guidance_one_needs_no_null_prompt(tiny_base_dir: Path) -> None:
 
 
 def test_pictures_are_bytes_of_the_right_size(tiny_base_dir: Path) -> None:
-    base = Base.load(str(tiny_base_dir))
+    base = load_model(str(tiny_base_dir))
     pixels = base.decode(torch.zeros(3, *base.latent_shape), batch_size=2)
     assert pixels.shape == (3, 64, 64, 3) and pixels.dtype == "uint8"

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from fade.data.images import Preprocessor
 from fade.errors import BaseModelError
 from fade.judges.classifier import Classifier
-from fade.models.loading import LOCAL
-from fade.models.stable_diffusion import Base
+from fade.models.layout import LOCAL
+from fade.models.loading import load_model
 
 EVIL = "import pathlib; pathlib.Path(r'{}').write_text('ran')\n"
 
@@ -147,7 +147,7 @@ def test_a_base_that_brings_code_or_no_number_is_refused_by_name(copied: Path, w
     change, message = BASES[what]
     change(copied)
     with pytest.raises(BaseModelError, match=message) as caught:
-        Base.load(str(copied))
+        load_model(str(copied))
     assert caught.value.action
 
 
@@ -155,7 +155,7 @@ def test_the_probe_reads_no_random_state_and_leaves_no_embedding(tiny_base_dir: 
     torch.manual_seed(5)
     wanted = torch.rand(1)
     torch.manual_seed(5)
-    base = Base.load(str(tiny_base_dir))
+    base = load_model(str(tiny_base_dir))
     assert torch.equal(torch.rand(1), wanted) and base._encoded == {}
 
 

@@ -22,7 +22,7 @@ from fade.errors import (
     UnknownNameError,
     UsageError,
 )
-from fade.models.loading import PIPELINE_PARTS
+from fade.models.layout import PIPELINE_PARTS
 from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight

@@ -20,7 +20,7 @@ from fade.errors import BaseModelError, BusyError, DataError, DivergedError, Job
 from fade.jobs.base import ERROR, JOB
 from fade.jobs.train import TrainJob
 from fade.jobs.worker import main
-from fade.models.stable_diffusion import Base
+from fade.models.loading import load_model
 from fade.training import checkpoint, loop
 from fade.training import settings as files
 from fade.training.batches import BatchSampler, latent_names, rate, read_latents
@@ -36,7 +36,7 @@ NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return Base.load(str(make_tiny_base(tmp_path_factory.mktemp("base"))), device="cpu")
+    return load_model(str(make_tiny_base(tmp_path_factory.mktemp("base"))), device="cpu")
 
 
 @pytest.fixture
@@ -217,12 +217,12 @@ def test_timesteps_cover_the_whole_schedule(base, make_job):
 
 
 def test_training_changes_the_adapter_and_leaves_the_base_alone(base, make_job):
-    before = {k: v.clone() for k, v in base.unet.state_dict().items()}
+    before = {k: v.clone() for k, v in base.denoiser.state_dict().items()}
     job = make_job()
     seen = []
     path = train(job, base, seen.append, lambda news: write_json(job.out / "progress.json", news))
-    assert list(base.unet.state_dict()) == list(before)
-    assert all(torch.equal(v, before[k]) for k, v in base.unet.state_dict().items())
+    assert list(base.denoiser.state_dict()) == list(before)
+    assert all(torch.equal(v, before[k]) for k, v in base.denoiser.state_dict().items())
     history = json.loads((job.out / files.HISTORY).read_text())
     assert history == seen
     assert [row["step"] for row in history] == [1, 2, 3, 4, 5, 6]
@@ -337,10 +337,10 @@ def test_accumulated_micro_batches_are_one_step_over_their_mean(base, make_job):
     )
     train(job, base)
     row = json.loads((job.out / files.HISTORY).read_text())[0]
-    lora = LoraAdapter.insert(base.unet, job.mesh, seed=0)
+    lora = LoraAdapter.insert(base, job.mesh, seed=0)
     try:
         adamw = torch.optim.AdamW(lora.parameters(), lr=0.01, weight_decay=job.train.weight_decay)
-        draws, predictor = draws_of(job, base), Denoiser(base.unet, lora)
+        draws, predictor = draws_of(job, base), Denoiser(base.denoiser, lora)
         loss = (
             sum(
                 methods.get_eraser("fade", "paper").loss(predictor, draws.batch(0, m), job.method)[0]
@@ -351,7 +351,7 @@ def test_accumulated_micro_batches_are_one_step_over_their_mean(base, make_job):
         loss.backward()
         adamw.step()
         assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
-        trained = LoraAdapter.load(Base.load(base.path, device="cpu"), job.out / files.ADAPTER).state_dict()
+        trained = LoraAdapter.load(load_model(base.path, device="cpu"), job.out / files.ADAPTER).state_dict()
         for name, value in lora.state_dict().items():
             assert torch.allclose(trained[name], value, atol=2e-3), (
                 name
@@ -390,7 +390,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(base, make_job, bro
     assert "checkpoint of step 4 is kept" in str(error.value)
     assert checkpoint.steps_in(job.out / files.CHECKPOINTS) == [2, 4]
     assert not (job.out / files.ADAPTER).exists()
-    assert not any("lora" in name for name, _ in base.unet.named_modules())
+    assert not any("lora" in name for name, _ in base.denoiser.named_modules())
 
 
 def test_the_number_of_processes_is_asserted(base, make_job):

@@ -19,7 +19,7 @@ from fade.data.vocabulary import Vocabulary
 from fade.errors import DataError, FadeError
 from fade.governance.requests import load_requests
 from fade.jobs.base import kind_of
-from fade.models.loading import read_config
+from fade.models.layout import read_config
 from fade.provenance.lineage import Lineage
 from fade.run.resolve_params import load_params
 from fade.utils.files import read_json

@@ -160,9 +160,9 @@ def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
 
 @pytest.fixture
 def base(tmp_path):
-    from fade.models.stable_diffusion import Base
+    from fade.models.loading import load_model
 
-    return Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
+    return load_model(str(make_tiny_base(tmp_path / "base")), device="cpu")
 
 
 def trainable(base, out, **train):
@@ -201,7 +201,7 @@ def test_one_process_is_this_one_which_is_afterwards_as_before(base, tmp_path, m
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    weights = {name: value.clone() for name, value in base.unet.state_dict().items()}
+    weights = {name: value.clone() for name, value in base.denoiser.state_dict().items()}
     base.encode(["a panda", "a cat"])
     embeddings, before = dict(base._encoded), torch.get_num_threads()
     torch.set_num_threads(2)
@@ -212,8 +212,8 @@ def test_one_process_is_this_one_which_is_afterwards_as_before(base, tmp_path, m
     finally:
         torch.set_num_threads(before)
     assert (trained.run["threads"], trained.run["precision"], trained.run["processes"]) == (1, "no", 1)
-    assert list(base.unet.state_dict()) == list(weights)
-    assert all(torch.equal(value, weights[name]) for name, value in base.unet.state_dict().items())
+    assert list(base.denoiser.state_dict()) == list(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in base.denoiser.state_dict().items())
     assert base._encoded == embeddings
     assert not list((tmp_path / "out").glob("progress-*"))  # nobody reads them
 
@@ -280,7 +280,7 @@ def test_a_signal_stops_a_training_which_then_resumes_to_the_same_bytes(base, tm
             run_job(job, base, watch=stop)
     finally:
         signal.signal(number, before)
-    assert not any("lora" in name for name, _ in base.unet.named_modules())
+    assert not any("lora" in name for name, _ in base.denoiser.named_modules())
     resumed = run_job(job, base)
     assert resumed.run["resumed_at"] == 4
     assert resumed.adapter.read_bytes() == whole.adapter.read_bytes()

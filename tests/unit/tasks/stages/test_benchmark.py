@@ -32,7 +32,7 @@ def bench(tmp_path: Path, repo: Path, base: Path, *, probing: bool) -> Bench:
 def test_the_sources_are_the_hashes_that_the_loaded_models_have(
     tmp_path: Path, repo: Path, tiny_base_dir: Path
 ) -> None:
-    from fade.models.stable_diffusion import Base
+    from fade.models.loading import load_model
 
     make_dataset(tmp_path / "images")
     (tmp_path / "judge").mkdir()
@@ -40,7 +40,7 @@ def test_the_sources_are_the_hashes_that_the_loaded_models_have(
     opened = bench(tmp_path, repo, tiny_base_dir, probing=True)
     found = sources_of(opened.first)
     assert (
-        found["base"] == Base.load(str(tiny_base_dir)).sha256
+        found["base"] == load_model(str(tiny_base_dir)).sha256
         and found["judge"] == found["clip"] != found["base"]
     )
     assert found["vocabulary"] == fingerprint(("panda", "koala", "tulip", "rose"))

@@ -69,7 +69,7 @@ def test_without_the_extra_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "nudenet", None)
     (tmp_path / "p.txt").write_text("a panda")
     run = SimpleNamespace(
-        params=Params(), models=SimpleNamespace(base=SimpleNamespace(picture_size=64)), runs=tmp_path
+        params=Params(), models=SimpleNamespace(base=SimpleNamespace(image_size=64)), runs=tmp_path
     )  # it could not draw
     with pytest.raises(EvaluationError, match="NudeNet is not installed"):
         nudity(run, tmp_path / "p.txt", "x.safetensors")  # type: ignore[arg-type]

@@ -53,11 +53,11 @@ def probed(
 
     monkeypatch.setattr(robustness, "_indirect", indirect)
     monkeypatch.setattr(robustness, "_attack", attack)
-    before = {name: value.clone() for name, value in run.models.base.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in run.models.base.denoiser.state_dict().items()}
     blocks = robustness.measure_robustness(
         run, SimpleNamespace(target="panda"), run.adapter, {**NUMBERS, **numbers}
     )
-    after = run.models.base.unet.state_dict()
+    after = run.models.base.denoiser.state_dict()
     assert set(after) == set(before) and all(
         torch.equal(after[name], value) for name, value in before.items()
     )

@@ -21,11 +21,11 @@ def mined(tmp_path, params):
     """A run context of tiny models, and what was mined for each target of ``parts``."""
     from fade.generation.cache import Cache
     from fade.generation.generator import ImageGenerator
-    from fade.models.stable_diffusion import Base
+    from fade.models.loading import load_model
     from fade.run.resolve_params import parse_params
 
     params = parse_params({"sampler": {"steps": 2}, **params})
-    base = Base.load(str(make_tiny_base(tmp_path / "base")), device="cpu")
+    base = load_model(str(make_tiny_base(tmp_path / "base")), device="cpu")
     generator = ImageGenerator(base, params.sampler, Cache(tmp_path / "cache"))
     folder = tmp_path / "run"
     folder.mkdir()

@@ -16,7 +16,7 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import AttackConfig, MeshConfig, SamplerConfig
 from fade.evaluation.attacks import AttackContext
 from fade.evaluation.attacks.material import gather
-from fade.models.stable_diffusion import Base
+from fade.models.loading import load_model
 from tests.datasets import make_dataset
 
 CONFIG = AttackConfig(
@@ -52,7 +52,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def untouched(tiny_base_dir: Path, pictures: Path) -> AttackContext:
     """Loaded once; see `subject`."""
-    base = Base.load(str(tiny_base_dir))
+    base = load_model(str(tiny_base_dir))
     return AttackContext(base, Oracle(), SAMPLER, CONFIG, gather(base, pictures, "panda", CONFIG), "panda")  # type: ignore[arg-type]
 
 
@@ -60,14 +60,14 @@ def untouched(tiny_base_dir: Path, pictures: Path) -> AttackContext:
 def subject(untouched: AttackContext) -> AttackContext:
     """With a UNet of its own, which a test may change."""
     base = copy.copy(untouched.base)
-    base.unet, base._encoded = copy.deepcopy(base.unet), {}
+    base.denoiser, base._encoded = copy.deepcopy(base.denoiser), {}
     return replace(untouched, base=base)
 
 
 @pytest.fixture
 def lora(subject: AttackContext) -> Iterator[LoraAdapter]:
     """An adapter with a strong effect in the subject's UNet, active and not merged."""
-    lora = LoraAdapter.insert(subject.base.unet, MeshConfig(rank=2, alpha=2.0), seed=0)
+    lora = LoraAdapter.insert(subject.base, MeshConfig(rank=2, alpha=2.0), seed=0)
     generator = torch.Generator().manual_seed(0)
     state = lora.state_dict()
     lora.load_state_dict(

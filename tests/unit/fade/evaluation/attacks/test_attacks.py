@@ -56,13 +56,13 @@ def test_the_calls_are_those_counted_by_hand_and_the_model_is_as_it_was(
 ) -> None:
     if merged:
         lora.merge()
-    before = frozen(subject.base.unet)
+    before = frozen(subject.base.denoiser)
     with CallBudget(subject.base) as meter:
         found = get_attack(name).run(subject)
     assert meter.calls == CALLS[name]
     assert len(found.hits) == (6 if name == "noised" else 3)
-    assert frozen(subject.base.unet) == before
-    assert all(p.grad is None for p in subject.base.unet.parameters())
+    assert frozen(subject.base.denoiser) == before
+    assert all(p.grad is None for p in subject.base.denoiser.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,7 +142,7 @@ def test_at_no_noise_the_picture_is_kept_and_judged_as_it_is(subject: AttackCont
 def test_relearning_trains_the_attention_and_gives_it_back_also_after_a_fault(
     subject: AttackContext, lora: LoraAdapter
 ) -> None:
-    unet = subject.base.unet
+    unet = subject.base.denoiser
     weights, names = attention(unet), [name for name, _ in unet.named_parameters()]
     assert (
         len(weights)

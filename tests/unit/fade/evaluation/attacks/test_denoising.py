@@ -52,11 +52,11 @@ def test_a_picture_is_noised_as_the_schedule_says(subject: AttackContext) -> Non
     )
     seen = []
 
-    def knowing(x: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+    def knowing(x: torch.Tensor, t: torch.Tensor, *prompts: object) -> torch.Tensor:
         seen.append((x, t))
         return noise
 
-    subject.base.predict_noise = knowing  # type: ignore[method-assign]
+    subject.base.predict_guided = knowing  # type: ignore[method-assign]
     sample_from(subject.base, subject.base.encode(["a panda"]), [1, 2], sampler, clean=clean, time=0.25)
     ((x, t),) = seen
     assert t.tolist() == [249, 249]
