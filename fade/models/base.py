@@ -231,8 +231,8 @@ class DiffusionModel(ABC):
         return noisy
 
     def layers(self, targets: Sequence[str]) -> list[str]:
-        """Full names of the denoiser's Linear and 1x1 Conv layers that ``targets`` name: a role of `ROLES`, or
-        the end of a module's name. Raises AdapterError for one that names nothing."""
+        """Full names of the denoiser's Linear and 1x1 Conv layers that ``targets`` name: a role of `ROLES`,
+        or the end of a module's name. Raises AdapterError for one that names nothing."""
         inside, ends = _modules_inside(self.denoiser, self.BLOCKS), self.layer_ends(targets)
         names: list[str] = []
         used: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the families with a UNet have in common (Stable Diffusion 1.x, 2.x, XL): discrete times, noise or v."""
+"""What the families with a UNet (Stable Diffusion 1.x, 2.x, XL) share: discrete times, noise or v."""
 
 from __future__ import annotations
 
