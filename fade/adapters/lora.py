@@ -183,8 +183,8 @@ class LoraAdapter:
         return bool(self._originals)
 
     def merge(self) -> None:
-        """Add the adapter to the denoiser's weights. All or nothing; raises AdapterError when a merged weight is
-        not finite."""
+        """Add the adapter to the denoiser's weights. All or nothing; raises AdapterError when a merged
+        weight is not finite."""
         if self.merged:
             raise _fault("the adapter is merged already.", "call unmerge() first.")
         for name, layer in self._layers.items():
@@ -259,8 +259,8 @@ class LoraAdapter:
 
     @torch.no_grad()
     def check_effect(self, name: str = "the adapter") -> None:
-        """Raises AdapterError unless every layer is active and the denoiser's output is finite and differs from
-        the base's on a fixed probe."""
+        """Raises AdapterError unless every layer is active and the denoiser's output is finite and differs
+        from the base's on a fixed probe."""
         for layer_name, layer in self._layers.items():
             if layer.disable_adapters or ADAPTER not in layer.active_adapters:
                 action = "report this: peft ignored the adapter."

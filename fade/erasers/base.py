@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 KEYS_VALUES = "mesh.targets=[text]"
-"""The setting of the erasers that train alone what reads the text (a role of `fade.models.base`): in a UNet the
-cross-attention's keys and values."""
+"""The setting of the erasers that train alone what reads the text (a role of `fade.models.base`): in a UNet
+the cross-attention's keys and values."""
 NULL_PROMPT = "null_prompt"
 """Capability of a model: see `Eraser.requires`."""
 
@@ -35,8 +35,8 @@ class ErasureWeight(MethodOptions):
 
 
 class Predictor(Protocol):
-    """The network's own output (B, C, h, w), be it noise, v or a velocity, for noisy latents x (B, C, h, w) at
-    times t (B,) under B prompts."""
+    """The network's own output (B, C, h, w), be it noise, v or a velocity, for noisy latents x (B, C, h, w)
+    at times t (B,) under B prompts."""
 
     def student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The adapted model; carries gradients."""

@@ -146,8 +146,8 @@ class DiffusionModel(ABC):
 
     @abstractmethod
     def example(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Conditioning]:
-        """A small random input of `predict`, on the device: x (1, C, s, s), t (1,), one prompt. It shows what a
-        loaded model and an adapter put out."""
+        """A small random input of `predict`, on the device: x (1, C, s, s), t (1,), one prompt. It shows what
+        a loaded model and an adapter put out."""
 
     @abstractmethod
     def solver(self, sampler: SamplerConfig) -> Any:
