@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from fade.data.manifest import MANIFEST
-from fade.models.layout import PIPELINE_PARTS
+from fade.models.layout import PIPELINES
 from fade.utils.hashing import sha256_of
 from tests.datasets import rehash, write_manifest
 from tests.e2e.support import (
@@ -562,12 +562,12 @@ def useless_models(data: Path) -> None:
     """Models that look whole, and load as nothing: one that does not look so is refused before the data are
     looked at."""
     parts = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
-    for part in (*PIPELINE_PARTS, "clip", "../judge"):
+    for part in (*PIPELINES["StableDiffusionPipeline"], "clip", "../judge"):
         (data / "base" / part).mkdir(parents=True)
         (data / "base" / part / parts.get(part, "config.json")).write_text("{}")
         (data / "base" / part / "model.safetensors").write_bytes(b"")
     (data / "base" / "model_index.json").write_text(
-        json.dumps({part: ["diffusers", "X"] for part in PIPELINE_PARTS})
+        json.dumps({part: ["diffusers", "X"] for part in PIPELINES["StableDiffusionPipeline"]})
     )
 
 

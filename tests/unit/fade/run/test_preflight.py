@@ -22,7 +22,7 @@ from fade.errors import (
     UnknownNameError,
     UsageError,
 )
-from fade.models.layout import PIPELINE_PARTS
+from fade.models.layout import PIPELINES
 from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
         (base / name).mkdir(parents=True)
         (base / name / parts.get(name, "config.json")).write_text("{}")
         (base / name / "model.safetensors").write_bytes(b"")
-    (base / "model_index.json").write_text(json.dumps({part: ["diffusers", "X"] for part in PIPELINE_PARTS}))
+    (base / "model_index.json").write_text(json.dumps({part: ["diffusers", "X"] for part in PIPELINES["StableDiffusionPipeline"]}))
     named(tmp_path)
     return tmp_path
 
