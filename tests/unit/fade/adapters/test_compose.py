@@ -82,7 +82,11 @@ def test_the_same_parts_give_the_same_bytes(tmp_path):
         for i, name in enumerate(("panda", "lemon"))
     ]
     digests = [compose(tiny_model(tiny_unet()), parts, tmp_path / f"{i}-both.safetensors") for i in range(2)]
-    assert digests[0] == digests[1] != compose(tiny_model(tiny_unet()), parts[::-1], tmp_path / "turned.safetensors")
+    assert (
+        digests[0]
+        == digests[1]
+        != compose(tiny_model(tiny_unet()), parts[::-1], tmp_path / "turned.safetensors")
+    )
 
 
 def test_what_cannot_be_composed_is_said(tmp_path):

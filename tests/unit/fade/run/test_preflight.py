@@ -40,7 +40,9 @@ def root(tmp_path: Path) -> Path:
         (base / name).mkdir(parents=True)
         (base / name / parts.get(name, "config.json")).write_text("{}")
         (base / name / "model.safetensors").write_bytes(b"")
-    (base / "model_index.json").write_text(json.dumps({part: ["diffusers", "X"] for part in PIPELINES["StableDiffusionPipeline"]}))
+    (base / "model_index.json").write_text(
+        json.dumps({part: ["diffusers", "X"] for part in PIPELINES["StableDiffusionPipeline"]})
+    )
     named(tmp_path)
     return tmp_path
 
