@@ -100,11 +100,11 @@ def pipeline_class(path: Path) -> str:
     file = path / "model_index.json"
     if not file.is_file():
         raise _fault(f"{file} is missing.")
-    name = read_config(file).get("_class_name", next(iter(PIPELINES)))
+    name = str(read_config(file).get("_class_name", next(iter(PIPELINES))))  # diffusers allows a list, too
     if name not in PIPELINES:
-        what = f"{file} names the pipeline {str(name)[:80]!r}, none that is loaded here"
+        what = f"{file} names the pipeline {name[:80]!r}, none that is loaded here"
         raise _fault(f"{what} ({', '.join(PIPELINES)}).")
-    return str(name)
+    return name
 
 
 def parts_of(path: Path) -> dict[str, str]:

@@ -164,4 +164,5 @@ def test_control_other_precisions_load(good: Path, tmp_path: Path) -> None:
     for dtype in (torch.float16, torch.float64):
         path = tmp_path / "a.safetensors"
         save_file({name: value.to(dtype) for name, value in state.items()}, path, metadata=metadata)
-        assert LoraAdapter.load(tiny_model(tiny_unet()), path).config == CONFIG
+        config = LoraAdapter.load(tiny_model(tiny_unet()), path).config
+        assert (config.rank, config.alpha) == (CONFIG.rank, CONFIG.alpha)
