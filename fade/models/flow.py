@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 EXAMPLE_SIDE, EXAMPLE_TOKENS = 16, 4
 """Elements and tokens of the largest example."""
 _SOLVER = "euler"
-_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
-_OF_TEXT = ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out")
+_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 _FORWARD = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
 
@@ -34,9 +33,9 @@ class FlowModel(DiffusionModel):
 
     DENOISER: ClassVar[str] = "transformer"
     ROLES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "all": (*_ATTENTION, *_OF_TEXT, *_FORWARD),
-        # text and picture meet in the joint attention; no layer of it reads one of them alone
-        "cross": (*_ATTENTION, *_OF_TEXT),
+        "all": (*_ATTENTION, *_FORWARD),
+        # The joint attention, in which text and picture meet. No role "self": the same layers are that, too.
+        "cross": tuple(f"attn.{name}" for name in _ATTENTION),
         "text_in": ("context_embedder",),
         "text": ("context_embedder",),
     }

@@ -119,6 +119,8 @@ def test_roles_of_a_family_are_layers_and_others_are_refused(model: DiffusionMod
     assert set(roles["cross"]) < set(roles["all"])
     assert roles["text"] == (["context_embedder"] if flow else roles["text_kv"])
     assert ("text_in" in roles) == flow and ("self" in roles) != flow
+    assert any("attn2" in name for name in roles["all"]) == (not flow or "sd35" in model.path)
+    assert not flow or not any("attn2" in name for name in roles["cross"])  # SD3.5's second: pictures alone
     assert not any("norm" in name or "time" in name for names in roles.values() for name in names)
     with pytest.raises(AdapterError, match="names no layer"):
         model.layers(["text_kv" if flow else "text_in"])
