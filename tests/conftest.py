@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,11 @@ def tiny_base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support import make_tiny_base
 
     return make_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def family_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The directory of a miniature of `tests.models_of_families.FAMILIES`, by name; made once. Read only."""
+    from tests.models_of_families import make_family
+
+    return cache(lambda name: make_family(tmp_path_factory.mktemp("family") / name, name))

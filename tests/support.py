@@ -75,12 +75,13 @@ def tiny_model(unet: Any, sha256: str = "b" * 64) -> Any:
     return StableDiffusion("tiny", parts, sha256, torch.device("cpu"))
 
 
-def tiny_tokenizer(words: tuple[str, ...] = WORDS, max_tokens: int = 16) -> Any:
-    """A CLIPTokenizer that knows ``words`` as whole tokens and every other word by its letters."""
+def tiny_tokenizer(words: tuple[str, ...] = WORDS, max_tokens: int = 16, pad: str = "") -> Any:
+    """A CLIPTokenizer that knows ``words`` as whole tokens and every other word by its letters; ``pad``: its
+    padding token, with the id 0."""
     from transformers import CLIPTokenizer
 
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789,.-'")
-    pieces: dict[str, None] = dict.fromkeys([*letters, *(f"{c}</w>" for c in letters)])
+    pieces: dict[str, None] = dict.fromkeys([*pad, *letters, *(f"{c}</w>" for c in letters)])
     merges: dict[tuple[str, str], None] = {}
     for word in words:
         parts = [*word[:-1], f"{word[-1]}</w>"]
@@ -89,7 +90,8 @@ def tiny_tokenizer(words: tuple[str, ...] = WORDS, max_tokens: int = 16) -> Any:
             parts[:2] = [parts[0] + parts[1]]
             pieces[parts[0]] = None
     vocab = {piece: i for i, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=list(merges), model_max_length=max_tokens)
+    options = {"pad_token": pad} if pad else {}
+    return CLIPTokenizer(vocab=vocab, merges=list(merges), model_max_length=max_tokens, **options)
 
 
 def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet: Any) -> Path:

@@ -30,6 +30,8 @@ class AdapterHeader:
     concept: str
     base_sha256: str
     mesh: MeshConfig
+    family: str = ""
+    """The model family; files of before there were several name none."""
 
     @classmethod
     def parse(cls, facts: Mapping[str, str], path: Path) -> AdapterHeader:
@@ -46,7 +48,7 @@ class AdapterHeader:
             mesh = MeshConfig(rank=int(facts["rank"]), alpha=float(facts["alpha"]), targets=tuple(targets))
         except ValueError as error:  # pydantic's, too
             raise damaged(path, " ".join(str(error).split())[:200]) from None
-        return cls(facts["concept"], facts["base_sha256"], mesh)
+        return cls(facts["concept"], facts["base_sha256"], mesh, facts.get("family", ""))
 
 
 def damaged(path: Path, why: str) -> AdapterError:

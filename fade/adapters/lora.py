@@ -226,6 +226,7 @@ class LoraAdapter:
                 raise _fault(f"{name} is not finite; nothing was written.", "lower train.lr.")
         rank, alpha, targets = self.config.rank, self.config.alpha, json.dumps(self.config.targets)
         own = {"rank": str(rank), "alpha": repr(alpha), "targets": targets, "fade_version": fade.__version__}
+        own["family"] = self.model.FAMILY
         facts = {f"{PROVENANCE}{key}": value for key, value in {**provenance, **own}.items()}
         # What diffusers reads to build the LoraConfig: without it, alpha would be taken to be the rank.
         lora = {"r": rank, "lora_alpha": alpha, "target_modules": list(self._layers), "bias": "none"}
@@ -238,10 +239,13 @@ class LoraAdapter:
     def load(cls, base: DiffusionModel, path: Path) -> LoraAdapter:
         """Insert a saved adapter into ``base`` and prove that it is active and changes the output.
 
-        Raises AdapterError when the file is unreadable, has no provenance, was trained for another base, does
-        not fit, or has no effect; the base is then as it was."""
+        Raises AdapterError when the file is unreadable, has no provenance, was trained for another family or
+        base, does not fit, or has no effect; the base is then as it was."""
         facts, state = read_adapter(path)
         header = AdapterHeader.parse(facts, path)
+        if header.family not in ("", base.FAMILY):
+            what = f"{path} is an adapter of {header.family[:80]}, and {base.path} is {base.FAMILY}."
+            raise _fault(what, "set data.base to the directory that the adapter was trained for.")
         if header.base_sha256 != base.sha256:
             made_for = header.base_sha256[:12]
             what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."

@@ -124,7 +124,8 @@ def trainer(folder: Path) -> Callable[[str, dict[str, dict[str, Any]]], bytes]:
 
 
 def with_fixed_version(body: bytes) -> bytes:
-    """The file with one version of the product in its header: a release changes that and nothing else.
+    """The file with one version of the product in its header, and without the model family that files of
+    before there were several do not name: a release changes that and nothing else.
 
     Everything else stays byte for byte; a header that is not laid out as `json.dumps` without spaces does it
     fails here."""
@@ -132,6 +133,7 @@ def with_fixed_version(body: bytes) -> bytes:
     header = json.loads(body[8 : 8 + length])
     assert _header(header) == body[8 : 8 + length], "the header's layout differs"
     header["__metadata__"]["fade.fade_version"] = "0"
+    header["__metadata__"].pop("fade.family", None)
     text = _header(header)
     return struct.pack("<Q", len(text)) + text + body[8 + length :]
 
