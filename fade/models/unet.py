@@ -19,13 +19,17 @@ EXAMPLE_SIDE, EXAMPLE_TOKENS = 16, 4
 """Elements and tokens of the largest example."""
 _CROSS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False}),
+    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False, "clip_sample": False}),
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": False}),
+    "dpmpp_2m": (
+        "DPMSolverMultistepScheduler",
+        {"use_karras_sigmas": False, "algorithm_type": "dpmsolver++"},
+    ),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
-"""sampler.scheduler -> class of diffusers, and what of its configuration is ours, not the base's."""
+"""sampler.scheduler -> class of diffusers, and what of its configuration is ours, not the base's: a clipped
+x_0 is for pixels, and an algorithm of the sde kind draws noise that no seed names."""
 
 
 class UNetModel(DiffusionModel):
