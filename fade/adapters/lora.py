@@ -242,7 +242,7 @@ class LoraAdapter:
         not fit, or has no effect; the base is then as it was."""
         facts, state = read_adapter(path)
         header = AdapterHeader.parse(facts, path)
-        if header.base_sha256 != base.sha256:
+        if not base.is_base(header.base_sha256):
             made_for = header.base_sha256[:12]
             what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."
             raise _fault(what, "set data.base to the directory that the adapter was trained for.")

@@ -8,6 +8,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.errors import AdapterError, UsageError
+from fade.models.layout import legacy_sha256, resolve
 
 if TYPE_CHECKING:
     from fade.config import SamplerConfig
@@ -155,6 +157,15 @@ class DiffusionModel(ABC):
         family does not have."""
 
     # What all families share.
+
+    @cached_property
+    def legacy_sha256(self) -> str:
+        """The hash by which earlier versions name this base; "" where they could not load it."""
+        return legacy_sha256(resolve(self.path), "base")
+
+    def is_base(self, sha256: str) -> bool:
+        """Whether a record's hash names this base: by what is loaded, or as earlier versions hashed it."""
+        return sha256 == self.sha256 or sha256 == self.legacy_sha256
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning, network: Any = None) -> Tensor:
         """The network's own output (B, C, h, w), in x's dtype, for noisy latents (B, C, h, w) at times (B,):

@@ -13,12 +13,12 @@ Configs = Mapping[str, Mapping[str, Any]]
 """Part -> its configuration."""
 MAX_TOKENS = 10_000
 """What transformers puts in the place of a missing model_max_length is far larger."""
-DISCRETE = tuple(
-    f"{name}Scheduler"
-    for name in ("DDIM", "DDPM", "PNDM", "LMSDiscrete", "EulerDiscrete", "EulerAncestralDiscrete")
-    + ("DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverSDE", "UniPCMultistep", "DEISMultistep")
-    + ("HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete")
+_DISCRETE = (
+    *("DDIM", "DDPM", "PNDM", "LMSDiscrete", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete"),
+    *("DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverSDE", "UniPCMultistep", "DEISMultistep"),
+    *("KDPM2Discrete", "KDPM2AncestralDiscrete"),
 )
+DISCRETE = tuple(f"{name}Scheduler" for name in _DISCRETE)
 """Schedulers whose configuration describes DDPM's noise schedule, whatever their own solver."""
 
 
@@ -52,9 +52,8 @@ def _square(part: str) -> Check:
         size = configs[part].get("sample_size")
         if isinstance(size, int) and not isinstance(size, bool) and size > 0:
             return ""
-        return (
-            f"{part}: sample_size {str(size)[:80]} is not supported; supported: one number, square latents."
-        )
+        what = f"{part}: sample_size {str(size)[:80]} is not supported"
+        return f"{what}; supported: one number, square latents."
 
     return check
 
@@ -91,10 +90,7 @@ def _tokens(part: str) -> Check:
 
 
 def _text_width(configs: Configs) -> str:
-    width, reads = (
-        configs[part].get(key)
-        for part, key in (("text_encoder", "hidden_size"), ("unet", "cross_attention_dim"))
-    )
+    width, reads = configs["text_encoder"].get("hidden_size"), configs["unet"].get("cross_attention_dim")
     if width is None or reads is None or width == reads:
         return ""
     what = f"a UNet whose cross-attention reads {str(reads)[:80]} numbers beside a text encoder of {width}"

@@ -45,14 +45,10 @@ def check_loaded(where: str, kind: str, info: dict[str, Any], stage: str) -> Non
         what = f"{where}: {name} has the shape {tuple(found)}, {kind} takes {tuple(wanted)}."
         raise BaseModelError(what, stage=stage, action=_ACTION)
     faults = []
-    for key in ("missing_keys", "unexpected_keys"):
+    for key, fault in (("missing_keys", "lacks {}"), ("unexpected_keys", f"holds {{}}, unknown to {kind}")):
         names = sorted(name for name in info.get(key) or () if not name.endswith(HARMLESS))
         more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
-        if names:
-            listed = f"{', '.join(names[:_NAMED])}{more}"
-            faults.append(
-                f"lacks {listed}" if key == "missing_keys" else f"holds {listed}, unknown to {kind}"
-            )
+        faults += [fault.format(", ".join(names[:_NAMED]) + more)] if names else []
     if faults:
         raise BaseModelError(f"{where} {' and '.join(faults)}.", stage=stage, action=_ACTION)
     if errors := info.get("error_msgs"):

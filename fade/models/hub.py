@@ -15,6 +15,7 @@ from fade.utils.reading import MIB, read_text
 
 _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([\w.+-]{1,80})[\"']?\s*$", re.MULTILINE)
 _SNAPSHOTS = "snapshots"
+_fetched: dict[tuple[str, str], Path] = {}
 Select = Callable[[Find], object]
 """Finds, through `Find`, every file of a model that is needed."""
 
@@ -27,8 +28,10 @@ def is_hub_id(where: str) -> bool:
 def fetch(where: str, stage: str, select: Select, action: str) -> Path:
     """The directory of a hub id in the hub's cache, with every file that ``select`` looks up.
 
-    A revision that is no commit is resolved once: all files are of one commit. Offline, the cache alone is
-    asked. Raises BaseModelError."""
+    A revision that is no commit is resolved once a process: all files are of one commit. Offline, the cache
+    alone is asked. Raises BaseModelError."""
+    if (known := _fetched.get((where, stage))) is not None and known.is_dir():
+        return known
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
@@ -59,7 +62,7 @@ def fetch(where: str, stage: str, select: Select, action: str) -> Path:
         raise BaseModelError(what, stage=stage, action=action) from error
     if pinned[0] != revision:
         note(f"{where} is at the revision {pinned[0]}; pin it: {name}@{pinned[0]}.")
-    return first.parent
+    return _fetched.setdefault((where, stage), first.parent)
 
 
 def revision_of(path: Path) -> str:

@@ -7,7 +7,6 @@ blocks: a model is never in memory for it."""
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +19,10 @@ from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import MIB, RECORD, read_text
 
 WRITER_KEYS = frozenset(
-    ("_diffusers_version", "_name_or_path", "_commit_hash", "transformers_version", "name_or_path")
-    + ("torch_dtype", "dtype", "requires_safety_checker", "processor_class")
+    {
+        *("_diffusers_version", "_name_or_path", "_commit_hash", "transformers_version", "name_or_path"),
+        *("torch_dtype", "dtype", "requires_safety_checker", "processor_class"),
+    }
 )
 """Keys of a configuration that say who wrote it, or what this product sets itself (the dtype)."""
 _BLOCK = 4 * MIB
@@ -83,7 +84,7 @@ def directory_sha256(path: Path, parts: Iterable[str] = ()) -> str:
 def digest(file: Path) -> FileDigest:
     """Of a file as it is now; one that did not change since is read once a process. Raises OSError,
     BaseModelError for weights that are no whole safetensors file."""
-    found = os.stat(file)
+    found = file.stat()
     state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     return _read(file, file.suffix.lower() == ".safetensors", state)
 

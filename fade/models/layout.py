@@ -113,11 +113,11 @@ def _pipeline(find: Find, where: str) -> tuple[str, dict[str, Any]]:
     if (file := find("model_index.json")) is None:
         raise _fault(f"{where}/model_index.json is missing.")
     index = read_config(file)
-    name = index.get("_class_name", next(iter(PIPELINES)))
+    name = str(index.get("_class_name", next(iter(PIPELINES))))  # diffusers allows a list, too
     if name not in PIPELINES:
-        what = f"{file} names the pipeline {str(name)[:80]!r}, none that is loaded here"
+        what = f"{file} names the pipeline {name[:80]!r}, none that is loaded here"
         raise _fault(f"{what} ({', '.join(PIPELINES)}).")
-    return str(name), index
+    return name, index
 
 
 def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
@@ -131,14 +131,14 @@ def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
         return (replace(part, configs=(*part.configs, *filter(None, map(find, extra)))),)
     name, index = _pipeline(find, where)
     absent = {part for part in OPTIONAL if index.get(part, [None])[0] is None}
-    parts = {part: kind for part, kind in PIPELINES[name].items() if part not in absent}
-    for part in parts:
-        entry = index.get(part)
+    kinds = {part: kind for part, kind in PIPELINES[name].items() if part not in absent}
+    for folder in kinds:
+        entry = index.get(folder)
         library = entry[0] if isinstance(entry, list) and entry else None
         if library not in _LIBRARIES:
-            what = f"{where}/model_index.json: {part} is of {str(library)[:80]!r}"
+            what = f"{where}/model_index.json: {folder} is of {str(library)[:80]!r}"
             raise _fault(f"{what}, not of {' or '.join(_LIBRARIES)}.")
-    return tuple(select_files(find, part, kind, role, where) for part, kind in parts.items())
+    return tuple(select_files(find, part, kind, role, where) for part, kind in kinds.items())
 
 
 def check_model(home: Path, role: str) -> tuple[PartFiles, ...]:
@@ -168,11 +168,9 @@ def _check_class(part: PartFiles, config: dict[str, Any], role: str) -> None:
             raise _fault(f"{what}; supported: classes ...ForImageClassification.", "see data.judge.", role)
         return
     named = config.get("_class_name", architecture)
-    if named == kind and (named_type := config.get("model_type")) not in (
-        None,
-        _MODEL_TYPES.get(kind, named_type),
-    ):
-        named = named_type
+    model_type = config.get("model_type")
+    if named == kind and model_type not in (None, _MODEL_TYPES.get(kind, model_type)):
+        named = model_type
     if named != kind:
         action = f"name another model in data.{role}."
         raise _fault(f"{file} is of the class {str(named)[:80]!r}; supported: {kind}.", action, role)

@@ -110,9 +110,8 @@ def select_files(find: Find, name: str, kind: str, stage: str, where: str) -> Pa
     if "Scheduler" in kind:
         return PartFiles(name, kind, (need("scheduler_config.json"),))
     if "Tokenizer" in kind:
-        return PartFiles(
-            name, kind, (need("tokenizer_config.json"), *tokenizer_files(find, name, stage, where))
-        )
+        words = tokenizer_files(find, name, stage, where)
+        return PartFiles(name, kind, (need("tokenizer_config.json"), *words))
     config, stem = need("config.json"), weights_stem(kind)
     for variant in VARIANTS:
         tag = f".{variant}" if variant else ""

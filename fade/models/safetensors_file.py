@@ -31,8 +31,8 @@ def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, st
 
 
 def read_header(path: Path, limit: int | None) -> tuple[dict[str, str], dict[str, Any]]:
-    """(metadata, {tensor: its dtype, shape and offsets}) of a file of at most ``limit`` bytes (None: any size); no weight is
-    read. Raises OSError, MalformedError."""
+    """(metadata, {tensor: its dtype, shape and offsets}) of a file of at most ``limit`` bytes (None: any
+    size); no weight is read. Raises OSError, MalformedError."""
     with open_regular(path, limit) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > HEADER_LIMIT:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fade.config import DataConfig
+from fade.models.hub import is_hub_id, origin
+from fade.models.identity import file_hashes
+from fade.models.layout import BASE, CLIP, JUDGE, legacy_sha256, model_sha256, resolve, select_parts
+from fade.models.part_files import in_folder
 
 if TYPE_CHECKING:
     from fade.judges.classifier import Classifier
@@ -24,6 +28,34 @@ class LoadedModels:
         """A model directory relative to the project's root; a hub id stays as it is."""
         inside = self._root / where
         return str(inside) if inside.is_dir() or where.startswith("data/") else where
+
+    def where(self, role: str) -> str:
+        """What ``data`` names for the role base, clip or judge: a directory or a hub id."""
+        return self.local(str(getattr(self._data, role)))
+
+    def sha256(self, role: str) -> str:
+        """The hash of a model that need not be loaded. Raises BaseModelError for one that is not there."""
+        return model_sha256(resolve(self.where(role), role), role)
+
+    def legacy_sha256(self, role: str) -> str:
+        """The hash by which earlier versions name it."""
+        return legacy_sha256(resolve(self.where(role), role), role)
+
+    def record(self) -> dict[str, dict[str, Any]]:
+        """Role -> the model's hashes, those of its files, and where it is from: hub id, revision, licence.
+        Raises BaseModelError."""
+        out = {}
+        for role in (BASE, CLIP, JUDGE):
+            where = self.where(role)
+            home = resolve(where, role)
+            files = file_hashes(home, select_parts(in_folder(home), role, where))
+            hashes = {"sha256": model_sha256(home, role), "legacy_sha256": legacy_sha256(home, role)}
+            out[role] = {**hashes, **origin(where, home), "files": files}
+        return out
+
+    def inputs(self) -> dict[str, str]:
+        """Role -> hash, as it is now, of the models that are local directories."""
+        return {role: self.sha256(role) for role in (BASE, CLIP, JUDGE) if not is_hub_id(self.where(role))}
 
     @cached_property
     def base(self) -> DiffusionModel:

@@ -90,10 +90,9 @@ def _pictures(images: str, root: Path) -> str:
 
 
 def _model(name: str, model: str, root: Path) -> str:
-    from fade.models.layout import check_pipeline, refuse_unsafe_files, resolve
+    from fade.models.layout import check_model, resolve
 
-    folder = resolve(str(root / model) if (root / model).is_dir() else model, name)
-    check_pipeline(folder) if name == "base" else refuse_unsafe_files(folder, name)
+    check_model(resolve(str(root / model) if (root / model).is_dir() else model, name), name)
     return model
 
 

@@ -22,7 +22,6 @@ import pytest
 from PIL import Image
 
 from fade.data.manifest import MANIFEST
-from fade.models.layout import PIPELINE_PARTS
 from fade.utils.hashing import sha256_of
 from tests.datasets import rehash, write_manifest
 from tests.e2e.support import (
@@ -42,6 +41,7 @@ from tests.e2e.support import (
     stages,
     with_small_files,
 )
+from tests.support import make_bare_base, make_bare_model
 
 pytestmark = pytest.mark.failures
 RUN = ("run", "--target", "panda", *small("train.steps=12"))
@@ -561,14 +561,9 @@ def project(tmp_path: Path) -> Path:
 def useless_models(data: Path) -> None:
     """Models that look whole, and load as nothing: one that does not look so is refused before the data are
     looked at."""
-    parts = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
-    for part in (*PIPELINE_PARTS, "clip", "../judge"):
-        (data / "base" / part).mkdir(parents=True)
-        (data / "base" / part / parts.get(part, "config.json")).write_text("{}")
-        (data / "base" / part / "model.safetensors").write_bytes(b"")
-    (data / "base" / "model_index.json").write_text(
-        json.dumps({part: ["diffusers", "X"] for part in PIPELINE_PARTS})
-    )
+    make_bare_base(data / "base")
+    make_bare_model(data / "base" / "clip")
+    make_bare_model(data / "judge")
 
 
 def track(project: Path) -> None:
