@@ -70,7 +70,9 @@ def _config_hash(file: Path) -> str:
 
 def file_hashes(home: Path, parts: Iterable[PartFiles]) -> dict[str, str]:
     """sha256 of each file that is read, by its name below ``home``."""
-    return {file.relative_to(home).as_posix(): digest(file).sha256 for file in sorted(paths_of(parts))}
+    files = sorted(set(paths_of(parts)))
+    names = {f: f.relative_to(home).as_posix() if f.is_relative_to(home) else f.name for f in files}
+    return {name: digest(file).sha256 for file, name in names.items()}
 
 
 def directory_sha256(path: Path, parts: Iterable[str] = ()) -> str:

@@ -12,6 +12,7 @@ from fade.models.classes import unsupported
 from fade.models.hub import fetch, is_hub_id
 from fade.models.identity import content_sha256, directory_sha256
 from fade.models.part_files import PICKLES, TOKENIZER_FILES, Find, PartFiles, in_folder, select_files
+from fade.models.single_file import split
 from fade.utils.notes import note
 from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import RECORD, check_regular, read_text
@@ -91,9 +92,17 @@ def _fault(what: str, action: str = _HELP, stage: str = BASE) -> BaseModelError:
 
 
 def resolve(where: str, role: str = BASE) -> Path:
-    """The local directory of a model: ``where`` itself, or a hub id (``owner/name``, better
-    ``owner/name@revision``), of which the files that are read are fetched. Raises BaseModelError when it is
-    neither, or when the hub cannot be reached."""
+    """Where a model lies: the directory ``where`` itself; that of a hub id (``owner/name``, better
+    ``owner/name@revision``), of which the files that are read are fetched; ``FILE.safetensors@DIRECTORY`` as
+    it is (`fade.models.single_file`). Raises BaseModelError when nothing is there, or when the hub cannot be
+    reached."""
+    if single := split(where):
+        if missing := [path for path, there in zip(single, _there(*single), strict=True) if not there]:
+            raise _fault(f"{missing[0]} is not there.", "correct data.base or data.base_config.", role)
+        return Path(where)
+    if where.endswith(".safetensors") and Path(where).is_file():
+        what = f"{where} holds weights alone: its configurations are needed, too."
+        raise _fault(what, "name a local directory with them in data.base_config.", role)
     if not is_hub_id(where):
         path = Path(where)
         if not path.is_dir():
@@ -103,10 +112,19 @@ def resolve(where: str, role: str = BASE) -> Path:
     return fetch(where, role, lambda find: select_parts(find, role, where), action)
 
 
+def _there(file: Path, config: Path) -> tuple[bool, bool]:
+    return file.is_file(), config.is_dir()
+
+
+def _finder(home: Path) -> Find:
+    single = split(home)
+    return in_folder(single[1] if single else home)
+
+
 def pipeline_class(path: Path) -> str:
     """The class of diffusers' pipeline that the directory names; one that names none is of the first of
     `PIPELINES`. Raises BaseModelError for one that is not loaded here."""
-    return _pipeline(in_folder(path), str(path))[0]
+    return _pipeline(_finder(path), str(path))[0]
 
 
 def _pipeline(find: Find, where: str) -> tuple[str, dict[str, Any]]:
@@ -138,14 +156,20 @@ def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
         if library not in _LIBRARIES:
             what = f"{where}/model_index.json: {folder} is of {str(library)[:80]!r}"
             raise _fault(f"{what}, not of {' or '.join(_LIBRARIES)}.")
-    return tuple(select_files(find, part, kind, role, where) for part, kind in kinds.items())
+    single = (split(where) or (None,))[0]
+    return tuple(select_files(find, part, kind, role, where, single) for part, kind in kinds.items())
+
+
+def files_of(home: Path, role: str) -> tuple[PartFiles, ...]:
+    """`select_parts` of a model that lies at ``home``."""
+    return select_parts(_finder(home), role, str(home))
 
 
 def check_model(home: Path, role: str) -> tuple[PartFiles, ...]:
     """The files of a model's directory that are read. Raises BaseModelError that names the file, part or
     class for a directory that is incomplete, of a class that is not supported, or refused."""
-    refuse_unsafe_files(home, role)
-    parts = select_parts(in_folder(home), role, str(home))
+    refuse_unsafe_files((split(home) or (home, home))[1], role)
+    parts = files_of(home, role)
     configs = {}
     for part in parts:
         config = configs[part.name] = read_config(part.configs[0], role)
@@ -215,10 +239,10 @@ def read_config(file: Path, stage: str = BASE) -> dict[str, Any]:
 
 def model_sha256(home: Path, role: str) -> str:
     """The hash of a model: of what is loaded. Raises BaseModelError as `select_parts`."""
-    parts = select_parts(in_folder(home), role, str(home))
+    parts = files_of(home, role)
     settings = {}
     if role == BASE:
-        name, index = _pipeline(in_folder(home), str(home))
+        name, index = _pipeline(_finder(home), str(home))
         # the other parts of a pipeline (a safety checker) are lists of library and class
         settings = {key: value for key, value in index.items() if not isinstance(value, list)}
         settings["_class_name"] = name

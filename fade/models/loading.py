@@ -16,6 +16,7 @@ from fade.models.families import known_families
 from fade.models.layout import BASE, LOCAL, check_model, model_sha256, pipeline_class, resolve
 from fade.models.part_files import PartFiles
 from fade.models.probe import infinite_part
+from fade.models.single_file import load_single_file, split
 
 
 def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.float32) -> DiffusionModel:
@@ -28,7 +29,10 @@ def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.fl
     files = check_model(home, BASE)
     family = known_families()[pipeline_class(home)]
     try:
-        parts = {part.name: _load_part(part, dtype) for part in files}
+        if split(home):
+            parts = load_single_file(home, pipeline_class(home), files, dtype)
+        else:
+            parts = {part.name: _load_part(part, dtype) for part in files}
         model = family(path, parts, model_sha256(home, BASE), torch.device("cpu"))
         # on the CPU: the GPU's libraries must not start before `enable_determinism`
         infinite = infinite_part(model)

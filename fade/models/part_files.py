@@ -98,8 +98,11 @@ def _header_size(file: Path) -> int:
         return int.from_bytes(stream.read(8), "little")
 
 
-def select_files(find: Find, name: str, kind: str, stage: str, where: str) -> PartFiles:
-    """The files of a part of the class ``kind``. Raises BaseModelError that names what is missing."""
+def select_files(
+    find: Find, name: str, kind: str, stage: str, where: str, single: Path | None = None
+) -> PartFiles:
+    """The files of a part of the class ``kind``; single: the one file with the weights of all parts. Raises
+    BaseModelError that names what is missing."""
     base = f"{name}/" if name else ""
 
     def need(file: str) -> Path:
@@ -113,6 +116,8 @@ def select_files(find: Find, name: str, kind: str, stage: str, where: str) -> Pa
         words = tokenizer_files(find, name, stage, where)
         return PartFiles(name, kind, (need("tokenizer_config.json"), *words))
     config, stem = need("config.json"), weights_stem(kind)
+    if single:
+        return PartFiles(name, kind, (config,), (single,))
     for variant in VARIANTS:
         tag = f".{variant}" if variant else ""
         whole, index = find(f"{base}{stem}{tag}.safetensors"), f"{stem}.safetensors.index{tag}.json"

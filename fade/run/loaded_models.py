@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fade.config import DataConfig
 from fade.models.hub import is_hub_id, origin
 from fade.models.identity import file_hashes
-from fade.models.layout import BASE, CLIP, JUDGE, legacy_sha256, model_sha256, resolve, select_parts
-from fade.models.part_files import in_folder
+from fade.models.layout import BASE, CLIP, JUDGE, files_of, legacy_sha256, model_sha256, resolve
+from fade.models.single_file import join
 
 if TYPE_CHECKING:
     from fade.judges.classifier import Classifier
@@ -25,13 +25,19 @@ class LoadedModels:
         self._data, self._root = data, root
 
     def local(self, where: str) -> str:
-        """A model directory relative to the project's root; a hub id stays as it is."""
+        """A model directory or file relative to the project's root; a hub id stays as it is."""
         inside = self._root / where
-        return str(inside) if inside.is_dir() or where.startswith("data/") else where
+        return str(inside) if inside.exists() or where.startswith("data/") else where
 
     def where(self, role: str) -> str:
-        """What ``data`` names for the role base, clip or judge: a directory or a hub id."""
-        return self.local(str(getattr(self._data, role)))
+        """What ``data`` names for the role base, clip or judge: a directory, a hub id, or a base's file with
+        its configurations."""
+        where = self.local(str(getattr(self._data, role)))
+        return (
+            join(where, self.local(self._data.base_config))
+            if role == BASE and self._data.base_config
+            else where
+        )
 
     def sha256(self, role: str) -> str:
         """The hash of a model that need not be loaded. Raises BaseModelError for one that is not there."""
@@ -48,7 +54,7 @@ class LoadedModels:
         for role in (BASE, CLIP, JUDGE):
             where = self.where(role)
             home = resolve(where, role)
-            files = file_hashes(home, select_parts(in_folder(home), role, where))
+            files = file_hashes(home, files_of(home, role))
             hashes = {"sha256": model_sha256(home, role), "legacy_sha256": legacy_sha256(home, role)}
             out[role] = {**hashes, **origin(where, home), "files": files}
         return out
@@ -65,18 +71,18 @@ class LoadedModels:
 
         suppress_library_output()
         enable_determinism()
-        return load_model(self.local(self._data.base))
+        return load_model(self.where(BASE))
 
     @cached_property
     def encoder(self) -> TimedEncoder:
         """CLIP's image encoder, on the base's device. Raises BaseModelError."""
         from fade.mining.image_encoder import TimedEncoder
 
-        return TimedEncoder(self.local(self._data.clip), self.base.device)
+        return TimedEncoder(self.where(CLIP), self.base.device)
 
     @cached_property
     def judge(self) -> Classifier:
         """The classifier, on the base's device. Raises BaseModelError."""
         from fade.judges.classifier import Classifier
 
-        return Classifier(self.local(self._data.judge), self.base.device)
+        return Classifier(self.where(JUDGE), self.base.device)

@@ -10,7 +10,7 @@ from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file, require_u
 from fade.data.manifest import MANIFEST
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
 from fade.models.hub import is_hub_id
-from fade.models.layout import check_model
+from fade.models.layout import check_model, resolve
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
@@ -90,7 +90,9 @@ def _check_key(run: RunContext) -> None:
 
 
 def _check_base(run: RunContext) -> None:
-    if (folder := _local(run, "base", run.params.data.base)) is not None:
+    if run.params.data.base_config:
+        check_model(resolve(run.models.where("base")), "base")
+    elif (folder := _local(run, "base", run.params.data.base)) is not None:
         if not (index := folder / "model_index.json").is_file():  # before a walk through any folder whatever
             action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
             raise BaseModelError(f"{index} is missing.", stage="base", action=action)
