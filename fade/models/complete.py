@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 
 from fade.errors import BaseModelError
-from fade.models.layout import LOCAL
+from fade.models.layout import BASE, LOCAL
 from fade.models.part_files import HARMLESS, PartFiles
 from fade.models.probe import is_finite
+from fade.models.single_file import split
 
 _NAMED = 3
+_SINGLE_ACTION = (
+    "compare it with the file that its author published, and data.base_config with the file's family."
+)
 _ACTION = "fetch the model anew, or compare it with one that diffusers or transformers saved."
 
 
@@ -63,3 +70,30 @@ def check_finite(where: str, model: torch.nn.Module, stage: str) -> None:
         if values.is_floating_point() and not is_finite(values):
             action = "fetch the model anew: its weights are broken."
             raise BaseModelError(f"{where}: {name} is not finite.", stage=stage, action=action)
+
+
+def load_single_file(
+    home: Path, pipeline: str, parts: Iterable[PartFiles], dtype: torch.dtype
+) -> dict[str, Any]:
+    """The parts by name: frozen networks in eval mode on the CPU, tokenizers, the scheduler. The autoencoder
+    is float32. Raises BaseModelError for a file that is not whole."""
+    file, config = split(home) or (home, home)
+    owner = getattr(diffusers, pipeline)
+    try:
+        loaded = owner.from_single_file(
+            str(file), config=str(config), torch_dtype=dtype, local_files_only=LOCAL["local_files_only"]
+        ).components
+    except Exception as error:  # diffusers and accelerate raise many kinds
+        why = " ".join(str(error).split())[:300]
+        what = f"{file} cannot be read as a {pipeline} with the configurations of {config}: {why}."
+        raise BaseModelError(what, stage=BASE, action=_SINGLE_ACTION) from error
+    out: dict[str, Any] = {}
+    for part in parts:
+        one = out[part.name] = loaded[part.name]
+        if isinstance(one, torch.nn.Module):
+            if lost := sorted(name for name, value in one.named_parameters() if value.is_meta):
+                what = f"{file} lacks {lost[0]} of {part.name}, and {len(lost) - 1} more."
+                raise BaseModelError(what, stage=BASE, action=_SINGLE_ACTION)
+            one.to(torch.float32 if part.kind == "AutoencoderKL" else dtype).eval().requires_grad_(False)
+            check_finite(f"{file}: {part.name}", one, BASE)
+    return out

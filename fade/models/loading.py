@@ -11,12 +11,12 @@ import transformers
 
 from fade.errors import BaseModelError
 from fade.models.base import DiffusionModel
-from fade.models.complete import load_complete
+from fade.models.complete import load_complete, load_single_file
 from fade.models.families import known_families
 from fade.models.layout import BASE, LOCAL, check_model, model_sha256, pipeline_class, resolve
 from fade.models.part_files import PartFiles
 from fade.models.probe import infinite_part
-from fade.models.single_file import load_single_file, split
+from fade.models.single_file import split
 
 
 def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.float32) -> DiffusionModel:
