@@ -143,10 +143,10 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet:
 
 
 def make_bare_base(folder: Path) -> Path:
-    """Write a StableDiffusionPipeline's directory that passes every check before a weight is read, and has
-    none: a tokenizer without words, weights without tensors. No torch."""
+    """Write a StableDiffusionPipeline's directory that passes every check before a weight is read, and loads
+    as nothing: a tokenizer without words, weights without tensors. No torch."""
     configs: dict[str, tuple[str, dict[str, object]]] = {
-        "unet": ("config.json", {"sample_size": 8}),
+        "unet": ("config.json", {"sample_size": 8, "block_out_channels": [8]}),
         "vae": ("config.json", {}),
         "text_encoder": ("config.json", {}),
         "tokenizer": ("tokenizer_config.json", {"model_max_length": 16}),

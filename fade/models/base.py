@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fade.errors import AdapterError, UsageError
+from fade.errors import AdapterError, BaseModelError, UsageError
 from fade.models.layout import legacy_sha256, resolve
 
 if TYPE_CHECKING:
@@ -161,7 +161,10 @@ class DiffusionModel(ABC):
     @cached_property
     def legacy_sha256(self) -> str:
         """The hash by which earlier versions name this base; "" where they could not load it."""
-        return legacy_sha256(resolve(self.path), "base")
+        try:
+            return legacy_sha256(resolve(self.path), "base")
+        except BaseModelError:
+            return ""  # the directory is gone, or never was one
 
     def is_base(self, sha256: str) -> bool:
         """Whether a record's hash names this base: by what is loaded, or as earlier versions hashed it."""

@@ -19,6 +19,8 @@ from fade.utils.reading import RECORD, check_regular, read_text
 
 _IGNORED = {*PICKLES, ".msgpack", ".h5", ".npy", ".npz", ".onnx", ".onnx_data", ".pb", ".ot", ".gguf"}
 """Weights in formats that are never opened; OpenVINO's are .bin, too."""
+_ONCE_REFUSED = {*PICKLES, ".msgpack", ".h5", ".npy", ".py"}
+"""Earlier versions refused a directory with one of these: it has no hash of theirs."""
 BASE, CLIP, JUDGE = "base", "clip", "judge"
 """Roles of models: data.base, data.clip, data.judge. Also the stages of their errors."""
 _KINDS = {CLIP: "CLIPModel", JUDGE: "AutoModelForImageClassification"}
@@ -250,8 +252,8 @@ def model_sha256(home: Path, role: str) -> str:
 
 
 def legacy_sha256(home: Path, role: str) -> str:
-    """The hash by which earlier versions name this model; "" where it has none. It was of all files of
-    the parts, whether they are read or not."""
-    if not home.is_dir():
+    """The hash by which earlier versions name this model; "" for one that they refused. It was of all files
+    of the parts, whether they are read or not."""
+    if not home.is_dir() or any(file.suffix.lower() in _ONCE_REFUSED for file in home.rglob("*")):
         return ""
     return directory_sha256(home, PIPELINES[pipeline_class(home)] if role == BASE else ())
