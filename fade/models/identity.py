@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fade.errors import BaseModelError
 from fade.models.part_files import HARMLESS, PartFiles, paths_of, plain_name, tensor_entries
 from fade.utils.hashing import fingerprint, sha256_of
 from fade.utils.parsing import MalformedError, parse_json
@@ -80,7 +81,14 @@ def directory_sha256(path: Path, parts: Iterable[str] = ()) -> str:
     names and their bytes."""
     roots = [path / part for part in parts] or [path]
     files = sorted(f for root in roots for f in root.rglob("*") if f.is_file())
-    return fingerprint({f.relative_to(path).as_posix(): digest(f).sha256 for f in files})
+    return fingerprint({f.relative_to(path).as_posix(): _file_sha256(f) for f in files})
+
+
+def _file_sha256(file: Path) -> str:
+    try:
+        return digest(file).sha256
+    except BaseModelError:  # a file beside the weights that is no safetensors file, whatever its name
+        return sha256_of(file)
 
 
 def digest(file: Path) -> FileDigest:

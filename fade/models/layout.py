@@ -150,16 +150,19 @@ def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
             extra += ["tokenizer_config.json", *words, *TOKENIZER_FILES]
         return (replace(part, configs=(*part.configs, *filter(None, map(find, extra)))),)
     name, index = _pipeline(find, where)
-    absent = {part for part in OPTIONAL if index.get(part, [None])[0] is None}
+    absent = {part for part in OPTIONAL if _library(index, part) is None}
     kinds = {part: kind for part, kind in PIPELINES[name].items() if part not in absent}
     for folder in kinds:
-        entry = index.get(folder)
-        library = entry[0] if isinstance(entry, list) and entry else None
-        if library not in _LIBRARIES:
+        if (library := _library(index, folder)) not in _LIBRARIES:
             what = f"{where}/model_index.json: {folder} is of {str(library)[:80]!r}"
             raise _fault(f"{what}, not of {' or '.join(_LIBRARIES)}.")
     single = (split(where) or (None,))[0]
     return tuple(select_files(find, part, kind, role, where, single) for part, kind in kinds.items())
+
+
+def _library(index: dict[str, Any], part: str) -> Any:
+    entry = index.get(part)
+    return entry[0] if isinstance(entry, list) and entry else None
 
 
 def files_of(home: Path, role: str) -> tuple[PartFiles, ...]:
@@ -184,8 +187,14 @@ def check_model(home: Path, role: str) -> tuple[PartFiles, ...]:
 
 
 def _check_class(part: PartFiles, config: dict[str, Any], role: str) -> None:
-    """By the configuration's own words, where it has them."""
+    """By the configuration's own words, where it has them. What would make transformers load other files than
+    are hashed is refused."""
     file, kind = part.configs[0], part.kind
+    adapter, other = part.folder / "adapter_config.json", config.get("transformers_weights")
+    if other or adapter.exists():
+        why = f"{file} names its weights itself" if other else f"{adapter} is there"
+        action = "remove it: weights are read from their usual file, without an adapter."
+        raise _fault(f"{part.folder} is refused: {why}.", action, role)
     listed = config.get("architectures")
     architecture = listed[0] if isinstance(listed, list) and listed else kind
     if kind == _KINDS[JUDGE]:

@@ -82,7 +82,7 @@ def tensor_entries(file: Path, stage: str) -> dict[str, dict[str, Any]]:
         end = 0
         for name, entry in entries:
             start, stop = entry["data_offsets"]
-            if start != end or stop < start or not isinstance(entry["dtype"], str):
+            if start != end or stop < start or not isinstance(entry["shape"], list):
                 raise MalformedError(f"the bytes of {name[:80]!r} are not where its head puts them")
             end = stop
         size = 8 + _header_size(file) + end

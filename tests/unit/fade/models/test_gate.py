@@ -218,6 +218,15 @@ def test_a_class_that_is_not_supported_is_named_before_a_weight_is_read(models: 
     assert "supported" in refusal(models, "base")
 
 
+@pytest.mark.parametrize("role", ["clip", "judge", "base/text_encoder"])
+def test_what_would_make_a_library_load_other_files_is_refused(models: Path, role: str) -> None:
+    (models / role / "adapter_config.json").write_text("{}")
+    assert "adapter_config.json is there" in refusal(models, role.split("/")[0])
+    (models / role / "adapter_config.json").unlink()
+    edit(models / role / "config.json", transformers_weights="other.safetensors")
+    assert "names its weights itself" in refusal(models, role.split("/")[0])
+
+
 def test_a_tokenizer_without_words_is_refused(models: Path) -> None:
     (models / "base/tokenizer/tokenizer.json").unlink()
     assert "has no tokenizer.json, no vocab.json" in refusal(models, "base")

@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fade.config import SamplerConfig
-from fade.errors import BaseModelError
+from fade.adapters.compose import compose
+from fade.adapters.lora import LoraAdapter
+from fade.config import MeshConfig, SamplerConfig
+from fade.errors import AdapterError, BaseModelError
 from fade.models.layout import check_model, legacy_sha256, model_sha256
 from fade.models.loading import load_model
 from fade.models.sampling import sample
@@ -290,7 +292,28 @@ def test_the_hash_of_earlier_versions_still_names_the_base(copied: Path) -> None
     base = load_model(str(copied))
     legacy = legacy_sha256(copied, "base")
     assert legacy != base.sha256 and base.is_base(legacy) and base.is_base(base.sha256)
-    assert not base.is_base("b" * 64) and not base.is_base("")
+    assert not base.is_base("b" * 64)
+
+
+def test_adapters_of_either_hash_load_and_add_up(copied: Path, tmp_path: Path) -> None:
+    base = load_model(str(copied))
+    names = {"new": base.sha256, "old": base.legacy_sha256, "other": "b" * 64}
+    paths = {}
+    for concept, sha256 in names.items():
+        lora = LoraAdapter.insert(base, MeshConfig(targets=("text",)), seed=0)
+        for value in lora.parameters():
+            value.data += 0.1
+        paths[concept] = tmp_path / f"{concept}.safetensors"
+        lora.save(paths[concept], {"base_sha256": sha256, "concept": concept, "neighbours": "[]"})
+        lora.remove()
+    for concept in ("new", "old"):
+        LoraAdapter.load(base, paths[concept]).remove()
+    with pytest.raises(AdapterError, match="was trained for the base bbbbbbbbbbbb"):
+        LoraAdapter.load(base, paths["other"])
+    compose(base, [paths["old"], paths["new"]], tmp_path / "sum.safetensors")
+    LoraAdapter.load(base, tmp_path / "sum.safetensors").remove()
+    with pytest.raises(AdapterError, match="different bases"):
+        compose(base, [paths["old"], paths["other"]], tmp_path / "none.safetensors")
 
 
 def original(home: Path, file: Path) -> None:
