@@ -90,7 +90,10 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
     """Identifies a release, 12 hexadecimal digits: the same champions, evaluated under the same settings."""
     made_of = [[part.label, part.adapter_sha256, part.lineage_sha256] for part in parts]
     values = params.model_dump(
-        mode="json", by_alias=True, include=set(JUDGED_BY), exclude={"data": {"dvc_file", "remote"}}
+        mode="json",
+        by_alias=True,
+        include=set(JUDGED_BY),
+        exclude={"data": {"dvc_file", "remote", "base_config"}},
     )
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 
