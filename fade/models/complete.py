@@ -75,25 +75,25 @@ def check_finite(where: str, model: torch.nn.Module, stage: str) -> None:
 def load_single_file(
     home: Path, pipeline: str, parts: Iterable[PartFiles], dtype: torch.dtype
 ) -> dict[str, Any]:
-    """The parts by name: frozen networks in eval mode on the CPU, tokenizers, the scheduler. The autoencoder
-    is float32. Raises BaseModelError for a file that is not whole."""
+    """The networks of a base in one file, by part: frozen, in eval mode, on the CPU; the autoencoder in
+    float32. Raises BaseModelError for a file that is not whole."""
     file, config = split(home) or (home, home)
-    owner = getattr(diffusers, pipeline)
+    owner, networks = getattr(diffusers, pipeline), [part for part in parts if part.weights]
+    unused = dict.fromkeys(set(owner._optional_components) - {part.name for part in parts})
     try:
         loaded = owner.from_single_file(
-            str(file), config=str(config), torch_dtype=dtype, local_files_only=LOCAL["local_files_only"]
+            str(file), config=str(config), torch_dtype=dtype, local_files_only=True, **unused
         ).components
     except Exception as error:  # diffusers and accelerate raise many kinds
         why = " ".join(str(error).split())[:300]
         what = f"{file} cannot be read as a {pipeline} with the configurations of {config}: {why}."
         raise BaseModelError(what, stage=BASE, action=_SINGLE_ACTION) from error
-    out: dict[str, Any] = {}
-    for part in parts:
-        one = out[part.name] = loaded[part.name]
-        if isinstance(one, torch.nn.Module):
-            if lost := sorted(name for name, value in one.named_parameters() if value.is_meta):
-                what = f"{file} lacks {lost[0]} of {part.name}, and {len(lost) - 1} more."
-                raise BaseModelError(what, stage=BASE, action=_SINGLE_ACTION)
-            one.to(torch.float32 if part.kind == "AutoencoderKL" else dtype).eval().requires_grad_(False)
-            check_finite(f"{file}: {part.name}", one, BASE)
-    return out
+    for part in networks:
+        one = loaded[part.name]
+        lost = sorted(name for name, value in one.named_parameters() if value.is_meta)
+        if lost or type(one).__name__ != part.kind:
+            fault = f"lacks {lost[0]} of its {part.name}" if lost else f"gives a {type(one).__name__}"
+            raise BaseModelError(f"{file} {fault}.", stage=BASE, action=_SINGLE_ACTION)
+        one.to(torch.float32 if part.kind == "AutoencoderKL" else dtype).eval().requires_grad_(False)
+        check_finite(f"{file}: {part.name}", one, BASE)
+    return {part.name: loaded[part.name] for part in networks}

@@ -29,10 +29,8 @@ def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.fl
     files = check_model(home, BASE)
     family = known_families()[pipeline_class(home)]
     try:
-        if split(home):
-            parts = load_single_file(home, pipeline_class(home), files, dtype)
-        else:
-            parts = {part.name: _load_part(part, dtype) for part in files}
+        parts = load_single_file(home, pipeline_class(home), files, dtype) if split(home) else {}
+        parts |= {part.name: _load_part(part, dtype) for part in files if part.name not in parts}
         model = family(path, parts, model_sha256(home, BASE), torch.device("cpu"))
         # on the CPU: the GPU's libraries must not start before `enable_determinism`
         infinite = infinite_part(model)
