@@ -80,10 +80,12 @@ def load_single_file(
     file, config = split(home) or (home, home)
     owner, networks = getattr(diffusers, pipeline), [part for part in parts if part.weights]
     unused = dict.fromkeys(set(owner._optional_components) - {part.name for part in parts})
+    source: dict[str, Any] = {"config": str(config), "local_files_only": True}
     try:
-        loaded = owner.from_single_file(
-            str(file), config=str(config), torch_dtype=dtype, local_files_only=True, **unused
-        ).components
+        vae = diffusers.AutoencoderKL.from_single_file(
+            str(file), subfolder="vae", torch_dtype=torch.float32, **source
+        )
+        loaded = owner.from_single_file(str(file), torch_dtype=dtype, vae=vae, **source, **unused).components
     except Exception as error:  # diffusers and accelerate raise many kinds
         why = " ".join(str(error).split())[:300]
         what = f"{file} cannot be read as a {pipeline} with the configurations of {config}: {why}."
@@ -94,6 +96,6 @@ def load_single_file(
         if lost or type(one).__name__ != part.kind:
             fault = f"lacks {lost[0]} of its {part.name}" if lost else f"gives a {type(one).__name__}"
             raise BaseModelError(f"{file} {fault}.", stage=BASE, action=_SINGLE_ACTION)
-        one.to(torch.float32 if part.kind == "AutoencoderKL" else dtype).eval().requires_grad_(False)
+        one.eval().requires_grad_(False)
         check_finite(f"{file}: {part.name}", one, BASE)
     return {part.name: loaded[part.name] for part in networks}
