@@ -241,7 +241,7 @@ def test_v_prediction_is_sampled_with_and_without_a_terminal_snr_of_zero(
     base = load_model(str(models / "base"))
     settings = SamplerConfig(scheduler=scheduler, steps=3)  # type: ignore[arg-type]
     found = sample(base, ["a panda"], [1], settings)
-    assert bool(torch.isfinite(found).all()) and 0.1 < float(found.std()) < 10
+    assert bool(torch.isfinite(found).all()) and float(found.std()) > 0.1
     clean, noise, t = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([999, 500])
     noisy, v = base.add_noise(clean, noise, t), base.target(clean, noise, t)
     assert torch.allclose(base.to_noise(v, noisy, t), noise, atol=1e-4)
