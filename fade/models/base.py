@@ -8,7 +8,6 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fade.errors import AdapterError, BaseModelError, UsageError
-from fade.models.layout import legacy_sha256, resolve
+from fade.errors import AdapterError, UsageError
+from fade.models.hashed import HashedModel
 
 if TYPE_CHECKING:
     from fade.config import SamplerConfig
@@ -87,7 +86,7 @@ class Conditioning:
         return self.tokens.flatten(1)
 
 
-class DiffusionModel(ABC):
+class DiffusionModel(HashedModel, ABC):
     """The original model, held open: one denoiser in memory, frozen. Adapters are inserted into ``denoiser``
     by ``fade.adapters.lora`` and switched off to get the teacher back."""
 
@@ -157,18 +156,6 @@ class DiffusionModel(ABC):
         family does not have."""
 
     # What all families share.
-
-    @cached_property
-    def legacy_sha256(self) -> str:
-        """The hash by which earlier versions name this base; "" where they could not load it."""
-        try:
-            return legacy_sha256(resolve(self.path), "base")
-        except BaseModelError:
-            return ""  # the directory is gone, or never was one
-
-    def is_base(self, sha256: str) -> bool:
-        """Whether a record's hash names this base: by what is loaded, or as earlier versions hashed it."""
-        return sha256 == self.sha256 or sha256 == self.legacy_sha256
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning, network: Any = None) -> Tensor:
         """The network's own output (B, C, h, w), in x's dtype, for noisy latents (B, C, h, w) at times (B,):
