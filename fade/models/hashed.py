@@ -18,7 +18,7 @@ class HashedModel:
 
     @cached_property
     def legacy_sha256(self) -> str:
-        """The hash by which earlier versions name this base; "" for one that they refused, or that is gone."""
+        """The hash by which earlier versions name this base; "" for one that they refused or that is gone."""
         try:
             return legacy_sha256(resolve(self.path), BASE)
         except BaseModelError:
