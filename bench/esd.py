@@ -27,6 +27,7 @@ import torch
 from fade.data.vocabulary import fill
 from fade.evaluation.accuracy import top1
 from fade.mining.neighborhood import mine
+from fade.models.base import Conditioning, DiffusionModel
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params
@@ -52,15 +53,16 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
         p.requires_grad_(True)
     optimizer = torch.optim.Adam(trained, lr=lr)
     neighborhood = mine(target, run.vocabulary, run.generator, run.models.encoder, run.params.neighborhood)
-    e, null = base.encode([fill(run.params.sampler.prompt, target)]), base.encode([""])
+    cond, null = base.encode([fill(run.params.sampler.prompt, target)]), base.encode([""])
+    both = null.join(cond)
     generator = torch.Generator().manual_seed(seed)
     steps, erased, start = 0, 0.0, time.time()
     while steps < MOST and erased < 95:
         for _ in range(ROUND):
-            x, t = partial_sample(base, e, null, generator)
+            x, t = partial_sample(base, cond, null, generator)
             with torch.no_grad():
-                at_null, at_e = teacher(torch.cat([x, x]), t, torch.cat([null, e])).sample.chunk(2)
-            loss = (base.denoiser(x, t, e).sample - (at_null - ETA * (at_e - at_null))).square().mean()
+                at_null, at_e = base.predict(torch.cat([x, x]), t.expand(2), both, teacher).chunk(2)
+            loss = (base.predict(x, t, cond) - (at_null - ETA * (at_e - at_null))).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -87,10 +89,14 @@ def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def partial_sample(
-    base: Any, e: torch.Tensor, null: torch.Tensor, generator: torch.Generator, steps: int = 10
+    base: DiffusionModel,
+    cond: Conditioning,
+    null: Conditioning,
+    generator: torch.Generator,
+    steps: int = 10,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One latent of the target, denoised by the model under training to a random step of its sampler, and the
-    timestep there."""
+    timestep there (1,)."""
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler.from_config(base.scheduler.config)
@@ -98,9 +104,9 @@ def partial_sample(
     stop = int(torch.randint(0, steps, (1,), generator=generator))
     x = torch.randn((1, *base.latent_shape), generator=generator)
     for t in scheduler.timesteps[:stop]:
-        u, c = base.denoiser(torch.cat([x, x]), t, torch.cat([null, e])).sample.chunk(2)
-        x = scheduler.step(u + GUIDANCE * (c - u), t, x).prev_sample
-    return x, scheduler.timesteps[stop]
+        output = base.predict_guided(x, t.expand(1), cond, null, GUIDANCE)
+        x = scheduler.step(output, t, x).prev_sample
+    return x, scheduler.timesteps[stop].expand(1)
 
 
 def accuracy(run: RunContext, names: list[str]) -> list[float]:

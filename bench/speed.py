@@ -42,9 +42,9 @@ from fade.errors import FadeError
 from fade.generation.cache import Cache
 from fade.jobs.train import TrainJob
 from fade.mining.neighborhood import Neighborhood, mine
-from fade.models.base import DiffusionModel
+from fade.models.base import Conditioning, DiffusionModel
 from fade.models.loading import load_model, suppress_library_output
-from fade.models.sampling import make_scheduler, sample
+from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
 from fade.training.batches import rate
@@ -234,29 +234,25 @@ def regenerate(base: DiffusionModel, job: TrainJob, step: int) -> ErasureBatch:
         base.encode(names),
         which,
         null,
-        null[:0],
-        null[:0],
-        base.encode(texts[:1]),
     )
 
 
 @torch.no_grad()
 def trajectory(
     base: DiffusionModel,
-    e: torch.Tensor,
-    null: torch.Tensor,
+    cond: Conditioning,
+    null: Conditioning,
     shape: tuple[int, ...],
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents (n, C, h, w) after 1 to 29 of 30 DDIM steps by the model as it is now, and their timesteps
     (n,)."""
-    scheduler = make_scheduler(base.scheduler.config, SOLVER)
-    scheduler.set_timesteps(SOLVER.steps)
+    scheduler = base.solver(SOLVER)
     stop = int(torch.randint(1, SOLVER.steps, (1,), generator=generator))
-    x, both = torch.randn(shape, generator=generator), torch.cat([null.expand_as(e), e])
+    x, null = torch.randn(shape, generator=generator), null.expand(len(cond))
     for t in scheduler.timesteps[:stop]:
-        u, c = base.predict(torch.cat([x, x]), t.expand(len(both)), both).chunk(2)
-        x = scheduler.step(u + SOLVER.guidance_scale * (c - u), t, x, return_dict=False)[0]
+        output = base.predict_guided(x, t.expand(len(x)), cond, null, SOLVER.guidance_scale)
+        x = scheduler.step(output, t, x, return_dict=False)[0]
     return x, scheduler.timesteps[stop].expand(len(x))
 
 
@@ -283,11 +279,9 @@ def mining(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     )
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     texts = prompts(sampler.prompt, vocabulary.names)
-    parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    parts = {name: base.parts[name] for name in ("vae", "text_encoder", "tokenizer", "unet")}
     absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipe = StableDiffusionPipeline(
-        scheduler=make_scheduler(base.scheduler.config, sampler), **parts, **absent
-    )
+    pipe = StableDiffusionPipeline(scheduler=base.solver(sampler), **parts, **absent)
     pipe.set_progress_bar_config(disable=True)
 
     def plain(prompt: str) -> np.ndarray:
@@ -299,7 +293,7 @@ def mining(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         pictures: np.ndarray = pipe(
             prompt, num_images_per_prompt=len(seeds), generator=noise, output_type="np", **how
-        ).generator
+        ).images
         return pictures
 
     encoder(base.decode(sample(base, texts[:1] * len(seeds), seeds, sampler)))  # both sides warm

@@ -67,6 +67,17 @@ def tiny_unet(seed: int = 0, **changes: Any) -> Any:
         return UNet2DConditionModel(**{**config, **changes}).eval()
 
 
+def tiny_model(unet: Any, sha256: str = "b" * 64) -> Any:
+    """A StableDiffusion around ``unet`` that predicts; it has no autoencoder and no text encoder."""
+    import torch
+    from diffusers import DDPMScheduler
+
+    from fade.models.stable_diffusion import StableDiffusion
+
+    parts = {"unet": unet, "vae": None, "tokenizer": None, "scheduler": DDPMScheduler()}
+    return StableDiffusion("tiny", parts, sha256, torch.device("cpu"))
+
+
 def tiny_tokenizer(words: tuple[str, ...] = WORDS, max_tokens: int = 16) -> Any:
     """A CLIPTokenizer that knows ``words`` as whole tokens and every other word by its letters."""
     from transformers import CLIPTokenizer

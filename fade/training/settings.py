@@ -41,7 +41,7 @@ class TrainingSettings(Section):
     base: Annotated[str, Affects("nothing")]
     """Directory (or hub id) of the original model."""
     base_sha256: str
-    """What ``Base.load(base).sha256`` must be."""
+    """What ``load_model(base).sha256`` must be."""
     subjects: tuple[ErasureTarget, ...] = Field(min_length=1)
     """The concepts to erase; with several, the steps take turns."""
     heldout: tuple[str, ...] = ()

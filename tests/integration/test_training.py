@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fade.adapters.adapter_file import read_provenance
-from fade.adapters.layers import find_targets
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.erasers.base import get_eraser, known_erasers
@@ -220,7 +219,7 @@ def test_every_method_gives_the_same_bytes_twice_and_an_adapter_that_has_an_effe
     )  # a closed form draws nothing
     LoraAdapter.load(base, one).remove()  # fails for an adapter without an effect
     layers = {key.removeprefix("unet.").rsplit(".lora_", 1)[0] for key in load_file(one)}
-    assert layers == set(find_targets(base.denoiser, tuple(lora or MeshConfig().targets)))
+    assert layers == set(base.layers(tuple(lora or MeshConfig().targets)))
 
 
 def test_two_processes_are_two(base, tmp_path):

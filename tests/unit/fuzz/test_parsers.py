@@ -26,7 +26,7 @@ from fade.governance.requests import load_requests
 from fade.models.safetensors_file import canonical_safetensors
 from fade.provenance.lineage import Lineage
 from fade.run.resolve_params import load_params, resolve
-from tests.support import tiny_unet
+from tests.support import tiny_model, tiny_unet
 from tests.unit.fuzz.strategies import SCALARS, TEXTS, TOKENS, TREES, changed, files
 
 SECONDS, CHARACTERS = 10.0, 20_000
@@ -194,16 +194,16 @@ def test_lineage_json(folder: Path, body: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def unet() -> Any:
-    return tiny_unet()
+def model() -> Any:
+    return tiny_model(tiny_unet())
 
 
 @pytest.fixture(scope="module")
-def adapter(unet: Any) -> bytes:
+def adapter(model: Any) -> bytes:
     """As `LoraAdapter.save` writes it."""
     facts = {"concept": "panda", "base_sha256": "b" * 64, "neighbours": '["koala"]', "seed": "0"}
     facts |= {"rank": "2", "alpha": "2.0", "targets": '["attn2.to_k"]'}
-    state = {name: torch.ones(shape) for name, shape in lora_shapes(unet, ("attn2.to_k",), 2).items()}
+    state = {name: torch.ones(shape) for name, shape in lora_shapes(model, ("attn2.to_k",), 2).items()}
     return canonical_safetensors(state, {f"fade.{key}": value for key, value in facts.items()})
 
 
@@ -218,7 +218,7 @@ def entries(valid: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @given(data=st.data())
-def test_an_adapter_file(folder: Path, adapter: bytes, unet: Any, data: st.DataObject) -> None:
+def test_an_adapter_file(folder: Path, adapter: bytes, model: Any, data: st.DataObject) -> None:
     length = int.from_bytes(adapter[:8], "little")
     head = json.loads(adapter[8 : 8 + length])
 
@@ -232,7 +232,7 @@ def test_an_adapter_file(folder: Path, adapter: bytes, unet: Any, data: st.DataO
     def read() -> None:
         facts, state = read_adapter(path)
         mesh = MeshConfig(rank=int(facts["rank"]), alpha=1.0, targets=tuple(json.loads(facts["targets"])))
-        check_shapes(lora_shapes(unet, mesh.targets, mesh.rank), state)
+        check_shapes(lora_shapes(model, mesh.targets, mesh.rank), state)
 
     answered(read)
 

@@ -12,8 +12,8 @@ from fade.adapters.compose import compose
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.errors import AdapterError
-from tests.support import tiny_unet
-from tests.unit.fade.adapters.test_lora import fake_base, filled, same, snapshot
+from tests.support import tiny_model, tiny_unet
+from tests.unit.fade.adapters.test_lora import filled, same, snapshot
 
 BASE = "b" * 64
 
@@ -56,9 +56,9 @@ def test_the_composition_is_the_sum(tmp_path):
     )
     unet = tiny_unet()
     before = snapshot(unet)
-    compose(unet, [one, two], tmp_path / "both.safetensors")
+    compose(tiny_model(unet), [one, two], tmp_path / "both.safetensors")
     assert same(before, snapshot(unet))
-    lora = LoraAdapter.load(fake_base(unet, BASE), tmp_path / "both.safetensors")
+    lora = LoraAdapter.load(tiny_model(unet, BASE), tmp_path / "both.safetensors")
     both = change(lora, before)
     assert set(both) == set(first) and set(second) < set(first)
     for name, value in both.items():
@@ -81,8 +81,12 @@ def test_the_same_parts_give_the_same_bytes(tmp_path):
         saved(tmp_path / f"{i}.safetensors", name, config=MeshConfig(), seed=i)[0]
         for i, name in enumerate(("panda", "lemon"))
     ]
-    digests = [compose(tiny_unet(), parts, tmp_path / f"{i}-both.safetensors") for i in range(2)]
-    assert digests[0] == digests[1] != compose(tiny_unet(), parts[::-1], tmp_path / "turned.safetensors")
+    digests = [compose(tiny_model(tiny_unet()), parts, tmp_path / f"{i}-both.safetensors") for i in range(2)]
+    assert (
+        digests[0]
+        == digests[1]
+        != compose(tiny_model(tiny_unet()), parts[::-1], tmp_path / "turned.safetensors")
+    )
 
 
 def test_what_cannot_be_composed_is_said(tmp_path):
@@ -98,5 +102,5 @@ def test_what_cannot_be_composed_is_said(tmp_path):
         ([one, foreign], "different bases"),
     ):
         with pytest.raises(AdapterError, match=match):
-            compose(tiny_unet(), parts, tmp_path / "out.safetensors")
+            compose(tiny_model(tiny_unet()), parts, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()

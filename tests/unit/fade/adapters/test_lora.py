@@ -4,7 +4,6 @@ refuse what is wrong."""
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,18 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fade.adapters.adapter_file import read_adapter, read_provenance
-from fade.adapters.layers import find_targets
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from fade.errors import AdapterError
-from tests.support import DEEP, tiny_unet
+from tests.support import DEEP, tiny_model, tiny_unet
 
 CONFIG = MeshConfig(rank=2, alpha=3.0)  # alpha != rank: the scale must survive a file
 PROVENANCE = {"base_sha256": "b" * 64, "concept": "grinning cat \U0001f638", "neighbours": '["a", "b"]'}
-
-
-def fake_base(unet, sha256="b" * 64):
-    return SimpleNamespace(unet=unet, sha256=sha256)
 
 
 def output(unet):
@@ -35,7 +29,7 @@ def output(unet):
 
 def filled(unet, seed=0, config=CONFIG):
     """A mesh with an effect: ``up`` is no longer zero."""
-    lora = LoraAdapter.insert(unet, config, seed=seed)
+    lora = LoraAdapter.insert(tiny_model(unet), config, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, parameter in lora.named_parameters().items():
@@ -64,7 +58,7 @@ def test_targets_are_every_linear_and_1x1_conv_of_every_transformer(linear):
                 ):
                     wanted.append(f"{block}.{name}")
     assert len(wanted) == 4 * 12  # four transformers of 4 + 4 attention, 2 feed-forward, 2 projections
-    assert sorted(find_targets(unet, MeshConfig().targets)) == sorted(wanted)
+    assert sorted(tiny_model(unet).layers(MeshConfig().targets)) == sorted(wanted)
     kinds = {type(unet.get_submodule(name)) for name in wanted if name.endswith("proj_in")}
     assert kinds == {torch.nn.Linear if linear else torch.nn.Conv2d}
 
@@ -84,27 +78,27 @@ def test_every_adapter_has_an_effect_and_a_gradient(linear):
 
 def test_a_target_outside_the_transformers_is_refused():
     with pytest.raises(AdapterError, match="time_emb_proj"):
-        find_targets(tiny_unet(), ("to_q", "time_emb_proj"))
+        tiny_model(tiny_unet()).layers(("to_q", "time_emb_proj"))
 
 
 def test_a_fresh_mesh_changes_nothing_and_is_drawn_from_its_seed_alone():
     unet = tiny_unet()
     before = output(unet)
     torch.manual_seed(1)
-    first = LoraAdapter.insert(unet, CONFIG, seed=5)
+    first = LoraAdapter.insert(tiny_model(unet), CONFIG, seed=5)
     assert torch.equal(output(unet), before)
     state = first.state_dict()
     drawn = torch.rand(1)
     first.remove()
     torch.manual_seed(1)
-    again = LoraAdapter.insert(unet, CONFIG, seed=5)
+    again = LoraAdapter.insert(tiny_model(unet), CONFIG, seed=5)
     assert torch.equal(torch.rand(1), drawn), "insert moved the global random state"
     assert same(again.state_dict(), state)
     again.remove()
     torch.manual_seed(99)
     other_state, other_seed = (
-        LoraAdapter.insert(tiny_unet(), CONFIG, seed=5),
-        LoraAdapter.insert(unet, CONFIG, seed=6),
+        LoraAdapter.insert(tiny_model(tiny_unet()), CONFIG, seed=5),
+        LoraAdapter.insert(tiny_model(unet), CONFIG, seed=6),
     )
     assert same(other_state.state_dict(), state)
     assert not same(other_seed.state_dict(), state)
@@ -114,9 +108,9 @@ def test_a_fresh_mesh_changes_nothing_and_is_drawn_from_its_seed_alone():
 
 def test_a_second_mesh_is_refused():
     unet = tiny_unet()
-    LoraAdapter.insert(unet, CONFIG, seed=0)
+    LoraAdapter.insert(tiny_model(unet), CONFIG, seed=0)
     with pytest.raises(AdapterError, match="already carries"):
-        LoraAdapter.insert(unet, CONFIG, seed=0)
+        LoraAdapter.insert(tiny_model(unet), CONFIG, seed=0)
 
 
 @pytest.mark.parametrize("merged", [False, True])
@@ -216,9 +210,11 @@ def test_load_gives_the_same_model_back(tmp_path):
     lora = filled(unet)
     lora.save(tmp_path / "a.safetensors", PROVENANCE)
     fresh = tiny_unet()
-    loaded = LoraAdapter.load(fake_base(fresh), tmp_path / "a.safetensors")
+    loaded = LoraAdapter.load(tiny_model(fresh), tmp_path / "a.safetensors")
     assert torch.equal(output(fresh), output(unet))
-    assert loaded.config == CONFIG
+    assert loaded.config == lora.config and loaded.config.targets == tiny_model(unet).layer_ends(
+        CONFIG.targets
+    )
 
 
 def test_plain_diffusers_loads_the_file_at_the_right_scale(tmp_path):
@@ -239,7 +235,7 @@ def refuse(tmp_path, body_or_state, match, metadata=None, name="a.safetensors", 
     unet = tiny_unet()
     before = snapshot(unet)
     with pytest.raises(AdapterError, match=match) as error:
-        LoraAdapter.load(fake_base(unet, sha256), path)
+        LoraAdapter.load(tiny_model(unet, sha256), path)
     assert error.value.action
     assert same(snapshot(unet), before)
 
@@ -276,7 +272,7 @@ def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
 def test_a_change_that_the_rank_holds_is_written_exactly_and_one_that_it_does_not_is_told():
     unet = tiny_unet()
     lora = LoraAdapter.insert(
-        unet, MeshConfig(rank=3, alpha=6.0, targets=("attn2.to_k", "attn2.to_v")), seed=0
+        tiny_model(unet), MeshConfig(rank=3, alpha=6.0, targets=("attn2.to_k", "attn2.to_v")), seed=0
     )
     generator = torch.Generator().manual_seed(2)
     changes = {
@@ -300,7 +296,7 @@ def test_a_change_that_the_rank_holds_is_written_exactly_and_one_that_it_does_no
 def test_a_fixed_down_projection_is_set_in_every_layer_and_trained_no_more():
     unet = tiny_unet()
     lora = LoraAdapter.insert(
-        unet, MeshConfig(rank=2, alpha=2.0, targets=("attn2.to_k", "attn2.to_v")), seed=0
+        tiny_model(unet), MeshConfig(rank=2, alpha=2.0, targets=("attn2.to_k", "attn2.to_v")), seed=0
     )
     rows = torch.randn(2, unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
     lora.fix_down(rows)
@@ -312,6 +308,6 @@ def test_a_fixed_down_projection_is_set_in_every_layer_and_trained_no_more():
 
 
 def test_a_fixed_down_projection_needs_layers_that_read_the_text():
-    lora = LoraAdapter.insert(unet := tiny_unet(), MeshConfig(rank=1), seed=0)
-    with pytest.raises(AdapterError, match=r"proj_in.*set mesh.targets to \[attn2.to_k,attn2.to_v\]"):
+    lora = LoraAdapter.insert(tiny_model(unet := tiny_unet()), MeshConfig(rank=1), seed=0)
+    with pytest.raises(AdapterError, match=r"proj_in.*set mesh.targets to \[text\]"):
         lora.fix_down(torch.zeros(1, unet.config.cross_attention_dim + 1))

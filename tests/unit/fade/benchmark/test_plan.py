@@ -174,12 +174,7 @@ def test_what_the_user_sets_wins_over_what_was_tuned_and_that_over_the_recipe(pa
     assert settings_of(cell, ("train.steps=9",), params_file, ()).train.steps == 9
     assert settings_of(cell, ("train.steps=9",), params_file, ("train.steps=3",)).train.steps == 3
     anchored = settings_of(Cell(Condition("esd", "x", True), "panda", 0), (), params_file, ())
-    assert anchored.method.anchors == "neighbourhood" and anchored.mesh.targets == (
-        "attn2.to_q",
-        "attn2.to_k",
-        "attn2.to_v",
-        "attn2.to_out.0",
-    )
+    assert anchored.method.anchors == "neighbourhood" and anchored.mesh.targets == ("cross",)
 
 
 def test_the_command_lines_choice_is_an_override(params_file: Path) -> None:

@@ -27,7 +27,7 @@ def minus(a, b):
 
 
 def literal_surgical(eps, b):
-    e, null, a = b.target[0], b.null[0], b.replacement[0]
+    e, null, a = b.target.tokens[0], b.null.tokens[0], b.replacement.tokens[0]
     guidance = []
     for x, t in zip(b.x, b.t, strict=True):
         new = minus(at(eps, "student", x, t, e), at(eps, "student", x, t, null))
@@ -55,7 +55,9 @@ def test_surgical_without_an_alternative_wants_no_guidance_at_all():
     eps = Toy(0.0)
     _, terms = get_eraser("surgical", "guidance").loss(eps, batch, MethodConfig())
     own = mean(
-        squared(at(eps, "teacher", x, t, batch.target[0]), at(eps, "teacher", x, t, batch.null[0]))
+        squared(
+            at(eps, "teacher", x, t, batch.target.tokens[0]), at(eps, "teacher", x, t, batch.null.tokens[0])
+        )
         for x, t in zip(batch.x, batch.t, strict=True)
     )
     assert terms["guidance"].item() == pytest.approx(own, rel=1e-12) and terms["drift"].item() == 0
@@ -69,12 +71,12 @@ def test_stop_grad_lets_the_guidance_term_move_the_target_alone():
             self.toy, self.batch = Toy(0.3), batch
             self.null_part = torch.zeros((), dtype=torch.float64, requires_grad=True)
 
-        def teacher(self, x, t, emb):
-            return self.toy.teacher(x, t, emb)
+        def teacher(self, x, t, cond):
+            return self.toy.teacher(x, t, cond)
 
-        def student(self, x, t, emb):
-            is_null = (emb == self.batch.null).flatten(1).all(1).double()
-            return self.toy.student(x, t, emb) + (is_null * self.null_part)[:, None, None, None]
+        def student(self, x, t, cond):
+            is_null = (cond.tokens == self.batch.null.tokens).flatten(1).all(1).double()
+            return self.toy.student(x, t, cond) + (is_null * self.null_part)[:, None, None, None]
 
     batch, config = make_batch(2), MethodConfig(guidance_weight=1, drift_weight=0)
     moved = {}
@@ -89,7 +91,7 @@ def test_stop_grad_lets_the_guidance_term_move_the_target_alone():
 def test_esd_equals_the_literal_one(variant):
     eps, batch = Toy(), make_batch(3)
     loss, terms = get_eraser("esd", variant).loss(eps, batch, MethodConfig(**WEIGHTS))
-    e, null, each = batch.target[0], batch.null[0], []
+    e, null, each = batch.target.tokens[0], batch.null.tokens[0], []
     for x, t in zip(batch.x, batch.t, strict=True):
         old, empty = (torch.tensor(at(eps, "teacher", x, t, c), dtype=torch.float64) for c in (e, null))
         each.append(squared(at(eps, "student", x, t, e), (empty - 1.4 * (old - empty)).tolist()))
@@ -100,8 +102,8 @@ def test_esd_equals_the_literal_one(variant):
 def test_spm_equals_the_literal_one():
     eps, batch = Toy(), make_batch(3)
     loss, terms = get_eraser("spm", "latent-anchoring").loss(eps, batch, MethodConfig(**WEIGHTS))
-    e, null, erase, anchoring = batch.target[0], batch.null[0], [], []
-    for x, t, r in zip(batch.x, batch.t, batch.extra["random"], strict=True):
+    e, null, erase, anchoring = batch.target.tokens[0], batch.null.tokens[0], [], []
+    for x, t, r in zip(batch.x, batch.t, batch.extra["random"].tokens, strict=True):
         old, empty = (torch.tensor(at(eps, "teacher", x, t, c), dtype=torch.float64) for c in (e, null))
         erase.append(squared(at(eps, "student", x, t, e), (empty - 1.4 * (old - empty)).tolist()))
         anchoring.append(squared(at(eps, "student", x, t, r), at(eps, "teacher", x, t, r)))
@@ -121,13 +123,13 @@ def test_ablation_equals_the_literal_one_and_its_teacher_carries_no_gradient():
     mine = [j for j in range(N_A) if int(batch.which[j]) == 0]
     pairs = [(batch.x_adj[j], batch.t_adj[j]) for j in mine]
     each = [
-        squared(at(eps, "student", x, t, batch.target[0]), at(eps, "student", x, t, batch.neighbours[0]))
+        squared(*(at(eps, "student", x, t, cond.tokens[0]) for cond in (batch.target, batch.neighbours)))
         for x, t in pairs
     ]
     assert loss.item() == pytest.approx(1.7 * mean(each), rel=1e-12)
     x, t = torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
-    fixed = eps.student(x, t, batch.neighbours[:1].expand(len(mine), -1, -1)).detach()
-    by_hand = 1.7 * ((eps.student(x, t, batch.target.expand(len(mine), -1, -1)) - fixed) ** 2).mean()
+    fixed = eps.student(x, t, batch.neighbours[:1].expand(len(mine))).detach()
+    by_hand = 1.7 * ((eps.student(x, t, batch.target.expand(len(mine))) - fixed) ** 2).mean()
     (found,), (wanted,) = torch.autograd.grad(loss, eps.shift), torch.autograd.grad(by_hand, eps.shift)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-12)
 
@@ -142,7 +144,7 @@ def test_anchors_add_fades_adjacency_term():
     plain, _ = get_eraser("esd", "x").loss(eps, batch, config)
     total, terms = with_anchors(get_eraser("esd", "x").loss, config.adjacency_weight)(eps, batch, config)
     each = [
-        squared(*(at(eps, who, x, t, batch.neighbours[i]) for who in ("student", "teacher")))
+        squared(*(at(eps, who, x, t, batch.neighbours.tokens[i]) for who in ("student", "teacher")))
         for x, t, i in zip(batch.x_adj, batch.t_adj, batch.which, strict=True)
     ]
     assert terms["adjacency"].item() == pytest.approx(mean(each), rel=1e-12)
@@ -174,11 +176,15 @@ def test_uce_solves_the_published_equation(anchors, targets):
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     change = get_eraser("uce", "keys-values").solve({"k": weight}, batches, config)["k"]
     numerator, denominator = 0.5 * weight, 0.5 * torch.eye(5, dtype=torch.float64)
-    pairs = [pair for batch in batches for pair in zip(batch.target[0], batch.replacement[0], strict=True)]
+    pairs = [
+        pair
+        for batch in batches
+        for pair in zip(batch.target.tokens[0], batch.replacement.tokens[0], strict=True)
+    ]
     for c_e, c_a in pairs:
         numerator = numerator + torch.outer(weight @ c_a, c_e)
         denominator = denominator + torch.outer(c_e, c_e)
-    kept = [c_p for batch in batches for c_p in batch.neighbours.flatten(0, 1)]
+    kept = [c_p for batch in batches for c_p in batch.neighbours.tokens.flatten(0, 1)]
     for c_p in kept if anchors == "neighbourhood" else []:
         numerator = numerator + torch.outer(weight @ c_p, c_p)
         denominator = denominator + torch.outer(c_p, c_p)
@@ -193,6 +199,6 @@ def test_uce_keeps_its_anchors_better_than_without_them():
         change = get_eraser("uce", "keys-values").solve(
             {"k": weight}, [batch], MethodConfig(anchors=anchors)
         )["k"]
-        return float((batch.neighbours.flatten(0, 1) @ change.T).norm())
+        return float((batch.neighbours.tokens.flatten(0, 1) @ change.T).norm())
 
     assert moved("neighbourhood") < moved("none")

@@ -11,6 +11,7 @@ import torch
 
 from fade.config import MethodConfig
 from fade.erasers.base import ErasureBatch, get_eraser
+from fade.models.base import Conditioning
 
 N_T, N_A, K = 3, 7, 3
 SHAPE = (2, 3, 4)
@@ -24,17 +25,17 @@ class Toy:
         self.shift = torch.tensor(shift, dtype=torch.float64, requires_grad=True)
         self.calls: list[tuple[str, int]] = []
 
-    def teacher(self, x, t, emb):
+    def teacher(self, x, t, cond):
         self.calls.append(("teacher", len(x)))
-        return self._at(x, t, emb, torch.zeros((), dtype=torch.float64))
+        return self._at(x, t, cond, torch.zeros((), dtype=torch.float64))
 
-    def student(self, x, t, emb):
+    def student(self, x, t, cond):
         self.calls.append(("student", len(x)))
-        return self._at(x, t, emb, self.shift)
+        return self._at(x, t, cond, self.shift)
 
     @staticmethod
-    def _at(x, t, emb, shift):
-        a, b = emb.mean(dim=(1, 2)), emb[:, 0, 0]
+    def _at(x, t, cond, shift):
+        a, b = cond.tokens.mean(dim=(1, 2)), cond.tokens[:, 0, 0]
         wave = torch.sin(t.double() + a)[:, None, None, None]
         return x * (b + shift)[:, None, None, None] + wave + shift * (x + b[:, None, None, None]) ** 2
 
@@ -45,25 +46,28 @@ def make_batch(seed=0, n_t=N_T, which=(0, 1, 2, 0, 1, 2, 0)):
     def r(*shape):
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
+    def prompts(n):
+        return Conditioning(r(n, 4, 5))
+
     t, t_adj = torch.randint(1000, (n_t,), generator=g), torch.randint(1000, (len(which),), generator=g)
     plain = (
         r(n_t, *SHAPE),
         t,
         r(len(which), *SHAPE),
         t_adj,
-        r(1, 4, 5),
-        r(1, 4, 5),
-        r(K, 4, 5),
+        prompts(1),
+        prompts(1),
+        prompts(K),
         torch.tensor(which),
-        r(1, 4, 5),
+        prompts(1),
     )
-    extra = {"random": r(n_t, 4, 5), "language": r(6, 4, 5), "phrasings": torch.cat([plain[4], r(2, 4, 5)])}
+    extra = {"random": prompts(n_t), "language": prompts(6), "phrasings": plain[4].join(prompts(2))}
     return ErasureBatch(*plain, extra)
 
 
-def at(eps, who, x, t, emb):
-    """One latent, as nested lists of Python floats."""
-    out = (eps.student if who == "student" else eps.teacher)(x[None], t[None], emb[None])[0]
+def at(eps, who, x, t, tokens):
+    """One latent, as nested lists of Python floats, under the token states (T, D) of one prompt."""
+    out = (eps.student if who == "student" else eps.teacher)(x[None], t[None], Conditioning(tokens[None]))[0]
     return out.detach().tolist()
 
 
@@ -91,18 +95,21 @@ def mean(values):
 
 
 def literal_paper(eps, b, margin):
-    e, null = b.target[0], b.null[0]
+    e, null = b.target.tokens[0], b.null.tokens[0]
     anchor = [at(eps, "student", b.x[j], b.t[j], e) for j in range(len(b.x))]
     pull = mean(
-        mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], b.neighbours[i])) for j in range(len(b.x)))
+        mean(
+            squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], b.neighbours.tokens[i]))
+            for j in range(len(b.x))
+        )
         for i in range(K)
     )
     push = mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], e)) for j in range(len(b.x)))
     guidance = mean(squared(anchor[j], at(eps, "teacher", b.x[j], b.t[j], null)) for j in range(len(b.x)))
     adjacency = mean(
         squared(
-            at(eps, "student", b.x_adj[j], b.t_adj[j], b.neighbours[b.which[j]]),
-            at(eps, "teacher", b.x_adj[j], b.t_adj[j], b.neighbours[b.which[j]]),
+            at(eps, "student", b.x_adj[j], b.t_adj[j], b.neighbours.tokens[b.which[j]]),
+            at(eps, "teacher", b.x_adj[j], b.t_adj[j], b.neighbours.tokens[b.which[j]]),
         )
         for j in range(len(b.x_adj))
     )
@@ -110,18 +117,18 @@ def literal_paper(eps, b, margin):
 
 
 def literal_official(eps, b, margin):
-    e, null, n = b.target[0], b.null[0], len(b.x)
+    e, null, n = b.target.tokens[0], b.null.tokens[0], len(b.x)
     anchor = [at(eps, "student", b.x[j], b.t[j], e) for j in range(n)]
     old = [at(eps, "teacher", b.x[j], b.t[j], e) for j in range(n)]
     pull = push = adjacency = 0.0
     for i in range(K):
         mine = [j for j in range(len(b.x_adj)) if int(b.which[j]) == i]
-        first = at(eps, "teacher", b.x_adj[mine[0]], b.t_adj[mine[0]], b.neighbours[i])
+        first = at(eps, "teacher", b.x_adj[mine[0]], b.t_adj[mine[0]], b.neighbours.tokens[i])
         pull += mean(rows(anchor[j], first) for j in range(n))
         adjacency += mean(
             rows(
-                at(eps, "student", b.x_adj[j], b.t_adj[j], b.neighbours[i]),
-                at(eps, "teacher", b.x_adj[j], b.t_adj[j], b.neighbours[i]),
+                at(eps, "student", b.x_adj[j], b.t_adj[j], b.neighbours.tokens[i]),
+                at(eps, "teacher", b.x_adj[j], b.t_adj[j], b.neighbours.tokens[i]),
             )
             for j in mine
         )
@@ -166,14 +173,14 @@ class Free:
         self.toy = Toy()
         n_t = len(batch.x)
         x, t = torch.cat([batch.x, batch.x_adj]), torch.cat([batch.t, batch.t_adj])
-        emb = torch.cat([batch.target.expand(n_t, -1, -1), batch.neighbours[batch.which]])
-        self.old = self.toy.teacher(x, t, emb)
+        cond = batch.target.expand(n_t).join(batch.neighbours[batch.which])
+        self.old = self.toy.teacher(x, t, cond)
         self.out = (self.old + start).requires_grad_()
 
-    def teacher(self, x, t, emb):
-        return self.toy.teacher(x, t, emb)
+    def teacher(self, x, t, cond):
+        return self.toy.teacher(x, t, cond)
 
-    def student(self, x, t, emb):
+    def student(self, x, t, cond):
         return self.out
 
     def gradient(self, batch, **weights):
@@ -181,8 +188,8 @@ class Free:
         loss, _ = get_eraser("fade", "paper").loss(self, batch, config)
         return torch.autograd.grad(loss, self.out)[0]
 
-    def prompts(self, batch, emb):
-        return self.toy.teacher(batch.x, batch.t, emb.expand(len(batch.x), -1, -1))
+    def prompts(self, batch, cond):
+        return self.toy.teacher(batch.x, batch.t, cond.expand(len(batch.x)))
 
 
 def apart(a, b):
@@ -205,7 +212,9 @@ def test_erasing_pulls_the_target_to_its_neighbours_and_pushes_it_from_its_old_s
 
 def test_all_neighbours_pull():
     batch = make_batch(2)
-    one = dataclasses.replace(batch, neighbours=batch.neighbours * torch.tensor([1, 1, 2]).view(3, 1, 1))
+    one = dataclasses.replace(
+        batch, neighbours=Conditioning(batch.neighbours.tokens * torch.tensor([1, 1, 2]).view(3, 1, 1))
+    )
     before, after = (Free(b, 0.0).gradient(b, erase_weight=1, margin=50)[:N_T] for b in (batch, one))
     assert not torch.allclose(before, after)
 

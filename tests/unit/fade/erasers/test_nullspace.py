@@ -12,6 +12,7 @@ from fade.config import MethodConfig
 from fade.erasers.base import get_eraser, known_erasers
 from fade.erasers.nullspace import attenuation, space
 from fade.errors import TrainingError
+from fade.models.base import Conditioning
 from tests.unit.fade.erasers.test_fade import Toy, make_batch
 
 TINY = MethodConfig(ridge=1e-9)
@@ -19,7 +20,7 @@ TINY = MethodConfig(ridge=1e-9)
 
 def states(*rows):
     """One prompt of as many tokens as rows."""
-    return torch.tensor([rows], dtype=torch.float64)
+    return Conditioning(torch.tensor([rows], dtype=torch.float64))
 
 
 def batch(target, null, neighbours, language):
@@ -49,21 +50,21 @@ def test_a_side_that_is_left_out_is_not_kept():
     """Without words the third axis is nobody's but the target's, without neighbours the first; the longer one
     wins each time."""
     without_words = space([HAND], 2, TINY, words=False)
-    assert (without_words @ HAND.extra["language"][0, 0].float()).abs().max() > 0.1
-    assert (without_words @ HAND.neighbours[0, 0].float()).abs().max() < 1e-3
+    assert (without_words @ HAND.extra["language"].tokens[0, 0].float()).abs().max() > 0.1
+    assert (without_words @ HAND.neighbours.tokens[0, 0].float()).abs().max() < 1e-3
     without_neighbours = space([HAND], 2, TINY, neighbours=False)
-    assert (without_neighbours @ HAND.neighbours[0, 0].float()).abs().max() > 0.1
-    assert (without_neighbours @ HAND.extra["language"][0, 0].float()).abs().max() < 1e-3
+    assert (without_neighbours @ HAND.neighbours.tokens[0, 0].float()).abs().max() > 0.1
+    assert (without_neighbours @ HAND.extra["language"].tokens[0, 0].float()).abs().max() < 1e-3
     for rows in (without_words, without_neighbours):
         assert (
-            rows @ HAND.null[0, 0].float()
+            rows @ HAND.null.tokens[0, 0].float()
         ).abs().max() < 1e-3  # the unconditional score, in every variant
 
 
 def test_a_large_ridge_gives_up_the_null_space_for_the_target():
     """At the limit it is the target's own leading direction, whatever else answers to it."""
     row = space([HAND], 1, MethodConfig(ridge=1e9))[0]
-    flat = HAND.extra["phrasings"][0]
+    flat = HAND.extra["phrasings"].tokens[0]
     leading = torch.linalg.eigh(flat.T @ flat)[1][:, -1]
     assert abs(float(torch.nn.functional.cosine_similarity(row.double(), leading, dim=0))) == pytest.approx(
         1, abs=1e-5
@@ -98,7 +99,7 @@ def test_a_direction_that_tells_less_says_less():
         [2**0.5 / 3, 0, 0, 0], abs=1e-6
     )  # answers 2 ** 0.5 and 0: a root mean square of 1
     assert rows[1].abs().tolist() == pytest.approx([0, 2**0.5 / 6, 0, 0], abs=1e-6)
-    assert (kept[0] @ rows.T).square().mean(0).tolist() == pytest.approx(
+    assert (kept.tokens[0] @ rows.T).square().mean(0).tolist() == pytest.approx(
         [1 / 18, 1 / 18], rel=1e-5
     )  # what is kept hears both alike
 

@@ -24,7 +24,7 @@ def latents():
 
 def trip(base, latents, **changes):
     """Mean squared distance of the round trip from where it began, over the latents' own mean square."""
-    config, null = PurifyConfig(**changes), base.encode([""]).expand(len(latents), -1, -1)
+    config, null = PurifyConfig(**changes), base.encode([""]).expand(len(latents))
     back = regenerate(base, invert(base, latents, null, config), null, config)
     return float((back - latents).square().mean() / latents.square().mean())
 
@@ -35,7 +35,7 @@ def test_the_round_trip_returns_the_latents_and_refinements_are_why(base, latent
 
 
 def test_control_another_model_does_not_come_back(base, latents):
-    config, null = PurifyConfig(steps=20, strength=0.5, refinements=3), base.encode([""]).expand(2, -1, -1)
+    config, null = PurifyConfig(steps=20, strength=0.5, refinements=3), base.encode([""]).expand(2)
     noisy = invert(base, latents, null, config)
     own, base.denoiser = base.denoiser, tiny_unet(9)
     try:
@@ -47,7 +47,7 @@ def test_control_another_model_does_not_come_back(base, latents):
 
 def test_strength_is_a_share_of_the_way(base, latents):
     assert [reached(PurifyConfig(steps=10, strength=s)) for s in (0.01, 0.5, 1.0)] == [1, 5, 10]
-    null = base.encode([""]).expand(2, -1, -1)
+    null = base.encode([""]).expand(2)
     moved = [
         invert(base, latents, null, PurifyConfig(steps=10, strength=s, refinements=1)) - latents
         for s in (0.2, 1.0)

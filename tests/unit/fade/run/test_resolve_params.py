@@ -24,13 +24,8 @@ def asked(method: str, *more: str):
 def test_a_bare_name_means_the_first_variant_and_brings_its_settings():
     assert (asked("fade").method.name, asked("fade").method.variant) == ("fade", "paper")
     esd = asked("esd")
-    assert esd.method.variant == "x" and esd.mesh.targets == (
-        "attn2.to_q",
-        "attn2.to_k",
-        "attn2.to_v",
-        "attn2.to_out.0",
-    )
-    assert asked("esd/x-strict").mesh.targets == ("attn2.to_k", "attn2.to_v")
+    assert esd.method.variant == "x" and esd.mesh.targets == ("cross",)
+    assert asked("esd/x-strict").mesh.targets == ("text",)
     assert asked("fade").mesh.targets != esd.mesh.targets
 
 
@@ -48,11 +43,7 @@ def file_with(tmp_path: Path, text: str) -> Path:
 def test_the_default_is_ours_with_its_own_settings():
     params = resolve(PARAMS)
     assert (params.method.name, params.method.variant) == ("nullspace", "hinge")
-    assert (
-        params == asked("nullspace")
-        and params.mesh.targets == ("attn2.to_k", "attn2.to_v")
-        and params.train.steps == 100
-    )
+    assert params == asked("nullspace") and params.mesh.targets == ("text",) and params.train.steps == 100
     assert asked("fade").train.steps == 250
 
 

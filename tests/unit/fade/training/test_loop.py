@@ -134,24 +134,24 @@ def test_a_batch_is_the_noised_latents_of_what_it_says(base, make_job):
     )
     assert torch.equal(torch.cat([batch.t, batch.t_adj]), t)
     assert torch.equal(batch.which, which)
-    assert torch.equal(batch.target, base.encode(["a panda"]))
-    assert torch.equal(batch.null, base.encode([""]))
-    assert torch.equal(batch.neighbours, base.encode([f"a {n}" for n in NEIGHBOURS]))
+    assert torch.equal(batch.target.tokens, base.encode(["a panda"]).tokens)
+    assert torch.equal(batch.null.tokens, base.encode([""]).tokens)
+    assert torch.equal(batch.neighbours.tokens, base.encode([f"a {n}" for n in NEIGHBOURS]).tokens)
 
 
 def test_random_embeddings_are_drawn_last_and_only_for_a_method_that_asks(base, make_job):
     plain = draws_of(make_job(), base).batch(2)
     batch = draws_of(make_job(method={"name": "spm", "variant": "latent-anchoring"}), base).batch(2)
-    assert plain.extra == {} and batch.extra["random"].shape == (2, *batch.target.shape[1:])
+    tokens = batch.extra["random"].tokens
+    assert plain.extra == {} and tokens.shape == (2, *batch.target.tokens.shape[1:])
     assert all(
         torch.equal(getattr(plain, name), getattr(batch, name))
         for name in ("x", "t", "x_adj", "t_adj", "which")
     )
     again = draws_of(make_job("again", method={"name": "spm", "variant": "latent-anchoring"}), base)
-    assert torch.equal(again.batch(2).extra["random"], batch.extra["random"])
-    assert not torch.equal(again.batch(3).extra["random"], batch.extra["random"]) and not torch.equal(
-        batch.extra["random"][0], batch.extra["random"][1]
-    )
+    assert torch.equal(again.batch(2).extra["random"].tokens, tokens)
+    assert not torch.equal(again.batch(3).extra["random"].tokens, tokens)
+    assert not torch.equal(tokens[0], tokens[1])
 
 
 @pytest.mark.parametrize(("n_a", "world", "accumulation"), [(10, 1, 1), (7, 1, 1), (3, 2, 1), (4, 2, 3)])
@@ -185,7 +185,7 @@ def test_several_targets_take_turns_each_with_its_own_neighbours(base, make_job,
     for step in range(4):
         name, others = ("panda", 5) if step % 2 == 0 else ("tulip", 2)
         assert (
-            torch.equal(draws.batch(step).target, base.encode([f"a {name}"]))
+            torch.equal(draws.batch(step).target.tokens, base.encode([f"a {name}"]).tokens)
             and len(draws.batch(step).neighbours) == others
         )
     assert torch.equal(draws.batch(0).x, alone.batch(0).x) and not torch.equal(
@@ -560,7 +560,7 @@ def test_words_are_drawn_without_what_is_judged_and_only_for_who_asks(base, make
     assert (
         len(batch.extra["language"]) > 2
         and len(batch.extra["phrasings"]) == 4
-        and torch.equal(batch.extra["phrasings"][:1], batch.target)
+        and torch.equal(batch.extra["phrasings"].tokens[:1], batch.target.tokens)
     )
     spoken = encoded[-len(batch.extra["language"]) - 3 : -3]
     assert not {"a panda", "a tiger", "a lion"} & set(spoken) and "a koala" in spoken

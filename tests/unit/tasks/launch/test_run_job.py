@@ -220,9 +220,8 @@ def test_one_process_is_this_one_which_is_afterwards_as_before(base, tmp_path, m
 
 def test_what_was_encoded_before_does_not_decide_the_bytes(base, tmp_path):
     fresh = run_job(trainable(base, tmp_path / "fresh"), base)
-    base._encoded = {
-        f"a {name}": torch.randn_like(base.encode(["a panda"])[0]) for name in ("panda", "koala", "bear")
-    }
+    panda = base.encode(["a panda"])
+    base._encoded = {f"a {name}": panda.map(torch.randn_like) for name in ("panda", "koala", "bear")}
     assert (
         run_job(trainable(base, tmp_path / "later"), base).adapter.read_bytes() == fresh.adapter.read_bytes()
     )

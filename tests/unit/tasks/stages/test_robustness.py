@@ -13,7 +13,7 @@ import torch
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig
 from tasks.stages import robustness
-from tests.support import tiny_unet
+from tests.support import tiny_model, tiny_unet
 
 NUMBERS = {
     "metrics": {"A_er": 100.0, "A_adj": 80.0, "A_rest": 90.0},
@@ -24,14 +24,14 @@ NUMBERS = {
 @pytest.fixture
 def run(tmp_path: Path) -> SimpleNamespace:
     """A base whose UNet is real, and an adapter for it that does something."""
-    unet = tiny_unet()
-    lora = LoraAdapter.insert(unet, MeshConfig(), seed=0)
+    base = tiny_model(tiny_unet(), "b")
+    lora = LoraAdapter.insert(base, MeshConfig(), seed=0)
     with torch.no_grad():
         for parameter in lora.parameters():
             parameter.fill_(0.01)
     lora.save(tmp_path / "a.safetensors", {"base_sha256": "b"})
     lora.remove()
-    models = SimpleNamespace(base=SimpleNamespace(unet=unet, sha256="b"))
+    models = SimpleNamespace(base=base)
     return SimpleNamespace(models=models, adapter=tmp_path / "a.safetensors")
 
 

@@ -64,13 +64,13 @@ def test_a_picture_is_noised_as_the_schedule_says(subject: AttackContext) -> Non
 
 
 def test_the_meter_counts_a_backward_twice_and_only_while_open(subject: AttackContext) -> None:
-    base, e = subject.base, subject.base.encode(["a panda"])
+    base, cond = subject.base, subject.base.encode(["a panda"])
     noisy = add_noise(base, subject.pictures, 5, torch.Generator().manual_seed(0))
     with CallBudget(base) as meter:
         with torch.no_grad():
-            errors(base, noisy, e)
-        errors(base, noisy, e.requires_grad_(True))
-    errors(base, noisy, e)
+            errors(base, noisy, cond)
+        errors(base, noisy, cond.map(lambda one: one.requires_grad_(True)))
+    errors(base, noisy, cond)
     assert meter.calls == 5 + 3 * 5
 
 
@@ -80,4 +80,4 @@ def test_times_are_spread_over_the_schedule_and_seeded(subject: AttackContext) -
     )
     assert (one.t // 100).tolist() == list(range(10))
     assert torch.equal(one.x, two.x) and not torch.equal(one.x, other.x)
-    assert torch.allclose(one.x, subject.base.add_noise(subject.pictures[one.which], one.noise, one.t))
+    assert torch.allclose(one.x, subject.base.add_noise(subject.pictures[one.which], one.goal, one.t))
