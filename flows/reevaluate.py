@@ -34,7 +34,7 @@ def reevaluate(params: Params, runs: Path, root: Path) -> list[dict[str, Any]]:
 
 
 def reevaluate_all(
-    tracking: Tracking, params: Params, runs: Path, root: Path, now: Mapping[str, str]
+    tracking: Tracking, params: Params, runs: Path, root: Path, now: Mapping[str, tuple[str, ...]]
 ) -> list[dict[str, Any]]:
     """A row for each champion; one that cannot be evaluated does not stop the others."""
     rows = []

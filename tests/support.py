@@ -3,6 +3,7 @@ seeded."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -31,6 +32,8 @@ WORDS = (
 )
 
 
+EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+"""A safetensors file without a tensor."""
 DEEP: dict[str, Any] = {
     "block_out_channels": (8, 16),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -149,6 +152,66 @@ def make_tiny_base(folder: Path, *, seed: int = 0, max_tokens: int = 16, **unet:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def make_bare_base(folder: Path) -> Path:
+    """Write a StableDiffusionPipeline's directory that passes every check before a weight is read, and loads
+    as nothing: a tokenizer without words, weights without tensors. No torch."""
+    configs: dict[str, tuple[str, dict[str, object]]] = {
+        "unet": ("config.json", {"sample_size": 8, "block_out_channels": [8]}),
+        "vae": ("config.json", {}),
+        "text_encoder": ("config.json", {}),
+        "tokenizer": ("tokenizer_config.json", {"model_max_length": 16}),
+        "scheduler": ("scheduler_config.json", {}),
+    }
+    for part, (name, content) in configs.items():
+        (folder / part).mkdir(parents=True)
+        (folder / part / name).write_text(json.dumps(content))
+    (folder / "tokenizer/tokenizer.json").write_text("{}")
+    for file in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"):
+        (folder / f"{file}.safetensors").write_bytes(EMPTY_WEIGHTS)
+    (folder / "model_index.json").write_text(json.dumps({part: ["diffusers", "X"] for part in configs}))
+    return folder
+
+
+def make_bare_model(folder: Path) -> Path:
+    """As `make_bare_base`, a CLIP's or a judge's directory."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(EMPTY_WEIGHTS)
+    return folder
+
+
+def make_tiny_clip(folder: Path) -> Path:
+    """Write a CLIPModel of 16 x 16 pictures and 16 tokens, seeded, with its tokenizer."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    tokenizer = tiny_tokenizer()
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    text = {**tower, **special, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
+    vision = {**tower, "image_size": 16, "patch_size": 8}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_tiny_judge(folder: Path) -> Path:
+    """Write a ResNet of 16 x 16 pictures and three labels, seeded."""
+    import torch
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    sizes: dict[str, Any] = {"embedding_size": 4, "hidden_sizes": [4, 6], "depths": [1, 1]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = ResNetForImageClassification(ResNetConfig(**sizes, layer_type="basic", num_labels=3))
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text('{"size": {"height": 16, "width": 16}}')
     return folder
 
 

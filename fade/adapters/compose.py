@@ -41,7 +41,7 @@ def compose(model: DiffusionModel, paths: Sequence[Path], out: Path) -> str:
     if len(paths) < 2 or len(set(concepts)) < len(concepts):
         what = f"{len(paths)} adapter(s) for {', '.join(repr(header['concept']) for header in headers)}."
         raise AdapterError(what, stage=_STAGE, action="name two or more adapters, each of another concept.")
-    bases = {header["base_sha256"] for header in headers}
+    bases = {_own(model, header["base_sha256"]) for header in headers}
     if len(bases) > 1:
         what = f"the adapters were trained for different bases: {', '.join(sorted(b[:12] for b in bases))}."
         raise AdapterError(what, stage=_STAGE, action="compose adapters of one base.")
@@ -57,7 +57,7 @@ def compose(model: DiffusionModel, paths: Sequence[Path], out: Path) -> str:
     try:
         lora.load_state_dict(_stacked(lora.state_dict(), [state for _, state in read], meshes))
         lora.check_effect("the sum of the adapters")
-        return lora.save(out, _provenance(headers, paths))
+        return lora.save(out, _provenance(model, headers, paths))
     finally:
         lora.remove()
 
@@ -78,19 +78,27 @@ def _stacked(
     return out
 
 
-def _provenance(headers: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> dict[str, str]:
+def _own(model: DiffusionModel, sha256: str) -> str:
+    """A base's hash; of this model always the one that is in use now."""
+    return model.sha256 if model.is_base(sha256) else sha256
+
+
+def _provenance(
+    model: DiffusionModel, headers: Sequence[Mapping[str, str]], paths: Sequence[Path]
+) -> dict[str, str]:
     parts = [
         {"concept": h["concept"], "method": h.get("method", ""), "sha256": sha256_of(p)}
         for h, p in zip(headers, paths, strict=True)
     ]
     neighbours = dict.fromkeys(name for h in headers for name in json.loads(h.get("neighbours", "[]")))
-    concepts = [part["concept"] for part in parts]
+    concepts, bases = [part["concept"] for part in parts], [header["base_sha256"] for header in headers]
     facts = {
         "concept": TOGETHER.join(concepts),
         "method": "composition",
         "neighbours": json.dumps([name for name in neighbours if name not in concepts], ensure_ascii=False),
         "parts": json.dumps(parts, ensure_ascii=False),
-        "base_sha256": headers[0]["base_sha256"],
+        # adapters of an earlier version alone keep the hash of then: their sum has the bytes of then
+        "base_sha256": bases[0] if len(set(bases)) == 1 else _own(model, bases[0]),
     }
     first, *others = {header.get("data_md5") for header in headers}
     return facts if others or first is None else {**facts, "data_md5": first}

@@ -246,7 +246,7 @@ class LoraAdapter:
         if header.family not in ("", base.FAMILY):
             what = f"{path} is an adapter of {header.family[:80]}, and {base.path} is {base.FAMILY}."
             raise _fault(what, "set data.base to the directory that the adapter was trained for.")
-        if header.base_sha256 != base.sha256:
+        if not base.is_base(header.base_sha256):
             made_for = header.base_sha256[:12]
             what = f"{path} was trained for the base {made_for}, this base is {base.sha256[:12]}."
             raise _fault(what, "set data.base to the directory that the adapter was trained for.")

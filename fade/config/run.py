@@ -24,7 +24,11 @@ class DataConfig(Section):
     images: Path = Path("data/emoji")
     """Folder of pictures with its manifest.csv."""
     base: str = "data/base"
-    """Local directory in diffusers' Stable Diffusion layout, or a hub id (then the network is used)."""
+    """Local directory in diffusers' layout; a hub id, pinned: owner/name@REVISION (then the network is used,
+    unless the hub's cache has it); or one .safetensors file in the original layout, see base_config."""
+    base_config: Annotated[str, Affects("nothing")] = ""
+    """Of a base that is one file: local directory with the configurations, tokenizers and scheduler of its
+    family, in diffusers' layout. The base's hash, which is in every key, counts them."""
     clip: str = "data/base/clip"
     """CLIPModel (both towers) whose image features mine the neighbourhood; directory or hub id."""
     judge: Annotated[str, Affects("evaluation")] = "data/judge"

@@ -44,6 +44,8 @@ class Part:
     lineage_sha256: str
     base_sha256: str
     data_md5: str
+    base_legacy_sha256: str = ""
+    """The base's hash in records of earlier versions, where the part's own record names it."""
     checks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
     """The data checks of its record, and one more: that its inputs did not change."""
 
@@ -67,9 +69,10 @@ def plan(parts: Sequence[Part]) -> list[Part]:
         raise PromotionError("no concept has a champion.", stage=STAGE, action=action)
     ordered = sorted(parts, key=lambda part: part.name)
     bases: dict[str, list[str]] = {}
+    own = {part.base_legacy_sha256: part.base_sha256 for part in parts if part.base_legacy_sha256}
     erased: dict[str, str] = {}
     for part in ordered:
-        bases.setdefault(part.base_sha256, []).append(part.label)
+        bases.setdefault(own.get(part.base_sha256, part.base_sha256), []).append(part.label)
         for concept in part.concepts:
             if concept in erased:
                 what = f"{concept!r} is erased by {erased[concept]} and by {part.label}."
@@ -87,7 +90,10 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
     """Identifies a release, 12 hexadecimal digits: the same champions, evaluated under the same settings."""
     made_of = [[part.label, part.adapter_sha256, part.lineage_sha256] for part in parts]
     values = params.model_dump(
-        mode="json", by_alias=True, include=set(JUDGED_BY), exclude={"data": {"dvc_file", "remote"}}
+        mode="json",
+        by_alias=True,
+        include=set(JUDGED_BY),
+        exclude={"data": {"dvc_file", "remote", "base_config"}},
     )
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 

@@ -64,7 +64,7 @@ class ModelJob(Job):
 
     def check_base(self, base: DiffusionModel) -> DiffusionModel:
         """``base``. Raises BaseModelError when it is another than the job's."""
-        if base.sha256 != self.base_sha256:
+        if not base.is_base(self.base_sha256):
             what = f"{self.base} is {base.sha256[:12]}, the job was written for {self.base_sha256[:12]}."
             action = "start the run again with this base, or restore the other."
             raise BaseModelError(what, stage=self.STAGE, action=action)

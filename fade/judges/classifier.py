@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fade.data.images import Preprocessor
 from fade.errors import BaseModelError, EvaluationError
-from fade.models.layout import LOCAL, directory_sha256, refuse_unsafe_files, resolve
+from fade.models.complete import load_complete
+from fade.models.layout import JUDGE, check_model, model_sha256, resolve
 from fade.models.probe import check_output
 
 
@@ -21,15 +22,9 @@ class Classifier:
     def __init__(self, where: str, device: torch.device | str = "cpu") -> None:
         from transformers import AutoModelForImageClassification
 
-        home = resolve(where, "judge")
-        refuse_unsafe_files(home, "judge")
-        options: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
-        try:
-            self.model: Any = AutoModelForImageClassification.from_pretrained(home, **options, **LOCAL)
-        except Exception as error:  # transformers raises many kinds
-            what = f"{where} is no image classifier that loads: {error}."
-            raise BaseModelError(what, stage="judge", action="see data.judge.") from error
-        self.model.eval().requires_grad_(False)
+        home = resolve(where, JUDGE)
+        (part,) = check_model(home, JUDGE)
+        self.model: Any = load_complete(AutoModelForImageClassification, part, torch.float32, JUDGE)
         self.prepare = Preprocessor(home, getattr(self.model.config, "image_size", 224))
         check_output(self.model, self.prepare.size, where, "judge")
         self.model.to(device)
@@ -37,7 +32,7 @@ class Classifier:
         self.head = _head(self.model, where)
         names = self.model.config.id2label
         self.labels = [str(names.get(i, "")) for i in range(self.model.config.num_labels)]
-        self.sha256 = directory_sha256(home)
+        self.sha256 = model_sha256(home, JUDGE)
 
     def index(self, concept: str) -> int:
         """The label's position. Raises EvaluationError when the judge does not know the concept."""

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fade.data.images import Preprocessor
 from fade.errors import BaseModelError
-from fade.models.layout import LOCAL, directory_sha256, refuse_unsafe_files, resolve
+from fade.models.complete import load_complete
+from fade.models.layout import CLIP, LOCAL, check_model, model_sha256, resolve
 from fade.models.probe import check_output
 
 
@@ -25,19 +26,14 @@ class ImageEncoder:
     def __init__(self, where: str, device: torch.device | str = "cpu") -> None:
         from transformers import CLIPModel
 
-        home = resolve(where, "clip")
-        refuse_unsafe_files(home, "clip")
-        try:
-            self.model: Any = CLIPModel.from_pretrained(home, use_safetensors=True, **LOCAL)
-        except Exception as error:  # transformers raises many kinds
-            what = f"{where} is no CLIP that loads: {error}."
-            raise BaseModelError(what, stage="clip", action="see data.clip.") from error
-        self.model.eval().requires_grad_(False)
+        home = resolve(where, CLIP)
+        (part,) = check_model(home, CLIP)
+        self.model: Any = load_complete(CLIPModel, part, torch.float32, CLIP)
         self.prepare = Preprocessor(home, self.model.config.vision_config.image_size)
         check_output(self.model, self.prepare.size, where, "clip")
         self.model.to(device)
         self.device, self._home, self._where = device, home, where
-        self.sha256 = directory_sha256(home)
+        self.sha256 = model_sha256(home, CLIP)
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:

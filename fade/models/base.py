@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.errors import AdapterError, UsageError
+from fade.models.hashed import HashedModel
 from fade.models.layers import adaptable_layers
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Conditioning:
         return self.tokens.flatten(1)
 
 
-class DiffusionModel(ABC):
+class DiffusionModel(HashedModel, ABC):
     """The original model, held open: one denoiser in memory, frozen. Adapters are inserted into ``denoiser``
     by ``fade.adapters.lora`` and switched off to get the teacher back."""
 

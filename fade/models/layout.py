@@ -1,17 +1,35 @@
-"""What a model directory must look like before a byte of it is loaded: complete, nothing but safetensors,
-and no code of its own."""
+"""What a model directory must look like before a weight of it is read: complete, of a supported class, and
+without code of its own. Base, CLIP and judge alike; no torch."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fade.errors import BaseModelError
-from fade.utils.hashing import fingerprint, sha256_of
+from fade.models.classes import unsupported
+from fade.models.hub import fetch, is_hub_id
+from fade.models.identity import content_sha256, directory_sha256
+from fade.models.part_files import PICKLES, TOKENIZER_FILES, Find, PartFiles, in_folder, select_files
+from fade.models.single_file import split
+from fade.utils.notes import note
 from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import RECORD, check_regular, read_text
 
-_REFUSED = {".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".npy", ".py"}
+_IGNORED = {*PICKLES, ".msgpack", ".h5", ".npy", ".npz", ".onnx", ".onnx_data", ".pb", ".ot", ".gguf"}
+"""Weights in formats that are never opened; OpenVINO's are .bin, too."""
+_ONCE_REFUSED = {*PICKLES, ".msgpack", ".h5", ".npy", ".py"}
+"""Earlier versions refused a directory with one of these: it has no hash of theirs."""
+BASE, CLIP, JUDGE = "base", "clip", "judge"
+"""Roles of models: data.base, data.clip, data.judge. Also the stages of their errors."""
+_KINDS = {CLIP: "CLIPModel", JUDGE: "AutoModelForImageClassification"}
+_MODEL_TYPES = {
+    "CLIPTextModel": "clip_text_model",
+    "CLIPTextModelWithProjection": "clip_text_model",
+    "T5EncoderModel": "t5",
+    "CLIPModel": "clip",
+}
 _SD = {
     "unet": "UNet2DConditionModel",
     "vae": "AutoencoderKL",
@@ -55,7 +73,7 @@ PIPELINES: dict[str, dict[str, str]] = {
     "FluxPipeline": _FLUX,
 }
 """Class of diffusers' pipeline -> its parts, each with the one class that is loaded from its folder. A family
-(a file of this folder) is registered for each."""
+(a file of this folder) is registered for each; what it supports: `fade.models.classes`."""
 OPTIONAL = {"text_encoder_3", "tokenizer_3"}
 """Parts that a pipeline may lack: SD3 without T5."""
 CODE_KEYS = ("auto_map", "custom_pipelines")
@@ -63,89 +81,151 @@ CODE_KEYS = ("auto_map", "custom_pipelines")
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Options of every ``from_pretrained``: no network, no code of the model's own."""
 _LIBRARIES = ("diffusers", "transformers")
+_NAMED = 3
+"""Ignored files that are named one by one."""
 _HELP = (
     "pull the data (`fade pull`), or name a directory in diffusers' layout with safetensors weights in "
     "data.base."
 )
 
 
-def _fault(what: str, action: str = _HELP, stage: str = "base") -> BaseModelError:
+def _fault(what: str, action: str = _HELP, stage: str = BASE) -> BaseModelError:
     return BaseModelError(what, stage=stage, action=action)
 
 
-def resolve(where: str, stage: str = "base") -> Path:
-    """The local directory of a model: ``where`` itself, or a hub id fetched whole (safetensors, configs,
-    tokenizer only). Raises BaseModelError when it is neither, or when the hub cannot be reached."""
-    path = Path(where)
-    if path.exists() or where.startswith((".", "/", "data/")) or where.count("/") != 1:
+def resolve(where: str, role: str = BASE) -> Path:
+    """Where a model lies: the directory ``where`` itself; that of a hub id (``owner/name``, better
+    ``owner/name@revision``), of which the files that are read are fetched; ``FILE.safetensors@DIRECTORY`` as
+    it is (`fade.models.single_file`). Raises BaseModelError when nothing is there, or when the hub cannot be
+    reached."""
+    if single := split(where):
+        if missing := [path for path, there in zip(single, _there(*single), strict=True) if not there]:
+            raise _fault(f"{missing[0]} is not there.", "correct data.base or data.base_config.", role)
+        return Path(where)
+    if where.endswith(".safetensors") and Path(where).is_file():
+        what = f"{where} holds weights alone: its configurations are needed, too."
+        raise _fault(what, "name a local directory with them in data.base_config.", role)
+    if not is_hub_id(where):
+        path = Path(where)
         if not path.is_dir():
-            raise _fault(f"{where} is not there.", stage=stage)
+            raise _fault(f"{where} is not there.", stage=role)
         return path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    action = "name a local directory, or check the network and HF_HUB_OFFLINE."
+    return fetch(where, role, lambda find: select_parts(find, role, where), action)
 
-    patterns = ["*.safetensors", "*.json", "*.txt"]
-    try:
-        return Path(snapshot_download(where, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
-        what = f"{where} is no local directory and cannot be fetched: {error}."
-        raise _fault(
-            what, "name a local directory, or check the network and HF_HUB_OFFLINE.", stage
-        ) from error
+
+def _there(file: Path, config: Path) -> tuple[bool, bool]:
+    return file.is_file(), config.is_dir()
+
+
+def _finder(home: Path) -> Find:
+    single = split(home)
+    return in_folder(single[1] if single else home)
 
 
 def pipeline_class(path: Path) -> str:
     """The class of diffusers' pipeline that the directory names; one that names none is of the first of
     `PIPELINES`. Raises BaseModelError for one that is not loaded here."""
-    file = path / "model_index.json"
-    if not file.is_file():
-        raise _fault(f"{file} is missing.")
-    name = str(read_config(file).get("_class_name", next(iter(PIPELINES))))  # diffusers allows a list, too
+    return _pipeline(_finder(path), str(path))[0]
+
+
+def pipeline_index(path: Path) -> dict[str, Any]:
+    """The content of ``model_index.json``. Raises as `pipeline_class`."""
+    return _pipeline(_finder(path), str(path))[1]
+
+
+def _pipeline(find: Find, where: str) -> tuple[str, dict[str, Any]]:
+    if (file := find("model_index.json")) is None:
+        raise _fault(f"{where}/model_index.json is missing.")
+    index = read_config(file)
+    name = str(index.get("_class_name", next(iter(PIPELINES))))  # diffusers allows a list, too
     if name not in PIPELINES:
         what = f"{file} names the pipeline {name[:80]!r}, none that is loaded here"
         raise _fault(f"{what} ({', '.join(PIPELINES)}).")
-    return name
+    return name, index
 
 
-def parts_of(path: Path) -> dict[str, str]:
-    """The parts that a model's directory must hold: folder -> class. Raises as `pipeline_class`."""
-    parts = PIPELINES[pipeline_class(path)]
-    index = read_config(path / "model_index.json")
-    absent = {part for part in OPTIONAL if index.get(part, [None])[0] is None}
-    return {part: kind for part, kind in parts.items() if part not in absent}
+def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
+    """The files of a model that are read, by part. Raises BaseModelError that names what is missing."""
+    if role != BASE:
+        part = select_files(find, "", _KINDS[role], role, where)
+        extra = ["preprocessor_config.json"]
+        if role == CLIP:
+            words = ["tokenizer.json"] if find("tokenizer.json") else ["vocab.json", "merges.txt"]
+            extra += ["tokenizer_config.json", *words, *TOKENIZER_FILES]
+        return (replace(part, configs=(*part.configs, *filter(None, map(find, extra)))),)
+    name, index = _pipeline(find, where)
+    absent = {part for part in OPTIONAL if _library(index, part) is None}
+    kinds = {part: kind for part, kind in PIPELINES[name].items() if part not in absent}
+    for folder in kinds:
+        if (library := _library(index, folder)) not in _LIBRARIES:
+            what = f"{where}/model_index.json: {folder} is of {str(library)[:80]!r}"
+            raise _fault(f"{what}, not of {' or '.join(_LIBRARIES)}.")
+    single = (split(where) or (None,))[0]
+    return tuple(select_files(find, part, kind, role, where, single) for part, kind in kinds.items())
 
 
-def check_pipeline(path: Path) -> None:
-    """Raises BaseModelError that names the missing or refused file of a model's directory."""
-    refuse_unsafe_files(path, "base")
-    parts, file = parts_of(path), path / "model_index.json"
-    index = read_config(file)
-    for part, kind in parts.items():
-        name = part.partition("_")[0] if part.startswith(("tokenizer", "scheduler")) else ""
-        config = path / part / (f"{name}_config.json" if name else "config.json")
-        if part not in index or not config.is_file():
-            raise _fault(f"{config} is missing.")
-        library = index[part][0] if isinstance(index[part], list) and index[part] else None
-        if library not in _LIBRARIES:
-            what = f"{file}: {part} is of {str(library)[:80]!r}, not of {' or '.join(_LIBRARIES)}."
-            raise _fault(what)
-        if name:
-            continue
-        found = read_config(config).get("_class_name", kind)
-        if found != kind:
-            raise _fault(f"{config} is of the class {str(found)[:80]!r}, not {kind}.")
-        if not any((path / part).glob("*.safetensors")):
-            raise _fault(f"{path / part} holds no safetensors weights.")
+def _library(index: dict[str, Any], part: str) -> Any:
+    entry = index.get(part)
+    return entry[0] if isinstance(entry, list) and entry else None
+
+
+def files_of(home: Path, role: str) -> tuple[PartFiles, ...]:
+    """`select_parts` of a model that lies at ``home``."""
+    return select_parts(_finder(home), role, str(home))
+
+
+def check_model(home: Path, role: str) -> tuple[PartFiles, ...]:
+    """The files of a model's directory that are read. Raises BaseModelError that names the file, part or
+    class for a directory that is incomplete, of a class that is not supported, or refused."""
+    refuse_unsafe_files((split(home) or (home, home))[1], role)
+    parts = files_of(home, role)
+    configs = {}
+    for part in parts:
+        config = configs[part.name] = read_config(part.configs[0], role)
+        if part.weights:
+            _check_class(part, config, role)
+            part.tensors(role)  # its heads
+    if role == BASE and (fault := unsupported(pipeline_class(home), configs)):
+        raise _fault(f"{home}: {fault}", "name another model in data.base.")
+    return parts
+
+
+def _check_class(part: PartFiles, config: dict[str, Any], role: str) -> None:
+    """By the configuration's own words, where it has them. What would make transformers load other files than
+    are hashed is refused."""
+    file, kind = part.configs[0], part.kind
+    adapter, other = part.folder / "adapter_config.json", config.get("transformers_weights")
+    if other or adapter.exists():
+        why = f"{file} names its weights itself" if other else f"{adapter} is there"
+        action = "remove it: weights are read from their usual file, without an adapter."
+        raise _fault(f"{part.folder} is refused: {why}.", action, role)
+    listed = config.get("architectures")
+    architecture = listed[0] if isinstance(listed, list) and listed else kind
+    if kind == _KINDS[JUDGE]:
+        if kind.removeprefix("AutoModel") not in str(architecture):
+            what = f"{file} is of the class {str(architecture)[:80]!r}, which has no classifier's head"
+            raise _fault(f"{what}; supported: classes ...ForImageClassification.", "see data.judge.", role)
+        return
+    named = config.get("_class_name", architecture)
+    model_type = config.get("model_type")
+    if named == kind and model_type not in (None, _MODEL_TYPES.get(kind, model_type)):
+        named = model_type
+    if named != kind:
+        action = f"name another model in data.{role}."
+        raise _fault(f"{file} is of the class {str(named)[:80]!r}; supported: {kind}.", action, role)
 
 
 def refuse_unsafe_files(path: Path, stage: str) -> None:
-    """Raises BaseModelError for any file that could run code when it is loaded, that is no regular file, or
-    whose JSON names code."""
+    """Raises BaseModelError for Python code, for what is no regular file, and for JSON that names code.
+    Weights that are no safetensors are named once, and never opened."""
+    ignored = []
     for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in _REFUSED:
-            what = f"{file} is refused: only safetensors weights are loaded."
-            raise _fault(what, "convert the weights to safetensors and remove the file.", stage)
-        if file.suffix.lower() == ".json" and not file.is_dir():
+        suffix = file.suffix.lower()
+        if suffix == ".py":
+            what = f"{file} is refused: code beside a model is never run."
+            raise _fault(what, "remove the file.", stage)
+        if suffix == ".json" and not file.is_dir():
             config = read_config(file, stage)
             if named := [key for key in CODE_KEYS if config.get(key)]:
                 what = f"{file} is refused: its {named[0]} names code of its own, which is never run."
@@ -156,9 +236,14 @@ def refuse_unsafe_files(path: Path, stage: str) -> None:
                 check_regular(file)
             except OSError as error:
                 raise _fault(f"{file} is refused: {error}.", "remove it.", stage) from None
+        if suffix in _IGNORED:
+            ignored.append(file.relative_to(path).as_posix())
+    if ignored:
+        more = f" and {len(ignored) - _NAMED} more" if ignored[_NAMED:] else ""
+        note(f"{path}: ignored, as only safetensors are read: {', '.join(ignored[:_NAMED])}{more}.")
 
 
-def read_config(file: Path, stage: str = "base") -> dict[str, Any]:
+def read_config(file: Path, stage: str = BASE) -> dict[str, Any]:
     """The mapping in a model's JSON file; empty for JSON that is none. Raises BaseModelError."""
     try:
         content = parse_json(read_text(file, RECORD), ours=False)
@@ -168,14 +253,21 @@ def read_config(file: Path, stage: str = "base") -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def directory_sha256(path: Path, parts: tuple[str, ...] = ()) -> str:
-    """One hash of all files below ``path`` (or below its named parts): of their relative names and their
-    bytes."""
-    roots = [path / part for part in parts] if parts else [path]
-    files = sorted(f for root in roots for f in root.rglob("*") if f.is_file())
-    return fingerprint({f.relative_to(path).as_posix(): sha256_of(f) for f in files})
+def model_sha256(home: Path, role: str) -> str:
+    """The hash of a model: of what is loaded. Raises BaseModelError as `select_parts`."""
+    parts = files_of(home, role)
+    settings = {}
+    if role == BASE:
+        name, index = _pipeline(_finder(home), str(home))
+        # the other parts of a pipeline (a safety checker) are lists of library and class
+        settings = {key: value for key, value in index.items() if not isinstance(value, list)}
+        settings["_class_name"] = name
+    return content_sha256(parts, settings)
 
 
-def base_sha256(path: Path) -> str:
-    """The hash of a base: of the parts that are loaded. Raises as `parts_of`."""
-    return directory_sha256(path, tuple(parts_of(path)))
+def legacy_sha256(home: Path, role: str) -> str:
+    """The hash by which earlier versions name this model; "" for one that they refused. It was of all files
+    of the parts, whether they are read or not."""
+    if not home.is_dir() or any(file.suffix.lower() in _ONCE_REFUSED for file in home.rglob("*")):
+        return ""
+    return directory_sha256(home, PIPELINES[pipeline_class(home)] if role == BASE else ())

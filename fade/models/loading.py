@@ -11,39 +11,32 @@ import transformers
 
 from fade.errors import BaseModelError
 from fade.models.base import DiffusionModel
+from fade.models.complete import load_complete, load_single_file
 from fade.models.families import known_families
-from fade.models.layout import (
-    LOCAL,
-    base_sha256,
-    check_pipeline,
-    parts_of,
-    pipeline_class,
-    read_config,
-    resolve,
-)
+from fade.models.layout import BASE, LOCAL, check_model, model_sha256, pipeline_class, pipeline_index, resolve
+from fade.models.part_files import PartFiles
 from fade.models.probe import infinite_part
+from fade.models.single_file import split
 
 
 def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.float32) -> DiffusionModel:
     """Load a local directory in diffusers' layout (or a hub id), frozen, in eval mode.
 
-    dtype: of the denoiser's and the text encoders' weights, whatever their configurations name; the
+    dtype: of the denoiser's and the text encoders' weights, whatever their configurations and files hold; the
     autoencoder is float32. Raises BaseModelError when the directory is missing, incomplete, unreadable, of a
-    family that is not known, or holds anything but safetensors, and when its output is not finite."""
+    class that is not supported, or refused, and when a tensor or its output is not finite."""
     home = resolve(path)
+    files = check_model(home, BASE)
     family = known_families()[pipeline_class(home)]
-    check_pipeline(home)
-    kinds = parts_of(home)
-    parts: dict[str, Any] = {}
-    where = torch.device(pick_device(device))
     try:
-        for name, kind in kinds.items():
-            parts[name] = _load_part(home / name, kind, dtype)
-        index = read_config(home / "model_index.json")
-        model = family(path, parts, base_sha256(home), torch.device("cpu"), index)
+        parts = load_single_file(home, pipeline_class(home), files, dtype) if split(home) else {}
+        parts |= {part.name: _load_part(part, dtype) for part in files if part.name not in parts}
+        model = family(path, parts, model_sha256(home, BASE), torch.device("cpu"), pipeline_index(home))
         # on the CPU: the GPU's libraries must not start before `enable_determinism`
         infinite = infinite_part(model)
-        model.move(where)
+        model.move(torch.device(pick_device(device)))
+    except BaseModelError:
+        raise
     except Exception as error:  # the libraries raise a dozen kinds
         action = "compare it with a directory that diffusers saved."
         raise BaseModelError(f"{path} cannot be loaded: {error}.", stage="base", action=action) from error
@@ -53,14 +46,11 @@ def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.fl
     return model
 
 
-def _load_part(folder: Any, kind: str, dtype: torch.dtype) -> Any:
-    owner = getattr(diffusers, kind, None) or getattr(transformers, kind)
-    if not issubclass(owner, torch.nn.Module):
-        return owner.from_pretrained(folder, **LOCAL)
-    name = "torch_dtype" if owner.__module__.startswith("diffusers") else "dtype"
-    options: dict[str, Any] = {name: torch.float32 if kind == "AutoencoderKL" else dtype}
-    model = owner.from_pretrained(folder, use_safetensors=True, **options, **LOCAL)
-    return model.eval().requires_grad_(False)
+def _load_part(part: PartFiles, dtype: torch.dtype) -> Any:
+    owner = getattr(diffusers, part.kind, None) or getattr(transformers, part.kind)
+    if not part.weights:
+        return owner.from_pretrained(part.folder, **LOCAL)
+    return load_complete(owner, part, torch.float32 if part.kind == "AutoencoderKL" else dtype, BASE)
 
 
 def pick_device(device: str = "auto") -> str:

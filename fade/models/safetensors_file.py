@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import MIB, check_regular, open_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HEADER_LIMIT = 16 * MIB
 """Bytes of a head: about 150 a tensor."""
@@ -29,9 +30,9 @@ def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, st
     return len(text).to_bytes(8, "little") + text + plain[8 + length :]
 
 
-def read_header(path: Path, limit: int) -> tuple[dict[str, str], dict[str, Any]]:
-    """(metadata, {tensor: its dtype, shape and offsets}) of a file of at most ``limit`` bytes; no weight is
-    read. Raises OSError, MalformedError."""
+def read_header(path: Path, limit: int | None) -> tuple[dict[str, str], dict[str, Any]]:
+    """(metadata, {tensor: its dtype, shape and offsets}) of a file of at most ``limit`` bytes (None: any
+    size); no weight is read. Raises OSError, MalformedError."""
     with open_regular(path, limit) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > HEADER_LIMIT:

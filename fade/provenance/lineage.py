@@ -20,16 +20,17 @@ from fade.utils.notes import note
 from fade.utils.parsing import parse_json
 from fade.utils.reading import RECORD, read_text
 
-SCHEMA = 3
+SCHEMA = 4
 CHECK = ("name", "severity", "success")
-READABLE = (1, 2, 3)
-"""Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance."""
+READABLE = (1, 2, 3, 4)
+"""Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance; schema 4
+the models, and hashes the base, the CLIP and the judge by what is loaded."""
 FILE = "lineage.json"
 STACK = (
     *("accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas"),
     *("peft", "pillow", "prefect", "safetensors", "tokenizers", "torch", "transformers"),
 )
-VOLATILE = frozenset({"orchestration", "training"})
+VOLATILE = frozenset({"orchestration", "training", "models"})
 """Sections that name a run without changing its result; `compare` leaves them out."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -118,6 +119,7 @@ def collect(
     data_size: int = 0,
     base_sha256: str,
     judge_sha256: str,
+    models: Mapping[str, Mapping[str, Any]] | None = None,
     neighbourhood: Mapping[str, Any],
     inputs: Mapping[str, str],
     device: str,
@@ -133,7 +135,8 @@ def collect(
     ``data_files`` maps relative paths to md5; ``inputs`` maps names to sha256 (see `hash_inputs`);
     ``neighbourhood`` holds at least target, neighbours, heldout and cache_key; ``training`` says how the
     adapter was trained, which may have been in an earlier run (`reused`); ``precision`` is the one in use,
-    not "auto"; ``code`` is the state that the adapter's header names."""
+    not "auto"; ``code`` is the state that the adapter's header names; ``models``: role -> hashes (that of
+    earlier versions, too), files, hub id, revision, licence, as far as known."""
     return Lineage(
         {
             "schema": SCHEMA,
@@ -142,6 +145,7 @@ def collect(
             "data": {"md5": data_md5, "size": data_size, "files": dict(data_files)},
             "base": {"sha256": base_sha256},
             "judge": {"sha256": judge_sha256},
+            "models": {role: dict(model) for role, model in (models or {}).items()},
             "params": {
                 "values": params.recorded(),
                 "sha256": params.sha256(),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fade.config import DataConfig
+from fade.models.hub import is_hub_id, origin
+from fade.models.identity import file_hashes
+from fade.models.layout import BASE, CLIP, JUDGE, files_of, legacy_sha256, model_sha256, resolve
+from fade.models.single_file import join
 
 if TYPE_CHECKING:
     from fade.judges.classifier import Classifier
@@ -21,9 +25,43 @@ class LoadedModels:
         self._data, self._root = data, root
 
     def local(self, where: str) -> str:
-        """A model directory relative to the project's root; a hub id stays as it is."""
+        """A model directory or file relative to the project's root; a hub id stays as it is."""
         inside = self._root / where
-        return str(inside) if inside.is_dir() or where.startswith("data/") else where
+        return str(inside) if inside.exists() or where.startswith("data/") else where
+
+    def where(self, role: str) -> str:
+        """What ``data`` names for the role base, clip or judge: a directory, a hub id, or a base's file with
+        its configurations."""
+        where = self.local(str(getattr(self._data, role)))
+        return (
+            join(where, self.local(self._data.base_config))
+            if role == BASE and self._data.base_config
+            else where
+        )
+
+    def sha256(self, role: str) -> str:
+        """The hash of a model that need not be loaded. Raises BaseModelError for one that is not there."""
+        return model_sha256(resolve(self.where(role), role), role)
+
+    def legacy_sha256(self, role: str) -> str:
+        """The hash by which earlier versions name it."""
+        return legacy_sha256(resolve(self.where(role), role), role)
+
+    def record(self) -> dict[str, dict[str, Any]]:
+        """Role -> the model's hashes, those of its files, and where it is from: hub id, revision, licence.
+        Raises BaseModelError."""
+        out = {}
+        for role in (BASE, CLIP, JUDGE):
+            where = self.where(role)
+            home = resolve(where, role)
+            files = file_hashes(home, files_of(home, role))
+            hashes = {"sha256": model_sha256(home, role), "legacy_sha256": legacy_sha256(home, role)}
+            out[role] = {**hashes, **origin(where, home), "files": files}
+        return out
+
+    def inputs(self) -> dict[str, str]:
+        """Role -> hash, as it is now, of the models that are local directories."""
+        return {role: self.sha256(role) for role in (BASE, CLIP, JUDGE) if not is_hub_id(self.where(role))}
 
     @cached_property
     def base(self) -> DiffusionModel:
@@ -33,18 +71,18 @@ class LoadedModels:
 
         suppress_library_output()
         enable_determinism()
-        return load_model(self.local(self._data.base))
+        return load_model(self.where(BASE))
 
     @cached_property
     def encoder(self) -> TimedEncoder:
         """CLIP's image encoder, on the base's device. Raises BaseModelError."""
         from fade.mining.image_encoder import TimedEncoder
 
-        return TimedEncoder(self.local(self._data.clip), self.base.device)
+        return TimedEncoder(self.where(CLIP), self.base.device)
 
     @cached_property
     def judge(self) -> Classifier:
         """The classifier, on the base's device. Raises BaseModelError."""
         from fade.judges.classifier import Classifier
 
-        return Classifier(self.local(self._data.judge), self.base.device)
+        return Classifier(self.where(JUDGE), self.base.device)

@@ -9,7 +9,8 @@ from pathlib import Path
 from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file, require_utf8
 from fade.data.manifest import MANIFEST
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
-from fade.models.layout import check_pipeline, refuse_unsafe_files
+from fade.models.hub import is_hub_id
+from fade.models.layout import check_model, resolve
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
@@ -89,31 +90,30 @@ def _check_key(run: RunContext) -> None:
 
 
 def _check_base(run: RunContext) -> None:
-    if (folder := _local(run, "base", run.params.data.base)) is not None:
+    if run.params.data.base_config:
+        check_model(resolve(run.models.where("base")), "base")
+    elif (folder := _local(run, "base", run.params.data.base)) is not None:
         if not (index := folder / "model_index.json").is_file():  # before a walk through any folder whatever
             action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
             raise BaseModelError(f"{index} is missing.", stage="base", action=action)
-        check_pipeline(folder)
+        check_model(folder, "base")
 
 
 def _check_model(run: RunContext, stage: str, where: str) -> None:
-    """A directory in transformers' layout, safetensors only."""
+    """A directory in transformers' layout."""
     if (folder := _local(run, stage, where)) is None:
         return
     action = f"name a directory that transformers saved in data.{stage}, or pull the data (`fade pull`)."
     if not (config := folder / "config.json").is_file():
         raise BaseModelError(f"{config} is missing.", stage=stage, action=action)
-    if not any(file.is_file() for file in folder.glob("*.safetensors")):
-        raise BaseModelError(f"{folder} holds no safetensors weights.", stage=stage, action=action)
-    refuse_unsafe_files(folder, stage)
+    check_model(folder, stage)
 
 
 def _local(run: RunContext, stage: str, where: str) -> Path | None:
     """The model's directory; None for a hub id, which is fetched when its turn comes. Raises
     BaseModelError."""
     local = run.models.local(where)
-    hub = not os.path.lexists(local) and local.count("/") == 1 and not local.startswith((".", "/", "data/"))
-    if hub:
+    if is_hub_id(local):
         return None
     if not (folder := Path(local)).is_dir():
         action = f"name a local directory or a hub id in data.{stage}, or pull the data (`fade pull`)."

@@ -82,7 +82,7 @@ def train(
         stack.enter_context(deterministic(accelerator.device.type))
         latents = read_latents(job)
         base = base or _load_base(job, accelerator)
-        if base.sha256 != job.base_sha256:
+        if not base.is_base(job.base_sha256):
             what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
             raise BaseModelError(what, stage=STAGE, action="mine again with this base, or restore the other.")
         stack.enter_context(base.no_embeddings())

@@ -55,10 +55,13 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
     yield _finding("schedule", _schedule, params)
     import torch
 
+    from fade.run.loaded_models import LoadedModels
+
     data, root = params.data, params_file.parent
     yield _finding("pictures", _pictures, data.images, root)
-    for name, model in (("base", data.base), ("clip", data.clip), ("judge", data.judge)):
-        yield _finding(name, _model, name, model, root)
+    models = LoadedModels(data, root)
+    for name in ("base", "clip", "judge"):
+        yield _finding(name, _model, name, models.where(name))
     cpu = f"CPU, {torch.get_num_threads()} threads"
     yield Finding("device", True, torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu)
     yield _finding("runs", _runs_folder, runs)
@@ -89,12 +92,11 @@ def _pictures(images: str, root: Path) -> str:
     return f"{images}: {len(read_manifest(root / images / MANIFEST))} rows"
 
 
-def _model(name: str, model: str, root: Path) -> str:
-    from fade.models.layout import check_pipeline, refuse_unsafe_files, resolve
+def _model(name: str, where: str) -> str:
+    from fade.models.layout import check_model, resolve
 
-    folder = resolve(str(root / model) if (root / model).is_dir() else model, name)
-    check_pipeline(folder) if name == "base" else refuse_unsafe_files(folder, name)
-    return model
+    check_model(resolve(where, name), name)
+    return where
 
 
 def _runs_folder(runs: Path) -> str:

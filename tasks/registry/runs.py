@@ -15,6 +15,7 @@ from fade.config import Params
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import slug
 from fade.errors import RegistryError, RegistryUnreachableError
+from fade.models.hub import is_hub_id
 from fade.redact import redact
 from tasks.registry.connection import Tracking, registry_errors, suppress_warnings
 from tasks.registry.database_file import ARTIFACTS, STAGE
@@ -243,5 +244,6 @@ def _base_reference(base: str, root: Path) -> str:
     if root.resolve() != Path.cwd() and (root / base).is_dir():
         return str((root / base).resolve())
     # Without "./" mlflow.diffusers takes a relative directory for a hub id and asks the hub for its revision.
-    relative = Path(base).is_dir() and not Path(base).is_absolute() and not base.startswith(".")
+    base = base.partition("@")[0] if is_hub_id(base) else base  # MLflow takes no revision
+    relative = Path(base).exists() and not Path(base).is_absolute() and not base.startswith(".")
     return f"./{base}" if relative else base

@@ -82,6 +82,7 @@ def _part(traced: Traced) -> Part:
         lineage_sha256=traced.lineage.sha256(),
         base_sha256=str(record["base"]["sha256"]),
         data_md5=str(record["data"]["md5"]),
+        base_legacy_sha256=str((record.get("models") or {}).get("base", {}).get("legacy_sha256", "")),
         checks={**(record.get("checks") or {}), "record": [unchanged]},
     )
 
@@ -99,7 +100,7 @@ def sum_champions(run: RunContext, selected: ReleaseParts, folder: Path) -> str:
     """Write the release's adapter into ``folder``; returns its sha256. One champion alone keeps its bytes.
     Raises AdapterError for champions of another base."""
     base, own = selected.parts[0].base_sha256, run.models.base.sha256
-    if own != base:
+    if not run.models.base.is_base(base):
         what = f"the champions were trained for the base {base[:12]}, data.base is {own[:12]}."
         action = "set data.base to theirs, or train and promote versions for this one."
         raise AdapterError(what, stage=STAGE, action=action)

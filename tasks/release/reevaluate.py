@@ -16,7 +16,6 @@ from fade.config import Params
 from fade.errors import FadeError
 from fade.governance import history
 from fade.governance.history import VersionEvent
-from fade.models.layout import base_sha256, directory_sha256, resolve
 from fade.run.context import RunContext
 from fade.run.resolve_params import parse_params
 from tasks.registry.connection import Tracking, registry_errors
@@ -47,15 +46,13 @@ HASHES = {"base": "sha256", "judge": "sha256", "data": "md5"}
 """Section of a record -> key of the hash of what a version was evaluated with."""
 
 
-def current_inputs(params: Params, root: Path, data_md5: str) -> dict[str, str]:
+def current_inputs(params: Params, root: Path, data_md5: str) -> dict[str, tuple[str, ...]]:
     """Hashes of what a version is evaluated with: ``base`` and ``judge``, which the parameters name and which
-    are not loaded, and ``data``. Raises BaseModelError when one is missing."""
-    context = RunContext(params, "", Path("runs"), root)
-    base, judge = (
-        resolve(context.models.local(where), stage=STAGE) for where in (params.data.base, params.data.judge)
-    )
-    hashes = {"base": base_sha256(base), "judge": directory_sha256(judge)}
-    return {**hashes, "data": data_md5}
+    are not loaded, and ``data``; of each the one that is recorded now, then that of earlier versions. Raises
+    BaseModelError when one is missing."""
+    models = RunContext(params, "", Path("runs"), root).models
+    hashes = {role: (models.sha256(role), models.legacy_sha256(role)) for role in ("base", "judge")}
+    return {**hashes, "data": (data_md5,)}
 
 
 def reevaluate_version(
@@ -64,7 +61,7 @@ def reevaluate_version(
     params: Params,
     runs: Path,
     root: Path,
-    now: Mapping[str, str],
+    now: Mapping[str, tuple[str, ...]],
 ) -> dict[str, Any]:
     """Re-evaluate one champion; returns a row with ``result``, ``changed``, ``passes`` and ``why``. Raises
     FadeError.
@@ -91,7 +88,7 @@ def reevaluate_version(
     with open_run(tracking, params.register_.experiment, name, tags) as run:
         run.log_metrics(0, final_metrics(record["outputs"]))
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    tag = {"at": at, "judge": now["judge"], "data": now["data"], "run_id": run.run_id, "record": record}
+    tag = {"at": at, "judge": now["judge"][0], "data": now["data"][0], "run_id": run.run_id, "record": record}
     _record(snapshot, version, history.REEVALUATED, tag)
     _tag(tracking, version, REEVALUATED, json.dumps(tag, allow_nan=False))
     return {**row, **_gate_result(record, params), "result": EVALUATED}
@@ -109,14 +106,15 @@ def _record(
 
 
 def _changed_inputs(
-    snapshot: RegistrySnapshot, version: ModelVersion, traced: Traced, now: Mapping[str, str]
+    snapshot: RegistrySnapshot, version: ModelVersion, traced: Traced, now: Mapping[str, tuple[str, ...]]
 ) -> list[str]:
     """The inputs that differ from those of the version's last evaluation, each as ``name old -> new``, 12
     digits a hash."""
     record, last = traced.lineage.content, last_evaluation(snapshot, version) or {}
     before = {name: record[name][key] for name, key in HASHES.items()}
     before |= {name: str(last[name]) for name in ("judge", "data") if name in last}
-    return [f"{name} {old[:12]} -> {now[name][:12]}" for name, old in before.items() if old != now[name]]
+    changed = {name: old for name, old in before.items() if old not in now[name]}
+    return [f"{name} {old[:12]} -> {now[name][0][:12]}" for name, old in changed.items()]
 
 
 def _tag(tracking: Tracking, version: ModelVersion, key: str, text: str) -> None:

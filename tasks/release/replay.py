@@ -152,11 +152,11 @@ def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: Au
     content = record.content
     run = RunContext(options.params, "", options.runs, options.root)
     try:
-        base_sha256 = run.models.base.sha256
+        base = run.models.base
     except BaseModelError as error:
         return AuditOutcome(Verdict(MISSING, f"the base: {error}"))
-    if base_sha256 != content["base"]["sha256"]:
-        bases = f"{base_sha256} is here, {content['base']['sha256']} is asked for"
+    if not base.is_base(str(content["base"]["sha256"])):
+        bases = f"{base.sha256} is here, {content['base']['sha256']} is asked for"
         return AuditOutcome(Verdict(MISSING, f"the base: {bases}"))
     labels = sorted(content["parts"], key=lambda label: str(label).rpartition("/")[0])  # the order of the sum
 

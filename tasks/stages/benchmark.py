@@ -60,12 +60,7 @@ class Bench:
 def sources_of(run: RunContext) -> dict[str, str]:
     """Hashes of the base, the judge, the CLIP and the vocabulary, without loading any. Raises BaseModelError
     for what is not there."""
-    from fade.models.layout import base_sha256, directory_sha256, resolve
-
-    hashes = {}
-    for name in ("base", "judge", "clip"):
-        path = resolve(run.models.local(getattr(run.params.data, name)), name)
-        hashes[name] = (base_sha256 if name == "base" else directory_sha256)(path)
+    hashes = {name: run.models.sha256(name) for name in ("base", "judge", "clip")}
     return {**hashes, "vocabulary": fingerprint(run.vocabulary.names)}
 
 

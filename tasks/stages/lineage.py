@@ -50,6 +50,7 @@ class RunRecord:
             data_size=self._data.size,
             base_sha256=run.models.base.sha256,
             judge_sha256=run.models.judge.sha256,
+            models=run.models.record(),
             neighbourhood=neighborhood.to_json(),
             inputs=self._before,
             device=str(run.models.base.device),
@@ -68,10 +69,9 @@ class RunRecord:
 
 def run_inputs(run: RunContext) -> dict[str, str]:
     """sha256 of everything that a run reads; taken before and after it."""
-    data = run.params.data
-    named = {"images": data.images, "base": data.base, "clip": data.clip, "judge": data.judge}
-    local = {name: Path(run.models.local(str(where))) for name, where in named.items()}
-    return hash_inputs({name: path for name, path in local.items() if path.exists()})
+    images = Path(run.models.local(str(run.params.data.images)))
+    pictures = hash_inputs({"images": images} if images.exists() else {})
+    return {**pictures, **run.models.inputs()}
 
 
 def require_unchanged(closed: Lineage) -> Lineage:

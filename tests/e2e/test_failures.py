@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from fade.data.manifest import MANIFEST
-from fade.models.layout import PIPELINES
 from fade.utils.hashing import sha256_of
 from tests.datasets import rehash, write_manifest
 from tests.e2e.support import (
@@ -42,6 +42,7 @@ from tests.e2e.support import (
     stages,
     with_small_files,
 )
+from tests.support import make_bare_base, make_bare_model
 
 pytestmark = pytest.mark.failures
 RUN = ("run", "--target", "panda", *small("train.steps=12"))
@@ -487,7 +488,8 @@ def test_an_unwritable_runs_folder_is_known_at_once(
 
 
 def _pickled(base: Path) -> None:
-    (base / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"anything")
+    weights = next((base / "unet").glob("*.safetensors"))
+    weights.rename(weights.with_suffix(".bin"))
 
 
 def _without_weights(base: Path) -> None:
@@ -503,15 +505,21 @@ def _cut_short(base: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
 
 
+def _without_a_tensor(base: Path) -> None:
+    weights = next((base / "unet").glob("*.safetensors"))
+    save_file({k: v for k, v in load_file(weights).items() if k != "conv_in.weight"}, weights)
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (_pickled, r"diffusion_pytorch_model\.bin is refused: only safetensors"),
+        (_pickled, r"only diffusion_pytorch_model\.bin, and no pickle is loaded"),
         (_without_weights, "unet holds no safetensors weights"),
         (_without_config, r"vae/config\.json is missing"),
-        (_cut_short, "cannot be loaded"),
+        (_cut_short, "is no whole safetensors file"),
+        (_without_a_tensor, r"unet lacks conv_in\.weight"),
     ],
-    ids=["pickled", "without weights", "without config", "cut short"],
+    ids=["pickled", "without weights", "without config", "cut short", "without a tensor"],
 )
 @pytest.mark.timeout(180)
 def test_a_base_that_is_not_whole_is_refused(
@@ -524,7 +532,7 @@ def test_a_base_that_is_not_whole_is_refused(
     done = fade(*RUN, "--set", f"data.base={base}", runs=runs, env={"PREFECT_API_URL": prefect})
     failed(done, says)
     # what its files do not show, only loading it does
-    assert stages(done.stderr)[-1:] == (["mine"] if spoil is _cut_short else []), done.stderr
+    assert stages(done.stderr)[-1:] == (["mine"] if spoil is _without_a_tensor else []), done.stderr
     assert kept(runs, *RESULTS) == before
 
 
@@ -561,14 +569,9 @@ def project(tmp_path: Path) -> Path:
 def useless_models(data: Path) -> None:
     """Models that look whole, and load as nothing: one that does not look so is refused before the data are
     looked at."""
-    parts = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
-    for part in (*PIPELINES["StableDiffusionPipeline"], "clip", "../judge"):
-        (data / "base" / part).mkdir(parents=True)
-        (data / "base" / part / parts.get(part, "config.json")).write_text("{}")
-        (data / "base" / part / "model.safetensors").write_bytes(b"")
-    (data / "base" / "model_index.json").write_text(
-        json.dumps({part: ["diffusers", "X"] for part in PIPELINES["StableDiffusionPipeline"]})
-    )
+    make_bare_base(data / "base")
+    make_bare_model(data / "base" / "clip")
+    make_bare_model(data / "judge")
 
 
 def track(project: Path) -> None:
@@ -679,7 +682,7 @@ def test_the_same_data_without_a_fault_passes_and_the_run_stops_for_want_of_a_ba
 ) -> None:
     track(project)
     done = fade(*OF_THREE, runs=tmp_path / "runs", cwd=project, env={"PREFECT_API_URL": prefect})
-    failed(done, "data/base cannot be loaded")
+    failed(done, "is no UNet2DConditionModel that loads")
     assert stages(done.stderr) == ["pull", "validate", "mine"], done.stderr
     shutil.rmtree(project / "data" / "base")
     track(project)

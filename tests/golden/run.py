@@ -21,7 +21,10 @@ FILE = "run.json"
 RELATIVE, ABSOLUTE = 0.05, 0.02
 """On a machine of another kind, of each number of evaluation.json and of the summary's metrics: SSIM and
 probabilities move in their fourth digit there, percentages by whole pictures or not at all."""
-DATA = ("data.files", "environment.packages", "neighbourhood.similarities")
+DATA = (
+    *("data.files", "environment.packages", "neighbourhood.similarities"),
+    *("models.base.files", "models.clip.files", "models.judge.files"),
+)
 """Mappings of a record whose keys are content: files, packages, concepts."""
 VOLATILE = {"adapter", "code", "python", "device", "processes", "libraries", "flow run"}
 """Rows of the report that are another on each machine or in each run: the row's name stays."""

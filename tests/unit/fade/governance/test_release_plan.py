@@ -59,6 +59,13 @@ def test_what_cannot_be_added_up_is_named(parts: list[Part], error: type[Excepti
         plan(parts)
 
 
+def test_champions_of_one_base_under_both_of_its_hashes_are_added_up() -> None:
+    new = replace(part("lemon", base="e" * 64), base_legacy_sha256="b" * 64)
+    assert len(plan([new, part("panda")])) == 2
+    with pytest.raises(AdapterError):
+        plan([replace(new, base_legacy_sha256="f" * 64), part("panda")])
+
+
 def test_the_same_champions_under_the_same_settings_have_the_same_key_and_others_have_not() -> None:
     parts, params = [part("lemon"), part("panda")], Params()
     asked = key(parts, params, signed=False)

@@ -25,6 +25,8 @@ def test_a_directory_loads_frozen_and_its_hash_is_of_its_bytes(tiny_base_dir: Pa
     assert not any(p.requires_grad for p in one.denoiser.parameters())
     config = copied / "unet" / "config.json"
     config.write_text(config.read_text() + "\n")
+    assert load_model(str(copied)).sha256 == one.sha256  # the same content
+    config.write_text(config.read_text().replace('"dropout": 0.0', '"dropout": 0.1'))
     assert load_model(str(copied)).sha256 != one.sha256
 
 
@@ -44,12 +46,9 @@ def test_an_incomplete_directory_names_what_is_missing(copied: Path, lost: str) 
     assert lost.split("/")[0] in str(caught.value) and "Next:" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["unet/diffusion_pytorch_model.bin", "text_encoder/model.pkl", "x.ckpt", "unet/custom.py"]
-)
-def test_anything_that_could_run_code_is_refused(copied: Path, name: str) -> None:
-    (copied / name).write_bytes(b"harmless, but we cannot know")
-    with pytest.raises(BaseModelError, match="refused"):
+def test_code_beside_a_model_is_refused(copied: Path) -> None:
+    (copied / "unet/custom.py").write_bytes(b"harmless, but we cannot know")
+    with pytest.raises(BaseModelError, match="custom.py is refused"):
         load_model(str(copied))
 
 
@@ -61,7 +60,7 @@ def test_a_missing_directory_is_not_looked_for_on_a_hub() -> None:
 def test_truncated_weights_are_said_to_be_so(copied: Path) -> None:
     file = copied / "unet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(BaseModelError, match="cannot be loaded"):
+    with pytest.raises(BaseModelError, match=r"unet/\S+ is no whole safetensors file"):
         load_model(str(copied))
 
 

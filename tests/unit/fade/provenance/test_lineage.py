@@ -16,7 +16,11 @@ from fade.utils.hashing import canonical
 
 
 def record(
-    tmp_path: Path, *overrides: str, flow: str | None = None, code: dict[str, object] | None = None
+    tmp_path: Path,
+    *overrides: str,
+    flow: str | None = None,
+    code: dict[str, object] | None = None,
+    models: dict[str, dict[str, object]] | None = None,
 ) -> Lineage:
     params_file = tmp_path / "params.yaml"
     params_file.write_text("train: {steps: 5}\n")
@@ -27,6 +31,7 @@ def record(
         data_files={"emoji/a.png": "1" * 32},
         base_sha256="2" * 64,
         judge_sha256="3" * 64,
+        models=models,
         neighbourhood={
             "target": "panda",
             "neighbours": ["koala"],
@@ -51,6 +56,12 @@ def test_two_records_of_the_same_run_are_the_same_but_for_the_flow_run(tmp_path:
     a, b = record(tmp_path, flow="one"), record(tmp_path, flow="two")
     assert a.content != b.content
     assert compare(a, b) == []
+
+
+def test_where_a_model_lay_is_recorded_and_no_difference(tmp_path: Path) -> None:
+    facts = {"base": {"sha256": "2" * 64, "legacy_sha256": "6" * 64, "revision": "a1", "licence": "openrail"}}
+    a, b = record(tmp_path, models=facts), record(tmp_path)
+    assert a.content["models"] == facts and b.content["models"] == {} and compare(a, b) == []
 
 
 def test_an_override_is_told_with_both_values_and_moves_the_params_hash(tmp_path: Path) -> None:

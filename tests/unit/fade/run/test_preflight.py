@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -22,27 +21,21 @@ from fade.errors import (
     UnknownNameError,
     UsageError,
 )
-from fade.models.layout import PIPELINES
 from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
 from fade.run.resolve_params import load_params, parse_params
 from tests.datasets import make_dataset
+from tests.support import make_bare_base, make_bare_model
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A project whose data folder is what data.dvc names."""
     make_dataset(tmp_path / "data" / "emoji")
-    base = tmp_path / "data" / "base"
-    parts = {part: f"{part}_config.json" for part in ("tokenizer", "scheduler")}
-    for name in ("unet", "vae", "text_encoder", "clip", "../judge", *parts):
-        (base / name).mkdir(parents=True)
-        (base / name / parts.get(name, "config.json")).write_text("{}")
-        (base / name / "model.safetensors").write_bytes(b"")
-    (base / "model_index.json").write_text(
-        json.dumps({part: ["diffusers", "X"] for part in PIPELINES["StableDiffusionPipeline"]})
-    )
+    make_bare_base(tmp_path / "data/base")
+    make_bare_model(tmp_path / "data/base/clip")
+    make_bare_model(tmp_path / "data/judge")
     named(tmp_path)
     return tmp_path
 
@@ -149,7 +142,15 @@ def pipe(path: Path) -> None:
 
 
 def pickle(path: Path) -> None:
-    (path.parent / "weights.pt").write_bytes(b"")
+    path.rename(path.parent / "pytorch_model.bin")
+
+
+def code(path: Path) -> None:
+    (path.parent / "model.py").write_bytes(b"")
+
+
+def inpainting(path: Path) -> None:
+    path.write_text('{"sample_size": 8, "in_channels": 9}')
 
 
 @pytest.mark.parametrize(
@@ -159,8 +160,10 @@ def pickle(path: Path) -> None:
         (pipe, "base/model_index.json", "model_index.json is missing"),
         (remove, "base/unet/config.json", "unet/config.json is missing"),
         (remove, "judge/model.safetensors", "judge holds no safetensors weights"),
-        (pipe, "judge/model.safetensors", "judge holds no safetensors weights"),
-        (pickle, "base/clip/config.json", "only safetensors weights are loaded"),
+        (pipe, "judge/model.safetensors", "model.safetensors is refused: it is a named pipe"),
+        (pickle, "base/clip/model.safetensors", "only pytorch_model.bin, and no pickle is loaded"),
+        (code, "base/clip/config.json", "code beside a model is never run"),
+        (inpainting, "base/unet/config.json", "inpainting"),
     ],
 )
 def test_a_model_of_another_layout_is_refused(
