@@ -14,21 +14,25 @@ from fade.config import Params
 from fade.errors import FadeError
 from fade.provenance.fingerprints import installed, versions
 from fade.provenance.git import changes, git, is_top, why_unknown
+from fade.provenance.self_tests import deviation
 from fade.utils.files import write_whole
 from fade.utils.hashing import canonical, sha256_of
 from fade.utils.notes import note
 from fade.utils.parsing import parse_json
 from fade.utils.reading import RECORD, read_text
 
-SCHEMA = 3
+SCHEMA = 4
 CHECK = ("name", "severity", "success")
-READABLE = (1, 2, 3)
-"""Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance."""
+READABLE = (1, 2, 3, 4)
+"""Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance; schema 4
+self_tests, which has its own."""
 FILE = "lineage.json"
 STACK = (
     *("accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas"),
     *("peft", "pillow", "prefect", "safetensors", "tokenizers", "torch", "transformers"),
 )
+SELF_TESTS = "self_tests"
+"""Section of what each model put out for a fixed input (`fade.provenance.self_tests`)."""
 VOLATILE = frozenset({"orchestration", "training"})
 """Sections that name a run without changing its result; `compare` leaves them out."""
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -126,6 +130,7 @@ def collect(
     flow_run_id: str | None = None,
     training: Mapping[str, Any] | None = None,
     code: Mapping[str, Any] | None = None,
+    self_tests: Mapping[str, Any] | None = None,
     repository: Path = REPOSITORY,
 ) -> Lineage:
     """What goes in, recorded before the run; `Lineage.finish` closes the record.
@@ -133,7 +138,8 @@ def collect(
     ``data_files`` maps relative paths to md5; ``inputs`` maps names to sha256 (see `hash_inputs`);
     ``neighbourhood`` holds at least target, neighbours, heldout and cache_key; ``training`` says how the
     adapter was trained, which may have been in an earlier run (`reused`); ``precision`` is the one in use,
-    not "auto"; ``code`` is the state that the adapter's header names."""
+    not "auto"; ``self_tests``: the tolerance, and base, clip and judge; ``code`` is the state that the
+    adapter's header names."""
     return Lineage(
         {
             "schema": SCHEMA,
@@ -142,6 +148,7 @@ def collect(
             "data": {"md5": data_md5, "size": data_size, "files": dict(data_files)},
             "base": {"sha256": base_sha256},
             "judge": {"sha256": judge_sha256},
+            SELF_TESTS: dict(self_tests or {}),
             "params": {
                 "values": params.recorded(),
                 "sha256": params.sha256(),
@@ -221,9 +228,18 @@ def hash_path(path: Path, name: str = "") -> str:
 
 
 def compare(a: Lineage, b: Lineage) -> list[Difference]:
-    """Where two runs differ outside `VOLATILE`, in the order of their keys."""
-    left, right = ({k: v for k, v in one.content.items() if k not in VOLATILE} for one in (a, b))
-    return list(_differences(left, right, ""))
+    """Where two runs differ outside `VOLATILE`, in the order of their keys; self-tests differ only beyond the
+    tolerance of the first."""
+    left_out = {*VOLATILE, SELF_TESTS}
+    left, right = ({k: v for k, v in one.content.items() if k not in left_out} for one in (a, b))
+    return [*_differences(left, right, ""), *_self_tests(a, b)]
+
+
+def _self_tests(a: Lineage, b: Lineage) -> Iterator[Difference]:
+    before, after = a.content.get(SELF_TESTS) or {}, b.content.get(SELF_TESTS) or {}
+    for name in sorted((before.keys() & after.keys()) - {"tolerance"}):
+        if differs := deviation(before[name], after[name], float(before["tolerance"])):
+            yield Difference(f"{SELF_TESTS}.{name}", "as recorded", f"differs in its {differs}")
 
 
 def _differences(a: Any, b: Any, at: str) -> Iterator[Difference]:

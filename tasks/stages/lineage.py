@@ -50,6 +50,7 @@ class RunRecord:
             data_size=self._data.size,
             base_sha256=run.models.base.sha256,
             judge_sha256=run.models.judge.sha256,
+            self_tests=run.models.self_tests.to_json(),
             neighbourhood=neighborhood.to_json(),
             inputs=self._before,
             device=str(run.models.base.device),
