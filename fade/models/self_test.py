@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from fade.config import SamplerConfig
+from fade.errors import BaseModelError
 from fade.models.base import DiffusionModel
+from fade.models.probe import is_finite
 from fade.models.sampling import solve
 
 PROMPT = "a cat"
@@ -35,13 +37,18 @@ Numbers = dict[str, list[float]]
 @torch.inference_mode()
 def measure_model(model: DiffusionModel) -> Numbers:
     """``embedding``, ``latents`` and ``picture`` of one prompt, and ``pooled`` where the family has it. No
-    random state is read, and the model's embeddings are left as they were."""
+    random state is read, and the model's embeddings are left as they were. Raises BaseModelError for latents
+    that are not finite."""
     with model.no_embeddings():
         cond, null = model.encode([PROMPT]), model.encode([SAMPLER.negative_prompt])
     channels, *sides = model.latent_shape
     shape = (channels, *(min(side, SIDE) for side in sides))
     latents = solve(model, cond, null, [SEED], SAMPLER, shape=shape)
     tensors = {"embedding": cond.tokens, "pooled": cond.pooled, "latents": latents}
+    if not is_finite(latents):
+        what = f"the latents of {PROMPT!r} by {model.path} are not finite."
+        action = "name a precision in which the base works, or fetch it anew: its weights are broken."
+        raise BaseModelError(what, stage="self-test", action=action)
     tensors["picture"] = torch.from_numpy(model.decode(latents)).float() / 255
     return {name: summary(one) for name, one in tensors.items() if one is not None}
 

@@ -237,8 +237,11 @@ def compare(a: Lineage, b: Lineage) -> list[Difference]:
 
 def _self_tests(a: Lineage, b: Lineage) -> Iterator[Difference]:
     before, after = a.content.get(SELF_TESTS) or {}, b.content.get(SELF_TESTS) or {}
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        yield Difference(f"{SELF_TESTS}.base", before, after)
+        return
     for name in sorted((before.keys() & after.keys()) - {"tolerance"}):
-        if differs := deviation(before[name], after[name], float(before["tolerance"])):
+        if differs := deviation(before[name], after[name], before.get("tolerance")):
             yield Difference(f"{SELF_TESTS}.{name}", "as recorded", f"differs in its {differs}")
 
 

@@ -24,14 +24,18 @@ def make_self_test(numbers: Mapping[str, list[float]], sha256: str, dtype: str) 
     return {"version": VERSION, "sha256": sha256, "dtype": dtype, "numbers": dict(numbers)}
 
 
-def deviation(a: SelfTest, b: SelfTest, tolerance: float) -> str:
+def deviation(a: SelfTest, b: SelfTest, tolerance: object) -> str:
     """The part of which two self-tests of one model differ most, and by how much; empty where they agree, and
-    where they cannot be compared: other weights, or another version of the test."""
-    if any(a.get(key) != b.get(key) for key in ("version", "sha256")):
-        return ""
-    limit = tolerance * (1.0 if a["dtype"] == b["dtype"] == FULL else HALF_PRECISION)
-    parts = sorted(a["numbers"].keys() & b["numbers"].keys())
-    largest = {part: _difference(a["numbers"][part], b["numbers"][part]) for part in parts}
+    where they cannot be compared: other weights, or another version of the test. What no self-test can look
+    like, in a record that somebody changed, is a difference."""
+    try:
+        if any(a[key] != b[key] for key in ("version", "sha256")):
+            return ""
+        limit = float(tolerance) * (1.0 if a["dtype"] == b["dtype"] == FULL else HALF_PRECISION)  # type: ignore[arg-type]
+        parts = sorted(a["numbers"].keys() & b["numbers"].keys())
+        largest = {part: _difference(a["numbers"][part], b["numbers"][part]) for part in parts}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return "record, which cannot be read"
     worst = max(largest, key=lambda part: largest[part], default="")
     if not worst or largest[worst] <= limit:
         return ""

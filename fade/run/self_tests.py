@@ -69,7 +69,8 @@ class SelfTests:
     def require_as_recorded(self, lineage: Mapping[str, Any], label: str) -> None:
         """Compare the models that are loaded with the lineage of a version. Raises BaseModelError as `base`;
         a record without self-tests, or of other weights, is no difference."""
-        recorded = lineage.get(SELF_TESTS) or {}
+        section = lineage.get(SELF_TESTS)
+        recorded = section if isinstance(section, Mapping) else {}
         for name, measured in self.measured.items():
             if name in recorded:
                 self._compare(f"the {name}", recorded[name], measured, f"where {label} was made", "")

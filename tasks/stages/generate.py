@@ -88,7 +88,8 @@ def adapter_file(model: str, run: RunContext) -> Path | None:
         return load_version(model, run.runs, trust)
     snapshot, version = open_version(model, run.runs, trust)
     adapter, recorded = fetch(snapshot, version, run.runs), recorded_self_tests(snapshot, version)
-    if recorded and run.models.base:  # loads it
+    if recorded:
+        _ = run.models.base  # tested when it is loaded
         run.models.self_tests.require_as_recorded(recorded, model)
     return adapter
 
