@@ -20,8 +20,8 @@ from fade.evaluation.err import erasing_retention_balance
 from fade.evaluation.indirect import evaluate_indirect
 from fade.evaluation.known import require_known
 from fade.evaluation.similarity import frechet_summary, mean_clip_score, ssim
-from fade.generation.drawn import flat, require_drawn
 from fade.generation.generator import ImageGenerator, OnBatch, Pictures
+from fade.generation.picture_checks import flat, require_pictures
 from fade.judges.classifier import Classifier
 from fade.mining.image_encoder import ImageEncoder
 from fade.mining.neighborhood import Neighborhood
@@ -65,7 +65,7 @@ def evaluate(
 
     ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are judged only where
     ``evaluate.indirect_images`` says so. Raises EvaluationError when the judge lacks a label, or does not
-    know the original's pictures (``evaluate.base_known``); see `require_drawn` for pictures that are none."""
+    know the original's pictures (``evaluate.base_known``); of pictures that are none as `require_pictures`."""
     targets, base = neighborhood.targets, generator.base
     groups = {"target": targets, "adjacent": neighborhood.neighbours, "heldout": neighborhood.heldout}
     taken = [name for names in groups.values() for name in names]
@@ -147,8 +147,8 @@ def measured(value: Any) -> Any:
 def _pixels(
     made: Mapping[str, Pictures], prompts: Mapping[str, str], targets: Sequence[str], adapter: str = ""
 ) -> _Arrays:
-    """Pictures by concept. Raises as `require_drawn`."""
-    require_drawn({p: flat(made[p].pixels) for p in prompts.values()}, targets, STAGE, adapter)
+    """Pictures by concept. Raises as `require_pictures`."""
+    require_pictures({p: flat(made[p].pixels) for p in prompts.values()}, targets, STAGE, adapter)
     return {name: made[prompt].pixels for name, prompt in prompts.items()}
 
 

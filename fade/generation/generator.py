@@ -13,7 +13,7 @@ from torch import Tensor
 from fade.config import SamplerConfig
 from fade.errors import JobError
 from fade.generation.cache import Cache
-from fade.generation.drawn import require_finite
+from fade.generation.picture_checks import require_finite
 from fade.models.base import DiffusionModel
 from fade.models.sampling import sample
 from fade.provenance.fingerprints import code_sha256, versions

@@ -21,8 +21,8 @@ from fade.config import NeighborhoodConfig
 from fade.data.vocabulary import TOGETHER, Vocabulary, fill
 from fade.errors import ConfigError
 from fade.generation.cache import Cache
-from fade.generation.drawn import flat, require_drawn
 from fade.generation.generator import ImageGenerator, OnBatch
+from fade.generation.picture_checks import flat, require_pictures
 from fade.mining.image_encoder import ImageEncoder
 from fade.models.prompts import require_distinct, require_whole
 from fade.provenance.fingerprints import code_sha256
@@ -118,7 +118,7 @@ def mine(
         stored = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary)), "flat": blank}
         generator.cache.put("similarities", key, stored)
     of_prompt = dict(zip(prompts.values(), stored["flat"].numpy(), strict=True))
-    require_drawn(of_prompt, [prompts[name] for name in (target, *also)], STAGE)
+    require_pictures(of_prompt, [prompts[name] for name in (target, *also)], STAGE)
     matrix = stored["matrix"].numpy()
     # A stable order, so that equal cosines fall in vocabulary order on every machine.
     nearest = np.argsort(-matrix[vocabulary.index(target)], kind="stable")

@@ -31,7 +31,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "attacks": ("evaluation/attacks",),
     "determinism": ("training/determinism.py",),
     "erasers": (f"{ERASERS}/base.py",),
-    "evaluation": ("evaluation", "evaluation/indirect.yaml", "generation/drawn.py"),
+    "evaluation": ("evaluation", "evaluation/indirect.yaml", "generation/picture_checks.py"),
     "evaluation/accuracy": ("evaluation/accuracy.py",),
     "generation": ("generation/generator.py",),
     "images": ("data/images.py",),

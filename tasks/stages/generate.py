@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fade.errors import AdapterError, UsageError
-from fade.generation.drawn import require_finite
+from fade.generation.picture_checks import require_finite
 from fade.models.prompts import require_whole
 from fade.models.sampling import sample
 from fade.run.context import RunContext

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import UsageError
-from fade.generation.drawn import require_finite
+from fade.generation.picture_checks import require_finite
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress

@@ -34,7 +34,7 @@ def require_finite(latents: Tensor, prompts: Sequence[str], stage: str, adapter:
         raise _broken(lost[0], f"{len(lost)} of {len(prompts)} latents are not finite", stage, adapter)
 
 
-def require_drawn(
+def require_pictures(
     blank: Mapping[str, np.ndarray], targets: Sequence[str], stage: str, adapter: str = ""
 ) -> None:
     """Raises BaseModelError, or AdapterError for pictures by an erased model, when at least half of the

@@ -11,8 +11,8 @@ import torch
 from fade.config import SamplerConfig
 from fade.errors import AdapterError, BaseModelError, FadeError
 from fade.generation.cache import Cache
-from fade.generation.drawn import flat, require_drawn, require_finite
 from fade.generation.generator import ImageGenerator
+from fade.generation.picture_checks import flat, require_finite, require_pictures
 from fade.models.base import DiffusionModel
 from fade.models.loading import load_model
 
@@ -42,7 +42,7 @@ def blank(**counts: int) -> dict[str, np.ndarray]:
 def test_half_of_a_targets_or_of_all_pictures_stop_a_run(counts: dict[str, int], named: str) -> None:
     for adapter, error in (("", BaseModelError), ("f" * 64, AdapterError)):
         with pytest.raises(error, match=f"mine: the pictures of '{named}' by the .* are broken") as caught:
-            require_drawn(blank(**counts), ["panda"], "mine", adapter)
+            require_pictures(blank(**counts), ["panda"], "mine", adapter)
         assert caught.value.exit_code == 1 and " Next: " in str(caught.value)
 
 
@@ -53,7 +53,7 @@ def test_a_flat_drawing_by_itself_is_named_and_kills_no_run(
     counts: dict[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = f"mine {counts}"  # a note is written once a process
-    require_drawn(blank(**counts), ["panda"], stage)
+    require_pictures(blank(**counts), ["panda"], stage)
     written = capsys.readouterr().err
     for name, n in counts.items():
         assert (f"'{name}' ({n} of 4)" in written) == (n > 0)
