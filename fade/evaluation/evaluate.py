@@ -65,7 +65,7 @@ def evaluate(
 
     ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are judged only where
     ``evaluate.indirect_images`` says so. Raises EvaluationError when the judge lacks a label, or does not
-    know the original's pictures (``evaluate.base_known``); of pictures that are none as `require_pictures`."""
+    know the original's pictures (``evaluate.base_known``); of blank pictures as `require_pictures`."""
     targets, base = neighborhood.targets, generator.base
     groups = {"target": targets, "adjacent": neighborhood.neighbours, "heldout": neighborhood.heldout}
     taken = [name for names in groups.values() for name in names]
