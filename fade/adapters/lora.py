@@ -188,8 +188,8 @@ class LoraAdapter:
         if self.merged:
             raise _fault("the adapter is merged already.", "call unmerge() first.")
         for name, layer in self._layers.items():
-            # not a copy: peft's safe merge puts another tensor in its place. The same bytes elsewhere in memory
-            # (weights are mapped from a file) may take another kernel, and give other last bits.
+            # No copy: peft's safe merge puts another tensor in its place. The same bytes elsewhere in memory
+            # (these are mapped from a file) may go through another kernel and give other last bits.
             self._originals[name] = layer.get_base_layer().weight.data
             try:
                 layer.merge(safe_merge=True, adapter_names=[ADAPTER])
