@@ -188,7 +188,9 @@ class LoraAdapter:
         if self.merged:
             raise _fault("the adapter is merged already.", "call unmerge() first.")
         for name, layer in self._layers.items():
-            self._originals[name] = layer.get_base_layer().weight.detach().clone()
+            # No copy: peft's safe merge puts another tensor in its place. The same bytes elsewhere in memory
+            # (these are mapped from a file) may go through another kernel and give other last bits.
+            self._originals[name] = layer.get_base_layer().weight.data
             try:
                 layer.merge(safe_merge=True, adapter_names=[ADAPTER])
             except ValueError as error:
@@ -202,9 +204,8 @@ class LoraAdapter:
         for name, original in self._originals.items():
             layer = self._layers[name]
             if layer.merged:
-                layer.unmerge()  # subtracts, hence rounds; the copy below makes it exact
-            with torch.no_grad():
-                layer.get_base_layer().weight.copy_(original)
+                layer.unmerge()  # subtracts, hence rounds; the original itself makes it exact
+            layer.get_base_layer().weight.data = original
         self._originals = {}
 
     def remove(self) -> None:
