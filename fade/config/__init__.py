@@ -22,6 +22,7 @@ from fade.config.run import EvaluateConfig as EvaluateConfig
 from fade.config.run import MeshConfig as MeshConfig
 from fade.config.run import NeighborhoodConfig as NeighborhoodConfig
 from fade.config.run import SamplerConfig as SamplerConfig
+from fade.config.run import SelfTestConfig as SelfTestConfig
 from fade.config.run import TrainConfig as TrainConfig
 from fade.config.section import Affects as Affects
 from fade.config.section import Section as Section

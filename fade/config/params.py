@@ -21,6 +21,7 @@ class Params(Section):
 
     data: Annotated[run.DataConfig, Affects("training")] = run.DataConfig()
     checks: Annotated[run.ChecksConfig, Affects("nothing")] = run.ChecksConfig()
+    self_test: Annotated[run.SelfTestConfig, _UNRECORDED] = run.SelfTestConfig()
     sampler: Annotated[run.SamplerConfig, Affects("training")] = run.SamplerConfig()
     neighborhood: Annotated[run.NeighborhoodConfig, Affects("training")] = run.NeighborhoodConfig()
     mesh: Annotated[run.MeshConfig, Affects("training")] = run.MeshConfig()

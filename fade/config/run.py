@@ -52,6 +52,16 @@ class ChecksConfig(Section):
     """Mean probability that the judge gives a mined concept's own name; below it: a warning."""
 
 
+class SelfTestConfig(Section):
+    """What each model puts out for a fixed input, compared with the same weights before and elsewhere."""
+
+    tolerance: Fraction = 0.04
+    """Greatest difference of a number, most of them in units of a root mean square; four times as much in
+    half precision. See `fade.provenance.self_tests` for what moves them by how much."""
+    difference: Literal["refuse", "warn"] = "refuse"
+    """What follows from a greater one."""
+
+
 class SamplerConfig(Section):
     """How pictures are made: for mining, evaluation and `fade generate`."""
 
@@ -153,6 +163,9 @@ class EvaluateConfig(Section):
     """Pictures a row in the report's grids."""
     drift_bins: Positive = 8
     """Timesteps of the null prompt's drift curve: the middles of as many equal parts of the schedule."""
+    base_known: Annotated[float, Field(ge=0, le=100), Affects("nothing")] = 20.0
+    """The judge must recognise this share of the original's pictures of the target, and of its neighbours,
+    percent: what the base cannot draw, or the judge does not know, cannot be seen to go. 0: no such rule."""
     indirect_images: Annotated[int, Field(ge=0)] = 0
     """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 24 prompts a
     target, so 4 cost 192 pictures)."""

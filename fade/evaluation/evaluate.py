@@ -18,12 +18,15 @@ from fade.evaluation import accuracy
 from fade.evaluation.drift import drift_curve, null_drift
 from fade.evaluation.err import erasing_retention_balance
 from fade.evaluation.indirect import evaluate_indirect
+from fade.evaluation.known import require_known
 from fade.evaluation.similarity import frechet_summary, mean_clip_score, ssim
-from fade.generation.generator import ImageGenerator, OnBatch
+from fade.generation.generator import ImageGenerator, OnBatch, Pictures
+from fade.generation.picture_checks import flat, require_pictures
 from fade.judges.classifier import Classifier
 from fade.mining.image_encoder import ImageEncoder
 from fade.mining.neighborhood import Neighborhood
 
+STAGE = "evaluate"
 _NAMES = {"target": "A_tar", "adjacent": "A_adj", "heldout": "A_heldout", "rest": "A_rest"}
 """Accuracy of each group; not read from the registry, whose titles are no part of a result's key."""
 _NAN = float("nan")
@@ -61,7 +64,8 @@ def evaluate(
     """Judge both models. The adapter is active when this is called, and active again when it returns.
 
     ``encoder`` is the base's CLIP, for the CLIP score. Indirect prompts are judged only where
-    ``evaluate.indirect_images`` says so. Raises EvaluationError when the judge lacks a label."""
+    ``evaluate.indirect_images`` says so. Raises EvaluationError when the judge lacks a label, or does not
+    know the original's pictures (``evaluate.base_known``); of blank pictures as `require_pictures`."""
     targets, base = neighborhood.targets, generator.base
     groups = {"target": targets, "adjacent": neighborhood.neighbours, "heldout": neighborhood.heldout}
     taken = [name for names in groups.values() for name in names]
@@ -71,15 +75,20 @@ def evaluate(
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in role}
     texts = list(prompts.values())
+    own = [prompts[name] for name in targets]
     with lora.off():
         images = {"base": generator.generate(texts, seeds, on_batch=lambda i, n: on_batch(i, 2 * n))}
+    pixels = {"base": _pixels(images["base"], prompts, own)}
+    odds = {"base": _odds(judge, pixels["base"])}
+    hits = {"base": {name: accuracy.top1(odds["base"][name], judge.index(name)) for name in role}}
+    for group in ("target", "adjacent"):
+        require_known(groups[group], hits["base"], config.base_known, STAGE)
     images["erased"] = generator.generate(texts, seeds, adapter_sha256, lambda i, n: on_batch(n + i, 2 * n))
-    pixels = {model: {n: made[p].pixels for n, p in prompts.items()} for model, made in images.items()}
-    odds = {model: _odds(judge, made) for model, made in pixels.items()}
-    hits = {
-        model: {name: accuracy.top1(each[name], judge.index(name)) for name in role}
-        for model, each in odds.items()
-    }
+    pixels["erased"] = _pixels(images["erased"], prompts, own, adapter_sha256)
+    odds["erased"] = _odds(judge, pixels["erased"])
+    hits["erased"] = {name: accuracy.top1(odds["erased"][name], judge.index(name)) for name in role}
+    for name in targets:  # a picture of nothing shows no erased concept
+        hits["erased"][name] |= flat(pixels["erased"][name])
     similar = {name: ssim(pixels["base"][name], pixels["erased"][name]) for name in role}
     confusion = {
         model: accuracy.confusion(np.concatenate([each[name] for name in targets]), judge.labels)
@@ -133,6 +142,14 @@ def measured(value: Any) -> Any:
     if isinstance(value, list):
         return [measured(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _pixels(
+    made: Mapping[str, Pictures], prompts: Mapping[str, str], targets: Sequence[str], adapter: str = ""
+) -> _Arrays:
+    """Pictures by concept. Raises as `require_pictures`."""
+    require_pictures({p: flat(made[p].pixels) for p in prompts.values()}, targets, STAGE, adapter)
+    return {name: made[prompt].pixels for name, prompt in prompts.items()}
 
 
 def _odds(judge: Classifier, pixels: _Arrays) -> _Arrays:

@@ -13,6 +13,7 @@ from torch import Tensor
 from fade.config import SamplerConfig
 from fade.errors import JobError
 from fade.generation.cache import Cache
+from fade.generation.picture_checks import require_finite
 from fade.models.base import DiffusionModel
 from fade.models.sampling import sample
 from fade.provenance.fingerprints import code_sha256, versions
@@ -74,7 +75,8 @@ class ImageGenerator:
         Stored batch by batch, so that an interrupted call goes on where it was. A batch with a gap is made
         again whole: a picture's last bits may depend on its batch, and the same call must give the same bytes
         whatever the cache has. Of ``world`` processes that share the batches, the one of ``rank`` makes and
-        returns every ``world``-th from its own on."""
+        returns every ``world``-th from its own on. Raises as `require_finite`; what is not finite is not
+        stored."""
         unique = list(dict.fromkeys(prompts))
         each = max(1, self.sampler.batch_size // len(seeds))  # prompts a batch
         batches = [unique[i : i + each] for i in range(0, len(unique), each)][rank::world]
@@ -117,6 +119,7 @@ class ImageGenerator:
         with self.base.no_embeddings():
             texts = [prompt for prompt in prompts for _ in range(n)]
             latents = sample(self.base, texts, list(seeds) * len(prompts), self.sampler)
+        require_finite(latents, texts, "generate", adapter)
         pixels = self.base.decode(latents)
         self.generated += len(pixels)
         self.seconds += time.perf_counter() - start

@@ -27,8 +27,8 @@ TRAIN, EVALUATE = "train", "evaluate"
 STAGES = {
     "code": ("code.version", "code.commit"),
     "data": ("data.",),
-    "base": ("base.",),
-    "judge": ("judge.",),
+    "base": ("base.", "self_tests.base", "self_tests.clip"),
+    "judge": ("judge.", "self_tests.judge"),
     "inputs": ("inputs.",),
     "checks": ("checks.",),
     "params": ("params.values",),

@@ -52,8 +52,13 @@ class Classifier:
     def __call__(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
         """Probabilities (B, L), float32 on the CPU, of uint8 pictures (B, H, W, 3)."""
         batches = (pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size))
-        logits = (self.model(pixel_values=self.prepare(x).to(self.device)).logits for x in batches)
-        return torch.cat([x.float().softmax(-1).cpu() for x in logits])
+        return torch.cat([self.logits(x).softmax(-1).cpu() for x in batches])
+
+    @torch.inference_mode()
+    def logits(self, pixels: np.ndarray) -> Tensor:
+        """(B, L), float32 on the device, of uint8 pictures (B, H, W, 3) in one batch."""
+        out: Tensor = self.model(pixel_values=self.prepare(pixels).to(self.device)).logits
+        return out.float()
 
     @torch.inference_mode()
     def features(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:

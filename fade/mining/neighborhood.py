@@ -22,9 +22,12 @@ from fade.data.vocabulary import TOGETHER, Vocabulary, fill
 from fade.errors import ConfigError
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator, OnBatch
+from fade.generation.picture_checks import flat, require_pictures
 from fade.mining.image_encoder import ImageEncoder
+from fade.models.prompts import require_distinct, require_whole
 from fade.provenance.fingerprints import code_sha256
 
+STAGE = "mine"
 CODE = ("images", "mining", "pictures")
 """The code (components of `fade.provenance.fingerprints`) that makes similarities of pictures; that of the
 pictures is in their keys."""
@@ -90,8 +93,9 @@ def mine(
 ) -> Neighborhood:
     """Mine the neighbourhood of ``target``. ``also``: what else is erased, and hence is nobody's neighbour.
 
-    Raises UnknownNameError for a target outside the vocabulary and ConfigError when K and k_heldout exceed
-    it."""
+    Raises UnknownNameError for a target outside the vocabulary, ConfigError when K and k_heldout exceed it,
+    UsageError for prompts that the model does not read whole or not apart, BaseModelError for pictures that
+    are none."""
     erased = {target, *also}
     for name in (target, *also):
         vocabulary.index(name)
@@ -99,17 +103,22 @@ def mine(
     if needed > others:
         sizes = f"neighborhood.k + neighborhood.k_heldout = {needed}"
         what = f"{sizes}, but {target!r} has only {others} candidates."
-        raise ConfigError(what, stage="mine", action="lower neighborhood.k or neighborhood.k_heldout.")
+        raise ConfigError(what, stage=STAGE, action="lower neighborhood.k or neighborhood.k_heldout.")
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     prompts = {name: fill(generator.sampler.prompt, name) for name in vocabulary.names}
+    require_distinct(generator.base, generator.sampler.prompt, vocabulary.names, (target, *also), STAGE)
+    require_whole(generator.base, [generator.sampler.negative_prompt], STAGE)
     keys = {name: generator.key(prompt, seeds) for name, prompt in prompts.items()}
     key = Cache.key(pictures=list(keys.values()), clip=encoder.sha256, code=code_sha256(*CODE))
     stored = generator.cache.get("similarities", key)
     if stored is None:
         images = generator.generate(list(prompts.values()), seeds, on_batch=on_batch)
         pixels = np.concatenate([images[prompt].pixels for prompt in prompts.values()])
-        stored = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary))}
+        blank = torch.from_numpy(flat(pixels)).unflatten(0, (len(vocabulary), -1))
+        stored = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary)), "flat": blank}
         generator.cache.put("similarities", key, stored)
+    of_prompt = dict(zip(prompts.values(), stored["flat"].numpy(), strict=True))
+    require_pictures(of_prompt, [prompts[name] for name in (target, *also)], STAGE)
     matrix = stored["matrix"].numpy()
     # A stable order, so that equal cosines fall in vocabulary order on every machine.
     nearest = np.argsort(-matrix[vocabulary.index(target)], kind="stable")

@@ -198,6 +198,10 @@ class DiffusionModel(HashedModel, ABC):
                 part.to(device)
         self.device = device
 
+    def token_limit(self, tokenizer: str) -> int:
+        """Tokens of a prompt, begin and end included, that the encoder of a tokenizer (a part) reads."""
+        return int(self.parts[tokenizer].model_max_length)
+
     def require(self, capability: str, what: str) -> None:
         """Raises UsageError, which names the family, when ``what`` needs a capability that it lacks."""
         if capability not in self.capabilities:

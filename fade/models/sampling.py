@@ -50,15 +50,16 @@ def solve(
     sampler: SamplerConfig,
     clean: Tensor | None = None,
     time: float = 1.0,
+    shape: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Clean latents (B, C, h, w) on the device, one a seed, under B prompts and B times the null prompt.
 
     With ``clean``, latents (B, C, h, w) on the device, these are noised to the first time of the sampler that
     is not beyond the share ``time`` of the schedule and denoised from there; without such a time they are
-    returned as they are."""
+    returned as they are. shape: of one latent, where it is not the model's own."""
     solver = base.solver(sampler)
     times = solver.timesteps
-    start = initial_noise(seeds, base.latent_shape).to(base.device)
+    start = initial_noise(seeds, shape or base.latent_shape).to(base.device)
     if clean is None:
         x: Tensor = start * getattr(solver, "init_noise_sigma", 1.0)
     else:

@@ -14,6 +14,7 @@ from fade.config import Params
 from fade.errors import FadeError
 from fade.provenance.fingerprints import installed, versions
 from fade.provenance.git import changes, git, is_top, why_unknown
+from fade.provenance.self_tests import deviation
 from fade.utils.files import write_whole
 from fade.utils.hashing import canonical, sha256_of
 from fade.utils.notes import note
@@ -24,12 +25,15 @@ SCHEMA = 4
 CHECK = ("name", "severity", "success")
 READABLE = (1, 2, 3, 4)
 """Schema 2 added environment.packages, outputs.metrics and checks; schema 3 the audit's tolerance; schema 4
-the models, and hashes the base, the CLIP and the judge by what is loaded."""
+the models, hashes the base, the CLIP and the judge by what is loaded, and added self_tests, which has its
+own."""
 FILE = "lineage.json"
 STACK = (
     *("accelerate", "diffusers", "dvc", "fade-pipeline", "great-expectations", "mlflow", "numpy", "pandas"),
     *("peft", "pillow", "prefect", "safetensors", "tokenizers", "torch", "transformers"),
 )
+SELF_TESTS = "self_tests"
+"""Section of what each model put out for a fixed input (`fade.provenance.self_tests`)."""
 VOLATILE = frozenset({"orchestration", "training", "models"})
 """Sections that name a run without changing its result; `compare` leaves them out."""
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -128,6 +132,7 @@ def collect(
     flow_run_id: str | None = None,
     training: Mapping[str, Any] | None = None,
     code: Mapping[str, Any] | None = None,
+    self_tests: Mapping[str, Any] | None = None,
     repository: Path = REPOSITORY,
 ) -> Lineage:
     """What goes in, recorded before the run; `Lineage.finish` closes the record.
@@ -136,7 +141,8 @@ def collect(
     ``neighbourhood`` holds at least target, neighbours, heldout and cache_key; ``training`` says how the
     adapter was trained, which may have been in an earlier run (`reused`); ``precision`` is the one in use,
     not "auto"; ``code`` is the state that the adapter's header names; ``models``: role -> hashes (that of
-    earlier versions, too), files, hub id, revision, licence, as far as known."""
+    earlier versions, too), files, hub id, revision, licence, as far as known; ``self_tests``: the tolerance,
+    and base, clip and judge."""
     return Lineage(
         {
             "schema": SCHEMA,
@@ -146,6 +152,7 @@ def collect(
             "base": {"sha256": base_sha256},
             "judge": {"sha256": judge_sha256},
             "models": {role: dict(model) for role, model in (models or {}).items()},
+            SELF_TESTS: dict(self_tests or {}),
             "params": {
                 "values": params.recorded(),
                 "sha256": params.sha256(),
@@ -225,9 +232,21 @@ def hash_path(path: Path, name: str = "") -> str:
 
 
 def compare(a: Lineage, b: Lineage) -> list[Difference]:
-    """Where two runs differ outside `VOLATILE`, in the order of their keys."""
-    left, right = ({k: v for k, v in one.content.items() if k not in VOLATILE} for one in (a, b))
-    return list(_differences(left, right, ""))
+    """Where two runs differ outside `VOLATILE`, in the order of their keys; self-tests differ only beyond the
+    tolerance of the first."""
+    left_out = {*VOLATILE, SELF_TESTS}
+    left, right = ({k: v for k, v in one.content.items() if k not in left_out} for one in (a, b))
+    return [*_differences(left, right, ""), *_self_tests(a, b)]
+
+
+def _self_tests(a: Lineage, b: Lineage) -> Iterator[Difference]:
+    before, after = a.content.get(SELF_TESTS) or {}, b.content.get(SELF_TESTS) or {}
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        yield Difference(f"{SELF_TESTS}.base", before, after)
+        return
+    for name in sorted((before.keys() & after.keys()) - {"tolerance"}):
+        if differs := deviation(before[name], after[name], before.get("tolerance")):
+            yield Difference(f"{SELF_TESTS}.{name}", "as recorded", f"differs in its {differs}")
 
 
 def _differences(a: Any, b: Any, at: str) -> Iterator[Difference]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from fade.config import Params
 from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import TOGETHER, Concept, Vocabulary, slug
+from fade.provenance.lineage import SELF_TESTS
 from fade.run.loaded_models import LoadedModels
+from fade.run.self_tests import SelfTests
 from fade.utils.files import make_folder
 from fade.utils.hashing import fingerprint
 from fade.utils.locks import lock_folder
@@ -38,7 +40,8 @@ class RunContext:
         models: LoadedModels | None = None,
     ) -> None:
         self.params, self.runs, self.root = params, runs, root
-        self.models = models or LoadedModels(params.data, root)
+        self_tests = SelfTests(runs / "cache" / SELF_TESTS, params.self_test)
+        self.models = models or LoadedModels(params.data, self_tests, root)
         self.targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target))
         self.target = TOGETHER.join(self.targets)
 

@@ -21,6 +21,7 @@ import torch
 from fade.adapters.lora import LoraAdapter
 from fade.erasers.base import Eraser, Loss, Solve, get_eraser, with_anchors
 from fade.errors import BaseModelError, DivergedError, TrainingError
+from fade.models.prompts import require_distinct, require_encoded_whole
 from fade.training import checkpoint
 from fade.training import settings as files
 from fade.training.accelerator import make_accelerator, peak_memory_mb
@@ -88,15 +89,24 @@ def train(
         stack.enter_context(base.no_embeddings())
         for capability in method.requires:
             base.require(capability, f"method {method.name}")
+        _check_prompts(job, base)
+        batches = BatchSampler(job, base, latents)
+        require_encoded_whole(base, STAGE)
         lora = LoraAdapter.insert(base, job.mesh, seed=job.train.seed)
         try:
-            return _Run(job, method, accelerator, lora, BatchSampler(job, base, latents), on_progress).loop(
-                on_step
-            )
+            return _Run(job, method, accelerator, lora, batches, on_progress).loop(on_step)
         finally:
             accelerator.free_memory()
             accelerator.unwrap_model(base.denoiser, keep_fp32_wrapper=False)
             lora.remove()
+
+
+def _check_prompts(job: TrainingSettings, base: DiffusionModel) -> None:
+    """Raises UsageError for a target that the base cannot tell from what is kept."""
+    targets = [subject.target for subject in job.subjects]
+    kept = [name for subject in job.subjects for name in subject.neighbours]
+    replacement = [job.method.replacement] if job.method.replacement else []
+    require_distinct(base, job.prompt, [*kept, *job.heldout, *replacement], targets, STAGE)
 
 
 def _load_base(job: TrainingSettings, accelerator: Accelerator) -> DiffusionModel:

@@ -55,11 +55,11 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
     yield _finding("schedule", _schedule, params)
     import torch
 
-    from fade.run.loaded_models import LoadedModels
+    from fade.run.context import RunContext
 
     data, root = params.data, params_file.parent
     yield _finding("pictures", _pictures, data.images, root)
-    models = LoadedModels(data, root)
+    models = RunContext(params, "", runs, root).models
     for name in ("base", "clip", "judge"):
         yield _finding(name, _model, name, models.where(name))
     cpu = f"CPU, {torch.get_num_threads()} threads"

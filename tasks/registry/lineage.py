@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fade.errors import FadeError, RegistryError, UsageError
 from fade.governance.history import TAMPERED
 from fade.governance.stored_values import parse_names
-from fade.provenance.lineage import FILE, Lineage
+from fade.provenance.lineage import FILE, SELF_TESTS, Lineage
 from fade.utils.files import scratch_folder
 from tasks.registry.connection import connect
 from tasks.registry.log_store import TRUST
@@ -104,6 +104,15 @@ def read_record(snapshot: RegistrySnapshot, version: ModelVersion, file: Path) -
         what = f"{traced.label}: its tag {PARTS} is {tagged}, its record names others."
         raise RegistryError(what, stage=STAGE, action=TAMPERED, tampered=True)
     return traced
+
+
+def recorded_self_tests(snapshot: RegistrySnapshot, version: ModelVersion) -> Mapping[str, Any]:
+    """The lineage of a version as far as it holds self-tests; empty for a version without a record, or with
+    an older one. Raises as `read_record`."""
+    with scratch_folder(STAGE) as scratch:
+        file = download_artifact(snapshot.tracking, version.run_id, FILE, scratch) if version.run_id else None
+        content = read_record(snapshot, version, file).lineage.content if file else {}
+        return {SELF_TESTS: content[SELF_TESTS]} if content.get(SELF_TESTS) else {}
 
 
 def _load(file: Path, label: str) -> Lineage:

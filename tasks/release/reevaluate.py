@@ -157,7 +157,9 @@ def evaluate_version(
     neighborhood = recorded_neighborhood(record["neighbourhood"])
     settings = parse_params(values, f"the record of {version.name}/{version.version}")
     run = RunContext(settings, neighborhood.targets, runs, root)
-    return evaluate_adapter(run, neighborhood, fetch(snapshot, version, runs)).numbers
+    numbers = evaluate_adapter(run, neighborhood, fetch(snapshot, version, runs)).numbers
+    run.models.self_tests.require_as_recorded(record, f"{version.name}/{version.version}")
+    return numbers
 
 
 def recorded_neighborhood(record: Mapping[str, Any]) -> Neighborhood:

@@ -141,7 +141,11 @@ def _replays(record: Lineage, runs: Path, options: AuditOptions) -> tuple[Replay
         if not options.with_control:
             return replay, None
         seed = int(record.content["seeds"]["train"]) + SEED_STEP
-        return replay, replay_run(record, tree, runs, deadline, control=[*CONTROL, f"train.seed={seed}"])
+        control = [*CONTROL, f"train.seed={seed}"]
+        # so few pictures say nothing of the base; code of before this key does not know it
+        if "base_known" in record.content["params"]["values"].get("evaluate", {}):
+            control.append("evaluate.base_known=0")
+        return replay, replay_run(record, tree, runs, deadline, control=control)
 
 
 def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: AuditOptions) -> AuditOutcome:

@@ -56,7 +56,11 @@ def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path)
     """Load an adapter into the one UNet and judge both models; the UNet is left as it was."""
     from fade.adapters.lora import LoraAdapter
     from fade.evaluation.evaluate import evaluate as evaluate_models
+    from fade.models.prompts import require_distinct
     from fade.utils.hashing import sha256_of
+
+    names = [*neighborhood.neighbours, *neighborhood.heldout]
+    require_distinct(run.models.base, run.params.sampler.prompt, names, neighborhood.targets, "evaluate")
 
     def on_progress(done: int, total: int) -> None:
         progress.report("evaluate", done, total, "pictures before and after")

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fade.errors import AdapterError, UsageError
+from fade.generation.picture_checks import require_finite
+from fade.models.prompts import require_whole
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import storage_error, writable_file, write_whole
+from fade.utils.hashing import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+STAGE = "generate"
 ELSEWHERE = "name another file with --out."
 
 
@@ -27,15 +31,17 @@ def generate(
 
     model: ``base``, a registered ``NAME/VERSION`` (or NAME, ``models:/...``), or the path of an adapter.
     ``gate``: the adapter acts as much as the prompt means its concept (fade/adapters/gating.py). Returns how
-    strongly the adapter acted, 1 without a gate. Raises UsageError for a gate without an adapter,
+    strongly the adapter acted, 1 without a gate. Raises UsageError for a gate without an adapter and for a
+    prompt that the base does not read whole; BaseModelError, AdapterError for latents that are not finite;
     StorageError before any work for an ``out`` that is no file."""
-    writable_file(out, "generate", ELSEWHERE)
+    writable_file(out, STAGE, ELSEWHERE)
     adapter = erased_adapter(model, run, "generate --gate") if gate else adapter_file(model, run)
 
     def on_progress(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
 
     base, strength, seeds = run.models.base, 1.0, [seed + i for i in range(n)]
+    require_whole(base, [prompt, run.params.sampler.negative_prompt], STAGE)
     with ExitStack() as stack:
         if adapter is not None:
             from fade.adapters.lora import LoraAdapter
@@ -48,7 +54,9 @@ def generate(
 
                 (strength,) = gates(base, [prompt], concept_of(adapter), run.params.sampler.prompt)
                 stack.enter_context(gated(lora, strength))
-        pixels = base.decode(sample(base, [prompt] * n, seeds, run.params.sampler, on_progress))
+        latents = sample(base, [prompt] * n, seeds, run.params.sampler, on_progress)
+        require_finite(latents, [prompt] * n, STAGE, sha256_of(adapter) if adapter else "")
+        pixels = base.decode(latents)
     _save_grid(pixels, out)
     return strength
 
@@ -66,15 +74,24 @@ def concept_of(adapter: Path) -> str:
 
 def adapter_file(model: str, run: RunContext) -> Path | None:
     """The adapter of ``NAME/VERSION``, verified by the team's keys and witness, or of a path; None for
-    ``base``."""
+    ``base``. Raises BaseModelError when the base draws otherwise here than where a version was made."""
     if model == "base":
         return None
     if model.endswith(".safetensors"):
         return Path(model)
+    from tasks.registry.lineage import recorded_self_tests
     from tasks.registry.trust import Trust
-    from tasks.registry.versions import load_version
+    from tasks.registry.versions import fetch, load_version, open_version
 
-    return load_version(model, run.runs, Trust.of(run.params.signing, run.root))
+    trust = Trust.of(run.params.signing, run.root)
+    if Path(model).is_dir():
+        return load_version(model, run.runs, trust)
+    snapshot, version = open_version(model, run.runs, trust)
+    adapter, recorded = fetch(snapshot, version, run.runs), recorded_self_tests(snapshot, version)
+    if recorded:
+        _ = run.models.base  # tested when it is loaded
+        run.models.self_tests.require_as_recorded(recorded, model)
+    return adapter
 
 
 def erased_adapter(model: str, run: RunContext, stage: str) -> Path:
@@ -94,7 +111,7 @@ def _save_grid(pixels: np.ndarray, out: Path, columns: int = 8, gap: int = 2) ->
 
     rows = [GridRow([pixels[i : i + columns]]) for i in range(0, len(pixels), columns)]
     sheet = image_grid(rows, side=max(pixels.shape[1:3]), enlarge=False, gap=gap, paper="white")
-    save_png(ImageOps.expand(sheet, gap, "white"), out, "generate")
+    save_png(ImageOps.expand(sheet, gap, "white"), out, STAGE)
 
 
 def save_png(picture: Image.Image, out: Path, stage: str) -> None:

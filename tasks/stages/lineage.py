@@ -51,6 +51,7 @@ class RunRecord:
             base_sha256=run.models.base.sha256,
             judge_sha256=run.models.judge.sha256,
             models=run.models.record(),
+            self_tests=run.models.self_tests.to_json(),
             neighbourhood=neighborhood.to_json(),
             inputs=self._before,
             device=str(run.models.base.device),

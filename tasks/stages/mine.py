@@ -41,10 +41,12 @@ def mine(run: RunContext) -> Neighborhood:
 
 
 def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
-    """Great Expectations on the pictures that training will see: those of the target and of its K
-    neighbours."""
+    """Great Expectations on the pictures that training will see: those of the target and of its K neighbours.
+    Raises EvaluationError when the judge recognises none of a target's."""
     import numpy as np
 
+    from fade.evaluation.accuracy import top1
+    from fade.evaluation.known import require_known
     from tasks.data.validate import validate_mined
     from tasks.data.verdicts import VerdictStore
 
@@ -55,6 +57,11 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     pixels = np.concatenate([s.pixels for s in sets])
     run.models.judge.require(names)
     odds = run.models.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
+    hits = {name: top1(odds[i], run.models.judge.index(name)) for i, name in enumerate(names)}
+    # a share of a few pictures says little: here one is enough, the evaluation counts
+    least = min(run.params.evaluate.base_known, 100 / len(seeds))
+    for target in neighborhood.targets:
+        require_known([target], hits, least, "mine")
     confidence = {n: float(odds[i, :, run.models.judge.index(n)].mean()) for i, n in enumerate(names)}
     finite = all(bool(s.latents.isfinite().all()) for s in sets)
     concepts = [n for n in names for _ in seeds]

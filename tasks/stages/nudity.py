@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import UsageError
+from fade.generation.picture_checks import require_finite
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
+from fade.utils.hashing import sha256_of
 from fade.utils.reading import RECORD, read_text
 from tasks.stages.generate import erased_adapter
 
@@ -37,23 +39,28 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     # a missing extra is reported now, not after an hour of sampling
     count_nudity(np.zeros((1, size, size, 3), np.uint8), run.params.nudity.threshold)
     base = _count(run, prompts_and_seeds, 0)
+    sha256 = sha256_of(adapter)
     lora = LoraAdapter.load(run.models.base, adapter)
     lora.merge()
     try:
-        erased = _count(run, prompts_and_seeds, len(prompts_and_seeds))
+        erased = _count(run, prompts_and_seeds, len(prompts_and_seeds), sha256)
     finally:
         lora.remove()
     return {"prompts": str(prompts), "model": model, "base": base, "erased": erased}
 
 
-def _count(run: RunContext, prompts_and_seeds: Sequence[tuple[str, int]], done: int) -> dict[str, Any]:
+def _count(
+    run: RunContext, prompts_and_seeds: Sequence[tuple[str, int]], done: int, adapter: str = ""
+) -> dict[str, Any]:
     """Batch by batch, so that thousands of pictures are never in memory at once."""
     from fade.evaluation.nudity import count_nudity
 
     batches, step = [], run.params.sampler.batch_size
     for start in range(0, len(prompts_and_seeds), step):
         prompts, seeds = map(list, zip(*prompts_and_seeds[start : start + step], strict=True))
-        pixels = run.models.base.decode(sample(run.models.base, prompts, seeds, run.params.sampler))
+        latents = sample(run.models.base, prompts, seeds, run.params.sampler)
+        require_finite(latents, prompts, STAGE, adapter)
+        pixels = run.models.base.decode(latents)
         batches.append(count_nudity(pixels, run.params.nudity.threshold))
         progress.report(STAGE, done + start + len(prompts), 2 * len(prompts_and_seeds), "pictures")
     return added(batches)

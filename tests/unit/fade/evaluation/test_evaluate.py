@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from fade.config import EvaluateConfig, SamplerConfig
 from fade.data.vocabulary import Concept, Vocabulary
+from fade.errors import AdapterError, BaseModelError, EvaluationError
 from fade.evaluation.evaluate import evaluate, measured
 from fade.generation.generator import Pictures
 
@@ -36,9 +37,10 @@ class Switch:
 
 class Painter:
     """Pictures whose grey level is the label that the judge will give; the erased model draws pandas and half
-    the bears as koalas."""
+    the bears as koalas. ``blank``: (model, concept) -> how many of its pictures have one colour."""
 
-    def __init__(self, lora: Switch) -> None:
+    def __init__(self, lora: Switch, blank: Mapping[tuple[str, str], int]) -> None:
+        self.blank = blank
         self.mesh, self.base, self.sampler, self.asked = lora, None, SamplerConfig(), []  # type: ignore[var-annotated]
 
     def generate(
@@ -58,6 +60,7 @@ class Painter:
                 n if name == "panda" else n // 2
             )
         pixels = np.ones((n, 8, 8, 3), np.uint8) * np.array(labels, np.uint8)[:, None, None, None]
+        pixels[: n - self.blank.get(("erased" if erased else "base", name), 0), 4:] = 255
         return Pictures(torch.zeros(n, 4, 2, 2), pixels, "")
 
 
@@ -89,7 +92,12 @@ class Encoder(Reader):
         return rows[[NAMES.index(p.removeprefix("a ")) for p in prompts]]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, config: EvaluateConfig) -> tuple[dict[str, Any], Painter]:
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    config: EvaluateConfig,
+    blank: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    judge: Reader | None = None,
+) -> tuple[dict[str, Any], Painter]:
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
     monkeypatch.setattr(
         sys.modules["fade.evaluation.evaluate"],
@@ -97,11 +105,12 @@ def run(monkeypatch: pytest.MonkeyPatch, config: EvaluateConfig) -> tuple[dict[s
         lambda _, __, latents, **___: [{"n": len(latents)}],
     )
     lora = Switch()
-    painter = Painter(lora)
+    painter = Painter(lora, blank)
     neighborhood = SimpleNamespace(
         target="panda", targets=["panda"], neighbours=["bear", "koala"], heldout=["rose"]
     )
-    found = evaluate(painter, lora, "a" * 64, neighborhood, WORLD, Reader(), config, encoder=Encoder())  # type: ignore[arg-type]
+    judge = judge or Reader()
+    found = evaluate(painter, lora, "a" * 64, neighborhood, WORLD, judge, config, encoder=Encoder())  # type: ignore[arg-type]
     return found.numbers, painter
 
 
@@ -130,7 +139,7 @@ def test_several_targets_are_judged_as_one_group(monkeypatch: pytest.MonkeyPatch
     lora, targets = Switch(), ["panda", "bear"]
     neighborhood = SimpleNamespace(target="panda + bear", targets=targets, neighbours=["koala"], heldout=[])
     numbers = evaluate(
-        Painter(lora), lora, "a" * 64, neighborhood, WORLD, Reader(), CONFIG, encoder=Encoder()
+        Painter(lora, {}), lora, "a" * 64, neighborhood, WORLD, Reader(), CONFIG, encoder=Encoder()
     ).numbers  # type: ignore[arg-type]
     assert (
         numbers["target"] == "panda + bear" and numbers["targets"] == targets and numbers["n"]["target"] == 8
@@ -176,3 +185,67 @@ def test_what_was_not_measured_is_none() -> None:
         "b": {"c": None},
         "d": "x",
     }
+
+
+def test_a_blank_picture_of_the_target_is_not_erased(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, _ = run(monkeypatch, CONFIG, {("erased", "panda"): 1})
+    assert numbers["metrics"]["A_er"] == 75.0
+    control, _ = run(monkeypatch, CONFIG, {("erased", "rose"): 4})  # one flat concept that is no target
+    assert control["metrics"]["A_er"] == 100.0 and control["metrics"]["A_heldout"] == 100.0
+
+
+BLANK: dict[str, tuple[dict[tuple[str, str], int], type[Exception], str]] = {
+    "half of the target's by the erased model": (
+        {("erased", "panda"): 2},
+        AdapterError,
+        r"'a panda' by the erased model \(adapter aaaaaaaaaaaa\) are broken: 2 of 4 have one colour",
+    ),
+    "half of all by the erased model": (
+        {("erased", name): 3 for name in ("bear", "koala", "rose", "taxi")},
+        AdapterError,
+        "'a bear' by the erased model .* 3 of 4 have one colour",
+    ),
+    "all of the target's by the original model": (
+        {("base", "panda"): 4},
+        BaseModelError,
+        "'a panda' by the original model are broken: 4 of 4 have one colour",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BLANK)
+def test_a_model_that_draws_blank_pictures_is_no_erased_one(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank, error, sentence = BLANK[case]
+    with pytest.raises(error, match=sentence) as caught:
+        run(monkeypatch, CONFIG, blank)
+    assert caught.value.exit_code == 1 and " Next: " in str(caught.value)  # type: ignore[attr-defined]
+
+
+class Blind(Reader):
+    """A judge that takes ``unknown`` for a taxi, as one of other pictures might."""
+
+    def __init__(self, *unknown: str) -> None:
+        self.unknown = [NAMES.index(name) for name in unknown]
+
+    def __call__(self, pixels: np.ndarray) -> torch.Tensor:
+        odds = super().__call__(pixels)
+        odds[odds[:, self.unknown].any(1)] = torch.eye(len(NAMES))[NAMES.index("taxi")]
+        return odds
+
+    features = __call__
+
+
+@pytest.mark.parametrize(("unknown", "named"), [(("panda",), "panda"), (("bear", "koala"), "bear, koala")])
+def test_a_judge_that_does_not_know_the_originals_pictures_proves_nothing(
+    unknown: tuple[str, ...], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base with random weights, say, of which everything would count as erased, and as kept."""
+    sentence = f"recognises 0.0 % of the original model's pictures of {named}; at least 20 % are needed"
+    with pytest.raises(EvaluationError, match=sentence) as caught:
+        run(monkeypatch, CONFIG, judge=Blind(*unknown))
+    assert caught.value.exit_code == 1 and "data.judge" in caught.value.action
+    numbers, _ = run(monkeypatch, CONFIG.model_copy(update={"base_known": 0.0}), judge=Blind(*unknown))
+    assert 0.0 in (numbers["base_metrics"]["A_tar"], numbers["base_metrics"]["A_adj"])
+    run(monkeypatch, CONFIG, judge=Blind("bear"))  # the control: half of the neighbours are enough

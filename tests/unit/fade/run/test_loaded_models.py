@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fade.config import DataConfig
+from fade.config import DataConfig, SelfTestConfig
 from fade.errors import BaseModelError
 from fade.run.loaded_models import LoadedModels
+from fade.run.self_tests import SelfTests
 from tests.support import make_tiny_clip, make_tiny_judge
 
 
@@ -23,7 +24,7 @@ def root(tiny_base_dir: Path, tmp_path: Path) -> Path:
 
 def test_a_record_names_both_hashes_the_files_and_the_licence(root: Path) -> None:
     (root / "data/base/README.md").write_text("---\nlicense: openrail\n---\n")
-    models = LoadedModels(DataConfig(), root)
+    models = LoadedModels(DataConfig(), SelfTests(root / "self_tests", SelfTestConfig()), root)
     record = models.record()
     assert set(record) == {"base", "clip", "judge"} and record["base"]["licence"] == "openrail"
     assert {role: one["sha256"] for role, one in record.items()} == models.inputs()
@@ -35,7 +36,7 @@ def test_a_record_names_both_hashes_the_files_and_the_licence(root: Path) -> Non
 
 
 def test_inputs_are_of_what_is_loaded_as_it_is_now(root: Path) -> None:
-    models = LoadedModels(DataConfig(), root)
+    models = LoadedModels(DataConfig(), SelfTests(root / "self_tests", SelfTestConfig()), root)
     before = models.inputs()
     (root / "data/base/unet/.DS_Store").write_bytes(b"x")
     assert models.inputs() == before
@@ -48,7 +49,7 @@ def test_inputs_are_of_what_is_loaded_as_it_is_now(root: Path) -> None:
 def test_a_base_of_one_file_is_named_with_its_configurations(root: Path) -> None:
     (root / "model.safetensors").write_bytes(b"")
     data = DataConfig(base="model.safetensors", base_config="data/base")
-    models = LoadedModels(data, root)
+    models = LoadedModels(data, SelfTests(root / "self_tests", SelfTestConfig()), root)
     assert models.where("base") == f"{root}/model.safetensors@{root}/data/base"
     assert models.where("clip") == f"{root}/data/base/clip"
     with pytest.raises(BaseModelError, match=r"model\.safetensors is no whole safetensors file"):

@@ -16,7 +16,16 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import TrainConfig
 from fade.erasers import base as methods
 from fade.erasers import fade
-from fade.errors import BaseModelError, BusyError, DataError, DivergedError, JobError, TrainingError, revive
+from fade.errors import (
+    BaseModelError,
+    BusyError,
+    DataError,
+    DivergedError,
+    JobError,
+    TrainingError,
+    UsageError,
+    revive,
+)
 from fade.jobs.base import ERROR, JOB
 from fade.jobs.train import TrainJob
 from fade.jobs.worker import main
@@ -580,3 +589,29 @@ def test_the_knobs_of_other_methods_are_in_no_key(make_job):
     weights = ({"margin": 0.25}, {"identity_weight": 9.0})
     own, other = (make_job(method={"name": "fade", "variant": "paper", **some}).key() for some in weights)
     assert own != make_job().key() == other
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"target": "cat 猫", "neighbours": ("koala", "cat 犬")}, "cannot tell apart 'cat 猫', 'cat 犬'"),
+        ({"target": "猫", "neighbours": ("koala", "bear")}, "knows no character of '猫'"),
+        ({"target": "cat " * 13 + "dog", "neighbours": ("koala", "bear")}, "longer than the 16 tokens"),
+        ({"neighbours": ("koala", "cat " * 13 + "dog")}, "longer than the 16 tokens"),
+    ],
+)
+def test_no_adapter_is_trained_on_another_concepts_embedding(base, make_job, tmp_path, changes, sentence):
+    """Whoever wrote the job, and wherever it runs."""
+    latents = make_latents(tmp_path / "two.safetensors", k=2)
+    job = make_job(latents=latents, **changes)
+    with pytest.raises(UsageError, match=sentence) as caught:
+        train(job, base)
+    assert caught.value.exit_code == 2 and not (job.out / files.ADAPTER).exists()
+    train(make_job("control", latents=latents, neighbours=("koala", "bear")), base)
+
+
+def test_a_phrasing_that_is_cut_is_refused(base, make_job):
+    """The target in its own prompt is read whole, in a longer one of the method's it is not."""
+    job = make_job(target="cat " * 12 + "dog", method={"name": "nullspace", "variant": "hinge"})
+    with pytest.raises(UsageError, match="longer than the 16 tokens"):
+        train(job, base)
