@@ -68,6 +68,20 @@ def _latent_channels(configs: Configs) -> str:
     return f"{what} is not supported; supported: as many as the autoencoder has."
 
 
+def _transformer_channels(default: int, packed: int) -> Check:
+    """default: the class's in_channels; packed: elements of a latent that are one channel of it."""
+
+    def check(configs: Configs) -> str:
+        latent = configs["vae"].get("latent_channels", 4)
+        got = configs["transformer"].get("in_channels", default)
+        if got == latent * packed:
+            return ""
+        what = f"a transformer with {got} channels in, beside an autoencoder of {latent},"
+        return f"{what} is not supported; supported: {latent * packed}."
+
+    return check
+
+
 def _zero_snr(configs: Configs) -> str:
     scheduler = configs["scheduler"]
     if not scheduler.get("rescale_betas_zero_snr") or scheduler.get("prediction_type") == "v_prediction":
@@ -124,8 +138,11 @@ _FLOW = Rule(
 RULES: dict[str, tuple[Rule | Check, ...]] = {
     "StableDiffusionPipeline": (*_unet(None), _tokens("tokenizer"), _text_width),
     "StableDiffusionXLPipeline": (*_unet("text_time"), _tokens("tokenizer"), _tokens("tokenizer_2")),
-    "StableDiffusion3Pipeline": (_FLOW, _square("transformer"), _tokens("tokenizer"), _tokens("tokenizer_2")),
-    "FluxPipeline": (_FLOW, _tokens("tokenizer")),
+    "StableDiffusion3Pipeline": (
+        *(_FLOW, _transformer_channels(16, packed=1), _square("transformer")),
+        *(_tokens("tokenizer"), _tokens("tokenizer_2")),
+    ),
+    "FluxPipeline": (_FLOW, _transformer_channels(64, packed=4), _tokens("tokenizer")),
 }
 """Pipeline -> what must hold of its parts' configurations."""
 

@@ -48,8 +48,8 @@ def load_complete(owner: Any, part: PartFiles, dtype: torch.dtype, stage: str) -
 def check_loaded(where: str, kind: str, info: dict[str, Any], stage: str) -> None:
     """``info``: what the library names as missing, unexpected and mismatched. Raises BaseModelError."""
     if shapes := sorted(info.get("mismatched_keys") or ()):
-        name, found, wanted = shapes[0]
-        what = f"{where}: {name} has the shape {tuple(found)}, {kind} takes {tuple(wanted)}."
+        name, found, expected = shapes[0]
+        what = f"{where}: {name} has the shape {tuple(found)}, {kind} takes {tuple(expected)}."
         raise BaseModelError(what, stage=stage, action=_ACTION)
     faults = []
     for key, fault in (("missing_keys", "lacks {}"), ("unexpected_keys", f"holds {{}}, unknown to {kind}")):
