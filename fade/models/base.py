@@ -85,6 +85,21 @@ class Conditioning:
         return self.tokens.flatten(1)
 
 
+@dataclass(frozen=True)
+class Batches:
+    """Rows of one call at most. `fade.models.memory` lowers them for a base that needs it; which rows share a
+    call decides a result's last bits."""
+
+    sample: int = 1 << 20
+    """Pictures that are sampled at once, where sampler.batch_size is no less."""
+    predict: int = 256
+    """Latents of a prediction without gradients."""
+    decode: int = 64
+    """Latents that become pictures at once."""
+    encode: int = 64
+    """Pictures that become latents at once."""
+
+
 class DiffusionModel(ABC):
     """The original model, held open: one denoiser in memory, frozen. Adapters are inserted into ``denoiser``
     by ``fade.adapters.lora`` and switched off to get the teacher back."""
@@ -103,6 +118,9 @@ class DiffusionModel(ABC):
         self.denoiser: Any = parts[self.DENOISER]
         self.vae, self.tokenizer, self.scheduler = (parts[key] for key in ("vae", "tokenizer", "scheduler"))
         self._encoded: dict[str, Conditioning] = {}
+        self.batches = Batches()
+        self.text_device: torch.device | None = None
+        """Where the text encoders wait while they encode nothing; None: with the rest of the model."""
 
     # What a family defines.
 
@@ -179,11 +197,33 @@ class DiffusionModel(ABC):
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def move(self, device: torch.device) -> None:
-        """Put every part on the device."""
+        """Put every part on the device, the text encoders too."""
         for part in self.parts.values():
             if isinstance(part, torch.nn.Module):
                 part.to(device)
         self.device = device
+
+    def put_text_aside(self, device: torch.device) -> None:
+        """Keep the text encoders on another device while they encode nothing."""
+        self.text_device = device
+        self._move_text(device)
+
+    def _move_text(self, device: torch.device) -> None:
+        for name, part in self.parts.items():
+            if name.startswith("text_encoder"):
+                part.to(device)
+
+    @contextlib.contextmanager
+    def _text_encoders(self) -> Iterator[None]:
+        """Inside, the text encoders are on the model's device."""
+        if self.text_device is None:
+            yield
+            return
+        self._move_text(self.device)
+        try:
+            yield
+        finally:
+            self._move_text(self.text_device)
 
     def require(self, capability: str, what: str) -> None:
         """Raises UsageError, which names the family, when ``what`` needs a capability that it lacks."""
@@ -196,11 +236,12 @@ class DiffusionModel(ABC):
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The prompts' conditioning on the device; each prompt is encoded once in the life of the model."""
         new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
-        for start in range(0, len(new), ENCODED_AT_ONCE):
-            part = new[start : start + ENCODED_AT_ONCE]
-            with torch.no_grad():
-                rows = self.encode_batch(part)
-            self._encoded.update({prompt: rows[i : i + 1] for i, prompt in enumerate(part)})
+        with self._text_encoders() if new else contextlib.nullcontext():
+            for start in range(0, len(new), ENCODED_AT_ONCE):
+                part = new[start : start + ENCODED_AT_ONCE]
+                with torch.no_grad():
+                    rows = self.encode_batch(part)
+                self._encoded.update({prompt: rows[i : i + 1] for i, prompt in enumerate(part)})
         first, *others = (self._encoded[p] for p in prompts)
         return first.join(*others)
 
@@ -260,7 +301,7 @@ class DiffusionModel(ABC):
         return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
 
     @torch.no_grad()
-    def encode_pictures(self, pixels: np.ndarray, batch_size: int = 64) -> Tensor:
+    def encode_pictures(self, pixels: np.ndarray) -> Tensor:
         """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on
         the CPU.
 
@@ -269,7 +310,7 @@ class DiffusionModel(ABC):
         scale, shift = self._scale_and_shift
         size = (self.image_size, self.image_size)
         out = []
-        for part in torch.from_numpy(pixels).split(batch_size):
+        for part in torch.from_numpy(pixels).split(self.batches.encode):
             x = part.permute(0, 3, 1, 2).float() / 127.5 - 1
             if x.shape[-2:] != size:
                 how: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
@@ -279,11 +320,11 @@ class DiffusionModel(ABC):
         return torch.cat(out)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, batch_size: int = 64) -> np.ndarray:
+    def decode(self, latents: Tensor) -> np.ndarray:
         """Pictures (B, H, W, 3), uint8, of scaled latents (B, C, h, w)."""
         scale, shift = self._scale_and_shift
         out = []
-        for part in latents.split(batch_size):
+        for part in latents.split(self.batches.decode):
             picture = self.vae.decode(part.to(self.device) / scale + shift).sample
             levels = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
             out.append(levels.permute(0, 2, 3, 1).cpu().numpy())

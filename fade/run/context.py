@@ -38,7 +38,7 @@ class RunContext:
         models: LoadedModels | None = None,
     ) -> None:
         self.params, self.runs, self.root = params, runs, root
-        self.models = models or LoadedModels(params.data, root)
+        self.models = models or LoadedModels(params.data, root, params.model)
         self.targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target))
         self.target = TOGETHER.join(self.targets)
 

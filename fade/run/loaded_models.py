@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fade.config import DataConfig
+from fade.config import DataConfig, ModelConfig
 
 if TYPE_CHECKING:
     from fade.judges.classifier import Classifier
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class LoadedModels:
     """The base, its CLIP and the judge that ``data`` names, relative to the project's ``root``."""
 
-    def __init__(self, data: DataConfig, root: Path = Path()) -> None:
-        self._data, self._root = data, root
+    def __init__(self, data: DataConfig, root: Path = Path(), model: ModelConfig = ModelConfig()) -> None:
+        self._data, self._root, self._model = data, root, model
 
     def local(self, where: str) -> str:
         """A model directory relative to the project's root; a hub id stays as it is."""
@@ -28,12 +28,18 @@ class LoadedModels:
     @cached_property
     def base(self) -> DiffusionModel:
         """The original model. Raises BaseModelError."""
-        from fade.models.loading import load_model, suppress_library_output
+        from fade.models.loading import suppress_library_output
+        from fade.models.memory import load_fitting
         from fade.training.determinism import enable_determinism
 
         suppress_library_output()
         enable_determinism()
-        return load_model(self.local(self._data.base))
+        return load_fitting(self.local(self._data.base), self._model, beside=self.beside())
+
+    def beside(self) -> int:
+        """Bytes of the CLIP's and the judge's weights in their directories; 0 for those of a hub."""
+        folders = (Path(self.local(where)) for where in (self._data.clip, self._data.judge))
+        return sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors"))
 
     @cached_property
     def encoder(self) -> TimedEncoder:

@@ -1,0 +1,293 @@
+"""Peak memory with models of the true sizes, against the estimate of `fade.models.memory`.
+
+    python bench/memory.py --model sd15-fp32 --model sd15-bf16 --out bench/results/memory.json
+
+The weights are random, the configurations those of the published models. For each model three things, each in
+a process of its own whose highest resident memory counts: loading, one step of FADE (paper) with one target
+latent, one neighbour latent and one neighbour, and one picture of 512 or 1,024 pixels in 2 steps with guidance.
+A model's directory is written once into --folder and removed afterwards. Everything runs on the CPU."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WORKS = ("load", "step", "picture")
+BLOCK = 1 << 22
+"""Random numbers that all weights share: the memory does not depend on them."""
+TOLERANCE = 0.15
+_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+}
+_CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+_CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
+_L = ("CLIPTextModel", {**_CLIP_L, "projection_dim": 768})
+_L_PROJECTED = ("CLIPTextModelWithProjection", {**_CLIP_L, "projection_dim": 768})
+_G = ("CLIPTextModelWithProjection", {**_CLIP_G, "projection_dim": 1280, "hidden_act": "gelu"})
+_DDIM = ("DDIMScheduler", {"beta_schedule": "scaled_linear", "clip_sample": False})
+MODELS: dict[str, tuple[str, dict[str, tuple[str, dict[str, Any]]]]] = {
+    "sd15": (
+        "StableDiffusionPipeline",
+        {
+            "unet": (
+                "UNet2DConditionModel",
+                {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+            ),
+            "vae": ("AutoencoderKL", {**_VAE, "sample_size": 512}),
+            "text_encoder": _L,
+            "scheduler": _DDIM,
+        },
+    ),
+    "sdxl": (
+        "StableDiffusionXLPipeline",
+        {
+            "unet": (
+                "UNet2DConditionModel",
+                {
+                    "sample_size": 128,
+                    "cross_attention_dim": 2048,
+                    "attention_head_dim": (5, 10, 20),
+                    "block_out_channels": (320, 640, 1280),
+                    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+                    "transformer_layers_per_block": (1, 2, 10),
+                    "use_linear_projection": True,
+                    "addition_embed_type": "text_time",
+                    "addition_time_embed_dim": 256,
+                    "projection_class_embeddings_input_dim": 2816,
+                },
+            ),
+            "vae": ("AutoencoderKL", {**_VAE, "sample_size": 1024, "scaling_factor": 0.13025}),
+            "text_encoder": _L,
+            "text_encoder_2": _G,
+            "scheduler": _DDIM,
+        },
+    ),
+    "sd35-medium": (
+        "StableDiffusion3Pipeline",
+        {
+            "transformer": (
+                "SD3Transformer2DModel",
+                {
+                    "sample_size": 128,
+                    "num_layers": 24,
+                    "num_attention_heads": 24,
+                    "joint_attention_dim": 4096,
+                    "caption_projection_dim": 1536,
+                    "pooled_projection_dim": 2048,
+                    "pos_embed_max_size": 384,
+                    "dual_attention_layers": tuple(range(13)),
+                    "qk_norm": "rms_norm",
+                },
+            ),
+            "vae": (
+                "AutoencoderKL",
+                {
+                    **_VAE,
+                    "sample_size": 1024,
+                    "latent_channels": 16,
+                    "scaling_factor": 1.5305,
+                    "shift_factor": 0.0609,
+                    "use_quant_conv": False,
+                    "use_post_quant_conv": False,
+                },
+            ),
+            "text_encoder": _L_PROJECTED,
+            "text_encoder_2": _G,
+            "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        },
+    ),
+}
+"""Name -> pipeline and its parts, each with the configuration in which it differs from its class's default.
+Stable Diffusion 3.5 is taken without T5, which its pipeline may lack."""
+
+
+def write_model(name: str, dtype: str, folder: Path) -> Path:
+    """A directory in diffusers' layout with random weights in ``dtype`` (fp32 or bf16; the VAE in fp32)."""
+    import diffusers
+    import transformers
+    from safetensors.torch import save_file
+
+    from fade.models.memory import DTYPES, empty_part
+    from tests.support import tiny_tokenizer
+
+    pipeline, parts = MODELS[name]
+    index: dict[str, Any] = {"_class_name": pipeline}
+    block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))
+    for part, (kind, config) in parts.items():
+        owner: Any = getattr(diffusers, kind, None) or getattr(transformers, kind)
+        library = owner.__module__.partition(".")[0]
+        index[part], home = [library, kind], folder / part
+        home.mkdir(parents=True)
+        if part == "scheduler":
+            owner(**config).save_pretrained(home)
+            continue
+        weight = torch.float32 if part == "vae" else DTYPES[dtype]
+        settings = owner.config_class(**config) if library == "transformers" else config
+        network: Any = empty_part(owner, settings, weight)
+        if library == "transformers":
+            network.config.save_pretrained(home)
+            file = home / "model.safetensors"
+        else:
+            network.save_config(home)
+            file = home / "diffusion_pytorch_model.safetensors"
+        save_file({key: _random(one, block) for key, one in network.state_dict().items()}, str(file))
+        if library == "transformers":
+            tail = part.removeprefix("text_encoder")
+            tiny_tokenizer(max_tokens=77).save_pretrained(folder / f"tokenizer{tail}")
+            index[f"tokenizer{tail}"] = ["transformers", "CLIPTokenizer"]
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def _random(like: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    """Normal values of a weight's shape, scaled by its inputs; ones for what has one dimension."""
+    if like.ndim < 2:
+        return torch.ones(like.shape, dtype=like.dtype)
+    n, inputs = like.numel(), math.prod(like.shape[1:])
+    values = (block / math.sqrt(inputs)).to(like.dtype).repeat(-(-n // BLOCK))[:n]
+    return values.reshape(like.shape).contiguous()
+
+
+def settings(dtype: str, scheduler: str) -> dict[str, Any]:
+    """The sections of a run that the three works share."""
+    from fade.config import MeshConfig, MethodConfig, ModelConfig, SamplerConfig, TrainConfig
+
+    return {
+        "model": ModelConfig(dtype=dtype),
+        "mesh": MeshConfig(),
+        "method": MethodConfig(name="fade", variant="paper"),
+        "train": TrainConfig(steps=1, warmup=0, batch_target=1, batch_neighbours=1, precision="fp32"),
+        "sampler": SamplerConfig(scheduler=scheduler, steps=2, batch_size=1),
+    }
+
+
+def estimate(folder: Path, dtype: str) -> dict[str, int]:
+    """Bytes of each work, and those of the weights."""
+    from fade.models import memory
+    from fade.training.memory import plan_training
+
+    shared = settings(dtype, "euler")
+    twin = memory.empty_model(folder, memory.DTYPES[dtype])
+    trained = (shared["mesh"], shared["method"], shared["train"], 1)
+    base, step = plan_training(twin, shared["model"], "cpu", *trained)
+    need = base.footprint
+    picture = base.resident + max(2 * need.forward, need.decode)
+    weights = need.weights + need.text
+    return {"load": base.resident, "step": step.bytes, "picture": picture, "weights": weights}
+
+
+def work(name: str, folder: Path, dtype: str) -> dict[str, float]:
+    """Do one thing in this process: its peak of resident memory in bytes, and its seconds."""
+    from fade.models.memory import load_fitting
+
+    start = time.perf_counter()
+    scheduler = "euler"
+    shared = settings(dtype, scheduler)
+    base = load_fitting(str(folder), shared["model"], device="cpu")
+    if name == "step":
+        _train(base, folder, shared)
+    elif name == "picture":
+        from fade.models.sampling import sample
+
+        pixels = base.decode(sample(base, ["a panda"], [0], shared["sampler"]))
+        assert pixels.shape[1] == base.image_size
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"peak": peak, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def _train(base: Any, folder: Path, shared: Mapping[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    from fade.jobs.train import TrainJob
+    from fade.training.batches import latent_names
+    from fade.training.loop import train
+    from fade.training.settings import ErasureTarget
+    from fade.utils.hashing import sha256_of
+
+    with tempfile.TemporaryDirectory() as out:
+        latents = Path(out) / "latents.safetensors"
+        shapes = ((1, *base.latent_shape), (1, 1, *base.latent_shape))
+        tensors = {key: torch.randn(shape) for key, shape in zip(latent_names(0), shapes, strict=True)}
+        save_file(tensors, str(latents))
+        job = TrainJob(
+            base=str(folder),
+            base_sha256=base.sha256,
+            subjects=(ErasureTarget(target="panda", neighbours=("koala",)),),
+            prompt="a {concept}",
+            latents=latents,
+            latents_sha256=sha256_of(latents),
+            out=Path(out) / "job",
+            **{key: value for key, value in shared.items() if key != "sampler"},
+        )
+        job.write()
+        train(job, base)
+
+
+def measure(model: str, folder: Path) -> dict[str, Any]:
+    """The rows of one model (NAME-DTYPE)."""
+    name, _, dtype = model.rpartition("-")
+    home = write_model(name, dtype, folder / model)
+    try:
+        expected = estimate(home, dtype)
+        rows = {}
+        for one in WORKS:
+            line = [sys.executable, __file__, "--work", one, "--model", model, "--folder", str(home)]
+            done = subprocess.run(line, capture_output=True, text=True, check=False)
+            if done.returncode:
+                rows[one] = {"failed": done.stderr.strip().splitlines()[-1:]}
+                continue
+            found = json.loads(done.stdout.strip().splitlines()[-1])
+            off = expected[one] / found["peak"] - 1
+            gb = {"estimate_gb": expected[one] / 1e9, "peak_gb": found["peak"] / 1e9, "off": off}
+            rows[one] = {**{key: round(value, 3) for key, value in gb.items()}, "seconds": found["seconds"]}
+            print(model, one, rows[one], flush=True)
+        return {"weights_gb": round(expected["weights"] / 1e9, 3), "works": rows}
+    finally:
+        shutil.rmtree(home)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", action="append", required=True, help="NAME-fp32 or NAME-bf16")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fade-memory")
+    parser.add_argument("--out", type=Path, help="record; models that it holds already are kept")
+    parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        print(json.dumps(work(args.work, args.folder, args.model[0].rpartition("-")[2])))
+        return
+    record: dict[str, Any] = {
+        "command": "python bench/memory.py --out bench/results/memory.json "
+        + " ".join(f"--model {model}" for model in args.model),
+        "tolerance": TOLERANCE,
+        "torch": torch.__version__,
+        "machine_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "models": {},
+    }
+    if args.out and args.out.is_file():
+        record["models"] = json.loads(args.out.read_text(encoding="utf-8"))["models"]
+    for model in args.model:
+        record["models"][model] = measure(model, args.folder)
+        if args.out:
+            args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

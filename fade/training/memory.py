@@ -1,0 +1,231 @@
+"""How much memory a training step needs, and how it is divided to fit a device. Ours.
+
+No loss is divided: a hinge of means over a batch is not the mean of hinges. The teacher's latents may go
+through the denoiser in several calls, and so may the student's, whose activations are then recomputed call by
+call in the backward pass: the same predictions, the same loss, the same gradients up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fade.adapters.lora import LoraAdapter
+from fade.config import MeshConfig, MethodConfig, ModelConfig, TrainConfig
+from fade.erasers.base import ErasureBatch, get_eraser, with_anchors
+from fade.errors import ConfigError
+from fade.models import memory
+from fade.models.base import Conditioning, DiffusionModel
+from fade.models.memory import LiveBytes, Plan, fused_attention, gb
+
+STATES = 4
+"""Tensors of a trained weight's size: itself, its gradient, AdamW's two moments."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of one latent in the student."""
+
+    kept: int
+    """Between the forward and the backward pass."""
+    peak: int
+    """At most, the kept ones included."""
+
+
+@dataclass(frozen=True)
+class StepFootprint:
+    """What one training step needs beside the base."""
+
+    student: int
+    """Latents with gradients."""
+    teacher: int
+    """Latents of the teacher's largest call."""
+    adapter: int
+    """Bytes of the adapter, its gradients and the optimiser's moments."""
+    whole: Activations
+    """Of a forward pass that keeps all activations."""
+    recomputed: Activations
+    """Of one that keeps the blocks' inputs alone (gradient checkpointing)."""
+
+    @classmethod
+    def of(
+        cls, twin: DiffusionModel, mesh: MeshConfig, method: MethodConfig, train: TrainConfig, k: int
+    ) -> StepFootprint:
+        """Of a method with k neighbours on a model on the meta device, which gets the adapter in place."""
+        student, teacher = latents_of(method, train, k)
+        lora = LoraAdapter.insert(twin, mesh, seed=0)
+        if get_eraser(method.name, method.variant).space is not None:
+            for name, parameter in lora.named_parameters().items():
+                parameter.requires_grad_("lora_B" in name)
+        adapter = sum(one.nbytes for one in lora.named_parameters().values())
+        adapter += (STATES - 1) * sum(one.nbytes for one in lora.parameters())
+        whole = _activations(twin)
+        twin.denoiser.enable_gradient_checkpointing()
+        return cls(student, teacher, adapter, whole, _activations(twin))
+
+
+def _activations(twin: DiffusionModel) -> Activations:
+    x, t, cond = memory.example(twin)
+    with fused_attention(), LiveBytes() as bytes_:
+        output = twin.predict(x, t, cond)
+        kept = bytes_.live
+        torch.autograd.backward(output.float().square().mean())
+    for parameter in twin.denoiser.parameters():
+        parameter.grad = None
+    return Activations(kept, bytes_.peak)
+
+
+class _Counter:
+    """A predictor that only counts latents."""
+
+    def __init__(self) -> None:
+        self.trained, self.largest = 0, 0
+
+    def student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        self.trained += len(x)
+        return torch.zeros_like(x, requires_grad=True)
+
+    def teacher(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        self.largest = max(self.largest, len(x))
+        return torch.zeros_like(x)
+
+
+class _AnyExtra(dict[str, Conditioning]):
+    """What an eraser's ``prepare`` would add: one row a target latent under any name."""
+
+    def __init__(self, rows: Conditioning) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def __missing__(self, name: str) -> Conditioning:
+        return self._rows
+
+
+def latents_of(method: MethodConfig, train: TrainConfig, k: int) -> tuple[int, int]:
+    """Latents of a method's student, all calls of a step together, and of its teacher's largest call; counted
+    by its loss itself on latents of one element. (0, 0) for a closed form."""
+    eraser = get_eraser(method.name, method.variant)
+    if eraser.loss is None:
+        return 0, 0
+    loss = eraser.loss if method.anchors == "none" else with_anchors(eraser.loss, 1.0)
+    n_t, n_a = train.batch_target, train.batch_neighbours if k else 0
+
+    def rows(n: int) -> Conditioning:
+        return Conditioning(torch.zeros(n, 1, 1))
+
+    def latents(n: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(n, 1, 1, 1), torch.zeros(n, dtype=torch.long)
+
+    which = torch.arange(n_a) % max(k, 1)
+    prompts = (rows(1), rows(1), rows(k), which, rows(1))
+    batch = ErasureBatch(*latents(n_t), *latents(n_a), *prompts, _AnyExtra(rows(n_t)))
+    counter = _Counter()
+    loss(counter, batch, eraser.config_of(method))
+    return counter.trained, counter.largest
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How a training step runs on its device."""
+
+    bytes: int = 0
+    """At its peak, the base and the process included; 0: not estimated."""
+    student: int | None = None
+    """Latents a call of the student, whose activations are recomputed in the backward pass; None: all at once,
+    nothing is recomputed by the call."""
+    teacher: int | None = None
+    """Latents a call of the teacher; None: all at once."""
+    checkpointing: bool = False
+    """Whether the denoiser recomputes each block's activations in the backward pass."""
+
+
+def plan_step(
+    need: StepFootprint,
+    base: Plan,
+    config: ModelConfig,
+    *,
+    processes: int = 1,
+    name: str = "one training step",
+) -> StepPlan:
+    """The first way that fits, the fastest first. Raises ConfigError, with the numbers, when none does.
+
+    processes: with several, DDP allows one call of the student a step."""
+    forward, teacher = base.footprint.forward, max(1, min(need.teacher, base.batches.predict))
+    least = 0
+    for checkpointing, rows in _ways(need, config, processes):
+        each = need.recomputed if checkpointing else need.whole
+        kept = need.student * each.kept if rows == need.student else 0
+        for n in _halves(teacher):
+            used = base.resident + need.adapter + max(rows * each.peak, kept + n * forward)
+            least = min(least or used, used)
+            if used <= base.budget:
+                split = None if rows == need.student else rows
+                return StepPlan(used, split, n if n < need.teacher else None, checkpointing)
+    what = (
+        f"{name} needs {gb(least)} GB at least ({need.student} latents with gradients of "
+        f"{gb(need.whole.peak)} GB each beside {gb(base.resident)} GB), and {gb(base.budget)} GB of the device "
+        "may be used."
+    )
+    raise ConfigError(what, stage="memory", action=_way_out(config, processes))
+
+
+def _ways(need: StepFootprint, config: ModelConfig, processes: int) -> Iterator[tuple[bool, int]]:
+    """(gradient checkpointing, the student's latents a call)."""
+    modes = {"never": (False,), "always": (True,), "auto": (False, True)}[config.gradient_checkpointing]
+    for checkpointing in modes:
+        divided = processes == 1 and config.gradient_checkpointing != "never"
+        yield from ((checkpointing, n) for n in (_halves(need.student) if divided else (need.student,)))
+
+
+def _halves(n: int) -> Iterator[int]:
+    while n > 0:
+        yield n
+        n //= 2
+
+
+def _way_out(config: ModelConfig, processes: int) -> str:
+    ways = ["lower train.batch_target and train.batch_neighbours"]
+    ways += ["set model.dtype=bf16"] if config.dtype == "fp32" else []
+    ways += ["set model.gradient_checkpointing=auto"] if config.gradient_checkpointing == "never" else []
+    ways += ["set train.processes=1, whose batch can be divided"] if processes > 1 else []
+    return f"{', or '.join(ways)}, or use a device with more memory."
+
+
+def step_for(base: DiffusionModel, job: Any) -> StepPlan:
+    """The plan of a training (`fade.training.settings.TrainingSettings`) on a loaded model. A small base is
+    not estimated."""
+    if memory.is_small(base):
+        return StepPlan(checkpointing=job.model.gradient_checkpointing == "always")
+    return plan_training(
+        memory.empty_twin(base),
+        job.model,
+        str(base.device),
+        job.mesh,
+        job.method,
+        job.train,
+        max(len(one.neighbours) for one in job.subjects),
+    )[1]
+
+
+def plan_training(
+    twin: DiffusionModel,
+    model: ModelConfig,
+    device: str,
+    mesh: MeshConfig,
+    method: MethodConfig,
+    train: TrainConfig,
+    k: int,
+    *,
+    beside: int = 0,
+) -> tuple[Plan, StepPlan]:
+    """The plans of sampling and of a training step on a model on the meta device, which gets an adapter in
+    place. Raises ConfigError when one of them does not fit."""
+    base = memory.plan(memory.Footprint.of(twin), model, device, beside=beside, name=twin.path)
+    if get_eraser(method.name, method.variant).loss is None:
+        return base, StepPlan(base.resident)
+    step = StepFootprint.of(twin, mesh, method, train, k)
+    name = f"one step of {method.name}/{method.variant} on {twin.path}"
+    return base, plan_step(step, base, model, processes=train.processes, name=name)
