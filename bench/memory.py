@@ -4,7 +4,7 @@
 
 The weights are random, the configurations those of the published models. For each model three things, each in
 a process of its own whose highest resident memory counts: loading, one step of FADE (paper) with one target
-latent, one neighbour latent and one neighbour, and one picture of 512 or 1,024 pixels in 2 steps with guidance.
+latent, one neighbour latent and one neighbour, and one picture of 512 or 1,024 pixels in 2 steps.
 A model's directory is written once into --folder and removed afterwards. Everything runs on the CPU."""
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def write_model(name: str, dtype: str, folder: Path) -> Path:
     import transformers
     from safetensors.torch import save_file
 
-    from fade.models.memory import DTYPES, empty_part
+    from fade.models.footprint import empty_part
+    from fade.models.memory import DTYPES
     from tests.support import tiny_tokenizer
 
     pipeline, parts = MODELS[name]
@@ -165,7 +166,7 @@ def _random(like: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
     return values.reshape(like.shape).contiguous()
 
 
-def settings(dtype: str, scheduler: str) -> dict[str, Any]:
+def settings(dtype: str) -> dict[str, Any]:
     """The sections of a run that the three works share."""
     from fade.config import MeshConfig, MethodConfig, ModelConfig, SamplerConfig, TrainConfig
 
@@ -174,23 +175,22 @@ def settings(dtype: str, scheduler: str) -> dict[str, Any]:
         "mesh": MeshConfig(),
         "method": MethodConfig(name="fade", variant="paper"),
         "train": TrainConfig(steps=1, warmup=0, batch_target=1, batch_neighbours=1, precision="fp32"),
-        "sampler": SamplerConfig(scheduler=scheduler, steps=2, batch_size=1),
+        "sampler": SamplerConfig(scheduler="euler", steps=2, batch_size=1),
     }
 
 
 def estimate(folder: Path, dtype: str) -> dict[str, int]:
     """Bytes of each work, and those of the weights."""
-    from fade.models import memory
+    from fade.models.footprint import empty_model
+    from fade.models.memory import DTYPES
     from fade.training.memory import plan_training
 
-    shared = settings(dtype, "euler")
-    twin = memory.empty_model(folder, memory.DTYPES[dtype])
+    shared = settings(dtype)
+    twin = empty_model(folder, DTYPES[dtype])
     trained = (shared["mesh"], shared["method"], shared["train"], 1)
     base, step = plan_training(twin, shared["model"], "cpu", *trained)
-    need = base.footprint
-    picture = base.resident + max(2 * need.forward, need.decode)
-    weights = need.weights + need.text
-    return {"load": base.resident, "step": step.bytes, "picture": picture, "weights": weights}
+    weights = base.footprint.weights + base.footprint.text
+    return {"load": base.resident, "step": step.bytes, "picture": base.sampling(1), "weights": weights}
 
 
 def work(name: str, folder: Path, dtype: str) -> dict[str, float]:
@@ -198,8 +198,7 @@ def work(name: str, folder: Path, dtype: str) -> dict[str, float]:
     from fade.models.memory import load_fitting
 
     start = time.perf_counter()
-    scheduler = "euler"
-    shared = settings(dtype, scheduler)
+    shared = settings(dtype)
     base = load_fitting(str(folder), shared["model"], device="cpu")
     if name == "step":
         _train(base, folder, shared)

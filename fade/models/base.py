@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.errors import AdapterError, UsageError
+from fade.models.batches import Batches, on_device
 
 if TYPE_CHECKING:
     from fade.config import SamplerConfig
@@ -85,21 +86,6 @@ class Conditioning:
         return self.tokens.flatten(1)
 
 
-@dataclass(frozen=True)
-class Batches:
-    """Rows of one call at most. `fade.models.memory` lowers them for a base that needs it; which rows share a
-    call decides a result's last bits."""
-
-    sample: int = 1 << 20
-    """Pictures that are sampled at once, where sampler.batch_size is no less."""
-    predict: int = 256
-    """Latents of a prediction without gradients."""
-    decode: int = 64
-    """Latents that become pictures at once."""
-    encode: int = 64
-    """Pictures that become latents at once."""
-
-
 class DiffusionModel(ABC):
     """The original model, held open: one denoiser in memory, frozen. Adapters are inserted into ``denoiser``
     by ``fade.adapters.lora`` and switched off to get the teacher back."""
@@ -119,8 +105,7 @@ class DiffusionModel(ABC):
         self.vae, self.tokenizer, self.scheduler = (parts[key] for key in ("vae", "tokenizer", "scheduler"))
         self._encoded: dict[str, Conditioning] = {}
         self.batches = Batches()
-        self.text_device: torch.device | None = None
-        """Where the text encoders wait while they encode nothing; None: with the rest of the model."""
+        self.text_device: torch.device | None = None  # where the text encoders wait, if not with the rest
 
     # What a family defines.
 
@@ -187,6 +172,10 @@ class DiffusionModel(ABC):
         return next(self.denoiser.parameters()).dtype  # type: ignore[no-any-return]
 
     @property
+    def text_encoders(self) -> list[torch.nn.Module]:
+        return [part for name, part in self.parts.items() if name.startswith("text_encoder")]
+
+    @property
     def image_size(self) -> int:
         """Width and height of one picture, pixels."""
         return self.latent_shape[-1] * self.vae_factor
@@ -203,28 +192,6 @@ class DiffusionModel(ABC):
                 part.to(device)
         self.device = device
 
-    def put_text_aside(self, device: torch.device) -> None:
-        """Keep the text encoders on another device while they encode nothing."""
-        self.text_device = device
-        self._move_text(device)
-
-    def _move_text(self, device: torch.device) -> None:
-        for name, part in self.parts.items():
-            if name.startswith("text_encoder"):
-                part.to(device)
-
-    @contextlib.contextmanager
-    def _text_encoders(self) -> Iterator[None]:
-        """Inside, the text encoders are on the model's device."""
-        if self.text_device is None:
-            yield
-            return
-        self._move_text(self.device)
-        try:
-            yield
-        finally:
-            self._move_text(self.text_device)
-
     def require(self, capability: str, what: str) -> None:
         """Raises UsageError, which names the family, when ``what`` needs a capability that it lacks."""
         if capability not in self.capabilities:
@@ -236,7 +203,7 @@ class DiffusionModel(ABC):
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The prompts' conditioning on the device; each prompt is encoded once in the life of the model."""
         new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
-        with self._text_encoders() if new else contextlib.nullcontext():
+        with on_device(self.text_encoders if new else [], self.device, self.text_device):
             for start in range(0, len(new), ENCODED_AT_ONCE):
                 part = new[start : start + ENCODED_AT_ONCE]
                 with torch.no_grad():

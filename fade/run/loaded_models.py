@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class LoadedModels:
     """The base, its CLIP and the judge that ``data`` names, relative to the project's ``root``."""
 
-    def __init__(self, data: DataConfig, root: Path = Path(), model: ModelConfig = ModelConfig()) -> None:
-        self._data, self._root, self._model = data, root, model
+    def __init__(self, data: DataConfig, root: Path = Path(), model: ModelConfig | None = None) -> None:
+        self._data, self._root, self._model = data, root, model or ModelConfig()
 
     def local(self, where: str) -> str:
         """A model directory relative to the project's root; a hub id stays as it is."""

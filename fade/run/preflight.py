@@ -11,8 +11,10 @@ from fade.data.manifest import MANIFEST
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
 from fade.models.layout import check_pipeline, refuse_unsafe_files
 from fade.run.context import RunContext
+from fade.run.memory import memory_sentence
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
+from fade.utils.notes import note
 
 
 def preflight(run: RunContext, *, registers: bool = True) -> None:
@@ -45,6 +47,8 @@ def preflight(run: RunContext, *, registers: bool = True) -> None:
                 if not complete:
                     continue
             raise
+    if registers and (line := memory_sentence(run)):
+        note(line)
 
 
 def check_machine(run: RunContext) -> None:

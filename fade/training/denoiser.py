@@ -11,13 +11,13 @@ from torch.utils.checkpoint import checkpoint
 
 from fade.adapters.lora import LoraAdapter
 from fade.models.base import Conditioning
-from fade.training.memory import StepPlan
+from fade.training.memory import UNDIVIDED, StepPlan
 
 
 class Denoiser:
     """The predictor of the losses: one denoiser, adapters on for the student and off for the teacher."""
 
-    def __init__(self, network: Any, lora: LoraAdapter, plan: StepPlan = StepPlan()) -> None:
+    def __init__(self, network: Any, lora: LoraAdapter, plan: StepPlan = UNDIVIDED) -> None:
         self._network, self._lora = network, lora  # network: the denoiser as accelerate wrapped it
         self._plan = plan
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +16,10 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig, MethodConfig, ModelConfig, TrainConfig
 from fade.erasers.base import ErasureBatch, get_eraser, with_anchors
 from fade.errors import ConfigError
-from fade.models import memory
 from fade.models.base import Conditioning, DiffusionModel
-from fade.models.memory import LiveBytes, Plan, fused_attention, gb
+from fade.models.footprint import Footprint, LiveBytes, empty_twin, example, fused_attention
+from fade.models.memory import Plan, gb, is_small, plan
+from fade.training.settings import TrainingSettings
 
 STATES = 4
 """Tensors of a trained weight's size: itself, its gradient, AdamW's two moments."""
@@ -68,7 +68,7 @@ class StepFootprint:
 
 
 def _activations(twin: DiffusionModel) -> Activations:
-    x, t, cond = memory.example(twin)
+    x, t, cond = example(twin)
     with fused_attention(), LiveBytes() as bytes_:
         output = twin.predict(x, t, cond)
         kept = bytes_.live
@@ -120,8 +120,8 @@ def latents_of(method: MethodConfig, train: TrainConfig, k: int) -> tuple[int, i
         return torch.zeros(n, 1, 1, 1), torch.zeros(n, dtype=torch.long)
 
     which = torch.arange(n_a) % max(k, 1)
-    prompts = (rows(1), rows(1), rows(k), which, rows(1))
-    batch = ErasureBatch(*latents(n_t), *latents(n_a), *prompts, _AnyExtra(rows(n_t)))
+    x, shown, extra = latents(n_t), latents(n_a), _AnyExtra(rows(n_t))
+    batch = ErasureBatch(*x, *shown, rows(1), rows(1), rows(k), which, rows(1), extra)
     counter = _Counter()
     loss(counter, batch, eraser.config_of(method))
     return counter.trained, counter.largest
@@ -134,12 +134,15 @@ class StepPlan:
     bytes: int = 0
     """At its peak, the base and the process included; 0: not estimated."""
     student: int | None = None
-    """Latents a call of the student, whose activations are recomputed in the backward pass; None: all at once,
-    nothing is recomputed by the call."""
+    """Latents a call of the student, whose activations are recomputed in the backward pass; None: all at
+    once."""
     teacher: int | None = None
     """Latents a call of the teacher; None: all at once."""
     checkpointing: bool = False
     """Whether the denoiser recomputes each block's activations in the backward pass."""
+
+
+UNDIVIDED = StepPlan()
 
 
 def plan_step(
@@ -166,8 +169,8 @@ def plan_step(
                 return StepPlan(used, split, n if n < need.teacher else None, checkpointing)
     what = (
         f"{name} needs {gb(least)} GB at least ({need.student} latents with gradients of "
-        f"{gb(need.whole.peak)} GB each beside {gb(base.resident)} GB), and {gb(base.budget)} GB of the device "
-        "may be used."
+        f"{gb(need.whole.peak)} GB each beside {gb(base.resident)} GB), and {gb(base.budget)} GB of the "
+        "device may be used."
     )
     raise ConfigError(what, stage="memory", action=_way_out(config, processes))
 
@@ -194,20 +197,13 @@ def _way_out(config: ModelConfig, processes: int) -> str:
     return f"{', or '.join(ways)}, or use a device with more memory."
 
 
-def step_for(base: DiffusionModel, job: Any) -> StepPlan:
-    """The plan of a training (`fade.training.settings.TrainingSettings`) on a loaded model. A small base is
-    not estimated."""
-    if memory.is_small(base):
+def step_for(base: DiffusionModel, job: TrainingSettings) -> StepPlan:
+    """The plan of a training on a loaded model; of a small one nothing is estimated. Raises ConfigError."""
+    if is_small(base):
         return StepPlan(checkpointing=job.model.gradient_checkpointing == "always")
-    return plan_training(
-        memory.empty_twin(base),
-        job.model,
-        str(base.device),
-        job.mesh,
-        job.method,
-        job.train,
-        max(len(one.neighbours) for one in job.subjects),
-    )[1]
+    k = max(len(one.neighbours) for one in job.subjects)
+    trained, beside = (job.mesh, job.method, job.train, k), base.batches.beside
+    return plan_training(empty_twin(base), job.model, str(base.device), *trained, beside=beside)[1]
 
 
 def plan_training(
@@ -223,7 +219,7 @@ def plan_training(
 ) -> tuple[Plan, StepPlan]:
     """The plans of sampling and of a training step on a model on the meta device, which gets an adapter in
     place. Raises ConfigError when one of them does not fit."""
-    base = memory.plan(memory.Footprint.of(twin), model, device, beside=beside, name=twin.path)
+    base = plan(Footprint.of(twin), model, device, beside=beside, name=twin.path)
     if get_eraser(method.name, method.variant).loss is None:
         return base, StepPlan(base.resident)
     step = StepFootprint.of(twin, mesh, method, train, k)
