@@ -1,11 +1,14 @@
 """Peak memory with models of the true sizes, against the estimate of `fade.models.memory`.
 
     python bench/memory.py --model sd15-fp32 --model sd15-bf16 --out bench/results/memory.json
+    python bench/memory.py --table
 
 The weights are random, the configurations those of the published models. For each model three things, each in
 a process of its own whose highest resident memory counts: loading, one step of FADE (paper) with one target
 latent, one neighbour latent and one neighbour, and one picture of 512 or 1,024 pixels in 2 steps.
-A model's directory is written once into --folder and removed afterwards. Everything runs on the CPU."""
+A model's directory is written once into --folder and removed afterwards. Everything runs on the CPU.
+
+--table prints what fits a GPU of 16, 24, 48 and 80 GB by the estimate alone, as docs/installation.md has it."""
 
 from __future__ import annotations
 
@@ -25,6 +28,9 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.support import tiny_tokenizer  # noqa: E402
+
 WORKS = ("load", "step", "picture")
 BLOCK = 1 << 22
 """Random numbers that all weights share: the memory does not depend on them."""
@@ -41,6 +47,19 @@ _L = ("CLIPTextModel", {**_CLIP_L, "projection_dim": 768})
 _L_PROJECTED = ("CLIPTextModelWithProjection", {**_CLIP_L, "projection_dim": 768})
 _G = ("CLIPTextModelWithProjection", {**_CLIP_G, "projection_dim": 1280, "hidden_act": "gelu"})
 _DDIM = ("DDIMScheduler", {"beta_schedule": "scaled_linear", "clip_sample": False})
+_T5 = (
+    "T5EncoderModel",
+    {
+        "vocab_size": 32128,
+        "d_model": 4096,
+        "d_ff": 10240,
+        "num_layers": 24,
+        "num_heads": 64,
+        "d_kv": 64,
+        "feed_forward_proj": "gated-gelu",
+    },
+)
+_SIXTEEN = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
 MODELS: dict[str, tuple[str, dict[str, tuple[str, dict[str, Any]]]]] = {
     "sd15": (
         "StableDiffusionPipeline",
@@ -51,6 +70,32 @@ MODELS: dict[str, tuple[str, dict[str, tuple[str, dict[str, Any]]]]] = {
             ),
             "vae": ("AutoencoderKL", {**_VAE, "sample_size": 512}),
             "text_encoder": _L,
+            "scheduler": _DDIM,
+        },
+    ),
+    "sd21": (
+        "StableDiffusionPipeline",
+        {
+            "unet": (
+                "UNet2DConditionModel",
+                {
+                    "sample_size": 96,
+                    "cross_attention_dim": 1024,
+                    "attention_head_dim": (5, 10, 20, 20),
+                    "use_linear_projection": True,
+                },
+            ),
+            "vae": ("AutoencoderKL", {**_VAE, "sample_size": 768}),
+            "text_encoder": (
+                "CLIPTextModel",
+                {
+                    "hidden_size": 1024,
+                    "intermediate_size": 4096,
+                    "num_hidden_layers": 23,
+                    "num_attention_heads": 16,
+                    "hidden_act": "gelu",
+                },
+            ),
             "scheduler": _DDIM,
         },
     ),
@@ -100,12 +145,10 @@ MODELS: dict[str, tuple[str, dict[str, tuple[str, dict[str, Any]]]]] = {
                 "AutoencoderKL",
                 {
                     **_VAE,
+                    **_SIXTEEN,
                     "sample_size": 1024,
-                    "latent_channels": 16,
                     "scaling_factor": 1.5305,
                     "shift_factor": 0.0609,
-                    "use_quant_conv": False,
-                    "use_post_quant_conv": False,
                 },
             ),
             "text_encoder": _L_PROJECTED,
@@ -113,46 +156,88 @@ MODELS: dict[str, tuple[str, dict[str, tuple[str, dict[str, Any]]]]] = {
             "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
         },
     ),
+    "flux-dev": (
+        "FluxPipeline",
+        {
+            "transformer": ("FluxTransformer2DModel", {"guidance_embeds": True}),
+            "vae": (
+                "AutoencoderKL",
+                {
+                    **_VAE,
+                    **_SIXTEEN,
+                    "sample_size": 1024,
+                    "scaling_factor": 0.3611,
+                    "shift_factor": 0.1159,
+                },
+            ),
+            "text_encoder": _L,
+            "text_encoder_2": _T5,
+            "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "use_dynamic_shifting": True}),
+        },
+    ),
 }
 """Name -> pipeline and its parts, each with the configuration in which it differs from its class's default.
-Stable Diffusion 3.5 is taken without T5, which its pipeline may lack."""
+Stable Diffusion 3.5 is measured without T5, which its pipeline may lack; with it: sd35-medium-t5."""
+_PIPELINE, _PARTS = MODELS["sd35-medium"]
+MODELS["sd35-medium-t5"] = (_PIPELINE, {**_PARTS, "text_encoder_3": _T5})
+TABLE = (
+    *("sd15-fp32", "sd15-bf16", "sd21-bf16", "sdxl-fp32", "sdxl-bf16"),
+    *("sd35-medium-bf16", "sd35-medium-t5-bf16", "flux-dev-bf16"),
+)
+GPUS = (16, 24, 48, 80)
+LENGTHS = {"text_encoder_3": 256, "FluxPipeline.text_encoder_2": 512}
+"""Tokens of a prompt where they are not CLIP's 77."""
+
+
+def owner_of(kind: str) -> Any:
+    """The class of that name in diffusers or transformers."""
+    import diffusers
+    import transformers
+
+    return getattr(diffusers, kind, None) or getattr(transformers, kind)
+
+
+def empty(name: str, dtype: str) -> Any:
+    """The model without weights; its tokenizers know few words, which no shape depends on."""
+    from fade.models.families import known_families
+    from fade.models.footprint import META, empty_part
+    from fade.models.memory import DTYPES
+
+    pipeline, configs = MODELS[name]
+    parts: dict[str, Any] = {}
+    for part, (kind, config) in configs.items():
+        owner = owner_of(kind)
+        if part == "scheduler":
+            parts[part] = owner(**config)
+            continue
+        settings = config if part in ("unet", "transformer", "vae") else owner.config_class(**config)
+        parts[part] = empty_part(owner, settings, torch.float32 if part == "vae" else DTYPES[dtype])
+        if part.startswith("text_encoder"):
+            length = LENGTHS.get(part, LENGTHS.get(f"{pipeline}.{part}", 77))
+            parts[part.replace("text_encoder", "tokenizer")] = tiny_tokenizer(max_tokens=length)
+    return known_families()[pipeline](name, parts, "", META)
 
 
 def write_model(name: str, dtype: str, folder: Path) -> Path:
     """A directory in diffusers' layout with random weights in ``dtype`` (fp32 or bf16; the VAE in fp32)."""
-    import diffusers
-    import transformers
     from safetensors.torch import save_file
 
-    from fade.models.footprint import empty_part
-    from fade.models.memory import DTYPES
-    from tests.support import tiny_tokenizer
-
-    pipeline, parts = MODELS[name]
-    index: dict[str, Any] = {"_class_name": pipeline}
+    index: dict[str, Any] = {"_class_name": MODELS[name][0]}
     block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))
-    for part, (kind, config) in parts.items():
-        owner: Any = getattr(diffusers, kind, None) or getattr(transformers, kind)
-        library = owner.__module__.partition(".")[0]
-        index[part], home = [library, kind], folder / part
+    for part, made in empty(name, dtype).parts.items():
+        home = folder / part
         home.mkdir(parents=True)
-        if part == "scheduler":
-            owner(**config).save_pretrained(home)
+        index[part] = [type(made).__module__.partition(".")[0], type(made).__name__]
+        if not isinstance(made, torch.nn.Module):
+            made.save_pretrained(home)
             continue
-        weight = torch.float32 if part == "vae" else DTYPES[dtype]
-        settings = owner.config_class(**config) if library == "transformers" else config
-        network: Any = empty_part(owner, settings, weight)
-        if library == "transformers":
-            network.config.save_pretrained(home)
+        if index[part][0] == "transformers":
+            made.config.save_pretrained(home)
             file = home / "model.safetensors"
         else:
-            network.save_config(home)
+            made.save_config(home)
             file = home / "diffusion_pytorch_model.safetensors"
-        save_file({key: _random(one, block) for key, one in network.state_dict().items()}, str(file))
-        if library == "transformers":
-            tail = part.removeprefix("text_encoder")
-            tiny_tokenizer(max_tokens=77).save_pretrained(folder / f"tokenizer{tail}")
-            index[f"tokenizer{tail}"] = ["transformers", "CLIPTokenizer"]
+        save_file({key: _random(one, block) for key, one in made.state_dict().items()}, str(file))
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
 
@@ -179,18 +264,58 @@ def settings(dtype: str) -> dict[str, Any]:
     }
 
 
-def estimate(folder: Path, dtype: str) -> dict[str, int]:
+def estimate(name: str, dtype: str) -> dict[str, int]:
     """Bytes of each work, and those of the weights."""
-    from fade.models.footprint import empty_model
-    from fade.models.memory import DTYPES
     from fade.training.memory import plan_training
 
     shared = settings(dtype)
-    twin = empty_model(folder, DTYPES[dtype])
     trained = (shared["mesh"], shared["method"], shared["train"], 1)
-    base, step = plan_training(twin, shared["model"], "cpu", *trained)
+    base, step = plan_training(empty(name, dtype), shared["model"], "cpu", *trained)
     weights = base.footprint.weights + base.footprint.text
     return {"load": base.resident, "step": step.bytes, "picture": base.sampling(1), "weights": weights}
+
+
+def table() -> str:
+    """Markdown: of each model and GPU, pictures and latents of a step of FADE (paper) at once."""
+    from fade.config import MeshConfig, MethodConfig, ModelConfig, TrainConfig
+    from fade.models import memory
+    from fade.models.footprint import Footprint
+    from fade.training.memory import StepFootprint
+
+    rows = [f"| base | weights (text encoders), GB | {' | '.join(f'{size} GB' for size in GPUS)} |"]
+    rows.append("|---|--:|" + "---|" * len(GPUS))
+    method, train = (
+        MethodConfig(name="fade", variant="paper"),
+        TrainConfig(batch_target=2, batch_neighbours=10),
+    )
+    for model in TABLE:
+        name, _, dtype = model.rpartition("-")
+        need = Footprint.of(empty(name, dtype))
+        step = StepFootprint.of(empty(name, dtype), MeshConfig(), method, train, 5)
+        configs = [ModelConfig(dtype=dtype, memory_gb=size) for size in GPUS]
+        cells = [_cell(need, step, config) for config in configs]
+        weights = f"{memory.gb(need.weights + need.text)} ({memory.gb(need.text)})"
+        rows.append(f"| {name}, {dtype} | {weights} | {' | '.join(cells)} |")
+        print(rows[-1], file=sys.stderr, flush=True)
+    return "\n".join(rows)
+
+
+def _cell(need: Any, step: Any, config: Any) -> str:
+    from fade.errors import ConfigError
+    from fade.models.memory import plan
+    from fade.training.memory import plan_step
+
+    try:
+        base = plan(need, config, "cuda")
+    except ConfigError:
+        return "no"
+    pictures = f"{min(32, base.batches.sample)} pictures"
+    try:
+        made = plan_step(step, base, config)
+    except ConfigError:
+        return f"{pictures}, no training"
+    latents = "whole step" if made.student is None else f"{made.student} latents"
+    return f"{pictures}, {latents}{' (checkpointing)' if made.checkpointing else ''}"
 
 
 def work(name: str, folder: Path, dtype: str) -> dict[str, float]:
@@ -244,7 +369,7 @@ def measure(model: str, folder: Path) -> dict[str, Any]:
     name, _, dtype = model.rpartition("-")
     home = write_model(name, dtype, folder / model)
     try:
-        expected = estimate(home, dtype)
+        expected = estimate(name, dtype)
         rows = {}
         for one in WORKS:
             line = [sys.executable, __file__, "--work", one, "--model", model, "--folder", str(home)]
@@ -264,13 +389,17 @@ def measure(model: str, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", action="append", required=True, help="NAME-fp32 or NAME-bf16")
+    parser.add_argument("--model", action="append", default=[], help="NAME-fp32 or NAME-bf16")
+    parser.add_argument("--table", action="store_true", help="print what fits which GPU")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fade-memory")
     parser.add_argument("--out", type=Path, help="record; models that it holds already are kept")
     parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         print(json.dumps(work(args.work, args.folder, args.model[0].rpartition("-")[2])))
+        return
+    if args.table:
+        print(table())
         return
     record: dict[str, Any] = {
         "command": "python bench/memory.py --out bench/results/memory.json "
