@@ -3,12 +3,13 @@
     python bench/memory.py --model sd15-fp32 --model sd15-bf16 --out bench/results/memory.json
     python bench/memory.py --table
 
-The weights are random, the configurations those of the published models. For each model three things, each in
-a process of its own whose highest resident memory counts: loading, one step of FADE (paper) with one target
-latent, one neighbour latent and one neighbour, and one picture of 512 or 1,024 pixels in 2 steps.
+The weights are random, the configurations those of the published models. For each model three things, each
+in a process of its own whose highest resident memory counts: loading, one step of FADE (paper) with one
+target latent, one neighbour latent and one neighbour, and one picture of 512 or 1,024 pixels in 2 steps.
 A model's directory is written once into --folder and removed afterwards. Everything runs on the CPU.
 
---table prints what fits a GPU of 16, 24, 48 and 80 GB by the estimate alone, as docs/installation.md has it."""
+--table prints what fits a GPU of 16, 24, 48 and 80 GB by the estimate alone, as docs/installation.md has
+it."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.support import tiny_tokenizer  # noqa: E402
+from tests.support import tiny_tokenizer
 
 WORKS = ("load", "step", "picture")
 BLOCK = 1 << 22

@@ -117,13 +117,13 @@ def empty_part(owner: Any, config: Any, dtype: torch.dtype) -> nn.Module:
     return part.to(META, dtype).eval().requires_grad_(False)
 
 
-def empty_twin(model: DiffusionModel) -> DiffusionModel:
+def weightless(model: DiffusionModel) -> DiffusionModel:
     """A loaded model without its weights, on the meta device."""
-    twin = copy.copy(model)
-    twin.parts = {name: _emptied(part) for name, part in model.parts.items()}
-    twin.denoiser, twin.vae = twin.parts[model.DENOISER], twin.parts["vae"]
-    twin.device, twin.text_device = META, None
-    return twin
+    empty = copy.copy(model)
+    empty.parts = {name: _emptied(part) for name, part in model.parts.items()}
+    empty.denoiser, empty.vae = empty.parts[model.DENOISER], empty.parts["vae"]
+    empty.device, empty.text_device = META, None
+    return empty
 
 
 def _emptied(part: Any) -> Any:

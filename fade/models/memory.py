@@ -16,7 +16,7 @@ from fade.config import ModelConfig
 from fade.errors import ConfigError
 from fade.models.base import DiffusionModel
 from fade.models.batches import Batches
-from fade.models.footprint import Footprint, empty_twin, weight_bytes
+from fade.models.footprint import Footprint, weight_bytes, weightless
 from fade.models.loading import load_model, pick_device
 
 GB = 1e9
@@ -50,7 +50,7 @@ class Plan:
     """Bytes that the plan may use."""
     resident: int
     """Bytes that are in use between two calls: the process and the weights."""
-    text_aside: bool
+    text_offloaded: bool
     """Whether the text encoders wait on the CPU while they encode nothing."""
     footprint: Footprint
     batches: Batches
@@ -84,10 +84,10 @@ def plan(
     beside: bytes of other models on the device. Raises ConfigError, with the numbers, when not even one
     latent or picture at once fits."""
     budget, usual = budget_of(config, device), Batches()
-    aside = device.startswith("cuda") and need.text > TEXT_SHARE * budget
-    resident = PROCESS + need.weights + beside + (0 if aside else need.text)
+    offload = device.startswith("cuda") and need.text > TEXT_SHARE * budget
+    resident = PROCESS + need.weights + beside + (0 if offload else need.text)
     room = budget - resident
-    least = max(2 * need.forward, need.decode, need.encode, need.prompt + (need.text if aside else 0))
+    least = max(2 * need.forward, need.decode, need.encode, need.prompt + (need.text if offload else 0))
     if room < least:
         what = (
             f"{name} needs about {gb(resident + least)} GB ({gb(resident)} of them between two calls) for "
@@ -101,7 +101,7 @@ def plan(
         encode=halved(usual.encode, need.encode, room),
         beside=beside,
     )
-    return Plan(budget, resident, aside, need, batches)
+    return Plan(budget, resident, offload, need, batches)
 
 
 def _less_weight(config: ModelConfig) -> str:
@@ -146,14 +146,14 @@ def load_fitting(path: str, config: ModelConfig, *, device: str = "auto", beside
     device = pick_device(device)
     model = load_model(path, device=device, dtype=require_dtype(config, device))
     if not is_small(model):
-        fit(model, plan(Footprint.of(empty_twin(model)), config, device, beside=beside, name=path))
+        fit(model, plan(Footprint.of(weightless(model)), config, device, beside=beside, name=path))
     return model
 
 
 def fit(model: DiffusionModel, fitting: Plan) -> None:
     """Have a loaded model work as the plan says."""
     model.batches = fitting.batches
-    if fitting.text_aside:
+    if fitting.text_offloaded:
         model.text_device = torch.device("cpu")
         for part in model.text_encoders:
             part.to(model.text_device)

@@ -29,12 +29,12 @@ def memory_sentence(run: RunContext) -> str:
     from fade.training.memory import StepPlan, plan_training
 
     device, beside = pick_device(), run.models.beside()
-    twin = empty_model(folder, memory.require_dtype(params.model, device))
+    empty = empty_model(folder, memory.require_dtype(params.model, device))
     if params.schedule.train_deployment:  # it trains on another machine, which makes a plan of its own
-        need = Footprint.of(twin)
+        need = Footprint.of(empty)
         return sentence(memory.plan(need, params.model, device, beside=beside), StepPlan(), run)
     trained = (params.mesh, params.method, params.train, params.neighborhood.k)
-    return sentence(*plan_training(twin, params.model, device, *trained, beside=beside), run)
+    return sentence(*plan_training(empty, params.model, device, *trained, beside=beside), run)
 
 
 def sentence(base: Plan, step: StepPlan, run: RunContext) -> str:
@@ -50,6 +50,6 @@ def sentence(base: Plan, step: StepPlan, run: RunContext) -> str:
         notes.append(f"training {step.student} latents at once")
     if step.checkpointing:
         notes.append("gradient checkpointing")
-    if base.text_aside:
+    if base.text_offloaded:
         notes.append("the text encoders wait on the CPU")
     return f"memory: {notes[0]}; {', '.join(notes[1:])}"

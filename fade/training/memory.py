@@ -17,7 +17,7 @@ from fade.config import MeshConfig, MethodConfig, ModelConfig, TrainConfig
 from fade.erasers.base import ErasureBatch, get_eraser, with_anchors
 from fade.errors import ConfigError
 from fade.models.base import Conditioning, DiffusionModel
-from fade.models.footprint import Footprint, LiveBytes, empty_twin, example, fused_attention
+from fade.models.footprint import Footprint, LiveBytes, example, fused_attention, weightless
 from fade.models.memory import Plan, gb, is_small, plan
 from fade.training.settings import TrainingSettings
 
@@ -52,28 +52,28 @@ class StepFootprint:
 
     @classmethod
     def of(
-        cls, twin: DiffusionModel, mesh: MeshConfig, method: MethodConfig, train: TrainConfig, k: int
+        cls, empty: DiffusionModel, mesh: MeshConfig, method: MethodConfig, train: TrainConfig, k: int
     ) -> StepFootprint:
         """Of a method with k neighbours on a model on the meta device, which gets the adapter in place."""
         student, teacher = latents_of(method, train, k)
-        lora = LoraAdapter.insert(twin, mesh, seed=0)
+        lora = LoraAdapter.insert(empty, mesh, seed=0)
         if get_eraser(method.name, method.variant).space is not None:
             for name, parameter in lora.named_parameters().items():
                 parameter.requires_grad_("lora_B" in name)
         adapter = sum(one.nbytes for one in lora.named_parameters().values())
         adapter += (STATES - 1) * sum(one.nbytes for one in lora.parameters())
-        whole = _activations(twin)
-        twin.denoiser.enable_gradient_checkpointing()
-        return cls(student, teacher, adapter, whole, _activations(twin))
+        whole = _activations(empty)
+        empty.denoiser.enable_gradient_checkpointing()
+        return cls(student, teacher, adapter, whole, _activations(empty))
 
 
-def _activations(twin: DiffusionModel) -> Activations:
-    x, t, cond = example(twin)
+def _activations(empty: DiffusionModel) -> Activations:
+    x, t, cond = example(empty)
     with fused_attention(), LiveBytes() as bytes_:
-        output = twin.predict(x, t, cond)
+        output = empty.predict(x, t, cond)
         kept = bytes_.live
         torch.autograd.backward(output.float().square().mean())
-    for parameter in twin.denoiser.parameters():
+    for parameter in empty.denoiser.parameters():
         parameter.grad = None
     return Activations(kept, bytes_.peak)
 
@@ -203,11 +203,11 @@ def step_for(base: DiffusionModel, job: TrainingSettings) -> StepPlan:
         return StepPlan(checkpointing=job.model.gradient_checkpointing == "always")
     k = max(len(one.neighbours) for one in job.subjects)
     trained, beside = (job.mesh, job.method, job.train, k), base.batches.beside
-    return plan_training(empty_twin(base), job.model, str(base.device), *trained, beside=beside)[1]
+    return plan_training(weightless(base), job.model, str(base.device), *trained, beside=beside)[1]
 
 
 def plan_training(
-    twin: DiffusionModel,
+    empty: DiffusionModel,
     model: ModelConfig,
     device: str,
     mesh: MeshConfig,
@@ -219,9 +219,9 @@ def plan_training(
 ) -> tuple[Plan, StepPlan]:
     """The plans of sampling and of a training step on a model on the meta device, which gets an adapter in
     place. Raises ConfigError when one of them does not fit."""
-    base = plan(Footprint.of(twin), model, device, beside=beside, name=twin.path)
+    base = plan(Footprint.of(empty), model, device, beside=beside, name=empty.path)
     if get_eraser(method.name, method.variant).loss is None:
         return base, StepPlan(base.resident)
-    step = StepFootprint.of(twin, mesh, method, train, k)
-    name = f"one step of {method.name}/{method.variant} on {twin.path}"
+    step = StepFootprint.of(empty, mesh, method, train, k)
+    name = f"one step of {method.name}/{method.variant} on {empty.path}"
     return base, plan_step(step, base, model, processes=train.processes, name=name)

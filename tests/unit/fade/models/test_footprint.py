@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fade.errors import BaseModelError
-from fade.models.footprint import META, Footprint, LiveBytes, empty_model, empty_twin, weight_bytes
+from fade.models.footprint import META, Footprint, LiveBytes, empty_model, weight_bytes, weightless
 from fade.models.loading import load_model
 from tests.support import DEEP, make_tiny_base
 
@@ -44,7 +44,7 @@ def test_what_a_backward_pass_needs_lives_until_then() -> None:
 
 def test_a_model_without_weights_has_the_shapes_of_the_loaded_one(tiny_base_dir: Path) -> None:
     loaded = load_model(str(tiny_base_dir), device="cpu")
-    for empty in (empty_model(tiny_base_dir, torch.float32), empty_twin(loaded)):
+    for empty in (empty_model(tiny_base_dir, torch.float32), weightless(loaded)):
         assert {name: one.shape for name, one in empty.denoiser.state_dict().items()} == {
             name: one.shape for name, one in loaded.denoiser.state_dict().items()
         }

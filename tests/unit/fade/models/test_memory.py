@@ -66,9 +66,9 @@ def test_what_lies_beside_the_base_takes_its_share() -> None:
 
 def test_large_text_encoders_wait_on_the_cpu_where_there_is_a_gpu() -> None:
     gpu, cpu = plan(NEED, config(12), "cuda"), plan(NEED, config(12), "cpu")
-    assert (gpu.text_aside, cpu.text_aside) == (True, False)
+    assert (gpu.text_offloaded, cpu.text_offloaded) == (True, False)
     assert gpu.room == cpu.room + NEED.text
-    assert not plan(NEED, config(100), "cuda").text_aside
+    assert not plan(NEED, config(100), "cuda").text_offloaded
 
 
 def test_the_batches_are_halves_of_the_usual_ones() -> None:
