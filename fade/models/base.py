@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fade.errors import AdapterError, UsageError
 from fade.models.batches import Batches, on_device
+from fade.models.layers import adaptable_layers
 
 if TYPE_CHECKING:
     from fade.config import SamplerConfig
@@ -98,9 +99,20 @@ class DiffusionModel(ABC):
     """Role of layers -> ends of their modules' names."""
     BLOCKS: ClassVar[tuple[str, ...]]
     """Where adapters may sit: classes of modules."""
+    OUTSIDE: ClassVar[tuple[str, ...]] = ()
+    """And names of layers outside of those."""
 
-    def __init__(self, path: str, parts: Mapping[str, Any], sha256: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        path: str,
+        parts: Mapping[str, Any],
+        sha256: str,
+        device: torch.device,
+        index: Mapping[str, Any] | None = None,
+    ) -> None:
+        """index: what the directory's ``model_index.json`` holds."""
         self.path, self.sha256, self.device, self.parts = path, sha256, device, dict(parts)
+        self.index = index or {}
         self.denoiser: Any = parts[self.DENOISER]
         self.vae, self.tokenizer, self.scheduler = (parts[key] for key in ("vae", "tokenizer", "scheduler"))
         self._encoded: dict[str, Conditioning] = {}
@@ -241,22 +253,19 @@ class DiffusionModel(ABC):
     def layers(self, targets: Sequence[str]) -> list[str]:
         """Full names of the denoiser's Linear and 1x1 Conv layers that ``targets`` name: a role of `ROLES`,
         or the end of a module's name. Raises AdapterError for one that names nothing."""
-        inside, ends = _modules_inside(self.denoiser, self.BLOCKS), self.layer_ends(targets)
-        names: list[str] = []
-        used: set[str] = set()
-        for name in inside:
-            hits = [end for end in ends if f".{name}".endswith(f".{end}")]
-            names += [name] if hits else []
-            used.update(hits)
+        inside = adaptable_layers(self.denoiser, self.BLOCKS, self.OUTSIDE)
+        ends = self.layer_ends(targets)
+        hits = {name: [end for end in ends if f".{name}".endswith(f".{end}")] for name in inside}
+        used = {end for found in hits.values() for end in found}
         if missing := [end for end in ends if end not in used]:
             roles = ", ".join(self.ROLES)
             what = f"mesh.targets: {missing[0]!r} names no layer of {self.FAMILY}'s {self.DENOISER}"
             raise AdapterError(
-                f"{what}, which has {len(inside)} Linear and 1x1 Conv layers in its transformer blocks.",
+                f"{what}, which has {len(inside)} layers that can be adapted.",
                 stage="mesh",
                 action=f"correct mesh.targets: a part of a layer's name, or one of {roles}.",
             )
-        return names
+        return [name for name, found in hits.items() if found]
 
     def layer_ends(self, targets: Sequence[str]) -> tuple[str, ...]:
         """``targets`` with each role as the ends of names that it stands for, none twice."""
@@ -296,20 +305,3 @@ class DiffusionModel(ABC):
             levels = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
             out.append(levels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(out)
-
-
-def _modules_inside(network: torch.nn.Module, blocks: Sequence[str]) -> list[str]:
-    """Names of the Linear and 1x1 Conv layers below modules of the classes ``blocks``, in the network's
-    order."""
-    homes = tuple(
-        f"{name}." if name else "" for name, one in network.named_modules() if type(one).__name__ in blocks
-    )
-    return [
-        name
-        for name, one in network.named_modules()
-        if name.startswith(homes or ("\0",))
-        and (
-            isinstance(one, torch.nn.Linear)
-            or (isinstance(one, torch.nn.Conv2d) and one.kernel_size == (1, 1))
-        )
-    ]

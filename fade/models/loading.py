@@ -12,7 +12,15 @@ import transformers
 from fade.errors import BaseModelError
 from fade.models.base import DiffusionModel
 from fade.models.families import known_families
-from fade.models.layout import LOCAL, base_sha256, check_pipeline, parts_of, pipeline_class, resolve
+from fade.models.layout import (
+    LOCAL,
+    base_sha256,
+    check_pipeline,
+    parts_of,
+    pipeline_class,
+    read_config,
+    resolve,
+)
 from fade.models.probe import infinite_part
 
 
@@ -31,7 +39,8 @@ def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.fl
     try:
         for name, kind in kinds.items():
             parts[name] = _load_part(home / name, kind, dtype)
-        model = family(path, parts, base_sha256(home), torch.device("cpu"))
+        index = read_config(home / "model_index.json")
+        model = family(path, parts, base_sha256(home), torch.device("cpu"), index)
         # on the CPU: the GPU's libraries must not start before `enable_determinism`
         infinite = infinite_part(model)
         model.move(where)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fade.models.base import Conditioning
 from fade.models.families import register
+from fade.models.text import token_ids
 from fade.models.unet import UNetModel
 
 
@@ -17,10 +18,8 @@ class StableDiffusion(UNetModel):
     FAMILY: ClassVar[str] = "Stable Diffusion"
 
     def encode_batch(self, prompts: Sequence[str]) -> Conditioning:
-        encoder = self.parts["text_encoder"]
-        size = {"max_length": self.tokenizer.model_max_length, "truncation": True}
-        ids = self.tokenizer(list(prompts), padding="max_length", return_tensors="pt", **size)
-        return Conditioning(encoder(input_ids=ids["input_ids"].to(self.device)).last_hidden_state)
+        ids = token_ids(self.tokenizer, prompts, self.device)
+        return Conditioning(self.parts["text_encoder"](input_ids=ids).last_hidden_state)
 
     def denoiser_inputs(self, cond: Conditioning) -> dict[str, Any]:
         return {"encoder_hidden_states": cond.tokens}

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 EXAMPLE_SIDE, EXAMPLE_TOKENS = 16, 4
 """Elements and tokens of the largest example."""
 _CROSS = ("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0")
+_DPM = {"use_karras_sigmas": False, "algorithm_type": "dpmsolver++", "solver_order": 2}
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False}),
+    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False, "clip_sample": False}),
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": False}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", _DPM),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
-"""sampler.scheduler -> class of diffusers, and what of its configuration is ours, not the base's."""
+"""sampler.scheduler -> class of diffusers, and what of its configuration is ours, not the base's:
+latents are never clipped, and no solver but euler_ancestral draws noise."""
 
 
 class UNetModel(DiffusionModel):
@@ -90,7 +92,8 @@ class UNetModel(DiffusionModel):
         if not self._predicts_v:
             return prediction
         kept = self.scheduler.alphas_cumprod.to(x.device)[t].to(x.dtype).view(-1, 1, 1, 1)
-        return kept.sqrt() * prediction + (1 - kept).sqrt() * x
+        noise: Tensor = kept.sqrt() * prediction + (1 - kept).sqrt() * x
+        return noise
 
     def solver(self, sampler: SamplerConfig) -> Any:
         """The solver on the base's own noise schedule."""
