@@ -16,14 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.errors import AdapterError, UsageError
-from fade.models.batches import Batches, on_device
+from fade.models.batches import Batches, on_device, text_encoders
 from fade.models.layers import adaptable_layers
 
 if TYPE_CHECKING:
     from fade.config import SamplerConfig
 
-ENCODED_AT_ONCE = 256
-"""Prompts a call of a text encoder."""
 NULL_PROMPT, TEXT_STATES, DDIM = "null_prompt", "text_states", "ddim"
 """What a family may have (`DiffusionModel.capabilities`): a prediction without a prompt; layers that read the
 raw text states; a deterministic trajectory of noise that can be walked backwards."""
@@ -184,10 +182,6 @@ class DiffusionModel(ABC):
         return next(self.denoiser.parameters()).dtype  # type: ignore[no-any-return]
 
     @property
-    def text_encoders(self) -> list[torch.nn.Module]:
-        return [part for name, part in self.parts.items() if name.startswith("text_encoder")]
-
-    @property
     def image_size(self) -> int:
         """Width and height of one picture, pixels."""
         return self.latent_shape[-1] * self.vae_factor
@@ -215,9 +209,9 @@ class DiffusionModel(ABC):
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The prompts' conditioning on the device; each prompt is encoded once in the life of the model."""
         new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
-        with on_device(self.text_encoders if new else [], self.device, self.text_device):
-            for start in range(0, len(new), ENCODED_AT_ONCE):
-                part = new[start : start + ENCODED_AT_ONCE]
+        n, encoders = self.batches.prompts, text_encoders(self.parts) if new else []
+        with on_device(encoders, self.device, self.text_device):
+            for part in (new[start : start + n] for start in range(0, len(new), n)):
                 with torch.no_grad():
                     rows = self.encode_batch(part)
                 self._encoded.update({prompt: rows[i : i + 1] for i, prompt in enumerate(part)})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -22,8 +23,15 @@ class Batches:
     """Latents that become pictures at once."""
     encode: int = 64
     """Pictures that become latents at once."""
+    prompts: int = 256
+    """Prompts of one call of a text encoder."""
     beside: int = 0
     """Bytes of other models on the device, which the plan of a training counts, too."""
+
+
+def text_encoders(parts: Mapping[str, Any]) -> list[torch.nn.Module]:
+    """Those of a model's parts."""
+    return [part for name, part in parts.items() if name.startswith("text_encoder")]
 
 
 @contextmanager

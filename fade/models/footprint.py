@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from fade.errors import BaseModelError
 from fade.models.base import Conditioning, DiffusionModel
+from fade.models.batches import text_encoders
 from fade.models.families import known_families
 from fade.models.layout import LOCAL, PIPELINES, pipeline_class, read_config
 
@@ -104,7 +105,7 @@ def empty_model(home: Path, dtype: torch.dtype) -> DiffusionModel:
             else:
                 config = owner.config_class.from_pretrained(home / name, **LOCAL)
             parts[name] = empty_part(owner, config, torch.float32 if kind == "AutoencoderKL" else dtype)
-        return known_families()[pipeline](str(home), parts, "", META)
+        return known_families()[pipeline](str(home), parts, "", META, index)
     except Exception as error:  # the libraries raise a dozen kinds
         action = "compare it with a directory that diffusers saved."
         raise BaseModelError(f"{home} cannot be read: {error}.", stage="base", action=action) from error
@@ -150,6 +151,8 @@ class Footprint:
     """To encode one prompt."""
     forward: int
     """To predict one latent, without gradients."""
+    sample: int
+    """To predict one latent with guidance: where that is classifier-free, two at once."""
     decode: int
     """To decode one latent into a picture."""
     encode: int
@@ -158,17 +161,19 @@ class Footprint:
     @classmethod
     def of(cls, model: DiffusionModel) -> Footprint:
         """Of a model on the meta device."""
-        rest = [part for part in model.parts.values() if part not in model.text_encoders]
+        text = text_encoders(model.parts)
+        rest = [part for part in model.parts.values() if part not in text]
         with torch.no_grad(), fused_attention():
             prompt, _ = peak_of(lambda: model.encode_batch(["a"]))
             x, t, cond = example(model)
             side = model.image_size
             picture = torch.empty(1, 3, side, side, device=META)
             forward, _ = peak_of(lambda: model.predict(x, t, cond))
+            sample, _ = peak_of(lambda: model.predict_guided(x, t, cond, cond, 2.0))
             decode, _ = peak_of(lambda: model.vae.decode(x).sample)
             encode, _ = peak_of(lambda: model.vae.encode(picture).latent_dist.mode())
-        weights = (weight_bytes(*rest), weight_bytes(*model.text_encoders))
-        return cls(*weights, prompt, forward, decode, encode)
+        weights = (weight_bytes(*rest), weight_bytes(*text))
+        return cls(*weights, prompt, forward, sample, decode, encode)
 
 
 def example(model: DiffusionModel) -> tuple[Tensor, Tensor, Conditioning]:

@@ -15,7 +15,7 @@ import torch
 from fade.config import ModelConfig
 from fade.errors import ConfigError
 from fade.models.base import DiffusionModel
-from fade.models.batches import Batches
+from fade.models.batches import Batches, text_encoders
 from fade.models.footprint import Footprint, weight_bytes, weightless
 from fade.models.loading import load_model, pick_device
 
@@ -63,7 +63,7 @@ class Plan:
     def sampling(self, pictures: int) -> int:
         """Bytes at the peak of sampling so many pictures at once with guidance, and of decoding them."""
         need, decoded = self.footprint, min(pictures, self.batches.decode)
-        return self.resident + max(2 * pictures * need.forward, decoded * need.decode)
+        return self.resident + max(pictures * need.sample, decoded * need.decode)
 
 
 def is_small(model: DiffusionModel) -> bool:
@@ -87,7 +87,7 @@ def plan(
     offload = device.startswith("cuda") and need.text > TEXT_SHARE * budget
     resident = PROCESS + need.weights + beside + (0 if offload else need.text)
     room = budget - resident
-    least = max(2 * need.forward, need.decode, need.encode, need.prompt + (need.text if offload else 0))
+    least = max(need.sample, need.decode, need.encode, need.prompt + (need.text if offload else 0))
     if room < least:
         what = (
             f"{name} needs about {gb(resident + least)} GB ({gb(resident)} of them between two calls) for "
@@ -95,10 +95,11 @@ def plan(
         )
         raise ConfigError(what, stage="memory", action=_less_weight(config))
     batches = Batches(
-        sample=halved(usual.sample, 2 * need.forward, room),
+        sample=halved(usual.sample, need.sample, room),
         predict=halved(usual.predict, need.forward, room),
         decode=halved(usual.decode, need.decode, room),
         encode=halved(usual.encode, need.encode, room),
+        prompts=halved(usual.prompts, need.prompt, room - (need.text if offload else 0)),
         beside=beside,
     )
     return Plan(budget, resident, offload, need, batches)
@@ -155,5 +156,5 @@ def fit(model: DiffusionModel, fitting: Plan) -> None:
     model.batches = fitting.batches
     if fitting.text_offloaded:
         model.text_device = torch.device("cpu")
-        for part in model.text_encoders:
+        for part in text_encoders(model.parts):
             part.to(model.text_device)

@@ -30,6 +30,7 @@ NEED = Footprint(
     text=int(2 * GB),
     prompt=int(0.1 * GB),
     forward=int(0.25 * GB),
+    sample=int(0.5 * GB),
     decode=int(1 * GB),
     encode=int(0.5 * GB),
 )
@@ -49,10 +50,11 @@ def test_the_batches_fit_the_room_and_twice_of_each_would_not() -> None:
     made = plan(NEED, config(20), "cpu")
     assert made.resident == PROCESS + NEED.weights + NEED.text
     for rows, each in (
-        (made.batches.sample, 2 * NEED.forward),
+        (made.batches.sample, NEED.sample),
         (made.batches.predict, NEED.forward),
         (made.batches.decode, NEED.decode),
         (made.batches.encode, NEED.encode),
+        (made.batches.prompts, NEED.prompt),
     ):
         assert rows * each <= made.room < 2 * rows * each
     assert made.sampling(made.batches.sample) <= made.budget
@@ -104,14 +106,16 @@ def test_a_precision_that_the_device_lacks_is_refused_by_name() -> None:
 def test_the_miniatures_batches_are_those_of_before(tiny_base_dir: Path) -> None:
     """Also under a budget that would not hold it: a small base is not estimated."""
     base = load_fitting(str(tiny_base_dir), ModelConfig(memory_gb=0.1), device="cpu")
-    assert base.batches == Batches() == Batches(sample=1 << 20, predict=256, decode=64, encode=64)
+    assert (
+        base.batches == Batches() == Batches(sample=1 << 20, predict=256, decode=64, encode=64, prompts=256)
+    )
     assert base.text_device is None and base.dtype == torch.float32
 
 
 def test_the_configured_precision_is_that_of_the_weights(tiny_base_dir: Path) -> None:
     base = load_fitting(str(tiny_base_dir), ModelConfig(dtype="bf16"), device="cpu")
     assert base.dtype == torch.bfloat16
-    assert next(base.text_encoders[0].parameters()).dtype == torch.bfloat16
+    assert next(base.parts["text_encoder"].parameters()).dtype == torch.bfloat16
     assert next(base.vae.parameters()).dtype == torch.float32
     pixels = base.decode(torch.zeros(1, *base.latent_shape))
     assert pixels.shape == (1, 64, 64, 3)

@@ -36,7 +36,13 @@ NEED = StepFootprint(
     recomputed=Activations(kept=int(0.25 * GB), peak=int(0.5 * GB)),
 )
 BASE = Footprint(
-    weights=int(4 * GB), text=0, prompt=0, forward=int(0.25 * GB), decode=int(1 * GB), encode=int(1 * GB)
+    weights=int(4 * GB),
+    text=0,
+    prompt=1,
+    forward=int(0.25 * GB),
+    sample=int(0.5 * GB),
+    decode=int(1 * GB),
+    encode=int(1 * GB),
 )
 
 
