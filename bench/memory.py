@@ -291,8 +291,9 @@ def table() -> str:
     )
     for model in TABLE:
         name, _, dtype = model.rpartition("-")
-        need = Footprint.of(empty(name, dtype))
-        step = StepFootprint.of(empty(name, dtype), MeshConfig(), method, train, 5)
+        made = empty(name, dtype)
+        need = Footprint.of(made)
+        step = StepFootprint.of(made, MeshConfig(), method, train, 5)  # gives the model an adapter
         configs = [ModelConfig(dtype=dtype, memory_gb=size) for size in GPUS]
         cells = [_cell(need, step, config) for config in configs]
         weights = f"{memory.gb(need.weights + need.text)} ({memory.gb(need.text)})"

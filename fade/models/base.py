@@ -273,10 +273,9 @@ class DiffusionModel(ABC):
     @torch.no_grad()
     def encode_pictures(self, pixels: np.ndarray) -> Tensor:
         """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on
-        the CPU.
+        the CPU: the mean of the autoencoder's posterior, hence without a draw.
 
-        The mean of the autoencoder's posterior, hence without a draw; a picture of another size is resized to
-        the model's own."""
+        A picture of another size is resized to the model's own."""
         scale, shift = self._scale_and_shift
         size = (self.image_size, self.image_size)
         out = []
