@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -366,35 +366,42 @@ def _train(base: Any, folder: Path, shared: Mapping[str, Any]) -> None:
         train(job, base)
 
 
-def measure(model: str, folder: Path) -> dict[str, Any]:
+def measure(model: str, folder: Path, works: Sequence[str], keep: bool) -> dict[str, Any]:
     """The rows of one model (NAME-DTYPE)."""
     name, _, dtype = model.rpartition("-")
-    home = write_model(name, dtype, folder / model)
+    home = folder / model
+    if not (home / "model_index.json").is_file():
+        write_model(name, dtype, home)
     try:
-        expected = estimate(name, dtype)
-        rows = {}
-        for one in WORKS:
+        expected, rows = estimate(name, dtype), {}
+        for one in works:
             line = [sys.executable, __file__, "--work", one, "--model", model, "--folder", str(home)]
             done = subprocess.run(line, capture_output=True, text=True, check=False)
             if done.returncode:
-                rows[one] = {"failed": done.stderr.strip().splitlines()[-1:]}
-                continue
-            found = json.loads(done.stdout.strip().splitlines()[-1])
-            off = expected[one] / found["peak"] - 1
-            gb = {"estimate_gb": expected[one] / 1e9, "peak_gb": found["peak"] / 1e9, "off": off}
-            rows[one] = {**{key: round(value, 3) for key, value in gb.items()}, "seconds": found["seconds"]}
+                rows[one] = {"failed": done.stderr.strip().splitlines()[-1:] or done.returncode}
+            else:
+                found = json.loads(done.stdout.strip().splitlines()[-1])
+                gb = {"estimate_gb": expected[one] / 1e9, "peak_gb": found["peak"] / 1e9}
+                gb["off"] = gb["estimate_gb"] / gb["peak_gb"] - 1
+                rows[one] = {
+                    **{key: round(value, 3) for key, value in gb.items()},
+                    "seconds": found["seconds"],
+                }
             print(model, one, rows[one], flush=True)
         return {"weights_gb": round(expected["weights"] / 1e9, 3), "works": rows}
     finally:
-        shutil.rmtree(home)
+        if not keep:
+            shutil.rmtree(home)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", default=[], help="NAME-fp32 or NAME-bf16")
+    parser.add_argument("--only", nargs="+", choices=WORKS, default=WORKS)
+    parser.add_argument("--keep", action="store_true", help="leave the directories in --folder")
     parser.add_argument("--table", action="store_true", help="print what fits which GPU")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fade-memory")
-    parser.add_argument("--out", type=Path, help="record; models that it holds already are kept")
+    parser.add_argument("--out", type=Path, help="record; what it holds already of others is kept")
     parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
@@ -403,18 +410,19 @@ def main() -> None:
     if args.table:
         print(table())
         return
-    record: dict[str, Any] = {
-        "command": "python bench/memory.py --out bench/results/memory.json "
-        + " ".join(f"--model {model}" for model in args.model),
+    record: dict[str, Any] = {"models": {}}
+    if args.out and args.out.is_file():
+        record = json.loads(args.out.read_text(encoding="utf-8"))
+    record |= {
+        "command": "python bench/memory.py --model NAME-DTYPE --out bench/results/memory.json",
         "tolerance": TOLERANCE,
         "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
         "machine_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "models": {},
     }
-    if args.out and args.out.is_file():
-        record["models"] = json.loads(args.out.read_text(encoding="utf-8"))["models"]
     for model in args.model:
-        record["models"][model] = measure(model, args.folder)
+        made, before = measure(model, args.folder, args.only, args.keep), record["models"].get(model, {})
+        record["models"][model] = {**made, "works": {**before.get("works", {}), **made["works"]}}
         if args.out:
             args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
