@@ -71,11 +71,11 @@ def fused_attention() -> Iterator[None]:
     usual = F.scaled_dot_product_attention
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
-    def attention(q: Tensor, k: Tensor, v: Tensor, *args: Any, **options: Any) -> Tensor:
-        if q.device != META:
-            return usual(q, k, v, *args, **options)
+    def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+        if query.device != META:
+            return usual(query, key, value, *args, **options)
         mask = options.get("attn_mask", args[0] if args else None)
-        return fused(q, k, v, attn_mask=mask)[0]  # type: ignore[no-any-return]
+        return fused(query, key, value, attn_mask=mask)[0]  # type: ignore[no-any-return]
 
     F.scaled_dot_product_attention = attention  # type: ignore[assignment]
     try:
