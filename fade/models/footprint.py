@@ -115,7 +115,8 @@ def empty_part(owner: Any, config: Any, dtype: torch.dtype) -> nn.Module:
     """A part of the class ``owner``, frozen, on the meta device."""
     with META:
         part: nn.Module = owner.from_config(config) if hasattr(owner, "from_config") else owner(config)
-    return part.to(META, dtype).eval().requires_grad_(False)
+    # not the part's own `to`, which warns that it knows better which modules stay in float32
+    return nn.Module.to(part, META, dtype).eval().requires_grad_(False)
 
 
 def weightless(model: DiffusionModel) -> DiffusionModel:
