@@ -54,6 +54,7 @@ class Plan:
     """Whether the text encoders wait on the CPU while they encode nothing."""
     footprint: Footprint
     batches: Batches
+    device: str
 
     @property
     def room(self) -> int:
@@ -102,7 +103,7 @@ def plan(
         prompts=halved(usual.prompts, need.prompt, room - (need.text if offload else 0)),
         beside=beside,
     )
-    return Plan(budget, resident, offload, need, batches)
+    return Plan(budget, resident, offload, need, batches, device)
 
 
 def _less_weight(config: ModelConfig) -> str:

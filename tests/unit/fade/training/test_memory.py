@@ -17,6 +17,7 @@ from fade.models.loading import load_model
 from fade.models.memory import GB, HEADROOM, Plan, plan
 from fade.training.denoiser import Denoiser
 from fade.training.memory import (
+    HEAP,
     Activations,
     StepFootprint,
     StepPlan,
@@ -50,8 +51,8 @@ def config(gb: float, **changes: object) -> ModelConfig:
     return ModelConfig.model_validate({"memory_gb": gb / (1 - HEADROOM), **changes})
 
 
-def base_plan(gb: float) -> Plan:
-    return plan(BASE, config(gb), "cpu")
+def base_plan(gb: float, device: str = "cuda") -> Plan:
+    return plan(BASE, config(gb), device)
 
 
 def step(gb: float, *, processes: int = 1, **changes: object) -> StepPlan:
@@ -104,6 +105,11 @@ def test_the_first_way_that_fits_is_taken() -> None:
     assert (least.checkpointing, least.student, least.teacher) == (True, 3, 4)
     for gb in (40, 30, 16, 6.4):
         assert 0 < step(gb).bytes <= gb * GB
+
+
+def test_the_cpus_heap_needs_more_than_the_tensors() -> None:
+    gpu, cpu = (plan_step(NEED, base_plan(60, one), config(60)).bytes for one in ("cuda", "cpu"))
+    assert cpu - base_plan(60, "cpu").resident == pytest.approx(HEAP * (gpu - base_plan(60).resident))
 
 
 def test_gradient_checkpointing_is_as_configured() -> None:
