@@ -77,7 +77,7 @@ def fused_attention() -> Iterator[None]:
         mask = options.get("attn_mask", args[0] if args else None)
         return fused(query, key, value, attn_mask=mask)[0]  # type: ignore[no-any-return]
 
-    F.scaled_dot_product_attention = attention  # type: ignore[assignment]
+    F.scaled_dot_product_attention = attention
     try:
         yield
     finally:
