@@ -184,9 +184,14 @@ class LoraAdapter:
 
     def merge(self) -> None:
         """Add the adapter to the denoiser's weights. All or nothing; raises AdapterError when a merged
-        weight is not finite."""
+        weight is not finite.
+
+        A denoiser in half precision keeps the adapter beside its weights: the change would be lost in their
+        rounding."""
         if self.merged:
             raise _fault("the adapter is merged already.", "call unmerge() first.")
+        if self.model.dtype != torch.float32:
+            return
         for name, layer in self._layers.items():
             # No copy: peft's safe merge puts another tensor in its place. The same bytes elsewhere in memory
             # (these are mapped from a file) may go through another kernel and give other last bits.

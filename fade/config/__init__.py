@@ -20,6 +20,7 @@ from fade.config.run import ChecksConfig as ChecksConfig
 from fade.config.run import DataConfig as DataConfig
 from fade.config.run import EvaluateConfig as EvaluateConfig
 from fade.config.run import MeshConfig as MeshConfig
+from fade.config.run import ModelConfig as ModelConfig
 from fade.config.run import NeighborhoodConfig as NeighborhoodConfig
 from fade.config.run import SamplerConfig as SamplerConfig
 from fade.config.run import SelfTestConfig as SelfTestConfig

@@ -20,6 +20,7 @@ class Params(Section):
     """All of params.yaml. A section declares what it decides; a field that decides less declares that."""
 
     data: Annotated[run.DataConfig, Affects("training")] = run.DataConfig()
+    model: Annotated[run.ModelConfig, Affects("training")] = run.ModelConfig()
     checks: Annotated[run.ChecksConfig, Affects("nothing")] = run.ChecksConfig()
     self_test: Annotated[run.SelfTestConfig, _UNRECORDED] = run.SelfTestConfig()
     sampler: Annotated[run.SamplerConfig, Affects("training")] = run.SamplerConfig()
@@ -50,6 +51,8 @@ class Params(Section):
         """What a run's key holds: the sections that decide its training or its evaluation. A field of them
         that decides neither counts as its default, so that runs of earlier versions keep their keys."""
         fields = self.key_fields("evaluation")
+        if self.model.dtype == type(self.model)().dtype:  # earlier versions had no other
+            fields.pop("model")
         return Params.model_validate(fields).model_dump(mode="json", by_alias=True, include=set(fields))
 
     def recorded(self) -> dict[str, Any]:

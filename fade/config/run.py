@@ -37,6 +37,20 @@ class DataConfig(Section):
     """What a target names: a concept of the manifest, or one of its styles (artists)."""
 
 
+class ModelConfig(Section):
+    """How the base is held in memory."""
+
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """Of the weights of its denoiser and text encoders. Its autoencoder, the adapters and what the optimiser
+    keeps are float32 always. Named, not guessed from the device: it decides every picture and adapter."""
+    memory_gb: Annotated[Weight, Affects("nothing")] = 0.0
+    """GB (10^9 bytes) of the device that may be used; 0: all that it has, not what is free at the moment, so
+    that the batches are the same in every run. They shrink to fit, which moves a result's last bits alone."""
+    gradient_checkpointing: Annotated[Literal["auto", "always", "never"], Affects("nothing")] = "auto"
+    """Recompute activations in the backward pass: less memory, one more forward pass a step, the same
+    gradients. auto: only where a training step would not fit without it."""
+
+
 class ChecksConfig(Section):
     """Thresholds of the data checks (Great Expectations)."""
 

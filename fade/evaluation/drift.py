@@ -69,7 +69,8 @@ def _drift(
     """||u(x_t) - u0(x_t)||^2 per element of each latent, (B,)."""
     t = t.to(base.device)
     x = base.add_noise(latents.to(base.device), noise.to(base.device), t)
-    null, parts = base.encode([negative_prompt]), torch.arange(len(x)).split(batch_size)
+    parts = torch.arange(len(x)).split(min(batch_size, base.batches.predict))
+    null = base.encode([negative_prompt])
 
     def predict() -> Tensor:
         return torch.cat([base.predict(x[i], t[i], null.expand(len(i))) for i in parts])

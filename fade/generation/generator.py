@@ -51,6 +51,7 @@ class ImageGenerator:
         base."""
         return Cache.key(
             base=self.base.sha256,
+            dtype=str(self.base.dtype),
             adapter=adapter,
             # The batch size changes the last bits alone.
             sampler=self.sampler.model_dump(mode="json", exclude={"batch_size", "prompt"}),

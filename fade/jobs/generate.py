@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from fade.adapters.lora import LoraAdapter
-from fade.config import SamplerConfig
+from fade.config import ModelConfig, SamplerConfig
 from fade.config.section import Affects, Positive
 from fade.errors import AdapterError, BaseModelError
 from fade.generation import generator as pictures
@@ -23,7 +23,8 @@ from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
 from fade.jobs.base import Job, OnProgress, worker_device
 from fade.models.base import DiffusionModel
-from fade.models.loading import load_model, suppress_library_output
+from fade.models.loading import suppress_library_output
+from fade.models.memory import load_fitting
 from fade.training.determinism import enable_determinism
 from fade.utils.hashing import sha256_of
 from fade.utils.parent import raise_if_orphaned
@@ -36,6 +37,8 @@ class ModelJob(Job):
     """Directory (or hub id) of the original model."""
     base_sha256: str
     """What ``load_model(base).sha256`` must be."""
+    model: ModelConfig = ModelConfig()
+    """How it is held in memory."""
     adapter: Annotated[Path | None, Affects("nothing")] = None
     """The adapter's file; None: the base alone."""
     adapter_sha256: str = ""
@@ -60,7 +63,7 @@ class ModelJob(Job):
         device = worker_device(device)
         if device != "cpu":
             enable_determinism()  # before the first product on the GPU
-        return self.check_base(load_model(self.base, device=device))
+        return self.check_base(load_fitting(self.base, self.model, device=device))
 
     def check_base(self, base: DiffusionModel) -> DiffusionModel:
         """``base``. Raises BaseModelError when it is another than the job's."""

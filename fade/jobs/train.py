@@ -23,9 +23,7 @@ class TrainJob(TrainingSettings, Job):
     KIND: ClassVar[str] = "train"
     STAGE: ClassVar[str] = "train"
     FAILURE: ClassVar[type[FadeError]] = TrainingError
-    OUT_OF_MEMORY: ClassVar[str] = (
-        "lower train.batch_target and train.batch_neighbours, or raise train.gradient_accumulation."
-    )
+    OUT_OF_MEMORY: ClassVar[str] = "lower model.memory_gb, or train.batch_target and train.batch_neighbours."
     RESUME: ClassVar[str] = "running it again resumes."
 
     @property
@@ -39,13 +37,14 @@ class TrainJob(TrainingSettings, Job):
 
         base: DiffusionModel | None = loaded.get("base")
         if base is None and world == 1:  # workers load theirs where accelerate puts them
-            from fade.models.loading import load_model, suppress_library_output
+            from fade.models.loading import suppress_library_output
+            from fade.models.memory import load_fitting
             from fade.training.determinism import enable_determinism
 
             suppress_library_output()
             if device != "cpu":
                 enable_determinism()  # before the first product on the GPU
-            base = load_model(self.base, device=device)
+            base = load_fitting(self.base, self.model, device=device)
         train(self, base, on_progress=lambda now: on_progress(now["step"], now["steps"], _note(now)))
 
     def finished(self) -> bool:

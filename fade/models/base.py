@@ -16,14 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.errors import AdapterError, UsageError
+from fade.models.batches import Batches, on_device, text_encoders
 from fade.models.hashed import HashedModel
 from fade.models.layers import adaptable_layers
 
 if TYPE_CHECKING:
     from fade.config import SamplerConfig
 
-ENCODED_AT_ONCE = 256
-"""Prompts a call of a text encoder."""
 NULL_PROMPT, TEXT_STATES, DDIM = "null_prompt", "text_states", "ddim"
 """What a family may have (`DiffusionModel.capabilities`): a prediction without a prompt; layers that read the
 raw text states; a deterministic trajectory of noise that can be walked backwards."""
@@ -116,6 +115,8 @@ class DiffusionModel(HashedModel, ABC):
         self.denoiser: Any = parts[self.DENOISER]
         self.vae, self.tokenizer, self.scheduler = (parts[key] for key in ("vae", "tokenizer", "scheduler"))
         self._encoded: dict[str, Conditioning] = {}
+        self.batches = Batches()
+        self.text_device: torch.device | None = None  # where the text encoders wait, if not with the rest
 
     # What a family defines.
 
@@ -192,7 +193,7 @@ class DiffusionModel(HashedModel, ABC):
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def move(self, device: torch.device) -> None:
-        """Put every part on the device."""
+        """Put every part on the device, the text encoders too."""
         for part in self.parts.values():
             if isinstance(part, torch.nn.Module):
                 part.to(device)
@@ -213,11 +214,12 @@ class DiffusionModel(HashedModel, ABC):
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The prompts' conditioning on the device; each prompt is encoded once in the life of the model."""
         new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
-        for start in range(0, len(new), ENCODED_AT_ONCE):
-            part = new[start : start + ENCODED_AT_ONCE]
-            with torch.no_grad():
-                rows = self.encode_batch(part)
-            self._encoded.update({prompt: rows[i : i + 1] for i, prompt in enumerate(part)})
+        n, encoders = self.batches.prompts, text_encoders(self.parts) if new else []
+        with on_device(encoders, self.device, self.text_device):
+            for part in (new[start : start + n] for start in range(0, len(new), n)):
+                with torch.no_grad():
+                    rows = self.encode_batch(part)
+                self._encoded.update({prompt: rows[i : i + 1] for i, prompt in enumerate(part)})
         first, *others = (self._encoded[p] for p in prompts)
         return first.join(*others)
 
@@ -274,16 +276,15 @@ class DiffusionModel(HashedModel, ABC):
         return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
 
     @torch.no_grad()
-    def encode_pictures(self, pixels: np.ndarray, batch_size: int = 64) -> Tensor:
+    def encode_pictures(self, pixels: np.ndarray) -> Tensor:
         """The inverse of ``decode``: pictures (B, H, W, 3), uint8, to scaled latents (B, C, h, w), float32 on
-        the CPU.
+        the CPU: the mean of the autoencoder's posterior, hence without a draw.
 
-        The mean of the autoencoder's posterior, hence without a draw; a picture of another size is resized to
-        the model's own."""
+        A picture of another size is resized to the model's own."""
         scale, shift = self._scale_and_shift
         size = (self.image_size, self.image_size)
         out = []
-        for part in torch.from_numpy(pixels).split(batch_size):
+        for part in torch.from_numpy(pixels).split(self.batches.encode):
             x = part.permute(0, 3, 1, 2).float() / 127.5 - 1
             if x.shape[-2:] != size:
                 how: dict[str, Any] = {"mode": "bicubic", "antialias": True, "align_corners": False}
@@ -293,11 +294,11 @@ class DiffusionModel(HashedModel, ABC):
         return torch.cat(out)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, batch_size: int = 64) -> np.ndarray:
+    def decode(self, latents: Tensor) -> np.ndarray:
         """Pictures (B, H, W, 3), uint8, of scaled latents (B, C, h, w)."""
         scale, shift = self._scale_and_shift
         out = []
-        for part in latents.split(batch_size):
+        for part in latents.split(self.batches.decode):
             picture = self.vae.decode(part.to(self.device) / scale + shift).sample
             levels = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
             out.append(levels.permute(0, 2, 3, 1).cpu().numpy())

@@ -22,6 +22,11 @@ def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     return torch.stack([noise[s] for s in seeds])
 
 
+def pictures_at_once(base: DiffusionModel, sampler: SamplerConfig) -> int:
+    """What sampler.batch_size asks for, or the fewer that fit the device."""
+    return min(sampler.batch_size, base.batches.sample)
+
+
 @torch.inference_mode()
 def sample(
     base: DiffusionModel,
@@ -32,13 +37,13 @@ def sample(
 ) -> Tensor:
     """Clean latents (B, C, h, w), float32 on the CPU, one a prompt; the seed alone names a picture's initial
     noise."""
-    out = []
-    for start in range(0, len(prompts), sampler.batch_size):
-        part = slice(start, start + sampler.batch_size)
+    out, n = [], pictures_at_once(base, sampler)
+    for start in range(0, len(prompts), n):
+        part = slice(start, start + n)
         cond = base.encode(prompts[part])
         null = base.encode([sampler.negative_prompt]).expand(len(cond))
         out.append(solve(base, cond, null, list(seeds[part]), sampler).float().cpu())
-        on_batch(min(start + sampler.batch_size, len(prompts)), len(prompts))
+        on_batch(min(start + n, len(prompts)), len(prompts))
     return torch.cat(out)
 
 

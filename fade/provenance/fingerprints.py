@@ -49,6 +49,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
         "training/checkpoint.py",
         "training/denoiser.py",
         "training/loop.py",
+        "training/memory.py",
     ),
     "vocabulary": ("data/vocabulary.py",),
 }

@@ -41,7 +41,7 @@ class RunContext:
     ) -> None:
         self.params, self.runs, self.root = params, runs, root
         self_tests = SelfTests(runs / "cache" / SELF_TESTS, params.self_test)
-        self.models = models or LoadedModels(params.data, self_tests, root)
+        self.models = models or LoadedModels(params.data, self_tests, root, params.model)
         self.targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target))
         self.target = TOGETHER.join(self.targets)
 

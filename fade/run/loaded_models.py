@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.config import DataConfig
+from fade.config import DataConfig, ModelConfig
 from fade.models.hub import is_hub_id, origin
 from fade.models.identity import file_hashes
 from fade.models.layout import BASE, CLIP, JUDGE, files_of, legacy_sha256, model_sha256, resolve
@@ -23,8 +23,15 @@ class LoadedModels:
     """The base, its CLIP and the judge that ``data`` names, relative to the project's ``root``; each is
     tested when it is loaded."""
 
-    def __init__(self, data: DataConfig, self_tests: SelfTests, root: Path = Path()) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        self_tests: SelfTests,
+        root: Path = Path(),
+        model: ModelConfig | None = None,
+    ) -> None:
         self._data, self._root, self.self_tests = data, root, self_tests
+        self._model = model or ModelConfig()
 
     def local(self, where: str) -> str:
         """A model directory or file relative to the project's root; a hub id stays as it is."""
@@ -68,14 +75,20 @@ class LoadedModels:
     @cached_property
     def base(self) -> DiffusionModel:
         """The original model. Raises BaseModelError, also for a self-test that differs (`SelfTests`)."""
-        from fade.models.loading import load_model, suppress_library_output
+        from fade.models.loading import suppress_library_output
+        from fade.models.memory import load_fitting
         from fade.training.determinism import enable_determinism
 
         suppress_library_output()
         enable_determinism()
-        base = load_model(self.where(BASE))
+        base = load_fitting(self.where(BASE), self._model, beside=self.beside())
         self.self_tests.base(base)
         return base
+
+    def beside(self) -> int:
+        """Bytes of the CLIP's and the judge's weights in their directories; 0 for those of a hub."""
+        folders = (Path(self.where(role)) for role in (CLIP, JUDGE))
+        return sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors"))
 
     @cached_property
     def encoder(self) -> TimedEncoder:

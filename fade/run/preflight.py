@@ -12,8 +12,10 @@ from fade.errors import BaseModelError, ConfigError, DataError, FadeError, Signa
 from fade.models.hub import is_hub_id
 from fade.models.layout import check_model, resolve
 from fade.run.context import RunContext
+from fade.run.memory import memory_sentence
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
+from fade.utils.notes import note
 
 
 def preflight(run: RunContext, *, registers: bool = True) -> None:
@@ -46,6 +48,8 @@ def preflight(run: RunContext, *, registers: bool = True) -> None:
                 if not complete:
                     continue
             raise
+    if registers and (line := memory_sentence(run)):
+        note(line)
 
 
 def check_machine(run: RunContext) -> None:

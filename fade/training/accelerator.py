@@ -10,6 +10,7 @@ import torch
 
 from fade.config import TrainConfig
 from fade.errors import TrainingError
+from fade.models.memory import gpu_without_bf16
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,6 +55,9 @@ def _precision(requested: str, *, cpu: bool) -> str:
             stage=STAGE,
             action="set train.precision to auto, fp32 or bf16.",
         )
+    if requested == "bf16" and gpu and (name := gpu_without_bf16("cuda")):
+        what = f"train.precision = bf16, and {name} has no bfloat16."
+        raise TrainingError(what, stage=STAGE, action="set train.precision to auto, fp32 or fp16.")
     return "no" if requested == "fp32" else requested
 
 

@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fade.adapters.lora import LoraAdapter
 from fade.models.base import Conditioning
+from fade.training.memory import UNDIVIDED, StepPlan
 
 
 class Denoiser:
     """The predictor of the losses: one denoiser, adapters on for the student and off for the teacher."""
 
-    def __init__(self, network: Any, lora: LoraAdapter) -> None:
+    def __init__(self, network: Any, lora: LoraAdapter, plan: StepPlan = UNDIVIDED) -> None:
         self._network, self._lora = network, lora  # network: the denoiser as accelerate wrapped it
+        self._plan = plan
 
     def student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        return self._lora.model.predict(x, t, cond, self._network).float()
+        def predict(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+            return self._lora.model.predict(x, t, cond, self._network).float()
+
+        if self._plan.student is None:
+            return predict(x, t, cond)
+
+        def recomputed(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+            # the denoiser draws nothing, so no random state has to be kept for the second pass
+            output: Tensor = checkpoint(predict, x, t, cond, use_reentrant=False, preserve_rng_state=False)
+            return output
+
+        return _in_parts(recomputed, x, t, cond, self._plan.student)
 
     @torch.no_grad()
     def teacher(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         with self._lora.off():
-            return self._lora.model.predict(x, t, cond).float()
+            return _in_parts(self._lora.model.predict, x, t, cond, self._plan.teacher or len(x)).float()
+
+
+def _in_parts(
+    predict: Callable[[Tensor, Tensor, Conditioning], Tensor],
+    x: Tensor,
+    t: Tensor,
+    cond: Conditioning,
+    n: int,
+) -> Tensor:
+    """``predict`` of ``n`` latents at a time."""
+    parts = [slice(i, i + n) for i in range(0, len(x), max(n, 1))]
+    return torch.cat([predict(x[i], t[i], cond[i]) for i in parts]) if parts[1:] else predict(x, t, cond)

@@ -28,6 +28,7 @@ from fade.training.accelerator import make_accelerator, peak_memory_mb
 from fade.training.batches import BatchSampler, rate, read_latents
 from fade.training.denoiser import Denoiser
 from fade.training.determinism import deterministic
+from fade.training.memory import StepPlan, step_for
 from fade.training.settings import TrainingSettings
 from fade.utils.files import write_json
 from fade.utils.locks import lock_folder
@@ -90,11 +91,15 @@ def train(
         for capability in method.requires:
             base.require(capability, f"method {method.name}")
         _check_prompts(job, base)
+        plan = step_for(base, job)
         batches = BatchSampler(job, base, latents)
         require_encoded_whole(base, STAGE)
         lora = LoraAdapter.insert(base, job.mesh, seed=job.train.seed)
+        if plan.checkpointing:
+            base.denoiser.enable_gradient_checkpointing()
+            stack.callback(base.denoiser.disable_gradient_checkpointing)
         try:
-            return _Run(job, method, accelerator, lora, batches, on_progress).loop(on_step)
+            return _Run(job, method, accelerator, lora, batches, plan, on_progress).loop(on_step)
         finally:
             accelerator.free_memory()
             accelerator.unwrap_model(base.denoiser, keep_fp32_wrapper=False)
@@ -110,10 +115,11 @@ def _check_prompts(job: TrainingSettings, base: DiffusionModel) -> None:
 
 
 def _load_base(job: TrainingSettings, accelerator: Accelerator) -> DiffusionModel:
-    from fade.models.loading import load_model, suppress_library_output
+    from fade.models.loading import suppress_library_output
+    from fade.models.memory import load_fitting
 
     suppress_library_output()  # the log is shown when the trainer dies: it should hold the reason, not bars
-    return load_model(job.base, device=str(accelerator.device))
+    return load_fitting(job.base, job.model, device=str(accelerator.device))
 
 
 class _Run:
@@ -126,6 +132,7 @@ class _Run:
         accelerator: Accelerator,
         lora: LoraAdapter,
         batches: BatchSampler,
+        plan: StepPlan,
         on_progress: OnProgress,
     ) -> None:
         self.job, self.method, self.accelerator = job, method, accelerator
@@ -135,7 +142,7 @@ class _Run:
             lora.fix_down(method.space(batches.one_each(), job.mesh.rank, self._knobs))
         adamw = torch.optim.AdamW(lora.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         model, self.optimizer = accelerator.prepare(lora.model.denoiser, adamw)
-        self.model, self.predictor = model, Denoiser(model, lora)
+        self.model, self.predictor = model, Denoiser(model, lora, plan)
         self.folder = job.out / files.CHECKPOINTS
         self.state = checkpoint.restore(self.folder, job.key(), lora, self.optimizer)
         if self.state.scaler and accelerator.scaler is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fade.config import MeshConfig, MethodConfig, Section, TrainConfig
+from fade.config import MeshConfig, MethodConfig, ModelConfig, Section, TrainConfig
 from fade.config.section import Affects
 from fade.erasers.base import get_eraser
 from fade.provenance.fingerprints import code_sha256, method_components, versions
@@ -42,6 +42,8 @@ class TrainingSettings(Section):
     """Directory (or hub id) of the original model."""
     base_sha256: str
     """What ``load_model(base).sha256`` must be."""
+    model: ModelConfig = ModelConfig()
+    """How it is held in memory."""
     subjects: tuple[ErasureTarget, ...] = Field(min_length=1)
     """The concepts to erase; with several, the steps take turns."""
     heldout: tuple[str, ...] = ()

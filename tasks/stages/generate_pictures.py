@@ -56,6 +56,7 @@ def generate(
     job = GenerateJob(
         base=run.models.base.path,
         base_sha256=run.models.base.sha256,
+        model=run.params.model,
         sampler=run.generator.sampler,
         prompts=tuple(prompts),
         seeds=tuple(seeds),

@@ -89,6 +89,7 @@ def _job(
     job = AttackJob(
         base=run.models.base.path,
         base_sha256=run.models.base.sha256,
+        model=run.params.model,
         adapter=adapter,
         adapter_sha256=sha256,
         judge=run.models.local(run.params.data.judge),

@@ -103,6 +103,7 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
     return TrainJob(
         base=run.models.base.path,
         base_sha256=run.models.base.sha256,
+        model=params.model,
         subjects=tuple(
             ErasureTarget(target=part.target, neighbours=tuple(part.neighbours))
             for part in neighborhood.parts

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fade.config import SamplerConfig
 from fade.models.base import Conditioning, DiffusionModel
-from fade.models.sampling import solve
+from fade.models.sampling import pictures_at_once, solve
 
 
 class CallBudget:
@@ -96,9 +96,9 @@ def sample_from(
     (n, C, h, w), they start from these, noised to ``time`` (see ``solve``)."""
     null = base.encode([sampler.negative_prompt])
     cond = cond if len(cond) == len(seeds) else cond.expand(len(seeds))
-    out = []
-    for start in range(0, len(seeds), sampler.batch_size):
-        part = slice(start, start + sampler.batch_size)
+    out, n = [], pictures_at_once(base, sampler)
+    for start in range(0, len(seeds), n):
+        part = slice(start, start + n)
         start_at = None if clean is None else clean[part].to(base.device)
         nulls = null.expand(len(seeds[part]))
         out.append(solve(base, cond[part], nulls, seeds[part], sampler, start_at, time).float().cpu())

@@ -62,7 +62,7 @@ def scores(base: DiffusionModel, texts: Sequence[str], probe: Noisy, batch_size:
     """Mean squared error (k,) of what is predicted on the same n noised latents under each of k prompts."""
     conds, n = base.encode(texts), len(probe.x)
     out = []
-    for pairs in torch.arange(len(texts) * n).split(batch_size):
+    for pairs in torch.arange(len(texts) * n).split(min(batch_size, base.batches.predict)):
         i = pairs % n
         part = Noisy(probe.x[i], probe.t[i], probe.goal[i], probe.which[i])
         out.append(errors(base, part, conds[pairs // n]).cpu())

@@ -18,6 +18,7 @@ from fade.evaluation.drift import drift_curve
 from fade.evaluation.similarity import clip_scores, frechet_distance, frechet_summary, mean_clip_score
 from fade.mining.image_encoder import ImageEncoder
 from fade.models.base import Conditioning
+from fade.models.batches import Batches
 from fade.models.loading import load_model
 from tests.support import tiny_tokenizer
 from tests.unit.fade.evaluation.test_evaluate import Switch
@@ -26,7 +27,7 @@ from tests.unit.fade.evaluation.test_evaluate import Switch
 class Tilted:
     """A base whose null prediction moves by t / 100 in every element while the mesh is on."""
 
-    device = torch.device("cpu")
+    device, batches = torch.device("cpu"), Batches()
 
     def __init__(self, lora: Switch) -> None:
         self.mesh, self.calls, self.seen = lora, 0, []  # type: ignore[var-annotated]

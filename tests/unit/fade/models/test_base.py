@@ -10,6 +10,7 @@ import torch
 
 from fade.config import SamplerConfig
 from fade.errors import BaseModelError
+from fade.models.batches import Batches
 from fade.models.loading import load_model
 from fade.models.sampling import sample
 
@@ -89,5 +90,6 @@ def test_guidance_one_needs_no_null_prompt(tiny_base_dir: Path) -> None:
 
 def test_pictures_are_bytes_of_the_right_size(tiny_base_dir: Path) -> None:
     base = load_model(str(tiny_base_dir))
-    pixels = base.decode(torch.zeros(3, *base.latent_shape), batch_size=2)
+    base.batches = Batches(decode=2)
+    pixels = base.decode(torch.zeros(3, *base.latent_shape))
     assert pixels.shape == (3, 64, 64, 3) and pixels.dtype == "uint8"
