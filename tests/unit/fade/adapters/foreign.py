@@ -99,10 +99,8 @@ def peft(layers: dict[str, Any], folder: Path, **changes: Any) -> Path:
     folder.mkdir()
     state = {}
     for layer, (down, up, _) in layers.items():
-        state[f"base_model.model.{layer}.lora_A.weight"], state[f"base_model.model.{layer}.lora_B.weight"] = (
-            down,
-            up,
-        )
+        key = f"base_model.model.{layer}"
+        state |= {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
     save_file(state, folder / "adapter_model.safetensors")
     alphas = {layer: strength for layer, (_, _, strength) in layers.items()}
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 7, "alpha_pattern": alphas, **changes}
