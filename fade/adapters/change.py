@@ -44,16 +44,16 @@ class SwappedWeights:
     """Other weights in the place of some of the denoiser's own, which stay in memory as they are."""
 
     def __init__(self, model: DiffusionModel, weights: Mapping[str, Tensor]) -> None:
-        """Put ``weights`` (a parameter's name -> a tensor of its shape) into the denoiser, in its dtype."""
-        own = dict(model.denoiser.named_parameters())
-        self._parameters = {name: own[name] for name in weights}
-        self._own = {name: parameter.data for name, parameter in self._parameters.items()}
+        """Put ``weights`` (a tensor's name -> one of its shape) into the denoiser, in its dtype."""
+        own = model.denoiser.state_dict(keep_vars=True)
+        self._tensors = {name: own[name] for name in weights}
+        self._own = {name: tensor.data for name, tensor in self._tensors.items()}
         self._other = {name: value.to(self._own[name], copy=True) for name, value in weights.items()}
         self._put(self._other)
 
     def _put(self, weights: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._parameters.items():
-            parameter.data = weights[name]
+        for name, tensor in self._tensors.items():
+            tensor.data = weights[name]
 
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fade.adapters.change import SwappedWeights
@@ -64,6 +65,8 @@ def write_merged(lora: LoraAdapter, out: Path) -> None:
     try:
         _write_directory(model, resolve(model.path), scratch)
         scratch.rename(out)  # fails for a folder that holds something
+    except SafetensorError as error:  # what the library makes of a full disk
+        raise OSError(str(error)) from error
     finally:
         swapped.remove()
         shutil.rmtree(scratch, ignore_errors=True)

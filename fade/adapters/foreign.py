@@ -77,9 +77,8 @@ def read_foreign_lora(model: DiffusionModel, path: Path) -> ForeignWeights:
         raise _fault(f"{path} cannot be read: {error}.") from error
     except SafetensorError as error:
         raise _fault(f"{path} is no safetensors file: {' '.join(str(error).split())[:200]}.") from error
-    settings = read_settings(
-        path, metadata, model.DENOISER, peft=any(key.startswith(PEFT) for key in tensors)
-    )
+    peft = any(key.startswith(PEFT) for key in tensors)
+    settings = read_settings(path, metadata, model.DENOISER, peft=peft)
     layers = _by_layer(model, tensors, path)
     own = dict(model.denoiser.named_parameters())
     weights: dict[str, Tensor] = {}

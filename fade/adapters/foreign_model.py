@@ -37,11 +37,9 @@ def read_foreign_model(model: DiffusionModel, home: Path) -> ForeignWeights:
         what = f"{folder / 'config.json'} is missing."
         raise _fault(what, f"name a diffusers directory with its {model.DENOISER}.")
     if names := _differing(dict(model.denoiser.config), read_config(folder / "config.json", STAGE)):
-        what = (
-            f"{folder / 'config.json'}: its {names[0]} is another than that of the base's {model.DENOISER}."
-        )
+        what = f"{folder / 'config.json'}: its {names[0]} is not that of the base's {model.DENOISER}."
         raise _fault(what, "set data.base to the model that it was made from.")
-    own, weights, seen = dict(model.denoiser.named_parameters()), {}, set()
+    own, weights, seen = model.denoiser.state_dict(), {}, set()
     for name, value in _tensors(folder):
         if name not in own or value.shape != own[name].shape:
             what = f"{folder}: {name[:200]} is no tensor of the base's {model.DENOISER}"
@@ -79,8 +77,9 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _same(value: Tensor, own: Tensor) -> bool:
-    """Whether a tensor is the base's, at the precision in which it was saved."""
-    return torch.equal(value, own.detach().to("cpu", value.dtype))
+    """Whether a tensor is the base's, at the lower precision of the two."""
+    own = own.detach().cpu()
+    return torch.equal(value, own.to(value.dtype)) or torch.equal(value.to(own.dtype), own)
 
 
 def _differing(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

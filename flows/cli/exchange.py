@@ -9,8 +9,8 @@ from typer import Argument, Option
 
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, names_option, opened, run_context
-from flows.cli.output import emit
-from flows.cli.screen import bars, print_line, show_metrics, show_rows
+from flows.cli.output import emit, show_words
+from flows.cli.screen import bars, print_line, show_metrics
 
 
 @app.command(epilog="Example: fade export fade-panda/1 --format kohya --out panda-kohya.safetensors")
@@ -72,5 +72,5 @@ def evaluate(
 
 def _show_foreign(result: dict[str, Any]) -> None:
     show_metrics(result, f"{result['target']} erased by somebody else")
-    show_rows("what was judged", ["", ""], [[name, text] for name, text in result["foreign"].items()])
+    show_words("what was judged", ["", ""], [[name, text] for name, text in result["foreign"].items()])
     print_line(f"report      {result['report']}")

@@ -13,6 +13,7 @@ from fade.provenance.lineage import Lineage, collect, hash_path
 from fade.run.context import RunContext
 from fade.utils.clock import Clock
 from fade.utils.files import make_folder, write_json
+from fade.utils.reading import ADAPTER, check_regular
 from tasks.stages.evaluate import evaluate_change
 from tasks.stages.lineage import require_unchanged, run_inputs
 from tasks.stages.mine import mine
@@ -73,7 +74,7 @@ def evaluate_foreign(
 
 def _weights_path(adapter: Path | None, model: Path | None) -> Path:
     """The file of weights, or the model's directory. Raises AdapterError for one that is not there, and for
-    an adapter that is no .safetensors file."""
+    an adapter that is no .safetensors file, or none that can be read."""
     from fade.adapters.foreign import refuse_pickle
 
     path = adapter or model or Path()
@@ -82,8 +83,14 @@ def _weights_path(adapter: Path | None, model: Path | None) -> Path:
     if not path.exists():
         action = "name a .safetensors file (peft: its folder) with --adapter, a directory with --model."
         raise AdapterError(f"{path} does not exist.", stage=STAGE, action=action)
-    if adapter is not None:
-        refuse_pickle(path)  # before anything is hashed or loaded
+    if adapter is None:
+        return path
+    refuse_pickle(path)  # before anything is hashed or loaded
+    try:
+        check_regular(path, ADAPTER)
+    except OSError as error:
+        action = "name a file that can be read."
+        raise AdapterError(f"{path} cannot be read: {error}.", stage=STAGE, action=action) from error
     return path
 
 
