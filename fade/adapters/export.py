@@ -55,15 +55,19 @@ def kohya_file(lora: LoraAdapter, facts: Mapping[str, str]) -> bytes:
 
 def write_merged(lora: LoraAdapter, out: Path) -> None:
     """Make the directory ``out``: the base, with the adapter in its denoiser's weights. All or nothing; the
-    denoiser in memory is left without the adapter. Raises AdapterError when a merged weight is not finite,
-    OSError."""
+    denoiser in memory is left without the adapter. Raises AdapterError for a base that is no directory, or
+    when a merged weight is not finite; OSError."""
     model, scratch = lora.model, out.with_name(f".{out.name}.{os.getpid()}.part")
+    home = resolve(model.path)
+    if not (home / INDEX).is_file():
+        what = f"{home} is one file: a merged model is made of a base in diffusers' layout."
+        raise AdapterError(what, stage=STAGE, action="export it with --format kohya or diffusers.")
     lora.merge()
     weights = {f"{name}.weight": value.clone() for name, value in lora.base_weights().items()}
     lora.remove()
     swapped = SwappedWeights(model, weights)
     try:
-        _write_directory(model, resolve(model.path), scratch)
+        _write_directory(model, home, scratch)
         scratch.rename(out)  # fails for a folder that holds something
     except SafetensorError as error:  # what the library makes of a full disk
         raise OSError(str(error)) from error
