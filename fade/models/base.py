@@ -93,12 +93,12 @@ class DiffusionModel(ABC):
     """Its name in records and sentences."""
     DENOISER: ClassVar[str]
     """The denoiser's part; its name stands before the layers' in an adapter file, as in diffusers'."""
+    KOHYA: ClassVar[str] = ""
+    """What stands before a layer's name in kohya's files, "" for a family that diffusers reads none of."""
     ROLES: ClassVar[Mapping[str, tuple[str, ...]]]
     """Role of layers -> ends of their modules' names."""
     BLOCKS: ClassVar[tuple[str, ...]]
     """Where adapters may sit: classes of modules."""
-    KOHYA: ClassVar[str] = ""
-    """What stands before a layer's name in kohya's files, "" for a family that diffusers reads none of."""
 
     def __init__(self, path: str, parts: Mapping[str, Any], sha256: str, device: torch.device) -> None:
         self.path, self.sha256, self.device, self.parts = path, sha256, device, dict(parts)
