@@ -36,24 +36,24 @@ def read_foreign_model(model: DiffusionModel, home: Path) -> ForeignWeights:
     if not (folder / "config.json").is_file():
         what = f"{folder / 'config.json'} is missing."
         raise _fault(what, f"name a diffusers directory with its {model.DENOISER}.")
-    if names := _differing(dict(model.denoiser.config), read_config(folder / "config.json", STAGE)):
-        what = f"{folder / 'config.json'}: its {names[0]} is not that of the base's {model.DENOISER}."
+    if keys := _differing(dict(model.denoiser.config), read_config(folder / "config.json", STAGE)):
+        what = f"{folder / 'config.json'}: its {keys[0]} is not that of the base's {model.DENOISER}."
         raise _fault(what, "set data.base to the model that it was made from.")
-    own, weights, seen = model.denoiser.state_dict(), {}, set()
+    own, weights, names = model.denoiser.state_dict(), {}, set()
     for name, value in _tensors(folder):
         if name not in own or value.shape != own[name].shape:
             what = f"{folder}: {name[:200]} is no tensor of the base's {model.DENOISER}"
             raise _fault(f"{what}, or of another shape.", "set data.base to the model that it was made from.")
         if not is_finite(value):
             raise _fault(f"{folder}: {name} is not finite.", "fetch it anew.")
-        seen.add(name)
+        names.add(name)
         if not _same(value, own[name]):
             weights[name] = value.float()
-    if missing := sorted(set(own) - seen):
+    if missing := sorted(set(own) - names):
         raise _fault(f"{folder}: {missing[0]} is missing, one of {len(missing)}.", "fetch it anew.")
     if not weights:
         raise _fault(f"{home} changes nothing: its {model.DENOISER} is the base's.", "name the erased model.")
-    differing = [] if folder == home else list(_differing_parts(model, home))
+    differing = [] if folder == home else sorted(_differing_parts(model, home))
     others = f"{', '.join(differing)} (not used: the base's own were)" if differing else "those of the base"
     facts = {"layout": f"a whole {model.DENOISER}", "tensors": f"{len(weights)} of {len(own)} differ"}
     return ForeignWeights(weights, {**facts, "other parts": others})

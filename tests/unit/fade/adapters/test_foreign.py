@@ -209,7 +209,7 @@ BAD: dict[str, tuple[Callable[[Any, Path], Path], str]] = {
     ),
     "integers": (
         lambda b, t: edited(b, t, lambda s: s.update({f"{KEY}.alpha": torch.ones((), dtype=torch.int64)})),
-        "alpha has the type I64",
+        "alpha' has the type I64",
     ),
     "a pickle": (
         lambda b, t: t / "a.bin",
