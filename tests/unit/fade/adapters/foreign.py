@@ -60,6 +60,7 @@ def plain_pipeline(home: str | Path) -> Any:
 
     pipe = StableDiffusionPipeline.from_pretrained(home, safety_checker=None, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
+    pipe.unet.requires_grad_(False)  # as peft sets it: torch chooses another matrix product where it is set
     return pipe
 
 

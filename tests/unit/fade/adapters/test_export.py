@@ -91,7 +91,7 @@ def test_a_taken_name_stays_as_it_is(base: Any, ours: Path, tmp_path: Path) -> N
 
 
 def test_an_adapter_of_zeros_changes_no_picture(base: Any, tmp_path: Path) -> None:
-    """Bit for bit, added and fused; in one pipeline, as a library's sums depend on where weights lie."""
+    """Bit for bit: added, fused, and as a merged directory."""
     own = base.denoiser.state_dict()
     for size, same in ((0.0, True), (0.3, False)):
         lora = filled(base, size=size)
