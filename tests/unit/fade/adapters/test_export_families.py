@@ -60,14 +60,18 @@ def test_every_format_gives_our_picture_in_the_familys_own_pipeline(tmp_path: Pa
 
 
 def test_sd_scripts_names_of_sdxl_are_read_as_diffusers_reads_them(tmp_path: Path) -> None:
+    """Without alpha, which diffusers' kohya loader does not find for attention layers (0.42.1 warns that it
+    ignores them): why our export bakes it in."""
     home = families.make_family(tmp_path / "base", "sdxl")
     base = load_model(str(home), device="cpu")
     layers, names = foreign_layers(base, size=0.1), kohya_layers(base)
-    original = {layer: name for name, layer in names.items() if "_block_1_" in name or "put_blocks_" in name}
-    plain = kohya(layers, tmp_path / "plain.safetensors")
-    theirs = kohya(
-        layers, tmp_path / "theirs.safetensors", name=lambda layer: original[layer].removeprefix(base.KOHYA)
-    )
+    original = {
+        layer: name.removeprefix(base.KOHYA)
+        for name, layer in names.items()
+        if "_block_1_" in name or "put_blocks_" in name
+    }
+    plain = kohya(layers, tmp_path / "plain.safetensors", alpha=False)
+    theirs = kohya(layers, tmp_path / "theirs.safetensors", alpha=False, name=original.__getitem__)
     assert (latents(loaded(home, theirs)) - latents(loaded(home, plain))).abs().max() <= 1e-4
     one, other = (read_foreign_lora(base, file).weights for file in (plain, theirs))
     assert one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
