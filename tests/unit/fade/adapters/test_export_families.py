@@ -60,8 +60,8 @@ def test_every_format_gives_our_picture_in_the_familys_own_pipeline(tmp_path: Pa
 
 
 def test_sd_scripts_names_of_sdxl_are_read_as_diffusers_reads_them(tmp_path: Path) -> None:
-    """Without alpha, which diffusers' kohya loader does not find for attention layers (0.42.1 warns that it
-    ignores them): why our export bakes it in."""
+    """Without alpha: where layers' alphas differ, diffusers' kohya loader (0.42.1) ignores those of attention
+    layers, with a warning. Our export bakes it in."""
     home = families.make_family(tmp_path / "base", "sdxl")
     base = load_model(str(home), device="cpu")
     layers, names = foreign_layers(base, size=0.1), kohya_layers(base)
