@@ -20,10 +20,10 @@ from torch import Tensor, nn
 import fade
 from fade.adapters.adapter_file import PROVENANCE, read_adapter
 from fade.adapters.adapter_header import AdapterHeader
+from fade.adapters.change import check_effect
 from fade.adapters.layers import check_shapes, lora_shapes
 from fade.config import MeshConfig
 from fade.errors import AdapterError
-from fade.models.probe import is_finite
 from fade.models.safetensors_file import canonical_safetensors
 from fade.utils.files import write_whole
 from fade.utils.seeds import named_seed
@@ -267,7 +267,6 @@ class LoraAdapter:
             raise
         return lora
 
-    @torch.no_grad()
     def check_effect(self, name: str = "the adapter") -> None:
         """Raises AdapterError unless every layer is active and the denoiser's output is finite and differs
         from the base's on a fixed probe."""
@@ -275,13 +274,4 @@ class LoraAdapter:
             if layer.disable_adapters or ADAPTER not in layer.active_adapters:
                 action = "report this: peft ignored the adapter."
                 raise _fault(f"{name} is not active in {layer_name}.", action)
-        probe = self.model.example(torch.Generator().manual_seed(0))
-        with self.off():
-            without = self.model.predict(*probe)
-        output = self.model.predict(*probe)
-        if not is_finite(output):
-            what = f"{name} makes the base's output infinite: its weights or its alpha are too large."
-            raise _fault(what, "train it again, or use an intact adapter.")
-        if torch.equal(output, without):
-            action = "train it for more steps; an adapter of step 0 is empty."
-            raise _fault(f"{name} does not change the base's output.", action)
+        check_effect(self.model, self, name, "train it for more steps; an adapter of step 0 is empty.")

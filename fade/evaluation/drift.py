@@ -9,14 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fade.adapters.lora import LoraAdapter
+from fade.adapters.change import Change
 from fade.models.base import DiffusionModel
 
 
 @torch.no_grad()
 def null_drift(
     base: DiffusionModel,
-    lora: LoraAdapter,
+    lora: Change,
     latents: Tensor,
     *,
     seed: int,
@@ -35,7 +35,7 @@ def null_drift(
 @torch.no_grad()
 def drift_curve(
     base: DiffusionModel,
-    lora: LoraAdapter,
+    lora: Change,
     latents: Tensor,
     *,
     seed: int,
@@ -59,7 +59,7 @@ def drift_curve(
 
 def _drift(
     base: DiffusionModel,
-    lora: LoraAdapter,
+    lora: Change,
     latents: Tensor,
     noise: Tensor,
     t: Tensor,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fade.adapters.lora import LoraAdapter
+from fade.adapters.change import Change
 from fade.config import EvaluateConfig
 from fade.data.vocabulary import Vocabulary, fill
 from fade.evaluation import accuracy
@@ -51,7 +51,7 @@ def rest_sample(vocabulary: Vocabulary, taken: Sequence[str], size: int, seed: i
 
 def evaluate(
     generator: ImageGenerator,
-    lora: LoraAdapter,
+    lora: Change,
     adapter_sha256: str,
     neighborhood: Neighborhood,
     vocabulary: Vocabulary,

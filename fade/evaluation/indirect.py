@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from fade.adapters.lora import LoraAdapter
+from fade.adapters.change import Change
 from fade.config import EvaluateConfig
 from fade.data.vocabulary import Vocabulary, fill
 from fade.errors import EvaluationError
@@ -78,7 +78,7 @@ def _orders(words: Sequence[str], data: Mapping[str, Any]) -> list[str]:
 
 def evaluate_indirect(
     generator: ImageGenerator,
-    lora: LoraAdapter,
+    lora: Change,
     adapter_sha256: str,
     targets: Sequence[str],
     vocabulary: Vocabulary,

@@ -94,6 +94,8 @@ class DiffusionModel(HashedModel, ABC):
     """Its name in records and sentences."""
     DENOISER: ClassVar[str]
     """The denoiser's part; its name stands before the layers' in an adapter file, as in diffusers'."""
+    KOHYA: ClassVar[str] = ""
+    """What stands before a layer's name in kohya's files, "" for a family that diffusers reads none of."""
     ROLES: ClassVar[Mapping[str, tuple[str, ...]]]
     """Role of layers -> ends of their modules' names."""
     BLOCKS: ClassVar[tuple[str, ...]]

@@ -25,6 +25,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "adapters": (
         "adapters/adapter_file.py",
         "adapters/adapter_header.py",
+        "adapters/change.py",
         "adapters/layers.py",
         "adapters/lora.py",
     ),

@@ -46,13 +46,15 @@ def write_pictures(report: Report, run_dir: Path) -> dict[str, Any]:
 
 
 def write_report(report: Report, run_dir: Path, pictures: Mapping[str, Any], *, base_model: str) -> Path:
-    """Write card.md and report.html into ``run_dir``; returns the page's path.
+    """Write report.html and, of what was made here, card.md into ``run_dir``; returns the page's path.
 
     ``pictures``: what `write_pictures` returned. ``base_model``: directory or hub id as the params name it,
     for the card. Raises StorageError when the folder cannot be written."""
     files = sorted(file.name for file in (run_dir / "pictures").glob("*.*"))
-    text = card(report.result, report.lineage, base_model=base_model, command=report.command, pictures=files)
-    write_whole(run_dir / "card.md", text, stage="report")
+    if not report.foreign:  # what was not made here gets no model card
+        facts: dict[str, str] = {"base_model": base_model, "command": report.command}
+        text = card(report.result, report.lineage, **facts, pictures=files)
+        write_whole(run_dir / "card.md", text, stage="report")
     return write_whole(run_dir / "report.html", render(report, pictures), stage="report")
 
 

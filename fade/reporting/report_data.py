@@ -62,6 +62,9 @@ class Report:
     registered: Mapping[str, Any] = field(default_factory=dict)
     """model_name and model_version, once they are known."""
 
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    """Of an adapter or model that was not made here: what is known of it, name -> words."""
+
     @property
     def roles(self) -> dict[str, str]:
         """Concept -> role, of every concept that was judged."""

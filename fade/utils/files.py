@@ -60,6 +60,21 @@ def write_whole(path: Path, body: bytes | str, *, stage: str = "storage", sync: 
     return path
 
 
+def write_new(path: Path, body: bytes, *, stage: str = "storage") -> Path:
+    """Write a file that is not there yet; a partial file is removed. Raises StorageError, also for a name
+    that was taken meanwhile."""
+    made = False
+    try:
+        with path.open("xb") as stream:
+            made = True
+            stream.write(body)
+    except OSError as error:
+        if made:
+            path.unlink(missing_ok=True)
+        raise storage_error(error, path, stage, "name another file.") from error
+    return path
+
+
 def writable_file(path: Path, stage: str = "storage", action: str = "") -> Path:
     """The file that a write to ``path`` replaces or makes: behind links, where there are any. Raises
     StorageError when that is no regular file. Call it before work whose result goes there."""

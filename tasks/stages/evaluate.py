@@ -18,6 +18,7 @@ from tasks.stages.generate_pictures import distributed
 if TYPE_CHECKING:
     import numpy as np
 
+    from fade.adapters.change import Change
     from fade.mining.neighborhood import Neighborhood
 
 
@@ -53,37 +54,45 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
 
 
 def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
-    """Load an adapter into the one UNet and judge both models; the UNet is left as it was."""
+    """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was."""
     from fade.adapters.lora import LoraAdapter
-    from fade.evaluation.evaluate import evaluate as evaluate_models
     from fade.models.prompts import require_distinct
     from fade.utils.hashing import sha256_of
 
     names = [*neighborhood.neighbours, *neighborhood.heldout]
     require_distinct(run.models.base, run.params.sampler.prompt, names, neighborhood.targets, "evaluate")
+    lora = LoraAdapter.load(run.models.base, adapter)
+    # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
+    lora.merge()
+    try:
+        with distributed(run, adapter):
+            return evaluate_change(run, neighborhood, lora, sha256_of(adapter))
+    finally:
+        lora.remove()
+
+
+def evaluate_change(
+    run: RunContext, neighborhood: Neighborhood, change: Change, sha256: str
+) -> EvaluationResult:
+    """Judge the model with and without a change that is in the denoiser. sha256: under which its pictures are
+    cached."""
+    from fade.evaluation.evaluate import evaluate as evaluate_models
 
     def on_progress(done: int, total: int) -> None:
         progress.report("evaluate", done, total, "pictures before and after")
 
-    lora = LoraAdapter.load(run.models.base, adapter)
-    # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
-    lora.merge()
     start, drawing = time.perf_counter(), run.generator.seconds
-    try:
-        with distributed(run, adapter):
-            evaluation = evaluate_models(
-                run.generator,
-                lora,
-                sha256_of(adapter),
-                neighborhood,
-                run.vocabulary,
-                run.models.judge,
-                run.params.evaluate,
-                on_progress,
-                encoder=run.models.encoder,
-            )
-    finally:
-        lora.remove()
+    evaluation = evaluate_models(
+        run.generator,
+        change,
+        sha256,
+        neighborhood,
+        run.vocabulary,
+        run.models.judge,
+        run.params.evaluate,
+        on_progress,
+        encoder=run.models.encoder,
+    )
     judging = time.perf_counter() - start - (run.generator.seconds - drawing)
     return EvaluationResult(evaluation.numbers, evaluation.pictures, judging)
 

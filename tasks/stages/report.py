@@ -53,12 +53,14 @@ def make_report(
     seconds: Mapping[str, float],
     command: str,
     folder: Path | None = None,
+    foreign: Mapping[str, str] | None = None,
 ) -> Evidence:
     """Write ``pictures/``, ``report.html`` and ``card.md`` into ``folder``, by default the run's. Raises
     StorageError.
 
-    Shown are `evaluate.grid_images` pictures a concept, of the unrelated concepts those of the first
-    REST_ROWS. The card shows what lies in ``pictures/`` already, too."""
+    foreign: see `Report.foreign`; there is no card then. Shown are `evaluate.grid_images` pictures a concept,
+    of the unrelated concepts those of the first REST_ROWS. The card shows what lies in ``pictures/`` already,
+    too."""
     from fade.reporting.html import write_pictures, write_report
     from fade.reporting.report_data import Report, Row
 
@@ -82,6 +84,7 @@ def make_report(
         lineage=lineage,
         seconds=seconds,
         command=command,
+        foreign=foreign or {},
     )
     pictures = write_pictures(page, folder)
     path = write_report(page, folder, pictures, base_model=run.params.data.base)

@@ -300,3 +300,17 @@ def test_a_method_that_keeps_no_neighbours_does_not_say_that_it_was_trained_on_t
             ).text.split()
         )
         assert (says in text) and (("are trained on" in text) is kept)
+
+
+def test_a_model_of_somebody_else_is_named_as_one_and_gets_no_card(tmp_path: Path) -> None:
+    facts = {"layout": "kohya", "sha256": "f" * 64, "ranks": "<b>2</b>"}
+    ours, theirs = samples.report(), samples.report(foreign=facts)
+    for name, report in (("ours", ours), ("theirs", theirs)):
+        pictures = write_pictures(report, tmp_path / name)
+        write_report(report, tmp_path / name, pictures, base_model="base")
+    page = Page((tmp_path / "theirs" / "report.html").read_text(encoding="utf-8"))
+    words = " ".join(page.text.split())
+    assert "there is no training lineage" in words and "f" * 64 in words and "<b>2</b>" in words
+    assert "what this model saw is not known" in words
+    assert "training lineage" not in (tmp_path / "ours" / "report.html").read_text(encoding="utf-8")
+    assert [(tmp_path / name / "card.md").is_file() for name in ("ours", "theirs")] == [True, False]
