@@ -27,7 +27,8 @@ import torch
 from fade.data.vocabulary import fill
 from fade.evaluation.accuracy import top1
 from fade.mining.neighborhood import mine
-from fade.models.base import Conditioning, DiffusionModel
+from fade.models.base import DiffusionModel
+from fade.models.conditioning import Conditioning
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params

@@ -42,7 +42,8 @@ from fade.errors import FadeError
 from fade.generation.cache import Cache
 from fade.jobs.train import TrainJob
 from fade.mining.neighborhood import Neighborhood, mine
-from fade.models.base import Conditioning, DiffusionModel
+from fade.models.base import DiffusionModel
+from fade.models.conditioning import Conditioning
 from fade.models.loading import load_model, suppress_library_output
 from fade.models.sampling import sample
 from fade.run.context import RunContext

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from fade.models.base import Conditioning
+    from fade.models.conditioning import Conditioning
 
 
 KEYS_VALUES = "mesh.targets=[text]"

@@ -25,7 +25,7 @@ from fade.erasers.base import NULL_PROMPT, Eraser, ErasureBatch, Loss, Predictor
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fade.models.base import Conditioning
+    from fade.models.conditioning import Conditioning
 
 
 class Config(MethodOptions):

@@ -17,7 +17,8 @@ from torch import Tensor
 from fade.config import PurifyConfig
 
 if TYPE_CHECKING:
-    from fade.models.base import Conditioning, DiffusionModel
+    from fade.models.base import DiffusionModel
+    from fade.models.conditioning import Conditioning
 
 
 @torch.no_grad()

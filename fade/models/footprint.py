@@ -21,8 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fade.errors import BaseModelError
-from fade.models.base import Conditioning, DiffusionModel
+from fade.models.base import DiffusionModel
 from fade.models.batches import text_encoders
+from fade.models.conditioning import Conditioning
 from fade.models.families import known_families
 from fade.models.layout import LOCAL, PIPELINES, pipeline_class, read_config
 

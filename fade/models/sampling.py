@@ -12,7 +12,8 @@ from fade.config import SamplerConfig
 from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
-    from fade.models.base import Conditioning, DiffusionModel
+    from fade.models.base import DiffusionModel
+    from fade.models.conditioning import Conditioning
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fade.models.base import Conditioning
+from fade.models.conditioning import Conditioning
 from fade.models.families import register
 from fade.models.flow import FlowModel
 from fade.models.text import clip_states, token_ids

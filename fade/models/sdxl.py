@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fade.models.base import Conditioning
+from fade.models.conditioning import Conditioning
 from fade.models.families import register
 from fade.models.text import clip_states, token_ids
 from fade.models.unet import UNetModel

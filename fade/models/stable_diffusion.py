@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from fade.models.base import Conditioning
+from fade.models.conditioning import Conditioning
 from fade.models.families import register
 from fade.models.text import token_ids
 from fade.models.unet import UNetModel

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from fade.models.base import DDIM, NULL_PROMPT, TEXT_STATES, Conditioning, DiffusionModel
+from fade.models.base import DDIM, NULL_PROMPT, TEXT_STATES, DiffusionModel
+from fade.models.conditioning import Conditioning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

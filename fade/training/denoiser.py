@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from fade.adapters.lora import LoraAdapter
-from fade.models.base import Conditioning
+from fade.models.conditioning import Conditioning
 from fade.training.memory import UNDIVIDED, StepPlan
 
 

@@ -49,7 +49,6 @@ MAX_SKIPPED = 20
 _PROGRESS_EVERY = 0.2  # seconds
 PATIENCE = 10.0  # seconds: an orphan of a killed run needs one step to notice it, and has the lock until then
 
-
 Row = dict[str, float]
 """A row of the history: step, loss, its terms, lr, grad_norm."""
 OnProgress = Callable[[dict[str, Any]], object]

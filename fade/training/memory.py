@@ -16,7 +16,8 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig, MethodConfig, ModelConfig, TrainConfig
 from fade.erasers.base import ErasureBatch, get_eraser, with_anchors
 from fade.errors import ConfigError
-from fade.models.base import Conditioning, DiffusionModel
+from fade.models.base import DiffusionModel
+from fade.models.conditioning import Conditioning
 from fade.models.footprint import Footprint, LiveBytes, example, fused_attention, weightless
 from fade.models.memory import Plan, gb, is_small, plan
 from fade.training.settings import TrainingSettings

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fade.config import SamplerConfig
-from fade.models.base import Conditioning, DiffusionModel
+from fade.models.base import DiffusionModel
+from fade.models.conditioning import Conditioning
 from fade.models.sampling import pictures_at_once, solve
 
 

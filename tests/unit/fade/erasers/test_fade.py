@@ -11,7 +11,7 @@ import torch
 
 from fade.config import MethodConfig
 from fade.erasers.base import ErasureBatch, get_eraser
-from fade.models.base import Conditioning
+from fade.models.conditioning import Conditioning
 
 N_T, N_A, K = 3, 7, 3
 SHAPE = (2, 3, 4)

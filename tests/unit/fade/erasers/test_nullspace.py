@@ -12,7 +12,7 @@ from fade.config import MethodConfig
 from fade.erasers.base import get_eraser, known_erasers
 from fade.erasers.nullspace import attenuation, space
 from fade.errors import TrainingError
-from fade.models.base import Conditioning
+from fade.models.conditioning import Conditioning
 from tests.unit.fade.erasers.test_fade import Toy, make_batch
 
 TINY = MethodConfig(ridge=1e-9)

@@ -17,8 +17,8 @@ from fade.errors import BaseModelError, EvaluationError
 from fade.evaluation.drift import drift_curve
 from fade.evaluation.similarity import clip_scores, frechet_distance, frechet_summary, mean_clip_score
 from fade.mining.image_encoder import ImageEncoder
-from fade.models.base import Conditioning
 from fade.models.batches import Batches
+from fade.models.conditioning import Conditioning
 from fade.models.loading import load_model
 from tests.support import tiny_tokenizer
 from tests.unit.fade.evaluation.test_evaluate import Switch

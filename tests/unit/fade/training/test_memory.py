@@ -11,7 +11,8 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig, MethodConfig, ModelConfig, TrainConfig
 from fade.erasers.base import known_erasers
 from fade.errors import ConfigError
-from fade.models.base import Conditioning, DiffusionModel
+from fade.models.base import DiffusionModel
+from fade.models.conditioning import Conditioning
 from fade.models.footprint import Footprint, empty_model
 from fade.models.loading import load_model
 from fade.models.memory import GB, HEADROOM, Plan, plan
