@@ -56,11 +56,8 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
 def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
     """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was."""
     from fade.adapters.lora import LoraAdapter
-    from fade.models.prompts import require_distinct
     from fade.utils.hashing import sha256_of
 
-    names = [*neighborhood.neighbours, *neighborhood.heldout]
-    require_distinct(run.models.base, run.params.sampler.prompt, names, neighborhood.targets, "evaluate")
     lora = LoraAdapter.load(run.models.base, adapter)
     # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
     lora.merge()
@@ -77,6 +74,10 @@ def evaluate_change(
     """Judge the model with and without a change that is in the denoiser. sha256: under which its pictures are
     cached."""
     from fade.evaluation.evaluate import evaluate as evaluate_models
+    from fade.models.prompts import require_distinct
+
+    names = [*neighborhood.neighbours, *neighborhood.heldout]
+    require_distinct(run.models.base, run.params.sampler.prompt, names, neighborhood.targets, "evaluate")
 
     def on_progress(done: int, total: int) -> None:
         progress.report("evaluate", done, total, "pictures before and after")

@@ -124,6 +124,8 @@ def _opened(
         data_files=files,
         base_sha256=run.models.base.sha256,
         judge_sha256=run.models.judge.sha256,
+        models=run.models.record(),
+        self_tests=run.models.self_tests.to_json(),
         neighbourhood=neighborhood.to_json(),
         inputs=before,
         device=str(run.models.base.device),

@@ -26,7 +26,7 @@ from fade.run.context import RunContext
 from flows.benchmark import Bench, BenchmarkOptions, chosen, for_trials, measure_all, report
 from tasks.stages.benchmark import measure
 from tests.datasets import make_dataset
-from tests.support import forked
+from tests.support import forked, make_bare_base, make_bare_model
 from tests.unit.fade.benchmark.cells import measured
 
 TINY = (
@@ -42,12 +42,9 @@ PLACES = {"data.base": "base", "data.judge": "judge", "data.clip": "clip", "data
 def place(root: Path) -> None:
     """A data set, and folders that stand for models: they are hashed, not loaded."""
     make_dataset(root / "images")
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        (root / "base" / part).mkdir(parents=True)
-        (root / "base" / part / "config.json").write_text(part)
+    make_bare_base(root / "base")
     for name in ("judge", "clip"):
-        (root / name).mkdir()
-        (root / name / "config.json").write_text(name)
+        make_bare_model(root / name)
     (root / "data.dvc").write_text(
         "outs:\n- md5: " + "0" * 32 + ".dir\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: data\n"
     )
@@ -123,7 +120,8 @@ def test_control_a_changed_setting_is_measured_anew(tmp_path: Path, repo: Path, 
 def test_control_changed_models_are_measured_anew(tmp_path: Path, repo: Path, where: str) -> None:
     place(tmp_path)
     run(opened(asked(tmp_path, repo)), tmp_path / "log")
-    (tmp_path / where).write_text("another")
+    config = json.loads((tmp_path / where).read_text(encoding="utf-8"))
+    (tmp_path / where).write_text(json.dumps({**config, "another": 1}), encoding="utf-8")
     run(opened(asked(tmp_path, repo)), tmp_path / "log")
     assert labels(tmp_path / "log") == ALL * 2
 

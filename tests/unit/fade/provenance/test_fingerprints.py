@@ -363,12 +363,14 @@ NO_PART = (
     "errors.py",
     "redact.py",
     "generation/cache.py",
+    "generation/picture_checks.py",
+    "models/prompts.py",
     "provenance/",
     "training/settings.py",
     "utils/",
 )
-"""Settings (their values are in the keys), errors, files and the keys themselves: they decide no weight and
-no pixel."""
+"""Settings (their values are in the keys), errors, refusals, files and the keys themselves: they decide no
+weight and no pixel. How a blank picture is judged is part of the component evaluation."""
 KEYS = {
     "adapters": ("training/loop.py", (*training.CODE, "erasers")),
     "pictures": ("generation/generator.py", generator.CODE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fade.utils.hashing import fingerprint
 from tasks.stages import robustness as probe
 from tasks.stages.benchmark import Bench, sources_of
 from tests.datasets import make_dataset
+from tests.support import make_bare_model
 
 CELL = Cell(Condition("esd", "x"), "panda", 0)
 
@@ -35,17 +37,15 @@ def test_the_sources_are_the_hashes_that_the_loaded_models_have(
     from fade.models.loading import load_model
 
     make_dataset(tmp_path / "images")
-    (tmp_path / "judge").mkdir()
-    (tmp_path / "judge" / "config.json").write_text("{}")
+    make_bare_model(tmp_path / "judge")
     opened = bench(tmp_path, repo, tiny_base_dir, probing=True)
     found = sources_of(opened.first)
-    assert (
-        found["base"] == load_model(str(tiny_base_dir)).sha256
-        and found["judge"] == found["clip"] != found["base"]
-    )
+    assert found["base"] == load_model(str(tiny_base_dir)).sha256
+    assert len({found["base"], found["judge"], found["clip"]}) == 3
     assert found["vocabulary"] == fingerprint(("panda", "koala", "tulip", "rose"))
     other = shutil.copytree(tiny_base_dir, tmp_path / "other")
-    (other / "unet" / "config.json").write_text((other / "unet" / "config.json").read_text() + " ")
+    config = json.loads((other / "unet" / "config.json").read_text(encoding="utf-8"))
+    (other / "unet" / "config.json").write_text(json.dumps({**config, "another": 1}), encoding="utf-8")
     assert sources_of(bench(tmp_path, repo, other, probing=True).first)["base"] != found["base"]
 
 
