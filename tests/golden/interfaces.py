@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fade import errors
+import fade.erasers  # noqa: F401 (registers the knobs of the section method)
 from fade.config import Params
 
 FILE = "interfaces.json"
