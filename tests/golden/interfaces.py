@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fade import errors
 import fade.erasers  # noqa: F401 (registers the knobs of the section method)
+from fade import errors
 from fade.config import Params
 
 FILE = "interfaces.json"
