@@ -21,7 +21,7 @@ from tasks.requests.worker import Worker
 from tests.requested import BASE, GOOD, entry, eraser, project, prototype, where
 
 pytestmark = pytest.mark.usefixtures("alone")
-THEN = {"base": "1" * 64, "judge": "2" * 64, "data": "e" * 32 + ".dir"}
+THEN = {"base": ("1" * 64,), "judge": ("2" * 64,), "data": ("e" * 32 + ".dir",)}
 """What the registered record says."""
 
 
@@ -70,7 +70,7 @@ def test_a_champion_is_judged_again_once_when_judge_or_data_changed(team: Team) 
         [row]
     ) == [row]
 
-    now = {**THEN, "judge": "9" * 64}
+    now = {**THEN, "judge": ("9" * 64,)}
     (row,) = team.reevaluate(now)
     assert (row["result"], row["passes"], row["why"]) == (
         "reevaluated",
@@ -94,13 +94,13 @@ def test_a_champion_is_judged_again_once_when_judge_or_data_changed(team: Team) 
     ]  # repeated, it does nothing again
     assert team.reevaluate(now)[0]["passes"] is False  # and does not forget what it found
     assert (
-        team.reevaluate({**now, "data": "f" * 32 + ".dir"})[0]["result"] == "reevaluated"
+        team.reevaluate({**now, "data": ("f" * 32 + ".dir",)})[0]["result"] == "reevaluated"
         and len(team.judged) == 2
     )
 
 
 def test_a_champion_of_another_base_is_stale_and_its_request_open_until_the_base_is_back(team: Team) -> None:
-    (row,) = team.reevaluate({**THEN, "base": "8" * 64, "judge": "9" * 64})
+    (row,) = team.reevaluate({**THEN, "base": ("8" * 64,), "judge": ("9" * 64,)})
     assert row["result"] == "stale" and team.judged == []
     with pytest.raises(RequestError, match="fade-panda/1: the base 111111111111 -> 888888888888"):
         raise_failures([row])
@@ -123,7 +123,7 @@ def test_one_that_cannot_be_judged_does_not_stop_the_others_and_is_told(
         raise EvaluationError("the judge does not know 'panda'.", stage="evaluate", action="use another.")
 
     monkeypatch.setattr(reevaluate, "evaluate_version", cannot)
-    (row,) = team.reevaluate({**THEN, "judge": "9" * 64})
+    (row,) = team.reevaluate({**THEN, "judge": ("9" * 64,)})
     assert (
         row["result"] == "failed" and "does not know 'panda'" in row["why"] and REEVALUATED not in team.tags()
     )
