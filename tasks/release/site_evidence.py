@@ -19,6 +19,7 @@ from fade.reporting.site.render import PICTURES
 from fade.utils import progress
 from fade.utils.files import write_whole
 from fade.utils.hashing import canonical
+from fade.utils.reading import LISTING, read_bytes
 from tasks.registry import signing
 from tasks.registry.connection import Tracking
 from tasks.registry.runs import download_artifact
@@ -115,7 +116,7 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(folder: Path, name: str) -> Any:
     """The content of one evidence file. Raises RegistryError when it is missing or no JSON."""
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        return json.loads(read_bytes(folder / name, LISTING))
     except (OSError, ValueError, RecursionError) as error:
         what = f"{name} cannot be read: {error}."
         raise RegistryError(what, stage=STAGE, action="make the site again with `fade site`.") from None

@@ -3,7 +3,6 @@ before it. A folder that holds anything else than a site of ours is never touche
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
@@ -16,14 +15,14 @@ from fade.errors import AuditError, SignatureError, UsageError
 from fade.governance.keyring import read_keyring
 from fade.utils.files import make_folder, storage_error, write_whole
 from fade.utils.hashing import canonical, sha256_of
+from fade.utils.parsing import parse_json
+from fade.utils.reading import LISTING, RECORD, SETTINGS, check_regular, read_bytes
 from tasks.registry.signing import is_signed, sign_text
 
 STAGE = "site"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 KIND, SCHEMA = "fade site", 1
 TRUST = "trust nothing in this folder; get it again from whoever made it."
-LARGEST = 64 << 20
-"""Bytes of a manifest that is read."""
 
 
 @contextmanager
@@ -100,13 +99,11 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
     """Raises AuditError when there is none, or it is none of ours."""
     path = folder / MANIFEST
     try:
-        if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > LARGEST:
-            raise ValueError("no regular file of a manifest's size")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(path, RECORD, links=False))
         if (content["kind"], content["schema"]) != (KIND, SCHEMA):
             raise ValueError("of another kind or schema")
         files = {str(name): str(digest) for name, digest in content["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{path} is no manifest of a site: {error}."
         raise AuditError(what, stage=STAGE, action="name the folder that `fade site` wrote.") from None
     return {**content, "files": files}
@@ -122,6 +119,10 @@ def verify_manifest(folder: Path) -> Mapping[str, str]:
     for name in sorted(present - {*files}):
         raise AuditError(f"{name} is not of the manifest.", stage=STAGE, action=TRUST)
     for name, digest in sorted(files.items()):
+        try:
+            check_regular(folder / name, LISTING)
+        except OSError as error:
+            raise AuditError(f"{name} is refused: {error}.", stage=STAGE, action=TRUST) from None
         if sha256_of(folder / name) != digest:
             what = f"{name} has other bytes than {MANIFEST} names."
             raise AuditError(what, stage=STAGE, action=TRUST)
@@ -131,11 +132,13 @@ def verify_manifest(folder: Path) -> Mapping[str, str]:
 def verify_manifest_signature(folder: Path, public_key: str) -> None:
     """Raises SignatureError when the manifest is not signed, or not by an active key of the file."""
     path = folder / SIGNATURE
-    if not path.is_file() or path.is_symlink():
-        what = f"{folder} is not signed: it has no {SIGNATURE}."
-        raise SignatureError(what, stage=STAGE, action="have it made where signing.private_key is set.")
-    text = (folder / MANIFEST).read_text(encoding="utf-8")
-    signature = path.read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        signature = read_bytes(path, SETTINGS, links=False).decode("ascii", "replace").strip()
+        text = read_bytes(folder / MANIFEST, RECORD, links=False).decode("utf-8", "replace")
+    except OSError as error:
+        what = f"{folder} is not signed: {SIGNATURE}: {error.strerror}."
+        action = "have it made where signing.private_key is set."
+        raise SignatureError(what, stage=STAGE, action=action) from None
     active = [key for key in read_keyring(Path(public_key)).keys if key.closed is None]
     if not any(is_signed(_signed_text(text), signature, key.pem) for key in active):
         what = f"{public_key} does not verify {MANIFEST}."

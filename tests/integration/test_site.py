@@ -4,6 +4,7 @@ change of it is refused by name."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -185,6 +186,26 @@ def test_files_that_are_missing_or_additional_are_refused_by_name(copy: Path, tm
     (copy / "audits.html").unlink()
     with pytest.raises(AuditError, match=r"audits\.html is missing"):
         verify_site(copy)
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(6 << 30)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, "evidence/requests.json"])
+@pytest.mark.parametrize(
+    "put",
+    [os.mkfifo, sparse, lambda path: path.symlink_to("/dev/zero")],
+    ids=["a pipe", "six gigabytes", "a link to a device"],
+)
+def test_a_file_that_would_never_end_is_refused(
+    team: Published, copy: Path, name: str, put: Callable[[Path], None]
+) -> None:
+    (copy / name).unlink()
+    put(copy / name)
+    with pytest.raises((AuditError, SignatureError), match=name):
+        verify_site(copy, str(team.public_key))
 
 
 def drop(index: int) -> Callable[[Any], None]:
