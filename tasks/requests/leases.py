@@ -18,6 +18,7 @@ from fade.governance.leases import ACQUIRED, RECORDED, STAGE, LeaseEvent, LeaseL
 from fade.governance.requests import ErasureRequests
 from fade.governance.stored_values import parse_number
 from fade.governance.witness import Witness
+from fade.utils.locks import lock_folder
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.log_store import LEASE_LOG, TRUST
 from tasks.registry.models import REQUEST, all_versions
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _HEARTBEAT = "beat"
 """Tag of a version."""
+RECORDING, RECORD_SECONDS = ".recording.lock", 600.0
+"""Lock in the runs folder, and how long it is waited for: some hundred requests take a minute."""
 _SOURCE = "fade-request:/event"
 """MLflow demands an address; nothing lies there."""
 
@@ -86,17 +89,20 @@ def record_requests(
 ) -> None:
     """Record every request that the registry does not have, or has with other fields: a request that vanishes
     from the file is then shown as missing. One whose log cannot be read is left as it is. Raises
-    RegistryError."""
-    snapshot = RequestSnapshot.load(tracking, prefix, trust)
-    for request in requests.requests:
-        try:
-            recorded, content = snapshot.lease_log(request.id).recorded, request.to_json()
-        except (RegistryError, SignatureError) as error:
-            if not error.tampered:
-                raise
-            continue
-        if recorded is None or dict(recorded.content) != content:
-            _append(tracking, log_name(prefix, request.id), RECORDED, content, by, 0, trust)
+    RegistryError, BusyError."""
+    # workers that start together wait for the first one, instead of recording each request once more
+    busy = f"the requests are being recorded in {tracking.runs}"
+    with lock_folder(tracking.runs, busy, STAGE, name=RECORDING, patience=RECORD_SECONDS):
+        snapshot = RequestSnapshot.load(tracking, prefix, trust)
+        for request in requests.requests:
+            try:
+                recorded, content = snapshot.lease_log(request.id).recorded, request.to_json()
+            except (RegistryError, SignatureError) as error:
+                if not error.tampered:
+                    raise
+                continue
+            if recorded is None or dict(recorded.content) != content:
+                _append(tracking, log_name(prefix, request.id), RECORDED, content, by, 0, trust)
 
 
 @dataclass(frozen=True)
