@@ -32,6 +32,8 @@ _HEARTBEAT = "beat"
 """Tag of a version."""
 RECORDING, RECORD_SECONDS = ".recording.lock", 600.0
 """Lock in the runs folder, and how long it is waited for: some hundred requests take a minute."""
+_working: set[tuple[str, int]] = set()
+"""Log and number of the leases that this process has and whose `heartbeat` has not ended."""
 _SOURCE = "fade-request:/event"
 """MLflow demands an address; nothing lies there."""
 
@@ -127,7 +129,10 @@ def acquire(
     SignatureError."""
     content = {**content, "worker": process_identity()}
     event, counted = _append(tracking, name, ACQUIRED, content, by, after.head, trust)
-    return Lease(name, event.number, by) if event in counted else None
+    if event not in counted:
+        return None
+    _working.add((name, event.number))
+    return Lease(name, event.number, by)
 
 
 def report(
@@ -181,6 +186,7 @@ def heartbeat(tracking: Tracking, lease: Lease, every: float) -> Iterator[None]:
     try:
         yield
     finally:
+        _working.discard((lease.name, lease.number))
         ended.set()
         thread.join(5)
 
@@ -189,6 +195,12 @@ def process_identity() -> dict[str, Any]:
     """This process, in terms that no clock changes: host, boot, process table, process id, and its start in
     ticks since the boot."""
     return {**_machine(), "pid": os.getpid(), "started": _start_ticks(os.getpid())}
+
+
+def is_abandoned(name: str, lease: LeaseEvent) -> bool:
+    """Whether this very process took the lease and no longer works under it: its release was lost, as the
+    registry was away."""
+    return lease.content.get("worker") == process_identity() and (name, lease.number) not in _working
 
 
 def has_exited(worker: Any) -> bool | None:
