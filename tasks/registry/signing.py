@@ -16,6 +16,7 @@ from typing import Any
 from fade.errors import SignatureError, StorageError
 from fade.governance.keyring import read_keyring
 from fade.utils.files import make_folder, scratch_folder, storage_error, write_whole
+from fade.utils.reading import SETTINGS, check_regular, read_bytes
 
 STAGE = "sign"
 FILE = "signature.json"
@@ -60,6 +61,7 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
 
     with _key_errors(private_key, "cannot sign", *_PRIVATE), _folder(files) as folder:
         password: Any = _password()  # the library's annotation says str, and its code needs bytes
+        check_regular(private_key, SETTINGS)
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
         part = folder.with_name("part.json")
         signer.sign(folder, part)
@@ -102,7 +104,7 @@ def sign_text(text: str, private_key: Path) -> str:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     with _key_errors(private_key, "cannot sign", *_PRIVATE):
-        key: Any = serialization.load_pem_private_key(private_key.read_bytes(), _password())
+        key: Any = serialization.load_pem_private_key(read_bytes(private_key, SETTINGS), _password())
         return base64.b64encode(key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode("ascii")
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from fade.reporting.site.render import PICTURES
 from fade.utils import progress
 from fade.utils.files import write_whole
 from fade.utils.hashing import canonical
-from fade.utils.reading import LISTING, read_bytes
+from fade.utils.reading import LISTING, PICTURE, read_bytes
+from fade.utils.reading import RECORD as RECORD_BYTES
 from tasks.registry import signing
 from tasks.registry.connection import Tracking
 from tasks.registry.runs import download_artifact
@@ -98,13 +98,13 @@ def _fetch(tracking: Tracking, version: ModelVersion, label: str, folder: Path, 
         grids = download_artifact(tracking, run_id, "pictures", Path(scratch)) if pictures else None
         for grid in PICTURES if grids else ():
             file = grids / grid if grids else Path()
-            if file.is_file() and file.read_bytes()[: len(_PNG)] == _PNG:
+            if file.is_file() and read_bytes(file, PICTURE).startswith(_PNG):
                 _copy(file, folder / PICTURE_FOLDER / name / grid)
 
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    target.write_bytes(read_bytes(source, RECORD_BYTES))
 
 
 def write_json(path: Path, content: Any) -> None:
