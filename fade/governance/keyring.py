@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from fade.errors import FadeError, SignatureError
 from fade.governance.append_log import StoredEntry
+from fade.governance.log_names import subject
 from fade.governance.stored_values import parse_json
 from fade.utils.hashing import canonical
 from fade.utils.reading import TEXT, read_text
@@ -122,12 +123,6 @@ def signed_text(log: str, text: str) -> str:
     """What is signed of an entry. With the log's name: an entry that is copied into another log does not
     verify there."""
     return f"{log}\n{text}"
-
-
-def subject(log: str) -> str:
-    """The model that a log is about, or the log itself (a request's): ``"fade-panda.audits"`` ->
-    ``"fade-panda"``."""
-    return re.sub(r"\.(decisions|audits|history)\Z", "", log)
 
 
 def _normal(pem: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from fade.errors import SignatureError
 from fade.governance.append_log import StoredEntry
-from fade.governance.keyring import KeyRing, read_keyring, signed_text, subject
+from fade.governance.keyring import KeyRing, read_keyring, signed_text
 
 OLD, NEW, OTHER = (
     "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"
@@ -117,10 +117,3 @@ def test_a_file_that_is_no_keyring_is_named_and_accuses_nobody(tmp_path: Path, t
     assert not caught.value.tampered and caught.value.action
     with pytest.raises(SignatureError, match="is not there"):
         read_keyring(tmp_path / "none.pub")
-
-
-def test_a_log_is_about_a_model_or_is_a_requests() -> None:
-    assert [subject(f"fade-panda{end}") for end in (".decisions", ".audits", ".history")] == [
-        "fade-panda"
-    ] * 3
-    assert subject("fade.request.p1.history-2") == "fade.request.p1.history-2"
