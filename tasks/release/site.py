@@ -103,6 +103,10 @@ def _public_key(path: Path) -> bytes:
     return body
 
 
+_MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What a reader of the evidence raises for JSON of another shape than a site's."""
+
+
 def verify_site(folder: Path, public_key: str = "") -> list[dict[str, str]]:
     """What was compared in a site's folder, each row ``what`` and ``found``; nothing outside of the folder is
     read. The first thing that differs is raised and named.
@@ -110,6 +114,14 @@ def verify_site(folder: Path, public_key: str = "") -> list[dict[str, str]]:
     public_key: PEM file of the team, from elsewhere than the folder; empty: no signature is verified, and a
     row says so. Raises AuditError (files, pages), SignatureError, and what the registry's readers raise of a
     log or a record: PromotionError, AuditError, RegistryError."""
+    try:
+        return _verify(folder, public_key)
+    except _MALFORMED as error:
+        what = f"{folder} holds what no site holds: {type(error).__name__}: {error}."
+        raise AuditError(what, stage=STAGE, action=TRUST) from error
+
+
+def _verify(folder: Path, public_key: str) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
 
     def add(what: str, found: str) -> None:

@@ -116,10 +116,14 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(folder: Path, name: str) -> Any:
     """The content of one evidence file. Raises RegistryError when it is missing or no JSON."""
     try:
-        return json.loads(read_bytes(folder / name, LISTING))
+        return json.loads(read_bytes(folder / name, LISTING), parse_constant=_finite)
     except (OSError, ValueError, RecursionError) as error:
         what = f"{name} cannot be read: {error}."
         raise RegistryError(what, stage=STAGE, action="make the site again with `fade site`.") from None
+
+
+def _finite(text: str) -> float:
+    raise ValueError(f"{text} is no finite number")
 
 
 def read_head(folder: Path) -> dict[str, str]:
@@ -160,7 +164,7 @@ def read_models(folder: Path) -> Tracking:
                 created, run_id = int(one["created"]), str(one["run_id"])
                 number = str(int(one["version"]))
                 versions.append(entities.ModelVersion(name, number, created, run_id=run_id, tags=marks))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             what = f"{MODELS}/{path.name} is no model: {error!r}."
             raise RegistryError(what, stage=STAGE, action="trust nothing in this folder.") from None
     client: Any = _EvidenceClient(models, versions)
