@@ -121,6 +121,21 @@ def test_what_git_status_does_not_show_is_found_and_named(
     assert capfd.readouterr().err.count(name) == 1
 
 
+def test_a_changed_file_whose_time_is_set_back_is_found(tmp_path: Path) -> None:
+    top = repository(tmp_path / "top")
+    file, then = top / "fade" / "code.py", (10**9, 10**9)
+    os.utime(file, then)
+    git(top, "update-index", "--refresh")
+    git(top, "config", "core.trustctime", "false")
+    git(top, "config", "core.checkStat", "minimal")
+    assert changes(top) == ([], [])
+    file.write_text("x = 2\n")
+    os.utime(file, then)
+    line = ("git", "-C", str(top), "--no-optional-locks", "status", "--porcelain")
+    plain = subprocess.run(line, capture_output=True, check=True)
+    assert plain.stdout == b"" and changes(top) == (["fade/code.py"], [])
+
+
 def test_untracked_files_that_a_setting_hides_are_found(tmp_path: Path) -> None:
     top = repository(tmp_path / "top")
     git(top, "config", "status.showUntrackedFiles", "no")
