@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fade.errors import SignatureError, StorageError
+from fade.errors import SignatureError, StorageError, UsageError
 from fade.governance.keyring import read_keyring
 from fade.utils.files import make_folder, scratch_folder, storage_error, write_whole
 from fade.utils.reading import SETTINGS, check_regular, read_bytes
@@ -22,6 +22,7 @@ STAGE = "sign"
 FILE = "signature.json"
 PASSWORD = "FADE_SIGNING_PASSWORD"
 """Environment variable with the private key's password, where it has one."""
+_KEY_NAME = re.compile(r"\w(?:[\w. -]{0,98}\w)?")
 _PRIVATE = (
     "set signing.private_key, or make one with `fade keys`.",
     f"check {PASSWORD}, and that it is a private key as `fade keys` makes it.",
@@ -35,11 +36,14 @@ _PUBLIC = (
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
     """A new key pair on the curve P-256, ``NAME.pem`` (private, readable by its owner alone, locked with the
-    password in FADE_SIGNING_PASSWORD, if any) and ``NAME.pub``; no file is replaced. Raises SignatureError,
-    StorageError."""
+    password in FADE_SIGNING_PASSWORD, if any) and ``NAME.pub``; no file is replaced. Raises UsageError for a
+    name that is no file's, SignatureError, StorageError."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    if not _KEY_NAME.fullmatch(name):
+        action = "write letters, digits, blanks and . _ - in it; --folder names the place."
+        raise UsageError(f"{name[:100]!r} is no name of a key.", stage=STAGE, action=action)
     password = _password()
     lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     key, pem = ec.generate_private_key(ec.SECP256R1()), serialization.Encoding.PEM
