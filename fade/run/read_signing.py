@@ -55,5 +55,5 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _is_meant(name: str) -> bool:
     """Whether a name that is no section's is nearly `signing`: left out, nothing would be signed."""
-    near = difflib.get_close_matches(name[:100].casefold(), [NAME], cutoff=0.7)
-    return bool(near) and name not in Params.known_keys()
+    known = Params.known_keys()
+    return name not in known and difflib.get_close_matches(name[:100].casefold(), known, 1, 0.5) == [NAME]
