@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from fade.config import Affects, Params, PromotionPolicy, Section
 from fade.config.texts import FreeText, GivenText, Name, OptionalName, Person
 from fade.data.vocabulary import Vocabulary
 from fade.errors import FadeError, RequestFileError, nearest
+from fade.governance.log_names import is_log
 from fade.utils.hashing import fingerprint
 from fade.utils.parsing import MalformedError, parse_yaml
 from fade.utils.reading import TEXT, read_text
@@ -35,13 +36,19 @@ def _no_number(value: object) -> object:
     return value
 
 
+def _no_log(value: str) -> str:
+    if is_log(value):
+        raise ValueError("it ends as the name of a log does; give another id")
+    return value
+
+
 Day = Annotated[dt.date, BeforeValidator(_no_number)]
 
 
 class Request(Section):
     """One request to erase a concept."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"), AfterValidator(_no_log)]
     """Given once, for ever."""
     concept: Name
     reason: GivenText

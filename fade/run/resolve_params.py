@@ -39,7 +39,7 @@ def load_params(path: Path = Path("params.yaml"), overrides: Sequence[str] = ())
 def _load(path: Path, text: str, overrides: Sequence[str]) -> Params:
     raw = _parsed(path, text)
     for item in overrides:
-        _override(raw, item)
+        override(raw, item)
     return parse_params(raw, str(path))
 
 
@@ -122,7 +122,7 @@ def override_path(item: str) -> tuple[str, ...]:
     return parts
 
 
-def _override(raw: dict[str, Any], item: str) -> None:
+def override(raw: dict[str, Any], item: str) -> None:
     parts, text = override_path(item), item.partition("=")[2]
     key = ".".join(parts)[:SHOWN]
     try:

@@ -15,12 +15,12 @@ from fade.config import SigningConfig
 from fade.errors import SignatureError, StorageError
 from fade.governance.append_log import LogEntry, Verify
 from fade.governance.keyring import KeyRing, read_keyring, signed_text
+from fade.governance.log_names import AUDITS
 from fade.governance.witness import STAGE, Witness
 from fade.utils.files import make_folder, read_json, write_whole
 from fade.utils.locks import lock_directory
 from fade.utils.reading import RECORD, read_text
 from tasks.registry.connection import Tracking
-from tasks.registry.models import AUDITS
 from tasks.registry.signing import is_signed, sign_text
 
 WITNESS = "registry.witness.json"

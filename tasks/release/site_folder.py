@@ -72,14 +72,23 @@ def _check_replaceable(target: Path) -> None:
     if not any(target.iterdir()):
         return
     try:
-        own = {*read_manifest(target)["files"], MANIFEST, SIGNATURE}
+        own: Mapping[str, str] = read_manifest(target)["files"]
     except AuditError:
         what = f"{target} holds files, and is no site of `fade site`."
         raise UsageError(what, stage=STAGE, action=action) from None
-    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not _is_folder(path)}
-    if strangers := sorted(found - own):
-        what = f"{target} holds {strangers[0]!r}, which is not of the site."
-        raise UsageError(what, stage=STAGE, action=f"move it away, or {action}")
+    folders = {parent.as_posix() for name in own for parent in Path(name).parents}
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(target).as_posix()
+        if not (name in folders if _is_folder(path) else _is_own(path, name, own)):
+            what = f"{target} holds {name!r}, which is not of the site."
+            raise UsageError(what, stage=STAGE, action=f"move it away, or {action}")
+
+
+def _is_own(path: Path, name: str, files: Mapping[str, str]) -> bool:
+    """Whether a file is as the manifest has it: whoever wrote the manifest may have listed another's file."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    return name in (MANIFEST, SIGNATURE) or (name in files and sha256_of(path) == files[name])
 
 
 def write_manifest(folder: Path, private_key: str = "") -> Mapping[str, Any]:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import FadeError, RegistryError, RequestError, SignatureError
 from fade.governance.leases import ACQUIRED, RECORDED, STAGE, LeaseEvent, LeaseLog
+from fade.governance.log_names import REQUEST
 from fade.governance.requests import ErasureRequests
 from fade.governance.stored_values import parse_number
 from fade.governance.witness import Witness
 from fade.utils.locks import lock_folder
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.log_store import LEASE_LOG, TRUST
-from tasks.registry.models import REQUEST, all_versions
+from tasks.registry.models import all_versions
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust
 

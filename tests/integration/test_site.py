@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -372,6 +373,26 @@ def test_evidence_that_is_no_evidence_is_a_sentence(copy: Path, name: str, text:
     (copy / SIGNATURE).unlink()
     write_manifest(copy)
     with pytest.raises((AuditError, RegistryError)):
+        verify_site(copy)
+
+
+@pytest.mark.parametrize("problems", ["[{}]", "5", "[1]", '[{"what": 1}]'])
+def test_data_of_another_shape_are_a_sentence(copy: Path, problems: str) -> None:
+    (copy / "data.json").write_text(f'{{"problems": {problems}}}', encoding="utf-8")
+    (copy / SIGNATURE).unlink()
+    write_manifest(copy)
+    with pytest.raises(AuditError):
+        verify_site(copy)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999"])
+@pytest.mark.parametrize("key", ["version", "created"])
+def test_a_number_without_end_is_a_sentence(copy: Path, key: str, number: str) -> None:
+    path = copy / "evidence" / "models" / "fade-panda.json"
+    path.write_text(re.sub(rf'"{key}": ?\d+', f'"{key}":{number}', path.read_text(), count=1))
+    (copy / SIGNATURE).unlink()
+    write_manifest(copy)
+    with pytest.raises((AuditError, RegistryError), match=r"fade-panda\.json"):
         verify_site(copy)
 
 

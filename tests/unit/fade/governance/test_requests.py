@@ -54,6 +54,10 @@ def without(key: str) -> dict[str, Any]:
         ),
         ({**GOOD, "replacement": "panda"}, "request p1, replacement: 'panda' cannot be replaced by itself"),
         ({**GOOD, "resaon": "x"}, "request p1, resaon: unknown field; did you mean 'reason'?"),
+        *(
+            ({**GOOD, "id": one}, f"request {one}, id: '{one}': it ends as the name of a log does")
+            for one in ("p1.decisions", "x.history", "q.audits", "a.request.b")
+        ),
         ({**GOOD, "reason": ""}, "request p1, reason: '': string should have at least 1 character"),
         ({**GOOD, "date": "soon"}, "request p1, date: 'soon': input should be a valid date"),
         ({**GOOD, "due": "2025-12-31"}, "due lies before date"),

@@ -184,12 +184,15 @@ def test_the_key_of_a_registration_is_needed_at_the_beginning(
     monkeypatch.delenv("FADE_SIGNING_PASSWORD", raising=False)
     (root / "folder.pem").mkdir()
     (root / "word.pem").write_text("a word")
+    (root / "huge.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    os.truncate(root / "huge.pem", 6 << 30)
     (root / "ann.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
     (root / "locked.pem").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
     (root / "ann.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
     for name, says in {
         "none.pem": "none.pem does not exist",
         "folder.pem": "is no file",
+        "huge.pem": "is larger than 1 MiB",
         "word.pem": "is no private key",
         "ann.pub": "is no private key",
         "locked.pem": "is locked by a password. Next: set FADE_SIGNING_PASSWORD",
