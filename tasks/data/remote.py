@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fade.data.dvcfile import STAGE, DvcFile, parse_listing
 from fade.errors import BusyError, DataError, RemoteError, UnknownNameError, UnreachableError
-from fade.redact import redact
+from fade.redact import redact, redact_address
 from fade.utils.files import SCARCE, free_bytes
 from fade.utils.hashing import md5_of
 from fade.utils.reading import LISTING, read_bytes
@@ -40,7 +40,7 @@ class Remote:
         if name not in known:
             raise UnknownNameError("remote", name, known, stage=STAGE)
         self.repo, self.name, self.cache = repo, name, repo.cache.local
-        self.url = redact(str(repo.config["remote"][name].get("url", "")))
+        self.url = redact_address(str(repo.config["remote"][name].get("url", "")))
         self.root: Path | None = None  # the folder of a local remote; its objects lie below it in files/md5
         try:
             self.odb = repo.cloud.get_remote_odb(name, "pull")
