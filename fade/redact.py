@@ -1,8 +1,8 @@
 """Passwords in texts: `redact` hides them before a text is raised, printed, logged or recorded. Ours.
 
-The rules prefer to hide too much of an address over too little. They look at the text, at the environment (the
-value of a variable whose name is that of a secret is hidden wherever it stands) and at the addresses of settings
-that `redact_address` was given: inside a sentence nobody knows where an address with a blank ends."""
+The rules prefer to hide too much of an address over too little. They look at the text, at the environment
+(the value of a variable whose name is that of a secret is hidden wherever it stands) and at the addresses that
+`redact_address` was given: inside a sentence nobody knows where an address with a blank ends."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ _KNOWN: set[str] = set()
 
 
 def redact_address(address: str) -> str:
-    """A setting that is an address as a whole, without user, password and query, whatever signs they hold. From
-    then on `redact` hides them wherever they stand."""
+    """A setting that is an address as a whole, without user, password and query, whatever signs they hold.
+    From then on `redact` hides them wherever they stand."""
     masked = _without_query(_without_user(address))
     user = _userinfo(address)
     _, _, query = address.partition("?")

@@ -69,11 +69,13 @@ class SamplerConfig(Section):
     @model_validator(mode="after")
     def _has_slot(self) -> SamplerConfig:
         try:
-            slots = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None]
+            parts = list(string.Formatter().parse(self.prompt))
         except ValueError as error:
             raise ValueError(f"prompt has a stray brace: {error}") from None
-        if not slots or set(slots) != {"concept"}:
-            raise ValueError("prompt needs the slot {concept} and no other")
+        slots = [name for _, name, _, _ in parts if name is not None]
+        if not slots or set(slots) != {"concept"} or any(spec or kind for _, _, spec, kind in parts):
+            # a width in it would fill the memory
+            raise ValueError("prompt needs the slot {concept}, as it stands here, and no other")
         return self
 
 

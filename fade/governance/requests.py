@@ -184,6 +184,9 @@ def parse_requests(
     """As `load_requests`, of a text."""
     entries = _entries(text, path)
     ids = Counter(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)
+    spellings: dict[str, list[str]] = {}
+    for one in ids:
+        spellings.setdefault(one.casefold(), []).append(one)
     requests: list[Request] = []
     faults: list[RequestFault] = []
     for place, entry in enumerate(entries, start=1):
@@ -196,7 +199,7 @@ def parse_requests(
             wrong = list(_invalid_fields(error))
         if ids[str(identity)] > 1:
             wrong = [("id", "two requests have it")]
-        elif twins := [one for one in ids if one != str(identity) and same_id(one, str(identity))]:
+        elif twins := [one for one in spellings.get(str(identity).casefold(), ()) if one != str(identity)]:
             wrong = [("id", f"{twins[0]!r} differs from it only by the case of letters")]
         faults += [RequestFault(label, *one) for one in wrong]
         requests += [] if wrong else [request]

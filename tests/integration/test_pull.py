@@ -498,6 +498,15 @@ def test_http_refused_is_unreachable(clone: Path, dead_port: int) -> None:
         fetch(clone, "web")
 
 
+@pytest.mark.parametrize("name", ["config", "config.local"])
+def test_a_configuration_that_is_a_pipe_is_refused_at_once(clone: Path, name: str) -> None:
+    path = clone / ".dvc" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=rf"{name} cannot be read: it is a named pipe"):
+        fetch(clone)
+
+
 def test_no_error_shows_a_password(clone: Path, dead_port: int) -> None:
     add_remote(clone, "web", url=f"http://user:hunter2@127.0.0.1:{dead_port}/data?signature=hunter2")
     with pytest.raises(UnreachableError, match=r"'web' \(http://\*\*\*@127") as caught:

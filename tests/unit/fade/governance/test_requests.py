@@ -4,6 +4,7 @@ alone."""
 from __future__ import annotations
 
 import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,16 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
     with pytest.raises(RequestFileError, match=r"no request 'koala-2'") as caught:
         found.get("koala-2")
     assert caught.value.action == "did you mean 'koala-1'?"
+
+
+def test_thousands_of_ids_are_compared_at_once() -> None:
+    """A quadratic comparison takes a minute."""
+    lines = [f"- {{id: p{place}, concept: panda, reason: r, requested_by: a, date: 2026-01-02}}"
+             for place in range(9000)]  # fmt: skip
+    start = time.process_time()
+    found = parse_requests("\n".join(["requests:", *lines, lines[0].replace("p0", "P0")]), PATH, VOCABULARY)
+    assert time.process_time() - start < 20
+    assert len(found.requests) == 8999 and [fault.id for fault in found.faults] == ["p0", "P0"]
 
 
 @pytest.mark.parametrize(
