@@ -1,8 +1,8 @@
 """Passwords in texts: `redact` hides them before a text is raised, printed, logged or recorded. Ours.
 
 The rules prefer to hide too much of an address over too little. They look at the text, at the environment
-(the value of a variable whose name is that of a secret is hidden wherever it stands) and at the addresses that
-`redact_address` was given: inside a sentence nobody knows where an address with a blank ends."""
+(the value of a variable whose name is that of a secret is hidden wherever it stands) and at the addresses
+that `redact_address` was given: inside a sentence nobody knows where an address with a blank ends."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 
 def _wrong_columns(text: str) -> str:
-    """What is wrong with the head of a table, in words; "" for COLUMNS in any order, and for an empty text."""
+    """What is wrong with the head of a table, in words; "" for COLUMNS in any order and an empty text."""
     head = text.removeprefix("\ufeff").lstrip("\n")[: LONGEST_HEAD + 1].partition("\n")[0]
     if len(head) > LONGEST_HEAD:
         return f"the first line is longer than {LONGEST_HEAD:,} characters"

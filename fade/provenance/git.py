@@ -14,8 +14,8 @@ _PLAIN = (
     *("-c", "core.fsmonitor=false", "-c", "core.trustctime=true", "-c", "core.checkStat=default"),
     *("-c", "core.quotePath=false", "--no-replace-objects"),
 )
-"""Without settings under which git looks away: a monitor of files, an edit of the same size whose time was set
-back, objects put in place of others."""
+"""Without settings under which git looks away: a monitor of files, an edit of the same size whose time was
+set back, objects put in place of others."""
 
 
 def git(folder: Path, *arguments: str, seconds: float = SECONDS) -> str | None:
