@@ -13,6 +13,7 @@ from fade.models.loading import check_pipeline, refuse_unsafe_files
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
+from fade.utils.reading import SETTINGS, read_bytes
 
 
 def preflight(run: RunContext, *, registers: bool = True) -> None:
@@ -76,8 +77,7 @@ def _check_key(run: RunContext) -> None:
         missing = "is no file" if os.path.lexists(path) else "does not exist"
         raise SignatureError(f"signing.private_key: {path} {missing}.", stage="sign", action=action)
     try:
-        with path.open("rb") as stream:
-            head = stream.read(200)
+        head = read_bytes(path, SETTINGS)[:200]
     except OSError as error:
         what = f"signing.private_key: {path} cannot be read: {error.strerror}."
         raise SignatureError(what, stage="sign", action=action) from error

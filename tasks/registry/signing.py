@@ -21,6 +21,8 @@ STAGE = "sign"
 FILE = "signature.json"
 PASSWORD = "FADE_SIGNING_PASSWORD"
 """Environment variable with the private key's password, where it has one."""
+LONGEST_PASSWORD = 1023
+"""Bytes that OpenSSL takes."""
 _PRIVATE = (
     "set signing.private_key, or make one with `fade keys`.",
     f"check {PASSWORD}, and that it is a private key as `fade keys` makes it.",
@@ -138,7 +140,11 @@ def _public_key(pem: str) -> Any:
 
 
 def _password() -> bytes | None:
-    return os.environ.get(PASSWORD, "").encode() or None
+    password = os.fsencode(os.environ.get(PASSWORD, ""))
+    if len(password) > LONGEST_PASSWORD:
+        what = f"{PASSWORD} has more than {LONGEST_PASSWORD} bytes."
+        raise SignatureError(what, stage=STAGE, action="set it to the key's password.")
+    return password or None
 
 
 @contextmanager

@@ -119,6 +119,23 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
     assert caught.value.action == "did you mean 'koala-1'?"
 
 
+def test_a_key_that_is_no_text_is_a_fault_of_its_request_alone() -> None:
+    fields = "concept: panda, reason: r, requested_by: a, date: 2026-01-02"
+    bad = [f"- {{id: bad, {fields}, thresholds: {{1: 2}}}}", f"- {{id: odd, {fields}, on: 3}}"]
+    found = parse_requests("\n".join(["requests:", f"- {{id: fine, {fields}}}", *bad]), PATH, VOCABULARY)
+    assert [one.id for one in found.requests] == ["fine"] and [one.id for one in found.faults] == [
+        "bad",
+        "odd",
+    ]
+    assert "thresholds: '1' is none of the gate's" in str(found.faults[0]), found.faults
+
+
+def test_a_tab_behind_the_list_is_a_sentence() -> None:
+    """One YAML library reads it, the other does not."""
+    with pytest.raises(RequestFileError, match="cannot be added to: .*Next: add the request with an editor"):
+        append_request("requests:\t[]\n", Request.model_validate(GOOD))
+
+
 def test_thousands_of_ids_are_compared_at_once() -> None:
     """A quadratic comparison takes a minute."""
     lines = [f"- {{id: p{place}, concept: panda, reason: r, requested_by: a, date: 2026-01-02}}"
@@ -141,8 +158,8 @@ def test_thousands_of_ids_are_compared_at_once() -> None:
         ("? [requests]\n: []\n", "cannot be read: line 1: the key is no text"),
         ("requests: " + "[" * 100_000, "cannot be read: line 1: it is nested"),
         (
-            "requests:\n- " + "&a [" * 9 + "]" * 9 + "\n- {id: *a}\n- {on: 1}\n",
-            "line 4: the key 'on' is no text",
+            "requests:\n- " + "&a [" * 9 + "]" * 9 + "\n- {id: *a}\n- {? [on] : 1}\n",
+            "line 4: the key is no text",
         ),
     ],
 )
