@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from fade.config import Affects, Params, PromotionPolicy, Section
-from fade.config.texts import FreeText, GivenText, Name, OptionalName, Person
+from fade.config.texts import FreeText, GivenText, Name, OptionalName, Person, ShortText
 from fade.data.vocabulary import Vocabulary
 from fade.errors import FadeError, RequestFileError, nearest
 from fade.utils.hashing import fingerprint
@@ -28,14 +29,16 @@ SHOWN = 200
 """Characters of a wrong value or field in a fault."""
 
 
-def _no_number(value: object) -> object:
-    """A number would be taken for seconds since 1970."""
-    if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value):
+def _iso_date(value: object) -> object:
+    """A number, also one in quotes, would be taken for seconds since 1970; a time has a zone of its own."""
+    is_date = isinstance(value, dt.date) and not isinstance(value, dt.datetime)
+    if not is_date and not (isinstance(value, str) and _DATE.fullmatch(value)):
         raise ValueError("input should be a valid date, YYYY-MM-DD")
     return value
 
 
-Day = Annotated[dt.date, BeforeValidator(_no_number)]
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+Day = Annotated[dt.date, BeforeValidator(_iso_date)]
 
 
 class Request(Section):
@@ -50,7 +53,7 @@ class Request(Section):
     due: Day | None = None
     replacement: OptionalName = ""
     """The concept that takes its place, for methods that have one."""
-    method: Annotated[str, Field(max_length=200)] = ""
+    method: ShortText = ""
     """NAME or NAME/VARIANT; empty: that of params.yaml."""
     set_: tuple[str, ...] = Field(default=(), alias="set")
     """Overrides of params.yaml, as of `fade run --set`."""

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,11 +138,13 @@ def disk_full(path: Path, stage: str) -> StorageError:
 
 
 def free_bytes(path: Path) -> int:
-    """Free bytes of the disk where ``path`` lies or would lie. Raises OSError."""
+    """Free bytes of the disk where ``path`` lies or would lie; of one without a size, such as /proc, the
+    largest number: it is never full. Raises OSError."""
     folder = path.absolute().parent if len(os.fsencode(path.name)) > 255 else path.absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    usage = shutil.disk_usage(folder)
+    return usage.free if usage.total else sys.maxsize
 
 
 def make_folder(folder: Path) -> None:

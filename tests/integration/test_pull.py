@@ -498,6 +498,18 @@ def test_http_refused_is_unreachable(clone: Path, dead_port: int) -> None:
         fetch(clone, "web")
 
 
+@pytest.mark.parametrize("output", ["docs", ".git", ".dvc", "fade", "database"])
+def test_a_folder_that_the_settings_do_not_name_is_left_alone(clone: Path, output: str) -> None:
+    file = clone / "data.dvc"
+    file.write_text(file.read_text().replace("path: data", f"path: {output}"))
+    before = hash_folder(clone / output) if (clone / output).is_dir() else None
+    with pytest.raises(DataError, match=rf"path '{output}' holds no folder of the section `data`"):
+        fetch(clone)
+    assert (hash_folder(clone / output) if (clone / output).is_dir() else None) == before
+    file.write_text(file.read_text().replace(f"path: {output}", "path: data"))
+    assert fetch(clone).nfiles == len(FILES)  # the control
+
+
 @pytest.mark.parametrize("name", ["config", "config.local"])
 def test_a_configuration_that_is_a_pipe_is_refused_at_once(clone: Path, name: str) -> None:
     path = clone / ".dvc" / name

@@ -88,6 +88,12 @@ def without(key: str) -> dict[str, Any]:
         ({**GOOD, "due": "2026-02-30"}, "request p1, due: '2026-02-30': input should be a valid date"),
         ({**GOOD, "date": 20260102}, "request p1, date: 20260102: input should be a valid date, YYYY-MM-DD"),
         ({**GOOD, "date": "1767312000"}, "request p1, date: '1767312000': input should be a valid date"),
+        *(
+            ({**GOOD, key: day}, f"request p1, {key}: {day!r}: input should be a valid date, YYYY-MM-DD")
+            for key in ("date", "due")
+            for day in ("-86400", "-0", "2026-01-02T00:00:00Z", "2026-1-2", "2026-01-02\n", "\u0662026-01-02")
+        ),
+        ({**GOOD, "method": "nullspace/hinge\n"}, "request p1, method: 'nullspace/hinge\\n': character 16"),
         ({**GOOD, "thresholds": {"erased": True}}, "request p1, thresholds.erased: True: input should be"),
         ({**GOOD, "thresholds": {"erased": "1"}}, "request p1, thresholds.erased: '1': input should be"),
         ({**GOOD, "thresholds": {"erased": float("nan")}}, "request p1, thresholds.erased: nan: input"),

@@ -173,6 +173,14 @@ def test_what_is_no_file_is_refused_and_stays(
     assert Path("out").lstat() == before and names(tmp_path) == ["out"]
 
 
+def test_proc_is_no_full_disk() -> None:
+    assert free_bytes(Path("/proc/self")) > 2**60 > free_bytes(Path(__file__))
+    for path in (Path("/proc/x/y"), Path("/proc/x")):
+        with pytest.raises(StorageError) as caught:
+            write_whole(path, "x")
+        assert "full" not in str(caught.value) and "cannot be written: " in str(caught.value)
+
+
 def test_a_result_replaces_a_file_of_its_own_kind_alone(tmp_path: Path) -> None:
     params, text, picture = (tmp_path / name for name in ("params.yaml", "text.png", "grid.PNG"))
     for path in (params, text):
