@@ -22,7 +22,7 @@ MAX_EXPANSION = 10_000
 MAX_NODES = 100_000
 """Values in one YAML document."""
 MAX_NUMBER = 100
-"""Characters of a number: Python refuses to print longer ones, and sexagesimals take quadratic time."""
+"""Characters of a number: Python refuses to print longer ones."""
 _PREFIX = "tag:yaml.org,2002:"
 _TAGS = (None, "!", f"{_PREFIX}str", f"{_PREFIX}seq", f"{_PREFIX}map")
 _MERGE, _TIMESTAMP = f"{_PREFIX}merge", f"{_PREFIX}timestamp"
