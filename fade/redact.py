@@ -134,7 +134,10 @@ def _spellings(secrets: Iterable[str]) -> set[str]:
     spellings = {
         spelling
         for secret in secrets
-        for spelling in (secret, quote(secret, safe=""), unquote(secret), json.dumps(secret)[1:-1])
+        for spelling in (
+            *(secret, unquote(secret), json.dumps(secret)[1:-1]),
+            *(quote(secret, safe=safe) for safe in ("", "/", "/@:")),
+        )
     }
     return {one for one in spellings if len(one) >= SHORTEST and not _PLAIN_VALUE.fullmatch(one)}
 
