@@ -55,7 +55,7 @@ def test_a_deleted_folder_is_named(repo: Path, tmp_path: Path) -> None:
     (folder := tmp_path / "gone").mkdir()
     words = [sys.executable, "-c", script, "-m", "flows.cli", "decisions", "fade-panda"]
     env = {**os.environ, "PYTHONPATH": str(repo)}
-    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2 and "was deleted" in done.stderr and "Traceback" not in done.stderr, done
 
 
