@@ -10,12 +10,10 @@ SECONDS = 20.0
 PACKAGES = ("fade", "flows", "tasks")
 """Folders of the repository that the code is imported from, beside the modules at its root."""
 _MODULES = (".py", ".pyc", ".so", ".pyd")
-_PLAIN = (
-    *("-c", "core.fsmonitor=false", "-c", "core.trustctime=true", "-c", "core.checkStat=default"),
-    *("-c", "core.quotePath=false", "--no-replace-objects"),
-)
-"""Without settings under which git looks away: a monitor of files, an edit of the same size whose time was
-set back, objects put in place of others."""
+_SETTINGS = ("core.fsmonitor=false", "core.trustctime=true", "core.checkStat=default", "core.quotePath=false")
+_PLAIN = (*(part for setting in _SETTINGS for part in ("-c", setting)), "--no-replace-objects")
+"""Without settings under which git looks away: a monitor of files, a file's times that are not compared,
+objects put in place of others."""
 
 
 def git(folder: Path, *arguments: str, seconds: float = SECONDS) -> str | None:

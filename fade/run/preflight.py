@@ -14,9 +14,9 @@ from fade.models.safetensors_file import read_header
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
-from fade.utils.reading import GIB, SETTINGS, read_bytes
+from fade.utils.reading import SETTINGS, read_bytes
 
-MODEL = 200 * GIB
+MODEL = 200 << 30
 """Bytes of a file of weights, of which the head alone is read."""
 
 

@@ -21,8 +21,6 @@ STAGE = "sign"
 FILE = "signature.json"
 PASSWORD = "FADE_SIGNING_PASSWORD"
 """Environment variable with the private key's password, where it has one."""
-LONGEST_PASSWORD = 1023
-"""Bytes that OpenSSL takes."""
 _PRIVATE = (
     "set signing.private_key, or make one with `fade keys`.",
     f"check {PASSWORD}, and that it is a private key as `fade keys` makes it.",
@@ -32,6 +30,8 @@ _PUBLIC = (
     "do not use the version; find out who changed it, or whether this is the team's key.",
 )
 """What to do when the key is missing, and when it does not fit."""
+LONGEST_PASSWORD = 1023
+"""Bytes that OpenSSL takes."""
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:

@@ -31,7 +31,7 @@ def run(repo: Path, *line: str | bytes, cwd: Path | None = None) -> subprocess.C
         (("generate", "x", "--out", "params.yaml"), "params.yaml is there, and no .png file"),
         (("compose", LONG, LONG), "File name too long"),
         (("compose", "a", "a", "--out", ""), "it is a folder"),
-        (("keys", LONG, "--folder", "keys"), "File name too long"),
+        (("keys", "q", "--folder", f"/tmp/{LONG}"), "File name too long"),
         (("keys", "q", "--folder", "~no-such-user/x"), "write the folder's whole path"),
         (("requests", "add", "--concept", "", "--reason", "r"), "concept: field required"),
     ],
@@ -40,8 +40,6 @@ def test_a_wrong_option_is_a_sentence(
     repo: Path, tmp_path: Path, line: tuple[str | bytes, ...], message: str
 ) -> None:
     more = () if line[0] == "keys" else ("--runs-dir", str(tmp_path / "runs"))
-    if line[0] == "keys" and line[1] == LONG:
-        line = (*line[:3], str(tmp_path))
     before = (repo / "params.yaml").read_bytes()
     done = run(repo, "flows.cli", *line, *more)
     assert done.returncode in (1, 2) and message in " ".join(done.stderr.split()), done.stderr
