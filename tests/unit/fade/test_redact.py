@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import string
 import subprocess
 import sys
@@ -14,10 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.errors import FadeError, RegistryError, error_text, revive
-from fade.redact import redact, redact_address
+from fade.redact import _secrets_of, redact, redact_address
 
 SECRET = "hunter2/Q@:w"
 """With the signs that end a password for a naive reader."""
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fade.redact._KNOWN", set())
+    for name, value in dict(os.environ).items():
+        if _secrets_of(name, value):
+            monkeypatch.delenv(name)
+
 
 HOLDERS = {
     "a database": "postgresql://ann:{}@db.example.org:5432/mlflow",
@@ -155,9 +165,8 @@ def test_the_password_of_an_address_in_the_environment_is_hidden_alone(
 @pytest.mark.parametrize("word", ["s3cr<etPW", "s3cr etPW", 's3cr"et<PW', "s3cr>et'PW", "s3/cr @etPW"])
 @pytest.mark.parametrize("scheme", ["http:", "evil+x:", ""])
 def test_an_address_that_is_known_as_a_whole_is_hidden_whatever_its_password_holds(
-    scheme: str, word: str, monkeypatch: pytest.MonkeyPatch
+    scheme: str, word: str
 ) -> None:
-    monkeypatch.setattr("fade.redact._KNOWN", set())
     address = f"{scheme}//ann:{word}@127.0.0.1:1/x"
     assert redact_address(address) == f"{scheme}//***@127.0.0.1:1/x"
     for text in (f"no {address} there", f"no {word}.", f"{quote(word)}", json.dumps({"url": address})):
