@@ -10,10 +10,14 @@ from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file, require_u
 from fade.data.manifest import MANIFEST
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
 from fade.models.loading import check_pipeline, refuse_unsafe_files
+from fade.models.safetensors_file import read_header
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
 from fade.utils.reading import SETTINGS, read_bytes
+
+MODEL = 200 << 30
+"""Bytes of a file of weights, of which the head alone is read."""
 
 
 def preflight(run: RunContext, *, registers: bool = True) -> None:
@@ -94,6 +98,22 @@ def _check_base(run: RunContext) -> None:
             action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
             raise BaseModelError(f"{index} is missing.", stage="base", action=action)
         check_pipeline(folder)
+        _check_mesh(run, folder)
+
+
+def _check_mesh(run: RunContext, base: Path) -> None:
+    """Each of mesh.targets ends the name of a layer, as far as the heads of the denoiser's files list them;
+    whether it is one that takes an adapter is known once the model is loaded."""
+    layers: set[str] = set()
+    for file in (*base.glob("unet/*.safetensors"), *base.glob("transformer/*.safetensors")):
+        try:
+            layers |= {f".{name.removesuffix('.weight')}" for name in read_header(file, MODEL)[1]}
+        except (OSError, ValueError):
+            return  # loading the model names the file
+    for target in run.params.mesh.targets if layers else ():
+        if not any(layer.endswith(f".{target}") for layer in layers):
+            what = f"mesh.targets: {target!r} names no layer of {base}."
+            raise ConfigError(what, stage="mesh", action="correct mesh.targets.")
 
 
 def _check_model(run: RunContext, stage: str, where: str) -> None:

@@ -32,6 +32,8 @@ _PUBLIC = (
     "do not use the version; find out who changed it, or whether this is the team's key.",
 )
 """What to do when the key is missing, and when it does not fit."""
+LONGEST_PASSWORD = 1023
+"""Bytes that OpenSSL takes."""
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
@@ -144,7 +146,11 @@ def _public_key(pem: str) -> Any:
 
 
 def _password() -> bytes | None:
-    return os.environ.get(PASSWORD, "").encode() or None
+    password = os.fsencode(os.environ.get(PASSWORD, ""))
+    if len(password) > LONGEST_PASSWORD:
+        what = f"{PASSWORD} has more than {LONGEST_PASSWORD} bytes."
+        raise SignatureError(what, stage=STAGE, action="set it to the key's password.")
+    return password or None
 
 
 @contextmanager

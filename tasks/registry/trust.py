@@ -71,6 +71,14 @@ class Trust:
             action = "set signing.private_key: with signing.public_key set, what is not signed is refused."
             raise SignatureError(f"{what} would not be signed.", stage="sign", action=action)
 
+    def check_files(self, what: str) -> None:
+        """What signs and verifies ``what`` is there and can be read: known before a run, not at its end.
+        Raises SignatureError, ConfigError, StorageError."""
+        if self.keyring is not None:
+            self.require_signer(what)
+        if self.witness:
+            WitnessFile(Path(self.witness), self.witness).read()
+
     def sign(self, log: str, text: str) -> str:
         """The signature of an entry's text; empty without a private key. Raises SignatureError."""
         return sign_text(signed_text(log, text), Path(self.private_key)) if self.private_key else ""

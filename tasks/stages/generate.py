@@ -11,12 +11,13 @@ from fade.errors import AdapterError, UsageError
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
-from fade.utils.files import storage_error, writable_file, write_whole
+from fade.utils.files import result_file, storage_error, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+PNG = b"\x89PNG\r\n\x1a\n"
 ELSEWHERE = "name another file with --out."
 
 
@@ -29,7 +30,7 @@ def generate(
     ``gate``: the adapter acts as much as the prompt means its concept (fade/adapters/gating.py). Returns how
     strongly the adapter acted, 1 without a gate. Raises UsageError for a gate without an adapter,
     StorageError before any work for an ``out`` that is no file."""
-    writable_file(out, "generate", ELSEWHERE)
+    result_file(out, ".png", "generate", PNG)
     adapter = erased_adapter(model, run, "generate --gate") if gate else adapter_file(model, run)
 
     def on_progress(done: int, total: int) -> None:

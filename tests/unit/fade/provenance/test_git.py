@@ -186,6 +186,20 @@ def test_untracked_files_that_a_setting_hides_are_found(tmp_path: Path) -> None:
     assert changes(top) == (["fade/new.py"], [])
 
 
+def test_an_edit_of_the_same_size_whose_time_was_set_back_is_found(tmp_path: Path) -> None:
+    top = repository(tmp_path / "top")
+    file = top / "fade" / "code.py"
+    os.utime(file, (10**9, 10**9))
+    git(top, "config", "core.trustctime", "false")
+    git(top, "config", "core.checkStat", "minimal")
+    subprocess.run(["git", "-C", top, "update-index", "--refresh"], check=True)
+    time.sleep(1.1)  # git compares whole seconds
+    file.write_text("x = 2\n")
+    os.utime(file, (10**9, 10**9))
+    assert subprocess.run(["git", "-C", top, "status", "-s"], capture_output=True, check=True).stdout == b""
+    assert changes(top) == (["fade/code.py"], [])
+
+
 def test_objects_put_in_place_of_others_do_not_count(tmp_path: Path) -> None:
     """``git replace`` gives a commit the tree of another: the record would name a commit without its code."""
     top = repository(tmp_path / "top")

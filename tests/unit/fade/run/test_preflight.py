@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from fade.data.dvcfile import hash_folder, listing_md5
 from fade.errors import (
@@ -23,6 +24,7 @@ from fade.errors import (
     UsageError,
 )
 from fade.models.loading import PIPELINE_PARTS
+from fade.models.safetensors_file import canonical_safetensors
 from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
@@ -245,3 +247,14 @@ def test_a_file_name_that_is_not_utf8_is_named(root: Path) -> None:
     for use in (lambda: hash_folder(root / "data"), lambda: preflight(run(root))):
         with pytest.raises(DataError, match=r"xff' in .*emoji is a file name that is not UTF-8"):
             use()
+
+
+def test_a_target_of_the_adapter_that_names_no_layer_is_refused(root: Path) -> None:
+    file = root / "data" / "base" / "unet" / "model.safetensors"
+    layers = ["block.attn.to_q.weight", "block.attn.to_out.0.weight", "block.attn.to_out.0.bias"]
+    file.write_bytes(canonical_safetensors({name: torch.zeros(2, 2) for name in layers}, {}))
+    named(root)
+    preflight(run(root, more={"mesh": {"targets": ["to_q", "to_out.0"]}}))  # the control
+    for target in ("nonsense", "o_q", ""):
+        with pytest.raises(ConfigError, match=r"mesh.targets: .* names no layer of"):
+            preflight(run(root, more={"mesh": {"targets": ["to_q", target]}}))
