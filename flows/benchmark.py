@@ -180,7 +180,8 @@ def archived(options: BenchmarkOptions) -> Archive | None:
     pointer = (options.home / POINTER).absolute()
     if not pointer.is_file():
         return None
-    pull(DataConfig(dvc_file=pointer), options.params_file.parent, options.runs)
+    data = DataConfig(dvc_file=pointer, images=pointer.parent / FOLDER)  # the folder that may be written
+    pull(data, options.params_file.parent, options.runs)
     return read_archive(options.home / FOLDER / TABLE)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from fade.config.section import Positive, Section
+from fade.config.section import Positive, Resamples, Section, Seed
 from fade.data.vocabulary import slug
 
 _IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 16, 64))
@@ -59,13 +59,13 @@ class BenchConfig(Section):
     """What is reported: two of each of three tight families, three of loose ones."""
     tuning: tuple[str, ...] = ("kissing cat", "blue heart")
     """What the settings of every method are chosen on."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds of the training; the first one is tuned with."""
     methods: tuple[str, ...] = ()
     """NAME (its first variant) or NAME/VARIANT, also with `+ neighbours`; empty: all and the controls."""
     reference: str = "fade/paper"
     """The method that the others are tested against."""
-    resamples: Positive = 10000
+    resamples: Resamples = 10000
     """Resamples of the paired bootstrap."""
     grid_images: Positive = 3
     """Pictures a row of the page's grids."""

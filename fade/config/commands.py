@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator
 
-from fade.config.section import Positive, Section, Share
+from fade.config.section import Positive, Section, Share, Steps
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,?#L-]+")
@@ -33,7 +33,7 @@ class PurifyConfig(Section):
     """`fade purify`: a real picture inverted by the original model and drawn again by the erased one (All but
     One, Figure 1)."""
 
-    steps: Positive = 20
+    steps: Steps = 20
     """DDIM steps of a whole trajectory, the same for the inversion and for the way back."""
     refinements: Positive = 3
     """Predictions of each inversion step: 1 = plain DDIM; more solve its implicit equation better (ours)."""
@@ -102,7 +102,9 @@ class RegisterConfig(Section):
 
     experiment: str = "fade-erase"
     """Experiment of the runs."""
-    model_prefix: str = "fade"
+    model_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([._-]?[A-Za-z0-9]+)*$", max_length=60)] = (
+        "fade"
+    )
     """Registered model name is <prefix>-<concept>."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     """An unreachable tracking server is given up after this."""

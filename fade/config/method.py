@@ -10,6 +10,9 @@ from pydantic.fields import FieldInfo
 
 from fade.config.section import Section
 
+MAX_KNOB = 10**6
+"""Of a whole number; weights are no whole numbers."""
+
 
 class MethodOptions(Section):
     """What every eraser is told, whether or not it has a use for it."""
@@ -77,4 +80,6 @@ class MethodConfig(MethodOptions):
             values |= config.model_validate(own).model_dump(exclude=set(MethodOptions.model_fields))
         if unknown := [key for key in values if key not in cls.known_keys()]:
             raise ValueError(f"{unknown[0]} is no key of a registered eraser")
+        if large := [key for key, value in values.items() if isinstance(value, int) and value > MAX_KNOB]:
+            raise ValueError(f"{large[0]} is at most {MAX_KNOB:,}")
         return values

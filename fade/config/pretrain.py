@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fade.config.section import Fraction, Positive, Rate, Section, Weight
+from fade.config.section import Fraction, Positive, Rate, Section, Seed, Weight
 
 
 class FitConfig(Section):
@@ -85,7 +85,7 @@ class JudgeConfig(FitConfig):
 class PretrainConfig(Section):
     """The embedded world: made by `fade pretrain`."""
 
-    seed: int = 0
+    seed: Seed = 0
     packages: Path | None = None
     """Folder of unpacked npm packages (else they are fetched with npm)."""
     clip: ClipConfig = ClipConfig(steps=2400, batch_size=64, lr=1e-3)

@@ -8,7 +8,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fade.config.section import Affects, Fraction, Positive, Rate, Section, Share, Weight
+from fade.config.section import (
+    LARGEST,
+    Affects,
+    Count,
+    Fraction,
+    Positive,
+    Rate,
+    Resamples,
+    Section,
+    Seed,
+    Share,
+    Steps,
+    Weight,
+)
 
 MAX_RANK, MAX_ALPHA = 1 << 14, 1e6
 """Of an adapter: a rank beyond a layer's width adds nothing, and an update beyond this is no number soon."""
@@ -81,7 +94,7 @@ class SamplerConfig(Section):
 
     scheduler: Literal["ddim", "euler", "euler_ancestral", "dpmpp_2m", "unipc"] = "dpmpp_2m"
     """Solver; all but euler_ancestral are deterministic given the initial latents."""
-    steps: Positive = 10
+    steps: Steps = 10
     """Solver steps."""
     spacing: Literal["leading", "trailing", "linspace"] = "trailing"
     """Which timesteps a few-step solver visits; trailing starts at pure noise."""
@@ -97,11 +110,13 @@ class SamplerConfig(Section):
     @model_validator(mode="after")
     def _has_slot(self) -> SamplerConfig:
         try:
-            slots = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None]
+            parts = list(string.Formatter().parse(self.prompt))
         except ValueError as error:
             raise ValueError(f"prompt has a stray brace: {error}") from None
-        if not slots or set(slots) != {"concept"}:
-            raise ValueError("prompt needs the slot {concept} and no other")
+        slots = [name for _, name, _, _ in parts if name is not None]
+        if not slots or set(slots) != {"concept"} or any(spec or kind for _, _, spec, kind in parts):
+            # a width in it would fill the memory
+            raise ValueError("prompt needs the slot {concept}, as it stands here, and no other")
         return self
 
 
@@ -110,12 +125,16 @@ class NeighborhoodConfig(Section):
 
     k: Positive = 5
     """Neighbours that are trained on (paper: 5)."""
-    k_heldout: Annotated[int, Field(ge=0)] = 5
+    k_heldout: Count = 5
     """The next neighbours: never trained on, only measured (ours)."""
     images_per_concept: Positive = 8
     """m: pictures a candidate, made by the original model. Not published; ours."""
-    seed: int = 1000
+    seed: Seed = 1000
     """Seed of the mined pictures' initial latents."""
+
+
+LAYER_ROLES = ("all", "self", "cross", "text", "text_kv", "text_in")
+"""What mesh.targets may name beside the ends of layers' names; a family has some of them."""
 
 
 class MeshConfig(Section):
@@ -141,7 +160,7 @@ class TrainConfig(Section):
     """Neighbour latents a step and process."""
     lr: Rate = 2e-3
     """Peak learning rate of AdamW, reached after warm-up, then linear decay to 0."""
-    warmup: Annotated[int, Field(ge=0)] = 20
+    warmup: Count = 20
     """Warm-up steps."""
     weight_decay: Weight = 1.0
     """AdamW weight decay (a step shrinks the adapter by lr * weight_decay): components that no loss term
@@ -150,7 +169,7 @@ class TrainConfig(Section):
     """Gradient clipping (global L2 norm)."""
     gradient_accumulation: Positive = 1
     """Micro-batches an optimiser step."""
-    seed: int = 0
+    seed: Seed = 0
     """Names every draw of the training: LoRA init, noise, timesteps, batch order."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 on a GPU that has it, else fp32."""
@@ -167,20 +186,20 @@ class EvaluateConfig(Section):
 
     images_per_concept: Positive = 24
     """Pictures per concept and model; base and erased share initial latents."""
-    rest_concepts: Annotated[int, Field(ge=0)] = 12
+    rest_concepts: Count = 12
     """Size of the fixed sample of all other concepts (A_rest)."""
-    seed: int = 5000
+    seed: Seed = 5000
     """Seed of the evaluation's initial latents and of the rest sample; disjoint from the mining seed."""
-    bootstrap: Positive = 2000
+    bootstrap: Resamples = 2000
     """Bootstrap resamples of each interval (95 %)."""
     grid_images: Annotated[Positive, Affects("nothing")] = 4
     """Pictures a row in the report's grids."""
-    drift_bins: Positive = 8
+    drift_bins: Steps = 8
     """Timesteps of the null prompt's drift curve: the middles of as many equal parts of the schedule."""
     base_known: Annotated[float, Field(ge=0, le=100), Affects("nothing")] = 20.0
     """The judge must recognise this share of the original's pictures of the target, and of its neighbours,
     percent: what the base cannot draw, or the judge does not know, cannot be seen to go. 0: no such rule."""
-    indirect_images: Annotated[int, Field(ge=0)] = 0
+    indirect_images: Count = 0
     """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 24 prompts a
     target, so 4 cost 192 pictures)."""
     indirect_known: Annotated[float, Field(gt=0, le=100)] = 50.0
@@ -195,14 +214,14 @@ class AttackConfig(Section):
     """Registered attacks, in this order."""
     images: Positive = 12
     """Pictures judged per attack and condition (noised: per time)."""
-    seed: int = 7000
+    seed: Seed = 7000
     """Names every draw of the attacks and, counting up, their pictures' initial latents; disjoint from mining
     and evaluation."""
     batch: Positive = 4
     """Latents a step of inversion and revival."""
     probes: Positive = 6
     """Noised latents for inversion's loss before and after, and for tokens' first score of a candidate."""
-    finalists: Annotated[int, Field(ge=2)] = 4
+    finalists: Annotated[int, Field(ge=2, le=LARGEST)] = 4
     """Words of tokens' first round that go, alone and in pairs, into its second."""
     budget: Positive = 600
     """UNet calls of an attack's search under one condition, a call being one picture's forward pass; its

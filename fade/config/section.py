@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
-Positive = Annotated[int, Field(ge=1)]
+from fade.utils.seeds import MAX_SEED
+
+LARGEST = 10**9
+MAX_STEPS = 1000
+"""Solver steps: the schedule of the training has no more times."""
+MAX_RESAMPLES = 10**6
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Resamples = Annotated[int, Field(ge=1, le=MAX_RESAMPLES)]
+Seed = Annotated[int, Field(ge=-MAX_SEED, le=MAX_SEED)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -28,5 +28,7 @@ FreeText = Annotated[str, AfterValidator(free_text)]
 """A reason, a note."""
 GivenText = Annotated[str, Field(min_length=1), AfterValidator(free_text), AfterValidator(_given)]
 """As `FreeText`, and not blank."""
+ShortText = Annotated[str, AfterValidator(lambda text: free_text(text, longest=LONGEST_PERSON, lines=False))]
+"""A word or two on one line, or empty."""
 Person = Annotated[str, Field(min_length=1), AfterValidator(_person)]
 """Who did something or wants it."""

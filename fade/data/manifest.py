@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -19,6 +20,10 @@ COLUMNS = (
 SHOWN = 200
 """Characters of a wrong path or value in an error."""
 MAX_SIDE = 10**6
+LONGEST_HEAD = 10_000
+"""Characters of the first line."""
+MAX_ROWS = 10**6
+"""Lines: a row has about 150 bytes, so a file of RECORD bytes has fewer."""
 SPLITS = ("train", "heldout")
 MANIFEST = "manifest.csv"
 
@@ -36,7 +41,13 @@ def read_manifest(path: Path) -> pd.DataFrame:
         return DataError(f"{path}{what}.", stage="manifest", action=action)
 
     try:
-        frame = pd.read_csv(io.StringIO(read_text(path, RECORD)), dtype=str, keep_default_na=False)
+        text = read_text(path, RECORD)
+        # before pandas: it takes a minute for a table of 300,000 columns, or of 20 million rows
+        if unknown := _wrong_columns(text):
+            raise fault(f": columns: {unknown}")
+        if text.count("\n") > MAX_ROWS:
+            raise fault(f" has more than {MAX_ROWS:,} rows")
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise fault(" does not exist") from None
     except OSError as error:
@@ -47,12 +58,6 @@ def read_manifest(path: Path) -> pd.DataFrame:
         raise fault(f" is no CSV table: {str(error).strip()}") from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes a surplus first field for a row name
         raise fault(" is no CSV table: its rows have more fields than its head")
-    missing = [c for c in COLUMNS if c not in frame.columns]
-    extra = [c for c in frame.columns if c not in COLUMNS]
-    if missing or extra:
-        unknown = [name[:SHOWN] for name in extra[:5]]
-        parts = [f"missing {missing}" if missing else "", f"unknown {unknown}" if extra else ""]
-        raise fault(f": columns: {', '.join(filter(None, parts))}")
     if frame.empty:
         raise fault(" has no rows")
     for row, name in enumerate(frame["path"]):
@@ -72,6 +77,18 @@ def read_manifest(path: Path) -> pd.DataFrame:
             )
         frame[column] = number.astype(int)
     return frame[list(COLUMNS)]
+
+
+def _wrong_columns(text: str) -> str:
+    """What is wrong with the head of a table, in words; "" for COLUMNS in any order and an empty text."""
+    head = text.removeprefix("\ufeff").lstrip("\n")[: LONGEST_HEAD + 1].partition("\n")[0]
+    if len(head) > LONGEST_HEAD:
+        return f"the first line is longer than {LONGEST_HEAD:,} characters"
+    names = next(csv.reader([head]), []) if head.strip() else list(COLUMNS)
+    missing = [name for name in COLUMNS if name not in names]
+    extra = [name[:SHOWN] for place, name in enumerate(names) if name not in COLUMNS or name in names[:place]]
+    parts = [f"missing {missing}" if missing else "", f"unknown {extra[:5]}" if extra else ""]
+    return ", ".join(filter(None, parts))
 
 
 def is_inside(relpath: str) -> bool:

@@ -5,7 +5,9 @@ valid, what comes later by that key does not count."""
 
 from __future__ import annotations
 
+import base64
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +15,19 @@ from typing import Any, Self
 
 from fade.errors import FadeError, SignatureError
 from fade.governance.append_log import StoredEntry
+from fade.governance.log_names import subject
 from fade.governance.stored_values import parse_json
 from fade.utils.hashing import canonical
 from fade.utils.reading import TEXT, read_text
 
 STAGE = "sign"
-_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----\s.*?-----END PUBLIC KEY-----", re.DOTALL)
+_BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
+_PEM = re.compile(rf"{_BEGIN}\s.*?{_END}", re.DOTALL)
+_P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+"""DER of a public key on the curve P-256 up to its coordinates, of 32 bytes each (RFC 5480)."""
+_P = 2**256 - 2**224 + 2**192 + 2**96 - 1
+_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+"""The curve: y^2 = x^3 - 3 x + B modulo P (FIPS 186-4)."""
 IsSigned = Callable[[str, str, str], bool]
 """(text, signature, PEM of a public key) -> whether that key's owner signed the text."""
 
@@ -49,15 +58,21 @@ class KeyRing:
         names the file ``where``."""
         action = "set signing.public_key to the team's key or keyring (`fade keys`)."
         if not text.lstrip().startswith("{"):
-            keys = tuple(TeamKey(_normal(pem)) for pem in _PEM.findall(text))
-            if not keys:
+            try:
+                pems = dict.fromkeys(_normal(pem) for pem in _PEM.findall(text))
+            except ValueError as error:
+                raise SignatureError(f"{where}: {error}.", stage=STAGE, action=action) from None
+            if not pems:
                 raise SignatureError(f"{where} holds no public key.", stage=STAGE, action=action)
-            return cls(keys)
+            return cls(tuple(TeamKey(pem) for pem in pems))
         try:
             content = parse_json(text, where, dict)
             if content.get("schema") != 1 or not content.get("keys"):
                 raise ValueError("another schema")
-            return cls(tuple(_key(one) for one in content["keys"]))
+            keys = tuple(_key(one) for one in content["keys"])
+            if len({key.pem for key in keys}) != len(keys):
+                raise ValueError("a key appears twice")
+            return cls(keys)
         except (FadeError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = error.what if isinstance(error, FadeError) else f"{error}."
             raise SignatureError(f"{where} is no keyring: {reason}", stage=STAGE, action=action) from None
@@ -110,22 +125,26 @@ def signed_text(log: str, text: str) -> str:
     return f"{log}\n{text}"
 
 
-def subject(log: str) -> str:
-    """The model that a log is about, or the log itself (a request's): ``"fade-panda.audits"`` ->
-    ``"fade-panda"``."""
-    return re.sub(r"\.(decisions|audits|history)\Z", "", log)
-
-
 def _normal(pem: str) -> str:
-    return "\n".join(line.strip() for line in pem.strip().splitlines()) + "\n"
+    """The one spelling of a public key: its DER in lines of 64 characters. Raises ValueError for anything but
+    an uncompressed point of the curve P-256, which is what `fade keys` makes."""
+    body = "".join(pem.partition(_BEGIN)[2].partition(_END)[0].split())
+    der = base64.b64decode(body, validate=True)
+    x, y = (int.from_bytes(der[at : at + 32]) for at in (27, 59))
+    on_curve = max(x, y) < _P and (y * y - x**3 + 3 * x - _B) % _P == 0
+    if not der.startswith(_P256) or len(der) != 91 or not on_curve:
+        raise ValueError("a public key is of another kind than `fade keys` makes")
+    lines = textwrap.wrap(base64.b64encode(der).decode("ascii"), 64)
+    return "\n".join((_BEGIN, *lines, _END)) + "\n"
 
 
 def _key(content: Mapping[str, Any]) -> TeamKey:
     pem, closed = content["pem"], content["closed"]
     if not _PEM.fullmatch(pem.strip()):
         raise ValueError("a key is no PEM")
-    anchors = (closed or {}).items()
-    if not all(re.fullmatch(r"\d{1,18}:[0-9a-f]{64}", anchor) for _, anchor in anchors):
+    if closed is not None and not isinstance(closed, dict):
+        raise ValueError("`closed` is neither null nor a mapping of heads")
+    if not all(re.fullmatch(r"\d{1,18}:[0-9a-f]{64}", anchor) for anchor in (closed or {}).values()):
         raise ValueError("a head is no NUMBER:SHA256")
     return TeamKey(_normal(pem), closed)
 

@@ -37,7 +37,11 @@ def append_request(text: str, request: Request) -> str:
 
 def _split(text: str) -> tuple[str, str, int]:
     """(the text up to the end of the list, the rest, the list's indentation in spaces)."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:  # stricter than libyaml, which has read it: a tab behind a colon
+        what = f"the list cannot be added to: {' '.join(str(getattr(error, 'problem', error)).split())}."
+        raise RequestFileError(what, stage=STAGE, action="add the request with an editor.") from None
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     node = next((value for key, value in pairs if key.value == "requests"), None)
     if node is None:  # nothing but comments

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from fade.config import Affects, Params, PromotionPolicy, Section
-from fade.config.texts import FreeText, GivenText, Name, OptionalName, Person
+from fade.config.texts import FreeText, GivenText, Name, OptionalName, Person, ShortText
 from fade.data.vocabulary import Vocabulary
 from fade.errors import FadeError, RequestFileError, nearest
+from fade.governance.log_names import is_log
 from fade.utils.hashing import fingerprint
 from fade.utils.parsing import MalformedError, parse_yaml
 from fade.utils.reading import TEXT, read_text
@@ -28,20 +30,28 @@ SHOWN = 200
 """Characters of a wrong value or field in a fault."""
 
 
-def _no_number(value: object) -> object:
-    """A number would be taken for seconds since 1970."""
-    if isinstance(value, int | float) or (isinstance(value, str) and "-" not in value):
+def _iso_date(value: object) -> object:
+    """A number, also one in quotes, would be taken for seconds since 1970; a time has a zone of its own."""
+    is_date = isinstance(value, dt.date) and not isinstance(value, dt.datetime)
+    if not is_date and not (isinstance(value, str) and _DATE.fullmatch(value)):
         raise ValueError("input should be a valid date, YYYY-MM-DD")
     return value
 
 
-Day = Annotated[dt.date, BeforeValidator(_no_number)]
+def _no_log(value: str) -> str:
+    if is_log(value):
+        raise ValueError("it ends as the name of a log does; give another id")
+    return value
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+Day = Annotated[dt.date, BeforeValidator(_iso_date)]
 
 
 class Request(Section):
     """One request to erase a concept."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"), AfterValidator(_no_log)]
     """Given once, for ever."""
     concept: Name
     reason: GivenText
@@ -50,7 +60,7 @@ class Request(Section):
     due: Day | None = None
     replacement: OptionalName = ""
     """The concept that takes its place, for methods that have one."""
-    method: Annotated[str, Field(max_length=200)] = ""
+    method: ShortText = ""
     """NAME or NAME/VARIANT; empty: that of params.yaml."""
     set_: tuple[str, ...] = Field(default=(), alias="set")
     """Overrides of params.yaml, as of `fade run --set`."""
@@ -184,6 +194,9 @@ def parse_requests(
     """As `load_requests`, of a text."""
     entries = _entries(text, path)
     ids = Counter(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)
+    spellings: dict[str, list[str]] = {}
+    for one in ids:
+        spellings.setdefault(one.casefold(), []).append(one)
     requests: list[Request] = []
     faults: list[RequestFault] = []
     for place, entry in enumerate(entries, start=1):
@@ -196,7 +209,7 @@ def parse_requests(
             wrong = list(_invalid_fields(error))
         if ids[str(identity)] > 1:
             wrong = [("id", "two requests have it")]
-        elif twins := [one for one in ids if one != str(identity) and same_id(one, str(identity))]:
+        elif twins := [one for one in spellings.get(str(identity).casefold(), ()) if one != str(identity)]:
             wrong = [("id", f"{twins[0]!r} differs from it only by the case of letters")]
         faults += [RequestFault(label, *one) for one in wrong]
         requests += [] if wrong else [request]

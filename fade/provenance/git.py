@@ -10,8 +10,10 @@ SECONDS = 20.0
 PACKAGES = ("fade", "flows", "tasks")
 """Folders of the repository that the code is imported from, beside the modules at its root."""
 _MODULES = (".py", ".pyc", ".so", ".pyd")
-_PLAIN = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "--no-replace-objects")
-"""Without settings under which git looks away: a monitor of files, objects put in place of others."""
+_SETTINGS = ("core.fsmonitor=false", "core.trustctime=true", "core.checkStat=default", "core.quotePath=false")
+_PLAIN = (*(part for setting in _SETTINGS for part in ("-c", setting)), "--no-replace-objects")
+"""Without settings under which git looks away: a monitor of files, a file's times that are not compared,
+objects put in place of others."""
 
 
 def git(folder: Path, *arguments: str, seconds: float = SECONDS) -> str | None:
@@ -70,8 +72,8 @@ def why_unknown(repository: Path) -> str:
 
 def changes(repository: Path) -> tuple[list[str], list[str]] | None:
     """What a checkout has beside its commit: changed and new files, which ``git status`` shows, and those
-    that it does not: changed files that the index hides (assume-unchanged, skip-worktree), and ignored files
-    that Python would import. None when git fails."""
+    that it does not: changed files that the index hides (assume-unchanged, skip-worktree), links of the code
+    out of the checkout, and ignored files that Python would import. None when git fails."""
     every = ("--no-renames", "--untracked-files=all", "--ignored=matching")
     listed, hidden = git(repository, "status", "--porcelain", "-z", *every), _hidden_changes(repository)
     if listed is None or hidden is None:
@@ -83,7 +85,8 @@ def changes(repository: Path) -> tuple[list[str], list[str]] | None:
 
 
 def _hidden_changes(repository: Path) -> list[str] | None:
-    """Files that the index says not to look at, and that have other bytes than it says."""
+    """Files that the index says not to look at, and that have other bytes than it says; links of the code out
+    of the checkout, whose bytes no commit holds."""
     listed = git(repository, "ls-files", "-v", "-s", "-z")
     if listed is None:
         return None
@@ -92,6 +95,9 @@ def _hidden_changes(repository: Path) -> list[str] | None:
     for entry in filter(None, listed.split("\0")):
         facts, _, name = entry.partition("\t")
         tag, mode, sha1, _stage = facts.split()
+        if mode == "120000" and _leads_out(repository, name):
+            changed.append(name)
+            continue
         if not (tag.islower() or tag == "S") or mode == "160000":
             continue
         path = repository / name
@@ -105,6 +111,14 @@ def _hidden_changes(repository: Path) -> list[str] | None:
             return None
         changed += [name for name, now in zip(expected, hashes.split(), strict=True) if expected[name] != now]
     return changed
+
+
+def _leads_out(repository: Path, name: str) -> bool:
+    """True for a link to something outside of the checkout that an import of ours could find, or that lies in
+    a package."""
+    target, top = Path(os.path.realpath(repository / name)), Path(os.path.realpath(repository))
+    inside = target.is_relative_to(top) and not target.is_relative_to(top / ".git")
+    return not inside and (Path(name).parts[0] in PACKAGES or _is_imported(repository, name))
 
 
 def _is_imported(repository: Path, name: str) -> bool:

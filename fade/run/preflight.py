@@ -6,16 +6,22 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from fade.config.run import LAYER_ROLES
 from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file, require_utf8
 from fade.data.manifest import MANIFEST
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
 from fade.models.hub import is_hub_id
 from fade.models.layout import check_model, resolve
+from fade.models.safetensors_file import read_header
 from fade.run.context import RunContext
 from fade.run.memory import memory_sentence
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
 from fade.utils.notes import note
+from fade.utils.reading import SETTINGS, read_bytes
+
+MODEL = 200 << 30
+"""Bytes of a file of weights, of which the head alone is read."""
 
 
 def preflight(run: RunContext, *, registers: bool = True) -> None:
@@ -81,8 +87,7 @@ def _check_key(run: RunContext) -> None:
         missing = "is no file" if os.path.lexists(path) else "does not exist"
         raise SignatureError(f"signing.private_key: {path} {missing}.", stage="sign", action=action)
     try:
-        with path.open("rb") as stream:
-            head = stream.read(200)
+        head = read_bytes(path, SETTINGS)[:200]
     except OSError as error:
         what = f"signing.private_key: {path} cannot be read: {error.strerror}."
         raise SignatureError(what, stage="sign", action=action) from error
@@ -101,6 +106,22 @@ def _check_base(run: RunContext) -> None:
             action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
             raise BaseModelError(f"{index} is missing.", stage="base", action=action)
         check_model(folder, "base")
+        _check_mesh(run, folder)
+
+
+def _check_mesh(run: RunContext, base: Path) -> None:
+    """Each of mesh.targets ends the name of a layer, as far as the heads of the denoiser's files list them;
+    whether it is one that takes an adapter is known once the model is loaded."""
+    layers: set[str] = set()
+    for file in (*base.glob("unet/*.safetensors"), *base.glob("transformer/*.safetensors")):
+        try:
+            layers |= {f".{name.removesuffix('.weight')}" for name in read_header(file, MODEL)[1]}
+        except (OSError, ValueError):
+            return  # loading the model names the file
+    for target in run.params.mesh.targets if layers else ():
+        if target not in LAYER_ROLES and not any(layer.endswith(f".{target}") for layer in layers):
+            what = f"mesh.targets: {target!r} names no layer of {base}."
+            raise ConfigError(what, stage="mesh", action="correct mesh.targets.")
 
 
 def _check_model(run: RunContext, stage: str, where: str) -> None:

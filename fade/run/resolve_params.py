@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,36 @@ def load_params(path: Path = Path("params.yaml"), overrides: Sequence[str] = ())
 
     Raises ConfigError for a missing or malformed file, an unknown key (its nearest valid name is offered), a
     wrong type or a value out of range."""
-    raw = read_params(path)
+    return _load(path, _read(path), overrides)
+
+
+def _load(path: Path, text: str, overrides: Sequence[str]) -> Params:
+    raw = _parsed(path, text)
     for item in overrides:
-        _override(raw, item)
+        override(raw, item)
     return parse_params(raw, str(path))
 
 
 def read_params(path: Path) -> dict[str, Any]:
     """The content of params.yaml as it stands there, unchecked. Raises ConfigError for a missing, foreign or
     malformed file."""
+    return _parsed(path, _read(path))
+
+
+def _read(path: Path) -> str:
     try:
-        raw = parse_yaml(read_text(path, SETTINGS))
+        return read_text(path, SETTINGS)
     except FileNotFoundError:
         action = "run in the project's folder, or name the file with --params."
         raise _error(f"{path} does not exist.", action) from None
-    except (MalformedError, OSError) as error:
+    except OSError as error:
+        raise _error(f"{path} cannot be read: {error}.", "mend the file.") from None
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        raw = parse_yaml(text)
+    except MalformedError as error:
         raise _error(f"{path} cannot be read: {error}.", "mend the file.") from None
     if raw is not None and not isinstance(raw, dict):
         raise _error(f"{path} holds no mapping.", "start from the shipped params.yaml.")
@@ -106,7 +122,7 @@ def override_path(item: str) -> tuple[str, ...]:
     return parts
 
 
-def _override(raw: dict[str, Any], item: str) -> None:
+def override(raw: dict[str, Any], item: str) -> None:
     parts, text = override_path(item), item.partition("=")[2]
     key = ".".join(parts)[:SHOWN]
     try:
@@ -145,11 +161,17 @@ def resolve(path: Path = Path("params.yaml"), overrides: Sequence[str] = ()) -> 
 
     Raises ConfigError, and UnknownNameError for a method or variant that is not registered.
     """
-    params = load_params(path, overrides)
+    return _resolve(path, _read(path), tuple(overrides))
+
+
+@lru_cache(maxsize=1024)
+def _resolve(path: Path, text: str, overrides: tuple[str, ...]) -> Params:
+    """A queue of hundreds of requests is resolved at every step of a pass, most of them alike."""
+    params = _load(path, text, overrides)
     method = get_eraser(params.method.name, params.method.variant)
     own = [*method.settings, *_settings_for(method, params.settings)]
     if own:
-        params = load_params(path, [*own, *overrides])
+        params = _load(path, text, [*own, *overrides])
     label = f"{method.name}/{method.variant}"
     if params.data.erase == "styles" and params.evaluate.indirect_images:
         what = "indirect prompts are written for concepts; a style has none."

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from fade.errors import StorageError
 from fade.utils.parsing import parse_json
-from fade.utils.reading import RECORD, read_text
+from fade.utils.reading import RECORD, open_regular, read_text
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 """Errors of a disk or a folder on a write that a retry does not mend."""
@@ -91,6 +92,20 @@ def writable_file(path: Path, stage: str = "storage", action: str = "") -> Path:
     return target
 
 
+def result_file(path: Path, suffix: str, stage: str, magic: bytes = b"") -> Path:
+    """As `writable_file`, for a result with this suffix, whose bytes begin with ``magic``: a file of another
+    kind, such as params.yaml, is not replaced by it. Raises StorageError."""
+    target = writable_file(path, stage, "name another file with --out.")
+    try:
+        head = _head(target, len(magic)) if target.exists() else None
+    except OSError as error:
+        raise storage_error(error, path, stage) from error
+    if head is not None and target.stat().st_size and (target.suffix.lower() != suffix or head != magic):
+        what = f"{path} is there, and no {suffix} file of this kind: it is not replaced."
+        raise StorageError(what, stage=stage, action="name another file with --out, or remove it.")
+    return target
+
+
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFCHR: "a device",
@@ -99,6 +114,11 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFLNK: "a link that leads in a circle",
 }
+
+
+def _head(path: Path, size: int) -> bytes:
+    with open_regular(path, None) as stream:
+        return stream.read(size)
 
 
 def _hand_on(before: os.stat_result, file: int) -> None:
@@ -133,11 +153,13 @@ def disk_full(path: Path, stage: str) -> StorageError:
 
 
 def free_bytes(path: Path) -> int:
-    """Free bytes of the disk where ``path`` lies or would lie. Raises OSError."""
+    """Free bytes of the disk where ``path`` lies or would lie; of one without a size, such as /proc, the
+    largest number: it is never full. Raises OSError."""
     folder = path.absolute().parent if len(os.fsencode(path.name)) > 255 else path.absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    usage = shutil.disk_usage(folder)
+    return usage.free if usage.total else sys.maxsize
 
 
 def make_folder(folder: Path) -> None:

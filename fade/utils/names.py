@@ -18,12 +18,19 @@ TOGETHER = " + "
 _LOOKALIKES = {
     # Cyrillic, Greek, Armenian, Cherokee and other letters that a font draws as a Latin one
     "a": "аАαΑɑᎪ", "b": "вВβΒЬᏴ", "c": "сСϲϹᏟ", "d": "ԁᎠ", "e": "еЕεΕҽᎬ", "f": "ϝ", "g": "ɡԌᏀ",
-    "h": "һҺнНΗհᎻ", "i": "іІιΙıɩΊӏӀ", "j": "јЈϳͿᎫ", "k": "кКκΚᏦ", "l": "ⅼᏞ", "m": "мМμΜᎷ",
+    "h": "һҺнНΗհᎻ", "i": "іІιΙıɩΊ", "j": "јЈϳͿᎫ", "k": "кКκΚᏦ", "l": "ⅼᏞӏӀ", "m": "мМμΜᎷ",
     "n": "ηΝոռ", "o": "оОοΟσօՕ", "p": "рРρΡᏢ", "q": "ԛԚգ", "r": "гᏒᎡ", "s": "ѕЅᏚ", "t": "тТτΤᎢ",
     "u": "υսՍ", "v": "ѵѴνᏙ", "w": "ԝԜωшᎳ", "x": "хХχΧ", "y": "уУүҮγΥ", "z": "ζΖᏃ",
     "-": "‐‑‒–—−", "'": "’‘ʼ′`´",
 }  # fmt: skip
-_LATIN = {ord(like): letter for letter, likes in _LOOKALIKES.items() for like in likes}
+_ALPHABETS = (
+    ("abcdefghijklmnopqrstuvwxyz", "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡxʏᴢ"),  # small capitals
+    ("abcdefghijklmnoprstuvwxyz", "ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ"),  # Lisu
+    ("abcehikmnoptxyz", "ⲀⲂⲤⲈⲎⲒⲔⲘⲚⲞⲢⲦⲬⲨⲌ"), ("aceiknopx", "ⲁⲥⲉⲓⲕⲛⲟⲣⲭ"),  # Coptic
+)  # fmt: skip
+_LATIN = {ord(like): letter for letter, likes in _LOOKALIKES.items() for like in likes} | {
+    ord(like): letter for pair in _ALPHABETS for letter, like in zip(*pair, strict=True)
+}
 
 
 def normal_name(text: str) -> str:
@@ -34,10 +41,13 @@ def normal_name(text: str) -> str:
         raise ValueError("a name is not empty")
     if len(name) > LONGEST:
         raise ValueError(f"a name has at most {LONGEST} characters, this one {len(name):,}")
-    for one in name:
-        if is_invisible(one) or (one != " " and unicodedata.category(one) == "Zs"):
+    for before, one in zip(" " + name, name, strict=False):
+        kind = unicodedata.category(one)
+        if is_invisible(one) or kind == "Cn" or (one != " " and kind == "Zs"):
             raise ValueError(f"a name holds no {escaped(one)}: it is invisible, or no plain blank")
-    if name.casefold() in RESERVED:
+        if before == " " and kind.startswith("M"):
+            raise ValueError(f"a name holds no {escaped(one)} without a letter before it")
+    if skeleton(name) in RESERVED:
         raise ValueError(f"{name!r} is reserved")
     for sign in (TOGETHER, "..", "/", "\\", "{", "}"):
         if sign in name:

@@ -22,7 +22,7 @@ MAX_EXPANSION = 10_000
 MAX_NODES = 100_000
 """Values in one YAML document."""
 MAX_NUMBER = 100
-"""Characters of a number: Python refuses to print longer ones, and sexagesimals take quadratic time."""
+"""Characters of a number: Python refuses to print longer ones."""
 _PREFIX = "tag:yaml.org,2002:"
 _TAGS = (None, "!", f"{_PREFIX}str", f"{_PREFIX}seq", f"{_PREFIX}map")
 _MERGE, _TIMESTAMP = f"{_PREFIX}merge", f"{_PREFIX}timestamp"
@@ -36,16 +36,28 @@ class MalformedError(ValueError):
     """A text that is no YAML or JSON of the kind that is read here; the line is named where one is known."""
 
 
+def _without_colon(tag: str, pattern: re.Pattern[str]) -> re.Pattern[str]:
+    number = tag in (f"{_PREFIX}int", f"{_PREFIX}float")
+    return re.compile(f"(?![^:]*:){pattern.pattern}", pattern.flags) if number else pattern
+
+
 class _Loader(_Base):  # type: ignore[misc]
-    """Texts, numbers, switches, lists and mappings. A date stays text: who knows the field judges it."""
+    """Texts, numbers, switches, lists and mappings. A date stays text: who knows the field judges it. So does
+    ``1:30``, which YAML 1.1 takes for 90, and a key of any type: one is no reason to refuse a file."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, pattern) for tag, pattern in rules if tag != _TIMESTAMP]
+        first: [(tag, _without_colon(tag, pattern)) for tag, pattern in rules if tag != _TIMESTAMP]
         for first, rules in _Base.yaml_implicit_resolvers.items()
     }
     yaml_constructors: ClassVar[dict[str, Any]] = {
         tag: _Base.yaml_constructors[tag] for tag in (f"{_PREFIX}{name}" for name in _BUILT)
     }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                key.tag = f"{_PREFIX}str"
+        return super().construct_mapping(node, deep=deep)
 
 
 _RESOLVER = type(
@@ -132,14 +144,13 @@ def _check_events(text: str) -> None:
 
 
 def _check_place(frame: _Frame, event: Any) -> None:
-    """A mapping's key must be text, and appear once."""
+    """A mapping's key must be a scalar, and appear once."""
     frame.children += 1
     if frame.keys is None or frame.children % 2 == 0:
         return
-    if not isinstance(event, yaml.ScalarEvent) or (tag := _tag(event)) not in (f"{_PREFIX}str", _MERGE):
-        shown = f" {event.value[:80]!r}" if isinstance(event, yaml.ScalarEvent) else ""
-        _refuse(event.start_mark, f"the key{shown} is no text; quote it")
-    key = event.value if tag != _MERGE else "<< "
+    if not isinstance(event, yaml.ScalarEvent):
+        _refuse(event.start_mark, "the key is no text; quote it")
+    key = event.value if _tag(event) != _MERGE else "<< "
     if key in frame.keys:
         _refuse(event.start_mark, f"the key {event.value[:80]!r} appears twice")
     frame.keys.add(key)

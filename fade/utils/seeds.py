@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+MAX_SEED = 2**62
+"""A seed of a setting: it counts up from picture to picture, and torch takes no more than 64 bits."""
+
 
 def named_seed(*parts: object) -> int:
     """A 63-bit seed of a tuple of numbers and names."""

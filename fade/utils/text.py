@@ -10,14 +10,17 @@ LONGEST = 2000
 """Characters of a reason, an override, a note."""
 LONGEST_PERSON = 200
 """Characters of the name of a person or a worker."""
-_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Control characters (C0, DEL, C1 with NEL), formats (bidi overrides, zero width, BOM), lone surrogates, line
-and paragraph separators."""
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+"""Control characters (C0, DEL, C1 with NEL), formats (bidi overrides, zero width, BOM), private use (a font
+draws its own), lone surrogates, line and paragraph separators."""
 _IGNORABLE = (
     *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2065, 0x2065)),
     *((0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0000, 0xE0FFF)),
+    *((0xFFF0, 0xFFFC), (0xFDD0, 0xFDEF)),
+    *((plane + 0xFFFE, plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000)),
 )
-"""First and last of further characters that nothing is drawn for (Unicode's Default_Ignorable_Code_Point)."""
+"""First and last of further characters that nothing is drawn for (Unicode's Default_Ignorable_Code_Point), of
+the stand-in for an object, and of those that are none (noncharacters)."""
 
 
 def is_invisible(character: str) -> bool:

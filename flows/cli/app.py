@@ -77,14 +77,34 @@ def _ignore_interrupts() -> None:
         signal.signal(number, handle)
 
 
+def _os_error(error: OSError) -> Exception:
+    """The error that no stage has a message for: a name that the system refuses, a folder that is gone, a
+    disk. Any other stays."""
+    import errno
+    import os
+
+    from fade.errors import UsageError
+    from fade.utils.files import UNWRITABLE, storage_error
+
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        name = os.fsdecode(error.filename or "a name")
+        what = f"{name[:80]}{'...' * (len(name) > 80)}: {error.strerror}."
+        return UsageError(what, stage="options", action="name another file or model.")
+    try:
+        os.getcwd()  # noqa: PTH109 (Path.cwd() is the same, but this is about the system)
+    except OSError:
+        what = "the folder in which this command runs was deleted."
+        return UsageError(what, stage="options", action="change to another folder.")
+    return storage_error(error, Path(str(error.filename or "."))) if error.errno in UNWRITABLE else error
+
+
 def _explain(error: BaseException) -> int:
     """Print the message of an expected error and return its exit code; any other is a fault of ours and is
     raised."""
     from fade.errors import FadeError
-    from fade.utils.files import UNWRITABLE, storage_error
 
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:  # a disk that no stage has a message for
-        error = storage_error(error, Path(str(error.filename or ".")))
+    if isinstance(error, OSError):
+        error = _os_error(error)
     if isinstance(error, FadeError):
         print_note(f"[bold red]error[/] {escape(str(error))}")
         return error.exit_code

@@ -68,11 +68,13 @@ def run(
     from fade.run.preflight import preflight
     from flows.server import runtime
     from tasks.registry.connection import check_store
+    from tasks.registry.trust import Trust
 
     for sentence in ignored_settings(params, overrides):
         print_note(f"[yellow]{escape(sentence)}[/]")
     targets = [style] if style else target or ["panda"]
     preflight(RunContext(settings, targets, runs_dir, params.parent))
+    Trust.of(settings.signing, params.parent).check_files("the version")
     check_store(runs_dir)
     runtime.start()
     import fade.generation.generator  # noqa: F401 (torch and diffusers load while the server starts)

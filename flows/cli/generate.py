@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from fade.utils.seeds import MAX_SEED
 from flows.cli.app import app
 from flows.cli.options import (
     PARAMS,
@@ -18,6 +19,7 @@ from flows.cli.options import (
     Runs,
     Set,
     name_option,
+    prompt_option,
     run_context,
 )
 from flows.cli.output import emit, show_words
@@ -26,10 +28,10 @@ from flows.cli.screen import bars, print_line, print_note, show_rows
 
 @app.command(epilog='Example: fade generate "a panda" --model base -n 8 --out grid.png')
 def generate(
-    prompt: Annotated[str, Argument(help="What to draw.")],
+    prompt: Annotated[str, Argument(help="What to draw.", callback=prompt_option)],
     model: str = Option("base", help="base, NAME/VERSION or NAME of a registered model, or an adapter file."),
     n: int = Option(8, "-n", min=1, max=1024, help="Pictures."),
-    seed: int = Option(0, help="Seed of the first picture."),
+    seed: int = Option(0, min=-MAX_SEED, max=MAX_SEED, help="Seed of the first picture."),
     out: Path = Option(Path("grid.png"), help="The PNG file."),
     gate: bool = Option(
         False, "--gate", help="Let the adapter act as much as the prompt means its concept (spm)."

@@ -38,12 +38,22 @@ def keys(
         return
     from tasks.registry.signing import make_keys
 
-    private, public = make_keys(folder.expanduser(), name)
+    private, public = make_keys(_home(folder), name)
     print_line(f"private     {private}", f"public      {public}")
     print_note(
         "Set signing.private_key where versions are registered and signing.public_key where they are "
         "promoted. Keep the private one."
     )
+
+
+def _home(folder: Path) -> Path:
+    from fade.errors import UsageError
+
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:  # ~nobody
+        what = f"--folder {folder}: {error}"
+        raise UsageError(what, stage="options", action="write the folder's whole path.") from None
 
 
 def _change(action: str, subject: str, set_: list[str] | None, params: Path, runs: Path) -> None:

@@ -46,6 +46,11 @@ def text_option(parameter: typer.CallbackParam, value: str | None) -> str | None
     return checked_text(f"--{parameter.name}", value, stage="options") if value else value
 
 
+def prompt_option(value: str | None) -> str | None:
+    """As `text_option`, for a prompt, which may be empty."""
+    return checked_text("the prompt", value, stage="options") if value else value
+
+
 def person_option(parameter: typer.CallbackParam, value: str | None) -> str | None:
     """As `text_option`, for a person: one line, shorter."""
     limits: dict[str, Any] = {"longest": LONGEST_PERSON, "lines": False}

@@ -31,9 +31,11 @@ def release(
     settings = opened(params, set_, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight
+    from tasks.registry.trust import Trust
 
     if not dry_run:
         preflight(RunContext(settings, (), runs_dir, params.parent))
+        Trust.of(settings.signing, params.parent).check_files("the versions")
     from flows import release as flow
     from tasks.release.release_decision import ReleaseOptions
 

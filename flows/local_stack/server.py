@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fade.errors import FadeError, ServerError, UsageError
+from fade.utils.text import visible
 from tasks.launch.environment import NO_TELEMETRY, private_folder
 from tasks.launch.environment import write_private as write_private_file
 from tasks.launch.process_group import Group, answers, last_line
@@ -147,7 +148,7 @@ def exit_status(program: Callable[[list[str]], None]) -> int:
     try:
         program(sys.argv[1:])
     except FadeError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{visible(str(error))}\n")
         return error.exit_code
     return 0
 

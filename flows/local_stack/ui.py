@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
         epilog="Example: python -m flows.local_stack.ui --runs runs --port 5000",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the runs folder (default: runs)")
-    parser.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
+    parser.add_argument("--port", type=_port, default=5000, help="on 127.0.0.1 (default: 5000)")
     options = parser.parse_args(argv)
     open_standard_streams()
     for number in (signal.SIGTERM, signal.SIGINT):  # a background shell starts its jobs with SIGINT ignored
@@ -77,6 +77,13 @@ def main(argv: list[str]) -> None:
         show(options.runs, options.port)
     except KeyboardInterrupt:
         _print("stopped.")
+
+
+def _port(text: str) -> int:
+    """A port that a browser can be given. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:6]) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text[:20]!a} is no port from 1 to 65535")
+    return int(text)
 
 
 def show(runs: Path, port: int) -> None:

@@ -53,6 +53,7 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
     """
     configure_environment(runs)
     dvcfile = read_dvc_file(repo / data.dvc_file)
+    _check_output(data, dvcfile, repo)
     backup = repo / ".dvc" / "tmp" / "fade-pull"  # left behind only by a pull that was killed
     try:
         here = hash_folder(dvcfile.folder)
@@ -63,6 +64,17 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
     except OSError as error:
         action = "make room or mend the folder's permissions, then run again."
         raise storage_error(error, Path(error.filename or repo), STAGE, action) from error
+
+
+def _check_output(data: DataConfig, dvcfile: DvcFile, repo: Path) -> None:
+    """Raises DataError for a folder in which nothing lies that the data section of params.yaml names: a pull
+    deletes and writes there, so that ``path: docs`` would be the end of the project's pages."""
+    folder = os.path.normpath(dvcfile.folder.absolute())
+    named = [(repo / one).absolute() for one in (data.images, data.base, data.clip, data.judge)]
+    if not any(Path(os.path.normpath(one)).is_relative_to(folder) for one in named):
+        what = f"{dvcfile.path}: path {dvcfile.output.as_posix()!r} holds no folder of the section `data`."
+        action = "restore it from git, or correct data.images, data.base and data.judge; nothing was written."
+        raise DataError(what, stage=STAGE, action=action)
 
 
 def pulled(dvcfile: DvcFile, files: Mapping[str, str], **more: Any) -> Pulled:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from fade.data.dvcfile import STAGE, DvcFile, parse_listing
 from fade.errors import BusyError, DataError, RemoteError, UnknownNameError, UnreachableError
-from fade.redact import redact
+from fade.redact import redact, redact_address
 from fade.utils.files import SCARCE, free_bytes
 from fade.utils.hashing import md5_of
-from fade.utils.reading import LISTING, read_bytes
+from fade.utils.reading import LISTING, SETTINGS, check_regular, read_bytes
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -40,7 +40,7 @@ class Remote:
         if name not in known:
             raise UnknownNameError("remote", name, known, stage=STAGE)
         self.repo, self.name, self.cache = repo, name, repo.cache.local
-        self.url = redact(str(repo.config["remote"][name].get("url", "")))
+        self.url = redact_address(str(repo.config["remote"][name].get("url", "")))
         self.root: Path | None = None  # the folder of a local remote; its objects lie below it in files/md5
         try:
             self.odb = repo.cloud.get_remote_odb(name, "pull")
@@ -195,6 +195,13 @@ def opened(root: Path) -> Iterator[Repo]:
     if not (root / ".dvc").is_dir():  # DVC would look in the parent folders, and might find another project's
         action = "run in the project's folder, or `dvc init` it."
         raise DataError(f"{root} is no DVC repository.", stage=STAGE, action=action)
+    for path in (root / ".dvc" / "config", root / ".dvc" / "config.local"):
+        try:
+            if os.path.lexists(path):
+                check_regular(path, SETTINGS)  # DVC would wait for a pipe for ever
+        except OSError as error:
+            what = f"{path} cannot be read: {error}."
+            raise DataError(what, stage=STAGE, action="restore it from git, or remove it.") from None
     try:
         # A pull reads and writes data only: it needs no git, and works in an unpacked archive too.
         repo = Repo(str(root), config={"core": {"no_scm": True, "analytics": False, "check_update": False}})

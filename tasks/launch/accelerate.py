@@ -111,6 +111,6 @@ def worker_error(
     if free_bytes(log) < SCARCE:  # then no worker could write why
         return disk_full(error_file.parent, stage)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-    tail = " | ".join(line.strip() for line in lines) or "it said nothing (out of memory, or killed?)"
+    tail = " | ".join(line.strip() for line in lines) or "no output (out of memory, or killed?)"
     what = f"{who} stopped with status {status}: {tail}."
     return otherwise(what, stage=stage, action=f"see {log}; running again resumes.")

@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import SignatureError
+from fade.errors import SignatureError, UnknownNameError
 from fade.governance.append_log import LogEntry
 from fade.governance.keyring import KeyRing, read_keyring, signed_text
+from fade.governance.log_names import AUDITS, DECISIONS, HISTORY, REQUEST, log_kind, subject
 from fade.governance.witness import Witness
 from fade.utils.files import scratch_folder, write_whole
 from tasks.registry.connection import Tracking
 from tasks.registry.lineage import Traced
 from tasks.registry.log_store import AUDIT_LOG, DECISION_LOG, HISTORY_LOG, LEASE_LOG, SIGNATURE, AppendLog
-from tasks.registry.models import AUDITS, DECISIONS, HISTORY, REQUEST, set_tags
+from tasks.registry.models import search_models, set_tags
 from tasks.registry.register import bind, registered_tags
 from tasks.registry.runs import Run, download_artifact
 from tasks.registry.signing import FILE, is_signed, sign, sign_text
@@ -36,17 +37,20 @@ def adopt(tracking: Tracking, name: str, runs: Path, trust: Trust) -> dict[str, 
     that has none. ``name``: a model, or the log of a request.
 
     Everything is verified first, as far as that goes without signatures; what is signed already must be by
-    the team. Raises SignatureError without both keys or for a foreign signature; whatever verification
-    raises: nothing was signed then."""
+    the team. Raises UnknownNameError for a name of which the registry holds nothing, SignatureError without
+    both keys or for a foreign signature; whatever verification raises: nothing was signed then."""
     if trust.keyring is None or not trust.private_key:
         action = "set signing.private_key and signing.public_key."
         raise SignatureError("to adopt needs both keys.", stage=STAGE, action=action)
     _require_pair(trust)
     unsigned = replace(trust, public_key="")
     snapshot = load_snapshot(tracking, f"{name}", unsigned)
+    if not any(snapshot.versions_of(one) for one in (name, *_logs(name))):
+        models = [model.name for model in search_models(tracking) if log_kind(model.name) in ("", REQUEST)]
+        raise UnknownNameError("model", name, models, stage=STAGE)
     pending = _pending(snapshot, name, trust)
     traced: list[tuple[Traced, Path]] = []
-    for version in reversed(snapshot.versions_of(name)) if REQUEST not in name else ():
+    for version in reversed(snapshot.versions_of(name)) if log_kind(name) != REQUEST else ():
         traced.append(verify_version(snapshot, version, runs, parts=False, revoked=True))
     for log, number, text in pending:
         signature = sign_text(signed_text(log, text), Path(trust.private_key))
@@ -67,7 +71,7 @@ def _version(snapshot: RegistrySnapshot, label: str) -> ModelVersion:
 
 
 def _logs(name: str) -> Mapping[str, AppendLog[Any]]:
-    if REQUEST in name:
+    if log_kind(name) == REQUEST:
         return {name: LEASE_LOG}
     return {f"{name}{HISTORY}": HISTORY_LOG, f"{name}{DECISIONS}": DECISION_LOG, f"{name}{AUDITS}": AUDIT_LOG}
 
@@ -120,18 +124,12 @@ def heads(tracking: Tracking, trust: Trust) -> dict[str, str]:
     """Log -> anchor of its last entry, of every log of the store, verified. Raises as every reader."""
     snapshot, out = RegistrySnapshot.load(tracking, "", trust), {}
     for name in sorted(snapshot.versions):
-        kind = next((one for log, one in _logs(_subject(name)).items() if log == name), None)
+        kind = next((one for log, one in _logs(subject(name)).items() if log == name), None)
         if kind is not None:
             counted: list[LogEntry] = snapshot.read_log(kind, name)[0]
             if counted:
                 out[name] = counted[-1].anchor
     return out
-
-
-def _subject(name: str) -> str:
-    if REQUEST in name:
-        return name
-    return name.removesuffix(DECISIONS).removesuffix(AUDITS).removesuffix(HISTORY)
 
 
 def rotate(tracking: Tracking, trust: Trust, new: Path) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from fade.errors import FadeError
 from fade.governance.append_log import verify_anchor
 from fade.governance.audit import Audit
+from fade.governance.log_names import AUDITS
 from tasks.registry.card import AUDIT, refresh
 from tasks.registry.connection import Tracking
 from tasks.registry.log_store import AUDIT_LOG, TRUST
-from tasks.registry.models import AUDITS, set_tags
+from tasks.registry.models import set_tags
 from tasks.registry.runs import open_run
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust

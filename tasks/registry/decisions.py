@@ -14,13 +14,14 @@ from fade.config import PromotionPolicy
 from fade.errors import FadeError, PromotionError, UsageError
 from fade.governance import promotion
 from fade.governance.history import binding
+from fade.governance.log_names import DECISIONS
 from fade.governance.promotion import CHAMPION, PROMOTE, REJECTED, STAGE, Criterion, Decision, Standing
 from fade.utils.text import checked_text
 from tasks.registry.card import refresh
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import read
 from tasks.registry.log_store import DECISION_LOG, TRUST
-from tasks.registry.models import DECISIONS, set_tags
+from tasks.registry.models import set_tags
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust
 from tasks.registry.verify import check_concept, verify_signature

@@ -11,20 +11,10 @@ from tasks.registry.connection import Tracking, registry_errors
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-DECISIONS, AUDITS, HISTORY = LOGS = ".decisions", ".audits", ".history"
-"""Behind a model's name: the models whose versions are the entries of its logs."""
-REQUEST = ".request."
-"""Between prefix and id: the name of the model whose versions are the events of an erasure request."""
-
 
 def model_name(prefix: str, concept: str) -> str:
     """``("fade", "Grinning cat")`` -> ``"fade-grinning-cat"``."""
     return f"{prefix}-{slug(concept)}"
-
-
-def is_log(name: str) -> bool:
-    """True for a model whose versions are the entries of a log, and no adapters."""
-    return name.endswith(LOGS) or REQUEST in name
 
 
 def ensure_model(tracking: Tracking, name: str, **facts: Any) -> None:

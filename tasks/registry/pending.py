@@ -14,9 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from fade.config import Params
 from fade.data.manifest import MANIFEST
 from fade.errors import ConfigError, RegistryError
+from fade.governance.release_plan import release_name
 from fade.run.resolve_params import parse_params
+from fade.utils.names import TOGETHER, normal_name
 from fade.utils.parsing import parse_json
 from fade.utils.reading import RECORD, read_text
+from tasks.registry.models import model_name
 
 PENDING, DONE = "pending_registration.json", "registration.json"
 STAGE = "register"
@@ -54,6 +57,11 @@ class _Environment(_Record):
     libraries: dict[str, str | None]
 
 
+class _Neighbourhood(_Record):
+    target: Text
+    neighbours: list[str]
+
+
 class _Lineage(_Record):
     code: _Code
     data: _Data
@@ -61,6 +69,7 @@ class _Lineage(_Record):
     params: _Hash
     outputs: _Outputs
     environment: _Environment
+    neighbourhood: _Neighbourhood
     parts: list[str] | dict[str, Any] = []
 
 
@@ -132,7 +141,8 @@ def read_done(run_dir: Path) -> dict[str, str] | None:
 
 def read_pending(run_dir: Path, registration: type[T]) -> T:
     """The pending registration as a ``registration``, with the run's folder, runs folder and project as they
-    lie now. Raises RegistryError that names the field, ConfigError for params of another version."""
+    lie now. Raises RegistryError that names the field, also of one that the run's record, which stands there
+    with it, contradicts; ConfigError for params of another version."""
     path = run_dir / PENDING
     values = _read(path)
     _validated(_Pending, values, path)
@@ -140,6 +150,7 @@ def read_pending(run_dir: Path, registration: type[T]) -> T:
         params = parse_params(values["params"], str(path))
     except ConfigError as error:
         raise RegistryError(error.what, stage=STAGE, action=_AGAIN) from error
+    _check_against_record(values, params, path)
     job: Any = TypeAdapter(registration).validate_python({**values, "params": params, "run_dir": run_dir})
     folder = run_dir.resolve()
     if len(folder.parents) > 2 and folder.parents[1].name in KINDS:  # it may have moved, or be a copy
@@ -148,6 +159,26 @@ def read_pending(run_dir: Path, registration: type[T]) -> T:
         root = beside if (beside / _manifest(params)).is_file() else job.root
         job = replace(job, runs=runs, root=root)
     return job  # type: ignore[no-any-return]
+
+
+def _check_against_record(values: Mapping[str, Any], params: Params, path: Path) -> None:
+    """Raises RegistryError for a concept, neighbours or a model's name other than the record's: the adapter
+    would count for a concept that it was not made for."""
+    result, record = values["result"], values["lineage"]["neighbourhood"]
+    for key in ("target", "neighbours"):
+        if result[key] != record[key]:
+            what = f"{path}: result.{key} is {result[key]!r:.60}, the record has {record[key]!r:.60}."
+            raise RegistryError(what, stage=STAGE, action=_AGAIN)
+    for one in result["target"].split(TOGETHER):
+        try:
+            normal_name(one)
+        except ValueError as error:
+            raise RegistryError(f"{path}: result.target: {error}.", stage=STAGE, action=_AGAIN) from None
+    prefix, name = params.register_.model_prefix, values.get("name", "")
+    own = release_name(prefix) if "parts" in values["lineage"] else model_name(prefix, result["target"])
+    if name not in ("", own):
+        what = f"{path}: name is {name!r:.60}, the record's model is {own}."
+        raise RegistryError(what, stage=STAGE, action=_AGAIN)
 
 
 def _manifest(params: Params) -> Path:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from fade.config import Params
 from fade.errors import AdapterError, BusyError, RegistryError, RegistryUnreachableError, StorageError
 from fade.governance.history import REGISTERED, VersionEvent, binding
+from fade.governance.log_names import HISTORY
 from fade.provenance.lineage import FILE as LINEAGE
 from fade.provenance.lineage import Lineage
 from fade.reporting.card import describe
@@ -28,7 +29,7 @@ from tasks.registry.card import FILE as CARD
 from tasks.registry.connection import Tracking, connect, registry_errors
 from tasks.registry.lineage import RECORDED
 from tasks.registry.log_store import HISTORY_LOG
-from tasks.registry.models import HISTORY, all_versions, ensure_model, model_name, set_tags
+from tasks.registry.models import all_versions, ensure_model, model_name, set_tags
 from tasks.registry.pending import DONE, PENDING, read_done, read_pending
 from tasks.registry.runs import Run, log_adapter, log_dataset, open_run
 from tasks.registry.signing import FILE as SIGNATURE

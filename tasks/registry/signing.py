@@ -13,14 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fade.errors import SignatureError, StorageError
+from fade.errors import SignatureError, StorageError, UsageError
 from fade.governance.keyring import read_keyring
 from fade.utils.files import make_folder, scratch_folder, storage_error, write_whole
+from fade.utils.reading import SETTINGS, check_regular, read_bytes
 
 STAGE = "sign"
 FILE = "signature.json"
 PASSWORD = "FADE_SIGNING_PASSWORD"
 """Environment variable with the private key's password, where it has one."""
+_KEY_NAME = re.compile(r"\w(?:[\w. -]{0,98}\w)?")
 _PRIVATE = (
     "set signing.private_key, or make one with `fade keys`.",
     f"check {PASSWORD}, and that it is a private key as `fade keys` makes it.",
@@ -30,15 +32,20 @@ _PUBLIC = (
     "do not use the version; find out who changed it, or whether this is the team's key.",
 )
 """What to do when the key is missing, and when it does not fit."""
+LONGEST_PASSWORD = 1023
+"""Bytes that OpenSSL takes."""
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
     """A new key pair on the curve P-256, ``NAME.pem`` (private, readable by its owner alone, locked with the
-    password in FADE_SIGNING_PASSWORD, if any) and ``NAME.pub``; no file is replaced. Raises SignatureError,
-    StorageError."""
+    password in FADE_SIGNING_PASSWORD, if any) and ``NAME.pub``; no file is replaced. Raises UsageError for a
+    name that is no file's, SignatureError, StorageError."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    if not _KEY_NAME.fullmatch(name):
+        action = "write letters, digits, blanks and . _ - in it; --folder names the place."
+        raise UsageError(f"{name[:100]!r} is no name of a key.", stage=STAGE, action=action)
     password = _password()
     lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     key, pem = ec.generate_private_key(ec.SECP256R1()), serialization.Encoding.PEM
@@ -60,6 +67,7 @@ def sign(files: Mapping[str, Path], private_key: Path, out: Path) -> Path:
 
     with _key_errors(private_key, "cannot sign", *_PRIVATE), _folder(files) as folder:
         password: Any = _password()  # the library's annotation says str, and its code needs bytes
+        check_regular(private_key, SETTINGS)
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
         part = folder.with_name("part.json")
         signer.sign(folder, part)
@@ -102,7 +110,7 @@ def sign_text(text: str, private_key: Path) -> str:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     with _key_errors(private_key, "cannot sign", *_PRIVATE):
-        key: Any = serialization.load_pem_private_key(private_key.read_bytes(), _password())
+        key: Any = serialization.load_pem_private_key(read_bytes(private_key, SETTINGS), _password())
         return base64.b64encode(key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode("ascii")
 
 
@@ -138,7 +146,11 @@ def _public_key(pem: str) -> Any:
 
 
 def _password() -> bytes | None:
-    return os.environ.get(PASSWORD, "").encode() or None
+    password = os.fsencode(os.environ.get(PASSWORD, ""))
+    if len(password) > LONGEST_PASSWORD:
+        what = f"{PASSWORD} has more than {LONGEST_PASSWORD} bytes."
+        raise SignatureError(what, stage=STAGE, action="set it to the key's password.")
+    return password or None
 
 
 @contextmanager

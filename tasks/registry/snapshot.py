@@ -12,13 +12,13 @@ from fade.errors import FadeError, SignatureError
 from fade.governance import history
 from fade.governance.append_log import LogEntry
 from fade.governance.history import Binding, VersionEvent
-from fade.governance.keyring import subject
+from fade.governance.log_names import DECISIONS, HISTORY, is_log, log_kind, subject
 from fade.governance.promotion import REVOKE, REVOKED, Decision, Standing, replay
 from fade.governance.release_plan import NAME as RELEASE
 from fade.governance.witness import Witness
 from tasks.registry.connection import Tracking
 from tasks.registry.log_store import DECISION_LOG, HISTORY_LOG, TRUST, AppendLog
-from tasks.registry.models import DECISIONS, HISTORY, is_log, search_models, search_versions
+from tasks.registry.models import search_models, search_versions
 from tasks.registry.trust import Trust
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class RegistrySnapshot:
         if self._revoked is None:
             if "" not in self._read:
                 self._extend("", f"%{DECISIONS}")
-            logs = [name for name in self.versions if name.endswith(DECISIONS)]
+            logs = [name for name in self.versions if log_kind(name) == DECISIONS]
             some = [(subject(log), one) for log in logs for one in self._decisions(log)]
             labels = {f"{name}/{one.version}": one.revokes for name, one in some if one.action == REVOKE}
             # a revocation from before they were of bytes names the version alone
@@ -184,7 +184,7 @@ class RegistrySnapshot:
         """Every model of the snapshot about which something was decided, also where the registry has lost the
         decisions; releases among them."""
         logs = {*self.versions, *self.witness.heads}
-        decided = sorted(subject(log) for log in logs if log.endswith(DECISIONS))
+        decided = sorted(subject(log) for log in logs if log_kind(log) == DECISIONS)
         return [name for name in decided if name.startswith(self.prefix)]
 
     def decided_concepts(self) -> list[str]:

@@ -15,12 +15,12 @@ from fade.config import SigningConfig
 from fade.errors import SignatureError, StorageError
 from fade.governance.append_log import LogEntry, Verify
 from fade.governance.keyring import KeyRing, read_keyring, signed_text
+from fade.governance.log_names import AUDITS
 from fade.governance.witness import STAGE, Witness
 from fade.utils.files import make_folder, read_json, write_whole
 from fade.utils.locks import lock_directory
 from fade.utils.reading import RECORD, read_text
 from tasks.registry.connection import Tracking
-from tasks.registry.models import AUDITS
 from tasks.registry.signing import is_signed, sign_text
 
 WITNESS = "registry.witness.json"
@@ -70,6 +70,14 @@ class Trust:
         if self.public_key and not self.private_key:
             action = "set signing.private_key: with signing.public_key set, what is not signed is refused."
             raise SignatureError(f"{what} would not be signed.", stage="sign", action=action)
+
+    def check_files(self, what: str) -> None:
+        """What signs and verifies ``what`` is there and can be read: known before a run, not at its end.
+        Raises SignatureError, ConfigError, StorageError."""
+        if self.keyring is not None:
+            self.require_signer(what)
+        if self.witness:
+            WitnessFile(Path(self.witness), self.witness).read()
 
     def sign(self, log: str, text: str) -> str:
         """The signature of an entry's text; empty without a private key. Raises SignatureError."""

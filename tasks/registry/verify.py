@@ -11,13 +11,13 @@ from fade.adapters.adapter_file import read_provenance
 from fade.data.vocabulary import slug
 from fade.errors import AdapterError, RegistryError, SignatureError
 from fade.governance.history import TAMPERED, registered_at
+from fade.governance.log_names import HISTORY
 from fade.governance.stored_values import parse_json
 from fade.provenance.lineage import FILE
 from fade.utils.files import scratch_folder
 from tasks.registry import signing
 from tasks.registry.lineage import Traced, read
 from tasks.registry.log_store import TRUST
-from tasks.registry.models import HISTORY
 from tasks.registry.runs import download_artifact
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust

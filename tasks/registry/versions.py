@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fade.errors import AdapterError, UnknownNameError, UsageError
+from fade.governance.log_names import is_log
 from fade.governance.promotion import CHAMPION, REVOKED
 from fade.governance.stored_values import parse_names
 from fade.utils.files import storage_error
 from fade.utils.hashing import sha256_of
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.log_store import TRUST
-from tasks.registry.models import is_log, search_models
+from tasks.registry.models import search_models
 from tasks.registry.runs import download_adapter
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust

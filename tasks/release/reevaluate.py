@@ -16,12 +16,12 @@ from fade.config import Params
 from fade.errors import FadeError
 from fade.governance import history
 from fade.governance.history import VersionEvent
+from fade.governance.log_names import HISTORY
 from fade.run.context import RunContext
 from fade.run.resolve_params import parse_params
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import Traced, read
 from tasks.registry.log_store import HISTORY_LOG
-from tasks.registry.models import HISTORY
 from tasks.registry.runs import final_metrics, open_run
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.versions import fetch

@@ -251,7 +251,7 @@ def last_message(log: Path) -> str:
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error ")]
-    return (errors or lines or ["it said nothing (killed?)."])[-1].removeprefix("error ")
+    return (errors or lines or ["no output (killed?)."])[-1].removeprefix("error ")
 
 
 def _results(runs: Path) -> list[Path]:

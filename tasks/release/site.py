@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fade.errors import AuditError, RegistryError, SignatureError
+from fade.errors import AuditError, RegistryError, SignatureError, UsageError
+from fade.governance.log_names import is_log
 from fade.reporting.site.data import SiteData
 from fade.reporting.site.render import DATA, render_site
 from fade.utils import progress
 from fade.utils.hashing import sha256_of
+from fade.utils.reading import RECORD, TEXT, read_bytes
 from tasks.registry import log_store
 from tasks.registry.connection import connect
 from tasks.registry.log_store import LEASE_LOG, AppendLog
-from tasks.registry.models import is_log
 from tasks.registry.trust import Trust
 from tasks.release import site_evidence as evidence
 from tasks.release import site_folder
@@ -71,20 +73,38 @@ def _own_files(snapshot: RequestSnapshot, benchmark: Path | None) -> dict[str, b
     if key := snapshot.trust.public_key:
         files[evidence.PUBLIC_KEY] = _public_key(Path(key))
     if benchmark is not None and (benchmark / BENCHMARK_FILES[0]).is_file():
-        present = [name for name in BENCHMARK_FILES if (benchmark / name).is_file()]
-        files |= {f"{BENCHMARK}/{name}": (benchmark / name).read_bytes() for name in present}
+        present = [name for name in BENCHMARK_FILES if os.path.lexists(benchmark / name)]
+        files |= {f"{BENCHMARK}/{name}": _benchmark_file(benchmark / name) for name in present}
     return files
+
+
+def _benchmark_file(path: Path) -> bytes:
+    """Raises UsageError for a link, which could publish any file of this machine, and for what is no file."""
+    try:
+        return read_bytes(path, RECORD, links=False)
+    except OSError as error:
+        what = f"{path} is not published: {error.strerror}."
+        raise UsageError(what, stage=STAGE, action="name the folder of a report with --benchmark.") from None
 
 
 def _public_key(path: Path) -> bytes:
     """Raises SignatureError for a file that is not there, or that must not be published."""
     action = "set signing.public_key to the team's."
-    if not path.is_file():
-        raise SignatureError(f"{path} is not there.", stage=STAGE, action=action)
-    body = path.read_bytes()
+    try:
+        body = read_bytes(path, TEXT)
+    except FileNotFoundError:
+        raise SignatureError(f"{path} is not there.", stage=STAGE, action=action) from None
+    except OSError as error:
+        raise SignatureError(
+            f"{path} is not published: {error.strerror}.", stage=STAGE, action=action
+        ) from None
     if b"PRIVATE" in body:
         raise SignatureError(f"{path} holds a private key.", stage=STAGE, action=action)
     return body
+
+
+_MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What a reader of the evidence raises for JSON of another shape than a site's."""
 
 
 def verify_site(folder: Path, public_key: str = "") -> list[dict[str, str]]:
@@ -94,6 +114,14 @@ def verify_site(folder: Path, public_key: str = "") -> list[dict[str, str]]:
     public_key: PEM file of the team, from elsewhere than the folder; empty: no signature is verified, and a
     row says so. Raises AuditError (files, pages), SignatureError, and what the registry's readers raise of a
     log or a record: PromotionError, AuditError, RegistryError."""
+    try:
+        return _verify(folder, public_key)
+    except _MALFORMED as error:
+        what = f"{folder} holds what no site holds: {type(error).__name__}: {error}."
+        raise AuditError(what, stage=STAGE, action=TRUST) from error
+
+
+def _verify(folder: Path, public_key: str) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
 
     def add(what: str, found: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fade.errors import RegistryError
 from fade.evaluation.metrics import Metric, report_rows
 from fade.governance.audit import Audit
-from fade.governance.keyring import subject
+from fade.governance.log_names import AUDITS, DECISIONS, LOGS, is_log, log_kind, subject
 from fade.governance.promotion import Criterion, Decision, Standing
 from fade.governance.release_plan import release_name
 from fade.provenance.lineage import FILE as RECORD
@@ -32,7 +32,6 @@ from fade.reporting.verdict import given
 from fade.utils.hashing import sha256_of
 from tasks.registry.lineage import read_record
 from tasks.registry.log_store import AUDIT_LOG
-from tasks.registry.models import AUDITS, DECISIONS, LOGS, is_log
 from tasks.registry.trust import Trust
 from tasks.registry.versions import parts_of, revoked_parts
 from tasks.release import site_evidence as evidence
@@ -108,7 +107,7 @@ def _models(snapshot: RequestSnapshot) -> set[str]:
     """The models that hold adapters or that a log is about."""
     names = {name for name in snapshot.versions if not is_log(name)}
     logs = {*snapshot.versions, *snapshot.witness.heads}
-    return names | {subject(name) for name in logs if name.endswith(LOGS)}
+    return names | {subject(name) for name in logs if log_kind(name) in LOGS}
 
 
 Logs = tuple[Standing | None, dict[str, list[Entry]], dict[str, list[Entry]]]

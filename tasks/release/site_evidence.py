@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from fade.reporting.site.render import PICTURES
 from fade.utils import progress
 from fade.utils.files import write_whole
 from fade.utils.hashing import canonical
+from fade.utils.reading import LISTING, PICTURE, read_bytes
+from fade.utils.reading import RECORD as RECORD_BYTES
 from tasks.registry import signing
 from tasks.registry.connection import Tracking
 from tasks.registry.runs import download_artifact
@@ -97,13 +98,13 @@ def _fetch(tracking: Tracking, version: ModelVersion, label: str, folder: Path, 
         grids = download_artifact(tracking, run_id, "pictures", Path(scratch)) if pictures else None
         for grid in PICTURES if grids else ():
             file = grids / grid if grids else Path()
-            if file.is_file() and file.read_bytes()[: len(_PNG)] == _PNG:
+            if file.is_file() and read_bytes(file, PICTURE).startswith(_PNG):
                 _copy(file, folder / PICTURE_FOLDER / name / grid)
 
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    target.write_bytes(read_bytes(source, RECORD_BYTES))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -115,10 +116,14 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(folder: Path, name: str) -> Any:
     """The content of one evidence file. Raises RegistryError when it is missing or no JSON."""
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        return json.loads(read_bytes(folder / name, LISTING), parse_constant=_finite)
     except (OSError, ValueError, RecursionError) as error:
         what = f"{name} cannot be read: {error}."
         raise RegistryError(what, stage=STAGE, action="make the site again with `fade site`.") from None
+
+
+def _finite(text: str) -> float:
+    raise ValueError(f"{text} is no finite number")
 
 
 def read_head(folder: Path) -> dict[str, str]:
@@ -159,7 +164,7 @@ def read_models(folder: Path) -> Tracking:
                 created, run_id = int(one["created"]), str(one["run_id"])
                 number = str(int(one["version"]))
                 versions.append(entities.ModelVersion(name, number, created, run_id=run_id, tags=marks))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             what = f"{MODELS}/{path.name} is no model: {error!r}."
             raise RegistryError(what, stage=STAGE, action="trust nothing in this folder.") from None
     client: Any = _EvidenceClient(models, versions)

@@ -3,7 +3,6 @@ before it. A folder that holds anything else than a site of ours is never touche
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
@@ -16,14 +15,14 @@ from fade.errors import AuditError, SignatureError, UsageError
 from fade.governance.keyring import read_keyring
 from fade.utils.files import make_folder, storage_error, write_whole
 from fade.utils.hashing import canonical, sha256_of
+from fade.utils.parsing import parse_json
+from fade.utils.reading import LISTING, RECORD, SETTINGS, check_regular, read_bytes
 from tasks.registry.signing import is_signed, sign_text
 
 STAGE = "site"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 KIND, SCHEMA = "fade site", 1
 TRUST = "trust nothing in this folder; get it again from whoever made it."
-LARGEST = 64 << 20
-"""Bytes of a manifest that is read."""
 
 
 @contextmanager
@@ -73,14 +72,23 @@ def _check_replaceable(target: Path) -> None:
     if not any(target.iterdir()):
         return
     try:
-        own = {*read_manifest(target)["files"], MANIFEST, SIGNATURE}
+        own: Mapping[str, str] = read_manifest(target)["files"]
     except AuditError:
         what = f"{target} holds files, and is no site of `fade site`."
         raise UsageError(what, stage=STAGE, action=action) from None
-    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not _is_folder(path)}
-    if strangers := sorted(found - own):
-        what = f"{target} holds {strangers[0]!r}, which is not of the site."
-        raise UsageError(what, stage=STAGE, action=f"move it away, or {action}")
+    folders = {parent.as_posix() for name in own for parent in Path(name).parents}
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(target).as_posix()
+        if not (name in folders if _is_folder(path) else _is_own(path, name, own)):
+            what = f"{target} holds {name!r}, which is not of the site."
+            raise UsageError(what, stage=STAGE, action=f"move it away, or {action}")
+
+
+def _is_own(path: Path, name: str, files: Mapping[str, str]) -> bool:
+    """Whether a file is as the manifest has it: whoever wrote the manifest may have listed another's file."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    return name in (MANIFEST, SIGNATURE) or (name in files and sha256_of(path) == files[name])
 
 
 def write_manifest(folder: Path, private_key: str = "") -> Mapping[str, Any]:
@@ -100,13 +108,11 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
     """Raises AuditError when there is none, or it is none of ours."""
     path = folder / MANIFEST
     try:
-        if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > LARGEST:
-            raise ValueError("no regular file of a manifest's size")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(path, RECORD, links=False))
         if (content["kind"], content["schema"]) != (KIND, SCHEMA):
             raise ValueError("of another kind or schema")
         files = {str(name): str(digest) for name, digest in content["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{path} is no manifest of a site: {error}."
         raise AuditError(what, stage=STAGE, action="name the folder that `fade site` wrote.") from None
     return {**content, "files": files}
@@ -122,6 +128,10 @@ def verify_manifest(folder: Path) -> Mapping[str, str]:
     for name in sorted(present - {*files}):
         raise AuditError(f"{name} is not of the manifest.", stage=STAGE, action=TRUST)
     for name, digest in sorted(files.items()):
+        try:
+            check_regular(folder / name, LISTING)
+        except OSError as error:
+            raise AuditError(f"{name} is refused: {error}.", stage=STAGE, action=TRUST) from None
         if sha256_of(folder / name) != digest:
             what = f"{name} has other bytes than {MANIFEST} names."
             raise AuditError(what, stage=STAGE, action=TRUST)
@@ -131,11 +141,13 @@ def verify_manifest(folder: Path) -> Mapping[str, str]:
 def verify_manifest_signature(folder: Path, public_key: str) -> None:
     """Raises SignatureError when the manifest is not signed, or not by an active key of the file."""
     path = folder / SIGNATURE
-    if not path.is_file() or path.is_symlink():
-        what = f"{folder} is not signed: it has no {SIGNATURE}."
-        raise SignatureError(what, stage=STAGE, action="have it made where signing.private_key is set.")
-    text = (folder / MANIFEST).read_text(encoding="utf-8")
-    signature = path.read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        signature = read_bytes(path, SETTINGS, links=False).decode("ascii", "replace").strip()
+        text = read_bytes(folder / MANIFEST, RECORD, links=False).decode("utf-8", "replace")
+    except OSError as error:
+        what = f"{folder} is not signed: {SIGNATURE}: {error.strerror}."
+        action = "have it made where signing.private_key is set."
+        raise SignatureError(what, stage=STAGE, action=action) from None
     active = [key for key in read_keyring(Path(public_key)).keys if key.closed is None]
     if not any(is_signed(_signed_text(text), signature, key.pem) for key in active):
         what = f"{public_key} does not verify {MANIFEST}."

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import FadeError, RegistryError, RequestError, SignatureError
 from fade.governance.leases import ACQUIRED, RECORDED, STAGE, LeaseEvent, LeaseLog
+from fade.governance.log_names import REQUEST
 from fade.governance.requests import ErasureRequests
 from fade.governance.stored_values import parse_number
 from fade.governance.witness import Witness
+from fade.utils.locks import lock_folder
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.log_store import LEASE_LOG, TRUST
-from tasks.registry.models import REQUEST, all_versions
+from tasks.registry.models import all_versions
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 _HEARTBEAT = "beat"
 """Tag of a version."""
+RECORDING, RECORD_SECONDS = ".recording.lock", 600.0
+"""Lock in the runs folder, and how long it is waited for: some hundred requests take a minute."""
+_working: set[tuple[str, int]] = set()
+"""Log and number of the leases that this process has and whose `heartbeat` has not ended."""
 _SOURCE = "fade-request:/event"
 """MLflow demands an address; nothing lies there."""
 
@@ -86,17 +92,20 @@ def record_requests(
 ) -> None:
     """Record every request that the registry does not have, or has with other fields: a request that vanishes
     from the file is then shown as missing. One whose log cannot be read is left as it is. Raises
-    RegistryError."""
-    snapshot = RequestSnapshot.load(tracking, prefix, trust)
-    for request in requests.requests:
-        try:
-            recorded, content = snapshot.lease_log(request.id).recorded, request.to_json()
-        except (RegistryError, SignatureError) as error:
-            if not error.tampered:
-                raise
-            continue
-        if recorded is None or dict(recorded.content) != content:
-            _append(tracking, log_name(prefix, request.id), RECORDED, content, by, 0, trust)
+    RegistryError, BusyError."""
+    # workers that start together wait for the first one, instead of recording each request once more
+    busy = f"the requests are being recorded in {tracking.runs}"
+    with lock_folder(tracking.runs, busy, STAGE, name=RECORDING, patience=RECORD_SECONDS):
+        snapshot = RequestSnapshot.load(tracking, prefix, trust)
+        for request in requests.requests:
+            try:
+                recorded, content = snapshot.lease_log(request.id).recorded, request.to_json()
+            except (RegistryError, SignatureError) as error:
+                if not error.tampered:
+                    raise
+                continue
+            if recorded is None or dict(recorded.content) != content:
+                _append(tracking, log_name(prefix, request.id), RECORDED, content, by, 0, trust)
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,10 @@ def acquire(
     SignatureError."""
     content = {**content, "worker": process_identity()}
     event, counted = _append(tracking, name, ACQUIRED, content, by, after.head, trust)
-    return Lease(name, event.number, by) if event in counted else None
+    if event not in counted:
+        return None
+    _working.add((name, event.number))
+    return Lease(name, event.number, by)
 
 
 def report(
@@ -175,6 +187,7 @@ def heartbeat(tracking: Tracking, lease: Lease, every: float) -> Iterator[None]:
     try:
         yield
     finally:
+        _working.discard((lease.name, lease.number))
         ended.set()
         thread.join(5)
 
@@ -183,6 +196,12 @@ def process_identity() -> dict[str, Any]:
     """This process, in terms that no clock changes: host, boot, process table, process id, and its start in
     ticks since the boot."""
     return {**_machine(), "pid": os.getpid(), "started": _start_ticks(os.getpid())}
+
+
+def is_abandoned(name: str, lease: LeaseEvent) -> bool:
+    """Whether this very process took the lease and no longer works under it: its release was lost, as the
+    registry was away."""
+    return lease.content.get("worker") == process_identity() and (name, lease.number) not in _working
 
 
 def has_exited(worker: Any) -> bool | None:

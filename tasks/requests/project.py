@@ -95,7 +95,7 @@ def _entry(fields: Mapping[str, Any], taken: set[str], params: Params) -> dict[s
     given = {key: value for key, value in fields.items() if value not in (None, "", [], {})}
     entry = {"date": today.isoformat(), **given}
     if "id" not in entry:
-        first = f"{slug(entry['concept'])[:40]}-{today:%Y%m%d}"
+        first = f"{slug(str(entry.get('concept', '')))[:40]}-{today:%Y%m%d}"
         names = itertools.chain([first], (f"{first}-{i}" for i in itertools.count(2)))
         entry["id"] = next(name for name in names if name not in taken)
     elif any(same_id(str(entry["id"]), one) for one in taken):

@@ -18,7 +18,7 @@ from fade.governance.promotion import criteria
 from fade.governance.requests import ErasureRequests, Request, Resolve
 from fade.governance.stored_values import ACTION, parse_json
 from tasks.registry.snapshot import RegistrySnapshot
-from tasks.requests.leases import RequestSnapshot, has_exited
+from tasks.requests.leases import RequestSnapshot, has_exited, is_abandoned, log_name
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -134,16 +134,16 @@ def _status(
         done = f" (done by {log.version} before)" if log.version else ""
         return replace(pending, state=WITHDRAWN, detail=request.withdrawn + done, overdue=False)
     if log.lease:
-        return _of_lease(pending, request, log.lease)
+        return _of_lease(pending, request, log.lease, log_name(snapshot.prefix, request.id))
     if log.outcome is None:
         return replace(pending, eligible=True)
     return _of_outcome(snapshot, pending, request, log.outcome, params, params_sha256)
 
 
-def _of_lease(pending: RequestStatus, request: Request, lease: LeaseEvent) -> RequestStatus:
+def _of_lease(pending: RequestStatus, request: Request, lease: LeaseEvent, name: str) -> RequestStatus:
     edited = lease.content.get("fingerprint") != request.fingerprint()
     note = "; edited meanwhile: it is erased again under the new terms" if edited else ""
-    if has_exited(lease.content.get("worker")):
+    if has_exited(lease.content.get("worker")) or is_abandoned(name, lease):
         ended = f"its worker ended in the middle ({lease.by}, {lease.at}); it is continued"
         return replace(pending, detail=ended + note, eligible=True)
     detail = f"by {lease.by} since {lease.at}{note}"

@@ -9,7 +9,7 @@ from typing import Any
 from fade.config import Params
 from fade.data.vocabulary import TOGETHER
 from fade.run.context import RunContext
-from fade.utils.files import writable_file, write_json
+from fade.utils.files import result_file, write_json
 
 
 def compose(
@@ -26,8 +26,8 @@ def compose(
     from tasks.stages.evaluate import evaluate_adapter
     from tasks.stages.mine import mine
 
-    for file in (out, out.with_suffix(".json")):
-        writable_file(file, "compose", "name another file with --out.")
+    result_file(out, ".safetensors", "compose")
+    result_file(out.with_suffix(".json"), ".json", "compose")
     trust = Trust.of(params.signing, root)
     paths = [load_version(model, runs, trust) for model in models]
     concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]

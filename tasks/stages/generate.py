@@ -13,7 +13,7 @@ from fade.models.prompts import require_whole
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
-from fade.utils.files import storage_error, writable_file, write_whole
+from fade.utils.files import result_file, storage_error, write_whole
 from fade.utils.hashing import sha256_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 STAGE = "generate"
+PNG = b"\x89PNG\r\n\x1a\n"
 ELSEWHERE = "name another file with --out."
 
 
@@ -34,7 +35,7 @@ def generate(
     strongly the adapter acted, 1 without a gate. Raises UsageError for a gate without an adapter and for a
     prompt that the base does not read whole; BaseModelError, AdapterError for latents that are not finite;
     StorageError before any work for an ``out`` that is no file."""
-    writable_file(out, STAGE, ELSEWHERE)
+    result_file(out, ".png", STAGE, PNG)
     adapter = erased_adapter(model, run, "generate --gate") if gate else adapter_file(model, run)
 
     def on_progress(done: int, total: int) -> None:

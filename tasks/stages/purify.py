@@ -11,9 +11,9 @@ from fade.data.pictures import FORMATS
 from fade.errors import UnknownNameError, UsageError
 from fade.run.context import RunContext
 from fade.utils import progress
-from fade.utils.files import writable_file
+from fade.utils.files import result_file
 from fade.utils.reading import PICTURE, read_bytes
-from tasks.stages.generate import ELSEWHERE, concept_of, erased_adapter, save_png
+from tasks.stages.generate import PNG, concept_of, erased_adapter, save_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
     Writes the three panels to ``out`` and returns, for each, the judge's probability of the concept, its
     top-1 label and the SSIM to the input. Raises UsageError for no picture, one that is too large, or
     ``base`` as the model; UnknownNameError for a concept without a label; AdapterError, StorageError."""
-    writable_file(out, STAGE, ELSEWHERE)
+    result_file(out, ".png", STAGE, PNG)
     original = read_picture(picture)  # bad input is reported before any model is loaded
     adapter = erased_adapter(model, run, STAGE)
     concept = concept or concept_of(adapter)

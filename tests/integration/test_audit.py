@@ -106,7 +106,11 @@ def test_code_that_is_not_here_cannot_be_run_again(one: str, store: Path) -> Non
     [
         ("base", "/gone/sd14", "the base: /gone/sd14 is not there"),
         ("base", "./models/sd14", "models/sd14 is not there"),
-        ("base", "gone-team/sd14", "the base: gone-team/sd14 is no local directory and is not in the hub's cache"),
+        (
+            "base",
+            "gone-team/sd14",
+            "the base: gone-team/sd14 is no local directory and is not in",
+        ),
         ("judge", "/gone/judge", "the judge: /gone/judge is not there"),
     ],
 )

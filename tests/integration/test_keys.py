@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fade.config import PromotionPolicy
-from fade.errors import SignatureError
+from fade.errors import SignatureError, UnknownNameError
 from tasks.registry import signing
 from tasks.registry.adopt import adopt, revoke_key, rotate
 from tasks.registry.connection import connect
@@ -95,6 +95,14 @@ def test_a_lost_key_is_closed_at_the_heads_that_the_witness_has(
         load_version(label, runs, now)
     connect(runs).client.delete_registered_model("keys-panda.decisions")  # by the team, who saw it
     verify(label, runs, now)
+
+
+def test_nothing_is_adopted_of_a_model_that_is_not_there(runs: Path, tmp_path: Path, old: Trust) -> None:
+    registered(runs, tmp_path / "1", Trust(), 33)
+    for name in ("keys-pand", "keys-panda/1", "NO-SUCH-MODEL", "keys.request.none"):
+        with pytest.raises(UnknownNameError, match=f"unknown model '{name}'"):
+            adopt(connect(runs), name, runs, old)
+    assert adopt(connect(runs), "keys-panda", runs, old)["signed"] == 1
 
 
 def test_what_was_registered_before_the_key_is_adopted_once_and_then_needs_it(

@@ -71,6 +71,13 @@ for _ in range(8):
         ("lineage.outputs.adapter_sha256", ["x"], "lineage.outputs.adapter_sha256: "),
         ("lineage.environment.libraries", {"torch": 2}, "lineage.environment.libraries.torch: 2"),
         ("lineage.parts", 3, "lineage.parts"),
+        ("lineage.neighbourhood", None, "lineage.neighbourhood: it is missing"),
+        ("result.target", "lemon", "result.target is 'lemon', the record has 'panda'"),
+        ("result.target", "pan\x1b[31mda", "result.target is 'pan"),
+        ("lineage.neighbourhood.target", "lemon", "result.target is 'panda', the record has 'lemon'"),
+        ("result.neighbours", ["lemon"], r"result.neighbours is \['lemon'\]"),
+        ("name", "fade-lemon", "name is 'fade-lemon', the record's model is fade-panda"),
+        ("name", "fade.release", "name is 'fade.release', the record's model is fade-panda"),
         ("runs", 7, "runs: 7"),
         ("runs", DEEP, "runs: "),
         ("root", {"x": "y"}, "root: "),
@@ -119,6 +126,13 @@ def test_a_folder_that_is_no_runs_is_refused_and_nothing_is_written(tmp_path: Pa
         with pytest.raises(RegistryError, match=f"has no {PENDING}"):
             app(["register", str(folder)], standalone_mode=False)
     assert set(Path("/").iterdir()) == before and list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_none_is_refused_in_the_record_as_well(run_dir: Path) -> None:
+    for key in ("result.target", "lineage.neighbourhood.target"):
+        change(run_dir, key, "pan\x1b[31mda")
+    with pytest.raises(RegistryError, match="result.target: a name holds no"):
+        register_pending(run_dir)
 
 
 def test_a_whole_one_is_registered_and_further_fields_do_no_harm(run_dir: Path, blank: Path) -> None:

@@ -498,6 +498,27 @@ def test_http_refused_is_unreachable(clone: Path, dead_port: int) -> None:
         fetch(clone, "web")
 
 
+@pytest.mark.parametrize("output", ["docs", ".git", ".dvc", "fade", "database"])
+def test_a_folder_that_the_settings_do_not_name_is_left_alone(clone: Path, output: str) -> None:
+    file = clone / "data.dvc"
+    file.write_text(file.read_text().replace("path: data", f"path: {output}"))
+    before = hash_folder(clone / output) if (clone / output).is_dir() else None
+    with pytest.raises(DataError, match=rf"path '{output}' holds no folder of the section `data`"):
+        fetch(clone)
+    assert (hash_folder(clone / output) if (clone / output).is_dir() else None) == before
+    file.write_text(file.read_text().replace(f"path: {output}", "path: data"))
+    assert fetch(clone).nfiles == len(FILES)  # the control
+
+
+@pytest.mark.parametrize("name", ["config", "config.local"])
+def test_a_configuration_that_is_a_pipe_is_refused_at_once(clone: Path, name: str) -> None:
+    path = clone / ".dvc" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=rf"{name} cannot be read: it is a named pipe"):
+        fetch(clone)
+
+
 def test_no_error_shows_a_password(clone: Path, dead_port: int) -> None:
     add_remote(clone, "web", url=f"http://user:hunter2@127.0.0.1:{dead_port}/data?signature=hunter2")
     with pytest.raises(UnreachableError, match=r"'web' \(http://\*\*\*@127") as caught:

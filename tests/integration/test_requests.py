@@ -113,6 +113,28 @@ def test_a_registry_that_went_away_is_no_failure_of_the_request(team: Callable[.
     assert one.kinds("p1") == [ACQUIRED, RELEASED] * 4 + [ACQUIRED, DONE]
 
 
+def test_a_lease_whose_release_was_lost_is_taken_up_by_the_next_pass_of_the_same_process(
+    team: Callable[..., Team], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, seen, report = team(entry("p1")), [], leases.report
+
+    def away(*_: Any, **__: Any) -> None:
+        seen.append(one.states()["p1"].state)  # the control: its own lease, while it works
+        raise RegistryUnreachableError("it does not answer.")
+
+    def unreachable_release(tracking: Any, lease: Any, kind: str, *rest: Any) -> None:
+        if kind == RELEASED:
+            raise RegistryUnreachableError("it does not answer.")
+        report(tracking, lease, kind, *rest)
+
+    monkeypatch.setattr(leases, "report", unreachable_release)
+    with pytest.raises(RegistryUnreachableError):
+        one.worker(away).run()
+    assert seen == ["running"] and one.kinds("p1") == [ACQUIRED]
+    assert (one.states()["p1"].state, one.states()["p1"].eligible) == ("open", True)
+    assert [outcome.result for outcome in one.worker().run()] == ["done"]
+
+
 def test_an_open_request_is_done_by_a_version_that_carries_it(team: Callable[..., Team]) -> None:
     one = team(entry("p1"), entry("k1", "koala", due="2026-01-02"))
     assert {key: (s.state, s.overdue, s.eligible) for key, s in one.states().items()} == {
@@ -327,6 +349,7 @@ def test_a_worker_of_another_machine_with_a_heartbeat_is_left_alone(
         one.tracking, name, read_lease_log(one.tracking, name), {"fingerprint": "x"}, "bob@elsewhere"
     )
     assert held is not None
+    monkeypatch.undo()  # who looks is of this machine
     with leases.heartbeat(one.tracking, held, 0.2):
         assert one.worker().run() == []
     assert one.kinds("p1") == [ACQUIRED] and one.states()["p1"].state == "running"

@@ -4,6 +4,8 @@ change of it is refused by name."""
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -187,6 +189,26 @@ def test_files_that_are_missing_or_additional_are_refused_by_name(copy: Path, tm
         verify_site(copy)
 
 
+def sparse(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(6 << 30)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, "evidence/requests.json"])
+@pytest.mark.parametrize(
+    "put",
+    [os.mkfifo, sparse, lambda path: path.symlink_to("/dev/zero")],
+    ids=["a pipe", "six gigabytes", "a link to a device"],
+)
+def test_a_file_that_would_never_end_is_refused(
+    team: Published, copy: Path, name: str, put: Callable[[Path], None]
+) -> None:
+    (copy / name).unlink()
+    put(copy / name)
+    with pytest.raises((AuditError, SignatureError), match=name):
+        verify_site(copy, str(team.public_key))
+
+
 def drop(index: int) -> Callable[[Any], None]:
     return lambda model: model["versions"].pop(index)
 
@@ -351,6 +373,26 @@ def test_evidence_that_is_no_evidence_is_a_sentence(copy: Path, name: str, text:
     (copy / SIGNATURE).unlink()
     write_manifest(copy)
     with pytest.raises((AuditError, RegistryError)):
+        verify_site(copy)
+
+
+@pytest.mark.parametrize("problems", ["[{}]", "5", "[1]", '[{"what": 1}]'])
+def test_data_of_another_shape_are_a_sentence(copy: Path, problems: str) -> None:
+    (copy / "data.json").write_text(f'{{"problems": {problems}}}', encoding="utf-8")
+    (copy / SIGNATURE).unlink()
+    write_manifest(copy)
+    with pytest.raises(AuditError):
+        verify_site(copy)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999"])
+@pytest.mark.parametrize("key", ["version", "created"])
+def test_a_number_without_end_is_a_sentence(copy: Path, key: str, number: str) -> None:
+    path = copy / "evidence" / "models" / "fade-panda.json"
+    path.write_text(re.sub(rf'"{key}": ?\d+', f'"{key}":{number}', path.read_text(), count=1))
+    (copy / SIGNATURE).unlink()
+    write_manifest(copy)
+    with pytest.raises((AuditError, RegistryError), match=r"fade-panda\.json"):
         verify_site(copy)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import string
 import subprocess
 import sys
@@ -14,10 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.errors import FadeError, RegistryError, error_text, revive
-from fade.redact import redact
+from fade.redact import _secrets_of, redact, redact_address
 
 SECRET = "hunter2/Q@:w"
 """With the signs that end a password for a naive reader."""
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fade.redact._KNOWN", set())
+    for name, value in dict(os.environ).items():
+        if _secrets_of(name, value):
+            monkeypatch.delenv(name)
+
 
 HOLDERS = {
     "a database": "postgresql://ann:{}@db.example.org:5432/mlflow",
@@ -33,6 +43,13 @@ HOLDERS = {
     "JSON": '{{"password": "{}", "user": "ann"}}',
     "a mapping": "{{'Authorization': 'Bearer {}'}}",
     "a header": "Authorization: Basic {}",
+    "a header's parameter": 'Authorization: Token token="{}"',
+    "a header's parameters": 'Authorization: Digest username="ann", response="{}"',
+    "a header of a vendor": "X-Api-Key: {}",
+    "YAML": "password: {}",
+    "quoted YAML": 'client_secret: "{}"',
+    "a short name": "DB_PW={}",
+    "an address without a scheme": "//ann:{}@example.org/x",
     "a storage account": "AccountName=a;AccountKey={}",
     "a driver": "postgresql+psycopg2://ann:{}@db/mlflow",
     "a remote of S3": "s3://key:{}@bucket/path",
@@ -71,6 +88,9 @@ def test_the_secret_is_hidden(holder: str) -> None:
         "2026-11-29T02:04:47+00:00",
         "@iconify-json/noto",
         "is this a password?",
+        "signing.private_key: keys/team.key does not exist",
+        "a bypass=1 and the key: 3",
+        "//home/ann/a@b",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -122,6 +142,8 @@ def test_a_text_without_an_address_is_unchanged(text: str) -> None:
         "GITHUB_TOKEN",
         "TEAM_SECRET",
         "AZURE_STORAGE_KEY",
+        "DB_PW",
+        "MY_PASS",
     ],
 )
 def test_a_secret_of_the_environment_is_hidden_wherever_it_stands(
@@ -138,6 +160,19 @@ def test_the_password_of_an_address_in_the_environment_is_hidden_alone(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ann:p@ss word1@db/mlflow")
     assert redact('FATAL: no "p@ss word1"') == 'FATAL: no "***"'
+
+
+@pytest.mark.parametrize("word", ["s3cr<etPW", "s3cr etPW", 's3cr"et<PW', "s3cr>et'PW", "s3/cr @etPW"])
+@pytest.mark.parametrize("scheme", ["http:", "evil+x:", ""])
+def test_an_address_that_is_known_as_a_whole_is_hidden_whatever_its_password_holds(
+    scheme: str, word: str
+) -> None:
+    address = f"{scheme}//ann:{word}@127.0.0.1:1/x"
+    assert redact_address(address) == f"{scheme}//***@127.0.0.1:1/x"
+    for text in (f"no {address} there", f"no {word}.", f"{quote(word)}", json.dumps({"url": address})):
+        hidden = redact(text)
+        assert "etPW" not in hidden and "s3" not in hidden, hidden
+    assert redact_address("s3://bucket/key@v2") == "s3://bucket/key@v2"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from fade.config import Params
 from fade.errors import ConfigError, FadeError
 from fade.run.resolve_params import load_params, override_path, parse_params, resolve
+from fade.utils.seeds import MAX_SEED
 
 
 def numbers(node: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
@@ -104,6 +105,19 @@ OVERRIDES = {
     "a long number": "train.steps=" + "9" * 100_000,
     "a long rate": "train.lr=" + "1" * 100_000 + "e5",
     "half a character": "register.experiment=\udc80",
+    "a seed beyond 64 bits": "neighborhood.seed=99999999999999999999",
+    "a seed of the benchmark": "bench.seeds=[99999999999999999999]",
+    "steps without end": "sampler.steps=99999999999999999999",
+    "more steps than times": "sampler.steps=1001",
+    "resamples without end": "evaluate.bootstrap=99999999999999999999",
+    "base 60": "train.steps=1:30",
+    "a prefix with a path": "register.model_prefix=a/b",
+    "a prefix of dots": "register.model_prefix=..",
+    "a prefix with an escape": "register.model_prefix='a\x1b'",
+    "a prefix with an end": "register.model_prefix='a\n'",
+    "a prompt with a width": "sampler.prompt='{concept:>300000000}'",
+    "a prompt with a nested width": "sampler.prompt='{concept:{concept}}'",
+    "a prompt that converts": "sampler.prompt='a {concept!r}'",
     "a bomb": "checks.licences=[&a [x,x], *a, *b]",
     "a date": "train.steps=2026-02-30",
     "a whole section of a method": "settings={nullspace: ['method={name: esd}']}",
@@ -117,3 +131,24 @@ def test_an_override_that_floods_is_refused(repo: Path, case: str) -> None:
         resolve(repo / "params.yaml", [OVERRIDES[case]])
     assert len(str(caught.value)) < 900 and caught.value.action
     assert time.process_time() - start < 1.0
+
+
+def test_seeds_up_to_the_bound_and_usual_prefixes_are_taken(repo: Path) -> None:
+    for seed in (-MAX_SEED, -1, MAX_SEED):
+        assert load_params(repo / "params.yaml", [f"evaluate.seed={seed}"]).evaluate.seed == seed
+    for prefix in ("fade", "plain-card", "team_1.fade"):
+        loaded = load_params(repo / "params.yaml", [f"register.model_prefix={prefix}"])
+        assert loaded.register_.model_prefix == prefix
+
+
+def test_no_whole_number_is_without_bounds() -> None:
+    for key, template in NUMBERS.items():
+        raw = Params().model_dump(mode="json", by_alias=True)
+        *sections, last = key.split(".")
+        node: Any = raw
+        for section in sections:
+            node = node[section]
+        if isinstance(node[last], int) or template == "[{}]":
+            node[last] = {"[{}]": [10**20], "{}": 10**20}[template]
+            with pytest.raises(ConfigError):
+                parse_params(raw)

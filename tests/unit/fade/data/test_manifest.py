@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,9 @@ BAD = {
     "unclosed quote": (rows(f'"{ROW}'), "is no CSV table"),
     "dot-dot": (rows(changed("noto/", "../")), r"row 2: '\.\./panda\.png' leaves the data folder"),
     "absolute": (rows(ROW, changed("noto/", "/etc/")), "row 3: '/etc/panda.png' leaves the data folder"),
+    "a column twice": (rows(f"{ROW},x", head=f"{HEAD},path"), r"unknown \['path'\]"),
+    "a head without end": (b"," * 300_000, "the first line is longer than 10,000 characters"),
+    "rows without end": (rows("a\n" * 1_000_001), "has more than 1,000,000 rows"),
     "empty path": (rows(changed("noto/panda.png", "")), "row 2: '' leaves"),
     "width in words": (
         rows(ROW, changed(",64,64", ",wide,64")),
@@ -76,9 +80,10 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_manifest_is_refused_by_name(tmp_path: Path, case: str) -> None:
     content, sentence = BAD[case]
-    path = write(tmp_path, content)
+    path, start = write(tmp_path, content), time.process_time()
     with pytest.raises(DataError, match=rf"manifest: .*manifest\.csv.*{sentence}.*Next: ") as caught:
         read_manifest(path)
+    assert time.process_time() - start < 3  # of pandas' import, the first time
     assert caught.value.exit_code == 1
     assert path.read_bytes() == content
 

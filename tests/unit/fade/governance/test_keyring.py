@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from fade.errors import SignatureError
 from fade.governance.append_log import StoredEntry
-from fade.governance.keyring import KeyRing, read_keyring, signed_text, subject
+from fade.governance.keyring import KeyRing, read_keyring, signed_text
 
 OLD, NEW, OTHER = (
-    f"-----BEGIN PUBLIC KEY-----\n{name}\n-----END PUBLIC KEY-----\n" for name in ("a", "b", "c")
-)
+    "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"
+    f"{line[:28]}\n{line[28:]}\n-----END PUBLIC KEY-----\n"
+    for line in (
+        "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==",
+        "fPJ7GI0DT36KUjgDBLUaw8CJaeJ38hs1pgtI/EdmmXgHd1UQ247QQCk9msafdDDbun2t5jzpgimeBLedInhz0Q==",
+        "Xsvk0aYzCkTI9++VHUvxZebGtyHvramF+0FmG8bn/WyHNGQMSZj/fjdLBs4aZKLs2CqwNjhPuD2aebEnon1QMg==",
+    )
+)  # the curve's generator, twice and three times
+BODY = OLD.splitlines()[1] + OLD.splitlines()[2]
+REWRAPPED = "\r\n".join((OLD.splitlines()[0], f"  {BODY[:40]}", BODY[40:80], BODY[80:], OLD.splitlines()[-1]))
 LOG = "fade-panda.decisions"
+NO_HEADS = ([], "", 0, False, [1], {LOG: 2}, {LOG: None})
+NO_KEYS = tuple(
+    OLD.replace(*change)
+    for change in (
+        ("axfR", "axfS"),  # not on the curve
+        (BODY[:4], "MFoz"),  # another algorithm
+        (OLD.splitlines()[2], ""),
+        ("MFkw", "MF w?"),
+        ("BEGIN PUBLIC KEY-----", "BEGIN PUBLIC KEY-----\nComment: x"),
+    )
+)
 HEAD = f"2:{'0' * 64}"
 
 
@@ -62,6 +82,17 @@ def test_a_key_is_added_and_closed_once() -> None:
         ring.add(OLD)
 
 
+def test_a_key_is_the_same_in_every_spelling() -> None:
+    """Or a closed key is opened again in lines of 40 characters, and a lost one stays active in another."""
+    assert REWRAPPED not in (OLD, "") and KeyRing.parse(REWRAPPED, "a.pub") == KeyRing.parse(OLD, "a.pub")
+    assert KeyRing.parse(OLD + REWRAPPED, "a.pub") == KeyRing.parse(OLD, "a.pub")
+    ring = KeyRing.parse(OLD, "team.pub")
+    with pytest.raises(SignatureError, match="has that key already"):
+        ring.add(REWRAPPED)
+    (key,) = ring.close(REWRAPPED, {LOG: HEAD}).keys
+    assert key.closed == {LOG: HEAD}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -72,6 +103,10 @@ def test_a_key_is_added_and_closed_once() -> None:
         '{"schema":1,"keys":[]}',
         '{"schema":1,"keys":[{"pem":"x","closed":null}]}',
         '{"schema":1,"keys":[1]}',
+        *(json.dumps({"schema": 1, "keys": [{"pem": OLD, "closed": closed}]}) for closed in NO_HEADS),
+        json.dumps({"schema": 1, "keys": [{"pem": OLD, "closed": {}}, {"pem": REWRAPPED, "closed": None}]}),
+        *NO_KEYS,
+        NEW + NO_KEYS[0],
         f'{{"schema":1,"keys":[{{"pem":"{OLD.strip()}","closed":{{"log":"9"}}}}]}}'.replace("\n", "\\n"),
     ],
 )
@@ -82,10 +117,3 @@ def test_a_file_that_is_no_keyring_is_named_and_accuses_nobody(tmp_path: Path, t
     assert not caught.value.tampered and caught.value.action
     with pytest.raises(SignatureError, match="is not there"):
         read_keyring(tmp_path / "none.pub")
-
-
-def test_a_log_is_about_a_model_or_is_a_requests() -> None:
-    assert [subject(f"fade-panda{end}") for end in (".decisions", ".audits", ".history")] == [
-        "fade-panda"
-    ] * 3
-    assert subject("fade.request.p1.history-2") == "fade.request.p1.history-2"

@@ -4,6 +4,7 @@ alone."""
 from __future__ import annotations
 
 import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ def without(key: str) -> dict[str, Any]:
         ),
         ({**GOOD, "replacement": "panda"}, "request p1, replacement: 'panda' cannot be replaced by itself"),
         ({**GOOD, "resaon": "x"}, "request p1, resaon: unknown field; did you mean 'reason'?"),
+        *(
+            ({**GOOD, "id": one}, f"request {one}, id: '{one}': it ends as the name of a log does")
+            for one in ("p1.decisions", "x.history", "q.audits", "a.request.b")
+        ),
         ({**GOOD, "reason": ""}, "request p1, reason: '': string should have at least 1 character"),
         ({**GOOD, "date": "soon"}, "request p1, date: 'soon': input should be a valid date"),
         ({**GOOD, "due": "2025-12-31"}, "due lies before date"),
@@ -87,6 +92,12 @@ def without(key: str) -> dict[str, Any]:
         ({**GOOD, "due": "2026-02-30"}, "request p1, due: '2026-02-30': input should be a valid date"),
         ({**GOOD, "date": 20260102}, "request p1, date: 20260102: input should be a valid date, YYYY-MM-DD"),
         ({**GOOD, "date": "1767312000"}, "request p1, date: '1767312000': input should be a valid date"),
+        *(
+            ({**GOOD, key: day}, f"request p1, {key}: {day!r}: input should be a valid date, YYYY-MM-DD")
+            for key in ("date", "due")
+            for day in ("-86400", "-0", "2026-01-02T00:00:00Z", "2026-1-2", "2026-01-02\n", "\u0662026-01-02")
+        ),
+        ({**GOOD, "method": "nullspace/hinge\n"}, "request p1, method: 'nullspace/hinge\\n': character 16"),
         ({**GOOD, "thresholds": {"erased": True}}, "request p1, thresholds.erased: True: input should be"),
         ({**GOOD, "thresholds": {"erased": "1"}}, "request p1, thresholds.erased: '1': input should be"),
         ({**GOOD, "thresholds": {"erased": float("nan")}}, "request p1, thresholds.erased: nan: input"),
@@ -118,6 +129,33 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
     assert caught.value.action == "did you mean 'koala-1'?"
 
 
+def test_a_key_that_is_no_text_is_a_fault_of_its_request_alone() -> None:
+    fields = "concept: panda, reason: r, requested_by: a, date: 2026-01-02"
+    bad = [f"- {{id: bad, {fields}, thresholds: {{1: 2}}}}", f"- {{id: odd, {fields}, on: 3}}"]
+    found = parse_requests("\n".join(["requests:", f"- {{id: fine, {fields}}}", *bad]), PATH, VOCABULARY)
+    assert [one.id for one in found.requests] == ["fine"] and [one.id for one in found.faults] == [
+        "bad",
+        "odd",
+    ]
+    assert "thresholds: '1' is none of the gate's" in str(found.faults[0]), found.faults
+
+
+def test_a_tab_behind_the_list_is_a_sentence() -> None:
+    """One YAML library reads it, the other does not."""
+    with pytest.raises(RequestFileError, match="cannot be added to: .*Next: add the request with an editor"):
+        append_request("requests:\t[]\n", Request.model_validate(GOOD))
+
+
+def test_thousands_of_ids_are_compared_at_once() -> None:
+    """A quadratic comparison takes a minute."""
+    lines = [f"- {{id: p{place}, concept: panda, reason: r, requested_by: a, date: 2026-01-02}}"
+             for place in range(9000)]  # fmt: skip
+    start = time.process_time()
+    found = parse_requests("\n".join(["requests:", *lines, lines[0].replace("p0", "P0")]), PATH, VOCABULARY)
+    assert time.process_time() - start < 20
+    assert len(found.requests) == 8999 and [fault.id for fault in found.faults] == ["p0", "P0"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -130,8 +168,8 @@ def test_an_id_that_two_have_is_given_to_neither() -> None:
         ("? [requests]\n: []\n", "cannot be read: line 1: the key is no text"),
         ("requests: " + "[" * 100_000, "cannot be read: line 1: it is nested"),
         (
-            "requests:\n- " + "&a [" * 9 + "]" * 9 + "\n- {id: *a}\n- {on: 1}\n",
-            "line 4: the key 'on' is no text",
+            "requests:\n- " + "&a [" * 9 + "]" * 9 + "\n- {id: *a}\n- {? [on] : 1}\n",
+            "line 4: the key is no text",
         ),
     ],
 )

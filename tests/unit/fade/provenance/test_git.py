@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,9 +97,50 @@ def monitored(top: Path) -> None:
     (top / "main.py").write_text("")
 
 
+def linked_module(top: Path) -> None:
+    (top.parent / "outside.py").write_text("")
+    (top / "fade" / "linked.py").symlink_to(top.parent / "outside.py")
+    commit(top)
+
+
+def linked_template(top: Path) -> None:
+    (top / "fade" / "page.html").symlink_to("../../page.html")  # it need not be there yet
+    commit(top)
+
+
+def linked_package(top: Path) -> None:
+    (top.parent / "torch").mkdir()
+    (top.parent / "torch" / "__init__.py").write_text("")
+    (top / "torch").symlink_to("../torch")
+    (top / ".gitignore").write_text("")
+    commit(top)
+
+
+def linked_into_git(top: Path) -> None:
+    (top / ".git" / "own.py").write_text("")
+    (top / "own.py").symlink_to(".git/own.py")
+    commit(top)
+
+
+def commit(top: Path) -> None:
+    assert git(top, "add", ".") is not None and git(top, *AUTHOR, "commit", "-qm", "two") is not None
+
+
+def test_links_within_a_checkout_and_links_beside_the_code_are_no_change(tmp_path: Path) -> None:
+    top = repository(tmp_path / "top")
+    (top / "fade" / "same.py").symlink_to("code.py")
+    (top / "docs").symlink_to("/usr/share/doc")
+    commit(top)
+    assert changes(top) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("hide", "name"),
     [
+        (linked_module, "fade/linked.py"),
+        (linked_template, "fade/page.html"),
+        (linked_package, "torch"),
+        (linked_into_git, "own.py"),
         (assume_unchanged, "fade/code.py"),
         (skip_worktree, "fade/code.py"),
         (remove_unseen, "fade/code.py"),
@@ -121,11 +163,41 @@ def test_what_git_status_does_not_show_is_found_and_named(
     assert capfd.readouterr().err.count(name) == 1
 
 
+def test_a_changed_file_whose_time_is_set_back_is_found(tmp_path: Path) -> None:
+    top = repository(tmp_path / "top")
+    file, then = top / "fade" / "code.py", (10**9, 10**9)
+    os.utime(file, then)
+    git(top, "update-index", "--refresh")
+    git(top, "config", "core.trustctime", "false")
+    git(top, "config", "core.checkStat", "minimal")
+    assert changes(top) == ([], [])
+    time.sleep(1.1)  # git compares whole seconds of the time that nobody can set
+    file.write_text("x = 2\n")
+    os.utime(file, then)
+    line = ("git", "-C", str(top), "--no-optional-locks", "status", "--porcelain")
+    plain = subprocess.run(line, capture_output=True, check=True)
+    assert plain.stdout == b"" and changes(top) == (["fade/code.py"], [])
+
+
 def test_untracked_files_that_a_setting_hides_are_found(tmp_path: Path) -> None:
     top = repository(tmp_path / "top")
     git(top, "config", "status.showUntrackedFiles", "no")
     (top / "fade" / "new.py").write_text("")
     assert changes(top) == (["fade/new.py"], [])
+
+
+def test_an_edit_of_the_same_size_whose_time_was_set_back_is_found(tmp_path: Path) -> None:
+    top = repository(tmp_path / "top")
+    file = top / "fade" / "code.py"
+    os.utime(file, (10**9, 10**9))
+    git(top, "config", "core.trustctime", "false")
+    git(top, "config", "core.checkStat", "minimal")
+    subprocess.run(["git", "-C", top, "update-index", "--refresh"], check=True)
+    time.sleep(1.1)  # git compares whole seconds
+    file.write_text("x = 2\n")
+    os.utime(file, (10**9, 10**9))
+    assert subprocess.run(["git", "-C", top, "status", "-s"], capture_output=True, check=True).stdout == b""
+    assert changes(top) == (["fade/code.py"], [])
 
 
 def test_objects_put_in_place_of_others_do_not_count(tmp_path: Path) -> None:

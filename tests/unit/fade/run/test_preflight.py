@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from fade.data.dvcfile import hash_folder, listing_md5
 from fade.errors import (
@@ -21,6 +22,7 @@ from fade.errors import (
     UnknownNameError,
     UsageError,
 )
+from fade.models.safetensors_file import canonical_safetensors
 from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
@@ -189,12 +191,15 @@ def test_the_key_of_a_registration_is_needed_at_the_beginning(
     monkeypatch.delenv("FADE_SIGNING_PASSWORD", raising=False)
     (root / "folder.pem").mkdir()
     (root / "word.pem").write_text("a word")
+    (root / "huge.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    os.truncate(root / "huge.pem", 6 << 30)
     (root / "ann.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
     (root / "locked.pem").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
     (root / "ann.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
     for name, says in {
         "none.pem": "none.pem does not exist",
         "folder.pem": "is no file",
+        "huge.pem": "is larger than 1 MiB",
         "word.pem": "is no private key",
         "ann.pub": "is no private key",
         "locked.pem": "is locked by a password. Next: set FADE_SIGNING_PASSWORD",
@@ -247,3 +252,14 @@ def test_a_file_name_that_is_not_utf8_is_named(root: Path) -> None:
     for use in (lambda: hash_folder(root / "data"), lambda: preflight(run(root))):
         with pytest.raises(DataError, match=r"xff' in .*emoji is a file name that is not UTF-8"):
             use()
+
+
+def test_a_target_of_the_adapter_that_names_no_layer_is_refused(root: Path) -> None:
+    file = root / "data" / "base" / "unet" / "model.safetensors"
+    layers = ["block.attn.to_q.weight", "block.attn.to_out.0.weight", "block.attn.to_out.0.bias"]
+    file.write_bytes(canonical_safetensors({name: torch.zeros(2, 2) for name in layers}, {}))
+    named(root)
+    preflight(run(root, more={"mesh": {"targets": ["to_q", "to_out.0"]}}))  # the control
+    for target in ("nonsense", "o_q", ""):
+        with pytest.raises(ConfigError, match=r"mesh.targets: .* names no layer of"):
+            preflight(run(root, more={"mesh": {"targets": ["to_q", target]}}))

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from fade.errors import BusyError, StorageError
-from fade.utils.files import free_bytes, make_folder, storage_error, writable_file, write_json, write_whole
+from fade.utils.files import (
+    free_bytes,
+    make_folder,
+    result_file,
+    storage_error,
+    writable_file,
+    write_json,
+    write_whole,
+)
 from fade.utils.locks import lock_folder
 
 
@@ -163,6 +171,28 @@ def test_what_is_no_file_is_refused_and_stays(
         with pytest.raises(StorageError, match=f"cannot be written: it is {what}"):
             write_whole(path, "new")
     assert Path("out").lstat() == before and names(tmp_path) == ["out"]
+
+
+def test_proc_is_no_full_disk() -> None:
+    assert free_bytes(Path("/proc/self")) > 2**60 > free_bytes(Path(__file__))
+    for path in (Path("/proc/x/y"), Path("/proc/x")):
+        with pytest.raises(StorageError) as caught:
+            write_whole(path, "x")
+        assert "full" not in str(caught.value) and "cannot be written: " in str(caught.value)
+
+
+def test_a_result_replaces_a_file_of_its_own_kind_alone(tmp_path: Path) -> None:
+    params, text, picture = (tmp_path / name for name in ("params.yaml", "text.png", "grid.PNG"))
+    for path in (params, text):
+        path.write_text("train: {}")
+        with pytest.raises(StorageError, match=r"is not replaced\. Next: name another file with --out"):
+            result_file(path, ".png", "generate", b"\x89PNG")
+    picture.write_bytes(b"\x89PNG and more")
+    (tmp_path / "link.png").symlink_to(picture)
+    for path in (picture, tmp_path / "link.png", tmp_path / "new.png", tmp_path / "new"):
+        assert result_file(path, ".png", "generate", b"\x89PNG")
+    with pytest.raises(StorageError, match="it is a folder"):
+        result_file(Path(), ".safetensors", "compose")
 
 
 def test_a_device_stays_a_device(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.hostile import HOSTILE
 
 ODD = ["\n", "\r", "\t", "\x00", "\x1b", "\x7f", "\x85", "\x9b", "\xa0", "\xad", "\u200b", "\u200d", "\u2028"]
 ODD += ["\u2029", "\u202e", "\u2066", "\u3000", "\ufeff", "\ufe0f", "\ud800", "\u3164", "\U000e0041"]
+ODD += ["\ufff0", "\ufff8", "\ufffc", "\ue000", "\uffff", "\ufdd0", "\U0010fffe", "\u0378"]
 
 
 @pytest.mark.parametrize("sign", ODD, ids=ascii)
@@ -29,7 +30,11 @@ def test_an_invisible_sign_is_refused_anywhere(sign: str, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["base", "Release", "a + b", "..", "../x", "a/b", "a\\b", "-x", ".x", "{x}", "", "  "]
+    "name",
+    [
+        *("base", "Release", "a + b", "..", "../x", "a/b", "a\\b", "-x", ".x", "{x}", "", "  "),
+        *("r\u0435lease", "b\u0430se", "\uff42ase", "\ua4d0\ua4ee\ua4e2\ua4f0", "\u0301", "red \u0301heart"),
+    ],
 )
 def test_a_reserved_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="the concept "):
@@ -67,6 +72,10 @@ TWINS = {
     "Greek": ("Tomato", "\u03a4omato"),
     "full width": ("panda", "\uff50\uff41\uff4e\uff44\uff41"),
     "ligature": ("firefly", "\ufb01refly"),
+    "palochka": ("koala", "koa\u04cfa"),
+    "Coptic": ("cope", "\u2ca5\u2c9f\u2ca3\u2c89"),
+    "Lisu": ("CAT", "\ua4da\ua4ee\ua4d4"),
+    "small capitals": ("cat", "\u1d04\u1d00\u1d1b"),
     "blanks": ("red heart", "red  heart"),
     "dash": ("heart-shaped", "heart\u2011shaped"),
     "apostrophe": ("9 o'clock", "9 o\u2019clock"),

@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 
 from fade.config import SigningConfig
-from fade.errors import SignatureError
+from fade.errors import ConfigError, SignatureError
 from tasks.registry.connection import Tracking
+from tasks.registry.signing import make_keys, sign_text
 from tasks.registry.trust import Trust
 from tests.unit.fade.governance.logs import chain
 
@@ -51,6 +52,33 @@ def test_anchors_of_earlier_versions_are_read_and_the_witness_counts_before_them
     assert file.read().heads == {"fade-panda.audits": old}
     file.path.write_text(json.dumps({"schema": 1, "heads": {"fade-panda.audits": new}, "revoked": {}}))
     assert file.read().heads == {"fade-panda.audits": new}
+
+
+def test_what_cannot_sign_or_verify_is_known_before_a_run(tmp_path: Path) -> None:
+    private, public = make_keys(tmp_path, "team")
+    (params := tmp_path / "params.yaml").write_text("train: {}\n")
+    Trust().check_files("it")
+    Trust(str(public), str(private), str(tmp_path / "not-yet.json")).check_files("it")  # the control
+    for team, error in (
+        (Trust(str(tmp_path / "nofile"), str(private)), SignatureError),
+        (Trust(str(public)), SignatureError),
+        (Trust(str(params), str(private)), SignatureError),
+        (Trust(str(public), str(private), str(params)), ConfigError),
+    ):
+        with pytest.raises(error):
+            team.check_files("it")
+
+
+@pytest.mark.parametrize("password", ["x" * 1024, "\u00e9" * 600])
+def test_a_password_that_no_key_can_have_is_a_sentence(
+    tmp_path: Path, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FADE_SIGNING_PASSWORD", password)
+    with pytest.raises(SignatureError, match="FADE_SIGNING_PASSWORD has more than 1023 bytes"):
+        make_keys(tmp_path, "team")
+    monkeypatch.setenv("FADE_SIGNING_PASSWORD", "x" * 1023)
+    private, _ = make_keys(tmp_path, "team")
+    assert sign_text("it", private)
 
 
 def test_writers_at_once_lose_nothing_and_leave_no_other_file(tmp_path: Path) -> None:

@@ -84,6 +84,6 @@ def test_the_teams_registry_and_other_code_stay_out_and_the_threads_are_the_reco
 
 def test_a_failed_run_is_told_in_its_own_words(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert last_message(log) == "it said nothing (killed?)."
+    assert last_message(log) == "no output (killed?)."
     log.write_text("train ...\nerror pull: no such remote. Next: look.\n\nTraceback\n")
     assert last_message(log) == "pull: no such remote. Next: look."
