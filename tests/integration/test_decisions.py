@@ -118,7 +118,7 @@ def test_below_the_gate_only_an_override_promotes_and_it_is_kept(made: Made, sto
 def test_a_version_whose_record_was_tampered_with_is_not_promoted_and_may_still_be_revoked(
     made: Made, store: Path
 ) -> None:
-    name = versions(store, made, "tampered", "tampered")
+    name = versions(store, made, "retagged", "tampered")
     connect(store).client.set_model_version_tag(name, "1", "data_md5", "0" * 32)
     with pytest.raises(RegistryError, match="its tag data_md5 is"):
         decide("promote", f"{name}/1", store, GATE, by="ann", override="urgent")
