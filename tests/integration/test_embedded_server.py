@@ -358,8 +358,8 @@ def test_ticks_that_passed_while_it_was_stopped_are_one_run(scheduler: Scheduler
 
 
 def quiet(scheduler: Scheduler) -> None:
-    """Until the scheduler has printed nothing for two seconds: a run that failed prints its traceback after its
-    state is known."""
+    """Until the scheduler has printed nothing for two seconds: a run that failed prints its traceback after
+    its state is known."""
     printed = -1
     while printed != (printed := len(scheduler.said)):
         time.sleep(2)
