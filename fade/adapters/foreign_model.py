@@ -13,6 +13,7 @@ from torch import Tensor
 from fade.adapters.foreign import CONVERT, STAGE, ForeignWeights
 from fade.errors import AdapterError
 from fade.models.layout import read_config
+from fade.models.part_files import plain_name
 from fade.models.probe import is_finite
 from fade.models.safetensors_file import read_header, read_safetensors
 from fade.utils.parsing import MalformedError
@@ -96,8 +97,9 @@ def _differing_parts(model: DiffusionModel, home: Path) -> Iterator[str]:
         if name == model.DENOISER or not folder.is_dir():
             continue
         if isinstance(part, torch.nn.Module):
-            own = {_short(key): value for key, value in part.state_dict().items()}
-            found = {_short(key): value for key, value in _tensors(folder)}
+            kind = type(part).__name__
+            own = {plain_name(key, kind): value for key, value in part.state_dict().items()}
+            found = {plain_name(key, kind): value for key, value in _tensors(folder)}
             shared = own.keys() & found.keys()
             if not shared or any(
                 own[key].shape != found[key].shape or not _same(found[key], own[key]) for key in shared
@@ -107,11 +109,6 @@ def _differing_parts(model: DiffusionModel, home: Path) -> Iterator[str]:
             dict(part.config), read_config(folder / "scheduler_config.json", STAGE)
         ):
             yield name
-
-
-def _short(key: str) -> str:
-    """A key of CLIP's text encoder in the layouts before and after transformers 5.6."""
-    return key.removeprefix("text_model.")
 
 
 def _fault(what: str, action: str) -> AdapterError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fade.config.run import LAYER_ROLES
@@ -12,16 +12,13 @@ from fade.data.manifest import MANIFEST
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
 from fade.models.hub import is_hub_id
 from fade.models.layout import check_model, resolve
-from fade.models.safetensors_file import read_header
+from fade.models.part_files import PartFiles
 from fade.run.context import RunContext
 from fade.run.memory import memory_sentence
 from fade.run.resolve_params import check_target
 from fade.utils.files import make_folder
 from fade.utils.notes import note
 from fade.utils.reading import SETTINGS, read_bytes
-
-MODEL = 200 << 30
-"""Bytes of a file of weights, of which the head alone is read."""
 
 
 def preflight(run: RunContext, *, registers: bool = True) -> None:
@@ -105,19 +102,14 @@ def _check_base(run: RunContext) -> None:
         if not (index := folder / "model_index.json").is_file():  # before a walk through any folder whatever
             action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
             raise BaseModelError(f"{index} is missing.", stage="base", action=action)
-        check_model(folder, "base")
-        _check_mesh(run, folder)
+        _check_mesh(run, folder, check_model(folder, "base"))
 
 
-def _check_mesh(run: RunContext, base: Path) -> None:
+def _check_mesh(run: RunContext, base: Path, parts: Sequence[PartFiles]) -> None:
     """Each of mesh.targets ends the name of a layer, as far as the heads of the denoiser's files list them;
     whether it is one that takes an adapter is known once the model is loaded."""
-    layers: set[str] = set()
-    for file in (*base.glob("unet/*.safetensors"), *base.glob("transformer/*.safetensors")):
-        try:
-            layers |= {f".{name.removesuffix('.weight')}" for name in read_header(file, MODEL)[1]}
-        except (OSError, ValueError):
-            return  # loading the model names the file
+    denoiser = next(part for part in parts if part.name in ("unet", "transformer"))
+    layers = {f".{name.removesuffix('.weight')}" for name in denoiser.tensors("base")}
     for target in run.params.mesh.targets if layers else ():
         if target not in LAYER_ROLES and not any(layer.endswith(f".{target}") for layer in layers):
             what = f"mesh.targets: {target!r} names no layer of {base}."

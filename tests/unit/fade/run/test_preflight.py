@@ -255,7 +255,7 @@ def test_a_file_name_that_is_not_utf8_is_named(root: Path) -> None:
 
 
 def test_a_target_of_the_adapter_that_names_no_layer_is_refused(root: Path) -> None:
-    file = root / "data" / "base" / "unet" / "model.safetensors"
+    file = root / "data" / "base" / "unet" / "diffusion_pytorch_model.safetensors"
     layers = ["block.attn.to_q.weight", "block.attn.to_out.0.weight", "block.attn.to_out.0.bias"]
     file.write_bytes(canonical_safetensors({name: torch.zeros(2, 2) for name in layers}, {}))
     named(root)
