@@ -180,9 +180,31 @@ MODELS: dict[str, tuple[str, dict[str, tuple[str, dict[str, Any]]]]] = {
 Stable Diffusion 3.5 is measured without T5, which its pipeline may lack; with it: sd35-medium-t5."""
 _PIPELINE, _PARTS = MODELS["sd35-medium"]
 MODELS["sd35-medium-t5"] = (_PIPELINE, {**_PARTS, "text_encoder_3": _T5})
+_LARGE = {
+    "sample_size": 128,
+    "num_layers": 38,
+    "num_attention_heads": 38,
+    "joint_attention_dim": 4096,
+    "caption_projection_dim": 2432,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 192,
+    "qk_norm": "rms_norm",
+}
+MODELS["sd35-large-t5"] = (
+    _PIPELINE,
+    {**_PARTS, "transformer": ("SD3Transformer2DModel", _LARGE), "text_encoder_3": _T5},
+)
+MODELS["flux-schnell"] = (
+    "FluxPipeline",
+    {
+        **MODELS["flux-dev"][1],
+        "transformer": ("FluxTransformer2DModel", {"guidance_embeds": False}),
+        "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 1.0}),
+    },
+)
 TABLE = (
     *("sd15-fp32", "sd15-bf16", "sd21-bf16", "sdxl-fp32", "sdxl-bf16"),
-    *("sd35-medium-bf16", "sd35-medium-t5-bf16", "flux-dev-bf16"),
+    *("sd35-medium-bf16", "sd35-medium-t5-bf16", "sd35-large-t5-bf16", "flux-dev-bf16", "flux-schnell-bf16"),
 )
 GPUS = (16, 24, 48, 80)
 LENGTHS = {"text_encoder_3": 256, "FluxPipeline.text_encoder_2": 512}
@@ -277,7 +299,7 @@ def estimate(name: str, dtype: str) -> dict[str, int]:
     return {"load": base.resident, "step": step.bytes, "picture": base.sampling(1), "weights": weights}
 
 
-def table() -> str:
+def table(models: Sequence[str]) -> str:
     """Markdown: of each model and GPU, pictures and latents of a step of FADE (paper) at once."""
     from fade.config import MeshConfig, MethodConfig, ModelConfig, TrainConfig
     from fade.models import memory
@@ -290,7 +312,7 @@ def table() -> str:
         MethodConfig(name="fade", variant="paper"),
         TrainConfig(batch_target=2, batch_neighbours=10),
     )
-    for model in TABLE:
+    for model in models:
         name, _, dtype = model.rpartition("-")
         made = empty(name, dtype)
         need = Footprint.of(made)
@@ -317,7 +339,7 @@ def _cell(need: Any, step: Any, config: Any) -> str:
         made = plan_step(step, base, config)
     except ConfigError:
         return f"{pictures}, no training"
-    latents = "whole step" if made.student is None else f"{made.student} latents"
+    latents = f"{made.student} latent{'s' if made.student != 1 else ''}" if made.student else "whole step"
     return f"{pictures}, {latents}{' (checkpointing)' if made.checkpointing else ''}"
 
 
@@ -405,7 +427,11 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="NAME-fp32 or NAME-bf16")
     parser.add_argument("--only", nargs="+", choices=WORKS, default=WORKS)
     parser.add_argument("--keep", action="store_true", help="leave the directories in --folder")
-    parser.add_argument("--table", action="store_true", help="print what fits which GPU")
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print what fits which GPU, by the estimate; of --model alone, or of all",
+    )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "fade-memory")
     parser.add_argument("--out", type=Path, help="record; what it holds already of others is kept")
     parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)
@@ -414,7 +440,7 @@ def main() -> None:
         print(json.dumps(work(args.work, args.folder, args.model[0].rpartition("-")[2])))
         return
     if args.table:
-        print(table())
+        print(table(args.model or TABLE))
         return
     record: dict[str, Any] = {"models": {}}
     if args.out and args.out.is_file():

@@ -30,7 +30,7 @@ from fade.utils import progress
 from fade.utils.files import make_folder, write_whole
 from fade.utils.locks import lock_folder
 from tasks.data.pull import pull, pull_task
-from tasks.stages.benchmark import Bench, measure_task, sources_of
+from tasks.stages.benchmark import Bench, measure_task, note_memory, sources_of
 
 FIGURE = "frontier.svg"
 
@@ -196,9 +196,11 @@ def measure_all(
     measure: Callable[..., dict[str, Any]] = measure_task,
 ) -> tuple[dict[tuple[Cell, Setting], dict[str, Any]], Failures]:
     """The records of all cells with their settings, and the errors of those that could not be trained or
-    judged: one failure does not stop the others."""
+    judged: one failure does not stop the others. Raises ConfigError when one does not fit the device, before
+    the first."""
     records, failures = {}, {}
     sources, total = sources_of(bench.first), len(settings)
+    note_memory(bench, ((cell, bench.settings(cell, setting)) for cell, setting in settings), sources)
     for done, (cell, setting) in enumerate(settings):
         progress.report(stage, done, total, cell.label)
         try:

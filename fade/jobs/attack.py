@@ -18,9 +18,11 @@ from fade.errors import BaseModelError
 from fade.evaluation.attacks import AttackContext, get_attack
 from fade.evaluation.attacks.material import choose, gather
 from fade.evaluation.attacks.run import CODE, Successes, run_attack
+from fade.jobs.attack_memory import plans_for
 from fade.jobs.base import OnProgress
 from fade.jobs.generate import ModelJob
 from fade.judges.classifier import Classifier
+from fade.training.memory import UNDIVIDED
 from fade.utils.files import make_folder, read_json, write_json
 from fade.utils.parent import raise_if_orphaned
 
@@ -31,7 +33,7 @@ class AttackJob(ModelJob):
     KIND: ClassVar[str] = "attack"
     STAGE: ClassVar[str] = "attack"
     MODELS: ClassVar[tuple[str, ...]] = ("base", "judge")
-    OUT_OF_MEMORY: ClassVar[str] = "lower attack.images."
+    OUT_OF_MEMORY: ClassVar[str] = "lower model.memory_gb, or attack.batch."
     CODE: ClassVar[tuple[str, ...]] = CODE
 
     target: str
@@ -67,7 +69,8 @@ class AttackJob(ModelJob):
         """Run this rank's units, each under the budget of ``attack``.
 
         Raises what `fade.evaluation.attacks.run.run_attack` and `ModelJob.merged` raise, BaseModelError for
-        another base or judge, TrainingError when the process that waits is gone."""
+        another base or judge, ConfigError for an attack that does not fit the device, TrainingError when the
+        process that waits is gone."""
         self.check_rank(rank, world)
         units = self.units()[rank::world]
         missing = [unit for unit in units if self._result(*unit) is None]
@@ -80,13 +83,16 @@ class AttackJob(ModelJob):
                     f"{self.judge} is {judge.sha256[:12]}, the job was written for {self.judge_sha256[:12]}."
                 )
                 raise BaseModelError(what, stage=self.STAGE, action="run it again with this judge.")
+            plans = plans_for(base, self.attack, self.model)  # while the base has no adapter
             material = gather(base, self.images, self.target, self.attack)
             subject = AttackContext(base, judge, self.sampler, self.attack, material, self.target)
 
             def run_units(conditions: Sequence[str]) -> None:
                 for condition, name in missing:
                     if condition in conditions:
-                        self._run_unit(subject, condition, name)
+                        how = plans.get(name, UNDIVIDED)
+                        divided = {"at_once": how.student, "checkpointing": how.checkpointing}
+                        self._run_unit(replace(subject, **divided), condition, name)
                         on_progress(self._done(units), len(units), name)
 
             run_units(["base"])

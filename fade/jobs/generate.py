@@ -87,6 +87,8 @@ class ModelJob(Job):
         lora = LoraAdapter.load(base, self.adapter)
         try:
             lora.merge()
+            for parameter in lora.parameters():
+                parameter.requires_grad_(False)  # one that stays beside the weights would keep activations
             yield lora
         finally:
             lora.remove()

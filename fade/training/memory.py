@@ -47,9 +47,9 @@ class StepFootprint:
     student: int
     """Latents with gradients."""
     teacher: int
-    """Latents of the teacher's largest call."""
+    """Latents of the teacher's largest call; 0: there is no teacher."""
     adapter: int
-    """Bytes of the adapter, its gradients and the optimiser's moments."""
+    """Bytes of what is trained, its gradients and the optimiser's moments."""
     whole: Activations
     """Of a forward pass that keeps all activations."""
     recomputed: Activations
@@ -67,13 +67,13 @@ class StepFootprint:
                 parameter.requires_grad_("lora_B" in name)
         adapter = sum(one.nbytes for one in lora.named_parameters().values())
         adapter += (STATES - 1) * sum(one.nbytes for one in lora.parameters())
-        whole = _activations(empty)
+        whole = activations_of(empty, *example(empty))
         empty.denoiser.enable_gradient_checkpointing()
-        return cls(student, teacher, adapter, whole, _activations(empty))
+        return cls(student, teacher, adapter, whole, activations_of(empty, *example(empty)))
 
 
-def _activations(empty: DiffusionModel) -> Activations:
-    x, t, cond = example(empty)
+def activations_of(empty: DiffusionModel, x: Tensor, t: Tensor, cond: Conditioning) -> Activations:
+    """Of one latent (1, C, h, w) on the meta device, with the gradients of what requires them now."""
     with fused_attention(), LiveBytes() as bytes_:
         output = empty.predict(x, t, cond)
         kept = bytes_.live
@@ -156,14 +156,19 @@ def plan_step(
     config: ModelConfig,
     *,
     processes: int = 1,
+    mean_loss: bool = False,
     name: str = "one training step",
+    action: str = "",
 ) -> StepPlan:
     """The first way that fits, the fastest first. Raises ConfigError, with the numbers, when none does.
 
-    processes: with several, DDP allows one call of the student a step."""
-    forward, teacher = base.footprint.forward, max(1, min(need.teacher, base.batches.predict))
+    processes: with several, DDP allows one call of the student a step. mean_loss: the loss is a mean over the
+    latents, which is divided without a second forward pass. action: the error's, in place of a training's."""
+    forward = base.footprint.forward if need.teacher else 0
+    teacher = max(1, min(need.teacher, base.batches.predict))
     least, slack = 0, 1.0 if base.device.startswith("cuda") else HEAP
-    for checkpointing, rows in _ways(need, config, processes):
+    divided = mean_loss or (processes == 1 and config.gradient_checkpointing != "never")
+    for checkpointing, rows in _ways(need, config, divided=divided):
         each = need.recomputed if checkpointing else need.whole
         kept = need.student * each.kept if rows == need.student else 0
         for n in _halves(teacher):
@@ -175,17 +180,16 @@ def plan_step(
                 return StepPlan(used, split, n if n < need.teacher else None, checkpointing)
     what = (
         f"{name} needs {gb(least)} GB at least ({need.student} latents with gradients of "
-        f"{gb(need.whole.peak)} GB each beside {gb(base.resident)} GB), and {gb(base.budget)} GB of the "
-        "device may be used."
+        f"{gb(need.whole.peak)} GB each and {gb(need.adapter)} GB for what is trained, beside "
+        f"{gb(base.resident)} GB), and {gb(base.budget)} GB of the device may be used."
     )
-    raise ConfigError(what, stage="memory", action=_way_out(config, processes))
+    raise ConfigError(what, stage="memory", action=action or _way_out(config, processes))
 
 
-def _ways(need: StepFootprint, config: ModelConfig, processes: int) -> Iterator[tuple[bool, int]]:
+def _ways(need: StepFootprint, config: ModelConfig, *, divided: bool) -> Iterator[tuple[bool, int]]:
     """(gradient checkpointing, the student's latents a call)."""
     modes = {"never": (False,), "always": (True,), "auto": (False, True)}[config.gradient_checkpointing]
     for checkpointing in modes:
-        divided = processes == 1 and config.gradient_checkpointing != "never"
         yield from ((checkpointing, n) for n in (_halves(need.student) if divided else (need.student,)))
 
 

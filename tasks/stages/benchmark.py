@@ -4,7 +4,7 @@ common is made once."""
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,10 @@ from fade.config import Params
 from fade.errors import CacheError, DataError
 from fade.provenance.fingerprints import files_sha256
 from fade.run.context import RunContext
+from fade.run.memory import memory_sentence
 from fade.utils.files import write_whole
 from fade.utils.hashing import fingerprint
+from fade.utils.notes import note
 from tasks.launch.run_job import runs_here
 from tasks.stages import robustness
 
@@ -62,6 +64,19 @@ def sources_of(run: RunContext) -> dict[str, str]:
     for what is not there."""
     hashes = {name: run.models.sha256(name) for name in ("base", "judge", "clip")}
     return {**hashes, "vocabulary": fingerprint(run.vocabulary.names)}
+
+
+def note_memory(bench: Bench, cells: Iterable[tuple[Cell, Params]], sources: dict[str, str]) -> None:
+    """Write a line on the memory of each condition of which a cell is to be measured, the attacks included.
+    Raises ConfigError, with the numbers, before any cell is begun."""
+    estimated = set()
+    for cell, params in cells:
+        if cell.condition in estimated or find_record(bench.folder, bench.inputs(cell, params, sources)):
+            continue
+        estimated.add(cell.condition)
+        run = bench.first.with_params(params, cell.target)
+        if line := memory_sentence(run, attacks=bench.probing):
+            note(f"{cell.condition.label}: {line}")
 
 
 def work_on(bench: Bench, cell: Cell, params: Params, inputs: dict[str, Any]) -> dict[str, Any]:

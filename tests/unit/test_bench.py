@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -93,3 +94,16 @@ def test_the_embedded_remote_holds_the_archived_record_behind_the_tables(repo: P
     kept = json.loads((repo / "bench" / "record" / "benchmark.json").read_text(encoding="utf-8"))
     assert set(kept["cells"]["keys"]) <= {record["key"] for record in archive.cells["cells"]}
     assert len(archive.pictures) == 166
+
+
+def test_each_row_of_the_table_of_gpus_is_a_model_that_the_bench_knows(repo: Path) -> None:
+    spec = importlib.util.spec_from_file_location("bench_memory", repo / "bench" / "memory.py")
+    assert spec is not None and spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    page = (repo / "docs" / "installation.md").read_text(encoding="utf-8")
+    table = page.partition("| base | weights (text encoders), GB |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1].strip().split(", ") for line in table.splitlines()[2:]]
+    assert tuple(f"{name}-{dtype}" for name, dtype in rows) == bench.TABLE
+    assert {name for name, _ in rows} <= set(bench.MODELS)
+    assert table.splitlines()[0].split("|")[-5:-1] == [f" {size} GB " for size in bench.GPUS]

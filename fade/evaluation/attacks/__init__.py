@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fade.evaluation.attacks.material import Material
     from fade.judges.classifier import Classifier
     from fade.models.base import DiffusionModel
+    from fade.models.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class AttackContext:
     concept: str
     """Whose pictures and prompt the attacker uses: the target, or the control concept; the target is
     judged."""
+    at_once: int | None = None
+    """Latents of a step with gradients that go through the denoiser at once; None: all."""
+    checkpointing: bool = False
+    """Whether the denoiser recomputes its blocks' activations in the backward pass."""
 
     @property
     def prompt(self) -> str:
@@ -80,6 +85,9 @@ class Attack:
     """Where it comes from, and what of it is ours."""
     run: Callable[[AttackContext], AttackResult]
     """Leaves the model as it was, to the byte."""
+    trained: Callable[[DiffusionModel, Conditioning], list[Tensor]] | None = None
+    """Of a model and a prompt's conditioning, the tensors that a step takes gradients of; None: the attack
+    takes none."""
 
 
 _ATTACKS: dict[str, Attack] = {}

@@ -4,8 +4,9 @@ latents, minimise its error; and what it costs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from fade.config import SamplerConfig
 from fade.models.base import DiffusionModel
 from fade.models.conditioning import Conditioning
 from fade.models.sampling import pictures_at_once, solve
+
+if TYPE_CHECKING:
+    from fade.evaluation.attacks import AttackContext
 
 
 class CallBudget:
@@ -49,6 +53,11 @@ class Noisy:
     which: Tensor
     """(n,) the clean latent of each."""
 
+    def split(self, n: int) -> list[Noisy]:
+        """In parts of ``n`` latents; the last may have fewer."""
+        columns = (one.split(n) for one in (self.x, self.t, self.goal, self.which))
+        return [Noisy(*part) for part in zip(*columns, strict=True)]
+
 
 def add_noise(base: DiffusionModel, clean: Tensor, n: int, generator: torch.Generator) -> Noisy:
     """``n`` random ones of the clean latents (m, C, h, w), noised to times spread evenly over the schedule
@@ -65,19 +74,40 @@ def errors(base: DiffusionModel, noisy: Noisy, cond: Conditioning) -> Tensor:
     return (base.predict(noisy.x, noisy.t, each) - noisy.goal).square().flatten(1).mean(1)
 
 
-def fit(weights: Sequence[Tensor], loss_of: Callable[[], Tensor], steps: int, rate: float) -> list[Tensor]:
-    """``steps`` of Adam on the weights, at a rate that falls linearly from ``rate`` to 0; the losses."""
-    adam = torch.optim.Adam(weights, lr=rate)
+def fit(
+    subject: AttackContext,
+    weights: Sequence[Tensor],
+    noisy_of: Callable[[], Noisy],
+    cond_of: Callable[[Noisy], Conditioning],
+    steps: int,
+    rate: float,
+) -> list[Tensor]:
+    """``steps`` of Adam on the weights, at a rate that falls linearly from ``rate`` to 0; the losses.
+
+    A step's loss is the mean error of ``noisy_of()`` under the prompts of ``cond_of``. Where they do not
+    go through the denoiser at once, the gradients of the parts, each at its share, add up to the whole's."""
+    base = subject.base
+    # foreach would hold one more tensor of every weight's size on a GPU
+    adam = torch.optim.Adam(weights, lr=rate, foreach=False)
     decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
     losses = []
-    for _ in range(steps):
-        loss = loss_of()
-        # Not backward(): an active adapter's weights take gradients, too.
-        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
-            weight.grad = gradient
-        adam.step()
-        decay.step()
-        losses.append(loss.detach())
+    with ExitStack() as stack:
+        stack.callback(adam.zero_grad)  # the pictures after it need the room
+        if subject.checkpointing:
+            base.denoiser.enable_gradient_checkpointing()
+            stack.callback(base.denoiser.disable_gradient_checkpointing)
+        for _ in range(steps):
+            adam.zero_grad()
+            noisy = noisy_of()
+            total = torch.zeros((), device=noisy.x.device)
+            for part in noisy.split(subject.at_once or len(noisy.x)):
+                loss = errors(base, part, cond_of(part)).mean() * (len(part.x) / len(noisy.x))
+                # inputs: an active adapter's weights would take gradients, too
+                torch.autograd.backward(loss, inputs=list(weights))
+                total += loss.detach()
+            adam.step()
+            decay.step()
+            losses.append(total)
     return losses
 
 

@@ -25,14 +25,18 @@ def invert(subject: AttackContext) -> AttackResult:
     prompt = base.encode([subject.prompt])
     e = prompt.tokens.clone()  # (1, T, D)
 
-    def loss() -> torch.Tensor:
-        return errors(base, add_noise(base, clean, config.batch, generator), prompt.with_tokens(e)).mean()
-
     with torch.no_grad():
         before = float(errors(base, probe, prompt).mean())
     e.requires_grad_(True)
     steps = (config.budget - 2 * config.probes) // (3 * config.batch)
-    fit([e], loss, steps, config.inversion_lr)
+    fit(
+        subject,
+        [e],
+        lambda: add_noise(base, clean, config.batch, generator),
+        lambda noisy: prompt.with_tokens(e),
+        steps,
+        config.inversion_lr,
+    )
     found = prompt.with_tokens(e.detach())
     with torch.no_grad():
         after = float(errors(base, probe, found).mean())
@@ -41,4 +45,4 @@ def invert(subject: AttackContext) -> AttackResult:
 
 
 _SOURCE = "after arXiv 2208.01618 (textual inversion); on the prompt's embedding, and the budget, ours"
-register(Attack("inversion", _SOURCE, invert))
+register(Attack("inversion", _SOURCE, invert, lambda base, prompt: [prompt.tokens]))

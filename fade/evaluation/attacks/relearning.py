@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fade.data.vocabulary import prompts
 from fade.evaluation.attacks import Attack, AttackContext, AttackResult, register
-from fade.evaluation.attacks.denoising import add_noise, errors, fit, sample_from
+from fade.evaluation.attacks.denoising import add_noise, fit, sample_from
 from fade.utils.seeds import named_seed
 
 
@@ -24,15 +24,18 @@ def relearn(subject: AttackContext) -> AttackResult:
     clean = torch.cat(list(unrelated.values())).to(base.device)
     counts = torch.tensor([len(part) for part in unrelated.values()], device=base.device)
     owner = torch.arange(len(counts), device=base.device).repeat_interleave(counts)
-    shown = base.encode(prompts(subject.sampler.prompt, list(unrelated)))[owner]
+    shown = base.encode(prompts(subject.sampler.prompt, list(unrelated)))  # one row a concept
     generator = torch.Generator().manual_seed(named_seed(config.seed, "revival"))
 
-    def loss() -> Tensor:
-        noisy = add_noise(base, clean, config.batch, generator)
-        return errors(base, noisy, shown[noisy.which]).mean()
-
     with temporarily_trainable(attention(base.denoiser)) as weights:
-        losses = fit(weights, loss, config.budget // (3 * config.batch), config.revival_lr)
+        losses = fit(
+            subject,
+            weights,
+            lambda: add_noise(base, clean, config.batch, generator),
+            lambda noisy: shown[owner[noisy.which]],
+            config.budget // (3 * config.batch),
+            config.revival_lr,
+        )
         latents = sample_from(base, own, subject.seeds, subject.sampler)
     tenth = max(1, len(losses) // 10)
     first, last = (float(torch.stack(part).mean()) for part in (losses[:tenth], losses[-tenth:]))
@@ -48,7 +51,8 @@ def attention(unet: nn.Module) -> list[nn.Parameter]:
 @contextmanager
 def temporarily_trainable(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     """Trainable inside; outside as they were, to the byte, whatever happened."""
-    before = [(weight.detach().clone(), weight.requires_grad) for weight in weights]
+    # the copies wait on the CPU: a GPU's room is planned for the step and for the pictures after it
+    before = [(weight.detach().to("cpu", copy=True), weight.requires_grad) for weight in weights]
     try:
         for weight in weights:
             weight.requires_grad_(True)
@@ -61,4 +65,5 @@ def temporarily_trainable(weights: list[nn.Parameter]) -> Iterator[list[nn.Param
                 weight.copy_(value)
 
 
-register(Attack("revival", "after arXiv 2604.21041; which weights, pictures and budget are ours", relearn))
+_SOURCE = "after arXiv 2604.21041; which weights, pictures and budget are ours"
+register(Attack("revival", _SOURCE, relearn, lambda base, prompt: attention(base.denoiser)))

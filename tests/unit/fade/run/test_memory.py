@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from fade.config import AttackConfig, ModelConfig
 from fade.errors import ConfigError
+from fade.jobs.attack_memory import footprints_of
 from fade.models import memory
+from fade.models.footprint import Footprint, empty_model
 from fade.run.context import RunContext
 from fade.run.memory import memory_sentence
 from fade.run.resolve_params import parse_params
-from tests.support import make_tiny_base
+from tests.support import DEEP, make_tiny_base
 
 
-def run(root: Path, **model: object) -> RunContext:
-    settings = {"model": model, "method": {"name": "fade", "variant": "paper"}}
+def run(root: Path, method: tuple[str, str] = ("fade", "paper"), **model: object) -> RunContext:
+    settings = {"model": model, "method": {"name": method[0], "variant": method[1]}}
     return RunContext(parse_params(settings), "panda", root / "runs", root)
 
 
@@ -58,3 +61,22 @@ def test_where_another_machine_trains_the_step_is_not_planned_here(root: Path) -
 
 def test_a_base_that_is_not_there_yet_is_passed_over(tmp_path: Path) -> None:
     assert memory_sentence(run(tmp_path)) == ""
+
+
+def test_an_attack_that_cannot_fit_is_refused_before_the_training_where_attacks_are_run(
+    tmp_path: Path,
+) -> None:
+    wide = {**DEEP, "block_out_channels": (64, 128), "attention_head_dim": 16}
+    empty = empty_model(make_tiny_base(tmp_path / "data" / "base", **wide), memory.DTYPES["fp32"])
+    make_large(tmp_path)
+    resident = memory.plan(Footprint.of(empty), ModelConfig(), "cpu").resident
+    # room for the attention's gradients, moments and copies, but for no latent beside them
+    least = resident + footprints_of(empty, AttackConfig())["revival"].adapter
+    closed_form = ("uce", "keys-values")  # without a step of its own
+    tight = run(tmp_path, closed_form, memory_gb=least / memory.GB / (1 - memory.HEADROOM))
+    assert "sampling" in memory_sentence(tight)
+    with pytest.raises(ConfigError, match="a step of the attack revival needs") as refused:
+        memory_sentence(tight, attacks=True)
+    assert "attack.names=[inversion, tokens, noised]" in refused.value.action
+    roomy = run(tmp_path, closed_form, memory_gb=10, gradient_checkpointing="always")
+    assert "attack revival with gradient checkpointing" in memory_sentence(roomy, attacks=True)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from fade.benchmark.plan import Cell, Condition
+from fade.benchmark.record import SOURCES
+from fade.errors import ConfigError
+from fade.models import memory
 from fade.provenance.fingerprints import files_sha256
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params
 from fade.utils.hashing import fingerprint
 from tasks.stages import robustness as probe
-from tasks.stages.benchmark import Bench, sources_of
+from tasks.stages.benchmark import Bench, note_memory, sources_of
 from tests.datasets import make_dataset
-from tests.support import make_bare_model
+from tests.support import make_bare_model, make_tiny_base
 
 CELL = Cell(Condition("esd", "x"), "panda", 0)
 
@@ -55,3 +61,22 @@ def test_the_probes_code_is_in_the_key_and_tuning_needs_none(tmp_path: Path, rep
         opened = bench(tmp_path, repo, tmp_path, probing=probing)
         inputs = opened.inputs(CELL, opened.settings(CELL, ["train.lr=1e-4"]), sources)
         assert inputs["probe"] == wanted and inputs["settings"]["train"]["lr"] == 1e-4
+
+
+@pytest.mark.parametrize("probing", [True, False])
+def test_the_memory_is_noted_before_a_cell_and_the_attacks_only_where_they_are_run(
+    tmp_path: Path, repo: Path, probing: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_dataset(tmp_path / "images")
+    base = make_tiny_base(tmp_path / f"base-{probing}")
+    with (base / "unet" / "twin.safetensors").open("wb") as stream:
+        stream.truncate(memory.SMALL)  # as many bytes as a large base has
+    opened, sources = bench(tmp_path, repo, base, probing=probing), dict.fromkeys(SOURCES, "x")
+    opened = replace(opened, overrides=(f"data.base={base}",))
+    tight, always = ["model.memory_gb=0.1"], ["model.memory_gb=10", "model.gradient_checkpointing=always"]
+    with pytest.raises(ConfigError, match=r"0\.1 GB of the device may be used"):
+        note_memory(opened, [(CELL, opened.settings(CELL, tight))], sources)
+    note_memory(opened, [(CELL, opened.settings(CELL, always))] * 2, sources)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("esd/x: memory: about 0.8 of 9.0 GB")
+    assert ("attack revival with gradient checkpointing" in line) == probing

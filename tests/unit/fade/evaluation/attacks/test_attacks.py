@@ -178,3 +178,21 @@ def test_embeddings_first_used_for_sampling_still_carry_gradients(subject: Attac
     subject.base._encoded.clear()
     sample(subject.base, [f"a {name}" for name in subject.material.names], [0] * 4, subject.sampler)
     assert {name: get_attack(name).run(subject).facts for name in fresh} == fresh
+
+
+@pytest.mark.parametrize("name", ["inversion", "revival"])
+@pytest.mark.parametrize(("at_once", "checkpointing"), [(1, False), (2, True)])
+def test_a_divided_step_is_the_same_step(
+    subject: AttackContext, name: str, at_once: int, checkpointing: bool
+) -> None:
+    config = subject.config.model_copy(update={"batch": 3, "budget": 40})
+    subject = replace(subject, config=config)
+    whole = get_attack(name).run(subject).facts
+    with CallBudget(subject.base) as meter:
+        divided = replace(subject, at_once=at_once, checkpointing=checkpointing)
+        facts = get_attack(name).run(divided).facts
+    for key in {*facts} - {"trained_on"}:
+        assert facts[key] == pytest.approx(whole[key], rel=1e-4), key
+    steps = 4  # 40 // 9, and of inversion (40 - 4) // 9
+    assert meter.calls == (4 if name == "inversion" else 0) + steps * 3 * 3 + 24
+    assert not subject.base.denoiser.is_gradient_checkpointing
