@@ -66,14 +66,20 @@ def _drift(
     negative_prompt: str,
     batch_size: int,
 ) -> Tensor:
-    """||u(x_t) - u0(x_t)||^2 per element of each latent, (B,)."""
-    t = t.to(base.device)
-    x = base.add_noise(latents.to(base.device), noise.to(base.device), t)
-    parts = torch.arange(len(x)).split(min(batch_size, base.batches.predict))
+    """||u(x_t) - u0(x_t)||^2 per element of each latent, (B,), on the CPU.
+
+    No more than one call's latents are on the device: all of them, eight times over, would be a gigabyte
+    where a latent has 16 channels of 128 x 128."""
+    parts = torch.arange(len(latents)).split(min(batch_size, base.batches.predict))
     null = base.encode([negative_prompt])
 
     def predict() -> Tensor:
-        return torch.cat([base.predict(x[i], t[i], null.expand(len(i))) for i in parts])
+        out = []
+        for i in parts:
+            clean, drawn, at = (one[i].to(base.device) for one in (latents, noise, t))
+            x = base.add_noise(clean, drawn, at)
+            out.append(base.predict(x, at, null.expand(len(i))).cpu())
+        return torch.cat(out)
 
     moved = predict()
     with lora.off():

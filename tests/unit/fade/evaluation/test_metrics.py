@@ -8,6 +8,7 @@ from skimage.metrics import structural_similarity
 
 from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import EvaluationError
+from fade.evaluation import similarity
 from fade.evaluation.accuracy import bootstrap_means, confusion, interval, mean_accuracy, top1
 from fade.evaluation.err import erasing_retention_balance
 from fade.evaluation.evaluate import rest_sample
@@ -68,6 +69,16 @@ def test_ssim_is_scikit_images() -> None:
     assert ssim(a, b) == pytest.approx(want, abs=1e-6)
     assert ssim(a, a) == pytest.approx(np.ones(3))
     assert ssim(a, 255 - a).mean() < 0.1
+
+
+def test_ssim_does_not_depend_on_how_many_pictures_are_compared_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b = np.random.default_rng(0).integers(0, 256, (2, 5, 16, 16, 3), dtype=np.uint8)
+    whole = ssim(a, b)
+    monkeypatch.setattr(similarity, "AT_ONCE", 2 * a[0].size)
+    assert ssim(a, b) == pytest.approx(whole, rel=1e-12) and len(whole) == len(set(whole)) == 5
+    assert len(ssim(a[:0], b[:0])) == 0
 
 
 def test_the_rest_is_one_order_for_all_targets() -> None:
