@@ -91,8 +91,8 @@ class AttackJob(ModelJob):
                 for condition, name in missing:
                     if condition in conditions:
                         how = plans.get(name, UNDIVIDED)
-                        divided = {"at_once": how.student, "checkpointing": how.checkpointing}
-                        self._run_unit(replace(subject, **divided), condition, name)
+                        planned = replace(subject, at_once=how.student, checkpointing=how.checkpointing)
+                        self._run_unit(planned, condition, name)
                         on_progress(self._done(units), len(units), name)
 
             run_units(["base"])

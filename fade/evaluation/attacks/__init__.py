@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,7 @@ class Attack:
     """Where it comes from, and what of it is ours."""
     run: Callable[[AttackContext], AttackResult]
     """Leaves the model as it was, to the byte."""
-    trained: Callable[[DiffusionModel, Conditioning], list[Tensor]] | None = None
+    trained: Callable[[DiffusionModel, Conditioning], Sequence[Tensor]] | None = None
     """Of a model and a prompt's conditioning, the tensors that a step takes gradients of; None: the attack
     takes none."""
 
