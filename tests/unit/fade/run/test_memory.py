@@ -78,5 +78,3 @@ def test_an_attack_that_cannot_fit_is_refused_before_the_training_where_attacks_
     with pytest.raises(ConfigError, match="a step of the attack revival needs") as refused:
         memory_sentence(tight, attacks=True)
     assert "attack.names=[inversion, tokens, noised]" in refused.value.action
-    roomy = run(tmp_path, closed_form, memory_gb=10, gradient_checkpointing="always")
-    assert "attack revival with gradient checkpointing" in memory_sentence(roomy, attacks=True)
