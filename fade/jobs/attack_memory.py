@@ -56,9 +56,9 @@ def plan_attacks(
             plans[name] = plan_step(need, base, model, mean_loss=True, name=f"a step of the attack {name}")
         except ConfigError as error:
             refused[name] = error
-    for error in refused.values():
-        fitting = [name for name in config.names if name not in refused]
-        raise ConfigError(error.what, stage="memory", action=_way_out(fitting, model))
+    if refused:
+        first, fitting = next(iter(refused.values())), [name for name in config.names if name not in refused]
+        raise ConfigError(first.what, stage="memory", action=_way_out(fitting, model))
     return plans
 
 
