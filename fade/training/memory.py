@@ -158,12 +158,11 @@ def plan_step(
     processes: int = 1,
     mean_loss: bool = False,
     name: str = "one training step",
-    action: str = "",
 ) -> StepPlan:
     """The first way that fits, the fastest first. Raises ConfigError, with the numbers, when none does.
 
     processes: with several, DDP allows one call of the student a step. mean_loss: the loss is a mean over the
-    latents, which is divided without a second forward pass. action: the error's, in place of a training's."""
+    latents, which is divided without a second forward pass."""
     forward = base.footprint.forward if need.teacher else 0
     teacher = max(1, min(need.teacher, base.batches.predict))
     least, slack = 0, 1.0 if base.device.startswith("cuda") else HEAP
@@ -183,7 +182,7 @@ def plan_step(
         f"{gb(need.whole.peak)} GB each and {gb(need.adapter)} GB for what is trained, beside "
         f"{gb(base.resident)} GB), and {gb(base.budget)} GB of the device may be used."
     )
-    raise ConfigError(what, stage="memory", action=action or _way_out(config, processes))
+    raise ConfigError(what, stage="memory", action=_way_out(config, processes))
 
 
 def _ways(need: StepFootprint, config: ModelConfig, *, divided: bool) -> Iterator[tuple[bool, int]]:
