@@ -76,8 +76,8 @@ def _drift(
     def predict() -> Tensor:
         out = []
         for i in parts:
-            clean, drawn, at = (one[i].to(base.device) for one in (latents, noise, t))
-            x = base.add_noise(clean, drawn, at)
+            clean, eps, at = (one[i].to(base.device) for one in (latents, noise, t))
+            x = base.add_noise(clean, eps, at)
             out.append(base.predict(x, at, null.expand(len(i))).cpu())
         return torch.cat(out)
 
