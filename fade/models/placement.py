@@ -17,7 +17,7 @@ def place(network: torch.nn.Module, device: torch.device | str) -> None:
     Weights as the libraries load them are mapped from the file, at addresses that depend on the length of
     its head and on the tensors before; some CPU kernels take another path there and round otherwise, so that
     equal weights would not give equal predictions. One tensor is copied at a time, and only one that needs
-    it: at the peak the largest tensor is in memory twice."""
+    it; pages of the file stay cached beside the copies, and the system may drop them."""
     network.to(device)
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.device.type == "cpu" and not _is_own(tensor):
