@@ -228,12 +228,19 @@ def _wake(network: Any) -> None:
 
 
 def open_pipeline(folder: Path) -> Any:
-    """diffusers' own pipeline of a miniature, as its users open it."""
+    """diffusers' own pipeline of a miniature, as its users open it, its weights in aligned memory like ours:
+    elsewhere equal weights may give other last bits."""
     import diffusers
+    import torch
+
+    from fade.models.placement import place
 
     index = json.loads((folder / "model_index.json").read_text())
     left_out = {key: None for key in ("text_encoder_3", "tokenizer_3") if index.get(key, [None])[0] is None}
     kind = getattr(diffusers, index["_class_name"])
     pipeline = kind.from_pretrained(folder, **(left_out if "3Pipeline" in index["_class_name"] else {}))
     pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            place(part, "cpu")
     return pipeline

@@ -193,8 +193,7 @@ class LoraAdapter:
         if self.model.dtype != torch.float32:
             return
         for name, layer in self._layers.items():
-            # No copy: peft's safe merge puts another tensor in its place. The same bytes elsewhere in memory
-            # (these are mapped from a file) may go through another kernel and give other last bits.
+            # no copy: peft's safe merge puts another tensor in its place
             self._originals[name] = layer.get_base_layer().weight.data
             try:
                 layer.merge(safe_merge=True, adapter_names=[ADAPTER])

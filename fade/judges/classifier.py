@@ -13,6 +13,7 @@ from fade.data.images import Preprocessor
 from fade.errors import BaseModelError, EvaluationError
 from fade.models.complete import load_complete
 from fade.models.layout import JUDGE, check_model, model_sha256, resolve
+from fade.models.placement import place
 from fade.models.probe import check_output
 
 
@@ -27,7 +28,7 @@ class Classifier:
         self.model: Any = load_complete(AutoModelForImageClassification, part, torch.float32, JUDGE)
         self.prepare = Preprocessor(home, getattr(self.model.config, "image_size", 224))
         check_output(self.model, self.prepare.size, where, "judge")
-        self.model.to(device)
+        place(self.model, device)
         self.device = device
         self.head = _head(self.model, where)
         names = self.model.config.id2label

@@ -16,6 +16,7 @@ from fade.data.images import Preprocessor
 from fade.errors import BaseModelError
 from fade.models.complete import load_complete
 from fade.models.layout import CLIP, LOCAL, check_model, model_sha256, resolve
+from fade.models.placement import place
 from fade.models.probe import check_output
 
 
@@ -31,7 +32,7 @@ class ImageEncoder:
         self.model: Any = load_complete(CLIPModel, part, torch.float32, CLIP)
         self.prepare = Preprocessor(home, self.model.config.vision_config.image_size)
         check_output(self.model, self.prepare.size, where, "clip")
-        self.model.to(device)
+        place(self.model, device)
         self.device, self._home, self._where = device, home, where
         self.sha256 = model_sha256(home, CLIP)
 

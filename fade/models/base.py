@@ -20,6 +20,7 @@ from fade.models.batches import Batches, on_device, text_encoders
 from fade.models.conditioning import Conditioning
 from fade.models.hashed import HashedModel
 from fade.models.layers import adaptable_layers
+from fade.models.placement import place
 
 if TYPE_CHECKING:
     from fade.config import SamplerConfig
@@ -147,7 +148,7 @@ class DiffusionModel(HashedModel, ABC):
         """Put every part on the device, the text encoders too."""
         for part in self.parts.values():
             if isinstance(part, torch.nn.Module):
-                part.to(device)
+                place(part, device)
         self.device = device
 
     def token_limit(self, tokenizer: str) -> int:
