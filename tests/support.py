@@ -178,6 +178,7 @@ def make_bare_base(folder: Path) -> Path:
 def make_bare_model(folder: Path) -> Path:
     """As `make_bare_base`, a CLIP's or a judge's directory."""
     folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(EMPTY_WEIGHTS)
     return folder

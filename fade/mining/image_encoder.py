@@ -45,18 +45,14 @@ class ImageEncoder:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """Read when the first text comes: mining needs none. Raises BaseModelError when the directory has
-        none that loads."""
+        """Raises BaseModelError when the directory has none that loads."""
         from transformers import CLIPTokenizer
 
-        action = "see data.clip; it needs the CLIP's tokenizer.json."
-        # Without these files transformers makes an empty one.
-        if not any((self._home / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-            raise BaseModelError(f"{self._where} has no tokenizer.", stage="clip", action=action)
         try:
             return CLIPTokenizer.from_pretrained(self._home, **LOCAL)
         except Exception as error:  # transformers raises many kinds
             what = f"{self._where} has no tokenizer that loads: {error}."
+            action = "see data.clip; it needs the CLIP's tokenizer.json."
             raise BaseModelError(what, stage="clip", action=action) from error
 
     @torch.inference_mode()
