@@ -10,7 +10,6 @@ from prefect import flow
 from prefect import runtime as prefect_runtime
 
 from fade.governance.release_plan import STAGE, key
-from fade.provenance.lineage import collect
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.clock import Clock
@@ -23,7 +22,7 @@ from tasks.registry.versions import load_snapshot, resolve
 from tasks.release.build_release import ReleaseParts, find_release, select_champions, sum_champions
 from tasks.release.evaluate_release import evaluate_release, make_release_report, release_lineage
 from tasks.release.release_decision import ReleaseOptions, compare_with_current, make_current
-from tasks.stages.lineage import require_unchanged, run_inputs
+from tasks.stages.lineage import open_record, require_unchanged, run_inputs
 from tasks.stages.mine import mine
 
 
@@ -74,20 +73,15 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
             neighborhood = mine(run)
         with clock.stage("compose"):
             sha256 = sum_champions(run, selected, folder)
-        lineage = collect(
-            params,
+        lineage = open_record(
+            run,
+            neighborhood,
             overrides=options.overrides,
             data_md5=pulled.md5,
             data_files=pulled.files,
             data_size=pulled.size,
-            base_sha256=run.models.base.sha256,
-            judge_sha256=run.models.judge.sha256,
-            models=run.models.record(),
-            self_tests=run.models.self_tests.to_json(),
-            neighbourhood=neighborhood.to_json(),
             inputs=before,
-            device=str(run.models.base.device),
-            precision=str(next(run.models.base.denoiser.parameters()).dtype).removeprefix("torch."),
+            precision=str(run.models.base.dtype).removeprefix("torch."),
             flow_run_id=str(prefect_runtime.flow_run.id or ""),
         )
         with clock.stage("evaluate"):

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -178,6 +178,7 @@ def make_bare_base(folder: Path) -> Path:
 def make_bare_model(folder: Path) -> Path:
     """As `make_bare_base`, a CLIP's or a judge's directory."""
     folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(EMPTY_WEIGHTS)
     return folder
@@ -201,15 +202,17 @@ def make_tiny_clip(folder: Path) -> Path:
     return folder
 
 
-def make_tiny_judge(folder: Path) -> Path:
-    """Write a ResNet of 16 x 16 pictures and three labels, seeded."""
+def make_tiny_judge(folder: Path, labels: Sequence[str] = ("a", "b", "c")) -> Path:
+    """Write a ResNet of 16 x 16 pictures and these labels, seeded."""
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification
 
     sizes: dict[str, Any] = {"embedding_size": 4, "hidden_sizes": [4, 6], "depths": [1, 1]}
+    names = dict(enumerate(map(str, labels)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = ResNetForImageClassification(ResNetConfig(**sizes, layer_type="basic", num_labels=3))
+        config = ResNetConfig(**sizes, layer_type="basic", id2label=names)
+        model = ResNetForImageClassification(config)
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text('{"size": {"height": 16, "width": 16}}')
     return folder

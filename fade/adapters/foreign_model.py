@@ -10,19 +10,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fade.adapters.foreign import CONVERT, STAGE, ForeignWeights
-from fade.errors import AdapterError
+from fade.adapters.foreign import STAGE, ForeignWeights
+from fade.errors import AdapterError, BaseModelError
 from fade.models.layout import read_config
-from fade.models.part_files import plain_name
+from fade.models.part_files import in_folder, plain_name, select_files
 from fade.models.probe import is_finite
-from fade.models.safetensors_file import read_header, read_safetensors
-from fade.utils.parsing import MalformedError
+from fade.models.safetensors_file import read_safetensors
 
 if TYPE_CHECKING:
     from fade.models.base import DiffusionModel
 
-WEIGHTS = 64 << 30
-"""Bytes of one file of a model's weights."""
 _FREE = ("sample_size", "dropout")
 """Of a configuration, what does not change the network's function at the base's size."""
 
@@ -41,7 +38,7 @@ def read_foreign_model(model: DiffusionModel, home: Path) -> ForeignWeights:
         what = f"{folder / 'config.json'}: its {keys[0]} is not that of the base's {model.DENOISER}."
         raise _fault(what, "set data.base to the model that it was made from.")
     own, weights, names = model.denoiser.state_dict(), {}, set()
-    for name, value in _tensors(folder):
+    for name, value in _tensors(folder, type(model.denoiser).__name__):
         if name not in own or value.shape != own[name].shape:
             what = f"{folder}: {name[:200]} is no tensor of the base's {model.DENOISER}"
             raise _fault(f"{what}, or of another shape.", "set data.base to the model that it was made from.")
@@ -60,21 +57,18 @@ def read_foreign_model(model: DiffusionModel, home: Path) -> ForeignWeights:
     return ForeignWeights(weights, {**facts, "other parts": others})
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the folder's safetensors weights: the whole ones, or of a variant (fp16) when there are
-    no others."""
-    files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
-    plain = [file for file in files if ".fp16" not in file.name and "non_ema" not in file.name] or files
-    if not plain:
-        raise _fault(f"{folder} holds no safetensors weights.", CONVERT)
-    for file in plain:
+def _tensors(folder: Path, kind: str) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a part of the class ``kind``, from the files that a base's would be read from."""
+    try:
+        part = select_files(in_folder(folder), "", kind, STAGE, str(folder))
+        part.tensors(STAGE)  # its heads
+    except BaseModelError as error:
+        raise _fault(error.what, error.action) from error
+    for file in part.weights:
         try:
-            read_header(file, WEIGHTS)
             yield from read_safetensors(file)[1].items()
-        except (OSError, MalformedError) as error:
-            raise _fault(f"{file} cannot be read: {error}.", "fetch it anew.") from error
-        except SafetensorError as error:
-            raise _fault(f"{file} is no safetensors file: {str(error)[:200]}.", "fetch it anew.") from error
+        except (OSError, SafetensorError) as error:
+            raise _fault(f"{file} cannot be read: {str(error)[:200]}.", "fetch it anew.") from error
 
 
 def _same(value: Tensor, own: Tensor) -> bool:
@@ -99,7 +93,7 @@ def _differing_parts(model: DiffusionModel, home: Path) -> Iterator[str]:
         if isinstance(part, torch.nn.Module):
             kind = type(part).__name__
             own = {plain_name(key, kind): value for key, value in part.state_dict().items()}
-            found = {plain_name(key, kind): value for key, value in _tensors(folder)}
+            found = {plain_name(key, kind): value for key, value in _tensors(folder, kind)}
             shared = own.keys() & found.keys()
             if not shared or any(
                 own[key].shape != found[key].shape or not _same(found[key], own[key]) for key in shared

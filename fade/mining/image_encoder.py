@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.data.images import Preprocessor
-from fade.errors import BaseModelError
-from fade.models.complete import load_complete
-from fade.models.layout import CLIP, LOCAL, check_model, model_sha256, resolve
+from fade.models.complete import load_complete, load_tokenizer
+from fade.models.layout import CLIP, check_model, model_sha256, resolve
 from fade.models.placement import place
 from fade.models.probe import check_output
 
@@ -25,15 +23,16 @@ class ImageEncoder:
     score)."""
 
     def __init__(self, where: str, device: torch.device | str = "cpu") -> None:
-        from transformers import CLIPModel
+        from transformers import CLIPModel, CLIPTokenizer
 
         home = resolve(where, CLIP)
         (part,) = check_model(home, CLIP)
         self.model: Any = load_complete(CLIPModel, part, torch.float32, CLIP)
         self.prepare = Preprocessor(home, self.model.config.vision_config.image_size)
         check_output(self.model, self.prepare.size, where, "clip")
+        self.tokenizer: Any = load_tokenizer(CLIPTokenizer, home, CLIP)
         place(self.model, device)
-        self.device, self._home, self._where = device, home, where
+        self.device = device
         self.sha256 = model_sha256(home, CLIP)
 
     @torch.inference_mode()
@@ -43,22 +42,6 @@ class ImageEncoder:
         return torch.cat(
             [_unit(self.model.get_image_features(pixel_values=x.to(self.device))) for x in parts]
         )
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """Read when the first text comes: mining needs none. Raises BaseModelError when the directory has
-        none that loads."""
-        from transformers import CLIPTokenizer
-
-        action = "see data.clip; it needs the CLIP's tokenizer.json."
-        # Without these files transformers makes an empty one.
-        if not any((self._home / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-            raise BaseModelError(f"{self._where} has no tokenizer.", stage="clip", action=action)
-        try:
-            return CLIPTokenizer.from_pretrained(self._home, **LOCAL)
-        except Exception as error:  # transformers raises many kinds
-            what = f"{self._where} has no tokenizer that loads: {error}."
-            raise BaseModelError(what, stage="clip", action=action) from error
 
     @torch.inference_mode()
     def text(self, prompts: Sequence[str]) -> Tensor:

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fade.errors import AdapterError, UsageError
+from fade.errors import AdapterError
 from fade.models.batches import Batches, on_device, text_encoders
+from fade.models.capabilities import refusal
 from fade.models.conditioning import Conditioning
 from fade.models.hashed import HashedModel
 from fade.models.layers import adaptable_layers
@@ -24,16 +25,6 @@ from fade.models.placement import place
 
 if TYPE_CHECKING:
     from fade.config import SamplerConfig
-
-NULL_PROMPT, TEXT_STATES, DDIM = "null_prompt", "text_states", "ddim"
-"""What a family may have (`DiffusionModel.capabilities`): a prediction without a prompt; layers that read the
-raw text states; a deterministic trajectory of noise that can be walked backwards."""
-SENTENCES = {
-    NULL_PROMPT: "has no null prompt: its guidance is distilled into the weights",
-    TEXT_STATES: "has no layer that reads the raw text states",
-    DDIM: "predicts a velocity, and DDIM inverts predictions of noise",
-}
-"""Of each capability, what a model without it is."""
 
 
 class DiffusionModel(HashedModel, ABC):
@@ -80,7 +71,7 @@ class DiffusionModel(HashedModel, ABC):
     @property
     @abstractmethod
     def capabilities(self) -> frozenset[str]:
-        """See NULL_PROMPT, TEXT_STATES, DDIM."""
+        """See `fade.models.capabilities`."""
 
     @abstractmethod
     def encode_batch(self, prompts: Sequence[str]) -> Conditioning:
@@ -158,10 +149,7 @@ class DiffusionModel(HashedModel, ABC):
     def require(self, capability: str, what: str) -> None:
         """Raises UsageError, which names the family, when ``what`` needs a capability that it lacks."""
         if capability not in self.capabilities:
-            reason = f"{what} cannot be used with {self.path}: {self.FAMILY} {SENTENCES[capability]}."
-            raise UsageError(
-                reason, stage="models", action="name another method, or another base (data.base)."
-            )
+            raise refusal(capability, what, self.path, self.FAMILY)
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The prompts' conditioning on the device; each prompt is encoded once in the life of the model."""

@@ -45,6 +45,22 @@ def load_complete(owner: Any, part: PartFiles, dtype: torch.dtype, stage: str) -
     return model.eval().requires_grad_(False)
 
 
+def load_tokenizer(owner: Any, folder: Path, stage: str) -> Any:
+    """A tokenizer of transformers. Raises BaseModelError for one that does not load, and for one that cannot
+    tell two letters apart: all prompts would have one embedding."""
+    try:
+        tokenizer = owner.from_pretrained(folder, **LOCAL)
+        one, other = tokenizer(["a", "b"])["input_ids"]
+    except Exception as error:  # transformers and tokenizers raise many kinds
+        why = " ".join(str(error).split())[:300]
+        what = f"{folder} has no tokenizer that loads: {why}."
+        raise BaseModelError(what, stage=stage, action=_ACTION) from error
+    if one == other:
+        what = f"{folder} tells no letters apart: the tokenizer's vocabulary is empty, or another's."
+        raise BaseModelError(what, stage=stage, action=_ACTION)
+    return tokenizer
+
+
 def check_loaded(where: str, kind: str, info: dict[str, Any], stage: str) -> None:
     """``info``: what the library names as missing, unexpected and mismatched. Raises BaseModelError."""
     if shapes := sorted(info.get("mismatched_keys") or ()):

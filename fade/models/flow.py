@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from fade.errors import UsageError
-from fade.models.base import NULL_PROMPT, TEXT_STATES, DiffusionModel
+from fade.models.base import DiffusionModel
+from fade.models.capabilities import NULL_PROMPT, TEXT_STATES
 from fade.models.conditioning import Conditioning
 
 if TYPE_CHECKING:

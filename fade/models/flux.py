@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.errors import UsageError
-from fade.models.base import NULL_PROMPT
+from fade.models.capabilities import NULL_PROMPT
 from fade.models.conditioning import Conditioning
 from fade.models.families import register
 from fade.models.flow import FlowModel

@@ -11,7 +11,7 @@ from fade.errors import BaseModelError
 from fade.models.classes import unsupported
 from fade.models.hub import fetch, is_hub_id
 from fade.models.identity import content_sha256, directory_sha256
-from fade.models.part_files import PICKLES, TOKENIZER_FILES, Find, PartFiles, in_folder, select_files
+from fade.models.part_files import PICKLES, Find, PartFiles, in_folder, select_files, tokenizer_files
 from fade.models.single_file import split
 from fade.utils.notes import note
 from fade.utils.parsing import MalformedError, parse_json
@@ -74,8 +74,8 @@ PIPELINES: dict[str, dict[str, str]] = {
 }
 """Class of diffusers' pipeline -> its parts, each with the one class that is loaded from its folder. A family
 (a file of this folder) is registered for each; what it supports: `fade.models.classes`."""
-OPTIONAL = {"text_encoder_3", "tokenizer_3"}
-"""Parts that a pipeline may lack: SD3 without T5."""
+OPTIONAL = ("text_encoder_3", "tokenizer_3")
+"""Parts that a pipeline may lack, all of them or none: SD3 without T5."""
 CODE_KEYS = ("auto_map", "custom_pipelines")
 """Keys by which a configuration names Python code beside it or on a hub."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -150,12 +150,15 @@ def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
     if role != BASE:
         part = select_files(find, "", _KINDS[role], role, where)
         extra = ["preprocessor_config.json"]
-        if role == CLIP:
-            words = ["tokenizer.json"] if find("tokenizer.json") else ["vocab.json", "merges.txt"]
-            extra += ["tokenizer_config.json", *words, *TOKENIZER_FILES]
-        return (replace(part, configs=(*part.configs, *filter(None, map(find, extra)))),)
+        extra += ["tokenizer_config.json"] if role == CLIP else []
+        words = tokenizer_files(find, "", role, where) if role == CLIP else ()
+        return (replace(part, configs=(*part.configs, *filter(None, map(find, extra)), *words)),)
     name, index = _pipeline(find, where)
-    absent = {part for part in OPTIONAL if _library(index, part) is None}
+    absent = {part for part in PIPELINES[name] if _library(index, part) is None}
+    if absent and absent != set(OPTIONAL):
+        what = f"{where}/model_index.json leaves out {', '.join(sorted(absent))}"
+        why = f"only SD3 may lack parts, {' and '.join(OPTIONAL)} together"
+        raise _fault(f"{what}; {why}.", "fetch the whole model, with all of its parts.")
     kinds = {part: kind for part, kind in PIPELINES[name].items() if part not in absent}
     for folder in kinds:
         if (library := _library(index, folder)) not in _LIBRARIES:

@@ -11,7 +11,7 @@ import transformers
 
 from fade.errors import BaseModelError
 from fade.models.base import DiffusionModel
-from fade.models.complete import load_complete, load_single_file
+from fade.models.complete import load_complete, load_single_file, load_tokenizer
 from fade.models.families import known_families
 from fade.models.layout import BASE, LOCAL, check_model, model_sha256, pipeline_class, pipeline_index, resolve
 from fade.models.part_files import PartFiles
@@ -48,6 +48,8 @@ def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.fl
 
 def _load_part(part: PartFiles, dtype: torch.dtype) -> Any:
     owner = getattr(diffusers, part.kind, None) or getattr(transformers, part.kind)
+    if "Tokenizer" in part.kind:
+        return load_tokenizer(owner, part.folder, BASE)
     if not part.weights:
         return owner.from_pretrained(part.folder, **LOCAL)
     return load_complete(owner, part, torch.float32 if part.kind == "AutoencoderKL" else dtype, BASE)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from fade.models.base import DDIM, NULL_PROMPT, TEXT_STATES, DiffusionModel
+from fade.models.base import DiffusionModel
+from fade.models.capabilities import DDIM, NULL_PROMPT, TEXT_STATES
 from fade.models.conditioning import Conditioning
 
 if TYPE_CHECKING:

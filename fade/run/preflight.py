@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from fade.config.run import LAYER_ROLES
 from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file, require_utf8
 from fade.data.manifest import MANIFEST
+from fade.erasers.base import get_eraser
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
+from fade.models.capabilities import NULL_PROMPT, has_null_prompt, refusal
 from fade.models.hub import is_hub_id
-from fade.models.layout import check_model, resolve
+from fade.models.layout import check_model, read_config, resolve
 from fade.models.part_files import PartFiles
 from fade.run.context import RunContext
 from fade.run.memory import memory_sentence
@@ -20,10 +22,14 @@ from fade.utils.files import make_folder
 from fade.utils.notes import note
 from fade.utils.reading import SETTINGS, read_bytes
 
+DENOISERS = ("unet", "transformer")
+"""Parts of which a base has one."""
 
-def preflight(run: RunContext, *, registers: bool = True) -> None:
-    """Everything that a run would be refused for later, also for the key with which it ``registers``.
-    Raises UsageError (the target, a parameter), DataError, BaseModelError, SignatureError, StorageError.
+
+def preflight(run: RunContext, *, registers: bool = True, trains: bool = True) -> None:
+    """Everything that a run would be refused for later, also for the key with which it ``registers`` and for
+    the method by which it ``trains``. Raises UsageError (the target, a parameter, the method), DataError,
+    BaseModelError, SignatureError, StorageError.
 
     A fault of the data that a pull may mend is none: where the data folder is not, byte for byte, what the
     .dvc file names, what lies in it is not looked at. What else is wrong with the data is the data checks'
@@ -34,7 +40,7 @@ def preflight(run: RunContext, *, registers: bool = True) -> None:
     _check_names(run)
     data = run.params.data
     checks: list[tuple[str, Callable[[], None]]] = [
-        (data.base, lambda: _check_base(run)),
+        (data.base, lambda: _check_base(run, trains=trains)),
         (data.clip, lambda: _check_model(run, "clip", data.clip)),
         (data.judge, lambda: _check_model(run, "judge", data.judge)),
         (str(data.images), lambda: _check_pictures(run)),
@@ -95,20 +101,33 @@ def _check_key(run: RunContext) -> None:
         raise SignatureError(what, stage="sign", action="set FADE_SIGNING_PASSWORD.")
 
 
-def _check_base(run: RunContext) -> None:
-    if run.params.data.base_config:
-        check_model(resolve(run.models.where("base")), "base")
-    elif (folder := _local(run, "base", run.params.data.base)) is not None:
-        if not (index := folder / "model_index.json").is_file():  # before a walk through any folder whatever
-            action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
-            raise BaseModelError(f"{index} is missing.", stage="base", action=action)
-        _check_mesh(run, folder, check_model(folder, "base"))
+def _check_base(run: RunContext, *, trains: bool) -> None:
+    single = bool(run.params.data.base_config)
+    home = resolve(run.models.where("base")) if single else _local(run, "base", run.params.data.base)
+    if home is None:
+        return
+    if not single and not (index := home / "model_index.json").is_file():
+        # before a walk through any folder whatever
+        action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
+        raise BaseModelError(f"{index} is missing.", stage="base", action=action)
+    denoiser = next(part for part in check_model(home, "base") if part.name in DENOISERS)
+    if trains:
+        _check_method(run, home, denoiser)
+    if not single:
+        _check_mesh(run, home, denoiser)
 
 
-def _check_mesh(run: RunContext, base: Path, parts: Sequence[PartFiles]) -> None:
+def _check_method(run: RunContext, base: Path, denoiser: PartFiles) -> None:
+    """The base has the null prompt that a method needs, see `fade.models.capabilities`."""
+    method = get_eraser(run.params.method.name, run.params.method.variant)
+    config = read_config(denoiser.configs[0])
+    if NULL_PROMPT in method.requires and not has_null_prompt(denoiser.kind, config):
+        raise refusal(NULL_PROMPT, f"method {method.labels[0]}", str(base), denoiser.kind)
+
+
+def _check_mesh(run: RunContext, base: Path, denoiser: PartFiles) -> None:
     """Each of mesh.targets ends the name of a layer, as far as the heads of the denoiser's files list them;
     whether it is one that takes an adapter is known once the model is loaded."""
-    denoiser = next(part for part in parts if part.name in ("unet", "transformer"))
     layers = {f".{name.removesuffix('.weight')}" for name in denoiser.tensors("base")}
     for target in run.params.mesh.targets if layers else ():
         if target not in LAYER_ROLES and not any(layer.endswith(f".{target}") for layer in layers):

@@ -63,7 +63,8 @@ def bench(
     from fade.run.preflight import preflight
 
     if not report_only:
-        preflight(RunContext(settings, (), runs_dir, params.parent), registers=False)
+        run = RunContext(settings, (), runs_dir, params.parent)
+        preflight(run, registers=False, trains=False)
     from flows import benchmark as flow
     from flows.server import runtime
 

@@ -62,7 +62,7 @@ def evaluate(
     from fade.run.preflight import preflight
 
     run = RunContext(settings, target, runs_dir, params.parent)
-    preflight(run, registers=False)
+    preflight(run, registers=False, trains=False)
     from tasks.stages.evaluate_foreign import evaluate_foreign
 
     with bars(as_json):

@@ -34,7 +34,7 @@ def release(
     from tasks.registry.trust import Trust
 
     if not dry_run:
-        preflight(RunContext(settings, (), runs_dir, params.parent))
+        preflight(RunContext(settings, (), runs_dir, params.parent), trains=False)
         Trust.of(settings.signing, params.parent).check_files("the versions")
     from flows import release as flow
     from tasks.release.release_decision import ReleaseOptions

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file
 from fade.errors import AdapterError
-from fade.provenance.lineage import Lineage, collect, hash_path
+from fade.provenance.lineage import Lineage, hash_path
 from fade.run.context import RunContext
 from fade.utils.clock import Clock
 from fade.utils.files import make_folder, write_json
 from fade.utils.reading import ADAPTER, check_regular
 from tasks.stages.evaluate import evaluate_change
-from tasks.stages.lineage import require_unchanged, run_inputs
+from tasks.stages.lineage import open_record, require_unchanged, run_inputs
 from tasks.stages.mine import mine
 from tasks.stages.report import make_report
 
@@ -117,20 +117,8 @@ def _opened(
 ) -> Lineage:
     """What was judged by what. The data are hashed now: nothing was pulled."""
     files = hash_folder(read_dvc_file(run.root / run.params.data.dvc_file).folder)
-    return collect(
-        run.params,
-        overrides=overrides,
-        data_md5=listing_md5(files),
-        data_files=files,
-        base_sha256=run.models.base.sha256,
-        judge_sha256=run.models.judge.sha256,
-        models=run.models.record(),
-        self_tests=run.models.self_tests.to_json(),
-        neighbourhood=neighborhood.to_json(),
-        inputs=before,
-        device=str(run.models.base.device),
-        precision="no",
-    )
+    data = {"data_md5": listing_md5(files), "data_files": files}
+    return open_record(run, neighborhood, overrides=overrides, inputs=before, precision="no", **data)
 
 
 def _record(

@@ -41,20 +41,15 @@ class RunRecord:
         """The whole record, written to ``lineage.json`` in the run's folder. Raises DataError, see
         `require_unchanged`."""
         run = self._run
-        record = collect(
-            run.params,
+        record = open_record(
+            run,
+            neighborhood,
             overrides=self._overrides,
             code=self._code,
             data_md5=self._data.md5,
             data_files=self._data.files,
             data_size=self._data.size,
-            base_sha256=run.models.base.sha256,
-            judge_sha256=run.models.judge.sha256,
-            models=run.models.record(),
-            self_tests=run.models.self_tests.to_json(),
-            neighbourhood=neighborhood.to_json(),
             inputs=self._before,
-            device=str(run.models.base.device),
             precision=trained.run["precision"],
             world_size=run.params.train.processes,
             flow_run_id=self._flow_run_id,
@@ -66,6 +61,22 @@ class RunRecord:
         record = require_unchanged(record.finish(run_inputs(run), trained.sha256, **metrics, checks=checks))
         record.save(run.folder / "lineage.json")
         return record
+
+
+def open_record(run: RunContext, neighborhood: Neighborhood, **more: Any) -> Lineage:
+    """`fade.provenance.lineage.collect` with what a run holds: parameters, models, self-tests, neighbourhood
+    and device. more: the other arguments of `collect`."""
+    models = run.models
+    return collect(
+        run.params,
+        base_sha256=models.base.sha256,
+        judge_sha256=models.judge.sha256,
+        models=models.record(),
+        self_tests=models.self_tests.to_json(),
+        neighbourhood=neighborhood.to_json(),
+        device=str(models.base.device),
+        **more,
+    )
 
 
 def run_inputs(run: RunContext) -> dict[str, str]:

@@ -59,7 +59,7 @@ def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) ->
     from fade.adapters.lora import LoraAdapter
     from fade.data.vocabulary import fill
     from fade.mining.purify import invert, regenerate
-    from fade.models.base import DDIM
+    from fade.models.capabilities import DDIM
 
     base, sampler, config = run.models.base, run.params.sampler, run.params.purify
     base.require(DDIM, "purification")

@@ -20,7 +20,8 @@ from fade.evaluation.attacks.run import run_attack
 from fade.evaluation.drift import drift_curve, null_drift
 from fade.jobs.train import TrainJob
 from fade.mining.purify import invert, regenerate
-from fade.models.base import DDIM, DiffusionModel
+from fade.models.base import DiffusionModel
+from fade.models.capabilities import DDIM
 from fade.models.loading import load_model
 from fade.training.loop import train
 from fade.utils.hashing import sha256_of

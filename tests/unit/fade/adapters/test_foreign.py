@@ -315,7 +315,18 @@ def test_other_parts_that_differ_are_named(base: Any, tmp_path: Path) -> None:
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BAD_MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no safetensors": (lambda part: (part / WEIGHTS).rename(part / "x.bin"), "holds no safetensors weights"),
+    "no safetensors": (
+        lambda part: (part / WEIGHTS).rename(part / "x.bin"),
+        r"holds no safetensors weights .*only x.bin, and no pickle is loaded\. Next: .*UNet2DCondition",
+    ),
+    "weights under another name": (
+        lambda part: (part / WEIGHTS).rename(part / "unet.safetensors"),
+        "holds no safetensors weights",
+    ),
+    "whole and in shards": (
+        lambda part: (part / f"{WEIGHTS}.index.json").write_text('{"weight_map": {}}'),
+        f"{re.escape(WEIGHTS)} and the shards of .* are both there",
+    ),
     "no config": (lambda part: (part / "config.json").unlink(), "config.json is missing"),
     "another network": (
         rewritten("config.json", lambda c: c.update(cross_attention_dim=64)),
@@ -351,3 +362,17 @@ def test_a_model_that_cannot_be_judged_is_refused_by_name(base: Any, tmp_path: P
     with pytest.raises(AdapterError, match=sentence) as caught:
         read_foreign_model(base, copied(base, tmp_path / "theirs", unet=change))
     assert caught.value.action
+
+
+def test_a_twin_that_no_base_is_read_from_is_not_judged(base: Any, tmp_path: Path) -> None:
+    """The files are chosen as a base's are: these beside them change nothing."""
+
+    def add_twins(part: Path) -> None:
+        tuned(part)
+        weights = (part / WEIGHTS).read_bytes()
+        for name in ("diffusion_pytorch_model.non_ema", "diffusion_pytorch_model.fp16", "unet", "model"):
+            (part / f"{name}.safetensors").write_bytes(weights)
+            rewritten(f"{name}.safetensors", lambda s: s["conv_in.bias"].add_(1))(part)
+
+    read = read_foreign_model(base, copied(base, tmp_path / "theirs", unet=add_twins))
+    assert list(read.weights) == ["conv_in.weight"]

@@ -9,7 +9,7 @@ import pytest
 
 from fade.config import SamplerConfig
 from fade.errors import UsageError
-from fade.models.base import DDIM, NULL_PROMPT, TEXT_STATES
+from fade.models.capabilities import DDIM, NULL_PROMPT, TEXT_STATES
 from fade.models.loading import load_model
 
 

@@ -11,7 +11,7 @@ import torch
 
 from fade.config import SamplerConfig
 from fade.errors import UsageError
-from fade.models.base import DDIM, NULL_PROMPT, TEXT_STATES
+from fade.models.capabilities import DDIM, NULL_PROMPT, TEXT_STATES
 from fade.models.loading import load_model
 from fade.models.sampling import sample
 

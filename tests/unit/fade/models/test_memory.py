@@ -10,7 +10,6 @@ import torch
 from fade.config import ModelConfig
 from fade.errors import ConfigError
 from fade.models.batches import Batches
-from fade.models.footprint import Footprint
 from fade.models.memory import (
     DTYPES,
     GB,
@@ -24,53 +23,41 @@ from fade.models.memory import (
     plan,
     require_dtype,
 )
-
-NEED = Footprint(
-    weights=int(4 * GB),
-    text=int(2 * GB),
-    prompt=int(0.1 * GB),
-    forward=int(0.25 * GB),
-    sample=int(0.5 * GB),
-    decode=int(1 * GB),
-    encode=int(0.5 * GB),
-)
-"""About Stable Diffusion's, with a large text encoder."""
-
-
-def config(gb: float, **changes: object) -> ModelConfig:
-    """With ``gb`` to plan with."""
-    return ModelConfig.model_validate({"memory_gb": gb / (1 - HEADROOM), **changes})
+from tests.memory import FOOTPRINT, model_config
 
 
 def test_a_large_budget_leaves_the_batches_as_they_are() -> None:
-    assert plan(NEED, config(1e7), "cpu").batches == Batches()
+    assert plan(FOOTPRINT, model_config(1e7), "cpu").batches == Batches()
 
 
 def test_the_batches_fit_the_room_and_twice_of_each_would_not() -> None:
-    made = plan(NEED, config(20), "cpu")
-    assert made.resident == PROCESS + NEED.weights + NEED.text
+    made = plan(FOOTPRINT, model_config(20), "cpu")
+    assert made.resident == PROCESS + FOOTPRINT.weights + FOOTPRINT.text
     for rows, each in (
-        (made.batches.sample, NEED.sample),
-        (made.batches.predict, NEED.forward),
-        (made.batches.decode, NEED.decode),
-        (made.batches.encode, NEED.encode),
-        (made.batches.prompts, NEED.prompt),
+        (made.batches.sample, FOOTPRINT.sample),
+        (made.batches.predict, FOOTPRINT.forward),
+        (made.batches.decode, FOOTPRINT.decode),
+        (made.batches.encode, FOOTPRINT.encode),
+        (made.batches.prompts, FOOTPRINT.prompt),
     ):
         assert rows * each <= made.room < 2 * rows * each
     assert made.sampling(made.batches.sample) <= made.budget
 
 
 def test_what_lies_beside_the_base_takes_its_share() -> None:
-    alone, crowded = plan(NEED, config(20), "cpu"), plan(NEED, config(20), "cpu", beside=int(8 * GB))
+    alone, crowded = (
+        plan(FOOTPRINT, model_config(20), "cpu"),
+        plan(FOOTPRINT, model_config(20), "cpu", beside=int(8 * GB)),
+    )
     assert crowded.batches.decode < alone.batches.decode
     assert crowded.batches.beside == 8 * GB
 
 
 def test_large_text_encoders_wait_on_the_cpu_where_there_is_a_gpu() -> None:
-    gpu, cpu = plan(NEED, config(12), "cuda"), plan(NEED, config(12), "cpu")
+    gpu, cpu = plan(FOOTPRINT, model_config(12), "cuda"), plan(FOOTPRINT, model_config(12), "cpu")
     assert (gpu.text_offloaded, cpu.text_offloaded) == (True, False)
-    assert gpu.room == cpu.room + NEED.text
-    assert not plan(NEED, config(100), "cuda").text_offloaded
+    assert gpu.room == cpu.room + FOOTPRINT.text
+    assert not plan(FOOTPRINT, model_config(100), "cuda").text_offloaded
 
 
 def test_the_batches_are_halves_of_the_usual_ones() -> None:
@@ -82,11 +69,11 @@ def test_what_cannot_fit_is_refused_with_the_numbers_and_the_next_action(
     dtype: str, bf16_helps: bool
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        plan(NEED, config(7, dtype=dtype), "cpu", name="data/large")
+        plan(FOOTPRINT, model_config(7, dtype=dtype), "cpu", name="data/large")
     assert "data/large needs about 7.8 GB (6.8 of them" in refused.value.what
     assert "7.0 GB of the device may be used" in refused.value.what
     assert ("model.dtype=bf16" in refused.value.action) == bf16_helps
-    plan(NEED, config(8), "cpu")  # the control
+    plan(FOOTPRINT, model_config(8), "cpu")  # the control
 
 
 def test_without_a_limit_the_device_is_the_budget() -> None:
@@ -124,7 +111,7 @@ def test_the_configured_precision_is_that_of_the_weights(tiny_base_dir: Path) ->
 def test_text_encoders_that_wait_elsewhere_encode_the_same(tiny_base_dir: Path) -> None:
     base = load_fitting(str(tiny_base_dir), ModelConfig(), device="cpu")
     before = base.encode(["a panda"]).tokens
-    fit(base, plan(NEED, config(12), "cuda"))
+    fit(base, plan(FOOTPRINT, model_config(12), "cuda"))
     assert base.text_device == torch.device("cpu") and base.batches.decode < 64
     with base.no_embeddings():
         assert torch.equal(base.encode(["a panda"]).tokens, before)

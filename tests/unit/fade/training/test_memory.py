@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from fade.models.base import DiffusionModel
 from fade.models.conditioning import Conditioning
 from fade.models.footprint import Footprint, empty_model
 from fade.models.loading import load_model
-from fade.models.memory import GB, HEADROOM, Plan, plan
+from fade.models.memory import GB, Plan, plan
 from fade.training.denoiser import Denoiser
 from fade.training.memory import (
     HEAP,
@@ -26,6 +27,7 @@ from fade.training.memory import (
     plan_step,
     plan_training,
 )
+from tests.memory import FOOTPRINT, model_config
 from tests.support import DEEP, make_tiny_base
 
 PAPER = MethodConfig(name="fade", variant="paper")
@@ -37,27 +39,15 @@ NEED = StepFootprint(
     whole=Activations(kept=int(2 * GB), peak=int(2 * GB)),
     recomputed=Activations(kept=int(0.25 * GB), peak=int(0.5 * GB)),
 )
-BASE = Footprint(
-    weights=int(4 * GB),
-    text=0,
-    prompt=1,
-    forward=int(0.25 * GB),
-    sample=int(0.5 * GB),
-    decode=int(1 * GB),
-    encode=int(1 * GB),
-)
-
-
-def config(gb: float, **changes: object) -> ModelConfig:
-    return ModelConfig.model_validate({"memory_gb": gb / (1 - HEADROOM), **changes})
+BASE = replace(FOOTPRINT, text=0)
 
 
 def base_plan(gb: float, device: str = "cuda") -> Plan:
-    return plan(BASE, config(gb), device)
+    return plan(BASE, model_config(gb), device)
 
 
 def step(gb: float, *, processes: int = 1, **changes: object) -> StepPlan:
-    return plan_step(NEED, base_plan(gb), config(gb, **changes), processes=processes)
+    return plan_step(NEED, base_plan(gb), model_config(gb, **changes), processes=processes)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +99,7 @@ def test_the_first_way_that_fits_is_taken() -> None:
 
 
 def test_the_cpus_heap_needs_more_than_the_tensors() -> None:
-    gpu, cpu = (plan_step(NEED, base_plan(60, one), config(60)).bytes for one in ("cuda", "cpu"))
+    gpu, cpu = (plan_step(NEED, base_plan(60, one), model_config(60)).bytes for one in ("cuda", "cpu"))
     assert cpu - base_plan(60, "cpu").resident == pytest.approx(HEAP * (gpu - base_plan(60).resident))
 
 
@@ -123,13 +113,15 @@ def test_gradient_checkpointing_is_as_configured() -> None:
 def test_with_several_processes_the_student_is_not_divided() -> None:
     assert step(16, processes=2) == StepPlan(step(16, processes=2).bytes, None, None, checkpointing=True)
     with pytest.raises(ConfigError, match="train.processes=1") as refused:
-        plan_step(NEED, base_plan(6.4), config(6.4), processes=2)
+        plan_step(NEED, base_plan(6.4), model_config(6.4), processes=2)
     assert "train.processes=1" in refused.value.action
 
 
 def test_a_step_that_cannot_fit_is_refused_with_the_numbers_and_the_next_action() -> None:
     with pytest.raises(ConfigError) as refused:
-        plan_step(NEED, base_plan(16), config(16, gradient_checkpointing="never"), name="one step of fade")
+        plan_step(
+            NEED, base_plan(16), model_config(16, gradient_checkpointing="never"), name="one step of fade"
+        )
     assert (
         "one step of fade needs 29.0 GB at least (12 latents with gradients of 2.0 GB" in refused.value.what
         and "16.0 GB" in refused.value.what
