@@ -10,7 +10,7 @@ import contextlib
 import copy
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,11 @@ class Footprint:
     """To decode one latent into a picture."""
     encode: int
     """To encode one picture."""
+
+    def scaled(self, factor: float) -> Footprint:
+        """With every call's bytes times ``factor``; the weights stay."""
+        calls = ("prompt", "forward", "sample", "decode", "encode")
+        return replace(self, **{name: int(factor * getattr(self, name)) for name in calls})
 
     @classmethod
     def of(cls, model: DiffusionModel) -> Footprint:

@@ -19,15 +19,11 @@ from fade.errors import ConfigError
 from fade.models.base import DiffusionModel
 from fade.models.conditioning import Conditioning
 from fade.models.footprint import Footprint, LiveBytes, example, fused_attention, weightless
-from fade.models.memory import Plan, gb, is_small, plan
+from fade.models.memory import Plan, gb, heap, is_small, plan
 from fade.training.settings import TrainingSettings
 
 STATES = 4
 """Tensors of a trained weight's size: itself, its gradient, AdamW's two moments."""
-
-HEAP = 1.4
-"""What a step on the CPU takes, of its tensors' bytes: the C library's heap keeps what was freed between
-tensors that live. Measured on one step of Stable Diffusion 1.5 (bench/memory.py), 1.43."""
 
 
 @dataclass(frozen=True)
@@ -165,14 +161,14 @@ def plan_step(
     latents, which is divided without a second forward pass."""
     forward = base.footprint.forward if need.teacher else 0
     teacher = max(1, min(need.teacher, base.batches.predict))
-    least, slack = 0, 1.0 if base.device.startswith("cuda") else HEAP
+    least, slack = 0, heap(base.device)
     divided = mean_loss or (processes == 1 and config.gradient_checkpointing != "never")
     for checkpointing, rows in _ways(need, config, divided=divided):
         each = need.recomputed if checkpointing else need.whole
         kept = need.student * each.kept if rows == need.student else 0
         for n in _halves(teacher):
-            activations = max(rows * each.peak, kept + n * forward)
-            used = base.resident + int(slack * (need.adapter + activations))
+            activations = max(slack * rows * each.peak, slack * kept + n * forward)
+            used = base.resident + int(slack * need.adapter + activations)
             least = min(least or used, used)
             if used <= base.budget:
                 split = None if rows == need.student else rows

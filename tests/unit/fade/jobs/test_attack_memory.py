@@ -18,8 +18,8 @@ from fade.jobs.attack_memory import footprints_of, plan_attacks, plans_for
 from fade.models.base import DiffusionModel
 from fade.models.footprint import Footprint, LiveBytes, empty_model, weight_bytes, weightless
 from fade.models.loading import load_model
-from fade.models.memory import GB, HEADROOM, Plan, plan
-from fade.training.memory import HEAP, STATES, StepFootprint
+from fade.models.memory import GB, HEADROOM, HEAP, Plan, plan
+from fade.training.memory import STATES, StepFootprint
 from tests.support import DEEP, make_tiny_base
 
 CONFIG = AttackConfig(batch=4)

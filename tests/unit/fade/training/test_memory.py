@@ -16,10 +16,9 @@ from fade.models.base import DiffusionModel
 from fade.models.conditioning import Conditioning
 from fade.models.footprint import Footprint, empty_model
 from fade.models.loading import load_model
-from fade.models.memory import GB, Plan, plan
+from fade.models.memory import GB, HEAP, Plan, plan
 from fade.training.denoiser import Denoiser
 from fade.training.memory import (
-    HEAP,
     Activations,
     StepFootprint,
     StepPlan,
