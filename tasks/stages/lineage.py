@@ -48,6 +48,7 @@ class RunRecord:
             data_md5=self._data.md5,
             data_files=self._data.files,
             data_size=self._data.size,
+            dvc_files=self._data.dvc_files,
             base_sha256=run.models.base.sha256,
             judge_sha256=run.models.judge.sha256,
             models=run.models.record(),
