@@ -138,8 +138,8 @@ def collect(
 ) -> Lineage:
     """What goes in, recorded before the run; `Lineage.finish` closes the record.
 
-    ``data_files`` maps relative paths to md5; ``dvc_files``, .dvc files to theirs, is recorded where there are
-    several, and ``data_md5`` is then the first one's; ``inputs`` maps names to sha256 (see `hash_inputs`);
+    ``data_files`` maps relative paths to md5; ``dvc_files``, .dvc files to theirs, is recorded where there
+    are several, ``data_md5`` being the first one's; ``inputs`` maps names to sha256 (see `hash_inputs`);
     ``neighbourhood`` holds at least target, neighbours, heldout and cache_key; ``training`` says how the
     adapter was trained, which may have been in an earlier run (`reused`); ``precision`` is the one in use,
     not "auto"; ``code`` is the state that the adapter's header names; ``models``: role -> hashes (that of

@@ -1,5 +1,5 @@
-"""The embedded worlds of params.yaml: what `--world NAME` sets, whether a world is here, and which one a version
-was made on."""
+"""The embedded worlds of params.yaml: what `--world NAME` sets, whether a world is here, and which one a
+version was made on."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ data than params.yaml."""
 
 
 def world_overrides(params_file: Path, name: str, overrides: Sequence[str] = ()) -> list[str]:
-    """The world's settings, and ``overrides`` after them, which win. Raises UnknownNameError (the nearest name
-    is offered), ConfigError for a .dvc file that names other data than params.yaml does, and for parameters
-    that name a part of another world: nothing may switch unseen."""
+    """The world's settings, and ``overrides`` after them, which win. Raises UnknownNameError, ConfigError for
+    a .dvc file that names other data than params.yaml does, and for parameters that name a part of another
+    world: nothing may switch unseen."""
     params = load_params(params_file)
     world = world_of(params, name)
     _check_md5s(name, world, params_file.parent)

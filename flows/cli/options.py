@@ -25,7 +25,7 @@ World = Annotated[
     str | None,
     typer.Option(
         "--world",
-        help="Another embedded world than the section `data` names, see `fade worlds`; pulled first.",
+        help="An embedded world by its name (`fade worlds` lists them), for the section `data`.",
     ),
 ]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.")]

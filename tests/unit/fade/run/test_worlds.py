@@ -1,4 +1,4 @@
-"""The worlds of params.yaml: one is named, refused by a sentence, found by its md5, and never mixed with another."""
+"""The worlds of params.yaml: one is named, refused by a sentence, found by its md5, and never mixed."""
 
 from __future__ import annotations
 
