@@ -1,5 +1,5 @@
-"""The default world is replaced: a version of the old one loads, verifies and audits against its own data, and
-is refused by name once that data is gone."""
+"""The default world is replaced: a version of the old one loads, verifies and audits against its own data,
+and is refused by name once that data is gone."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import yaml
 
 from fade.config import Params
 from fade.data.dvcfile import hash_folder, listing_bytes, listing_md5, read_dvc_file
-from fade.errors import ConfigError, DataError, UnknownNameError
+from fade.errors import AdapterError, ConfigError, DataError, UnknownNameError
 from fade.models.hub import is_hub_id
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params, resolve
@@ -25,10 +26,12 @@ from fade.run.worlds import (
     list_worlds,
     other_world,
     recorded_md5s,
+    require_base,
     require_here,
     world_hint,
     world_overrides,
 )
+from tests.registered import adapter_bytes
 
 FILES = {"emoji/panda.png": b"a panda", "base/unet": b"weights", "judge/config.json": b"{}"}
 
@@ -199,6 +202,22 @@ def test_the_next_action_names_the_other_worlds_that_have_the_data(root: Path) -
     assert world_hint(params(root), old) == "add --world old (`fade pull --world old` fetches it)."
     assert world_hint(params(root), new).startswith("add --world other (")
     assert world_hint(params(root), "0") == ""
+
+
+def test_an_adapter_of_another_worlds_base_is_refused_by_the_worlds_name(root: Path) -> None:
+    old, path = read_dvc_file(root / "worlds/old.dvc").md5, root / "adapter.safetensors"
+    base = SimpleNamespace(sha256="c" * 64, is_base="c".__mul__(64).__eq__)
+    run: Any = SimpleNamespace(params=params(root), models=SimpleNamespace(base=base))
+    path.write_bytes(adapter_bytes(header={"data_md5": old}))
+    with pytest.raises(
+        AdapterError, match="the base bbbbbbbbbbbb of another world, this base is cccc"
+    ) as caught:
+        require_base(run, path)
+    assert "Next: add --world old" in str(caught.value)
+    path.write_bytes(adapter_bytes(header={"data_md5": old, "base_sha256": "c" * 64}))
+    require_base(run, path)  # this base, on other data
+    path.write_bytes(adapter_bytes(header={"data_md5": "0" * 32}))
+    require_base(run, path)  # no world has it: what loads the adapter says why not
 
 
 def test_parameters_are_moved_into_a_world_that_is_here(root: Path) -> None:
