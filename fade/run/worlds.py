@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 STAGE = "world"
 HERE, ABSENT, DIFFERS, OTHER = "here", "not here", "differs", "other md5"
-"""States of a world: complete; none of its folders is here; changed or in part; its .dvc file names other
+"""States of a world: complete; a folder of it was not pulled; changed or in part; its .dvc file names other
 data than params.yaml."""
 
 
@@ -88,14 +88,14 @@ def list_worlds(params: Params, root: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name, world in params.worlds.items():
         default = named == [*world.dvc_files]
-        row = {"name": name, "default": default, "dvc_files": dict(world.dvc_files), "size": 0, "why": ""}
+        row: dict[str, Any] = {"name": name, "default": default, "dvc_files": dict(world.dvc_files)}
+        row |= {"size": 0, "why": ""}
         try:
             _check_md5s(name, world, root)
             dvcfiles = [read_dvc_file(root / file) for file in world.dvc_files]
             row["size"] = sum(dvcfile.size for dvcfile in dvcfiles)
-            complete = [is_complete(dvcfile, root) for dvcfile in dvcfiles]
-            absent = not all(complete) and not any(map(hash_folder, (one.folder for one in dvcfiles)))
-            row["state"] = HERE if all(complete) else ABSENT if absent else DIFFERS
+            incomplete = [one.folder for one in dvcfiles if not is_complete(one, root)]
+            row["state"] = DIFFERS if any(map(hash_folder, incomplete)) else ABSENT if incomplete else HERE
         except FadeError as error:
             row |= {"state": OTHER, "why": str(error)}
         rows.append(row)

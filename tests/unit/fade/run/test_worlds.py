@@ -180,6 +180,8 @@ def test_the_list_has_each_worlds_state(root: Path) -> None:
     rows = {row["name"]: row for row in list_worlds(params(root), root)}
     assert (rows["old"]["state"], rows["other"]["state"]) == (ABSENT, DIFFERS)
     assert rows["other"]["size"] == rows["new"]["size"] + len(b"a third")
+    shutil.rmtree(root / "worlds/other")  # the other of its two folders is the default's
+    assert [row["state"] for row in list_worlds(params(root), root)] == [HERE, ABSENT, ABSENT]
     point(root, "worlds/old", "0" * 32 + ".dir")
     (row,) = (row for row in list_worlds(params(root), root) if row["name"] == "old")
     assert row["state"] == OTHER and "worlds/old.dvc names 0" in row["why"]
