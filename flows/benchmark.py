@@ -144,7 +144,7 @@ def report(options: BenchmarkOptions) -> dict[str, Any]:
     data set by its md5. Raises CacheError when those are of several, and what `pull` raises."""
     first = _run_context(options)
     data = first.params.data
-    bench = _bench(options, first, read_dvc_file(first.root / data.dvc_file).md5, "cells")
+    bench = _bench(options, first, read_dvc_file(first.root / data.dvc_files[0]).md5, "cells")
     plan = plan_of(first.params.bench, None)
     tuned = read_tuned(options.tuned, plan.targets)
     sources_are_here = all(

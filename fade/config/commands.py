@@ -12,6 +12,9 @@ from pydantic import Field, field_validator
 from fade.config.section import Positive, Section, Share, Steps
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+WorldName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$", max_length=60)]
+FolderMd5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.dir$")]
+"""Of a tracked folder, as its .dvc file spells it."""
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,?#L-]+")
 
 
@@ -27,6 +30,21 @@ class StylesConfig(Section):
         "evaluate.rest_concepts=1",
     )
     """Overrides of such a run; `--set` wins over them."""
+
+
+class WorldConfig(Section):
+    """An embedded world: what `--world NAME` pulls and sets. See docs/world.md."""
+
+    dvc_files: Annotated[dict[str, FolderMd5], Field(min_length=1)]
+    """.dvc file, relative to params.yaml -> the md5 that it must name. The first has the pictures."""
+    settings: tuple[str, ...]
+    """Overrides that name its parts; `--set` wins over them."""
+
+    def overrides(self) -> list[str]:
+        """What `--world` puts before the command's own overrides."""
+        files = [*self.dvc_files]
+        named = files[0] if len(files) == 1 else f"[{', '.join(files)}]"
+        return [f"data.dvc_file={named}", *self.settings]
 
 
 class PurifyConfig(Section):

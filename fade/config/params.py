@@ -37,6 +37,9 @@ class Params(Section):
     bench: Annotated[BenchConfig, _UNRECORDED] = BenchConfig()
     purify: Annotated[commands.PurifyConfig, Affects("nothing")] = commands.PurifyConfig()
     styles: Annotated[commands.StylesConfig, Affects("nothing")] = commands.StylesConfig()
+    worlds: Annotated[dict[commands.WorldName, commands.WorldConfig], _UNRECORDED] = Field(default={})
+    """The embedded worlds by name, for `--world`; each acts through the values that it sets. Which data a
+    repository tracks is no default of the code."""
     nudity: Annotated[commands.NudityConfig, Affects("nothing")] = commands.NudityConfig()
     gate: Annotated[commands.PromotionPolicy, _UNRECORDED] = commands.PromotionPolicy()
     register_: Annotated[commands.RegisterConfig, Affects("nothing")] = Field(

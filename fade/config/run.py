@@ -25,13 +25,15 @@ from fade.config.section import (
 
 MAX_RANK, MAX_ALPHA = 1 << 14, 1e6
 """Of an adapter: a rank beyond a layer's width adds nothing, and an update beyond this is no number soon."""
+DvcFiles = Annotated[tuple[Path, ...], Field(min_length=1)]
 
 
 class DataConfig(Section):
     """Where the data set, the base and the judge lie, and how they get there."""
 
-    dvc_file: Annotated[Path, Affects("nothing")] = Path("data.dvc")
-    """What is pulled. None of its outputs is trusted before it was rehashed."""
+    dvc_file: Annotated[Path | DvcFiles, Affects("nothing")] = Path("data.dvc")
+    """What is pulled: one .dvc file, or several, the first of which has the pictures. None of their outputs
+    is trusted before it was rehashed."""
     remote: Annotated[str, Affects("nothing")] = "embedded"
     """Name of the DVC remote; teams add their own S3 remote beside the embedded folder."""
     images: Path = Path("data/emoji")
@@ -48,6 +50,11 @@ class DataConfig(Section):
     """Image classifier that transformers loads; directory or hub id."""
     erase: Literal["concepts", "styles"] = "concepts"
     """What a target names: a concept of the manifest, or one of its styles (artists)."""
+
+    @property
+    def dvc_files(self) -> tuple[Path, ...]:
+        """``dvc_file``, also where it is one alone."""
+        return (self.dvc_file,) if isinstance(self.dvc_file, Path) else self.dvc_file
 
 
 class ModelConfig(Section):

@@ -18,9 +18,12 @@ from fade.data.manifest import SHOWN, is_plain
 from fade.errors import DataError, RemoteError
 from fade.utils.hashing import md5_of
 from fade.utils.parsing import MalformedError, parse_json, parse_yaml
-from fade.utils.reading import LISTING, SETTINGS, RefusedFileError, read_text
+from fade.utils.reading import LISTING, SETTINGS, RefusedFileError, read_bytes, read_text
 
 STAGE = "pull"
+TRACKED = ("data/", "worlds/")
+"""Where the folders lie that .dvc files of this repository track: what is missing there was not pulled, and
+is no model of a hub."""
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -34,6 +37,8 @@ class DvcFile:
     """The folder, relative to the .dvc file."""
     md5: str
     """``<md5 of the listing>.dir``."""
+    size: int = 0
+    """Bytes of all its files, as far as the .dvc file names them; 0: it does not."""
 
     @property
     def folder(self) -> Path:
@@ -67,7 +72,22 @@ def read_dvc_file(path: Path) -> DvcFile:
         raise fault(f": md5 {md5[:SHOWN]!r} is not the md5 of a folder")
     if outs[0].get("hash") != "md5":
         raise fault(" was written by DVC 2", "run `dvc cache migrate --dvc-files`.")
-    return DvcFile(path, Path(name), md5)
+    size = outs[0].get("size")
+    return DvcFile(path, Path(name), md5, size if isinstance(size, int) else 0)
+
+
+def is_complete(dvcfile: DvcFile, root: Path) -> bool:
+    """Whether the tracked folder holds every file of its listing, byte by byte. Files beside them are the
+    user's own, as far as the cache of the project ``root`` has the listing. Raises DataError, OSError."""
+    here = hash_folder(dvcfile.folder)
+    if not here or listing_md5(here) == dvcfile.md5:
+        return bool(here)
+    listing = root / ".dvc" / "cache" / "files" / "md5" / dvcfile.md5[:2] / dvcfile.md5[2:]
+    try:
+        files = parse_listing(read_bytes(listing, LISTING), dvcfile, "the local cache")
+    except (OSError, RemoteError):
+        return False
+    return all(here.get(name) == md5 for name, md5 in files.items())
 
 
 def parse_listing(raw: bytes, dvcfile: DvcFile, origin: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fade.data.dvcfile import TRACKED
 from fade.errors import BaseModelError
 from fade.models.part_files import Find
 from fade.utils.notes import note
@@ -22,7 +23,8 @@ Select = Callable[[Find], object]
 
 def is_hub_id(where: str) -> bool:
     """Whether ``where`` is ``owner/name`` or ``owner/name@revision`` and no local path."""
-    return not os.path.lexists(where) and where.count("/") == 1 and not where.startswith((".", "/", "data/"))
+    local = where.startswith((".", "/", *TRACKED))
+    return not local and not os.path.lexists(where) and where.count("/") == 1
 
 
 def fetch(where: str, stage: str, select: Select, action: str) -> Path:

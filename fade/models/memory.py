@@ -25,8 +25,8 @@ PROCESS = int(0.75 * GB)
 HEADROOM = 0.1
 """Share of a device that no plan uses: what an allocator loses between tensors of different sizes."""
 HEAP = 1.4
-"""What work on the CPU takes, of its tensors' bytes: the C library's heap keeps what was freed between tensors
-that live. Measured on one step of Stable Diffusion 1.5 (bench/memory.py), 1.43; the other rows confirm it."""
+"""What work on the CPU takes, of its tensors' bytes: the C library's heap keeps what was freed between
+tensors that live. Measured on one step of Stable Diffusion 1.5 (bench/memory.py), 1.43; the other rows confirm it."""
 SMALL = int(1 * GB)
 """Bytes of weights below which nothing is estimated: such a base's batches are a fraction of any device."""
 TEXT_SHARE = 0.05
@@ -72,7 +72,7 @@ class Plan:
 
 
 def heap(device: str) -> float:
-    """What the device takes, of the bytes of the tensors that a call makes. A GPU's allocator is in HEADROOM."""
+    """What the device takes, of the bytes of a call's tensors. A GPU's allocator is in HEADROOM."""
     return 1.0 if device.startswith("cuda") else HEAP
 
 

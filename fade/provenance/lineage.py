@@ -121,6 +121,7 @@ def collect(
     data_md5: str,
     data_files: Mapping[str, str],
     data_size: int = 0,
+    dvc_files: Mapping[str, str] | None = None,
     base_sha256: str,
     judge_sha256: str,
     models: Mapping[str, Mapping[str, Any]] | None = None,
@@ -137,18 +138,20 @@ def collect(
 ) -> Lineage:
     """What goes in, recorded before the run; `Lineage.finish` closes the record.
 
-    ``data_files`` maps relative paths to md5; ``inputs`` maps names to sha256 (see `hash_inputs`);
+    ``data_files`` maps relative paths to md5; ``dvc_files``, .dvc files to theirs, is recorded where there
+    are several, ``data_md5`` being the first one's; ``inputs`` maps names to sha256 (see `hash_inputs`);
     ``neighbourhood`` holds at least target, neighbours, heldout and cache_key; ``training`` says how the
     adapter was trained, which may have been in an earlier run (`reused`); ``precision`` is the one in use,
     not "auto"; ``code`` is the state that the adapter's header names; ``models``: role -> hashes (that of
     earlier versions, too), files, hub id, revision, licence, as far as known; ``self_tests``: the tolerance,
     and base, clip and judge."""
+    several = {"dvc_files": dict(dvc_files)} if dvc_files and len(dvc_files) > 1 else {}
     return Lineage(
         {
             "schema": SCHEMA,
             "code": dict(code or code_state(repository)),
             "environment": environment(device=device, precision=precision, world_size=world_size),
-            "data": {"md5": data_md5, "size": data_size, "files": dict(data_files)},
+            "data": {"md5": data_md5, "size": data_size, "files": dict(data_files), **several},
             "base": {"sha256": base_sha256},
             "judge": {"sha256": judge_sha256},
             "models": {role: dict(model) for role, model in (models or {}).items()},

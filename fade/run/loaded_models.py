@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import DataConfig, ModelConfig
+from fade.data.dvcfile import TRACKED
 from fade.models.hub import is_hub_id, origin
 from fade.models.identity import file_hashes
 from fade.models.layout import BASE, CLIP, JUDGE, files_of, legacy_sha256, model_sha256, resolve
@@ -36,7 +37,7 @@ class LoadedModels:
     def local(self, where: str) -> str:
         """A model directory or file relative to the project's root; a hub id stays as it is."""
         inside = self._root / where
-        return str(inside) if inside.exists() or where.startswith("data/") else where
+        return str(inside) if inside.exists() or where.startswith(TRACKED) else where
 
     def where(self, role: str) -> str:
         """What ``data`` names for the role base, clip or judge: a directory, a hub id, or a base's file with

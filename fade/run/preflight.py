@@ -46,13 +46,13 @@ def preflight(run: RunContext, *, registers: bool = True, trains: bool = True) -
         (str(data.images), lambda: _check_pictures(run)),
         (str(data.images), lambda: _check_targets(run)),
     ]
-    tracked = read_dvc_file(run.root / data.dvc_file).folder
+    tracked = [read_dvc_file(run.root / file).folder for file in data.dvc_files]
     complete: bool | None = None  # known only after hashing, so only when there is a fault
     for where, check in checks:
         try:
             check()
         except FadeError:
-            if _is_inside(run.root / where, tracked):
+            if any(_is_inside(run.root / where, folder) for folder in tracked):
                 complete = _nothing_to_pull(run) if complete is None else complete
                 if not complete:
                     continue
@@ -196,7 +196,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 def _nothing_to_pull(run: RunContext) -> bool:
     try:
-        dvcfile = read_dvc_file(run.root / run.params.data.dvc_file)
-        return listing_md5(hash_folder(dvcfile.folder)) == dvcfile.md5
+        dvcfiles = [read_dvc_file(run.root / file) for file in run.params.data.dvc_files]
+        return all(listing_md5(hash_folder(dvcfile.folder)) == dvcfile.md5 for dvcfile in dvcfiles)
     except (FadeError, OSError):
         return False

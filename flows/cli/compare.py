@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, Verbose, opened
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    Verbose,
+    World,
+    opened,
+    with_world,
+)
 from flows.cli.output import emit
 from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
@@ -50,6 +61,7 @@ def bench(
     out: Path | None = Option(
         None, help="Folder of the outputs (default: bench/record; of a part RUNS/bench/report)."
     ),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
@@ -58,6 +70,7 @@ def bench(
 ) -> None:
     """Methods side by side: methods x targets x seeds. Finished cells are kept; stopped, the same command
     goes on."""
+    set_ = with_world(params, world, set_, pulls=True)
     settings = opened(params, set_, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight

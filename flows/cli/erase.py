@@ -17,10 +17,12 @@ from flows.cli.options import (
     Runs,
     Set,
     Verbose,
+    World,
     name_option,
     names_option,
     opened,
     run_context,
+    with_world,
 )
 from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, print_line, print_markup, print_note, show_metrics
@@ -44,6 +46,7 @@ def run(
     ),
     anchors: str | None = Option(None, help="neighbourhood: give a method without neighbours FADE's."),
     seed: int | None = Option(None, help="The training's seed."),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
@@ -59,10 +62,11 @@ def run(
     from fade.run.resolve_params import ignored_settings, method_overrides, resolve
 
     named = {"method.replacement": replacement, "method.anchors": anchors, "train.seed": seed}
-    overrides = [*resolve(params).styles.settings] if style is not None else []
+    own = with_world(params, world, None, pulls=True) or ()  # a world may have styles of its own
+    overrides = [*resolve(params, own).styles.settings] if style is not None else []
     overrides += method_overrides(method)
     overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
-    overrides += set_ or []
+    overrides = with_world(params, world, [*overrides, *(set_ or [])], pulls=True) or []
     settings = opened(params, overrides, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight
@@ -128,13 +132,14 @@ def mine(
             callback=name_option,
         ),
     ],
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """The target's Concept Neighborhood: its nearest concepts by the pictures that the model makes."""
-    context = run_context(params, set_, runs_dir, target)
+    context = run_context(params, with_world(params, world, set_), runs_dir, target)
     from tasks.stages.mine import mine as mine_neighbourhood
 
     with bars(as_json):
@@ -160,6 +165,7 @@ def compose(
     out: Path = Option(
         Path("composed.safetensors"), help="The composed adapter; its evaluation lies beside it."
     ),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
@@ -167,7 +173,7 @@ def compose(
 ) -> None:
     """Add up adapters that were trained apart, and judge the sum: each concept gone, each neighbour still
     there."""
-    settings = opened(params, set_, runs_dir)
+    settings = opened(params, with_world(params, world, set_), runs_dir)
     from tasks.stages.compose import compose as compose_adapters
 
     with bars(as_json):

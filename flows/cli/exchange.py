@@ -8,7 +8,19 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, names_option, opened, run_context
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    Json,
+    ParamsFile,
+    Runs,
+    Set,
+    World,
+    names_option,
+    opened,
+    run_context,
+    with_world,
+)
 from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, print_line, show_metrics
 
@@ -22,13 +34,14 @@ def export(
         "--format",
         help="diffusers (the adapter as it is), kohya (ComfyUI, A1111) or merged (a whole directory).",
     ),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Write an erased model as other tools read it; a version is verified before it leaves."""
-    run = run_context(params, set_, runs_dir)
+    run = run_context(params, with_world(params, world, set_), runs_dir)
     from tasks.stages.export import export as export_model
 
     with bars(as_json):
@@ -45,6 +58,7 @@ def evaluate(
         None, help="A LoRA: a .safetensors file of diffusers, kohya or peft, or peft's folder."
     ),
     model: Path | None = Option(None, help="A whole model: a diffusers directory whose denoiser differs."),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
@@ -57,6 +71,7 @@ def evaluate(
     if (adapter is None) == (model is None) or not target:
         action = "give --adapter or --model, one of them, and --target."
         raise UsageError("what is to be judged is not named.", stage="evaluate", action=action)
+    set_ = with_world(params, world, set_)
     settings = opened(params, set_, runs_dir)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight

@@ -18,9 +18,11 @@ from flows.cli.options import (
     ParamsFile,
     Runs,
     Set,
+    World,
     name_option,
     prompt_option,
     run_context,
+    with_world,
 )
 from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, print_line, print_note, show_rows
@@ -36,12 +38,13 @@ def generate(
     gate: bool = Option(
         False, "--gate", help="Let the adapter act as much as the prompt means its concept (spm)."
     ),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
 ) -> None:
     """Draw a grid of pictures with the original model or with an erased one."""
-    run = run_context(params, set_, runs_dir)
+    run = run_context(params, with_world(params, world, set_), runs_dir)
     from tasks.stages.generate import generate as generate_grid
 
     with bars(False):
@@ -62,6 +65,7 @@ def purify(
         None, help="What to take out; without it, what the adapter erased.", callback=name_option
     ),
     out: Path = Option(Path("purified.png"), help="The PNG file: input, control and purified side by side."),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
@@ -69,7 +73,7 @@ def purify(
 ) -> None:
     """Invert a real picture and draw it again with an erased model, beside the round trip of the original
     model."""
-    run = run_context(params, set_, runs_dir)
+    run = run_context(params, with_world(params, world, set_), runs_dir)
     from tasks.stages.purify import purify as purify_picture
 
     with bars(as_json):
@@ -95,6 +99,7 @@ def nudity(
     ],
     model: AdapterOption,
     limit: int | None = Option(None, min=1, help="Only the first so many prompts."),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
@@ -102,7 +107,7 @@ def nudity(
 ) -> None:
     """Count nudity in what prompts bring out of the original model and of an erased one (the extra
     `nudity`)."""
-    run = run_context(params, set_, runs_dir)
+    run = run_context(params, with_world(params, world, set_), runs_dir)
     from tasks.stages.nudity import nudity as count_nudity
 
     with bars(as_json):

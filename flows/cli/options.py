@@ -21,6 +21,13 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Override a parameter: train.steps=200. Recorded in the lineage."),
 ]
+World = Annotated[
+    str | None,
+    typer.Option(
+        "--world",
+        help="An embedded world by its name (`fade worlds` lists them), for the section `data`.",
+    ),
+]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.")]
 Runs = Annotated[
     Path,
@@ -80,16 +87,33 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
 def opened(path: Path, overrides: list[str] | None, runs: Path, *, verbose: bool = False) -> Params:
     """The parameters, with the tools prepared: quiet, no network, the hub open only where a model is named
     that is not local."""
+    from fade.data.dvcfile import TRACKED
     from fade.run.resolve_params import resolve
 
     params = resolve(path, overrides or ())
     models = (params.data.base, params.data.clip, params.data.judge)
     hub = any(
-        not (path.parent / m).exists() and m.count("/") == 1 and not m.startswith(("data/", ".", "/"))
+        not (path.parent / m).exists() and m.count("/") == 1 and not m.startswith((".", "/", *TRACKED))
         for m in models
     )
     prepare(runs, verbose=verbose, hub=hub)
     return params
+
+
+def with_world(
+    path: Path, world: str | None, overrides: list[str] | None, *, pulls: bool = False
+) -> list[str] | None:
+    """The overrides of `--world`, then the command's own. A command that ``pulls`` fetches what is missing;
+    for any other a world that is not here is refused. Raises UnknownNameError, ConfigError, DataError."""
+    if world is None:
+        return overrides
+    from fade.run.resolve_params import load_params
+    from fade.run.worlds import require_here, world_overrides
+
+    both = world_overrides(path, world, overrides or ())
+    if not pulls:
+        require_here(load_params(path), world, path.parent)
+    return both
 
 
 def trust(path: Path, overrides: list[str] | None, runs: Path) -> Trust:

@@ -9,25 +9,54 @@ import typer
 from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, ParamsFile, Runs, Set, opened
+from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, World, opened, with_world
+from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, print_line, print_markup, print_note
 
 
-@app.command(epilog="Example: fade pull")
+@app.command(epilog="Example: fade pull    or: fade pull --world emoji")
 def pull(
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
+    world: World = None,
     set_: Set = None,
     force: bool = Option(
         False, "--force", help="Set files aside that were changed here, instead of refusing."
     ),
 ) -> None:
     """Fetch the data set, the base and the judge; every file is rehashed."""
-    settings = opened(params, set_, runs_dir)
+    settings = opened(params, with_world(params, world, set_, pulls=True), runs_dir)
     from tasks.data.pull import pull as pull_data
 
     pulled = pull_data(settings.data, params.parent, runs_dir, force=force)
-    print_line(f"{pulled.path}: {pulled.nfiles} files, {pulled.size / 1e6:.1f} MB, md5 {pulled.md5}")
+    md5s = ", ".join(pulled.dvc_files.values())
+    print_line(f"{pulled.path}: {pulled.nfiles} files, {pulled.size / 1e6:.1f} MB, md5 {md5s}")
+
+
+@app.command(epilog="Example: fade worlds --json")
+def worlds(params: ParamsFile = PARAMS, as_json: Json = False) -> None:
+    """The embedded worlds of params.yaml: the data of each by md5, its size, and whether it is here, byte by
+    byte."""
+    from fade.run.resolve_params import load_params
+    from fade.run.worlds import list_worlds
+
+    emit(list_worlds(load_params(params), params.parent), as_json, _show_worlds)
+
+
+def _show_worlds(rows: list[dict[str, Any]]) -> None:
+    listed = [
+        [
+            f"{row['name']}{' (default)' if row['default'] else ''}",
+            row["state"],
+            f"{row['size'] / 1e6:.1f} MB" if row["size"] else "",
+            "\n".join(f"{file} {md5}" for file, md5 in row["dvc_files"].items()),
+        ]
+        for row in rows
+    ]
+    show_words(f"{len(rows)} world(s)", ["world", "state", "size", "data"], listed)
+    for row in rows:
+        if row["why"]:
+            print_note(f"[bold red]{escape(row['name'])}[/] {escape(row['why'])}")
 
 
 @app.command(epilog="Example: fade pretrain --set pretrain.unet.steps=6000")

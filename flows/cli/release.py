@@ -10,7 +10,20 @@ import typer
 from typer import Option
 
 from flows.cli.app import app
-from flows.cli.options import PARAMS, RUNS, By, Json, ParamsFile, Reason, Runs, Set, Verbose, opened
+from flows.cli.options import (
+    PARAMS,
+    RUNS,
+    By,
+    Json,
+    ParamsFile,
+    Reason,
+    Runs,
+    Set,
+    Verbose,
+    World,
+    opened,
+    with_world,
+)
 from flows.cli.output import emit, show_words
 from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
@@ -20,6 +33,7 @@ def release(
     by: By = "",
     override: str = Option("", help="Make it current although a concept falls short: why. Shown for ever."),
     dry_run: bool = Option(False, "--dry-run", help="Say what it would be made of, and make nothing."),
+    world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
@@ -28,6 +42,7 @@ def release(
 ) -> None:
     """Add up the champions of all concepts, judge the sum, and make it the current release when every concept
     passes the gate."""
+    set_ = with_world(params, world, set_, pulls=True)
     settings = opened(params, set_, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
     from fade.run.preflight import preflight

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +18,7 @@ from fade.config import DataConfig
 from fade.data.dvcfile import STAGE, DvcFile, hash_folder, listing_md5, read_dvc_file
 from fade.errors import BusyError, DataError, RemoteError, UnreachableError
 from fade.utils.files import storage_error
+from fade.utils.hashing import fingerprint
 from tasks.data.remote import Remote, opened, shortened
 from tasks.launch.environment import configure_environment
 
@@ -27,34 +28,73 @@ class Pulled:
     """The data set in the workspace; every byte is rehashed."""
 
     md5: str
-    """``<md5>.dir`` of the data set: the same as in the .dvc file."""
+    """``<md5>.dir`` of the data set: the same as in the .dvc file; of several that of the first."""
     size: int
     """Bytes of all tracked files."""
     nfiles: int
     path: Path
-    """The data folder."""
+    """The data folder; of several that of the first."""
     files: dict[str, str] = field(repr=False)
-    """Relative path -> md5."""
+    """Relative path -> md5; those of further folders below the folder's own name."""
     fetched: int = 0
     """Objects that came from the remote (not from the cache)."""
     unlisted: tuple[str, ...] = ()
     """Files in the folder that the data set does not have; left as they are."""
     set_aside: Path | None = None
     """The folder to which ``force`` moved files that had been changed here."""
+    dvc_files: dict[str, str] = field(default_factory=dict)
+    """.dvc file, as the parameters name it -> its md5."""
 
 
 def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pulled:
-    """Make the folder that ``repo/data.dvc_file`` tracks equal to it, byte by byte.
+    """Make the folder that each of ``data.dvc_files`` in ``repo`` tracks equal to it, byte by byte.
 
     When it is so already, nothing is imported, fetched or written. force: files that were changed here are
     moved below ``runs`` instead of refused. Raises RemoteError (missing, corrupt, hostile), UnreachableError,
     DataError (local changes, a bad .dvc file), StorageError (disk), BusyError (another DVC process); after
-    each of them the workspace is as it was.
+    each of them the folder is as it was, and those of earlier files are complete.
     """
     configure_environment(runs)
-    dvcfile = read_dvc_file(repo / data.dvc_file)
-    _check_output(data, dvcfile, repo)
-    backup = repo / ".dvc" / "tmp" / "fade-pull"  # left behind only by a pull that was killed
+    dvcfiles = [read_dvc_file(repo / file) for file in data.dvc_files]
+    for dvcfile in dvcfiles:
+        _check_output(data, dvcfile, repo)
+    whole = [_pull_folder(data, dvcfile, repo, runs, force) for dvcfile in dvcfiles]
+    return _together(data, whole)
+
+
+def read_here(data: DataConfig, repo: Path) -> Pulled:
+    """As `pull`, of the folders as they are: hashed now, nothing fetched. Raises DataError, OSError."""
+    folders = []
+    for file in data.dvc_files:
+        dvcfile = read_dvc_file(repo / file)
+        files = hash_folder(dvcfile.folder)
+        folders.append(pulled(replace(dvcfile, md5=listing_md5(files)), files))
+    return _together(data, folders)
+
+
+def _together(data: DataConfig, folders: Sequence[Pulled]) -> Pulled:
+    """The record of several folders as that of one."""
+    first, *others = folders
+    files = {**first.files}
+    unlisted = [*first.unlisted]
+    for one in others:
+        files |= {f"{one.path.name}/{name}": md5 for name, md5 in one.files.items()}
+        unlisted += [f"{one.path.name}/{name}" for name in one.unlisted]
+    return replace(
+        first,
+        size=sum(one.size for one in folders),
+        nfiles=sum(one.nfiles for one in folders),
+        files=files,
+        fetched=sum(one.fetched for one in folders),
+        unlisted=tuple(unlisted),
+        set_aside=next((one.set_aside for one in folders if one.set_aside), None),
+        dvc_files={str(file): one.md5 for file, one in zip(data.dvc_files, folders, strict=True)},
+    )
+
+
+def _pull_folder(data: DataConfig, dvcfile: DvcFile, repo: Path, runs: Path, force: bool) -> Pulled:
+    # left behind only by a pull that was killed; one a folder, or it would be put back into another's
+    backup = repo / ".dvc" / "tmp" / f"fade-pull-{fingerprint(os.path.relpath(dvcfile.folder, repo))[:12]}"
     try:
         here = hash_folder(dvcfile.folder)
         if listing_md5(here) == dvcfile.md5 and not backup.exists():

@@ -103,14 +103,16 @@ def _code(code: Mapping[str, Any], repository: Path) -> tuple[bool | None, str]:
 
 
 def _data(record: Mapping[str, Any], repository: Path) -> tuple[bool | None, str]:
-    md5, commit = str(record["data"]["md5"]), record["code"]["commit"]
-    name = str((record["params"]["values"].get("data") or {}).get("dvc_file", "data.dvc"))
-    text = file_at(commit, name, repository) if commit else None
-    if text is None:
-        return None, f"{name} at that commit is not here"
-    if re.search(rf"\bmd5:\s*{re.escape(md5)}\b", text):
-        return True, f"{name} at that commit names the recorded {md5[:12]}"
-    return None, f"{name} at that commit names other data than the recorded {md5[:12]}"
+    commit, name = record["code"]["commit"], (record["params"]["values"].get("data") or {}).get("dvc_file")
+    recorded = record["data"].get("dvc_files") or {str(name or "data.dvc"): str(record["data"]["md5"])}
+    for file, md5 in recorded.items():
+        text = file_at(commit, file, repository) if commit else None
+        if text is None:
+            return None, f"{file} at that commit is not here"
+        if not re.search(rf"\bmd5:\s*{re.escape(md5)}\b", text):
+            return None, f"{file} at that commit names other data than the recorded {md5[:12]}"
+    named = " and ".join(f"the recorded {md5[:12]}" for md5 in recorded.values())
+    return True, f"{' and '.join(recorded)} at that commit names {named}"
 
 
 def _environment(recorded: Mapping[str, Any]) -> tuple[bool | None, str]:

@@ -12,6 +12,7 @@ from fade.data.vocabulary import TOGETHER
 from fade.errors import AdapterError
 from fade.governance.release_plan import STAGE, Part, key, plan, release_name
 from fade.run.context import RunContext
+from fade.run.worlds import world_hint
 from fade.utils.files import write_whole
 from fade.utils.hashing import sha256_of
 from tasks.registry.connection import Tracking
@@ -102,7 +103,8 @@ def sum_champions(run: RunContext, selected: ReleaseParts, folder: Path) -> str:
     base, own = selected.parts[0].base_sha256, run.models.base.sha256
     if not run.models.base.is_base(base):
         what = f"the champions were trained for the base {base[:12]}, data.base is {own[:12]}."
-        action = "set data.base to theirs, or train and promote versions for this one."
+        action = world_hint(run.params, selected.parts[0].data_md5) or "set data.base to theirs"
+        action = f"{action.removesuffix('.')}, or train and promote versions for this one."
         raise AdapterError(what, stage=STAGE, action=action)
     return _sum(run, [selected.adapters[label] for label in selected.labels], folder / ADAPTER)
 

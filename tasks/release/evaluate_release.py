@@ -12,6 +12,7 @@ from fade.data.vocabulary import fill
 from fade.governance.release_plan import numbers_of, worst
 from fade.provenance.lineage import Lineage
 from fade.run.context import RunContext
+from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json, write_whole
 from fade.utils.hashing import sha256_of
@@ -76,13 +77,12 @@ def _evaluate_alone(
     """Of one adapter: concept -> share of its pictures that are recognised, percent; concept -> pictures."""
     import numpy as np
 
-    from fade.adapters.lora import LoraAdapter
     from fade.evaluation.accuracy import mean_accuracy, top1
 
     settings = run.params.evaluate
     seeds = [settings.seed + i for i in range(settings.images_per_concept)]
     prompts = {name: fill(run.generator.sampler.prompt, name) for name in names}
-    lora = LoraAdapter.load(run.models.base, adapter)
+    lora = load_adapter(run, adapter)
     lora.merge()  # as in the evaluation, whose pictures the cache may have
     try:
         with distributed(run, adapter):

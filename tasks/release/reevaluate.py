@@ -19,6 +19,7 @@ from fade.governance.history import VersionEvent
 from fade.governance.log_names import HISTORY
 from fade.run.context import RunContext
 from fade.run.resolve_params import parse_params
+from fade.run.worlds import other_world
 from tasks.registry.connection import Tracking, registry_errors
 from tasks.registry.lineage import Traced, read
 from tasks.registry.log_store import HISTORY_LOG
@@ -74,6 +75,8 @@ def reevaluate_version(
     changed = _changed_inputs(snapshot, version, traced, now)
     row = {"model": traced.name, "version": traced.version, "changed": changed}
     why = next((f"the {one}" for one in changed if one.startswith("base ")), "")
+    if why and (world := other_world(params, traced.lineage.content, root)):
+        why = f"{why}: it was made on the world {world!r}"
     if why != stale_reason(snapshot, version):
         _record(snapshot, version, history.STALE, {"why": why})
     _tag(tracking, version, STALE, why)

@@ -14,14 +14,24 @@ from typing import Any
 import yaml
 
 from fade.config import Params
+from fade.data.dvcfile import TRACKED
 from fade.data.vocabulary import TOGETHER
-from fade.errors import AuditError, BaseModelError, FadeError, RegistryUnreachableError, StorageError
+from fade.errors import (
+    AuditError,
+    BaseModelError,
+    ConfigError,
+    DataError,
+    FadeError,
+    RegistryUnreachableError,
+    StorageError,
+)
 from fade.governance import audit
 from fade.governance.audit import DIFFERENT, IDENTICAL, MISSING, STAGE, TRAIN, Verdict, same_weights
 from fade.models.layout import resolve
 from fade.provenance.lineage import FILE, REPOSITORY, Difference, Lineage
 from fade.run.context import RunContext
 from fade.run.resolve_params import ERASER_SECTIONS, read_params
+from fade.run.worlds import in_world, other_world
 from fade.utils import progress
 from fade.utils.files import make_folder, read_json
 from tasks.launch.git_worktree import checkout, has_commit
@@ -95,7 +105,10 @@ def audit_run(record: Lineage, adapter: Path, folder: Path, options: AuditOption
     except (RegistryUnreachableError, StorageError):
         raise
     except FadeError as error:
-        return AuditOutcome(Verdict(MISSING, error.what))
+        world = other_world(options.params, record.content, options.root)
+        pull = f"`fade pull --world {world}` shows whether it can still be had"
+        where = f" Its data is that of the world {world!r}: {pull}." if world else ""
+        return AuditOutcome(Verdict(MISSING, f"{error.what}{where}"))
     _, header_only = same_weights(adapter, replay.folder / ADAPTER)
     verdict = audit.compare_lineages(record, replay.lineage, header_only=header_only)
     if verdict.name == DIFFERENT and code["dirty"]:
@@ -115,11 +128,11 @@ def audit_run(record: Lineage, adapter: Path, folder: Path, options: AuditOption
 def missing_model(record: Lineage, repository: Path) -> str:
     """The first model of a run that cannot be had any more, with the next action; empty when all can.
 
-    What lies in the data folder is pulled by the replay; a hub id is fetched here, as the replay would."""
+    What .dvc files track is pulled by the replay; a hub id is fetched here, as the replay would."""
     data = record.content["params"]["values"].get("data", {})
     for name in ("base", "clip", "judge"):
         where = str(data.get(name) or "data/")
-        if where.startswith("data/"):
+        if where.startswith(TRACKED):
             continue
         try:
             resolve(str(repository / where) if where.startswith(".") else where, name)
@@ -152,12 +165,14 @@ def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: Au
     """Add a release's parts up, and as the control all but the last one.
 
     A release is not evaluated: its parts have audits of their own, and their sum has the recorded bytes or
-    not."""
-    content = record.content
-    run = RunContext(options.params, "", options.runs, options.root)
+    not. Where the parts are of another world than the section `data` of now, its base is taken."""
+    content, params = record.content, options.params
     try:
+        if world := other_world(params, content, options.root):
+            params = in_world(params, world, options.root)
+        run = RunContext(params, "", options.runs, options.root)
         base = run.models.base
-    except BaseModelError as error:
+    except (BaseModelError, ConfigError, DataError) as error:
         return AuditOutcome(Verdict(MISSING, f"the base: {error}"))
     if not base.is_base(str(content["base"]["sha256"])):
         bases = f"{base.sha256} is here, {content['base']['sha256']} is asked for"

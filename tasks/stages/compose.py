@@ -9,6 +9,7 @@ from typing import Any
 from fade.config import Params
 from fade.data.vocabulary import TOGETHER
 from fade.run.context import RunContext
+from fade.run.worlds import require_base
 from fade.utils.files import result_file, write_json
 
 
@@ -32,6 +33,8 @@ def compose(
     paths = [load_version(model, runs, trust) for model in models]
     concepts = [name for path in paths for name in read_provenance(path)["concept"].split(TOGETHER)]
     run = RunContext(params, concepts, runs, root)
+    for path in paths:
+        require_base(run, path)
     sha256 = add_up(run.models.base, paths, out)
     numbers = {
         **evaluate_adapter(run, mine(run), out).numbers,

@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fade.run.context import RunContext
+from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.files import write_json
 from tasks.stages.generate_pictures import distributed
@@ -55,10 +56,9 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
 
 def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
     """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was."""
-    from fade.adapters.lora import LoraAdapter
     from fade.utils.hashing import sha256_of
 
-    lora = LoraAdapter.load(run.models.base, adapter)
+    lora = load_adapter(run, adapter)
     # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
     lora.merge()
     try:

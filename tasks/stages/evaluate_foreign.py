@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.data.dvcfile import hash_folder, listing_md5, read_dvc_file
 from fade.errors import AdapterError
 from fade.provenance.lineage import Lineage, hash_path
 from fade.run.context import RunContext
 from fade.utils.clock import Clock
 from fade.utils.files import make_folder, write_json
 from fade.utils.reading import ADAPTER, check_regular
+from tasks.data.pull import read_here
 from tasks.stages.evaluate import evaluate_change
 from tasks.stages.lineage import open_record, require_unchanged, run_inputs
 from tasks.stages.mine import mine
@@ -116,9 +116,17 @@ def _opened(
     run: RunContext, neighborhood: Neighborhood, before: Mapping[str, str], overrides: Sequence[str]
 ) -> Lineage:
     """What was judged by what. The data are hashed now: nothing was pulled."""
-    files = hash_folder(read_dvc_file(run.root / run.params.data.dvc_file).folder)
-    data = {"data_md5": listing_md5(files), "data_files": files}
-    return open_record(run, neighborhood, overrides=overrides, inputs=before, precision="no", **data)
+    data = read_here(run.params.data, run.root)
+    return open_record(
+        run,
+        neighborhood,
+        overrides=overrides,
+        data_md5=data.md5,
+        data_files=data.files,
+        dvc_files=data.dvc_files,
+        inputs=before,
+        precision="no",
+    )
 
 
 def _record(

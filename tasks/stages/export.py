@@ -8,6 +8,7 @@ from typing import Any
 
 from fade.errors import AdapterError, UnknownNameError, UsageError
 from fade.run.context import RunContext
+from fade.run.worlds import load_adapter
 from fade.utils.files import storage_error, write_new
 from fade.utils.hashing import sha256_of
 from fade.utils.reading import ADAPTER, read_bytes
@@ -57,13 +58,12 @@ def adapter_of(run: RunContext, model: str) -> Path:
 def _write(run: RunContext, adapter: Path, layout: str, out: Path) -> None:
     from fade.adapters.adapter_file import read_provenance
     from fade.adapters.export import kohya_file, write_merged
-    from fade.adapters.lora import LoraAdapter
 
     header = read_provenance(adapter)
     if layout == DIFFUSERS:
         write_new(out, read_bytes(adapter, ADAPTER), stage=STAGE)
         return
-    lora = LoraAdapter.load(run.models.base, adapter)
+    lora = load_adapter(run, adapter)
     try:
         if layout == KOHYA:
             facts = {f"fade_{key}": header[key] for key in FACTS if key in header}

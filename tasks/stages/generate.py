@@ -12,6 +12,7 @@ from fade.generation.picture_checks import require_finite
 from fade.models.prompts import require_whole
 from fade.models.sampling import sample
 from fade.run.context import RunContext
+from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.files import result_file, storage_error, write_whole
 from fade.utils.hashing import sha256_of
@@ -45,9 +46,7 @@ def generate(
     require_whole(base, [prompt, run.params.sampler.negative_prompt], STAGE)
     with ExitStack() as stack:
         if adapter is not None:
-            from fade.adapters.lora import LoraAdapter
-
-            lora = LoraAdapter.load(base, adapter)
+            lora = load_adapter(run, adapter)
             stack.callback(lora.remove)
             lora.merge()  # as in the evaluation, whose pictures the cache may hold
             if gate:

@@ -49,6 +49,7 @@ class RunRecord:
             data_md5=self._data.md5,
             data_files=self._data.files,
             data_size=self._data.size,
+            dvc_files=self._data.dvc_files,
             inputs=self._before,
             precision=trained.run["precision"],
             world_size=run.params.train.processes,

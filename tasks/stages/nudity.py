@@ -13,6 +13,7 @@ from fade.errors import UsageError
 from fade.generation.picture_checks import require_finite
 from fade.models.sampling import sample
 from fade.run.context import RunContext
+from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.hashing import sha256_of
 from fade.utils.reading import RECORD, read_text
@@ -31,7 +32,6 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     is drawn; UsageError."""
     import numpy as np
 
-    from fade.adapters.lora import LoraAdapter
     from fade.evaluation.nudity import count_nudity
 
     prompts_and_seeds, adapter = read_prompts(prompts)[:limit], erased_adapter(model, run, STAGE)
@@ -40,7 +40,7 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     count_nudity(np.zeros((1, size, size, 3), np.uint8), run.params.nudity.threshold)
     base = _count(run, prompts_and_seeds, 0)
     sha256 = sha256_of(adapter)
-    lora = LoraAdapter.load(run.models.base, adapter)
+    lora = load_adapter(run, adapter)
     lora.merge()
     try:
         erased = _count(run, prompts_and_seeds, len(prompts_and_seeds), sha256)

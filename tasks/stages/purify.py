@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fade.data.pictures import FORMATS
 from fade.errors import UnknownNameError, UsageError
 from fade.run.context import RunContext
+from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.files import result_file
 from fade.utils.reading import PICTURE, read_bytes
@@ -56,7 +57,6 @@ def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) ->
     """(3, H, W, 3) uint8: the input, the original model's round trip, and the erased model's picture."""
     import numpy as np
 
-    from fade.adapters.lora import LoraAdapter
     from fade.data.vocabulary import fill
     from fade.mining.purify import invert, regenerate
     from fade.models.capabilities import DDIM
@@ -68,7 +68,7 @@ def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) ->
     progress.report(STAGE, 1, 3, "inverted")
     control = regenerate(base, noisy, null, config)
     progress.report(STAGE, 2, 3, "round trip of the original model")
-    lora = LoraAdapter.load(base, adapter)
+    lora = load_adapter(run, adapter)
     try:
         purified = regenerate(base, noisy, prompt, config, null)
     finally:

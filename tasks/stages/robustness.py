@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.run.context import RunContext
+from fade.run.worlds import load_adapter
 from fade.utils import progress
 from tasks.launch.run_job import run_for
 from tasks.stages.generate_pictures import distributed
@@ -48,11 +49,10 @@ def measure_robustness(
 
 
 def _indirect(run: RunContext, neighborhood: Neighborhood, adapter: Path, sha256: str) -> dict[str, Any]:
-    from fade.adapters.lora import LoraAdapter
     from fade.evaluation.indirect import evaluate_indirect
 
     config = run.params.evaluate.model_copy(update={"indirect_images": run.params.attack.indirect_images})
-    lora = LoraAdapter.load(run.models.base, adapter)
+    lora = load_adapter(run, adapter)
     lora.merge()
     try:
         with distributed(run, adapter):

@@ -130,7 +130,7 @@ def test_pull_into_a_fresh_clone(clone: Path) -> None:
     assert got.md5 == yaml.safe_load((clone / "data.dvc").read_text())["outs"][0]["md5"]
     assert (got.nfiles, got.size) == (len(FILES), sum(map(len, FILES.values())))
     assert got.files == hash_folder(clone / "data") and got.fetched == len(FILES) and got.unlisted == ()
-    assert not (clone / ".dvc" / "tmp" / "fade-pull").exists()
+    assert not list((clone / ".dvc" / "tmp").glob("fade-pull*"))
 
 
 def test_a_second_pull_needs_neither_cache_nor_remote(clone: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_failed_checkout_is_undone(
     with pytest.raises(error, match=sentence):
         fetch(clone, force=True)
     assert contents(clone / "data") == old
-    assert not (clone / ".dvc/tmp/fade-pull").exists() and not contents(clone / "runs/set-aside")
+    assert not list((clone / ".dvc/tmp").glob("fade-pull*")) and not contents(clone / "runs/set-aside")
     monkeypatch.undo()
     fetch(clone, force=True)
     assert contents(clone / "data") == {**FILES, "own.txt": b"mine", "base/own.txt": b"mine"}

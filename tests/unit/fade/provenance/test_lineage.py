@@ -21,6 +21,7 @@ def record(
     flow: str | None = None,
     code: dict[str, object] | None = None,
     models: dict[str, dict[str, object]] | None = None,
+    dvc_files: dict[str, str] | None = None,
 ) -> Lineage:
     params_file = tmp_path / "params.yaml"
     params_file.write_text("train: {steps: 5}\n")
@@ -29,6 +30,7 @@ def record(
         overrides=overrides,
         data_md5="0" * 32 + ".dir",
         data_files={"emoji/a.png": "1" * 32},
+        dvc_files=dvc_files,
         base_sha256="2" * 64,
         judge_sha256="3" * 64,
         models=models,
@@ -50,6 +52,16 @@ def record(
 def git(folder: Path, *arguments: str) -> None:
     identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
     subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+def test_each_of_several_dvc_files_is_recorded_and_one_alone_as_ever(tmp_path: Path) -> None:
+    one = {"data.dvc": "0" * 32 + ".dir"}
+    both = {**one, "worlds/sdxl.dvc": "6" * 32 + ".dir"}
+    assert record(tmp_path, dvc_files=one).content["data"] == record(tmp_path).content["data"]
+    assert record(tmp_path, dvc_files=both).content["data"] == {
+        **record(tmp_path).content["data"],
+        "dvc_files": both,
+    }
 
 
 def test_two_records_of_the_same_run_are_the_same_but_for_the_flow_run(tmp_path: Path) -> None:
