@@ -26,7 +26,8 @@ HEADROOM = 0.1
 """Share of a device that no plan uses: what an allocator loses between tensors of different sizes."""
 HEAP = 1.4
 """What work on the CPU takes, of its tensors' bytes: the C library's heap keeps what was freed between
-tensors that live. Measured on one step of Stable Diffusion 1.5 (bench/memory.py), 1.43; the other rows confirm it."""
+tensors that live. Measured on one step of Stable Diffusion 1.5 (bench/memory.py), 1.43; its other rows
+confirm it."""
 SMALL = int(1 * GB)
 """Bytes of weights below which nothing is estimated: such a base's batches are a fraction of any device."""
 TEXT_SHARE = 0.05
