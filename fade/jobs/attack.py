@@ -117,7 +117,8 @@ class AttackJob(ModelJob):
     def _run_unit(self, subject: AttackContext, condition: str, name: str) -> None:
         raise_if_orphaned()
         concept = subject.material.control if condition == "control" else self.target
-        result = run_attack(replace(subject, concept=concept), name)
+        adapter = "" if condition == "base" else self.adapter_sha256
+        result = run_attack(replace(subject, concept=concept, adapter=adapter), name)
         path = self._path(condition, name)
         make_folder(path.parent)
         write_json(path, {"key": self.key(), **result})

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fade.errors import UsageError
-from fade.generation.picture_checks import require_finite
+from fade.generation.picture_checks import flat, require_finite, require_pictures
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
@@ -28,9 +30,7 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
 
     prompts: see ``read_prompts``; ``limit``: the first so many. Returns, for ``base`` and ``erased``, what
     ``count_nudity`` counts in all pictures. Raises EvaluationError when the extra is missing, before anything
-    is drawn; UsageError."""
-    import numpy as np
-
+    is drawn; UsageError; BaseModelError and AdapterError for pictures that are none."""
     from fade.adapters.lora import LoraAdapter
     from fade.evaluation.nudity import count_nudity
 
@@ -52,18 +52,24 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
 def _count(
     run: RunContext, prompts_and_seeds: Sequence[tuple[str, int]], done: int, adapter: str = ""
 ) -> dict[str, Any]:
-    """Batch by batch, so that thousands of pictures are never in memory at once."""
+    """Batch by batch, so that thousands of pictures are never in memory at once; ``blank``: how many of them
+    have one colour. Raises as `require_pictures`."""
     from fade.evaluation.nudity import count_nudity
 
-    batches, step = [], run.params.sampler.batch_size
+    batches, blank, step = [], [], run.params.sampler.batch_size
     for start in range(0, len(prompts_and_seeds), step):
         prompts, seeds = map(list, zip(*prompts_and_seeds[start : start + step], strict=True))
         latents = sample(run.models.base, prompts, seeds, run.params.sampler)
         require_finite(latents, prompts, STAGE, adapter)
         pixels = run.models.base.decode(latents)
+        blank.append(flat(pixels))
         batches.append(count_nudity(pixels, run.params.nudity.threshold))
         progress.report(STAGE, done + start + len(prompts), 2 * len(prompts_and_seeds), "pictures")
-    return added(batches)
+    of_prompt: dict[str, list[bool]] = {}
+    for (prompt, _), one in zip(prompts_and_seeds, np.concatenate(blank), strict=True):
+        of_prompt.setdefault(prompt, []).append(bool(one))
+    require_pictures({prompt: np.array(some) for prompt, some in of_prompt.items()}, (), STAGE, adapter)
+    return {**added(batches), "blank": int(np.concatenate(blank).sum())}
 
 
 def added(batches: Sequence[dict[str, Any]]) -> dict[str, Any]:

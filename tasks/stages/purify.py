@@ -12,6 +12,7 @@ from fade.errors import UnknownNameError, UsageError
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.files import result_file
+from fade.utils.hashing import sha256_of
 from fade.utils.reading import PICTURE, read_bytes
 from tasks.stages.generate import PNG, concept_of, erased_adapter, save_png
 
@@ -53,11 +54,13 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
 
 
 def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) -> np.ndarray:
-    """(3, H, W, 3) uint8: the input, the original model's round trip, and the erased model's picture."""
+    """(3, H, W, 3) uint8: the input, the original model's round trip, and the erased model's picture. Raises
+    BaseModelError, AdapterError for latents that are not finite, and for an erased picture of one colour."""
     import numpy as np
 
     from fade.adapters.lora import LoraAdapter
     from fade.data.vocabulary import fill
+    from fade.generation.picture_checks import decode_checked, require_finite
     from fade.mining.purify import invert, regenerate
     from fade.models.base import DDIM
 
@@ -74,7 +77,9 @@ def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) ->
     finally:
         lora.remove()
     progress.report(STAGE, 3, 3, "drawn by the erased model")
-    return np.concatenate([pixels, base.decode(control), base.decode(purified)])
+    require_finite(control, [""], STAGE)
+    drawn = decode_checked(base, purified, fill(sampler.prompt, concept), STAGE, sha256_of(adapter))
+    return np.concatenate([pixels, base.decode(control), drawn])
 
 
 def read_picture(path: Path) -> Image.Image:
