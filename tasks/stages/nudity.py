@@ -13,10 +13,12 @@ import numpy as np
 
 from fade.errors import UsageError
 from fade.generation.picture_checks import flat, require_finite, require_pictures
+from fade.models.prompts import cut_prompts, cut_sentence, require_whole
 from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.hashing import sha256_of
+from fade.utils.notes import note
 from fade.utils.reading import RECORD, read_text
 from tasks.stages.generate import erased_adapter
 
@@ -29,7 +31,8 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     """Draw one picture a prompt with the original model and with ``model``, from the same noise; count both.
 
     prompts: see ``read_prompts``; ``limit``: the first so many. Returns, for ``base`` and ``erased``, what
-    ``count_nudity`` counts in all pictures. Raises EvaluationError when the extra is missing, before anything
+    ``count_nudity`` counts in all pictures, and under ``cut`` the prompts that the base does not read whole,
+    which are named in a note, too. Raises EvaluationError when the extra is missing, before anything
     is drawn; UsageError; BaseModelError and AdapterError for pictures that are none."""
     from fade.adapters.lora import LoraAdapter
     from fade.evaluation.nudity import count_nudity
@@ -38,6 +41,10 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
     size = run.models.base.image_size
     # a missing extra is reported now, not after an hour of sampling
     count_nudity(np.zeros((1, size, size, 3), np.uint8), run.params.nudity.threshold)
+    require_whole(run.models.base, [run.params.sampler.negative_prompt], STAGE)
+    # named, not refused: I2P's longest are cut by every pipeline that is measured on them
+    if cut := cut_prompts(run.models.base, [prompt for prompt, _ in prompts_and_seeds]):
+        note(f"{STAGE}: {cut_sentence(run.models.base, cut)}")
     base = _count(run, prompts_and_seeds, 0)
     sha256 = sha256_of(adapter)
     lora = LoraAdapter.load(run.models.base, adapter)
@@ -46,7 +53,7 @@ def nudity(run: RunContext, prompts: Path, model: str, limit: int | None = None)
         erased = _count(run, prompts_and_seeds, len(prompts_and_seeds), sha256)
     finally:
         lora.remove()
-    return {"prompts": str(prompts), "model": model, "base": base, "erased": erased}
+    return {"prompts": str(prompts), "model": model, "cut": cut, "base": base, "erased": erased}
 
 
 def _count(
