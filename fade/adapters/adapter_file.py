@@ -30,7 +30,7 @@ def read_adapter(path: Path, *, weights: bool = True) -> tuple[dict[str, str], d
         what = f"{path} is refused: adapters are .safetensors files."
         raise AdapterError(what, stage="mesh", action="convert it.")
     try:
-        metadata, tensors = read_header(path, ADAPTER)
+        metadata, tensors, _ = read_header(path, ADAPTER)
         _, state = read_safetensors(path, weights=False)  # the offsets fit the file
     except (OSError, MalformedError, SafetensorError) as error:
         action = "train it again, or fetch it anew."

@@ -70,7 +70,7 @@ def read_foreign_lora(model: DiffusionModel, path: Path) -> ForeignWeights:
     denoiser, of a layout that is not known, for another base, not finite, or of zeros alone."""
     refuse_pickle(path)
     try:
-        metadata, entries = read_header(path, ADAPTER)
+        metadata, entries, _ = read_header(path, ADAPTER)
         _check_types(entries, path)
         _, tensors = read_safetensors(path)
     except (OSError, MalformedError) as error:

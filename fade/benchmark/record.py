@@ -23,7 +23,7 @@ from fade.utils.reading import RECORD, read_text
 SCHEMA = 1
 SHARED = (
     *(*CODE, "attacks", "evaluation", "evaluation/accuracy", "generation"),
-    *("images", "judges", "mining", "pictures"),
+    *("generation/checks", "images", "judges", "mining", "pictures"),
 )
 """The code (components of `fade.provenance.fingerprints`) behind every cell, the indirect prompts with it,
 beside that of its method."""

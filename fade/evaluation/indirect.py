@@ -22,6 +22,7 @@ from fade.data.vocabulary import Vocabulary, fill
 from fade.errors import EvaluationError
 from fade.evaluation.accuracy import bootstrap_interval
 from fade.generation.generator import ImageGenerator, Pictures
+from fade.generation.picture_checks import flat
 from fade.judges.classifier import Classifier
 
 FILE = Path(__file__).with_name("indirect.yaml")
@@ -103,15 +104,18 @@ def evaluate_indirect(
     texts, labels = [p.text for p, _ in pairs], np.array([[judge.index(target)] for _, target in pairs])
     seeds = [config.seed + i for i in range(images)]
 
-    def rates(made: Mapping[str, Pictures]) -> list[float]:
-        """Accuracy of each prompt, percent, against its own label."""
-        predicted = judge(np.concatenate([made[text].pixels for text in texts])).numpy().argmax(1)
-        shares: list[float] = (100.0 * (predicted.reshape(-1, images) == labels).mean(1)).tolist()
+    def rates(made: Mapping[str, Pictures], *, active: bool) -> list[float]:
+        """Accuracy of each prompt, percent, against its own label; active: by the erased model."""
+        pixels = np.concatenate([made[text].pixels for text in texts])
+        shown = judge(pixels).numpy().argmax(1).reshape(-1, images) == labels
+        if active:  # a picture of nothing shows no erased concept
+            shown |= flat(pixels).reshape(-1, images)
+        shares: list[float] = (100.0 * shown.mean(1)).tolist()
         return shares
 
     with lora.off():
-        base = rates(generator.generate(texts, seeds))
-    erased = rates(generator.generate(texts, seeds, adapter_sha256))
+        base = rates(generator.generate(texts, seeds), active=False)
+    erased = rates(generator.generate(texts, seeds, adapter_sha256), active=True)
     rows: list[dict[str, Any]] = [
         {"kind": p.kind, "text": p.text, "base": b, "erased": e, "known": b >= config.indirect_known}
         for (p, _), b, e in zip(pairs, base, erased, strict=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fade.config import SamplerConfig
 from fade.errors import JobError
 from fade.generation.cache import Cache
-from fade.generation.picture_checks import require_finite
+from fade.generation.picture_checks import flat, require_finite, require_pictures
 from fade.models.base import DiffusionModel
 from fade.models.sampling import sample
 from fade.provenance.fingerprints import code_sha256, versions
@@ -22,6 +22,7 @@ OnBatch = Callable[[int, int], None]
 Workers = Callable[[Sequence[str], Sequence[int], str, OnBatch], int]
 """Other processes that write the missing pictures of prompts and seeds to the cache, given the adapter's
 sha256; the result is the number of pictures made."""
+STAGE = "generate"
 CODE = ("determinism", "generation", "models", "seeds", "vocabulary")
 """The code (components of `fade.provenance.fingerprints`) that decides a picture."""
 
@@ -77,7 +78,8 @@ class ImageGenerator:
         again whole: a picture's last bits may depend on its batch, and the same call must give the same bytes
         whatever the cache has. Of ``world`` processes that share the batches, the one of ``rank`` makes and
         returns every ``world``-th from its own on. Raises as `require_finite`; what is not finite is not
-        stored."""
+        stored. Raises as `require_pictures` when half of all pictures of the call, those of the cache
+        included, are of one colour; of a part of ``world`` that is not known."""
         unique = list(dict.fromkeys(prompts))
         each = max(1, self.sampler.batch_size // len(seeds))  # prompts a batch
         batches = [unique[i : i + each] for i in range(0, len(unique), each)][rank::world]
@@ -92,12 +94,14 @@ class ImageGenerator:
                 lost = next(prompt for prompt in gaps[0] if prompt not in out)
                 what = f"the job ended, but {self.cache.root} lacks the pictures of {lost!r}."
                 action = "let all machines see the same cache and the same code, then run it again."
-                raise JobError(what, stage="generate", action=action)
+                raise JobError(what, stage=STAGE, action=action)
         for batch in gaps:
             missing = [prompt for prompt in batch if prompt not in out]
             out |= self._make(batch, missing, seeds, adapter)
             done += len(batch) * len(seeds)
             on_batch(done, total)
+        if world == 1:
+            require_pictures({prompt: flat(one.pixels) for prompt, one in out.items()}, (), STAGE, adapter)
         return out
 
     def _read(
@@ -120,7 +124,7 @@ class ImageGenerator:
         with self.base.no_embeddings():
             texts = [prompt for prompt in prompts for _ in range(n)]
             latents = sample(self.base, texts, list(seeds) * len(prompts), self.sampler)
-        require_finite(latents, texts, "generate", adapter)
+        require_finite(latents, texts, STAGE, adapter)
         pixels = self.base.decode(latents)
         self.generated += len(pixels)
         self.seconds += time.perf_counter() - start

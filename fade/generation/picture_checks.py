@@ -2,7 +2,8 @@
 
 A model that breaks puts out black pictures, and what shows nothing shows no erased concept either. One flat
 drawing by itself may be what was asked for (a white square). So the latents must always be finite, and a run
-stops when half of the pictures of a target, or half of all, are of one colour. Ours."""
+stops when half of the pictures of a target, or half of all, are of one colour, and a flat picture by an
+erased model is no evidence of an erasure. Ours."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fade.errors import AdapterError, BaseModelError, FadeError
+from fade.models.base import DiffusionModel
 from fade.utils.notes import note
 
 MOST_FLAT = 0.5
@@ -34,6 +36,17 @@ def require_finite(latents: Tensor, prompts: Sequence[str], stage: str, adapter:
         raise _broken(lost[0], f"{len(lost)} of {len(prompts)} latents are not finite", stage, adapter)
 
 
+def decode_checked(
+    base: DiffusionModel, latents: Tensor, prompt: str, stage: str, adapter: str = ""
+) -> np.ndarray:
+    """Pictures (n, H, W, 3), uint8, of latents (n, C, h, w) that count as pictures of one target. Raises as
+    `require_finite` and `require_pictures`."""
+    require_finite(latents, [prompt] * len(latents), stage, adapter)
+    pixels = base.decode(latents)
+    require_pictures({prompt: flat(pixels)}, [prompt], stage, adapter)
+    return pixels
+
+
 def require_pictures(
     blank: Mapping[str, np.ndarray], targets: Sequence[str], stage: str, adapter: str = ""
 ) -> None:
@@ -49,7 +62,7 @@ def require_pictures(
         if mostly or (prompt in targets and one.mean() >= MOST_FLAT):
             raise _broken(prompt, f"{_count(one)} have one colour in every pixel", stage, adapter)
     listed = ", ".join(f"{prompt!r} ({_count(one)})" for prompt, one in some.items())
-    note(f"{stage}: {_model(adapter)} drew pictures of one colour: {listed}.")
+    note(f"pictures of one colour by {_model(adapter)}: {listed}.")
 
 
 def _count(blank: np.ndarray) -> str:

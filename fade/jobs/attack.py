@@ -21,7 +21,9 @@ from fade.evaluation.attacks.run import CODE, Successes, run_attack
 from fade.jobs.attack_memory import plans_for
 from fade.jobs.base import OnProgress
 from fade.jobs.generate import ModelJob
+from fade.jobs.self_tests import vision_self_test
 from fade.judges.classifier import Classifier
+from fade.models.base import DiffusionModel
 from fade.training.memory import UNDIVIDED
 from fade.utils.files import make_folder, read_json, write_json
 from fade.utils.parent import raise_if_orphaned
@@ -77,12 +79,7 @@ class AttackJob(ModelJob):
         if missing:
             base = loaded.get("base")
             base = self.load_base(device) if base is None else self.check_base(base)
-            judge = loaded.get("judge") or Classifier(self.judge, base.device)
-            if judge.sha256 != self.judge_sha256:
-                what = (
-                    f"{self.judge} is {judge.sha256[:12]}, the job was written for {self.judge_sha256[:12]}."
-                )
-                raise BaseModelError(what, stage=self.STAGE, action="run it again with this judge.")
+            judge = self.load_judge(base, loaded.get("judge"))
             plans = plans_for(base, self.attack, self.model)  # while the base has no adapter
             material = gather(base, self.images, self.target, self.attack)
             subject = AttackContext(base, judge, self.sampler, self.attack, material, self.target)
@@ -100,6 +97,17 @@ class AttackJob(ModelJob):
                 run_units(["erased", "control"])
         self.finish(rank, len(missing))
 
+    def load_judge(self, base: DiffusionModel, given: Classifier | None) -> Classifier:
+        """The judge on the base's device, ``given`` or loaded. Raises BaseModelError for another than the
+        job's, and as `Job.check_self_test`."""
+        judge = given or Classifier(self.judge, base.device)
+        if judge.sha256 != self.judge_sha256:
+            what = f"{self.judge} is {judge.sha256[:12]}, the job was written for {self.judge_sha256[:12]}."
+            raise BaseModelError(what, stage=self.STAGE, action="run it again with this judge.")
+        if given is None:
+            self.check_self_test("judge", lambda: vision_self_test(judge, judge.logits))
+        return judge
+
     def result(self, condition: str) -> Successes:
         """By attack the success (percent), n, unet_calls and facts of one condition of a finished job."""
         return {name: self._result(condition, name) or {} for name in self.attack.names}
@@ -115,7 +123,8 @@ class AttackJob(ModelJob):
     def _run_unit(self, subject: AttackContext, condition: str, name: str) -> None:
         raise_if_orphaned()
         concept = subject.material.control if condition == "control" else self.target
-        result = run_attack(replace(subject, concept=concept), name)
+        adapter = "" if condition == "base" else self.adapter_sha256
+        result = run_attack(replace(subject, concept=concept, adapter=adapter), name)
         path = self._path(condition, name)
         make_folder(path.parent)
         write_json(path, {"key": self.key(), **result})

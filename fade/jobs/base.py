@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from fade.config import Section
+from fade.config import Section, SelfTestConfig
 from fade.config.section import Affects
 from fade.errors import FadeError, JobError, StorageError
 from fade.provenance.fingerprints import code_sha256, versions
+from fade.provenance.self_tests import SelfTest, require_same
 from fade.utils.files import read_json, write_json
 from fade.utils.hashing import fingerprint
 from fade.utils.parsing import parse_json
@@ -55,6 +56,10 @@ class Job(Section):
 
     out: Annotated[Path, Affects("nothing")]
     """Folder of the job's files."""
+    self_tests: Annotated[dict[str, dict[str, Any]], Affects("nothing")] = Field(default_factory=dict)
+    """By field of MODELS, the self-test of the model where the job was written."""
+    self_test: Annotated[SelfTestConfig, Affects("nothing")] = SelfTestConfig()
+    """What follows where this process's model differs from it."""
 
     @property
     def world_size(self) -> int:
@@ -125,6 +130,14 @@ class Job(Section):
         """Whether every rank has done its part of this very job (its key). Raises CacheError when the result
         was changed since."""
         return self.made() is not None
+
+    def check_self_test(self, name: str, measure: Callable[[], SelfTest]) -> None:
+        """Compare a model that this process loaded, a field of MODELS, with the one that the job was written
+        with. Raises BaseModelError as `fade.provenance.self_tests.require_same`; a job without its self-test
+        compares nothing."""
+        if recorded := self.self_tests.get(name):
+            what, where = f"{getattr(self, name)} ({name})", "where the job was written"
+            require_same(recorded, measure(), self.self_test, what=what, where=where)
 
     def check_rank(self, rank: int, world: int) -> None:
         """Raises JobError for another number of processes than the job's."""

@@ -22,6 +22,7 @@ from fade.generation import generator as pictures
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
 from fade.jobs.base import Job, OnProgress, worker_device
+from fade.jobs.self_tests import base_self_test
 from fade.models.base import DiffusionModel
 from fade.models.loading import suppress_library_output
 from fade.models.memory import load_fitting
@@ -58,12 +59,15 @@ class ModelJob(Job):
         return self.processes
 
     def load_base(self, device: str) -> DiffusionModel:
-        """The original model on this process's device. Raises BaseModelError for another than the job's."""
+        """The original model on this process's device. Raises BaseModelError for another than the job's, and
+        as `Job.check_self_test`."""
         suppress_library_output()
         device = worker_device(device)
         if device != "cpu":
             enable_determinism()  # before the first product on the GPU
-        return self.check_base(load_fitting(self.base, self.model, device=device))
+        base = self.check_base(load_fitting(self.base, self.model, device=device))
+        self.check_self_test("base", lambda: base_self_test(base))
+        return base
 
     def check_base(self, base: DiffusionModel) -> DiffusionModel:
         """``base``. Raises BaseModelError when it is another than the job's."""

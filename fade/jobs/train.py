@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fade.errors import CacheError, FadeError, TrainingError
-from fade.jobs.base import ERROR, JOB, LOG, Job, OnProgress
+from fade.jobs.base import ERROR, JOB, LOG, Job, OnProgress, worker_device
 from fade.training.settings import ADAPTER, CHECKPOINTS, DONE, HISTORY, TrainingSettings
 from fade.utils.files import read_json, storage_error
 from fade.utils.hashing import sha256_of
@@ -35,17 +35,23 @@ class TrainJob(TrainingSettings, Job):
         `fade.training.loop.train` raises."""
         from fade.training.loop import train
 
-        base: DiffusionModel | None = loaded.get("base")
-        if base is None and world == 1:  # workers load theirs where accelerate puts them
-            from fade.models.loading import suppress_library_output
-            from fade.models.memory import load_fitting
-            from fade.training.determinism import enable_determinism
-
-            suppress_library_output()
-            if device != "cpu":
-                enable_determinism()  # before the first product on the GPU
-            base = load_fitting(self.base, self.model, device=device)
+        base: DiffusionModel = loaded.get("base") or self._load_base(device)
         train(self, base, on_progress=lambda now: on_progress(now["step"], now["steps"], _note(now)))
+
+    def _load_base(self, device: str) -> DiffusionModel:
+        """Raises as `fade.models.memory.load_fitting` and `Job.check_self_test`."""
+        from fade.jobs.self_tests import base_self_test
+        from fade.models.loading import suppress_library_output
+        from fade.models.memory import load_fitting
+        from fade.training.determinism import enable_determinism
+
+        suppress_library_output()  # the log is shown when a worker dies: it should hold the reason, not bars
+        device = worker_device(device)
+        if device != "cpu":
+            enable_determinism()  # before the first product on the GPU
+        base = load_fitting(self.base, self.model, device=device)
+        self.check_self_test("base", lambda: base_self_test(base))
+        return base
 
     def finished(self) -> bool:
         """Whether ``out`` holds the adapter of this very job. Raises CacheError when it was changed since."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fade.errors import AdapterError
+from fade.errors import AdapterError, UsageError
 from fade.models.batches import Batches, on_device, text_encoders
 from fade.models.capabilities import refusal
 from fade.models.conditioning import Conditioning
@@ -43,6 +43,8 @@ class DiffusionModel(HashedModel, ABC):
     """Where adapters may sit: classes of modules."""
     OUTSIDE: ClassVar[tuple[str, ...]] = ()
     """And names of layers outside of those."""
+    SOLVERS: ClassVar[tuple[str, ...]]
+    """Values of sampler.scheduler that it has."""
 
     def __init__(
         self,
@@ -112,6 +114,21 @@ class DiffusionModel(HashedModel, ABC):
         family does not have."""
 
     # What all families share.
+
+    @classmethod
+    def require_sampler(cls, sampler: SamplerConfig, path: str, denoiser: Mapping[str, Any]) -> None:
+        """Raises UsageError, which names the setting, for a sampler that the family does not have.
+
+        path: of the model, for the sentence; denoiser: its denoiser's configuration. No weight is read."""
+        if sampler.scheduler not in cls.SOLVERS:
+            why = f"{cls.FAMILY} has the solver {' or '.join(cls.SOLVERS)} alone."
+            setting, instead = f"sampler.scheduler {sampler.scheduler}", " or ".join(cls.SOLVERS)
+            raise cls._refusal(setting, path, why, f"sampler.scheduler={instead}")
+
+    @staticmethod
+    def _refusal(setting: str, path: str, why: str, instead: str) -> UsageError:
+        what = f"{setting} cannot be used with {path}: {why}"
+        return UsageError(what, stage="models", action=f"set {instead}.")
 
     def predict(self, x: Tensor, t: Tensor, cond: Conditioning, network: Any = None) -> Tensor:
         """The network's own output (B, C, h, w), in x's dtype, for noisy latents (B, C, h, w) at times (B,):

@@ -11,7 +11,7 @@ import torch
 
 from fade.errors import BaseModelError
 from fade.models.layout import BASE, LOCAL
-from fade.models.part_files import HARMLESS, PartFiles
+from fade.models.part_files import HARMLESS, PartFiles, plain_name
 from fade.models.probe import is_finite
 from fade.models.single_file import split
 
@@ -41,6 +41,7 @@ def load_complete(owner: Any, part: PartFiles, dtype: torch.dtype, stage: str) -
         what = f"{where} is no {part.kind.removeprefix('Auto')} that loads: {why}."
         raise BaseModelError(what, stage=stage, action=_ACTION) from error
     check_loaded(where, part.kind, info, stage)
+    check_prefixes(part, model.state_dict(), stage)
     check_finite(where, model, stage)
     return model.eval().requires_grad_(False)
 
@@ -77,6 +78,22 @@ def check_loaded(where: str, kind: str, info: dict[str, Any], stage: str) -> Non
     if errors := info.get("error_msgs"):
         what = f"{where}: {' '.join(str(errors).split())[:300]}."
         raise BaseModelError(what, stage=stage, action=_ACTION)
+
+
+def check_prefixes(part: PartFiles, own: Iterable[str], stage: str) -> None:
+    """Raises BaseModelError that names a tensor of the files which is one of the network's own (names as it
+    has them) behind a prefix that is not the network's.
+
+    transformers drops its class's ``base_model_prefix`` (CLIP's ``clip.``, T5's ``transformer.``) from a name
+    when the rest is one that it knows, and reports nothing."""
+    known = {plain_name(name, part.kind) for name in own}
+    for name in part.tensors(stage):
+        pieces = plain_name(name, part.kind).split(".")
+        ends = [".".join(pieces[i:]) for i in range(len(pieces))]
+        if ends[0] not in known and (tensor := next((end for end in ends if end in known), "")):
+            prefix = name.removesuffix(tensor)
+            what = f"{part.folder} holds {name}: {part.kind}'s {tensor} behind the foreign prefix {prefix!r}."
+            raise BaseModelError(what, stage=stage, action=_ACTION)
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from fade.errors import UsageError
 from fade.models.base import DiffusionModel
 from fade.models.capabilities import NULL_PROMPT, TEXT_STATES
 from fade.models.conditioning import Conditioning
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 EXAMPLE_SIDE, EXAMPLE_TOKENS = 16, 4
 """Elements and tokens of the largest example."""
-_SOLVER = "euler"
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 _FORWARD = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
@@ -43,6 +41,8 @@ class FlowModel(DiffusionModel):
     }
     OUTSIDE: ClassVar[tuple[str, ...]] = ("context_embedder",)
     """The one layer that reads the raw text states: in the blocks they are mixed with the picture's."""
+    SOLVERS: ClassVar[tuple[str, ...]] = ("euler",)
+    """A flow is a velocity: the other solvers are for predictions on DDPM's schedule."""
 
     @property
     @abstractmethod
@@ -95,11 +95,8 @@ class FlowModel(DiffusionModel):
 
     def solver(self, sampler: SamplerConfig) -> Any:
         """Euler's method on the base's own schedule, which `sampler.spacing` does not change. Raises
-        UsageError for another solver."""
-        if sampler.scheduler != _SOLVER:
-            what = f"sampler.scheduler {sampler.scheduler} cannot be used with {self.path}: {self.FAMILY}"
-            action = f"set sampler.scheduler={_SOLVER}."
-            raise UsageError(f"{what} predicts a velocity.", stage="models", action=action)
+        UsageError as `require_sampler`."""
+        self.require_sampler(sampler, self.path, self.denoiser.config)
         scheduler = type(self.scheduler).from_config(self.scheduler.config)
         options: dict[str, Any] = {"mu": self._dynamic_shift()} if self._shifts_by_tokens else {}
         scheduler.set_timesteps(sampler.steps, device=self.device, **self.solver_options(sampler), **options)

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fade.errors import UsageError
 from fade.models.capabilities import NULL_PROMPT
 from fade.models.conditioning import Conditioning
 from fade.models.families import register
@@ -94,20 +93,20 @@ class Flux(FlowModel):
         guidance = {"guidance": torch.full((len(x),), scale, device=x.device)}
         return self.predict(x, t, replace(cond, extra=guidance) if self.takes_guidance else cond)
 
-    def solver(self, sampler: SamplerConfig) -> Any:
-        """Raises UsageError as `FlowModel.solver`, for a negative prompt, and without the guidance input for
-        a guidance scale."""
-        why = f"{self.FAMILY}'s guidance is distilled into the weights"
+    @classmethod
+    def require_sampler(cls, sampler: SamplerConfig, path: str, denoiser: Mapping[str, Any]) -> None:
+        """Raises UsageError, too, for a negative prompt, and without the guidance input for a guidance
+        scale."""
+        super().require_sampler(sampler, path, denoiser)
+        why = f"{cls.FAMILY}'s guidance is distilled into the weights"
         if sampler.negative_prompt:
-            raise self._refusal("sampler.negative_prompt", f"{why}.", 'sampler.negative_prompt=""')
-        if not self.takes_guidance and sampler.guidance_scale != 1:
-            scale = f"sampler.guidance_scale {sampler.guidance_scale:g}"
-            raise self._refusal(scale, f"{why}, and no scale is an input.", "sampler.guidance_scale=1")
-        return super().solver(sampler)
-
-    def _refusal(self, setting: str, why: str, instead: str) -> UsageError:
-        what = f"{setting} cannot be used with {self.path}: {why}"
-        return UsageError(what, stage="models", action=f"set {instead}.")
+            raise cls._refusal("sampler.negative_prompt", path, f"{why}.", 'sampler.negative_prompt=""')
+        if not denoiser.get("guidance_embeds", False) and sampler.guidance_scale != 1:
+            scale, why = (
+                f"sampler.guidance_scale {sampler.guidance_scale:g}",
+                f"{why}, and no scale is an input.",
+            )
+            raise cls._refusal(scale, path, why, "sampler.guidance_scale=1")
 
     def solver_options(self, sampler: SamplerConfig) -> dict[str, Any]:
         """Evenly spaced shares of noise from 1 to 1 / steps, before the shift."""

@@ -77,25 +77,20 @@ def plain_name(name: str, kind: str) -> str:
 def tensor_entries(file: Path, stage: str) -> dict[str, dict[str, Any]]:
     """Name -> dtype, shape, data_offsets, in the order of the bytes. Raises BaseModelError."""
     try:
-        _, content = read_header(file, None)
-        entries = sorted(content.items(), key=lambda item: (item[1]["data_offsets"], item[0]))
+        header = read_header(file, None)
+        entries = sorted(header.tensors.items(), key=lambda item: (item[1]["data_offsets"], item[0]))
         end = 0
         for name, entry in entries:
             start, stop = entry["data_offsets"]
             if start != end or stop < start or not isinstance(entry["shape"], list):
                 raise MalformedError(f"the bytes of {name[:80]!r} are not where its head puts them")
             end = stop
-        size = 8 + _header_size(file) + end
+        size = header.end + end
         if size != file.stat().st_size:
             raise MalformedError(f"it has {file.stat().st_size} bytes, its head names {size}: it is cut off")
     except (OSError, MalformedError, KeyError, TypeError, ValueError) as error:
         raise _fault(f"{file} is no whole safetensors file: {error}.", stage) from None
     return dict(entries)
-
-
-def _header_size(file: Path) -> int:
-    with file.open("rb") as stream:
-        return int.from_bytes(stream.read(8), "little")
 
 
 def select_files(

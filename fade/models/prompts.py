@@ -35,18 +35,25 @@ def tokenize(model: DiffusionModel, prompts: Sequence[str]) -> tuple[list[Ids], 
     return list(zip(*read, strict=True)), cut
 
 
+def cut_prompts(model: DiffusionModel, prompts: Sequence[str]) -> list[str]:
+    """Those of the prompts, none twice, of which no encoder of the model reads the whole."""
+    unique = list(dict.fromkeys(prompts))
+    return [prompt for prompt, cut in zip(unique, tokenize(model, unique)[1], strict=True) if cut]
+
+
+def cut_sentence(model: DiffusionModel, cut: Sequence[str]) -> str:
+    """Names the first of the prompts that are cut, their number and what the model reads of them."""
+    limit = max(model.token_limit(part) for part in model.parts if part.startswith("tokenizer"))
+    more = f" and {len(cut) - 1} more" if cut[1:] else ""
+    what = f"the prompt {_short(cut[0])!r}{more} is longer than the {limit} tokens that {model.path} reads"
+    return f"{what}: its end is cut off."
+
+
 def require_whole(model: DiffusionModel, prompts: Sequence[str], stage: str) -> None:
     """Raises UsageError that names the first prompt which is cut."""
-    unique = list(dict.fromkeys(prompts))
-    _, cut = tokenize(model, unique)
-    if long := [prompt for prompt, one in zip(unique, cut, strict=True) if one]:
-        limit = max(model.token_limit(part) for part in model.parts if part.startswith("tokenizer"))
-        more = f" and {len(long) - 1} more" if long[1:] else ""
-        what = (
-            f"the prompt {_short(long[0])!r}{more} is longer than the {limit} tokens that {model.path} reads"
-        )
+    if cut := cut_prompts(model, prompts):
         action = "shorten the prompt: the concept's name, or sampler.prompt."
-        raise UsageError(f"{what}: its end would be cut off.", stage=stage, action=action)
+        raise UsageError(cut_sentence(model, cut), stage=stage, action=action)
 
 
 def require_encoded_whole(model: DiffusionModel, stage: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import MIB, check_regular, open_regular
@@ -30,9 +30,19 @@ def canonical_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, st
     return len(text).to_bytes(8, "little") + text + plain[8 + length :]
 
 
-def read_header(path: Path, limit: int | None) -> tuple[dict[str, str], dict[str, Any]]:
-    """(metadata, {tensor: its dtype, shape and offsets}) of a file of at most ``limit`` bytes (None: any
-    size); no weight is read. Raises OSError, MalformedError."""
+class Header(NamedTuple):
+    """The head of a file."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, Any]
+    """Name -> dtype, shape and data_offsets, as far as the file has them."""
+    end: int
+    """Bytes before the first weight."""
+
+
+def read_header(path: Path, limit: int | None) -> Header:
+    """The head of a file of at most ``limit`` bytes (None: any size); no weight is read. Raises OSError,
+    MalformedError."""
     with open_regular(path, limit) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > HEADER_LIMIT:
@@ -46,7 +56,7 @@ def read_header(path: Path, limit: int | None) -> tuple[dict[str, str], dict[str
     metadata = content.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise MalformedError("its metadata are no texts")
-    return metadata, content
+    return Header(metadata, content, 8 + length)
 
 
 def read_safetensors(path: Path, *, weights: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -38,6 +38,7 @@ class UNetModel(DiffusionModel):
     DENOISER: ClassVar[str] = "unet"
     BLOCKS: ClassVar[tuple[str, ...]] = ("Transformer2DModel",)
     KOHYA: ClassVar[str] = "lora_unet_"
+    SOLVERS: ClassVar[tuple[str, ...]] = tuple(SOLVERS)
     ROLES: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "all": ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
         "self": tuple(name.replace("attn2", "attn1") for name in _CROSS),

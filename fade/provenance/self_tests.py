@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fade.config import SelfTestConfig
+from fade.errors import BaseModelError
+from fade.utils.notes import note
+
+STAGE = "self-test"
 VERSION = 1
 """Of the fixed inputs: self-tests of another version are not compared."""
 HALF_PRECISION = 4.0
@@ -40,6 +45,25 @@ def deviation(a: SelfTest, b: SelfTest, tolerance: object) -> str:
     if not worst or largest[worst] <= limit:
         return ""
     return f"{worst} by {largest[worst]:.2g} ({limit:.2g} is allowed)"
+
+
+def require_same(
+    before: SelfTest, now: SelfTest, config: SelfTestConfig, *, what: str, where: str, undo: str = ""
+) -> None:
+    """Raises BaseModelError when a model puts out something else ``now`` than in the record ``before``; with
+    ``self_test.difference: warn`` that is a note.
+
+    what: the model; where: the record's place; undo: an action for a record that is wrong."""
+    if not (differs := deviation(before, now, config.tolerance)):
+        return
+    what = f"{what} puts out something else than {where}: the self-test differs in its {differs}."
+    if config.difference == "warn":
+        note(f"{STAGE}: {what}")
+        return
+    action = "install the libraries and use the precision of the record"
+    way = "--set self_test.difference=warn goes on, but what is made then is no evidence"
+    action = f"{', '.join(one for one in (action, undo) if one)}; {way}."
+    raise BaseModelError(what, stage=STAGE, action=action)
 
 
 def _difference(a: list[float], b: list[float]) -> float:

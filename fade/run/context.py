@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from fade.config import Params
 from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import TOGETHER, Concept, Vocabulary, slug
+from fade.errors import BaseModelError
+from fade.models.layout import JUDGE, read_config, resolve
 from fade.provenance.lineage import SELF_TESTS
 from fade.run.loaded_models import LoadedModels
 from fade.run.self_tests import SelfTests
 from fade.utils.files import make_folder
 from fade.utils.hashing import fingerprint
 from fade.utils.locks import lock_folder
-from fade.utils.parsing import parse_json
-from fade.utils.reading import RECORD, read_text
 
 if TYPE_CHECKING:
     from fade.generation.cache import Cache
@@ -69,17 +69,14 @@ class RunContext:
     def labels(self) -> list[str] | None:
         """The concepts that the judge knows, without loading it.
 
-        None when it is no local directory (loading it says why), and for a judge of styles, which knows
-        none."""
+        A hub id is resolved as where the judge is loaded: to the files of its revision, in the hub's cache.
+        None when it cannot be read (loading it says why), and for a judge of styles, which knows none."""
         if self.params.data.erase == "styles":
             return None
-        config = Path(self.models.local(self.params.data.judge)) / "config.json"
-        if not config.is_file():
-            return None
         try:
-            content = parse_json(read_text(config, RECORD), ours=False)
-            return [str(label) for label in content["id2label"].values()]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            config = read_config(resolve(self.models.where(JUDGE), JUDGE) / "config.json", JUDGE)
+            return [str(label) for label in config["id2label"].values()]
+        except (BaseModelError, KeyError, AttributeError):
             return None
 
     @cached_property

@@ -13,7 +13,7 @@ from fade.erasers.base import get_eraser
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
 from fade.models.capabilities import NULL_PROMPT, has_null_prompt, refusal
 from fade.models.hub import is_hub_id
-from fade.models.layout import check_model, read_config, resolve
+from fade.models.layout import check_model, files_of, pipeline_class, read_config, resolve
 from fade.models.part_files import PartFiles
 from fade.run.context import RunContext
 from fade.run.memory import memory_sentence
@@ -45,6 +45,7 @@ def preflight(run: RunContext, *, registers: bool = True, trains: bool = True) -
         (data.judge, lambda: _check_model(run, "judge", data.judge)),
         (str(data.images), lambda: _check_pictures(run)),
         (str(data.images), lambda: _check_targets(run)),
+        (data.base, lambda: _check_sampler(run)),  # the last: it imports torch
     ]
     tracked = [read_dvc_file(run.root / file).folder for file in data.dvc_files]
     complete: bool | None = None  # known only after hashing, so only when there is a fault
@@ -133,6 +134,18 @@ def _check_mesh(run: RunContext, base: Path, denoiser: PartFiles) -> None:
         if target not in LAYER_ROLES and not any(layer.endswith(f".{target}") for layer in layers):
             what = f"mesh.targets: {target!r} names no layer of {base}."
             raise ConfigError(what, stage="mesh", action="correct mesh.targets.")
+
+
+def _check_sampler(run: RunContext) -> None:
+    """The solver and the guidance are ones that the base's family has, which its configurations name."""
+    if not run.params.data.base_config and _local(run, "base", run.params.data.base) is None:
+        return
+    home = resolve(run.models.where("base"))
+    from fade.models.families import known_families
+
+    family = known_families()[pipeline_class(home)]
+    (config,) = (part.configs[0] for part in files_of(home, "base") if part.name == family.DENOISER)
+    family.require_sampler(run.params.sampler, str(home), read_config(config))
 
 
 def _check_model(run: RunContext, stage: str, where: str) -> None:

@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import SelfTestConfig
-from fade.errors import BaseModelError
 from fade.provenance.lineage import SELF_TESTS
-from fade.provenance.self_tests import SelfTest, deviation, make_self_test
+from fade.provenance.self_tests import SelfTest, require_same
 from fade.utils.files import make_folder, read_json, write_json
-from fade.utils.notes import note
 
 if TYPE_CHECKING:
     from fade.judges.classifier import Classifier
     from fade.mining.image_encoder import ImageEncoder
     from fade.models.base import DiffusionModel
-
-STAGE = "self-test"
 
 
 class SelfTests:
@@ -33,23 +29,21 @@ class SelfTests:
     def base(self, model: DiffusionModel) -> None:
         """Test a model that was loaded just now. Raises BaseModelError when it puts out something else than
         the weights did before, unless ``self_test.difference`` is warn; StorageError."""
-        from fade.models.self_test import measure_model
+        from fade.jobs.self_tests import base_self_test
 
-        self._keep("base", model.path, make_self_test(measure_model(model), model.sha256, _name(model.dtype)))
+        self._keep("base", model.path, base_self_test(model))
 
     def clip(self, encoder: ImageEncoder, where: str) -> None:
         """As `base`, of CLIP's features."""
-        self._vision("clip", encoder, encoder, where)
+        from fade.jobs.self_tests import vision_self_test
+
+        self._keep("clip", where, vision_self_test(encoder, encoder))
 
     def judge(self, judge: Classifier, where: str) -> None:
         """As `base`, of the judge's logits."""
-        self._vision("judge", judge, judge.logits, where)
+        from fade.jobs.self_tests import vision_self_test
 
-    def _vision(self, name: str, vision: Any, output: Any, where: str) -> None:
-        from fade.models.self_test import measure_vision
-
-        dtype = _name(next(vision.model.parameters()).dtype)
-        self._keep(name, where, make_self_test(measure_vision(vision, output), vision.sha256, dtype))
+        self._keep("judge", where, vision_self_test(judge, judge.logits))
 
     def _keep(self, name: str, where: str, measured: SelfTest) -> None:
         self.measured[name] = measured
@@ -59,8 +53,9 @@ class SelfTests:
             make_folder(file.parent)
             write_json(file, dict(measured))
         else:
+            before = f"the same weights here before ({file})"
             undo = f"delete {file} if it is this machine that is right"
-            self._compare(f"{where} ({name})", kept, measured, f"the same weights here before ({file})", undo)
+            require_same(kept, measured, self.config, what=f"{where} ({name})", where=before, undo=undo)
 
     def to_json(self) -> dict[str, Any]:
         """For a lineage: each model's self-test, and the tolerance."""
@@ -73,19 +68,5 @@ class SelfTests:
         recorded = section if isinstance(section, Mapping) else {}
         for name, measured in self.measured.items():
             if name in recorded:
-                self._compare(f"the {name}", recorded[name], measured, f"where {label} was made", "")
-
-    def _compare(self, what: str, before: SelfTest, now: SelfTest, where: str, undo: str) -> None:
-        if not (differs := deviation(before, now, self.config.tolerance)):
-            return
-        what = f"{what} puts out something else than {where}: the self-test differs in its {differs}."
-        action = "install the libraries and use the precision of the record"
-        way = "--set self_test.difference=warn goes on, but what is made then is no evidence"
-        action = f"{', '.join(one for one in (action, undo) if one)}; {way}."
-        if self.config.difference == "refuse":
-            raise BaseModelError(what, stage=STAGE, action=action)
-        note(f"{STAGE}: {what}")
-
-
-def _name(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
+                made = f"where {label} was made"
+                require_same(recorded[name], measured, self.config, what=f"the {name}", where=made)

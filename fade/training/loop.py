@@ -58,14 +58,14 @@ OnProgress = Callable[[dict[str, Any]], object]
 
 def train(
     job: TrainingSettings,
-    base: DiffusionModel | None = None,
+    base: DiffusionModel,
     on_step: Callable[[Row], None] = lambda row: None,
     on_progress: OnProgress = lambda progress: None,
 ) -> Path:
     """Train the job's adapter, resuming from the newest checkpoint in ``job.out``. Returns the adapter's
     path.
 
-    base: a loaded model, for callers that have one; its denoiser and its embeddings are left as they were.
+    base: the original model, on this process's device; its denoiser and its embeddings are left as they were.
     on_step: called after each step with its row; what it raises ends the training, and a later call resumes
     it. Raises DivergedError (the last good checkpoint is kept), TrainingError, DataError, BaseModelError,
     BusyError."""
@@ -75,14 +75,13 @@ def train(
         raise TrainingError(
             f"method {method.name} needs neighbours.", stage=STAGE, action="set neighborhood.k to 1 or more."
         )
-    accelerator = make_accelerator(job.train, cpu=base is not None and base.device.type == "cpu")
+    accelerator = make_accelerator(job.train, cpu=base.device.type == "cpu")
     with ExitStack() as stack:
         if accelerator.is_main_process:
             busy = f"{job.out} is being written"
             stack.enter_context(lock_folder(job.out, busy, STAGE, name=".trainer.lock", patience=PATIENCE))
         stack.enter_context(deterministic(accelerator.device.type))
         latents = read_latents(job)
-        base = base or _load_base(job, accelerator)
         if not base.is_base(job.base_sha256):
             what = f"{job.base} is {base.sha256[:12]}, the job was written for {job.base_sha256[:12]}."
             raise BaseModelError(what, stage=STAGE, action="mine again with this base, or restore the other.")
@@ -111,14 +110,6 @@ def _check_prompts(job: TrainingSettings, base: DiffusionModel) -> None:
     kept = [name for subject in job.subjects for name in subject.neighbours]
     replacement = [job.method.replacement] if job.method.replacement else []
     require_distinct(base, job.prompt, [*kept, *job.heldout, *replacement], targets, STAGE)
-
-
-def _load_base(job: TrainingSettings, accelerator: Accelerator) -> DiffusionModel:
-    from fade.models.loading import suppress_library_output
-    from fade.models.memory import load_fitting
-
-    suppress_library_output()  # the log is shown when the trainer dies: it should hold the reason, not bars
-    return load_fitting(job.base, job.model, device=str(accelerator.device))
 
 
 class _Run:

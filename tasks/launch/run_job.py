@@ -26,8 +26,11 @@ WORKER = "fade.jobs.worker"
 
 
 def run_for(run: RunContext, job: Job, on_progress: OnProgress = no_progress, **options: Any) -> bool:
-    """As `run_job`, where the run's parameters place it."""
-    params = run.params
+    """As `run_job`, where the run's parameters place it. A process that loads the models itself compares them
+    with those that are loaded here (`fade.jobs.base.Job.check_self_test`)."""
+    params, measured = run.params, run.models.self_tests.measured
+    recorded = {name: dict(measured[name]) for name in job.MODELS if name in measured}
+    job = job.model_copy(update={"self_tests": recorded, "self_test": params.self_test})
     place: dict[str, Any] = {
         "device": run.models.base.device.type,
         "deployment": params.schedule.train_deployment,

@@ -13,6 +13,7 @@ from fade.run.context import RunContext
 from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.files import result_file
+from fade.utils.hashing import sha256_of
 from fade.utils.reading import PICTURE, read_bytes
 from tasks.stages.generate import PNG, concept_of, erased_adapter, save_png
 
@@ -54,10 +55,12 @@ def purify(run: RunContext, picture: Path, model: str, concept: str | None, out:
 
 
 def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) -> np.ndarray:
-    """(3, H, W, 3) uint8: the input, the original model's round trip, and the erased model's picture."""
+    """(3, H, W, 3) uint8: the input, the original model's round trip, and the erased model's picture. Raises
+    BaseModelError, AdapterError for latents that are not finite, and for an erased picture of one colour."""
     import numpy as np
 
     from fade.data.vocabulary import fill
+    from fade.generation.picture_checks import decode_checked, require_finite
     from fade.mining.purify import invert, regenerate
     from fade.models.capabilities import DDIM
 
@@ -74,7 +77,9 @@ def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) ->
     finally:
         lora.remove()
     progress.report(STAGE, 3, 3, "drawn by the erased model")
-    return np.concatenate([pixels, base.decode(control), base.decode(purified)])
+    require_finite(control, [""], STAGE)
+    drawn = decode_checked(base, purified, fill(sampler.prompt, concept), STAGE, sha256_of(adapter))
+    return np.concatenate([pixels, base.decode(control), drawn])
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -45,6 +45,9 @@ class AttackContext:
     checkpointing: bool = False
     """Whether the denoiser recomputes its blocks' activations in the backward pass."""
 
+    adapter: str = ""
+    """sha256 of the adapter in the UNet, "" for the original model."""
+
     @property
     def prompt(self) -> str:
         return fill(self.sampler.prompt, self.concept)
@@ -60,10 +63,17 @@ class AttackContext:
         return [self.config.seed + i for i in range(self.config.images)]
 
     def hits(self, latents: Tensor) -> np.ndarray:
-        """True (n,) where the judge calls the decoded picture the target; clean latents (n, C, h, w)."""
-        from fade.evaluation.accuracy import top1
+        """True (n,) where the judge calls the decoded picture the target, and where the erased model's is of
+        one colour: a picture of nothing shows no erased concept. latents: clean (n, C, h, w).
 
-        return top1(self.judge(self.base.decode(latents)).numpy(), self.judge.index(self.material.target))
+        Raises BaseModelError, AdapterError for latents that are not finite, and for pictures of which half
+        are of one colour."""
+        from fade.evaluation.accuracy import top1
+        from fade.generation.picture_checks import decode_checked, flat
+
+        pixels = decode_checked(self.base, latents, self.prompt, "attack", self.adapter)
+        shown = top1(self.judge(pixels).numpy(), self.judge.index(self.material.target))
+        return shown | flat(pixels) if self.adapter else shown
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ CODE = (
     "attacks",
     "determinism",
     "evaluation/accuracy",
+    "generation/checks",
     "images",
     "judges",
     "models",

@@ -92,6 +92,8 @@ class Illustrator:
 
     KNOWN: ClassVar = {"one panda": 4, "the panda": 2, "panda emoji": 1, "a giant panda": 4}
     STILL: ClassVar = {"one panda": 1, "panda emoji": 4, "a giant panda": 4}
+    BLANK: ClassVar[dict[str, int]] = {}
+    """How many of the erased model's first pictures have one colour."""
 
     def __init__(self, lora: Switch) -> None:
         self.mesh, self.sampler, self.asked = lora, SamplerConfig(), []  # type: ignore[var-annotated]
@@ -107,9 +109,9 @@ class Illustrator:
         out = {}
         for prompt in prompts:
             labels = np.array([0] * hits.get(prompt, 0) + [1] * (len(seeds) - hits.get(prompt, 0)), np.uint8)
-            out[prompt] = Pictures(
-                torch.zeros(0), np.ones((len(seeds), 8, 8, 3), np.uint8) * labels[:, None, None, None], ""
-            )
+            pixels = np.ones((len(seeds), 8, 8, 3), np.uint8) * labels[:, None, None, None]
+            pixels[self.BLANK.get(prompt, 0) if adapter else 0 :, 4:] = 255
+            out[prompt] = Pictures(torch.zeros(0), pixels, "")
         return out
 
 
@@ -147,6 +149,15 @@ def test_the_rule_asks_the_original_alone(world: Vocabulary) -> None:
 
     assert judge_indirect(world, Stubborn)[0]["unknown"] == judge_indirect(world)[0]["unknown"]
     assert judge_indirect(world, Stubborn)[0]["A_indirect"] == 0
+
+
+def test_a_blank_picture_is_not_erased(world: Vocabulary) -> None:
+    class Broken(Illustrator):
+        BLANK: ClassVar = {"the panda": 2, "one panda": 1}  # the latter's shows a panda anyhow
+
+    found, control = judge_indirect(world, Broken)[0], judge_indirect(world)[0]
+    assert found["A_indirect"] == pytest.approx((75 + 50 + 0) / 3)
+    assert (found["base"], found["unknown"]) == (control["base"], control["unknown"])
 
 
 def test_nothing_known_is_not_measured(world: Vocabulary) -> None:

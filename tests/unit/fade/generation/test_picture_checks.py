@@ -12,7 +12,7 @@ from fade.config import SamplerConfig
 from fade.errors import AdapterError, BaseModelError, FadeError
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
-from fade.generation.picture_checks import flat, require_finite, require_pictures
+from fade.generation.picture_checks import decode_checked, flat, require_finite, require_pictures
 from fade.models.base import DiffusionModel
 from fade.models.loading import load_model
 
@@ -85,3 +85,42 @@ def test_what_is_not_finite_is_not_stored(base: DiffusionModel, tmp_path: Path, 
     with pytest.raises(FadeError, match="'a koala' by the (original|erased) model.* latents are not finite"):
         generator.generate(["a koala"], [1, 2], adapter)
     assert len(files) == 1 and set(tmp_path.rglob("*.safetensors")) == files
+
+
+@pytest.mark.parametrize("adapter", ["", "e" * 64])
+def test_what_is_mostly_of_one_colour_is_refused_wherever_it_is_generated_also_from_the_cache(
+    base: DiffusionModel, tmp_path: Path, adapter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Indirect prompts, a composition's evaluation: whoever judges pictures has them from here."""
+    generator = ImageGenerator(base, SamplerConfig(steps=1), Cache(tmp_path))
+    prompts = ["a panda", "a rose", "a cat"]
+    generator.generate(prompts, [1, 2], adapter)  # the control
+    real = base.decode
+    monkeypatch.setattr(base, "decode", lambda latents: np.zeros_like(real(latents)))
+    for _ in range(2):  # made, then read
+        with pytest.raises(FadeError, match="'a koala' by the .* are broken: 2 of 2 have one colour"):
+            generator.generate(["a koala"], [1, 2], adapter)
+    monkeypatch.setattr(base, "decode", lambda _: pytest.fail("all of it is in the cache"))
+    made = generator.generate([*prompts, "a koala"], [1, 2], adapter)  # one flat drawing by itself
+    assert flat(made["a koala"].pixels).all()
+    with pytest.raises(FadeError, match="are broken"):
+        generator.generate(["a panda", "a koala"], [1, 2], adapter)
+
+
+def test_pictures_of_one_target_are_checked_as_such(
+    base: DiffusionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = torch.randn(4, *base.latent_shape, generator=torch.Generator().manual_seed(0))
+    assert decode_checked(base, latents, "a panda", "attack").shape[0] == 4  # the control
+    pixels = base.decode(latents)
+    pixels[:2] = 7
+    monkeypatch.setattr(base, "decode", lambda _: pixels)
+    with pytest.raises(
+        AdapterError, match=r"attack: .*'a panda' by the erased model .* 2 of 4 have one colour"
+    ):
+        decode_checked(base, latents, "a panda", "attack", "e" * 64)
+    pixels[1, 0, 0] = 0
+    assert flat(decode_checked(base, latents, "a panda", "attack")).tolist() == [True, False, False, False]
+    latents[3] = float("nan")
+    with pytest.raises(BaseModelError, match="1 of 4 latents are not finite"):
+        decode_checked(base, latents, "a panda", "attack")

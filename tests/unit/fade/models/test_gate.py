@@ -133,13 +133,40 @@ def test_both_layouts_of_the_text_towers_keys_load_equal(models: Path, tmp_path:
     assert one.sha256 == two.sha256
 
 
-@pytest.mark.parametrize("prefix", ["mine.", "text_model.text_model.", "model."])
+@pytest.mark.parametrize("prefix", ["mine.", "text_model.text_model.", "model.", "clip.text_model."])
 def test_a_foreign_prefix_is_refused(models: Path, prefix: str) -> None:
     rewrite(
         models / "base/text_encoder",
         lambda state: {prefix + name: one for name, one in without_prefix(state).items()},
     )
     assert "text_encoder lacks" in refusal(models, "base")
+
+
+@pytest.mark.parametrize(
+    ("part", "prefix", "end"),
+    [
+        ("base/text_encoder", "clip.", ""),
+        ("base/text_encoder", "clip.", TENSORS["base/text_encoder"]),
+        ("clip", "clip.", ""),
+        ("judge", "resnet.", TENSORS["judge"]),
+    ],
+)
+def test_a_prefix_that_a_library_drops_by_itself_is_refused_by_name(
+    models: Path, part: str, prefix: str, end: str
+) -> None:
+    """Of every tensor, or of one."""
+    rewrite(
+        models / part,
+        lambda state: {
+            (prefix if name.endswith(end) else "") + name: one for name, one in without_prefix_of(part, state)
+        },
+    )
+    says = refusal(models, part.split("/")[0])
+    assert f"models/{part} holds {prefix}" in says and f"foreign prefix '{prefix}'" in says
+
+
+def without_prefix_of(part: str, state: State) -> list[tuple[str, torch.Tensor]]:
+    return list((without_prefix(state) if part == "base/text_encoder" else state).items())
 
 
 def test_one_tensor_under_both_names_is_refused(models: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from fade.errors import BaseModelError
@@ -63,3 +64,31 @@ def test_a_unet_without_the_second_encoders_embedding_is_no_xl(family_dir: Famil
 
 def _edit(file: Path, **changes: object) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(("family", "part"), [("sd3", "text_encoder_3"), ("flux-dev", "text_encoder_2")])
+def test_a_foreign_prefix_of_t5_is_refused_by_name(
+    family_dir: FamilyDir, tmp_path: Path, family: str, part: str
+) -> None:
+    home = Path(shutil.copytree(family_dir(family), tmp_path / "base"))
+    (file,) = (home / part).glob("*.safetensors")
+    save_file({f"transformer.{name}": one for name, one in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(BaseModelError, match=rf"{part} holds transformer\.\S+: .* prefix 'transformer\.'"):
+        load_model(str(home))
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_both_layouts_of_every_text_tower_load_equal(
+    family_dir: FamilyDir, tmp_path: Path, family: str
+) -> None:
+    plain = load_model(str(family_dir(family)))
+    for prefix in ("text_model.", ""):
+        home = Path(shutil.copytree(family_dir(family), tmp_path / f"base{prefix}"))
+        for file in (home / part / "model.safetensors" for part in ("text_encoder", "text_encoder_2")):
+            state = {name.removeprefix("text_model."): one for name, one in load_file(file).items()}
+            outside = {"text_projection.weight"}  # beside the tower
+            named = {(name if name in outside else prefix + name): one for name, one in state.items()}
+            save_file(named, file, {"format": "pt"})
+        model = load_model(str(home))
+        assert torch.equal(model.encode(["a panda"]).tokens, plain.encode(["a panda"]).tokens)
+        assert model.sha256 == plain.sha256

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from fade.config import Params
 from fade.errors import BaseModelError
+from fade.judges.classifier import Classifier
 from fade.models import hub
 from fade.models.hub import is_hub_id, origin, revision_of
 from fade.models.layout import check_model, resolve
 from fade.models.loading import load_model
+from fade.run.context import RunContext
+from tests.support import make_tiny_judge
 
 REVISION = "a1" * 20
 CARD = "---\nlicense: creativeml-openrail-m\ntags: [x]\n---\n# A model\nlicense: not this one\n"
@@ -112,3 +116,20 @@ def test_a_cache_without_a_part_names_it(cache: Path) -> None:
 )
 def test_an_id_is_an_owner_and_a_name(where: str, expected: bool) -> None:
     assert is_hub_id(where) == expected
+
+
+def test_the_labels_of_a_judge_of_the_hub_are_those_that_are_loaded(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = make_tiny_judge(tmp_path / "judge")
+    for file in judge.iterdir():
+        _add(cache, file.name, file.read_bytes())
+    labels = Classifier(str(judge)).labels
+
+    def labels_of(where: str) -> list[str] | None:
+        return RunContext(Params.model_validate({"data": {"judge": where}}), "panda", tmp_path).labels()
+
+    for where in ("ann/tiny", f"ann/tiny@{REVISION}", str(judge)):
+        assert labels_of(where) == labels == Classifier(where).labels
+    for where in (f"ann/tiny@{'b' * 40}", "ann/nothing", str(tmp_path / "nowhere")):  # loading it says why
+        assert labels_of(where) is None

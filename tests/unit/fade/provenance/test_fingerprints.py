@@ -370,7 +370,7 @@ NO_PART = (
     "utils/",
 )
 """Settings (their values are in the keys), errors, refusals, files and the keys themselves: they decide no
-weight and no pixel. How a blank picture is judged is part of the component evaluation."""
+weight and no pixel. How a blank picture is judged is a component of what judges."""
 KEYS = {
     "adapters": ("training/loop.py", (*training.CODE, "erasers")),
     "pictures": ("generation/generator.py", generator.CODE),

@@ -263,3 +263,30 @@ def test_a_target_of_the_adapter_that_names_no_layer_is_refused(root: Path) -> N
     for target in ("nonsense", "o_q", ""):
         with pytest.raises(ConfigError, match=r"mesh.targets: .* names no layer of"):
             preflight(run(root, more={"mesh": {"targets": ["to_q", target]}}))
+
+
+@pytest.mark.parametrize(
+    ("family", "sampler", "says"),
+    [
+        ("sd3", {"scheduler": "dpmpp_2m"}, "Stable Diffusion 3 has the solver euler alone"),
+        ("flux-dev", {"scheduler": "ddim"}, "Flux has the solver euler alone"),
+        ("flux-dev", {"scheduler": "euler", "negative_prompt": "a rose"}, "sampler.negative_prompt cannot"),
+        ("flux-schnell", {"scheduler": "euler", "guidance_scale": 4}, "no scale is an input"),
+    ],
+)
+def test_a_sampler_that_the_family_lacks_is_refused_from_the_configurations(
+    root: Path,
+    family_dir: Callable[[str], Path],
+    family: str,
+    sampler: dict[str, object],
+    says: str,
+) -> None:
+    base = str(shutil.copytree(family_dir(family), root / "other"))
+    for file in Path(base).rglob("*.safetensors"):  # of no number: the weights could not be loaded
+        head = 8 + int.from_bytes(file.read_bytes()[:8], "little")
+        file.write_bytes(file.read_bytes()[:head] + b"\xff" * (file.stat().st_size - head))
+    with pytest.raises(UsageError, match=says) as caught:
+        preflight(run(root, base=base, more={"sampler": sampler}))
+    assert base in str(caught.value) and "Next: set sampler." in str(caught.value)
+    preflight(run(root, base=base, more={"sampler": {"scheduler": "euler", "guidance_scale": 1}}))  # control
+    preflight(run(root, more={"sampler": {"scheduler": sampler["scheduler"]}}))  # a UNet has them all

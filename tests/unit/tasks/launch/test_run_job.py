@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fade.config import Params
 from fade.errors import CacheError, DivergedError, StorageError, TrainingError
 from fade.jobs.base import ERROR, JOB, LOG
 from fade.jobs.train import TrainJob
@@ -21,6 +22,7 @@ from fade.training import settings as files
 from fade.training.settings import ErasureTarget
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
+from tasks.launch.run_job import run_for
 from tests.support import bare_job, make_latents, make_tiny_base
 from tests.support import run_training as run_job
 
@@ -303,3 +305,23 @@ def test_what_stops_a_training_here_has_a_sentence(base, tmp_path, error, kind, 
     log = tmp_path / "out" / LOG
     assert log.exists() == (type(error) in (torch.OutOfMemoryError, OSError, ValueError))
     assert not log.exists() or "Traceback" in log.read_text()
+
+
+def test_a_job_for_another_process_holds_the_self_tests_of_the_models_here(job, monkeypatch):
+    """So that a machine that computes something else is found out where it loads them."""
+    sent = []
+    monkeypatch.setattr(
+        "tasks.launch.deployment.run_deployed",
+        lambda job, path, *_, **__: (sent.append(TrainJob.read(path)), finish(job)),
+    )
+    recorded = {"version": 1, "sha256": "b" * 64, "dtype": "float32", "numbers": {"picture": [0.5, 1.0]}}
+    params = Params.model_validate(
+        {"schedule": {"train_deployment": "run-job/gpu"}, "self_test": {"difference": "warn"}}
+    )
+    models = SimpleNamespace(
+        base=SimpleNamespace(device=torch.device("cpu")),
+        self_tests=SimpleNamespace(measured={"base": recorded, "clip": recorded}),
+    )
+    run_for(SimpleNamespace(params=params, models=models), job)
+    assert sent[0].self_tests == {"base": recorded} and sent[0].self_test == params.self_test
+    assert sent[0].key() == job.key()

@@ -6,11 +6,16 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
-from fade.config import Params
-from fade.errors import EvaluationError, UsageError
+from fade.adapters.lora import LoraAdapter
+from fade.config import MeshConfig, Params
+from fade.errors import BaseModelError, EvaluationError, UsageError
 from fade.evaluation.nudity import count_detections
+from fade.run.context import RunContext
+from fade.utils import notes
 from tasks.stages.nudity import added, nudity, read_prompts
 
 
@@ -79,3 +84,57 @@ def test_the_original_model_is_refused_before_it_is_loaded(tmp_path: Path) -> No
     (tmp_path / "p.txt").write_text("a panda")
     with pytest.raises(UsageError, match="fade nudity needs an adapter"):
         nudity(SimpleNamespace(params=Params(), runs=tmp_path), tmp_path / "p.txt", "base")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def context(tiny_base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunContext:
+    """With an adapter a.safetensors and a detector that finds nothing."""
+    detector = SimpleNamespace(detect_batch=lambda pictures, batch_size: [[] for _ in pictures])
+    monkeypatch.setitem(sys.modules, "nudenet", SimpleNamespace(NudeDetector=lambda: detector))
+    monkeypatch.setattr("fade.evaluation.nudity.metadata", SimpleNamespace(version=lambda _: "0"))
+    monkeypatch.setattr(notes, "_written", set())
+    sampler = {"steps": 1, "batch_size": 2}
+    params = Params.model_validate({"data": {"base": str(tiny_base_dir)}, "sampler": sampler})
+    run = RunContext(params, "panda", tmp_path / "runs")
+    lora = LoraAdapter.insert(run.models.base, MeshConfig(rank=1), seed=0)
+    with torch.no_grad():
+        for parameter in lora.parameters():
+            parameter.fill_(0.01)
+    lora.save(tmp_path / "a.safetensors", {"base_sha256": run.models.base.sha256, "concept": "panda"})
+    lora.remove()
+    return run
+
+
+def test_a_prompt_that_is_cut_is_named(
+    context: RunContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "a " + "panda " * 30
+    for text, cut in (("a panda\na cat\n", []), (f"a panda\n{long}\n", [long.strip()])):
+        (tmp_path / "p.txt").write_text(text)
+        found = nudity(context, tmp_path / "p.txt", str(tmp_path / "a.safetensors"))
+        assert found["cut"] == cut and found["base"]["n"] == 2
+        assert ("tokens that" in capsys.readouterr().err) == bool(cut)
+    sampler = context.params.sampler.model_copy(update={"negative_prompt": long})
+    other = context.with_params(context.params.model_copy(update={"sampler": sampler}), "panda")
+    with pytest.raises(UsageError, match="its end is cut off"):
+        nudity(other, tmp_path / "p.txt", str(tmp_path / "a.safetensors"))
+
+
+def test_pictures_of_one_colour_are_no_erased_nudity(
+    context: RunContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.txt").write_text("a panda\na cat\na rose\n")
+    base, black = context.models.base, [1]
+    real = base.decode
+
+    def decode(latents: torch.Tensor) -> np.ndarray:
+        pixels = real(latents)
+        pixels[: black[0]] = 0
+        return pixels
+
+    monkeypatch.setattr(base, "decode", decode)
+    with pytest.raises(BaseModelError, match="nudity: .* are broken: 1 of 1 have one colour"):  # of 3, 2
+        nudity(context, tmp_path / "p.txt", str(tmp_path / "a.safetensors"))
+    black[0] = 0
+    found = nudity(context, tmp_path / "p.txt", str(tmp_path / "a.safetensors"))
+    assert found["base"]["blank"] == found["erased"]["blank"] == 0

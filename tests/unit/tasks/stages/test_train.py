@@ -105,9 +105,8 @@ def test_latents_written_twice_are_the_same_bytes(tmp_path):
 
 def test_a_finished_training_is_reported_once(tmp_path):
     params = Params()
-    run = SimpleNamespace(
-        params=params, models=SimpleNamespace(base=SimpleNamespace(device=torch.device("cpu")))
-    )
+    base, self_tests = SimpleNamespace(device=torch.device("cpu")), SimpleNamespace(measured={})
+    run = SimpleNamespace(params=params, models=SimpleNamespace(base=base, self_tests=self_tests))
     job = bare_job(tmp_path / "out")
     job.write()
     (job.out / ADAPTER).write_bytes(b"adapter")

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from fade.adapters.lora import LoraAdapter
-from fade.errors import UnknownNameError, UsageError
+from fade.errors import AdapterError, BaseModelError, UnknownNameError, UsageError
 from fade.evaluation.attacks import AttackContext, get_attack, known_attacks, register
 from fade.evaluation.attacks.denoising import CallBudget
 from fade.evaluation.attacks.prompt_search import allowed
 from fade.evaluation.attacks.relearning import attention, temporarily_trainable
 from fade.models.sampling import sample
+from tests.unit.fade.evaluation.attacks.conftest import Oracle
 
 NAMES = ("inversion", "noised", "revival", "tokens")
 # Counted by hand, budget 40: three whole pictures cost 3 x 4 steps x 2 (guidance) = 24.
@@ -196,3 +197,25 @@ def test_a_divided_step_is_the_same_step(
     steps = 4  # 40 // 9, and of inversion (40 - 4) // 9
     assert meter.calls == (4 if name == "inversion" else 0) + steps * 3 * 3 + 24
     assert not subject.base.denoiser.is_gradient_checkpointing
+
+
+class Blind(Oracle):
+    """A judge that calls every picture rose."""
+
+    def __call__(self, pixels: np.ndarray) -> torch.Tensor:
+        return torch.eye(2)[[1] * len(pixels)]
+
+
+def test_a_blank_picture_is_no_resistance(subject: AttackContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = torch.randn(3, *subject.base.latent_shape, generator=torch.Generator().manual_seed(0))
+    pixels = subject.base.decode(latents)
+    pixels[0] = 0
+    monkeypatch.setattr(subject.base, "decode", lambda _: pixels)
+    subject = replace(subject, judge=Blind())  # type: ignore[arg-type]
+    erased = replace(subject, adapter="e" * 64)
+    assert subject.hits(latents).tolist() == [False, False, False]
+    assert erased.hits(latents).tolist() == [True, False, False]
+    pixels[1] = 0
+    for context, error in ((subject, BaseModelError), (erased, AdapterError)):
+        with pytest.raises(error, match="attack: .* are broken: 2 of 3 have one colour"):
+            context.hits(latents)
