@@ -43,7 +43,8 @@ class DataConfig(Section):
     unless the hub's cache has it); or one .safetensors file in the original layout, see base_config."""
     base_config: Annotated[str, Affects("nothing")] = ""
     """Of a base that is one file: local directory with the configurations, tokenizers and scheduler of its
-    family, in diffusers' layout. The base's hash, which is in every key, counts them."""
+    family, in diffusers' layout, and with the weights of the parts that the file does not hold. The base's
+    hash, which is in every key, counts what is read of it."""
     clip: str = "data/base/clip"
     """CLIPModel (both towers) whose image features mine the neighbourhood; directory or hub id."""
     judge: Annotated[str, Affects("evaluation")] = "data/judge"

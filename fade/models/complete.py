@@ -6,19 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from fade.errors import BaseModelError
-from fade.models.layout import BASE, LOCAL
+from fade.models.layout import LOCAL
 from fade.models.part_files import HARMLESS, PartFiles, plain_name
 from fade.models.probe import is_finite
-from fade.models.single_file import split
 
 _NAMED = 3
-_SINGLE_ACTION = (
-    "compare it with the file that its author published, and data.base_config with the file's family."
-)
 _ACTION = "fetch the model anew, or compare it with one that diffusers or transformers saved."
 
 
@@ -62,22 +57,22 @@ def load_tokenizer(owner: Any, folder: Path, stage: str) -> Any:
     return tokenizer
 
 
-def check_loaded(where: str, kind: str, info: dict[str, Any], stage: str) -> None:
+def check_loaded(where: str, kind: str, info: dict[str, Any], stage: str, action: str = _ACTION) -> None:
     """``info``: what the library names as missing, unexpected and mismatched. Raises BaseModelError."""
     if shapes := sorted(info.get("mismatched_keys") or ()):
         name, found, expected = shapes[0]
         what = f"{where}: {name} has the shape {tuple(found)}, {kind} takes {tuple(expected)}."
-        raise BaseModelError(what, stage=stage, action=_ACTION)
+        raise BaseModelError(what, stage=stage, action=action)
     faults = []
     for key, fault in (("missing_keys", "lacks {}"), ("unexpected_keys", f"holds {{}}, unknown to {kind}")):
         names = sorted(name for name in info.get(key) or () if not name.endswith(HARMLESS))
         more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
         faults += [fault.format(", ".join(names[:_NAMED]) + more)] if names else []
     if faults:
-        raise BaseModelError(f"{where} {' and '.join(faults)}.", stage=stage, action=_ACTION)
+        raise BaseModelError(f"{where} {' and '.join(faults)}.", stage=stage, action=action)
     if errors := info.get("error_msgs"):
         what = f"{where}: {' '.join(str(errors).split())[:300]}."
-        raise BaseModelError(what, stage=stage, action=_ACTION)
+        raise BaseModelError(what, stage=stage, action=action)
 
 
 def check_prefixes(part: PartFiles, own: Iterable[str], stage: str) -> None:
@@ -103,32 +98,3 @@ def check_finite(where: str, model: torch.nn.Module, stage: str) -> None:
         if values.is_floating_point() and not is_finite(values):
             action = "fetch the model anew: its weights are broken."
             raise BaseModelError(f"{where}: {name} is not finite.", stage=stage, action=action)
-
-
-def load_single_file(
-    home: Path, pipeline: str, parts: Iterable[PartFiles], dtype: torch.dtype
-) -> dict[str, Any]:
-    """The networks of a base in one file, by part: frozen, in eval mode, on the CPU; the autoencoder in
-    float32. Raises BaseModelError for a file that is not whole."""
-    file, config = split(home) or (home, home)
-    owner, networks = getattr(diffusers, pipeline), [part for part in parts if part.weights]
-    unused = dict.fromkeys(set(owner._optional_components) - {part.name for part in parts})
-    source: dict[str, Any] = {"config": str(config), "local_files_only": True}
-    try:
-        vae = diffusers.AutoencoderKL.from_single_file(
-            str(file), subfolder="vae", torch_dtype=torch.float32, **source
-        )
-        loaded = owner.from_single_file(str(file), torch_dtype=dtype, vae=vae, **source, **unused).components
-    except Exception as error:  # diffusers and accelerate raise many kinds
-        why = " ".join(str(error).split())[:300]
-        what = f"{file} cannot be read as a {pipeline} with the configurations of {config}: {why}."
-        raise BaseModelError(what, stage=BASE, action=_SINGLE_ACTION) from error
-    for part in networks:
-        one = loaded[part.name]
-        lost = sorted(name for name, value in one.named_parameters() if value.is_meta)
-        if lost or type(one).__name__ != part.kind:
-            fault = f"lacks {lost[0]} of its {part.name}" if lost else f"gives a {type(one).__name__}"
-            raise BaseModelError(f"{file} {fault}.", stage=BASE, action=_SINGLE_ACTION)
-        one.eval().requires_grad_(False)
-        check_finite(f"{file}: {part.name}", one, BASE)
-    return {part.name: loaded[part.name] for part in networks}

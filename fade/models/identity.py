@@ -15,6 +15,7 @@ from typing import Any
 
 from fade.errors import BaseModelError
 from fade.models.part_files import HARMLESS, PartFiles, paths_of, plain_name, tensor_entries
+from fade.models.single_file import split
 from fade.utils.hashing import fingerprint, sha256_of
 from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import MIB, RECORD, read_text
@@ -70,9 +71,10 @@ def _config_hash(file: Path) -> str:
 
 
 def file_hashes(home: Path, parts: Iterable[PartFiles]) -> dict[str, str]:
-    """sha256 of each file that is read, by its name below ``home``."""
-    files = sorted(set(paths_of(parts)))
-    names = {f: f.relative_to(home).as_posix() if f.is_relative_to(home) else f.name for f in files}
+    """sha256 of each file that is read, by its name below ``home``; of a base in one file, below the
+    directory of its configurations."""
+    files, folder = sorted(set(paths_of(parts))), (split(home) or (home, home))[1]
+    names = {f: f.relative_to(folder).as_posix() if f.is_relative_to(folder) else f.name for f in files}
     return {name: digest(file).sha256 for file, name in names.items()}
 
 

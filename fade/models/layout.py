@@ -12,7 +12,7 @@ from fade.models.classes import unsupported
 from fade.models.hub import fetch, is_hub_id
 from fade.models.identity import content_sha256, directory_sha256
 from fade.models.part_files import PICKLES, Find, PartFiles, in_folder, select_files, tokenizer_files
-from fade.models.single_file import split
+from fade.models.single_file import check_schedule, part_prefixes, split
 from fade.utils.notes import note
 from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import RECORD, check_regular, read_text
@@ -164,8 +164,13 @@ def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
         if (library := _library(index, folder)) not in _LIBRARIES:
             what = f"{where}/model_index.json: {folder} is of {str(library)[:80]!r}"
             raise _fault(f"{what}, not of {' or '.join(_LIBRARIES)}.")
-    single = (split(where) or (None,))[0]
-    return tuple(select_files(find, part, kind, role, where, single) for part, kind in kinds.items())
+    if single := split(where):
+        held = part_prefixes(*single, name, kinds)
+        return tuple(
+            select_files(find, part, kind, role, where, (single[0], held.get(part)))
+            for part, kind in kinds.items()
+        )
+    return tuple(select_files(find, part, kind, role, where) for part, kind in kinds.items())
 
 
 def _library(index: dict[str, Any], part: str) -> Any:
@@ -181,7 +186,8 @@ def files_of(home: Path, role: str) -> tuple[PartFiles, ...]:
 def check_model(home: Path, role: str) -> tuple[PartFiles, ...]:
     """The files of a model's directory that are read. Raises BaseModelError that names the file, part or
     class for a directory that is incomplete, of a class that is not supported, or refused."""
-    refuse_unsafe_files((split(home) or (home, home))[1], role)
+    single = split(home)
+    refuse_unsafe_files(single[1] if single else home, role)
     parts = files_of(home, role)
     configs = {}
     for part in parts:
@@ -189,6 +195,8 @@ def check_model(home: Path, role: str) -> tuple[PartFiles, ...]:
         if part.weights:
             _check_class(part, config, role)
             part.tensors(role)  # its heads
+    if single:
+        check_schedule(*single, configs["scheduler"])
     if role == BASE and (fault := unsupported(pipeline_class(home), configs)):
         raise _fault(f"{home}: {fault}", "name another model in data.base.")
     return parts

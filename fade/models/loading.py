@@ -11,16 +11,17 @@ import transformers
 
 from fade.errors import BaseModelError
 from fade.models.base import DiffusionModel
-from fade.models.complete import load_complete, load_single_file, load_tokenizer
+from fade.models.complete import load_complete, load_tokenizer
 from fade.models.families import known_families
 from fade.models.layout import BASE, LOCAL, check_model, model_sha256, pipeline_class, pipeline_index, resolve
+from fade.models.original_layout import load_original
 from fade.models.part_files import PartFiles
 from fade.models.probe import infinite_part
-from fade.models.single_file import split
 
 
 def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.float32) -> DiffusionModel:
-    """Load a local directory in diffusers' layout (or a hub id), frozen, in eval mode.
+    """Load a local directory in diffusers' layout, a hub id or ``FILE.safetensors@DIRECTORY``, frozen, in
+    eval mode.
 
     dtype: of the denoiser's and the text encoders' weights, whatever their configurations and files hold; the
     autoencoder is float32. Raises BaseModelError when the directory is missing, incomplete, unreadable, of a
@@ -29,8 +30,7 @@ def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.fl
     files = check_model(home, BASE)
     family = known_families()[pipeline_class(home)]
     try:
-        parts = load_single_file(home, pipeline_class(home), files, dtype) if split(home) else {}
-        parts |= {part.name: _load_part(part, dtype) for part in files if part.name not in parts}
+        parts = {part.name: _load_part(part, dtype) for part in files}
         model = family(path, parts, model_sha256(home, BASE), torch.device("cpu"), pipeline_index(home))
         # on the CPU: the GPU's libraries must not start before `enable_determinism`
         infinite = infinite_part(model)
@@ -52,7 +52,8 @@ def _load_part(part: PartFiles, dtype: torch.dtype) -> Any:
         return load_tokenizer(owner, part.folder, BASE)
     if not part.weights:
         return owner.from_pretrained(part.folder, **LOCAL)
-    return load_complete(owner, part, torch.float32 if part.kind == "AutoencoderKL" else dtype, BASE)
+    load = load_complete if part.prefix is None else load_original
+    return load(owner, part, torch.float32 if part.kind == "AutoencoderKL" else dtype, BASE)
 
 
 def pick_device(device: str = "auto") -> str:

@@ -44,6 +44,8 @@ class PartFiles:
     """One of `VARIANTS`."""
     index: Path | None = None
     """Of sharded weights: which shard holds which tensor."""
+    prefix: str | None = None
+    """Of weights in the original key layout: what the names of its tensors begin with in the one file."""
 
     @property
     def folder(self) -> Path:
@@ -94,10 +96,11 @@ def tensor_entries(file: Path, stage: str) -> dict[str, dict[str, Any]]:
 
 
 def select_files(
-    find: Find, name: str, kind: str, stage: str, where: str, single: Path | None = None
+    find: Find, name: str, kind: str, stage: str, where: str, single: tuple[Path, str | None] | None = None
 ) -> PartFiles:
-    """The files of a part of the class ``kind``; single: the one file with the weights of all parts. Raises
-    BaseModelError that names what is missing."""
+    """The files of a part of the class ``kind``; single: the one file in the original layout, and the prefix
+    of the part in it (None: the part's weights are the directory's). Raises BaseModelError that names what is
+    missing."""
     base = f"{name}/" if name else ""
 
     def need(file: str) -> Path:
@@ -111,8 +114,8 @@ def select_files(
         words = tokenizer_files(find, name, stage, where)
         return PartFiles(name, kind, (need("tokenizer_config.json"), *words))
     config, stem = need("config.json"), weights_stem(kind)
-    if single:
-        return PartFiles(name, kind, (config,), (single,))
+    if single and single[1] is not None:
+        return PartFiles(name, kind, (config,), (single[0],), prefix=single[1])
     for variant in VARIANTS:
         tag = f".{variant}" if variant else ""
         whole, index = find(f"{base}{stem}{tag}.safetensors"), f"{stem}.safetensors.index{tag}.json"
@@ -125,7 +128,8 @@ def select_files(
         if shards:
             files = tuple(need(one) for one in _shards(shards, stage))
             return PartFiles(name, kind, (config,), files, variant, shards)
-    raise _no_weights(config.parent, f"{where}/{name}".rstrip("/"), kind, stem, stage)
+    place = f"{single[0]} has no {name}, and {config.parent}" if single else f"{where}/{name}".rstrip("/")
+    raise _no_weights(config.parent, place, kind, stem, stage)
 
 
 def tokenizer_files(find: Find, name: str, stage: str, where: str) -> tuple[Path, ...]:
