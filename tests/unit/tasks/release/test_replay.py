@@ -32,6 +32,7 @@ def record(*overrides: str, target: str = "panda") -> Lineage:
         ),
         ("train.steps=250", "mesh.rank=1"),  # as the file has them, and not as the method would
         (*method_overrides("surgical"), "method.replacement='a [red] bear: 1'"),
+        ("data.dvc_file=[data.dvc, worlds/sdxl.dvc]", "data.base=worlds/sdxl"),  # of a world
         (),
     ],
 )
