@@ -49,7 +49,7 @@ def _show_worlds(rows: list[dict[str, Any]]) -> None:
             f"{row['name']}{' (default)' if row['default'] else ''}",
             row["state"],
             f"{row['size'] / 1e6:.1f} MB" if row["size"] else "",
-            "\n".join(f"{file} {md5}" for file, md5 in row["dvc_files"].items()),
+            ", ".join(f"{file} {md5}" for file, md5 in row["dvc_files"].items()),
         ]
         for row in rows
     ]
