@@ -21,9 +21,6 @@ from fade.utils.parsing import MalformedError, parse_json, parse_yaml
 from fade.utils.reading import LISTING, SETTINGS, RefusedFileError, read_bytes, read_text
 
 STAGE = "pull"
-TRACKED = ("data/", "worlds/")
-"""Where the folders lie that .dvc files of this repository track: what is missing there was not pulled, and
-is no model of a hub."""
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fade.data.dvcfile import TRACKED
 from fade.errors import BaseModelError
 from fade.models.part_files import Find
 from fade.utils.notes import note
@@ -17,6 +16,9 @@ from fade.utils.reading import MIB, read_text
 _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([\w.+-]{1,80})[\"']?\s*$", re.MULTILINE)
 _SNAPSHOTS = "snapshots"
 _fetched: dict[tuple[str, str], Path] = {}
+TRACKED = ("data/", "worlds/")
+"""Where the folders lie that .dvc files of a project track: what is missing there was not pulled, and is no
+model of a hub."""
 Select = Callable[[Find], object]
 """Finds, through `Find`, every file of a model that is needed."""
 

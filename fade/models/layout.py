@@ -174,8 +174,9 @@ def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
 
 
 def _library(index: dict[str, Any], part: str) -> Any:
+    """The library that ``model_index.json`` names for a part; None for a part that is left out."""
     entry = index.get(part)
-    return entry[0] if isinstance(entry, list) and entry else None
+    return entry[0] if isinstance(entry, list) and entry else entry
 
 
 def files_of(home: Path, role: str) -> tuple[PartFiles, ...]:

@@ -23,8 +23,10 @@ FLUX_WIDTH = 3072
 """Of the one transformer whose fused layers diffusers' converter divides: FLUX.1's."""
 _UNREAD = ("first_stage_model.loss.", "first_stage_model.model_ema.")
 """Of an autoencoder's training."""
-_TOWER = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias")
-_TOWER += ("text_projection", "logit_scale", "attn_mask")
+_TOWER = (
+    *("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"),
+    *("text_projection", "logit_scale", "attn_mask"),
+)
 """open_clip's names beside its layers."""
 
 
@@ -102,5 +104,5 @@ def _load_text_encoder(
     elif ".clip_l." in prefix:  # SD3 reads its pooled state as it is, whatever projection the file has
         state["text_projection.weight"] = torch.eye(config.hidden_size)
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": dtype}
-    model, info = owner.from_pretrained(None, config=config, state_dict=state, **options)
+    model, info = owner.from_pretrained(None, config=config, state_dict=state, **options, **LOCAL)
     return model, info

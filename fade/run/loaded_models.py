@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import DataConfig, ModelConfig
-from fade.data.dvcfile import TRACKED
-from fade.models.hub import is_hub_id, origin
+from fade.models.hub import TRACKED, is_hub_id, origin
 from fade.models.identity import file_hashes
 from fade.models.layout import BASE, CLIP, JUDGE, files_of, legacy_sha256, model_sha256, resolve
 from fade.models.single_file import join

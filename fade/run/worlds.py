@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import DataConfig, Params, WorldConfig
-from fade.data.dvcfile import TRACKED, hash_folder, is_complete, read_dvc_file
+from fade.data.dvcfile import hash_folder, is_complete, read_dvc_file
 from fade.errors import AdapterError, ConfigError, DataError, FadeError, UnknownNameError, nearest
+from fade.models.hub import TRACKED
 from fade.run.resolve_params import load_params, override, parse_params, resolve
 
 if TYPE_CHECKING:

@@ -78,8 +78,8 @@ def _panels(run: RunContext, pixels: np.ndarray, adapter: Path, concept: str) ->
         lora.remove()
     progress.report(STAGE, 3, 3, "drawn by the erased model")
     require_finite(control, [""], STAGE)
-    drawn = decode_checked(base, purified, fill(sampler.prompt, concept), STAGE, sha256_of(adapter))
-    return np.concatenate([pixels, base.decode(control), drawn])
+    erased = decode_checked(base, purified, fill(sampler.prompt, concept), STAGE, sha256_of(adapter))
+    return np.concatenate([pixels, base.decode(control), erased])
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -71,10 +71,10 @@ def test_what_cannot_fit_is_refused_with_the_numbers_and_the_next_action(
 ) -> None:
     with pytest.raises(ConfigError) as refused:
         plan(FOOTPRINT, model_config(7, dtype=dtype), "cpu", name="data/large")
-    assert "data/large needs about 8.2 GB (6.8 of them" in refused.value.what
+    assert "data/large needs about 7.9 GB (6.8 of them" in refused.value.what
     assert "7.0 GB of the device may be used" in refused.value.what
     assert ("model.dtype=bf16" in refused.value.action) == bf16_helps
-    plan(FOOTPRINT, model_config(8.2), "cpu")  # the control
+    plan(FOOTPRINT, model_config(8), "cpu")  # the control
 
 
 def test_without_a_limit_the_device_is_the_budget() -> None:

@@ -285,8 +285,10 @@ def test_a_sampler_that_the_family_lacks_is_refused_from_the_configurations(
     for file in Path(base).rglob("*.safetensors"):  # of no number: the weights could not be loaded
         head = 8 + int.from_bytes(file.read_bytes()[:8], "little")
         file.write_bytes(file.read_bytes()[:head] + b"\xff" * (file.stat().st_size - head))
+    method: dict[str, object] = {"name": "ablation", "variant": "model"}  # needs no null prompt
     with pytest.raises(UsageError, match=says) as caught:
-        preflight(run(root, base=base, more={"sampler": sampler}))
+        preflight(run(root, base=base, more={"method": method, "sampler": sampler}))
     assert base in str(caught.value) and "Next: set sampler." in str(caught.value)
-    preflight(run(root, base=base, more={"sampler": {"scheduler": "euler", "guidance_scale": 1}}))  # control
+    solved = {"scheduler": "euler", "guidance_scale": 1}
+    preflight(run(root, base=base, more={"method": method, "sampler": solved}))  # control
     preflight(run(root, more={"sampler": {"scheduler": sampler["scheduler"]}}))  # a UNet has them all
