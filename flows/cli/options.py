@@ -87,7 +87,7 @@ def prepare(runs: Path, *, verbose: bool = False, hub: bool = False) -> None:
 def opened(path: Path, overrides: list[str] | None, runs: Path, *, verbose: bool = False) -> Params:
     """The parameters, with the tools prepared: quiet, no network, the hub open only where a model is named
     that is not local."""
-    from fade.data.dvcfile import TRACKED
+    from fade.models.hub import TRACKED
     from fade.run.resolve_params import resolve
 
     params = resolve(path, overrides or ())

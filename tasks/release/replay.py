@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from fade.config import Params
-from fade.data.dvcfile import TRACKED
 from fade.data.vocabulary import TOGETHER
 from fade.errors import (
     AuditError,
@@ -27,6 +26,7 @@ from fade.errors import (
 )
 from fade.governance import audit
 from fade.governance.audit import DIFFERENT, IDENTICAL, MISSING, STAGE, TRAIN, Verdict, same_weights
+from fade.models.hub import TRACKED
 from fade.models.layout import resolve
 from fade.provenance.lineage import FILE, REPOSITORY, Difference, Lineage
 from fade.run.context import RunContext
