@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from typing import Any
 
@@ -11,6 +12,14 @@ from typer import Option
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, ParamsFile, Runs, Set, opened
 from flows.cli.screen import bars, escape, print_line, print_markup, print_note
+
+
+class Family(str, enum.Enum):
+    """Families that have an embedded world."""
+
+    SD = "sd"
+    SDXL = "sdxl"
+    SD3 = "sd3"
 
 
 @app.command(epilog="Example: fade pull")
@@ -30,14 +39,16 @@ def pull(
     print_line(f"{pulled.path}: {pulled.nfiles} files, {pulled.size / 1e6:.1f} MB, md5 {pulled.md5}")
 
 
-@app.command(epilog="Example: fade pretrain --set pretrain.unet.steps=6000")
+@app.command(epilog="Example: fade pretrain --family sdxl --set pretrain.unet_xl.steps=6000")
 def pretrain(
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
+    family: Family = Option(Family.SD, help="Which family's world; sdxl and sd3 stand on sd's."),
     publish: bool = Option(False, help="Track the result with DVC and push it to the embedded remote."),
 ) -> None:
-    """Rebuild the embedded world: drawings, CLIP, autoencoder, UNet, judge. Resumes where it was stopped."""
+    """Rebuild an embedded world: drawings, text towers, CLIP, autoencoder, judges, denoiser. Resumes where it
+    was stopped."""
     settings = opened(params, set_, runs_dir)
     from fade.run.context import RunContext
     from fade.run.preflight import check_machine
@@ -47,27 +58,12 @@ def pretrain(
     from flows.server import runtime
 
     values = settings.model_dump(mode="json", by_alias=True)
-    folders: dict[str, Any] = {"runs": str(runs_dir), "root": str(params.parent)}
+    options: dict[str, Any] = {"runs": str(runs_dir), "root": str(params.parent), "family": family.value}
     with bars(False):
-        result = runtime.run(flow.pretrain, params=values, publish=publish, **folders)
+        result = runtime.run(flow.pretrain, params=values, publish=publish, **options)
     print(json.dumps(result, indent=2))
     if not publish:
         print_note(
-            "data/ is the new world, but data.dvc still names the old one: publish it with [bold]fade "
-            "pretrain --publish[/]."
+            "The new world is in its folder, but its .dvc file still names the old one: publish it with "
+            "[bold]fade pretrain --publish[/]."
         )
-
-
-@app.command(epilog="Example: fade doctor")
-def doctor(params: ParamsFile = PARAMS, runs_dir: Runs = RUNS) -> None:
-    """Is this machine ready? Python, libraries, data, models, folders, servers; what to do where it is
-    not."""
-    from flows.service.doctor import examine
-
-    ready = True
-    for finding in examine(params, runs_dir):
-        ready &= finding.ok
-        mark = "[green]ok  [/]" if finding.ok else "[bold red]FAIL[/]"
-        print_markup(f"{mark} {finding.name}: {escape(finding.text)}")
-    if not ready:
-        raise typer.Exit(1)
