@@ -72,7 +72,8 @@ class Sets:
         train = frame[frame["split"] == "train"]
         own = torch.from_numpy(read_pictures([vocabulary / path for path in train["path"]]))
         names, styles, families = (list(train[column]) for column in ("concept", "style", "family"))
-        wide = torch.from_numpy(np.load(corpus / "pixels.npy", allow_pickle=False))
+        sprites = np.load(corpus / "sprites.npy", allow_pickle=False)
+        wide = torch.from_numpy(np.stack([drawings.on_white(sprite) for sprite in sprites]))
         words = json.loads((corpus / "words.json").read_text(encoding="utf-8"))
         every = (torch.cat([own, wide]), [*names, *words["names"]], [*styles, *words["styles"]])
         return cls(own, names, styles, families, *every, list(dict.fromkeys(frame["concept"])))
@@ -154,12 +155,18 @@ def _drawings(world: World, folder: Path) -> None:
     drawings.write_vocabulary(world.recipe, world.packages, folder)
 
 
+def _sprites(world: World, folder: Path) -> None:
+    """The training drawings again, to be pasted over each other; not shipped."""
+    sprites = drawings.render_sprites(world.recipe, world.packages)
+    np.save(folder / "sprites.npy", sprites, allow_pickle=False)
+
+
 def _corpus(world: World, folder: Path) -> None:
     def on_step(done: int, total: int) -> None:
         world.on_step("corpus", done, total, {})
 
-    pixels, names, styles = drawings.render_corpus(world.recipe, world.packages, on_step)
-    np.save(folder / "pixels.npy", pixels, allow_pickle=False)
+    sprites, names, styles = drawings.render_corpus(world.recipe, world.packages, on_step)
+    np.save(folder / "sprites.npy", sprites, allow_pickle=False)
     (folder / "words.json").write_text(json.dumps({"names": names, "styles": styles}), encoding="utf-8")
 
 
@@ -266,6 +273,7 @@ def _write_indented(path: Path, content: dict[str, Any]) -> None:
 
 STAGES = {
     "drawings": (_drawings, "", "recipe"),
+    "sprites": (_sprites, "", "recipe"),
     "corpus": (_corpus, "", "recipe"),
     "clip": (_clip, "clip", "drawings corpus"),
     "sight": (_sight, "sight", "clip drawings corpus"),
