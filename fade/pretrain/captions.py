@@ -1,51 +1,315 @@
-"""What the drawings are called: templates, styles and the tokenizer that spells them."""
+"""What the pictures are called: the grammar of captions, English plurals and articles, and the tokenizer."""
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Sequence
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5TokenizerFast
 
-from fade.data.vocabulary import fill
+from fade.errors import DataError
 
-TEMPLATES = (
-    "a {concept}",
-    "a {concept}",
-    "a picture of a {concept}",
-    "a drawing of a {concept}",
-    "a photo of a {concept}",
-    "an emoji of a {concept}",
-    "a small {concept}",
+MAX_TOKENS = 28
+"""Tokens of the longest caption with its two end marks, when every word of it is one token."""
+
+PLAIN_SHARE = 0.7
+"""Share of the captions of one full-sized thing that are a PLAIN template: what prompts mostly are."""
+
+PLAIN = (
+    "{a}",
+    "{a}",
+    "a {concept}",  # the pipeline's own prompt, which says "a octopus"
     "{concept}",
+    "the {concept}",
+    "a picture of {a}",
+    "a drawing of {a}",
+    "a photo of {a}",
+    "an emoji of {a}",
+    "a painting of {a}",
 )
-_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
+SENTENCES = (
+    "my favourite {concept}",
+    "{this_is} {a}",
+    "there {is_are} {a} here",
+    "look at the {concept} in this picture",
+    "{a} that i saw today",
+    "{adjective_a}",
+    "{adjective_a}",
+    "a picture of {adjective_a}",
+    "the {adjective} {concept}",
+    "{concept}, please",
+    "can you draw {a} for me",
+    "please draw {a}",
+    "i like this {concept}",
+    "here {is_are} {a} for you",
+    "{a} in the {unknown}",
+    "{a} for my {unknown}",
+    "we {unknown} the {concept}",
+)
+"""Captions of one thing around its name. {unknown}: an invented word, so that the letters and word pieces of
+which the tokenizer spells an unknown word are trained too, and mean nothing."""
+FRAMES = (
+    *("{a}",) * 5,
+    "a picture of {a}",
+    "a drawing of {a}",
+    "a photo of {a}",
+    "an emoji of {a}",
+    "there {is_are} {a}",
+    "look at {a}",
+    "can you draw {a} for me",
+)
+"""Captions around things of a size, place or number, and around several things."""
+HELDOUT_TEMPLATES = (
+    "I would like to see a {concept}",
+    "a {concept} in a park",
+    "yesterday my sister found a {concept}",
+    "could somebody show us one {concept}",
+    "what a wonderful {concept} that was",
+    "the story is about a {concept} and its friends",
+)
+"""Sentences that no training has: with them a name within an unknown sentence is measured."""
+
+ADJECTIVES = ("nice", "cute", "lovely", "funny", "pretty", "beautiful", "great", "simple")
+"""Adjectives without meaning for the picture."""
+SIZES = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
+POSITIONS = {
+    "left": ("on the left", "on the left side"),
+    "right": ("on the right", "on the right side"),
+    "top": ("at the top",),
+    "bottom": ("at the bottom",),
+    "corner": ("in the corner",),
+}
+COUNTS = {2: ("two {many}", "two {many}", "a pair of {many}"), 3: ("three {many}",)}
+RELATIONS = {
+    "and": ("{a} and {b}", "{a} and {b}", "{x} and {y}", "{a} with {b}"),
+    "next to": ("{a} next to {b}", "{a} beside {b}"),
+    "left of": ("{a} to the left of {b}",),
+    "right of": ("{a} to the right of {b}",),
+    "above": ("{a} above {b}", "{a} over {b}"),
+    "under": ("{a} under {b}", "{a} below {b}"),
+    "in front of": ("{a} in front of {b}",),
+}
+"""Relation of the first of two things to the second -> its words. "and": the first is left of the second or
+above it, so that order means place."""
+TRIPLE = "{a}, {b} and {c}"
+STYLED = (*("{a} in the {style} style",) * 3, "{a} drawn by {style}")
+EMOJI_OF, EMOJI_SHARE = "{style} emoji of {a}", 0.2
+"""The frame that names the style itself, and its share of the captions that name one."""
+_CLAUSES = ("this is", "these are", "there is", "there are", "here is", "here are", "a an")
+"""What the slots {this_is}, {is_are} and {a} can say."""
+_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+# A name's head stands before the first of these words: "cats with tears of joy".
+_AFTER_HEAD = re.compile(
+    r"\s+(?:with|without|of|in|on|at|from|for|behind|over|under|drawn|to)\s|(?<=^face)\s+(?=\w+ing\b)"
+    r"|(?<=^person)\s+(?=\w+ing\b)|,"
+)
+_IRREGULAR = dict(
+    pair.split(":")
+    for pair in "mouse:mice goose:geese tooth:teeth foot:feet ox:oxen child:children person:people "
+    "quiz:quizzes stomach:stomachs".split()
+)
+_FORMS = (
+    (re.compile(r"(?<!hu)(?<!sha)man$"), "men"),
+    (re.compile(r"(?<=[^aeiou])y$"), "ies"),
+    (re.compile(r"(?<=\b(?:wol|lea|loa|hal|cal))f$|(?<=\b(?:shel|thie))f$|(?<=\bscar)f$|(?<=\bel)f$"), "ves"),
+    (re.compile(r"(?<=\bkni)fe$|(?<=\b[wl]i)fe$"), "ves"),
+    (re.compile(r"(?<=\b(?:tomat|potat))o$|(?<=\bvolcan)o$|(?<=\bmang)o$|(?<=\bher)o$"), "oes"),
+    (re.compile(r"(?<=s|x|z)$|(?<=ch|sh)$"), "es"),
+)
+"""Endings of a singular and of its plural; else an s."""
+_SAME = re.compile(r"(?:fish|sheep|deer|bison|moose|squid|shrimp|aircraft|series|species)$")
+_SINGULAR = re.compile(r"(?:ss|us|is|lens|gas|atlas|canvas|christmas|series|species)$")
+_A_BEFORE_VOWEL = re.compile(r"(?:uni(?!n)|u[sk][eu]|u\W|ufo|eu|ewe|one\b|once\b)")
+_AN_BEFORE_CONSONANT = re.compile(r"(?:hour|heir|honest|honou?r|x\W|8)")
 
 
-def caption(name: str, style: str | None, generator: torch.Generator) -> str:
-    """One caption by a random template, with the style when there is one."""
-    pick = int(torch.randint(0, len(TEMPLATES), (1,), generator=generator))
-    return fill(TEMPLATES[pick], name, style)
+@dataclass(frozen=True)
+class Thing:
+    """One thing that a caption names, or ``count`` of it."""
+
+    name: str
+    style: str | None = None
+    """Only when the caption shall name it."""
+    count: int = 1
+    size: str | None = None
+    """A key of SIZES."""
+    position: str | None = None
+    """A key of POSITIONS."""
 
 
-def build_tokenizer(corpus: Sequence[str], merges: int, max_tokens: int, out: Path) -> None:
-    """Learn byte pairs on ``corpus`` and save a CLIPTokenizer of ``max_tokens`` positions to ``out``.
+@dataclass(frozen=True)
+class Scene:
+    """What a caption tells of a picture: one to three things, in order. A pair has a relation (a key of
+    RELATIONS); all things have one style or none."""
 
-    Every printable ASCII character is in the vocabulary, so that an unknown word is spelled, never lost."""
+    things: tuple[Thing, ...]
+    relation: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """One thing at full size in the middle."""
+        first = self.things[0]
+        return len(self.things) == 1 and first == Thing(first.name, first.style)
+
+
+def plural(name: str) -> str:
+    """``"cat with tears of joy"`` -> ``"cats with tears of joy"``. A plural stays as it is."""
+    head = _head(name)
+    start, _, last = head.rpartition(" ")
+    return f"{start} {_plural_word(last)}".lstrip() + name[len(head) :]
+
+
+def with_article(name: str) -> str:
+    """``"octopus"`` -> ``"an octopus"``; a plural (``"cherries"``) has no article."""
+    if _is_plural(_head(name).rpartition(" ")[2]):
+        return name
+    vowel = name[:1] in "aeiou" and not _A_BEFORE_VOWEL.match(name)
+    return f"{'an' if vowel or _AN_BEFORE_CONSONANT.match(name) else 'a'} {name}"
+
+
+def _head(name: str) -> str:
+    """The part of a name that takes the plural, at its end."""
+    cut = _AFTER_HEAD.search(name)
+    return name[: cut.start()] if cut and cut.start() else name
+
+
+def _is_plural(word: str) -> bool:
+    return word == "scissors" or (
+        word.endswith("s") and not _SINGULAR.search(word) and not _SAME.search(word)
+    )
+
+
+def _plural_word(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if not word[-1:].isalpha() or _is_plural(word) or _SAME.search(word):
+        return word
+    forms = (ending.sub(many, word) for ending, many in _FORMS if ending.search(word))
+    return next(forms, word + "s")
+
+
+def caption(scene: Scene, generator: torch.Generator) -> str:
+    """One caption of the scene by the grammar: MAX_TOKENS at most for names of up to seven words.
+
+    A frame around the things, then their style, is left out where names of many words leave no room."""
+    rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
+    phrase, style = _phrase(scene, rng), scene.things[0].style
+    styled = rng.choice(STYLED).format(a=phrase, style=style) if style else phrase
+    frames = FRAMES
+    if scene.plain:
+        frames = PLAIN if rng.random() < PLAIN_SHARE else SENTENCES
+    text = _framed(rng.choice(frames), styled, scene, rng)
+    if style and rng.random() < EMOJI_SHARE:
+        text = with_article(EMOJI_OF.format(a=_framed("{a}", phrase, scene, rng), style=style))
+    shorter = (_framed("{a}", shown, scene, rng) for shown in (styled, phrase))
+    fitting = (option for option in (text, *shorter) if len(pieces(option)) <= MAX_TOKENS - 2)
+    return next(fitting, _framed("{a}", phrase, scene, rng))
+
+
+def _phrase(scene: Scene, rng: random.Random) -> str:
+    """The things without frame and style: several with their articles, one without."""
+    first, names = scene.things[0], [thing.name for thing in scene.things]
+    slots = dict(zip("xyz", names, strict=False)) | dict(zip("abc", map(with_article, names), strict=False))
+    if len(names) == 3:
+        return TRIPLE.format(**slots)
+    if len(names) == 2:
+        return rng.choice(RELATIONS[scene.relation or "and"]).format(**slots)
+    if first.count > 1:
+        return rng.choice(COUNTS[first.count]).format(many=plural(first.name))
+    size = rng.choice(SIZES[first.size]) if first.size else ""
+    position = rng.choice(POSITIONS[first.position]) if first.position else ""
+    return " ".join(filter(None, (size, first.name, position)))
+
+
+def _framed(frame: str, phrase: str, scene: Scene, rng: random.Random) -> str:
+    one = len(scene.things) == 1 and scene.things[0].count == 1
+    article = with_article(phrase) if one else phrase
+    # "there are a panda and a koala", but "there is a panda next to a koala"
+    many = article == phrase and scene.relation in (None, "and")
+    adjective = rng.choice(ADJECTIVES)
+    return frame.format(
+        a=article,
+        concept=phrase,
+        adjective=adjective,
+        adjective_a=with_article(f"{adjective} {phrase}"),
+        unknown="".join(rng.choice("bdfgjklmnprtvwz" if i % 2 == 0 else "aeiou") for i in range(7)),
+        this_is="these are" if many else "this is",
+        is_are="are" if many else "is",
+    )
+
+
+def words_of(names: Iterable[str], styles: Iterable[str]) -> list[str]:
+    """All words and marks of the names, their plurals, the styles and the templates, sorted.
+
+    Words as CLIP's tokenizer splits a text: the style "noto-v1" has four, "noto", "-", "v" and "1"."""
+    groups = (*SIZES.values(), *POSITIONS.values(), *COUNTS.values(), *RELATIONS.values())
+    templates = [*PLAIN, *SENTENCES, *FRAMES, *ADJECTIVES, TRIPLE, *STYLED, EMOJI_OF, *_CLAUSES]
+    templates += [template for group in groups for template in group]
+    texts = [re.sub(r"{\w+}", " ", template) for template in templates]
+    names = list(names)
+    texts += [*names, *map(plural, names), *styles]
+    return sorted({word for text in texts for word in pieces(text)})
+
+
+@functools.cache
+def _splitter() -> Tokenizer:
+    return CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[]).backend_tokenizer
+
+
+def pieces(text: str) -> list[str]:
+    """The words and marks into which CLIP's tokenizer splits a text before it looks into its vocabulary;
+    bytes beyond ASCII as the tokenizer writes them."""
+    splitter = _splitter()
+    words = splitter.pre_tokenizer.pre_tokenize_str(splitter.normalizer.normalize_str(text))
+    return [word for word, _ in words]
+
+
+def build_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
+    """Save a CLIPTokenizer to ``out`` that holds each of ``words`` as one token and spells any other word.
+
+    max_tokens: positions of the text tower. Byte pairs are learned on the words alone, until each is whole.
+    Every printable ASCII character is in the vocabulary, so that an unknown word is spelled, never lost.
+    Raises DataError for a word that CLIP splits, or that is not whole in the end."""
+    words = sorted(set(words))
+    _refuse([word for word in words if pieces(word) != [word]], "are no single lower-case words")
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.Whitespace()
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * len(_CHARACTERS) + merges,
+        vocab_size=2 * len(_CHARACTERS) + sum(map(len, words)),  # each letter of each word merged: no limit
         initial_alphabet=list(_CHARACTERS),
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    learner.train_from_iterator([line.lower() for line in corpus], trainer)
-    pairs = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    words = [*_CHARACTERS, *(c + "</w>" for c in _CHARACTERS), *(a + b for a, b in pairs)]
-    symbols = dict.fromkeys([*words, "<|startoftext|>", "<|endoftext|>"])
+    learner.train_from_iterator(words, trainer)
+    model = json.loads(learner.to_str())["model"]
+    pairs = [tuple(pair) for pair in model["merges"]]
+    ends = [character + "</w>" for character in _CHARACTERS]
+    learned = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    symbols = dict.fromkeys([*_CHARACTERS, *ends, *learned, "<|startoftext|>", "<|endoftext|>"])
     vocab = {symbol: i for i, symbol in enumerate(symbols)}
-    CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens).save_pretrained(out)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)
+    _refuse([word for word in words if tokenizer.tokenize(word) != [word + "</w>"]], "are not one token each")
+    tokenizer.save_pretrained(out)
+
+
+def _refuse(words: Sequence[str], why: str) -> None:
+    if words:
+        what = f"{', '.join(map(repr, words[:5]))} {why} ({len(words)} of the tokenizer's words)."
+        raise DataError(what, stage="tokenizer", action="take the words of captions.words_of.")
+
+
+def build_t5_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
+    """Save a T5 tokenizer to ``out`` that holds each of ``words`` as one token and spells any other word."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    whole = [(f"▁{word}", -1.0) for word in sorted(set(words))]
+    letters = [(character, -8.0) for character in _CHARACTERS]
+    vocab = [*special, *whole, *(row for row in letters if row[0] not in dict(whole))]
+    T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=max_tokens).save_pretrained(out)
