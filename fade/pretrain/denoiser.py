@@ -36,7 +36,7 @@ class Bank:
     scenes: Sequence[Scene]
 
     def save(self, folder: Path) -> None:
-        save_file({"latents": self.latents.half()}, folder / "latents.safetensors")
+        save_file({"latents": self.latents.half().contiguous()}, folder / "latents.safetensors")
         (folder / "scenes.json").write_text(json.dumps([asdict(one) for one in self.scenes]), "utf-8")
 
     @classmethod
