@@ -21,16 +21,25 @@ from tasks.stages.pretrain import build_task, measure_task, publish_task
 
 @flow(name="pretrain", validate_parameters=False)
 def pretrain(
-    params: dict[str, Any], runs: str = "runs", root: str = ".", publish: bool = False, family: str = "sd"
+    params: dict[str, Any],
+    runs: str = "runs",
+    root: str = ".",
+    publish: bool = False,
+    family: str = "sd",
+    parts: str | None = None,
 ) -> dict[str, Any]:
     """Build the family's world below ``runs/pretrain`` (resumable), measure it, put it in its place, and
-    publish it when asked."""
+    publish it when asked.
+
+    parts: the folder of a finished world whose pictures, CLIP, autoencoder and judges are taken as they are;
+    families but "sd" take data/."""
     settings = parse_params(params)
     work, home = Path(runs) / "pretrain", Path(root)
     folder = home / place_of(family)
     start = time.time()
     with lock_folder(work, "the world is being built", "pretrain"):
-        world = build_task(work, home / "data", family, settings.pretrain, Path(runs), settings.register_)
+        shared = Path(parts) if parts else None if family == "sd" else home / "data"
+        world = build_task(work, family, shared, settings.pretrain, Path(runs), settings.register_)
         swap(world, folder, work / "previous")
         measured = parse_params({**params, "data": {**params["data"], "base": f"{place_of(family)}/base"}})
         numbers: dict[str, Any] = measure_task(measured, Path(runs), home)

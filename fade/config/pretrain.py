@@ -74,9 +74,9 @@ class DenoiserConfig(FitConfig):
 
     channels: tuple[Positive, ...] = (64, 128)
     """Of a UNet's levels."""
-    layers: Positive = 6
+    layers: Positive = 5
     """Of a transformer."""
-    width: Positive = 192
+    width: Positive = 128
     """Of a transformer."""
     heads: Positive = 8
     dropped_captions: Annotated[float, Field(ge=0, lt=1)] = 0.1

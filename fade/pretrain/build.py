@@ -1,7 +1,7 @@
 """The stages of ``fade pretrain``: finished whole or repeated; a killed one resumes from its checkpoint.
 
-Stable Diffusion's world makes everything; another family's takes autoencoder, CLIP and judge from it, in
-``data/``, and adds what is its own."""
+Stable Diffusion's world makes everything, unless a finished world's parts are taken as they are: pictures,
+CLIP, autoencoder and judges. Another family's world always stands on such parts and adds what is its own."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from transformers import (
 
 from fade.config import PretrainConfig
 from fade.data.dvcfile import hash_folder
+from fade.errors import DataError
 from fade.judges import train as judge
 from fade.judges.supervised_loop import Logs, Training
 from fade.models.families import known_families
@@ -37,6 +38,8 @@ from fade.pretrain.sets import Sets
 from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
 
+SHARED = ("emoji", "base/clip", "base/vae", "judge")
+"""Folders of a world that another one can stand on."""
 OnStage = Callable[[str, int, int, Logs], None]
 PREPROCESSOR = {
     "size": 64,
@@ -46,7 +49,19 @@ PREPROCESSOR = {
     "do_normalize": True,
 }
 """How the judge and the CLIP take pictures: 64 pixels, -1..1."""
-SEEDS = ("text", "text_2", "t5", "sight", "codec", "autoencoder", "judge", "styles", "unet", "unet_xl", "transformer")
+SEEDS = (
+    "text",
+    "text_2",
+    "t5",
+    "sight",
+    "codec",
+    "autoencoder",
+    "judge",
+    "styles",
+    "unet",
+    "unet_xl",
+    "transformer",
+)
 """Each training's seed is its place here after the world's own."""
 
 
@@ -55,9 +70,10 @@ class World:
     """One build: its work folder (resumable), its settings, and what follows its progress."""
 
     work: Path
-    data: Path
     family: str
     config: PretrainConfig
+    parts: Path | None = None
+    """A finished world whose parts are taken as they are."""
     on_step: OnStage = lambda stage, step, steps, logs: None
 
     keys: dict[str, str] = field(default_factory=dict)
@@ -109,10 +125,7 @@ class World:
     @property
     def vae(self) -> Path:
         """The autoencoder: of the world that is made, or of the one that is shared."""
-        if self.family == "sd":
-            finished = self.work / "autoencoder.done.json"
-            return self.model("autoencoder" if finished.exists() else "codec")  # their encoders are the same
-        return self.work / "shared" / "vae"
+        return self.work / "shared" / "base" / "vae" if self.parts else self.model("autoencoder")
 
     def tokenizer(self, stage: str) -> Any:
         """The tokenizer of a text tower's stage."""
@@ -125,8 +138,8 @@ class World:
         """Frozen text encoders and tokenizers of the family, by part."""
         parts: dict[str, Any] = {}
         for name, stage in FAMILIES[self.family].texts.items():
-            shared = stage == "text" and self.family != "sd"
-            home = self.work / "shared" / "text" if shared else self.model(stage)
+            shared = stage == "text" and self.parts
+            home = self.work / "shared" / "base" / "clip" if shared else self.model(stage)
             pooled = self.family == "sd3" or stage != "text"
             owner = CLIPTextModelWithProjection if pooled else CLIPTextModel
             tower = (T5EncoderModel if stage == "t5" else owner).from_pretrained(home, **LOCAL)
@@ -141,17 +154,20 @@ class World:
         return Training(self.work / stage, seed, partial(self.on_step, stage), identity)
 
 
-def build(work: Path, data: Path, family: str, config: PretrainConfig, on_step: OnStage) -> Path:
+def build(
+    work: Path, family: str, config: PretrainConfig, on_step: OnStage, parts: Path | None = None
+) -> Path:
     """Make a family's world below ``work``; returns the folder that becomes the world's: of "sd" emoji/, base/,
     judge/; of another family base/ alone.
 
-    data: the finished world of "sd", which the other families share."""
-    world = World(work, data, family, config, on_step)
+    parts: a finished world whose pictures, CLIP, autoencoder and judges are taken as they are; a family but
+    "sd" needs one. Raises DataError when its pictures are not those of the vocabulary."""
+    world = World(work, family, config, parts, on_step)
     drawings.fetch_packages(world.recipe, world.packages)
     world.keys["recipe"] = fingerprint(world.recipe)
-    if family != "sd":
-        world.keys["data"] = fingerprint({part: hash_folder(data / "base" / part) for part in ("clip", "vae")})
-    for name, (make, settings, inputs) in stages(family).items():
+    if parts:
+        world.keys["parts"] = fingerprint({name: hash_folder(parts / name) for name in SHARED})
+    for name, (make, settings, inputs) in stages(family, bool(parts)).items():
         folder = world.stage(name, partial(make, world), settings.split(), inputs.split())
     return folder
 
@@ -249,11 +265,14 @@ def _save_half(model: Any, folder: Path) -> None:
 
 
 def _shared(world: World, folder: Path) -> None:
-    """What another family's world takes from Stable Diffusion's: the CLIP's text tower, the autoencoder."""
+    """The parts of a finished world."""
+    assert world.parts
+    if hash_folder(world.parts / "emoji") != hash_folder(world.work / "drawings"):
+        what = f"the pictures of {world.parts / 'emoji'} are not those of fade/pretrain/vocabulary.yaml."
+        raise DataError(what, stage="shared", action="pull the world that this version draws (`fade pull`).")
     shutil.rmtree(folder)
-    base = world.data / "base"
-    shutil.copytree(base / "clip", folder / "text")
-    shutil.copytree(base / "vae", folder / "vae")
+    for name in SHARED:
+        shutil.copytree(world.parts / name, folder / name)
 
 
 def _bank(world: World, folder: Path) -> None:
@@ -274,7 +293,9 @@ def _denoiser(world: World, folder: Path) -> None:
     parts["vae"] = AutoencoderKL.from_pretrained(world.vae, **LOCAL).eval()
     widths = [parts[name].config.hidden_size for name in family.texts if name != "text_encoder_3"]
     pooled = {1: 0, 2: widths[-1]}[len(widths)] if "text_encoder_3" not in family.texts else sum(widths)
-    parts[family.part] = family.denoiser(config, Widths(parts["vae"].config.latent_channels, sum(widths), pooled))
+    parts[family.part] = family.denoiser(
+        config, Widths(parts["vae"].config.latent_channels, sum(widths), pooled)
+    )
     parts["scheduler"] = family.scheduler()
     owner = known_families()[family.pipeline]
     model = owner(str(folder), parts, "", torch.device("cpu"), dict(family.index))
@@ -309,6 +330,10 @@ def _assemble(world: World, folder: Path) -> None:
     _base(world, base)
     if world.family != "sd":
         return
+    if world.parts:
+        for name in ("emoji", "base/clip", "judge"):
+            shutil.copytree(world.work / "shared" / name, folder / name)
+        return
     sources = {
         folder / "emoji": world.work / "drawings",
         base / "clip": world.model("sight"),
@@ -330,37 +355,31 @@ Stage = tuple[Callable[[World, Path], None], str, str]
 """What makes a stage, the sections of its settings, and the stages that it is made from."""
 
 
-def stages(family: str) -> dict[str, Stage]:
+def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
     """Stages of a family's world, in order."""
-    drawn: dict[str, Stage] = {
+    chosen, scenes = FAMILIES[family], "scenes emphasised emphasis"
+    found: dict[str, Stage] = {
         "drawings": (_drawings, "", "recipe"),
         "sprites": (_sprites, "", "recipe"),
         "corpus": (_corpus, "", "recipe"),
         "tokenizer": (_tokenizer, "max_tokens", "drawings"),
     }
-    scenes = "scenes emphasised emphasis"
-    towers = {"text": f"text teacher {scenes}", "text_2": f"text_2 teacher {scenes}", "t5": f"t5 teacher {scenes}"}
-    bank: Stage = (_bank, f"bank {scenes}", "sprites codec" if family == "sd" else "sprites shared")
-    chosen = FAMILIES[family]
-    made = [stage for stage in chosen.texts.values() if family == "sd" or stage != "text"]
-    texts: dict[str, Stage] = {
-        name: (partial(_text, name), towers[name], "tokenizer sprites corpus") for name in made
-    }
-    if family == "sd":
-        own: dict[str, Stage] = {
+    texts = [stage for stage in chosen.texts.values() if stage != "text" or not stands_on_parts]
+    for stage in texts:
+        found[stage] = (partial(_text, stage), f"{stage} teacher {scenes}", "tokenizer sprites corpus")
+    if stands_on_parts:
+        found["shared"] = (_shared, "", "parts drawings")
+        vae, parts = "shared", ["shared"]
+    else:
+        found |= {
             "sight": (_sight, f"sight {scenes}", "text sprites corpus"),
             "codec": (_codec, f"codec autoencoder {scenes}", "drawings sprites corpus"),
             "autoencoder": (_autoencoder, "autoencoder", "codec"),
             "judge": (_judge, "judge", "drawings"),
             "styles": (_styles, "styles", "drawings"),
         }
-        made += ["sight", "codec", "autoencoder", "judge", "styles", "drawings"]
-    else:
-        own = {"shared": (_shared, "", "data")}
-        made += ["shared"]
-    trained = {
-        "bank": bank,
-        chosen.stage: (_denoiser, chosen.stage, " ".join(["bank", *(made[: len(texts)])])),
-    }
-    everything = " ".join([*made, chosen.stage])
-    return {**drawn, **texts, **own, **trained, f"{family}-world": (_assemble, "", everything)}
+        vae, parts = "autoencoder", ["drawings", "sight", "autoencoder", "judge", "styles"]
+    found["bank"] = (_bank, f"bank {scenes}", f"sprites {vae}")
+    found[chosen.stage] = (_denoiser, chosen.stage, " ".join(["bank", vae, *texts]))
+    found[f"{family}-world"] = (_assemble, "", " ".join([*parts, *texts, chosen.stage]))
+    return found

@@ -49,7 +49,11 @@ class Bank:
 
 @torch.no_grad()
 def encode_bank(
-    vae: Any, pictures: Any, size: int, seed: int, on_step: Callable[[int, int], None] = lambda done, all: None
+    vae: Any,
+    pictures: Any,
+    size: int,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda done, all: None,
 ) -> Bank:
     """``size`` scenes of ``pictures`` (`fade.pretrain.scenes.SceneSampler`) through the autoencoder."""
     latents: list[Tensor] = []

@@ -104,7 +104,9 @@ FAMILIES = {
         "unet",
         {"text_encoder": "text"},
         _unet,
-        lambda: DDIMScheduler(**_BETAS, set_alpha_to_one=False, clip_sample=False, timestep_spacing="trailing"),
+        lambda: DDIMScheduler(
+            **_BETAS, set_alpha_to_one=False, clip_sample=False, timestep_spacing="trailing"
+        ),
         {
             "feature_extractor": [None, None],
             "image_encoder": [None, None],

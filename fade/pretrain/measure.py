@@ -91,7 +91,9 @@ def family_share(
     np.fill_diagonal(matrix, -np.inf)
     order = np.argsort(-matrix, axis=1, kind="stable")[:, first:last]
     kin = {name: {name, *sisters.get(name, ())} for name in dict.fromkeys(family.tolist())}
-    share = np.array([np.mean([family[j] in kin[own] for j in row]) for own, row in zip(family, order, strict=True)])
+    share = np.array(
+        [np.mean([family[j] in kin[own] for j in row]) for own, row in zip(family, order, strict=True)]
+    )
     large = np.array([(family == own).sum() >= SMALLEST for own in family])
     by_family = {name: 100 * float(share[family == name].mean()) for name in kin}
     return {"mean": 100 * float(share[large].mean()), "families": by_family}
@@ -155,7 +157,7 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
 
 
 def pairs(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
-    """"a X and a Y": how often the judge recognises X in the left half of the picture and Y in the right.
+    """ "a X and a Y": how often the judge recognises X in the left half of the picture and Y in the right.
 
     PAIRS pairs of different concepts by a fixed seed, one picture each."""
     rng = np.random.default_rng(SEED)
@@ -221,7 +223,8 @@ def cosines(run: RunContext) -> dict[str, Any]:
     across = {"across": ~same, "across_with_a_shared_word": shared, "within": same & off}
     inside = {name: np.ix_(family == name, family == name) for name in dict.fromkeys(family.tolist())}
     by_family = {
-        name: float(matrix[grid][~np.eye(len(matrix[grid]), dtype=bool)].mean()) for name, grid in inside.items()
+        name: float(matrix[grid][~np.eye(len(matrix[grid]), dtype=bool)].mean())
+        for name, grid in inside.items()
     }
     return {
         "states": {key: float(matrix[rows].mean()) if rows.any() else None for key, rows in across.items()},

@@ -109,7 +109,9 @@ class SceneSampler:
     def _paste(self, pictures: Sequence[Sequence[Placed]]) -> Tensor:
         """(n, 3, 64, 64) in -1..1: of each picture its drawings, the later over the earlier."""
         drawn = [(i, one) for i, some in enumerate(pictures) for one in some]
-        rows = torch.from_numpy(self.sprites[[one.sprite for _, one in drawn]]).permute(0, 3, 1, 2).float() / 255
+        rows = (
+            torch.from_numpy(self.sprites[[one.sprite for _, one in drawn]]).permute(0, 3, 1, 2).float() / 255
+        )
         rows[:, :3] *= rows[:, 3:]  # premultiplied: an edge must not take up what lies hidden below alpha 0
         scaled: dict[int, Tensor] = {}
         for size in {one.box[2] for _, one in drawn}:
@@ -166,7 +168,10 @@ def _pair(rng: random.Random) -> tuple[str, list[Box]]:
         side = rng.random() < 0.5
         far = SIDE - two - behind
         back = (far if side else behind, rng.randint(2, 10), two)
-        return relation, [(SIDE - one - before if side else before, SIDE - one - rng.randint(2, 10), one), back]
+        return relation, [
+            (SIDE - one - before if side else before, SIDE - one - rng.randint(2, 10), one),
+            back,
+        ]
     first, second = _row(rng)
     if relation in ("above", "under"):
         first, second = ((top, left, size) for left, top, size in (first, second))

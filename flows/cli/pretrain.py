@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -45,6 +46,11 @@ def pretrain(
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
     family: Family = Option(Family.SD, help="Which family's world; sdxl and sd3 stand on sd's."),
+    parts: Path | None = Option(
+        None,
+        help="Folder of a finished world: its pictures, CLIP, autoencoder and judges are taken as they are "
+        "(default for sdxl and sd3: data).",
+    ),
     publish: bool = Option(False, help="Track the result with DVC and push it to the embedded remote."),
 ) -> None:
     """Rebuild an embedded world: drawings, text towers, CLIP, autoencoder, judges, denoiser. Resumes where it
@@ -59,6 +65,7 @@ def pretrain(
 
     values = settings.model_dump(mode="json", by_alias=True)
     options: dict[str, Any] = {"runs": str(runs_dir), "root": str(params.parent), "family": family.value}
+    options["parts"] = str(parts) if parts else None
     with bars(False):
         result = runtime.run(flow.pretrain, params=values, publish=publish, **options)
     print(json.dumps(result, indent=2))

@@ -18,7 +18,12 @@ from tasks.registry.runs import flatten, open_run
 
 @task(name="build", cache_policy=NO_CACHE)
 def build_task(
-    work: Path, data: Path, family: str, config: PretrainConfig, runs: Path, registry: RegisterConfig
+    work: Path,
+    family: str,
+    parts: Path | None,
+    config: PretrainConfig,
+    runs: Path,
+    registry: RegisterConfig,
 ) -> Path:
     """All stages of ``fade.pretrain.build``, each step's losses as metrics ``<stage>.<name>`` of one MLflow
     run."""
@@ -39,7 +44,7 @@ def build_task(
                 except RegistryError:  # a tracking server that dies must not cost two hours of training
                     silent = True
 
-        return build(work, data, family, config, on_step)
+        return build(work, family, config, on_step, parts)
 
 
 @task(name="measure", cache_policy=NO_CACHE)

@@ -17,7 +17,9 @@ from fade.pretrain.families import FAMILIES, Widths
 from tests.unit.fade.pretrain.support import NAMES, STYLES, sampler, tokenizer
 
 TOWER = TextConfig(steps=1, batch_size=1, lr=0.1, hidden=16, layers=2, heads=2, activation="gelu")
-SMALL = DenoiserConfig(steps=30, batch_size=8, lr=3e-3, ema=0.5, channels=(16, 16), layers=2, width=32, heads=2)
+SMALL = DenoiserConfig(
+    steps=30, batch_size=8, lr=3e-3, ema=0.5, channels=(16, 16), layers=2, width=32, heads=2
+)
 CODEC = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(4, 4, 8, 8), latent_channels=4)
 
 

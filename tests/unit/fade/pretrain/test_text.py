@@ -67,7 +67,9 @@ def test_sight_trains_the_image_tower_alone(tmp_path: Path) -> None:
     logs: list[dict[str, float]] = []
     training = Training(tmp_path / "run", 0, lambda step, steps, found: logs.append(found))
     clip.train(model, words, sampler(), text.Meaning(embeddings()), config, training)
-    changed = {name.split(".")[0] for name, one in model.named_parameters() if not torch.equal(one, before[name])}
+    changed = {
+        name.split(".")[0] for name, one in model.named_parameters() if not torch.equal(one, before[name])
+    }
     assert changed == {"vision_model", "visual_projection", "logit_scale"}
     assert logs[-1]["geometry"] < 0.5 * logs[0]["geometry"]
 

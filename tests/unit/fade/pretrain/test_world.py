@@ -116,7 +116,7 @@ def test_a_stage_is_made_again_only_when_its_own_settings_or_inputs_change(tmp_p
 
     def build(config: PretrainConfig) -> list[str]:
         made.clear()
-        world = World(tmp_path, tmp_path, "sd", config)
+        world = World(tmp_path, "sd", config)
         world.stage("text", lambda folder: made.append("text"), ["text", "emphasis"])
         world.stage("unet", lambda folder: made.append("unet"), ["unet"], ["text"])
         world.stage("judge", lambda folder: made.append("judge"), ["judge"])
@@ -138,9 +138,9 @@ def test_a_stage_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
         raise DivergedError("the loss is nan.")
 
     with pytest.raises(DivergedError):
-        World(tmp_path, tmp_path, "sd", PretrainConfig()).stage("text", fail, ["text"])
+        World(tmp_path, "sd", PretrainConfig()).stage("text", fail, ["text"])
     made: list[Path] = []
-    World(tmp_path, tmp_path, "sd", PretrainConfig()).stage("text", made.append, ["text"])
+    World(tmp_path, "sd", PretrainConfig()).stage("text", made.append, ["text"])
     assert made == [tmp_path / "text"]
 
 
@@ -169,10 +169,11 @@ def test_the_half_of_a_picture_is_shown_as_large_as_a_whole_one() -> None:
     assert (half(np.full((64, 64, 3), 255, np.uint8), 0) == 255).all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_stage_comes_after_those_that_it_is_made_from(family: str) -> None:
-    known = {"recipe"} if family == "sd" else {"recipe", "data"}
-    fields = set(PretrainConfig.model_fields)
-    for name, (_, settings, inputs) in stages(family).items():
+@pytest.mark.parametrize(("family", "stands_on_parts"), [*((name, True) for name in FAMILIES), ("sd", False)])
+def test_every_stage_comes_after_those_that_it_is_made_from(family: str, stands_on_parts: bool) -> None:
+    known, fields = {"recipe", *(["parts"] if stands_on_parts else [])}, set(PretrainConfig.model_fields)
+    found = stages(family, stands_on_parts)
+    for name, (_, settings, inputs) in found.items():
         assert set(inputs.split()) <= known and set(settings.split()) <= fields, name
         known.add(name)
+    assert ("judge" in found) is not stands_on_parts
