@@ -113,8 +113,7 @@ _AFTER_HEAD = re.compile(
 )
 _IRREGULAR = dict(
     pair.split(":")
-    for pair in "mouse:mice goose:geese tooth:teeth foot:feet ox:oxen child:children person:people "
-    "quiz:quizzes stomach:stomachs".split()
+    for pair in ["mouse:mice", "goose:geese", "tooth:teeth", "foot:feet", "ox:oxen", "child:children", "person:people", "quiz:quizzes", "stomach:stomachs"]
 )
 _FORMS = (
     (re.compile(r"(?<!hu)(?<!sha)man$"), "men"),

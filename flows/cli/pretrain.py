@@ -7,15 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import typer
 from typer import Option
 
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, ParamsFile, Runs, Set, opened
-from flows.cli.screen import bars, escape, print_line, print_markup, print_note
+from flows.cli.screen import bars, print_line, print_note
 
 
-class Family(str, enum.Enum):
+class Family(enum.StrEnum):
     """Families that have an embedded world."""
 
     SD = "sd"

@@ -19,8 +19,8 @@ STAGE = "publish"
 
 
 def publish(repo: Path, runs: Path, place: str = "data", *, remote: str = "embedded") -> Pulled:
-    """`dvc add` and `dvc push -r remote` of the folder ``place``: then ``place.dvc`` in ``repo`` describes it,
-    and the remote holds it.
+    """`dvc add` and `dvc push -r remote` of the folder ``place``: then ``place.dvc`` in ``repo`` describes
+    it, and the remote holds it.
 
     Objects that it no longer names are dropped from the cache and, when the remote is a folder of this
     repository, from it as well (older versions stay in git's history, so that the working tree does not grow
