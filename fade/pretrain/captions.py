@@ -6,7 +6,7 @@ import functools
 import json
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +76,8 @@ HELDOUT_TEMPLATES = (
 )
 """Sentences that no training has: with them a name within an unknown sentence is measured."""
 
+# Adjectives without meaning for the picture
 ADJECTIVES = ("nice", "cute", "lovely", "funny", "pretty", "beautiful", "great", "simple")
-"""Adjectives without meaning for the picture."""
 SIZES = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
 POSITIONS = {
     "left": ("on the left", "on the left side"),
@@ -96,12 +96,12 @@ RELATIONS = {
     "under": ("{a} under {b}", "{a} below {b}"),
     "in front of": ("{a} in front of {b}",),
 }
-"""Relation of the first of two things to the second -> its words. "and": the first is left of the second or
-above it, so that order means place."""
+"""Relation of the first of two things to the second -> its words. "and": the first is left of the second, so
+that order means place."""
 TRIPLE = "{a}, {b} and {c}"
 STYLED = (*("{a} in the {style} style",) * 3, "{a} drawn by {style}")
+# The frame that names the style itself, and its share of the captions that name one
 EMOJI_OF, EMOJI_SHARE = "{style} emoji of {a}", 0.2
-"""The frame that names the style itself, and its share of the captions that name one."""
 _CLAUSES = ("this is", "these are", "there is", "there are", "here is", "here are", "a an")
 """What the slots {this_is}, {is_are} and {a} can say."""
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -111,10 +111,8 @@ _AFTER_HEAD = re.compile(
     r"\s+(?:with|without|of|in|on|at|from|for|behind|over|under|drawn|to)\s|(?<=^face)\s+(?=\w+ing\b)"
     r"|(?<=^person)\s+(?=\w+ing\b)|,"
 )
-_IRREGULAR = dict(
-    pair.split(":")
-    for pair in ["mouse:mice", "goose:geese", "tooth:teeth", "foot:feet", "ox:oxen", "child:children", "person:people", "quiz:quizzes", "stomach:stomachs"]
-)
+_IRREGULAR = {"mouse": "mice", "goose": "geese", "tooth": "teeth", "foot": "feet", "ox": "oxen"}
+_IRREGULAR |= {"child": "children", "person": "people", "quiz": "quizzes", "stomach": "stomachs"}
 _FORMS = (
     (re.compile(r"(?<!hu)(?<!sha)man$"), "men"),
     (re.compile(r"(?<=[^aeiou])y$"), "ies"),
@@ -123,25 +121,22 @@ _FORMS = (
     (re.compile(r"(?<=\b(?:tomat|potat))o$|(?<=\bvolcan)o$|(?<=\bmang)o$|(?<=\bher)o$"), "oes"),
     (re.compile(r"(?<=s|x|z)$|(?<=ch|sh)$"), "es"),
 )
-"""Endings of a singular and of its plural; else an s."""
 _SAME = re.compile(r"(?:fish|sheep|deer|bison|moose|squid|shrimp|aircraft|series|species)$")
-_SINGULAR = re.compile(r"(?:ss|us|is|lens|gas|atlas|canvas|christmas|series|species)$")
+_SINGULAR = re.compile(r"(?:ss|us|(?<!sk)is|ros|lens|gas|atlas|canvas|christmas|series|species)$")
 _A_BEFORE_VOWEL = re.compile(r"(?:uni(?!n)|u[sk][eu]|u\W|ufo|eu|ewe|one\b|once\b)")
 _AN_BEFORE_CONSONANT = re.compile(r"(?:hour|heir|honest|honou?r|x\W|8)")
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing that a caption names, or ``count`` of it."""
+    """One thing that a caption names, or ``count`` of it. size, position: keys of SIZES and POSITIONS."""
 
     name: str
     style: str | None = None
     """Only when the caption shall name it."""
     count: int = 1
     size: str | None = None
-    """A key of SIZES."""
     position: str | None = None
-    """A key of POSITIONS."""
 
 
 @dataclass(frozen=True)
@@ -174,16 +169,13 @@ def with_article(name: str) -> str:
     return f"{'an' if vowel or _AN_BEFORE_CONSONANT.match(name) else 'a'} {name}"
 
 
-def _head(name: str) -> str:
-    """The part of a name that takes the plural, at its end."""
+def _head(name: str) -> str:  # what takes the plural, at its end
     cut = _AFTER_HEAD.search(name)
     return name[: cut.start()] if cut and cut.start() else name
 
 
 def _is_plural(word: str) -> bool:
-    return word == "scissors" or (
-        word.endswith("s") and not _SINGULAR.search(word) and not _SAME.search(word)
-    )
+    return len(word) > 1 and word.endswith("s") and not _SINGULAR.search(word)
 
 
 def _plural_word(word: str) -> str:
@@ -245,7 +237,7 @@ def _framed(frame: str, phrase: str, scene: Scene, rng: random.Random) -> str:
     )
 
 
-def words_of(names: Iterable[str], styles: Iterable[str]) -> list[str]:
+def words_of(names: Sequence[str], styles: Sequence[str]) -> list[str]:
     """All words and marks of the names, their plurals, the styles and the templates, sorted.
 
     Words as CLIP's tokenizer splits a text: the style "noto-v1" has four, "noto", "-", "v" and "1"."""
@@ -253,7 +245,6 @@ def words_of(names: Iterable[str], styles: Iterable[str]) -> list[str]:
     templates = [*PLAIN, *SENTENCES, *FRAMES, *ADJECTIVES, TRIPLE, *STYLED, EMOJI_OF, *_CLAUSES]
     templates += [template for group in groups for template in group]
     texts = [re.sub(r"{\w+}", " ", template) for template in templates]
-    names = list(names)
     texts += [*names, *map(plural, names), *styles]
     return sorted({word for text in texts for word in pieces(text)})
 
@@ -263,12 +254,15 @@ def _splitter() -> Tokenizer:
     return CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[]).backend_tokenizer
 
 
+def _split(text: str) -> list[tuple[str, str]]:
+    """The words and marks of a text by CLIP's own rules, each with the symbols that stand for its bytes."""
+    normal = _splitter().normalizer.normalize_str(text)
+    return [(normal[a:b], symbols) for symbols, (a, b) in _splitter().pre_tokenizer.pre_tokenize_str(normal)]
+
+
 def pieces(text: str) -> list[str]:
-    """The words and marks into which CLIP's tokenizer splits a text before it looks into its vocabulary;
-    bytes beyond ASCII as the tokenizer writes them."""
-    splitter = _splitter()
-    words = splitter.pre_tokenizer.pre_tokenize_str(splitter.normalizer.normalize_str(text))
-    return [word for word, _ in words]
+    """The words and marks into which CLIP's tokenizer splits a text before it looks into its vocabulary."""
+    return [word for word, _ in _split(text)]
 
 
 def build_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
@@ -277,38 +271,39 @@ def build_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
     max_tokens: positions of the text tower. Byte pairs are learned on the words alone, until each is whole.
     Every printable ASCII character is in the vocabulary, so that an unknown word is spelled, never lost.
     Raises DataError for a word that CLIP splits, or that is not whole in the end."""
-    words = sorted(set(words))
     _refuse([word for word in words if pieces(word) != [word]], "are no single lower-case words")
+    words = sorted({symbols for word in words for _, symbols in _split(word)})
+    letters = sorted({*_CHARACTERS, *"".join(words)})
+    ends = [letter + "</w>" for letter in letters]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * len(_CHARACTERS) + sum(map(len, words)),  # each letter of each word merged: no limit
-        initial_alphabet=list(_CHARACTERS),
+        vocab_size=2 * len(letters) + sum(map(len, words)),  # each letter of each word merged: no limit
+        initial_alphabet=letters,
+        # Else the trainer numbers last letters in a hash map's order and breaks ties by it: runs differ.
+        special_tokens=ends,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     learner.train_from_iterator(words, trainer)
-    model = json.loads(learner.to_str())["model"]
-    pairs = [tuple(pair) for pair in model["merges"]]
-    ends = [character + "</w>" for character in _CHARACTERS]
-    learned = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    symbols = dict.fromkeys([*_CHARACTERS, *ends, *learned, "<|startoftext|>", "<|endoftext|>"])
+    pairs = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    symbols = dict.fromkeys([*letters, *ends, *map("".join, pairs), "<|startoftext|>", "<|endoftext|>"])
     vocab = {symbol: i for i, symbol in enumerate(symbols)}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)
     _refuse([word for word in words if tokenizer.tokenize(word) != [word + "</w>"]], "are not one token each")
     tokenizer.save_pretrained(out)
 
 
+def build_t5_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
+    """Save a T5 tokenizer to ``out`` that holds each of ``words`` as one token and spells any other word."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    whole = {f"▁{word}": -1.0 for word in sorted(set(words))}
+    letters = dict.fromkeys(sorted({*_CHARACTERS, *"".join(words)}), -8.0)
+    vocab = [*special, *whole.items(), *letters.items()]
+    T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=max_tokens).save_pretrained(out)
+
+
 def _refuse(words: Sequence[str], why: str) -> None:
     if words:
         what = f"{', '.join(map(repr, words[:5]))} {why} ({len(words)} of the tokenizer's words)."
         raise DataError(what, stage="tokenizer", action="take the words of captions.words_of.")
-
-
-def build_t5_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
-    """Save a T5 tokenizer to ``out`` that holds each of ``words`` as one token and spells any other word."""
-    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    whole = [(f"▁{word}", -1.0) for word in sorted(set(words))]
-    letters = [(character, -8.0) for character in _CHARACTERS]
-    vocab = [*special, *whole, *(row for row in letters if row[0] not in dict(whole))]
-    T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=max_tokens).save_pretrained(out)

@@ -76,8 +76,8 @@ def stratified_times(model: DiffusionModel, n: int, generator: torch.Generator) 
 
 
 def train(model: DiffusionModel, bank: Bank, config: DenoiserConfig, training: Training) -> None:
-    """Train the model's denoiser in place: mean squared error against the network's own target; a share of the
-    captions is dropped to the empty prompt."""
+    """Train the model's denoiser in place: mean squared error against the network's own target; a share of
+    the captions is dropped to the empty prompt."""
     model.denoiser.requires_grad_(True).train()
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:

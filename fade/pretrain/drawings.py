@@ -152,9 +152,9 @@ def corpus_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Drawing]
 
 
 def render_rgba(drawing: Drawing) -> np.ndarray:
-    """The drawing on transparent ground, centred, its longer side SIZE pixels: (64, 64, 4) uint8, straight alpha.
+    """The drawing on transparent ground, centred, its longer side SIZE pixels.
 
-    Raises ValueError for an SVG that cannot be read."""
+    (64, 64, 4) uint8, straight alpha. Raises ValueError for an SVG that cannot be read."""
     import resvg_py
 
     side: dict[str, Any] = {"width": SIZE} if drawing.wide else {"height": SIZE}

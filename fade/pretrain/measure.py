@@ -197,8 +197,8 @@ def half(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def sentences(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
-    """How often the judge recognises a name within a sentence that no training had: every concept in every one
-    of HELDOUT_TEMPLATES, one picture each; percent."""
+    """How often the judge recognises a name within a sentence that no training had: every concept in each of
+    HELDOUT_TEMPLATES, one picture each; percent."""
     names, judge = run.vocabulary.names, run.models.judge
     wanted, per = [judge.index(name) for name in names], {}
     for template in HELDOUT_TEMPLATES:

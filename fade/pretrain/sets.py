@@ -1,4 +1,4 @@
-"""What the models of a world are trained on: the vocabulary's training drawings, and these with all others."""
+"""What the models of a world are trained on: the vocabulary's training drawings, and all others."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class Sets:
 
     @cached_property
     def pictures(self) -> tuple[Tensor, Tensor]:
-        """Pictures (P, 64, 64, 3) uint8 for the autoencoder, and the probability of each: the vocabulary's, all
-        others, and scenes, a third each."""
+        """Pictures (P, 64, 64, 3) uint8 for the autoencoder, and the probability of each: the vocabulary's,
+        all others, and scenes, a third each."""
         generator = torch.Generator().manual_seed(self.config.seed)
         made = self.wide_scenes(0.5).batch(SCENES, generator).x
         scenes = ((made + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)

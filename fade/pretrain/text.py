@@ -158,8 +158,8 @@ class Reader(nn.Module):
 def train(
     tower: Any, tokenizer: Any, pictures: Any, meaning: Meaning, config: TextConfig, training: Training
 ) -> None:
-    """Train a tower in place on the captions of ``pictures`` (`fade.pretrain.scenes.SceneSampler`): the naming
-    loss, and the mean squared difference of the captions' cosines to their goals, weighted."""
+    """Train a tower in place on the captions of ``pictures`` (`fade.pretrain.scenes.SceneSampler`): the
+    naming loss, and the mean squared difference of the captions' cosines to their goals, weighted."""
     torch.manual_seed(training.seed)
     reader = Reader(tower, sorted(set(pictures.names)), sorted(set(pictures.styles)))
 

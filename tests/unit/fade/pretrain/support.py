@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fade.config import ScenesConfig
+from fade.config import SceneMix
 from fade.pretrain import captions
 from fade.pretrain.scenes import SceneSampler
 
@@ -23,7 +23,7 @@ def sampler() -> SceneSampler:
     sprites[:, 8:56, 8:56, 3] = 255
     sprites[:, 8:56, 8:56, :3] = np.random.default_rng(0).integers(0, 200, (8, 1, 1, 3))
     names, styles = [name for name in NAMES for _ in STYLES], [*STYLES] * len(NAMES)
-    return SceneSampler(sprites, names, styles, torch.full((8,), 1 / 8), ScenesConfig())
+    return SceneSampler(sprites, names, styles, torch.full((8,), 1 / 8), SceneMix())
 
 
 def embeddings() -> dict[str, Tensor]:

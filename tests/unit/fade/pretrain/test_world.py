@@ -1,4 +1,4 @@
-"""The embedded world's parts: the recipe, the loop that resumes, the codec that becomes an autoencoder."""
+"""The embedded world's parts: the loop that resumes, the codec that becomes an autoencoder."""
 
 from __future__ import annotations
 
@@ -13,22 +13,12 @@ from fade.config import AutoencoderConfig, FitConfig, PretrainConfig
 from fade.errors import DivergedError
 from fade.judges.image_set import augment, soften, to_unit
 from fade.judges.supervised_loop import Logs, Training, fit, one_cycle
-from fade.pretrain import autoencoder, codec, drawings
+from fade.pretrain import autoencoder, codec
 from fade.pretrain.build import World, stages
 from fade.pretrain.families import FAMILIES
 from fade.pretrain.measure import family_share, half
 
 SMALL = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(16, 20, 24, 64), latent_channels=4)
-
-
-def test_the_recipe_has_enough_concepts_families_and_artists() -> None:
-    recipe = drawings.load_recipe()
-    kinds = [family["kind"] for family in recipe["families"].values()]
-    concepts = {c: named for family in recipe["families"].values() for c, named in family["concepts"].items()}
-    assert len(concepts) >= 64 and len(kinds) >= 8 and kinds.count("tight") == kinds.count("loose")
-    for concept, named in concepts.items():
-        artists = {s["artist"] for style, s in recipe["styles"].items() if named.get(style, "") is not None}
-        assert len(artists) >= 6, concept
 
 
 def quadratic(kill_at: int | None = None) -> tuple[nn.Module, object]:
