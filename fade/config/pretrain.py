@@ -116,15 +116,15 @@ class PretrainConfig(Section):
     """Families whose concepts are drawn more often: faces that differ in their eyes alone need more steps."""
     emphasis: Weight = 2.0
     """How many times as often."""
-    text: TextConfig = TextConfig(steps=2500, batch_size=64, lr=1e-3)
+    text: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3)
     """The text tower of every family, and the CLIP's."""
     text_2: TextConfig = TextConfig(
-        steps=2500, batch_size=64, lr=1e-3, hidden=320, layers=3, activation="gelu", geometry_weight=5.0
+        steps=2000, batch_size=64, lr=1e-3, hidden=320, layers=3, activation="gelu", geometry_weight=5.0
     )
     """The second tower of Stable Diffusion XL and 3: wider, and less bound to the sentence encoder."""
-    t5: TextConfig = TextConfig(steps=2500, batch_size=64, lr=1e-3, hidden=576, layers=2, activation="gelu")
+    t5: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3, hidden=576, layers=2, activation="gelu")
     """The third tower of Stable Diffusion 3."""
-    sight: SightConfig = SightConfig(steps=2600, batch_size=64, lr=1e-3)
+    sight: SightConfig = SightConfig(steps=2000, batch_size=64, lr=1e-3)
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=1200, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)

@@ -104,7 +104,8 @@ STYLED = (*("{a} in the {style} style",) * 3, "{a} drawn by {style}")
 EMOJI_OF, EMOJI_SHARE = "{style} emoji of {a}", 0.2
 _CLAUSES = ("this is", "these are", "there is", "there are", "here is", "here are", "a an")
 """What the slots {this_is}, {is_are} and {a} can say."""
-_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_CHARACTERS = tuple(sorted(pre_tokenizers.ByteLevel.alphabet()))
+"""A symbol for each byte: every text is spelled, in any script."""
 
 # A name's head stands before the first of these words: "cats with tears of joy".
 _AFTER_HEAD = re.compile(
@@ -269,10 +270,11 @@ def build_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
     """Save a CLIPTokenizer to ``out`` that holds each of ``words`` as one token and spells any other word.
 
     max_tokens: positions of the text tower. Byte pairs are learned on the words alone, until each is whole.
-    Every printable ASCII character is in the vocabulary, so that an unknown word is spelled, never lost.
+    Every byte is in the vocabulary, so that an unknown word is spelled in any script, never lost.
     Raises DataError for a word that CLIP splits, or that is not whole in the end."""
     _refuse([word for word in words if pieces(word) != [word]], "are no single lower-case words")
-    words = sorted({symbols for word in words for _, symbols in _split(word)})
+    symbols_of = {word: symbols for text in words for word, symbols in _split(text)}
+    words = sorted(set(symbols_of.values()))
     letters = sorted({*_CHARACTERS, *"".join(words)})
     ends = [letter + "</w>" for letter in letters]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -290,7 +292,8 @@ def build_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
     symbols = dict.fromkeys([*letters, *ends, *map("".join, pairs), "<|startoftext|>", "<|endoftext|>"])
     vocab = {symbol: i for i, symbol in enumerate(symbols)}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)
-    _refuse([word for word in words if tokenizer.tokenize(word) != [word + "</w>"]], "are not one token each")
+    broken = [word for word, own in symbols_of.items() if tokenizer.tokenize(word) != [own + "</w>"]]
+    _refuse(broken, "are not one token each")
     tokenizer.save_pretrained(out)
 
 

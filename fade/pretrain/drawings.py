@@ -145,7 +145,7 @@ def corpus_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Drawing]
         for name in sorted(icons["icons"]):
             words = name.rstrip("0123456789").rstrip("-") if style == "streamline" else name
             variant = _SKIP.search(name) or any(c.isdigit() for c in words)
-            if words in own or name in used or variant:
+            if not words or words in own or name in used or variant:
                 continue
             if svg := _svg(icons, name):
                 yield Drawing(words.replace("-", " "), "", style, *svg, source)
