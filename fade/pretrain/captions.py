@@ -1,51 +1,312 @@
-"""What the drawings are called: templates, styles and the tokenizer that spells them."""
+"""What the pictures are called: the grammar of captions, English plurals and articles, and the tokenizer."""
 
 from __future__ import annotations
 
+import functools
 import json
+import random
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5TokenizerFast
 
-from fade.data.vocabulary import fill
+from fade.errors import DataError
 
-TEMPLATES = (
-    "a {concept}",
-    "a {concept}",
-    "a picture of a {concept}",
-    "a drawing of a {concept}",
-    "a photo of a {concept}",
-    "an emoji of a {concept}",
-    "a small {concept}",
+MAX_TOKENS = 28
+"""Tokens of the longest caption with its two end marks, when every word of it is one token."""
+
+PLAIN_SHARE = 0.7
+"""Share of the captions of one full-sized thing that are a PLAIN template: what prompts mostly are."""
+
+PLAIN = (
+    "{a}",
+    "{a}",
+    "a {concept}",  # the pipeline's own prompt, which says "a octopus"
     "{concept}",
+    "the {concept}",
+    "a picture of {a}",
+    "a drawing of {a}",
+    "a photo of {a}",
+    "an emoji of {a}",
+    "a painting of {a}",
 )
-_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
+SENTENCES = (
+    "my favourite {concept}",
+    "{this_is} {a}",
+    "there {is_are} {a} here",
+    "look at the {concept} in this picture",
+    "{a} that i saw today",
+    "{adjective_a}",
+    "{adjective_a}",
+    "a picture of {adjective_a}",
+    "the {adjective} {concept}",
+    "{concept}, please",
+    "can you draw {a} for me",
+    "please draw {a}",
+    "i like this {concept}",
+    "here {is_are} {a} for you",
+    "{a} in the {unknown}",
+    "{a} for my {unknown}",
+    "we {unknown} the {concept}",
+)
+"""Captions of one thing around its name. {unknown}: an invented word, so that the letters and word pieces of
+which the tokenizer spells an unknown word are trained too, and mean nothing."""
+FRAMES = (
+    *("{a}",) * 5,
+    "a picture of {a}",
+    "a drawing of {a}",
+    "a photo of {a}",
+    "an emoji of {a}",
+    "there {is_are} {a}",
+    "look at {a}",
+    "can you draw {a} for me",
+)
+"""Captions around things of a size, place or number, and around several things."""
+HELDOUT_TEMPLATES = (
+    "I would like to see a {concept}",
+    "a {concept} in a park",
+    "yesterday my sister found a {concept}",
+    "could somebody show us one {concept}",
+    "what a wonderful {concept} that was",
+    "the story is about a {concept} and its friends",
+)
+"""Sentences that no training has: with them a name within an unknown sentence is measured."""
+
+# Adjectives without meaning for the picture
+ADJECTIVES = ("nice", "cute", "lovely", "funny", "pretty", "beautiful", "great", "simple")
+SIZES = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
+POSITIONS = {
+    "left": ("on the left", "on the left side"),
+    "right": ("on the right", "on the right side"),
+    "top": ("at the top",),
+    "bottom": ("at the bottom",),
+    "corner": ("in the corner",),
+}
+COUNTS = {2: ("two {many}", "two {many}", "a pair of {many}"), 3: ("three {many}",)}
+RELATIONS = {
+    "and": ("{a} and {b}", "{a} and {b}", "{x} and {y}", "{a} with {b}"),
+    "next to": ("{a} next to {b}", "{a} beside {b}"),
+    "left of": ("{a} to the left of {b}",),
+    "right of": ("{a} to the right of {b}",),
+    "above": ("{a} above {b}", "{a} over {b}"),
+    "under": ("{a} under {b}", "{a} below {b}"),
+    "in front of": ("{a} in front of {b}",),
+}
+"""Relation of the first of two things to the second -> its words. "and": the first is left of the second, so
+that order means place."""
+TRIPLE = "{a}, {b} and {c}"
+STYLED = (*("{a} in the {style} style",) * 3, "{a} drawn by {style}")
+# The frame that names the style itself, and its share of the captions that name one
+EMOJI_OF, EMOJI_SHARE = "{style} emoji of {a}", 0.2
+_CLAUSES = ("this is", "these are", "there is", "there are", "here is", "here are", "a an")
+"""What the slots {this_is}, {is_are} and {a} can say."""
+_CHARACTERS = tuple(sorted(pre_tokenizers.ByteLevel.alphabet()))
+"""A symbol for each byte: every text is spelled, in any script."""
+
+# A name's head stands before the first of these words: "cats with tears of joy".
+_AFTER_HEAD = re.compile(
+    r"\s+(?:with|without|of|in|on|at|from|for|behind|over|under|drawn|to)\s|(?<=^face)\s+(?=\w+ing\b)"
+    r"|(?<=^person)\s+(?=\w+ing\b)|,"
+)
+_IRREGULAR = {"mouse": "mice", "goose": "geese", "tooth": "teeth", "foot": "feet", "ox": "oxen"}
+_IRREGULAR |= {"child": "children", "person": "people", "quiz": "quizzes", "stomach": "stomachs"}
+_FORMS = (
+    (re.compile(r"(?<!hu)(?<!sha)man$"), "men"),
+    (re.compile(r"(?<=[^aeiou])y$"), "ies"),
+    (re.compile(r"(?<=\b(?:wol|lea|loa|hal|cal))f$|(?<=\b(?:shel|thie))f$|(?<=\bscar)f$|(?<=\bel)f$"), "ves"),
+    (re.compile(r"(?<=\bkni)fe$|(?<=\b[wl]i)fe$"), "ves"),
+    (re.compile(r"(?<=\b(?:tomat|potat))o$|(?<=\bvolcan)o$|(?<=\bmang)o$|(?<=\bher)o$"), "oes"),
+    (re.compile(r"(?<=s|x|z)$|(?<=ch|sh)$"), "es"),
+)
+_SAME = re.compile(r"(?:fish|sheep|deer|bison|moose|squid|shrimp|aircraft|series|species)$")
+_SINGULAR = re.compile(r"(?:ss|us|(?<!sk)is|ros|lens|gas|atlas|canvas|christmas|series|species)$")
+_A_BEFORE_VOWEL = re.compile(r"(?:uni(?!n)|u[sk][eu]|u\W|ufo|eu|ewe|one\b|once\b)")
+_AN_BEFORE_CONSONANT = re.compile(r"(?:hour|heir|honest|honou?r|x\W|8)")
 
 
-def caption(name: str, style: str | None, generator: torch.Generator) -> str:
-    """One caption by a random template, with the style when there is one."""
-    pick = int(torch.randint(0, len(TEMPLATES), (1,), generator=generator))
-    return fill(TEMPLATES[pick], name, style)
+@dataclass(frozen=True)
+class Thing:
+    """One thing that a caption names, or ``count`` of it. size, position: keys of SIZES and POSITIONS."""
+
+    name: str
+    style: str | None = None
+    """Only when the caption shall name it."""
+    count: int = 1
+    size: str | None = None
+    position: str | None = None
 
 
-def build_tokenizer(corpus: Sequence[str], merges: int, max_tokens: int, out: Path) -> None:
-    """Learn byte pairs on ``corpus`` and save a CLIPTokenizer of ``max_tokens`` positions to ``out``.
+@dataclass(frozen=True)
+class Scene:
+    """What a caption tells of a picture: one to three things, in order. A pair has a relation (a key of
+    RELATIONS); all things have one style or none."""
 
-    Every printable ASCII character is in the vocabulary, so that an unknown word is spelled, never lost."""
+    things: tuple[Thing, ...]
+    relation: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """One thing at full size in the middle."""
+        first = self.things[0]
+        return len(self.things) == 1 and first == Thing(first.name, first.style)
+
+
+def plural(name: str) -> str:
+    """``"cat with tears of joy"`` -> ``"cats with tears of joy"``. A plural stays as it is."""
+    head = _head(name)
+    start, _, last = head.rpartition(" ")
+    return f"{start} {_plural_word(last)}".lstrip() + name[len(head) :]
+
+
+def with_article(name: str) -> str:
+    """``"octopus"`` -> ``"an octopus"``; a plural (``"cherries"``) has no article."""
+    if _is_plural(_head(name).rpartition(" ")[2]):
+        return name
+    vowel = name[:1] in "aeiou" and not _A_BEFORE_VOWEL.match(name)
+    return f"{'an' if vowel or _AN_BEFORE_CONSONANT.match(name) else 'a'} {name}"
+
+
+def _head(name: str) -> str:  # what takes the plural, at its end
+    cut = _AFTER_HEAD.search(name)
+    return name[: cut.start()] if cut and cut.start() else name
+
+
+def _is_plural(word: str) -> bool:
+    return len(word) > 1 and word.endswith("s") and not _SINGULAR.search(word)
+
+
+def _plural_word(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if not word[-1:].isalpha() or _is_plural(word) or _SAME.search(word):
+        return word
+    forms = (ending.sub(many, word) for ending, many in _FORMS if ending.search(word))
+    return next(forms, word + "s")
+
+
+def caption(scene: Scene, generator: torch.Generator) -> str:
+    """One caption of the scene by the grammar: MAX_TOKENS at most for names of up to seven words.
+
+    A frame around the things, then their style, is left out where names of many words leave no room."""
+    rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
+    phrase, style = _phrase(scene, rng), scene.things[0].style
+    styled = rng.choice(STYLED).format(a=phrase, style=style) if style else phrase
+    frames = FRAMES
+    if scene.plain:
+        frames = PLAIN if rng.random() < PLAIN_SHARE else SENTENCES
+    text = _framed(rng.choice(frames), styled, scene, rng)
+    if style and rng.random() < EMOJI_SHARE:
+        text = with_article(EMOJI_OF.format(a=_framed("{a}", phrase, scene, rng), style=style))
+    shorter = (_framed("{a}", shown, scene, rng) for shown in (styled, phrase))
+    fitting = (option for option in (text, *shorter) if len(pieces(option)) <= MAX_TOKENS - 2)
+    return next(fitting, _framed("{a}", phrase, scene, rng))
+
+
+def _phrase(scene: Scene, rng: random.Random) -> str:
+    """The things without frame and style: several with their articles, one without."""
+    first, names = scene.things[0], [thing.name for thing in scene.things]
+    slots = dict(zip("xyz", names, strict=False)) | dict(zip("abc", map(with_article, names), strict=False))
+    if len(names) == 3:
+        return TRIPLE.format(**slots)
+    if len(names) == 2:
+        return rng.choice(RELATIONS[scene.relation or "and"]).format(**slots)
+    if first.count > 1:
+        return rng.choice(COUNTS[first.count]).format(many=plural(first.name))
+    size = rng.choice(SIZES[first.size]) if first.size else ""
+    position = rng.choice(POSITIONS[first.position]) if first.position else ""
+    return " ".join(filter(None, (size, first.name, position)))
+
+
+def _framed(frame: str, phrase: str, scene: Scene, rng: random.Random) -> str:
+    one = len(scene.things) == 1 and scene.things[0].count == 1
+    article = with_article(phrase) if one else phrase
+    # "there are a panda and a koala", but "there is a panda next to a koala"
+    many = article == phrase and scene.relation in (None, "and")
+    adjective = rng.choice(ADJECTIVES)
+    return frame.format(
+        a=article,
+        concept=phrase,
+        adjective=adjective,
+        adjective_a=with_article(f"{adjective} {phrase}"),
+        unknown="".join(rng.choice("bdfgjklmnprtvwz" if i % 2 == 0 else "aeiou") for i in range(7)),
+        this_is="these are" if many else "this is",
+        is_are="are" if many else "is",
+    )
+
+
+def words_of(names: Sequence[str], styles: Sequence[str]) -> list[str]:
+    """All words and marks of the names, their plurals, the styles and the templates, sorted.
+
+    Words as CLIP's tokenizer splits a text: the style "noto-v1" has four, "noto", "-", "v" and "1"."""
+    groups = (*SIZES.values(), *POSITIONS.values(), *COUNTS.values(), *RELATIONS.values())
+    templates = [*PLAIN, *SENTENCES, *FRAMES, *ADJECTIVES, TRIPLE, *STYLED, EMOJI_OF, *_CLAUSES]
+    templates += [template for group in groups for template in group]
+    texts = [re.sub(r"{\w+}", " ", template) for template in templates]
+    texts += [*names, *map(plural, names), *styles]
+    return sorted({word for text in texts for word in pieces(text)})
+
+
+@functools.cache
+def _splitter() -> Tokenizer:
+    return CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[]).backend_tokenizer
+
+
+def _split(text: str) -> list[tuple[str, str]]:
+    """The words and marks of a text by CLIP's own rules, each with the symbols that stand for its bytes."""
+    normal = _splitter().normalizer.normalize_str(text)
+    return [(normal[a:b], symbols) for symbols, (a, b) in _splitter().pre_tokenizer.pre_tokenize_str(normal)]
+
+
+def pieces(text: str) -> list[str]:
+    """The words and marks into which CLIP's tokenizer splits a text before it looks into its vocabulary."""
+    return [word for word, _ in _split(text)]
+
+
+def build_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
+    """Save a CLIPTokenizer to ``out`` that holds each of ``words`` as one token and spells any other word.
+
+    max_tokens: positions of the text tower. Byte pairs are learned on the words alone, until each is whole.
+    Every byte is in the vocabulary, so that an unknown word is spelled in any script, never lost.
+    Raises DataError for a word that CLIP splits, or that is not whole in the end."""
+    _refuse([word for word in words if pieces(word) != [word]], "are no single lower-case words")
+    symbols_of = {word: symbols for text in words for word, symbols in _split(text)}
+    words = sorted(set(symbols_of.values()))
+    letters = sorted({*_CHARACTERS, *"".join(words)})
+    ends = [letter + "</w>" for letter in letters]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.Whitespace()
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * len(_CHARACTERS) + merges,
-        initial_alphabet=list(_CHARACTERS),
+        vocab_size=2 * len(letters) + sum(map(len, words)),  # each letter of each word merged: no limit
+        initial_alphabet=letters,
+        # Else the trainer numbers last letters in a hash map's order and breaks ties by it: runs differ.
+        special_tokens=ends,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    learner.train_from_iterator([line.lower() for line in corpus], trainer)
+    learner.train_from_iterator(words, trainer)
     pairs = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    words = [*_CHARACTERS, *(c + "</w>" for c in _CHARACTERS), *(a + b for a, b in pairs)]
-    symbols = dict.fromkeys([*words, "<|startoftext|>", "<|endoftext|>"])
+    symbols = dict.fromkeys([*letters, *ends, *map("".join, pairs), "<|startoftext|>", "<|endoftext|>"])
     vocab = {symbol: i for i, symbol in enumerate(symbols)}
-    CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens).save_pretrained(out)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)
+    broken = [word for word, own in symbols_of.items() if tokenizer.tokenize(word) != [own + "</w>"]]
+    _refuse(broken, "are not one token each")
+    tokenizer.save_pretrained(out)
+
+
+def build_t5_tokenizer(words: Sequence[str], max_tokens: int, out: Path) -> None:
+    """Save a T5 tokenizer to ``out`` that holds each of ``words`` as one token and spells any other word."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    whole = {f"▁{word}": -1.0 for word in sorted(set(words))}
+    letters = dict.fromkeys(sorted({*_CHARACTERS, *"".join(words)}), -8.0)
+    vocab = [*special, *whole.items(), *letters.items()]
+    T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=max_tokens).save_pretrained(out)
+
+
+def _refuse(words: Sequence[str], why: str) -> None:
+    if words:
+        what = f"{', '.join(map(repr, words[:5]))} {why} ({len(words)} of the tokenizer's words)."
+        raise DataError(what, stage="tokenizer", action="take the words of captions.words_of.")

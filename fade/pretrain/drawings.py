@@ -145,22 +145,36 @@ def corpus_drawings(recipe: dict[str, Any], packages: Path) -> Iterator[Drawing]
         for name in sorted(icons["icons"]):
             words = name.rstrip("0123456789").rstrip("-") if style == "streamline" else name
             variant = _SKIP.search(name) or any(c.isdigit() for c in words)
-            if words in own or name in used or variant:
+            if not words or words in own or name in used or variant:
                 continue
             if svg := _svg(icons, name):
                 yield Drawing(words.replace("-", " "), "", style, *svg, source)
 
 
-def render(drawing: Drawing) -> Image.Image:
-    """The drawing on white, centred, its longer side SIZE pixels; RGB."""
+def render_rgba(drawing: Drawing) -> np.ndarray:
+    """The drawing on transparent ground, centred, its longer side SIZE pixels.
+
+    (64, 64, 4) uint8, straight alpha. Raises ValueError for an SVG that cannot be read."""
     import resvg_py
 
     side: dict[str, Any] = {"width": SIZE} if drawing.wide else {"height": SIZE}
     png = bytes(resvg_py.svg_to_bytes(svg_string=drawing.svg, skip_system_fonts=True, **side))
     picture = Image.open(io.BytesIO(png)).convert("RGBA")
-    paper = Image.new("RGBA", (SIZE, SIZE), "white")
-    paper.alpha_composite(picture, ((SIZE - picture.width) // 2, (SIZE - picture.height) // 2))
-    return paper.convert("RGB")
+    ground = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
+    ground.paste(picture, ((SIZE - picture.width) // 2, (SIZE - picture.height) // 2))
+    return np.asarray(ground)
+
+
+def on_white(sprite: np.ndarray) -> np.ndarray:
+    """A sprite (64, 64, 4) uint8 on white paper: (64, 64, 3) uint8."""
+    paper = Image.new("RGBA", (sprite.shape[1], sprite.shape[0]), "white")
+    paper.alpha_composite(Image.fromarray(sprite))
+    return np.asarray(paper.convert("RGB"))
+
+
+def render(drawing: Drawing) -> Image.Image:
+    """As `render_rgba`, on white; RGB."""
+    return Image.fromarray(on_white(render_rgba(drawing)))
 
 
 def write_vocabulary(recipe: dict[str, Any], packages: Path, out: Path) -> None:
@@ -177,27 +191,33 @@ def write_vocabulary(recipe: dict[str, Any], packages: Path, out: Path) -> None:
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(out / MANIFEST, index=False, lineterminator="\n")
 
 
+def render_sprites(recipe: dict[str, Any], packages: Path) -> np.ndarray:
+    """Sprites (N, 64, 64, 4) uint8 of the vocabulary's training drawings, in the manifest's order."""
+    drawings = vocabulary_drawings(recipe, packages)
+    return np.stack([render_rgba(drawing) for drawing in drawings if drawing.split == "train"])
+
+
 def render_corpus(
     recipe: dict[str, Any], packages: Path, on_step: Callable[[int, int], None]
 ) -> tuple[np.ndarray, list[str], list[str]]:
-    """Pictures (N, 64, 64, 3) uint8 of the wide corpus, without blank and unreadable ones; names; styles."""
+    """Sprites (N, 64, 64, 4) uint8 of the wide corpus, without blank and unreadable ones; names; styles."""
     drawings = list(corpus_drawings(recipe, packages))
 
-    def pixels_of(drawing: Drawing) -> np.ndarray | None:
+    def sprite_of(drawing: Drawing) -> np.ndarray | None:
         try:
-            pixels = np.asarray(render(drawing))
+            sprite = render_rgba(drawing)
         except ValueError:
             return None
-        return pixels if pixels.std() > 8 else None
+        return sprite if on_white(sprite).std() > 8 else None
 
-    pictures, names, styles = [], [], []
+    sprites, names, styles = [], [], []
     with ThreadPoolExecutor() as pool:
-        for done, (drawing, pixels) in enumerate(
-            zip(drawings, pool.map(pixels_of, drawings), strict=True), 1
+        for done, (drawing, sprite) in enumerate(
+            zip(drawings, pool.map(sprite_of, drawings), strict=True), 1
         ):
-            if pixels is not None:
-                pictures.append(pixels)
+            if sprite is not None:
+                sprites.append(sprite)
                 names.append(drawing.name)
                 styles.append(drawing.style)
             on_step(done, len(drawings))
-    return np.stack(pictures), names, styles
+    return np.stack(sprites), names, styles

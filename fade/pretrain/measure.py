@@ -1,18 +1,21 @@
-"""The numbers that say whether the world is worth standing on: codec, judge, base, text geometry, styles."""
+"""The numbers that say whether a world is worth standing on: codec, judge, base, text geometry, styles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from fade.data.images import read_pictures
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import fill, prompts
+from fade.pretrain.captions import HELDOUT_TEMPLATES, with_article
+from fade.pretrain.drawings import load_recipe
 from fade.run.context import RunContext
 
 if TYPE_CHECKING:
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 OnBatch = Callable[[int, int], None]
 SEED = 9000  # of the base's own pictures here; no other stage uses it
 EACH = 24
+PAIRS = 100
+SMALLEST = 6
+"""Concepts of a family whose neighbours are measured."""
+INK = 232
+"""A level of a colour below which a pixel is no paper."""
 
 
 def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> dict[str, Any]:
@@ -49,37 +57,46 @@ def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> di
         "base": own,
         "styles": styles(run, frame, pixels, on_batch),
         "text_cosines": cosines(run),
-        "neighbours": neighbours(run),
+        "pairs": pairs(run, on_batch),
+        "sentences": sentences(run, on_batch),
+        "neighbours": neighbours(run, load_recipe()["sisters"]),
     }
 
 
-def neighbours(run: RunContext) -> dict[str, Any]:
-    """Are the mined neighbours those that a person would name? The share of the K nearest that are of the
-    concept's own family.
+def neighbours(run: RunContext, sisters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Are the mined neighbours those that a person would name? The share of the K nearest, and of the K next,
+    that are of the concept's own family or a sister of it.
 
-    A family with fewer than K others counts against as many as it has; percent, over the vocabulary and by
-    family."""
+    Over the concepts of families of SMALLEST and more; percent, and by family."""
     from fade.mining.neighborhood import mine
 
     config = run.params.neighborhood
     matrix = mine(run.vocabulary.names[0], run.vocabulary, run.generator, run.models.encoder, config).matrix
-    return {"k": config.k, **family_share(matrix, _families(run), config.k)}
+    families = _families(run)
+    nearest = family_share(matrix, families, sisters, 0, config.k)
+    following = family_share(matrix, families, sisters, config.k, config.k + config.k_heldout)
+    return {"k": config.k, "nearest": nearest, "next": following}
 
 
 def _families(run: RunContext) -> np.ndarray:
     return np.array([run.vocabulary.family(name) for name in run.vocabulary.names])
 
 
-def family_share(matrix: np.ndarray, family: np.ndarray, k: int) -> dict[str, Any]:
-    """``mean`` and ``families`` of cosines (N, N) between concepts whose families are given (N,)."""
+def family_share(
+    matrix: np.ndarray, family: np.ndarray, sisters: Mapping[str, Sequence[str]], first: int, last: int
+) -> dict[str, Any]:
+    """``mean`` and ``families``: of cosines (N, N) between concepts of the given families (N,), the share of
+    the neighbours from ``first`` to ``last`` that are kin, percent."""
     matrix = matrix.copy()
     np.fill_diagonal(matrix, -np.inf)
-    nearest = np.argsort(-matrix, axis=1, kind="stable")[:, :k]
-    kin = (family[nearest] == family[:, None]).sum(1)
-    others = np.array([(family == f).sum() - 1 for f in family])
-    share = 100 * kin / np.minimum(others, k)
-    by_family = {str(f): float(share[family == f].mean()) for f in dict.fromkeys(family)}
-    return {"mean": float(share.mean()), "families": by_family}
+    order = np.argsort(-matrix, axis=1, kind="stable")[:, first:last]
+    kin = {name: {name, *sisters.get(name, ())} for name in dict.fromkeys(family.tolist())}
+    share = np.array(
+        [np.mean([family[j] in kin[own] for j in row]) for own, row in zip(family, order, strict=True)]
+    )
+    large = np.array([(family == own).sum() >= SMALLEST for own in family])
+    by_family = {name: 100 * float(share[family == name].mean()) for name in kin}
+    return {"mean": 100 * float(share[large].mean()), "families": by_family}
 
 
 def own_pictures(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
@@ -139,16 +156,77 @@ def styles(run: RunContext, frame: pd.DataFrame, pixels: Tensor, on_batch: OnBat
     }
 
 
-def cosines(run: RunContext) -> dict[str, dict[str, float]]:
-    """Mean cosine of prompts' token states (what the UNet attends to) within and across families."""
-    states = run.models.base.encode(prompts(run.params.sampler.prompt, run.vocabulary.names)).flatten()
-    states = torch.nn.functional.normalize(states, dim=-1)
-    matrix = (states @ states.T).cpu()
-    family = _families(run)
-    same = torch.from_numpy(family[:, None] == family[None, :])
-    off = ~torch.eye(len(family), dtype=torch.bool)
-    member = {f: torch.from_numpy(family == f) for f in dict.fromkeys(family)}
+def pairs(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
+    """ "a X and a Y": how often the judge recognises X in the left half of the picture and Y in the right.
+
+    PAIRS pairs of different concepts by a fixed seed, one picture each."""
+    rng = np.random.default_rng(SEED)
+    chosen = [tuple(rng.choice(run.vocabulary.names, 2, replace=False).tolist()) for _ in range(PAIRS)]
+    texts = [f"{with_article(x)} and {with_article(y)}" for x, y in chosen]
+    pictures = run.generator.generate(texts, [SEED], on_batch=on_batch)
+    judge = run.models.judge
+    found = np.zeros((PAIRS, 2), bool)
+    for side in (0, 1):
+        crops = np.stack([half(pictures[text].pixels[0], side) for text in texts])
+        wanted = [judge.index(names[side]) for names in chosen]
+        found[:, side] = judge(crops).numpy().argmax(1) == wanted
+    missed = [text for text, both in zip(texts, found.all(1), strict=True) if not both]
     return {
-        "states": {"within": float(matrix[same & off].mean()), "across": float(matrix[~same].mean())},
-        "families": {f: float(matrix[m[:, None] & m[None, :] & off].mean()) for f, m in member.items()},
+        "both": 100 * float(found.all(1).mean()),
+        "left": 100 * float(found[:, 0].mean()),
+        "right": 100 * float(found[:, 1].mean()),
+        "n": PAIRS,
+        "seed": SEED,
+        "missed": missed[:10],
+    }
+
+
+def half(pixels: np.ndarray, side: int) -> np.ndarray:
+    """What is drawn in the left (0) or right (1) half of a picture (64, 64, 3), as large as a whole one."""
+    middle = pixels.shape[1] // 2
+    part = pixels[:, side * middle : (side + 1) * middle]
+    rows, columns = np.nonzero((part < INK).any(-1))
+    if not len(rows):
+        return np.full_like(pixels, 255)
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    size = max(bottom - top, right - left)
+    square = np.full((size, size, 3), 255, np.uint8)
+    y, x = (size - (bottom - top)) // 2, (size - (right - left)) // 2
+    square[y : y + bottom - top, x : x + right - left] = part[top:bottom, left:right]
+    return np.asarray(Image.fromarray(square).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC))
+
+
+def sentences(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
+    """How often the judge recognises a name within a sentence that no training had: every concept in each of
+    HELDOUT_TEMPLATES, one picture each; percent."""
+    names, judge = run.vocabulary.names, run.models.judge
+    wanted, per = [judge.index(name) for name in names], {}
+    for template in HELDOUT_TEMPLATES:
+        texts = [fill(template, name) for name in names]
+        pictures = run.generator.generate(texts, [SEED], on_batch=on_batch)
+        odds = judge(np.concatenate([pictures[text].pixels for text in texts])).numpy()
+        per[template] = 100 * float((odds.argmax(1) == wanted).mean())
+    return {"mean": float(np.mean([*per.values()])), "per_sentence": per, "n_per_sentence": len(names)}
+
+
+def cosines(run: RunContext) -> dict[str, Any]:
+    """Mean cosine of prompts' token states (what the denoiser attends to) within families, across them, and
+    across them between names that share a word ("red heart", "red apple")."""
+    names, family = run.vocabulary.names, _families(run)
+    states = run.models.base.encode(prompts(run.params.sampler.prompt, names)).flatten()
+    states = torch.nn.functional.normalize(states, dim=-1)
+    matrix = (states @ states.T).cpu().numpy()
+    words = [set(name.split()) for name in names]
+    same = family[:, None] == family[None, :]
+    shared = np.array([[bool(a & b) for b in words] for a in words]) & ~same
+    off = ~np.eye(len(family), dtype=bool)
+    across = {"across": ~same, "across_with_a_shared_word": shared, "within": same & off}
+    inside = {name: np.ix_(family == name, family == name) for name in dict.fromkeys(family.tolist())}
+    by_family = {
+        name: float(matrix[grid][~np.eye(len(matrix[grid]), dtype=bool)].mean())
+        for name, grid in inside.items()
+    }
+    return {
+        "states": {key: float(matrix[rows].mean()) if rows.any() else None for key, rows in across.items()},
+        "families": by_family,
     }

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 import json
+from pathlib import Path
 from typing import Any
 
-import typer
 from typer import Option
 
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, World, opened, with_world
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, print_line, print_markup, print_note
+from flows.cli.screen import bars, escape, print_line, print_note
+
+
+class Family(enum.StrEnum):
+    """Families that have an embedded world."""
+
+    SD = "sd"
+    SDXL = "sdxl"
+    SD3 = "sd3"
 
 
 @app.command(epilog="Example: fade pull    or: fade pull --world emoji")
@@ -59,14 +68,21 @@ def _show_worlds(rows: list[dict[str, Any]]) -> None:
             print_note(f"[bold red]{escape(row['name'])}[/] {escape(row['why'])}")
 
 
-@app.command(epilog="Example: fade pretrain --set pretrain.unet.steps=6000")
+@app.command(epilog="Example: fade pretrain --family sdxl --set pretrain.unet_xl.steps=6000")
 def pretrain(
     set_: Set = None,
     params: ParamsFile = PARAMS,
     runs_dir: Runs = RUNS,
+    family: Family = Option(Family.SD, help="Which family's world; sdxl and sd3 stand on sd's."),
+    parts: Path | None = Option(
+        None,
+        help="Folder of a finished world: its pictures, CLIP, autoencoder and judges are taken as they are "
+        "(default for sdxl and sd3: data).",
+    ),
     publish: bool = Option(False, help="Track the result with DVC and push it to the embedded remote."),
 ) -> None:
-    """Rebuild the embedded world: drawings, CLIP, autoencoder, UNet, judge. Resumes where it was stopped."""
+    """Rebuild an embedded world: drawings, text towers, CLIP, autoencoder, judges, denoiser. Resumes where it
+    was stopped."""
     settings = opened(params, set_, runs_dir)
     from fade.run.context import RunContext
     from fade.run.preflight import check_machine
@@ -76,27 +92,13 @@ def pretrain(
     from flows.server import runtime
 
     values = settings.model_dump(mode="json", by_alias=True)
-    folders: dict[str, Any] = {"runs": str(runs_dir), "root": str(params.parent)}
+    options: dict[str, Any] = {"runs": str(runs_dir), "root": str(params.parent), "family": family.value}
+    options["parts"] = str(parts) if parts else None
     with bars(False):
-        result = runtime.run(flow.pretrain, params=values, publish=publish, **folders)
+        result = runtime.run(flow.pretrain, params=values, publish=publish, **options)
     print(json.dumps(result, indent=2))
     if not publish:
         print_note(
-            "data/ is the new world, but data.dvc still names the old one: publish it with [bold]fade "
-            "pretrain --publish[/]."
+            "The new world is in its folder, but its .dvc file still names the old one: publish it with "
+            "[bold]fade pretrain --publish[/]."
         )
-
-
-@app.command(epilog="Example: fade doctor")
-def doctor(params: ParamsFile = PARAMS, runs_dir: Runs = RUNS) -> None:
-    """Is this machine ready? Python, libraries, data, models, folders, servers; what to do where it is
-    not."""
-    from flows.service.doctor import examine
-
-    ready = True
-    for finding in examine(params, runs_dir):
-        ready &= finding.ok
-        mark = "[green]ok  [/]" if finding.ok else "[bold red]FAIL[/]"
-        print_markup(f"{mark} {finding.name}: {escape(finding.text)}")
-    if not ready:
-        raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Publish (DVC): track the data folder in ``data.dvc`` and push it. `fade pretrain` makes the data."""
+"""Publish (DVC): track a world's folder in its .dvc file and push it. `fade pretrain` makes the folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tasks.launch.environment import configure_environment
 STAGE = "publish"
 
 
-def publish(repo: Path, runs: Path, *, remote: str = "embedded") -> Pulled:
-    """`dvc add data` and `dvc push -r remote`: then ``data.dvc`` in ``repo`` describes the folder, and the
-    remote holds it.
+def publish(repo: Path, runs: Path, place: str = "data", *, remote: str = "embedded") -> Pulled:
+    """`dvc add` and `dvc push -r remote` of the folder ``place``: then ``place.dvc`` in ``repo`` describes
+    it, and the remote holds it.
 
     Objects that it no longer names are dropped from the cache and, when the remote is a folder of this
     repository, from it as well (older versions stay in git's history, so that the working tree does not grow
@@ -29,7 +29,7 @@ def publish(repo: Path, runs: Path, *, remote: str = "embedded") -> Pulled:
     from dvc.exceptions import DvcException
 
     configure_environment(runs)
-    folder, tracked = repo / "data", repo / "data.dvc"
+    folder, tracked = repo / place, repo / f"{place}.dvc"
     if not hash_folder(folder):
         action = "make the data first (`fade pretrain`)."
         raise DataError(f"{folder} holds no files.", stage=STAGE, action=action)

@@ -17,13 +17,20 @@ from tasks.registry.runs import flatten, open_run
 
 
 @task(name="build", cache_policy=NO_CACHE)
-def build_task(work: Path, config: PretrainConfig, runs: Path, registry: RegisterConfig) -> Path:
+def build_task(
+    work: Path,
+    family: str,
+    parts: Path | None,
+    config: PretrainConfig,
+    runs: Path,
+    registry: RegisterConfig,
+) -> Path:
     """All stages of ``fade.pretrain.build``, each step's losses as metrics ``<stage>.<name>`` of one MLflow
     run."""
     from fade.pretrain.build import build
 
     tracking = connect(runs, timeout=registry.timeout_seconds)
-    with open_run(tracking, "fade-pretrain", "pretrain", {"seed": str(config.seed)}) as run:
+    with open_run(tracking, "fade-pretrain", family, {"seed": str(config.seed)}) as run:
         run.log_params(flatten(config.model_dump(mode="json")))
         silent = False
 
@@ -37,7 +44,7 @@ def build_task(work: Path, config: PretrainConfig, runs: Path, registry: Registe
                 except RegistryError:  # a tracking server that dies must not cost two hours of training
                     silent = True
 
-        return build(work, config, on_step)
+        return build(work, family, config, on_step, parts)
 
 
 @task(name="measure", cache_policy=NO_CACHE)

