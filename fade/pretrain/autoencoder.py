@@ -31,6 +31,7 @@ def build(config: AutoencoderConfig) -> AutoencoderKL:
         latent_channels=config.latent_channels,
         norm_num_groups=4,
         sample_size=64,
+        shift_factor=0.0,  # Stable Diffusion 3's pipeline needs a number
     )
     with torch.no_grad():
         for module in model.modules():

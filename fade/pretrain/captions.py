@@ -195,7 +195,7 @@ def caption(scene: Scene, generator: torch.Generator) -> str:
     rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
     phrase, style = _phrase(scene, rng), scene.things[0].style
     styled = rng.choice(STYLED).format(a=phrase, style=style) if style else phrase
-    frames = FRAMES
+    frames: Sequence[str] = FRAMES
     if scene.plain:
         frames = PLAIN if rng.random() < PLAIN_SHARE else SENTENCES
     text = _framed(rng.choice(frames), styled, scene, rng)
@@ -252,7 +252,9 @@ def words_of(names: Sequence[str], styles: Sequence[str]) -> list[str]:
 
 @functools.cache
 def _splitter() -> Tokenizer:
-    return CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[]).backend_tokenizer
+    ends = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    splitter: Tokenizer = CLIPTokenizer(vocab=ends, merges=[]).backend_tokenizer
+    return splitter
 
 
 def _split(text: str) -> list[tuple[str, str]]:

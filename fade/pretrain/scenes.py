@@ -193,7 +193,8 @@ def crops(x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     sampled = F.grid_sample(x[owner] - 1, grid, mode="bilinear", align_corners=False)
     steps = ((torch.arange(SIDE, device=x.device) + 0.5) * 2 / SIDE - 1).abs()
     across, down = (steps <= (extent / side[:, None])[:, k, None] for k in (0, 1))
-    return sampled * (down[:, None, :, None] & across[:, None, None, :]) + 1
+    inside: Tensor = down[:, None, :, None] & across[:, None, None, :]
+    return sampled * inside + 1
 
 
 def _content_boxes(sprites: Tensor) -> Tensor:

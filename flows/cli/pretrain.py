@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer import Option
 
 from flows.cli.app import app
 from flows.cli.options import PARAMS, RUNS, Json, ParamsFile, Runs, Set, World, opened, with_world
 from flows.cli.output import emit, show_words
-from flows.cli.screen import bars, escape, print_line, print_note
+from flows.cli.screen import bars, escape, print_line, print_markup, print_note
 
 
 class Family(enum.StrEnum):
@@ -102,3 +103,18 @@ def pretrain(
             "The new world is in its folder, but its .dvc file still names the old one: publish it with "
             "[bold]fade pretrain --publish[/]."
         )
+
+
+@app.command(epilog="Example: fade doctor")
+def doctor(params: ParamsFile = PARAMS, runs_dir: Runs = RUNS) -> None:
+    """Is this machine ready? Python, libraries, data, models, folders, servers; what to do where it is
+    not."""
+    from flows.service.doctor import examine
+
+    ready = True
+    for finding in examine(params, runs_dir):
+        ready &= finding.ok
+        mark = "[green]ok  [/]" if finding.ok else "[bold red]FAIL[/]"
+        print_markup(f"{mark} {finding.name}: {escape(finding.text)}")
+    if not ready:
+        raise typer.Exit(1)
