@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,24 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from transformers import (
-    CLIPTextModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
     ResNetForImageClassification,
-    T5EncoderModel,
-    T5TokenizerFast,
 )
 
 from fade.config import PretrainConfig
 from fade.data.dvcfile import hash_folder
 from fade.errors import DataError
 from fade.judges import train as judge
-from fade.judges.supervised_loop import Logs, Training
 from fade.models.families import known_families
 from fade.models.layout import LOCAL
-from fade.pretrain import autoencoder, captions, clip, codec, denoiser, drawings, text
+from fade.pretrain import autoencoder, clip, codec, denoiser, drawings, text, tokenizer
+from fade.pretrain.captions import words_of
 from fade.pretrain.families import FAMILIES, Widths
-from fade.pretrain.sets import Sets
-from fade.utils.files import write_json
+from fade.pretrain.world import SEEDS, OnStage, World
 from fade.utils.hashing import fingerprint
 
 SHARED = ("emoji", "base/clip", "base/vae", "judge")
 """Folders of a world that another one can stand on."""
-OnStage = Callable[[str, int, int, Logs], None]
 PREPROCESSOR = {
     "size": 64,
     "image_mean": [0.5] * 3,
@@ -49,109 +42,6 @@ PREPROCESSOR = {
     "do_normalize": True,
 }
 """How the judge and the CLIP take pictures: 64 pixels, -1..1."""
-SEEDS = (
-    "text",
-    "text_2",
-    "t5",
-    "sight",
-    "codec",
-    "autoencoder",
-    "judge",
-    "styles",
-    "unet",
-    "unet_xl",
-    "transformer",
-)
-"""Each training's seed is its place here after the world's own."""
-
-
-@dataclass
-class World:
-    """One build: its work folder (resumable), its settings, and what follows its progress."""
-
-    work: Path
-    family: str
-    config: PretrainConfig
-    parts: Path | None = None
-    """A finished world whose parts are taken as they are."""
-    on_step: OnStage = lambda stage, step, steps, logs: None
-
-    keys: dict[str, str] = field(default_factory=dict)
-    """Stage -> hash of what it was made from, its inputs' hashes included."""
-
-    def stage(
-        self, name: str, make: Callable[[Path], Any], settings: Sequence[str] = (), inputs: Sequence[str] = ()
-    ) -> Path:
-        """Run ``make(folder)`` unless it is finished, of the same settings and inputs; returns the folder."""
-        folder, seal = self.work / name, self.work / f"{name}.done.json"
-        values = self.config.model_dump(mode="json")
-        made_from = {"stage": name, "seed": self.config.seed, "settings": {s: values[s] for s in settings}}
-        key = fingerprint({**made_from, "inputs": [self.keys[i] for i in inputs]})
-        self.keys[name] = key
-        if seal.exists() and folder.is_dir() and json.loads(seal.read_text(encoding="utf-8"))["key"] == key:
-            self.on_step(name, 1, 1, {})
-            return folder
-        seal.unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        make(folder)
-        write_json(seal, {"key": key})
-        return folder
-
-    @cached_property
-    def recipe(self) -> dict[str, Any]:
-        """Of the vocabulary."""
-        return drawings.load_recipe()
-
-    @property
-    def packages(self) -> Path:
-        """Folder of the unpacked npm packages."""
-        return self.config.packages or self.work / "packages"
-
-    @cached_property
-    def sets(self) -> Sets:
-        """Of the finished stages ``drawings``, ``sprites`` and ``corpus``."""
-        return Sets.load(self.work, self.config)
-
-    @cached_property
-    def meaning(self) -> text.Meaning:
-        """Of every name of the vocabulary and of the corpus."""
-        names = sorted({*self.sets.names, *self.sets.corpus_names})
-        return text.Meaning(text.teacher_embeddings(names, self.config.teacher))
-
-    def model(self, stage: str) -> Path:
-        """Where a finished stage left its model."""
-        return self.work / stage / "model"
-
-    @property
-    def vae(self) -> Path:
-        """The autoencoder: of the world that is made, or of the one that is shared."""
-        return self.work / "shared" / "base" / "vae" if self.parts else self.model("autoencoder")
-
-    def tokenizer(self, stage: str) -> Any:
-        """The tokenizer of a text tower's stage."""
-        home = self.work / "tokenizer"
-        if stage == "t5":
-            return T5TokenizerFast.from_pretrained(home / "t5", **LOCAL)
-        return CLIPTokenizer.from_pretrained(home / "clip", **LOCAL)
-
-    def encoders(self) -> dict[str, Any]:
-        """Frozen text encoders and tokenizers of the family, by part."""
-        parts: dict[str, Any] = {}
-        for name, stage in FAMILIES[self.family].texts.items():
-            shared = stage == "text" and self.parts
-            home = self.work / "shared" / "base" / "clip" if shared else self.model(stage)
-            pooled = self.family == "sd3" or stage != "text"
-            owner = CLIPTextModelWithProjection if pooled else CLIPTextModel
-            tower = (T5EncoderModel if stage == "t5" else owner).from_pretrained(home, **LOCAL)
-            parts[name] = tower.float().eval().requires_grad_(False)
-            parts[name.replace("text_encoder", "tokenizer")] = self.tokenizer(stage)
-        return parts
-
-    def training(self, stage: str) -> Training:
-        """The training of a stage; no two share a seed."""
-        identity = {"stage": self.keys[stage]}
-        seed = self.config.seed + SEEDS.index(stage)
-        return Training(self.work / stage, seed, partial(self.on_step, stage), identity)
 
 
 def build(
@@ -194,19 +84,19 @@ def _corpus(world: World, folder: Path) -> None:
 
 
 def _tokenizer(world: World, folder: Path) -> None:
-    words = captions.words_of(world.sets.labels, sorted(set(world.sets.styles)))
-    captions.build_tokenizer(words, world.config.max_tokens, folder / "clip")
-    captions.build_t5_tokenizer(words, world.config.max_tokens, folder / "t5")
+    words = words_of(world.sets.labels, sorted(set(world.sets.styles)))
+    tokenizer.build_tokenizer(words, world.config.max_tokens, folder / "clip")
+    tokenizer.build_t5_tokenizer(words, world.config.max_tokens, folder / "t5")
 
 
 def _text(stage: str, world: World, folder: Path) -> None:
     """One text tower."""
     config, sets = getattr(world.config, stage), world.sets
-    tokenizer = world.tokenizer(stage)
+    words = world.tokenizer(stage)
     torch.manual_seed(world.config.seed + SEEDS.index(stage))
-    tower = (text.build_t5 if stage == "t5" else text.build_clip)(config, tokenizer)
+    tower = (text.build_t5 if stage == "t5" else text.build_clip)(config, words)
     pictures = sets.wide_scenes(config.vocabulary_share)
-    text.train(tower, tokenizer, pictures, world.meaning, config, world.training(stage))
+    text.train(tower, words, pictures, world.meaning, config, world.training(stage))
     _save_half(tower, folder / "model")
 
 

@@ -168,8 +168,8 @@ def pairs(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
     found = np.zeros((PAIRS, 2), bool)
     for side in (0, 1):
         crops = np.stack([half(pictures[text].pixels[0], side) for text in texts])
-        wanted = [judge.index(names[side]) for names in chosen]
-        found[:, side] = judge(crops).numpy().argmax(1) == wanted
+        expected = [judge.index(names[side]) for names in chosen]
+        found[:, side] = judge(crops).numpy().argmax(1) == expected
     missed = [texts[i] for i in np.flatnonzero(~found.all(axis=1))]
     return {
         "both": 100 * float(found.all(axis=1).mean()),
@@ -200,12 +200,12 @@ def sentences(run: RunContext, on_batch: OnBatch) -> dict[str, Any]:
     """How often the judge recognises a name within a sentence that no training had: every concept in each of
     HELDOUT_TEMPLATES, one picture each; percent."""
     names, judge = run.vocabulary.names, run.models.judge
-    wanted, per = [judge.index(name) for name in names], {}
+    expected, per = [judge.index(name) for name in names], {}
     for template in HELDOUT_TEMPLATES:
         texts = [fill(template, name) for name in names]
         pictures = run.generator.generate(texts, [SEED], on_batch=on_batch)
         odds = judge(np.concatenate([pictures[text].pixels for text in texts])).numpy()
-        per[template] = 100 * float((odds.argmax(1) == wanted).mean())
+        per[template] = 100 * float((odds.argmax(1) == expected).mean())
     return {"mean": float(np.mean([*per.values()])), "per_sentence": per, "n_per_sentence": len(names)}
 
 

@@ -254,8 +254,8 @@ def _two(relation: str, rng: random.Random, size: float) -> list[tuple[float, fl
     along, places = rng.uniform(-room, room), []
     for sign in (0.5, -0.5):
         x, y = SIDE / 2 + sign * across * distance, SIDE / 2 + sign * down * distance
-        aside = rng.uniform(-free, free)
-        x, y = (x + along, y + aside) if across else (x + aside, y + along)
+        sideways = rng.uniform(-free, free)
+        x, y = (x + along, y + sideways) if across else (x + sideways, y + along)
         places.append((x, y, size * rng.uniform(0.97, 1.0)))
     return places
 

@@ -142,11 +142,11 @@ class Reader(nn.Module):
 
     def naming_loss(self, features: Tensor, scenes: Sequence[Scene]) -> Tensor:
         """Cross-entropy of the scenes' names, equally, and of the style where the caption names one."""
-        wanted = torch.zeros(len(scenes), len(self.names))
-        for row, scene in zip(wanted, scenes, strict=True):
+        expected = torch.zeros(len(scenes), len(self.names))
+        for row, scene in zip(expected, scenes, strict=True):
             row[[self.index[one.name] for one in scene.things]] = 1 / len(scene.things)
         scale = self.scale.exp().clamp(max=50)
-        loss = F.cross_entropy(scale * features @ F.normalize(self.names, dim=-1).T, wanted)
+        loss = F.cross_entropy(scale * features @ F.normalize(self.names, dim=-1).T, expected)
         styled = [i for i, scene in enumerate(scenes) if scene.things[0].style]
         if styled:
             style = torch.tensor([self.style_index[str(scenes[i].things[0].style)] for i in styled])

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.config import SceneMix
-from fade.pretrain import captions
+from fade.pretrain.captions import words_of
 from fade.pretrain.scenes import SceneSampler
+from fade.pretrain.tokenizer import build_tokenizer
 
 NAMES, STYLES = ("red ball", "blue box", "green leaf", "red hat"), ("plain", "bold")
 
@@ -36,5 +37,5 @@ def tokenizer(folder: Path) -> Any:
     """Of the names, the styles and the grammar."""
     from transformers import CLIPTokenizer
 
-    captions.build_tokenizer(captions.words_of(NAMES, STYLES), 28, folder)
+    build_tokenizer(words_of(NAMES, STYLES), 28, folder)
     return CLIPTokenizer.from_pretrained(folder)

@@ -11,7 +11,8 @@ from transformers import CLIPTokenizer
 
 from fade.errors import DataError
 from fade.pretrain import captions
-from fade.pretrain.captions import MAX_TOKENS, RELATIONS, Scene, Thing, caption, pieces, plural, with_article
+from fade.pretrain.captions import MAX_TOKENS, RELATIONS, Scene, Thing, caption, plural, with_article
+from fade.pretrain.tokenizer import build_tokenizer, pieces
 
 LONGEST = "grinning face with smiling eyes"
 INVENTED = re.compile(r"(?:[bdfgjklmnprtvwz][aeiou]){3}[bdfgjklmnprtvwz]")
@@ -132,7 +133,7 @@ def test_heldout_sentences_are_no_training_sentences() -> None:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
     words = captions.words_of(["panda", LONGEST, "piñata"], ["noto-v1"])
-    captions.build_tokenizer(words, MAX_TOKENS, folder)
+    build_tokenizer(words, MAX_TOKENS, folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -161,11 +162,11 @@ def test_two_builds_are_equal_byte_for_byte(tmp_path: Path) -> None:
         [LONGEST, "panda", "octopus", "strawberry", "tangerine", "locomotive"], ["noto"]
     )
     for name in "abc":
-        captions.build_tokenizer(words, MAX_TOKENS, tmp_path / name)
+        build_tokenizer(words, MAX_TOKENS, tmp_path / name)
     first, *others = [(tmp_path / name / "tokenizer.json").read_bytes() for name in "abc"]
     assert others == [first, first]
 
 
 def test_what_clip_splits_is_refused_as_a_word(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="noto-v1"):
-        captions.build_tokenizer(["panda", "noto-v1"], MAX_TOKENS, tmp_path)
+        build_tokenizer(["panda", "noto-v1"], MAX_TOKENS, tmp_path)

@@ -12,8 +12,9 @@ from fade.config import AutoencoderConfig, DenoiserConfig, TextConfig
 from fade.judges.supervised_loop import Training
 from fade.models.families import known_families
 from fade.pretrain import autoencoder, denoiser, text
-from fade.pretrain.captions import build_t5_tokenizer, words_of
+from fade.pretrain.captions import words_of
 from fade.pretrain.families import FAMILIES, Widths
+from fade.pretrain.tokenizer import build_t5_tokenizer
 from tests.unit.fade.pretrain.support import NAMES, STYLES, sampler, tokenizer
 
 TOWER = TextConfig(steps=1, batch_size=1, lr=0.1, hidden=16, layers=2, heads=2, activation="gelu")

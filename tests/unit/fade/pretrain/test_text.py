@@ -12,7 +12,8 @@ from fade.config import SightConfig, TextConfig
 from fade.judges.supervised_loop import Training
 from fade.models.text import token_ids
 from fade.pretrain import clip, text
-from fade.pretrain.captions import Scene, Thing, build_t5_tokenizer, words_of
+from fade.pretrain.captions import Scene, Thing, words_of
+from fade.pretrain.tokenizer import build_t5_tokenizer
 from tests.unit.fade.pretrain.support import NAMES, STYLES, embeddings, sampler, tokenizer
 
 SMALL = TextConfig(steps=60, batch_size=16, lr=3e-3, ema=0.5, hidden=32, layers=1, heads=2, activation="gelu")

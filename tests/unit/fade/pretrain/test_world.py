@@ -14,9 +14,10 @@ from fade.errors import DivergedError
 from fade.judges.image_set import augment, soften, to_unit
 from fade.judges.supervised_loop import Logs, Training, fit, one_cycle
 from fade.pretrain import autoencoder, codec
-from fade.pretrain.build import World, stages
+from fade.pretrain.build import stages
 from fade.pretrain.families import FAMILIES
 from fade.pretrain.measure import family_share, half
+from fade.pretrain.world import World
 
 SMALL = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(16, 20, 24, 64), latent_channels=4)
 
