@@ -15,6 +15,8 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 WorldName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$", max_length=60)]
 FolderMd5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.dir$")]
 """Of a tracked folder, as its .dvc file spells it."""
+DvcName = Annotated[str, Field(pattern=r"^(\w[\w.-]*/)*\w[\w.-]*\.dvc$", max_length=200)]
+"""A .dvc file of the project, in its one spelling: as an override writes it, relative to params.yaml."""
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,?#L-]+")
 
 
@@ -35,7 +37,7 @@ class StylesConfig(Section):
 class WorldConfig(Section):
     """An embedded world: what `--world NAME` pulls and sets. See docs/world.md."""
 
-    dvc_files: Annotated[dict[str, FolderMd5], Field(min_length=1)]
+    dvc_files: Annotated[dict[DvcName, FolderMd5], Field(min_length=1)]
     """.dvc file, relative to params.yaml -> the md5 that it must name. The first has the pictures."""
     settings: tuple[str, ...]
     """Overrides that name its parts; `--set` wins over them."""
