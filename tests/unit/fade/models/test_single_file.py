@@ -61,6 +61,33 @@ def test_what_the_file_does_not_hold_is_read_from_the_directory(
         assert source == file if held else source.startswith(f"{home}/{part}/"), part
 
 
+def test_what_the_directory_gives_is_said(
+    made: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_model(resolve(made("flux-dev")), "base")
+    assert "what it does not hold is read from" in (said := capsys.readouterr().err)
+    assert said.rstrip().endswith(": text_encoder, text_encoder_2, vae.")
+
+
+@pytest.mark.parametrize(
+    ("family", "prefix", "other"),
+    [
+        ("sd1", "first_stage_model.", "vae."),
+        ("sd1", "cond_stage_model.transformer.", "cond_stage_model.model."),
+    ],
+)
+def test_a_part_under_two_prefixes_is_refused(
+    made: Callable[[str], str], family: str, prefix: str, other: str
+) -> None:
+    name = made(family)
+    file = Path(name.split("@")[0])
+    state = load_file(file)
+    twice = {other + one.removeprefix(prefix): state[one] + 1 for one in state if one.startswith(prefix)}
+    save_file({**state, **twice}, file, {"format": "pt"})
+    with pytest.raises(BaseModelError, match=rf"twice, as {prefix} and as {other}\."):
+        check_model(resolve(name), "base")
+
+
 @pytest.mark.parametrize("family", sorted(MISSING))
 def test_weights_that_neither_holds_are_named(made: Callable[[str], str], family: str) -> None:
     name, part = made(family), MISSING[family]
