@@ -102,7 +102,7 @@ def part_prefixes(file: Path, config: Path, pipeline: str, parts: Collection[str
         )
         raise BaseModelError(what, stage="base", action=action)
     known = {part: prefixes for part, prefixes in _PREFIXES[pipeline].items() if part in parts}
-    held = {}
+    held: dict[str, str] = {}
     for part, prefixes in known.items():
         if len(here := _held(prefixes, names)) > 1:
             what = f"{file} holds the {part} twice, as {here[0]} and as {here[1]}."
