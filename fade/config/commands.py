@@ -42,6 +42,18 @@ class WorldConfig(Section):
     settings: tuple[str, ...]
     """Overrides that name its parts; `--set` wins over them."""
 
+    @field_validator("settings")
+    @classmethod
+    def _parts_alone(cls, settings: tuple[str, ...]) -> tuple[str, ...]:
+        for item in settings:
+            key, sign, _ = item.partition("=")
+            parts = [part.strip() for part in key.split(".")]
+            if not sign or len(parts) < 2:
+                raise ValueError(f"{item[:80]!r} is no section.key=value")
+            if parts == ["data", "dvc_file"] or parts[0] == "worlds":
+                raise ValueError(f"{'.'.join(parts)[:80]} is no setting of a world: dvc_files has its data")
+        return settings
+
     def overrides(self) -> list[str]:
         """What `--world` puts before the command's own overrides."""
         files = [*self.dvc_files]

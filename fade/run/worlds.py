@@ -50,16 +50,22 @@ def world_of(params: Params, name: str) -> WorldConfig:
     if name in params.worlds:
         return params.worlds[name]
     error = UnknownNameError("world", name, params.worlds, stage=STAGE)
-    if params.worlds and not nearest(name, params.worlds):
+    if not params.worlds:
+        error.action = "name its .dvc files and its settings under `worlds` in params.yaml."
+    elif not nearest(name, params.worlds):
         error.action = f"choose one of {', '.join(map(repr, params.worlds))}."
     raise error
 
 
 def _check_md5s(name: str, world: WorldConfig, root: Path) -> None:
     for file, md5 in world.dvc_files.items():
-        if (named := read_dvc_file(root / file).md5) != md5:
+        action = f"correct worlds.{name}, or restore {file} from git; nothing was switched."
+        try:
+            named = read_dvc_file(root / file).md5
+        except DataError as error:
+            raise ConfigError(f"the world {name!r}: {error.what}", stage=STAGE, action=action) from error
+        if named != md5:
             what = f"the world {name!r} is {md5} in params.yaml, and {file} names {named}."
-            action = f"correct worlds.{name}, or restore {file} from git; nothing was switched."
             raise ConfigError(what, stage=STAGE, action=action)
 
 

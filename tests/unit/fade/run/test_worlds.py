@@ -176,6 +176,25 @@ def test_a_worlds_dvc_file_is_one_of_the_project_in_its_one_spelling(root: Path,
         params(root)
 
 
+@pytest.mark.parametrize("item", ["data.dvc_file=data.dvc", " worlds . old=7", "worlds={}", "nonsense", ""])
+def test_a_worlds_settings_name_no_other_data_and_no_world(root: Path, item: str) -> None:
+    raw = yaml.safe_load((root / "params.yaml").read_text())
+    raw["worlds"]["old"]["settings"].append(item)
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"worlds\.old\.settings"):
+        params(root)
+
+
+def test_a_world_without_its_dvc_file_or_its_entry_says_where_it_is_named(root: Path) -> None:
+    (root / "worlds/old.dvc").unlink()
+    with pytest.raises(ConfigError, match=r"the world 'old': .*old\.dvc does not exist") as caught:
+        world_overrides(root / "params.yaml", "old")
+    assert caught.value.action.startswith("correct worlds.old, or restore worlds/old.dvc from git")
+    (root / "params.yaml").write_text("worlds: {}\n")
+    with pytest.raises(UnknownNameError, match="under `worlds` in params"):
+        world_overrides(root / "params.yaml", "old")
+
+
 def test_a_world_that_is_not_here_is_refused_and_nothing_is_lost(root: Path) -> None:
     require_here(params(root), "old", root)
     (root / "worlds/old/base/unet").write_bytes(b"mine")
