@@ -109,8 +109,9 @@ def resolve(where: str, role: str = BASE) -> Path:
     if single := split(where):
         file, config = single
         if not file.is_file() or not config.is_dir():
-            missing = config if file.is_file() else file
-            raise _fault(f"{missing} is not there.", "correct data.base or data.base_config.", role)
+            missing, kind = (config, "directory") if file.is_file() else (file, "file")
+            what = f"{missing} is no {kind}." if missing.exists() else f"{missing} is not there."
+            raise _fault(what, "correct data.base or data.base_config.", role)
         return Path(where)
     refuse_file(where, role)
     if not is_hub_id(where):
@@ -140,6 +141,9 @@ def pipeline_index(path: Path) -> dict[str, Any]:
 
 def _pipeline(find: Find, where: str) -> tuple[str, dict[str, Any]]:
     if (file := find("model_index.json")) is None:
+        if single := split(where):
+            action = "name the file's family's directory in diffusers' layout in data.base_config."
+            raise _fault(f"{single[1]}/model_index.json is missing.", action)
         raise _fault(f"{where}/model_index.json is missing.")
     index = read_config(file)
     name = str(index.get("_class_name", next(iter(PIPELINES))))  # diffusers allows a list, too
@@ -171,7 +175,7 @@ def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
     if single := split(where):
         held = part_prefixes(*single, name, kinds)
         return tuple(
-            select_files(find, part, kind, role, where, (single[0], held.get(part)))
+            select_files(find, part, kind, role, str(single[1]), (single[0], held.get(part)))
             for part, kind in kinds.items()
         )
     return tuple(select_files(find, part, kind, role, where) for part, kind in kinds.items())

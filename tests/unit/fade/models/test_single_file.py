@@ -189,3 +189,20 @@ def test_a_file_without_its_configurations_is_refused(made: Callable[[str], str]
     assert "data.base_config" in caught.value.action
     with pytest.raises(BaseModelError, match="nowhere is not there"):
         load_model(f"{file}@{Path(file).parent / 'nowhere'}")
+
+
+def test_what_the_directory_lacks_is_named_as_its_own(made: Callable[[str], str], tmp_path: Path) -> None:
+    name = made("sd1")
+    file, home = name.split("@")
+    (Path(home) / "unet/config.json").unlink()
+    with pytest.raises(BaseModelError, match=rf"^base: {home}/unet/config\.json is missing"):
+        check_model(resolve(name), "base")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BaseModelError, match=rf"^base: {tmp_path}/empty/model_index\.json") as caught:
+        check_model(resolve(f"{file}@{tmp_path}/empty"), "base")
+    assert "data.base_config" in caught.value.action
+    with pytest.raises(BaseModelError, match=rf"{file} is no directory"):
+        resolve(f"{file}@{file}")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(BaseModelError, match=r"folder\.safetensors is no file"):
+        resolve(f"{tmp_path}/folder.safetensors@{home}")
