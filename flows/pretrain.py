@@ -41,7 +41,8 @@ def pretrain(
         shared = Path(parts) if parts else None if family == "sd" else home / "data"
         world = build_task(work, family, shared, settings.pretrain, Path(runs), settings.register_)
         swap(world, folder, work / "previous")
-        measured = parse_params({**params, "data": {**params["data"], "base": f"{place_of(family)}/base"}})
+        own = measured_data(folder, folder if family == "sd" else shared or folder)
+        measured = parse_params({**params, "data": {**params["data"], **own}})
         numbers: dict[str, Any] = measure_task(measured, Path(runs), home)
         numbers["seconds"] = round(time.time() - start, 1)
         write_json(work / f"{family}.json", numbers)
@@ -56,6 +57,14 @@ def place_of(family: str) -> str:
     return "data" if family == "sd" else f"worlds/{family}"
 
 
+def measured_data(place: Path, parts: Path) -> dict[str, str]:
+    """Keys of the section `data` by which the world at ``place`` is measured: its base, and the pictures, the
+    CLIP and the judge of the world ``parts`` on which it stands, whatever params.yaml names."""
+    of_parts = {"images": "emoji", "clip": "base/clip", "judge": "judge"}
+    base = {"base": str(place.absolute() / "base"), "base_config": "", "erase": "concepts"}
+    return {**base, **{key: str(parts.absolute() / one) for key, one in of_parts.items()}}
+
+
 def swap(new: Path, data: Path, previous: Path) -> None:
     """Put a copy of ``new`` in the place of ``data``, when it is whole; what was there lies in ``previous``
     then."""
@@ -64,6 +73,7 @@ def swap(new: Path, data: Path, previous: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(new, fresh)
     if data.exists():
+        shutil.rmtree(old, ignore_errors=True)  # an earlier swap was cut off after both renames
         data.rename(old)
     fresh.rename(data)
     if old.exists():  # also when an earlier swap was cut off here

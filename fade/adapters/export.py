@@ -55,14 +55,18 @@ def kohya_file(lora: LoraAdapter, facts: Mapping[str, str]) -> bytes:
 
 def write_merged(lora: LoraAdapter, out: Path) -> None:
     """Make the directory ``out``: the base, with the adapter in its denoiser's weights. All or nothing; the
-    denoiser in memory is left without the adapter. Raises AdapterError for a base that is no directory, or
-    when a merged weight is not finite; OSError."""
+    denoiser in memory is left without the adapter. Raises AdapterError for a base that is no directory or in
+    half precision, and when a merged weight is not finite; OSError."""
     model, scratch = lora.model, out.with_name(f".{out.name}.{os.getpid()}.part")
     home = resolve(model.path)
     if not (home / INDEX).is_file():
         what = f"{home} is one file: a merged model is made of a base in diffusers' layout."
         raise AdapterError(what, stage=STAGE, action="export it with --format kohya or diffusers.")
     lora.merge()
+    if not lora.merged:
+        dtype = str(model.dtype).removeprefix("torch.")
+        what = f"a merged model in {dtype} would be the base: the change is lost in the weights' rounding."
+        raise AdapterError(what, stage=STAGE, action="add --set model.dtype=fp32.")
     weights = {f"{name}.weight": value.clone() for name, value in lora.base_weights().items()}
     lora.remove()
     swapped = SwappedWeights(model, weights)
@@ -78,7 +82,8 @@ def write_merged(lora: LoraAdapter, out: Path) -> None:
 
 def _write_directory(model: DiffusionModel, home: Path, out: Path) -> None:
     """The base as it is in memory: its denoiser saved, every other part copied."""
-    parts = [name for name in read_config(home / INDEX) if (home / name).is_dir()]
+    # a name of a stranger's file: ".." would be another directory than the copy
+    parts = [name for name in read_config(home / INDEX) if name.isidentifier() and (home / name).is_dir()]
     out.mkdir(parents=True)
     shutil.copyfile(home / INDEX, out / INDEX)
     model.denoiser.save_pretrained(out / model.DENOISER, safe_serialization=True)

@@ -15,6 +15,8 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 WorldName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$", max_length=60)]
 FolderMd5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.dir$")]
 """Of a tracked folder, as its .dvc file spells it."""
+DvcName = Annotated[str, Field(pattern=r"^(\w[\w.-]*/)*\w[\w.-]*\.dvc$", max_length=200)]
+"""A .dvc file of the project, in its one spelling: as an override writes it, relative to params.yaml."""
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*/,?#L-]+")
 
 
@@ -35,10 +37,22 @@ class StylesConfig(Section):
 class WorldConfig(Section):
     """An embedded world: what `--world NAME` pulls and sets. See docs/world.md."""
 
-    dvc_files: Annotated[dict[str, FolderMd5], Field(min_length=1)]
+    dvc_files: Annotated[dict[DvcName, FolderMd5], Field(min_length=1)]
     """.dvc file, relative to params.yaml -> the md5 that it must name. The first has the pictures."""
     settings: tuple[str, ...]
     """Overrides that name its parts; `--set` wins over them."""
+
+    @field_validator("settings")
+    @classmethod
+    def _parts_alone(cls, settings: tuple[str, ...]) -> tuple[str, ...]:
+        for item in settings:
+            key, sign, _ = item.partition("=")
+            parts = [part.strip() for part in key.split(".")]
+            if not sign or len(parts) < 2:
+                raise ValueError(f"{item[:80]!r} is no section.key=value")
+            if parts == ["data", "dvc_file"] or parts[0] == "worlds":
+                raise ValueError(f"{'.'.join(parts)[:80]} is no setting of a world: dvc_files has its data")
+        return settings
 
     def overrides(self) -> list[str]:
         """What `--world` puts before the command's own overrides."""

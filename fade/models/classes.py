@@ -122,27 +122,39 @@ def _unet(addition: str | None) -> tuple[Rule | Check, ...]:
         Rule("scheduler", "_class_name", DISCRETE, "a model with this scheduler", "DDPMScheduler"),
         Rule("scheduler", "prediction_type", ("epsilon", "v_prediction"), "another prediction", "epsilon"),
         Rule("scheduler", "use_flow_sigmas", (None, False), "a flow schedule beside a UNet"),
+        Rule("scheduler", "timestep_type", (None, "discrete"), "a schedule of continuous times"),
         _latent_channels,
         _square("unet"),
         _zero_snr,
     )
 
 
-_FLOW = Rule(
-    "scheduler",
-    "_class_name",
-    ("FlowMatchEulerDiscreteScheduler",),
-    "a model with this scheduler",
-    "FlowMatchEulerDiscreteScheduler",
+_FLOW = (
+    Rule(
+        "scheduler",
+        "_class_name",
+        ("FlowMatchEulerDiscreteScheduler",),
+        "a model with this scheduler",
+        "FlowMatchEulerDiscreteScheduler",
+    ),
+    Rule("scheduler", "invert_sigmas", (None, False), "a schedule from the clean picture to the noise"),
+    Rule("scheduler", "stochastic_sampling", (None, False), "a solver that draws noise at each step"),
 )
+_LATENTS_MEAN = Rule("vae", "latents_mean", (None,), "an autoencoder with a mean for each latent channel")
+"""diffusers reads it for SDXL alone."""
+_MASK = Rule("text_encoder", "use_attention_mask", (None, False), "a text encoder that reads a mask")
+"""diffusers reads it for 1.x and 2.x alone."""
 RULES: dict[str, tuple[Rule | Check, ...]] = {
-    "StableDiffusionPipeline": (*_unet(None), _tokens("tokenizer"), _text_width),
-    "StableDiffusionXLPipeline": (*_unet("text_time"), _tokens("tokenizer"), _tokens("tokenizer_2")),
-    "StableDiffusion3Pipeline": (
-        *(_FLOW, _transformer_channels(16, packed=1), _square("transformer")),
+    "StableDiffusionPipeline": (*_unet(None), _tokens("tokenizer"), _text_width, _MASK),
+    "StableDiffusionXLPipeline": (
+        *(*_unet("text_time"), _LATENTS_MEAN),
         *(_tokens("tokenizer"), _tokens("tokenizer_2")),
     ),
-    "FluxPipeline": (_FLOW, _transformer_channels(64, packed=4), _tokens("tokenizer")),
+    "StableDiffusion3Pipeline": (
+        *(*_FLOW, _transformer_channels(16, packed=1), _square("transformer")),
+        *(_tokens("tokenizer"), _tokens("tokenizer_2")),
+    ),
+    "FluxPipeline": (*_FLOW, _transformer_channels(64, packed=4), _tokens("tokenizer")),
 }
 """Pipeline -> what must hold of its parts' configurations."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,19 @@ def load_tokenizer(owner: Any, folder: Path, stage: str) -> Any:
     return tokenizer
 
 
+def check_words(parts: Mapping[str, Any], where: str, stage: str) -> None:
+    """Each text encoder has an embedding for every token of its tokenizer. Raises BaseModelError: a prompt
+    with such a token would stop a run in the middle."""
+    for name in (name for name in parts if name.startswith("text_encoder")):
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        known, vocabulary = parts[name].get_input_embeddings().num_embeddings, parts[tokenizer].get_vocab()
+        word = max(vocabulary, key=vocabulary.__getitem__)
+        if vocabulary[word] >= known:
+            what = f"{where}: {tokenizer} has the token {word!r} of number {vocabulary[word]}, and {name}"
+            action = "take the tokenizer that belongs to the text encoder."
+            raise BaseModelError(f"{what} has {known} embeddings.", stage=stage, action=action)
+
+
 def check_loaded(where: str, kind: str, info: dict[str, Any], stage: str, action: str = _ACTION) -> None:
     """``info``: what the library names as missing, unexpected and mismatched. Raises BaseModelError."""
     if shapes := sorted(info.get("mismatched_keys") or ()):
@@ -86,8 +99,8 @@ def check_prefixes(part: PartFiles, own: Iterable[str], stage: str) -> None:
         pieces = plain_name(name, part.kind).split(".")
         ends = [".".join(pieces[i:]) for i in range(len(pieces))]
         if ends[0] not in known and (tensor := next((end for end in ends if end in known), "")):
-            prefix = name.removesuffix(tensor)
-            what = f"{part.folder} holds {name}: {part.kind}'s {tensor} behind the foreign prefix {prefix!r}."
+            prefix, whole = name.removesuffix(tensor), f"{part.prefix or ''}{name}"
+            what = f"{part.place} holds {whole}: {part.kind}'s {tensor} behind the foreign prefix {prefix!r}."
             raise BaseModelError(what, stage=stage, action=_ACTION)
 
 

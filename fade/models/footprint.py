@@ -25,7 +25,7 @@ from fade.models.base import DiffusionModel
 from fade.models.batches import text_encoders
 from fade.models.conditioning import Conditioning
 from fade.models.families import known_families
-from fade.models.layout import LOCAL, PIPELINES, pipeline_class, read_config
+from fade.models.layout import LOCAL, PIPELINES, library_of, pipeline_class, read_config
 
 META = torch.device("meta")
 
@@ -95,7 +95,7 @@ def empty_model(home: Path, dtype: torch.dtype) -> DiffusionModel:
     parts: dict[str, Any] = {}
     try:
         for name, kind in PIPELINES[pipeline].items():
-            if index.get(name, [None])[0] is None:  # a part that the pipeline may lack
+            if library_of(index, name) is None:  # a part that the pipeline may lack
                 continue
             owner = getattr(diffusers, kind, None) or getattr(transformers, kind)
             if not issubclass(owner, nn.Module):

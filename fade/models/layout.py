@@ -11,8 +11,16 @@ from fade.errors import BaseModelError
 from fade.models.classes import unsupported
 from fade.models.hub import fetch, is_hub_id
 from fade.models.identity import content_sha256, directory_sha256
-from fade.models.part_files import PICKLES, Find, PartFiles, in_folder, select_files, tokenizer_files
-from fade.models.single_file import check_schedule, part_prefixes, split
+from fade.models.part_files import (
+    PICKLES,
+    UNQUANTISED,
+    Find,
+    PartFiles,
+    in_folder,
+    select_files,
+    tokenizer_files,
+)
+from fade.models.single_file import check_schedule, part_prefixes, refuse_file, split
 from fade.utils.notes import note
 from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import RECORD, check_regular, read_text
@@ -99,12 +107,13 @@ def resolve(where: str, role: str = BASE) -> Path:
     it is (`fade.models.single_file`). Raises BaseModelError when nothing is there, or when the hub cannot be
     reached."""
     if single := split(where):
-        if missing := [path for path, there in zip(single, _there(*single), strict=True) if not there]:
-            raise _fault(f"{missing[0]} is not there.", "correct data.base or data.base_config.", role)
+        file, config = single
+        if not file.is_file() or not config.is_dir():
+            missing, kind = (config, "directory") if file.is_file() else (file, "file")
+            what = f"{missing} is no {kind}." if missing.exists() else f"{missing} is not there."
+            raise _fault(what, "correct data.base or data.base_config.", role)
         return Path(where)
-    if where.endswith(".safetensors") and Path(where).is_file():
-        what = f"{where} holds weights alone: its configurations are needed, too."
-        raise _fault(what, "name a local directory with them in data.base_config.", role)
+    refuse_file(where, role)
     if not is_hub_id(where):
         path = Path(where)
         if not path.is_dir():
@@ -112,10 +121,6 @@ def resolve(where: str, role: str = BASE) -> Path:
         return path
     action = "name a local directory, or check the network and HF_HUB_OFFLINE."
     return fetch(where, role, lambda find: select_parts(find, role, where), action)
-
-
-def _there(file: Path, config: Path) -> tuple[bool, bool]:
-    return file.is_file(), config.is_dir()
 
 
 def _finder(home: Path) -> Find:
@@ -136,6 +141,9 @@ def pipeline_index(path: Path) -> dict[str, Any]:
 
 def _pipeline(find: Find, where: str) -> tuple[str, dict[str, Any]]:
     if (file := find("model_index.json")) is None:
+        if single := split(where):
+            action = "name the file's family's directory in diffusers' layout in data.base_config."
+            raise _fault(f"{single[1]}/model_index.json is missing.", action)
         raise _fault(f"{where}/model_index.json is missing.")
     index = read_config(file)
     name = str(index.get("_class_name", next(iter(PIPELINES))))  # diffusers allows a list, too
@@ -154,26 +162,26 @@ def select_parts(find: Find, role: str, where: str) -> tuple[PartFiles, ...]:
         words = tokenizer_files(find, "", role, where) if role == CLIP else ()
         return (replace(part, configs=(*part.configs, *filter(None, map(find, extra)), *words)),)
     name, index = _pipeline(find, where)
-    absent = {part for part in PIPELINES[name] if _library(index, part) is None}
+    absent = {part for part in PIPELINES[name] if library_of(index, part) is None}
     if absent and absent != set(OPTIONAL):
         what = f"{where}/model_index.json leaves out {', '.join(sorted(absent))}"
         why = f"only SD3 may lack parts, {' and '.join(OPTIONAL)} together"
         raise _fault(f"{what}; {why}.", "fetch the whole model, with all of its parts.")
     kinds = {part: kind for part, kind in PIPELINES[name].items() if part not in absent}
     for folder in kinds:
-        if (library := _library(index, folder)) not in _LIBRARIES:
+        if (library := library_of(index, folder)) not in _LIBRARIES:
             what = f"{where}/model_index.json: {folder} is of {str(library)[:80]!r}"
             raise _fault(f"{what}, not of {' or '.join(_LIBRARIES)}.")
     if single := split(where):
         held = part_prefixes(*single, name, kinds)
         return tuple(
-            select_files(find, part, kind, role, where, (single[0], held.get(part)))
+            select_files(find, part, kind, role, str(single[1]), (single[0], held.get(part)))
             for part, kind in kinds.items()
         )
     return tuple(select_files(find, part, kind, role, where) for part, kind in kinds.items())
 
 
-def _library(index: dict[str, Any], part: str) -> Any:
+def library_of(index: dict[str, Any], part: str) -> Any:
     """The library that ``model_index.json`` names for a part; None for a part that is left out."""
     entry = index.get(part)
     return entry[0] if isinstance(entry, list) and entry else entry
@@ -207,6 +215,8 @@ def _check_class(part: PartFiles, config: dict[str, Any], role: str) -> None:
     """By the configuration's own words, where it has them. What would make transformers load other files than
     are hashed is refused."""
     file, kind = part.configs[0], part.kind
+    if config.get("quantization_config"):
+        raise _fault(f"{file} is of quantised weights (quantization_config).", UNQUANTISED, role)
     adapter, other = part.folder / "adapter_config.json", config.get("transformers_weights")
     if other or adapter.exists():
         why = f"{file} names its weights itself" if other else f"{adapter} is there"

@@ -11,7 +11,7 @@ import transformers
 
 from fade.errors import BaseModelError
 from fade.models.base import DiffusionModel
-from fade.models.complete import load_complete, load_tokenizer
+from fade.models.complete import check_words, load_complete, load_tokenizer
 from fade.models.families import known_families
 from fade.models.layout import BASE, LOCAL, check_model, model_sha256, pipeline_class, pipeline_index, resolve
 from fade.models.original_layout import load_original
@@ -31,6 +31,7 @@ def load_model(path: str, *, device: str = "auto", dtype: torch.dtype = torch.fl
     family = known_families()[pipeline_class(home)]
     try:
         parts = {part.name: _load_part(part, dtype) for part in files}
+        check_words(parts, path, BASE)
         model = family(path, parts, model_sha256(home, BASE), torch.device("cpu"), pipeline_index(home))
         # on the CPU: the GPU's libraries must not start before `enable_determinism`
         infinite = infinite_part(model)

@@ -88,6 +88,14 @@ def budget_of(config: ModelConfig, device: str) -> int:
     return int((config.memory_gb * GB or device_bytes(device)) * (1 - HEADROOM))
 
 
+def require_budget(config: ModelConfig, device: str) -> None:
+    """Raises ConfigError for a model.memory_gb that the device does not have: a plan would not fit it."""
+    if config.memory_gb * GB > (size := device_bytes(device)):
+        what = f"model.memory_gb = {config.memory_gb:g}, and the device has {gb(size)} GB."
+        action = "set model.memory_gb=0 (all that the device has), or less than it has."
+        raise ConfigError(what, stage="memory", action=action)
+
+
 def plan(
     need: Footprint, config: ModelConfig, device: str, *, beside: int = 0, name: str = "the base"
 ) -> Plan:
@@ -159,6 +167,7 @@ def load_fitting(path: str, config: ModelConfig, *, device: str = "auto", beside
     device = pick_device(device)
     model = load_model(path, device=device, dtype=require_dtype(config, device))
     if not is_small(model):
+        require_budget(config, device)
         give_back_freed_memory()
         fit(model, plan(Footprint.of(weightless(model)), config, device, beside=beside, name=path))
     return model

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from fade.errors import BaseModelError
-from fade.models.complete import check_finite, check_loaded
+from fade.models.complete import check_finite, check_loaded, check_prefixes
 from fade.models.layout import LOCAL, read_config
 from fade.models.part_files import PartFiles
 
@@ -46,6 +46,8 @@ def load_original(owner: Any, part: PartFiles, dtype: torch.dtype, stage: str) -
         what = f"{where} is no {part.kind} with the configuration {part.configs[0]}: {why}."
         raise BaseModelError(what, stage=stage, action=_ACTION) from error
     check_loaded(where, part.kind, info, stage, _ACTION)
+    if load is _load_text_encoder:  # transformers drops prefixes by itself
+        check_prefixes(part, model.state_dict(), stage)
     check_finite(where, model, stage)
     return model.eval().requires_grad_(False)
 

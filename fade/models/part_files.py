@@ -21,6 +21,9 @@ VARIANTS = ("", "fp16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 HARMLESS = ("position_ids", "num_batches_tracked")
 """Ends of tensors' names that the libraries count themselves; their presence means nothing."""
+WEIGHTS, INTEGERS = (".weight", ".bias"), ("I", "U", "BOOL")
+"""Ends of the names of tensors that are real numbers in every class; beginnings of dtypes that are none."""
+UNQUANTISED = "fetch the model in fp32, fp16 or bf16: quantised weights are not supported."
 TOKENIZER_FILES = ("special_tokens_map.json", "added_tokens.json")
 _CLIP_TEXT, _TEXT_PREFIX = ("CLIPTextModel", "CLIPTextModelWithProjection"), "text_model."
 _CONVERT = (
@@ -51,19 +54,33 @@ class PartFiles:
     def folder(self) -> Path:
         return self.configs[0].parent
 
+    @property
+    def place(self) -> Path:
+        """Where its weights are: for sentences."""
+        return self.folder if self.prefix is None else self.weights[0]
+
     def tensors(self, stage: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Name -> (dtype, shape) of every tensor in the weights. Raises BaseModelError for a file that is no
-        safetensors file, and for a tensor that is there twice."""
+        """Name (without the file's prefix) -> (dtype, shape) of every tensor of the part. Raises
+        BaseModelError for a file that is no safetensors file, for a tensor that is there twice, and for
+        weights in whole numbers."""
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
+        prefix = self.prefix or ""
         for file in self.weights:
-            for name, entry in tensor_entries(file, stage).items():
-                if name in found:
-                    raise _fault(f"{self.folder} holds the tensor {name} in two files.", stage)
+            for whole, entry in tensor_entries(file, stage).items():
+                if not whole.startswith(prefix):
+                    continue
+                if (name := whole.removeprefix(prefix)) in found:
+                    raise _fault(f"{self.place} holds the tensor {name} in two files.", stage)
                 found[name] = entry["dtype"], tuple(entry["shape"])
         names: dict[str, str] = {}
-        for name in found:  # one of the two would win silently
+        for name, (dtype, _) in found.items():
             if (other := names.setdefault(plain_name(name, self.kind), name)) != name:
-                raise _fault(f"{self.folder} holds one tensor as {other} and as {name}.", stage)
+                # one of the two would win silently
+                both = f"{prefix}{other} and as {prefix}{name}"
+                raise _fault(f"{self.place} holds one tensor as {both}.", stage)
+            if name.endswith(WEIGHTS) and dtype.startswith(INTEGERS):
+                what = f"{self.place} holds {prefix}{name} in whole numbers ({dtype}): it is quantised."
+                raise _fault(what, stage, UNQUANTISED)
         return found
 
 

@@ -15,6 +15,7 @@ from fade.errors import BaseModelError
 from fade.models.part_files import tensor_entries
 from fade.utils.notes import note
 
+SUFFIX = ".safetensors"
 _NAME = re.compile(r"(?P<file>.+\.safetensors)@(?P<config>.+)", re.DOTALL)
 _VAE, _TEXT = ("first_stage_model.", "vae."), "text_encoders.{}.transformer."
 _CLIP_L, _CLIP_G, _T5 = ((_TEXT.format(name),) for name in ("clip_l", "clip_g", "t5xxl"))
@@ -73,6 +74,21 @@ def join(file: str, config: str) -> str:
     return f"{file}@{config}"
 
 
+def refuse_file(where: str, role: str) -> None:
+    """Raises BaseModelError, with what is lacking, where a model's name is that of one file."""
+    if not Path(where).is_file():
+        return
+    if role != "base":
+        what, action = "is a file", f"name the directory that transformers saved in data.{role}."
+    elif where.endswith(SUFFIX):
+        what = "holds weights alone: its configurations are needed, too"
+        action = "name a local directory with them in data.base_config."
+    else:
+        what = f"is no {SUFFIX} file, and a base in one file is read from such a file alone"
+        action = "where you trust its author (a pickle can run code), convert it, or name a directory."
+    raise BaseModelError(f"{where} {what}.", stage=role, action=action)
+
+
 def part_prefixes(file: Path, config: Path, pipeline: str, parts: Collection[str]) -> dict[str, str]:
     """Part -> what the names of its tensors begin with, of the parts that the file holds. What it holds
     beside them is named once. Raises BaseModelError for a file that is cut off, or of another pipeline."""
@@ -86,7 +102,15 @@ def part_prefixes(file: Path, config: Path, pipeline: str, parts: Collection[str
         )
         raise BaseModelError(what, stage="base", action=action)
     known = {part: prefixes for part, prefixes in _PREFIXES[pipeline].items() if part in parts}
-    held = {part: prefix for part, prefixes in known.items() for prefix in _first(prefixes, names)}
+    held: dict[str, str] = {}
+    for part, prefixes in known.items():
+        if len(here := _held(prefixes, names)) > 1:
+            what = f"{file} holds the {part} twice, as {here[0]} and as {here[1]}."
+            action = "fetch the file anew, or remove the one that is not meant."
+            raise BaseModelError(what, stage="base", action=action)
+        held |= {part: here[0]} if here else {}
+    if others := sorted(known.keys() - held.keys()):
+        note(f"{file}: what it does not hold is read from {config}: {', '.join(others)}.")
     if ignored := sorted(
         one for one in names if not one.startswith(tuple(held.values())) and one not in _MARKS
     ):
@@ -105,6 +129,7 @@ def check_schedule(file: Path, config: Path, scheduler: Mapping[str, Any]) -> No
             raise BaseModelError(what, stage="base", action=action)
 
 
-def _first(prefixes: Iterable[str], names: list[str]) -> list[str]:
-    """The first prefix that a name has."""
-    return [prefix for prefix in prefixes if any(one.startswith(prefix) for one in names)][:1]
+def _held(prefixes: Iterable[str], names: list[str]) -> list[str]:
+    """The prefixes that names have; "" where they have no other."""
+    here = [one for one in prefixes if one and any(name.startswith(one) for name in names)]
+    return here or [one for one in prefixes if not one]

@@ -248,8 +248,10 @@ Stage = tuple[Callable[[World, Path], None], str, str]
 def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
     """Stages of a family's world, in order."""
     chosen, scenes = FAMILIES[family], "scenes emphasised emphasis"
-    found: dict[str, Stage] = {
-        "drawings": (_drawings, "", "recipe"),
+    found: dict[str, Stage] = {"drawings": (_drawings, "", "recipe")}
+    if stands_on_parts:  # at once: parts that do not fit are refused before any training
+        found["shared"] = (_shared, "", "parts drawings")
+    found |= {
         "sprites": (_sprites, "", "recipe"),
         "corpus": (_corpus, "", "recipe"),
         "tokenizer": (_tokenizer, "max_tokens", "drawings"),
@@ -258,7 +260,6 @@ def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
     for stage in texts:
         found[stage] = (partial(_text, stage), f"{stage} teacher {scenes}", "tokenizer sprites corpus")
     if stands_on_parts:
-        found["shared"] = (_shared, "", "parts drawings")
         vae, parts = "shared", ["shared"]
     else:
         found |= {

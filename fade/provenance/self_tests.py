@@ -7,6 +7,7 @@ noise schedule by 0.47, another kind of prediction by 2.7."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,4 +73,5 @@ def _difference(a: list[float], b: list[float]) -> float:
     if len(a) != len(b) or not a:
         return float("inf")
     size = abs(a[-1] - b[-1]) / max(abs(a[-1]), abs(b[-1]), 1e-12)
-    return max(size, *(abs(x - y) for x, y in zip(a[:-1], b[:-1], strict=True)))
+    found = [size, *(abs(x - y) for x, y in zip(a[:-1], b[:-1], strict=True))]
+    return max(found) if all(map(math.isfinite, found)) else float("inf")  # max() would pass a NaN over

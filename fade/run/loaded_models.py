@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.config import DataConfig, ModelConfig
+from fade.errors import BaseModelError
 from fade.models.hub import TRACKED, is_hub_id, origin
 from fade.models.identity import file_hashes
 from fade.models.layout import BASE, CLIP, JUDGE, files_of, legacy_sha256, model_sha256, resolve
-from fade.models.single_file import join
+from fade.models.single_file import SUFFIX, join
 
 if TYPE_CHECKING:
     from fade.judges.classifier import Classifier
@@ -40,13 +41,15 @@ class LoadedModels:
 
     def where(self, role: str) -> str:
         """What ``data`` names for the role base, clip or judge: a directory, a hub id, or a base's file with
-        its configurations."""
+        its configurations. Raises BaseModelError for a ``base_config`` beside any other base."""
         where = self.local(str(getattr(self._data, role)))
-        return (
-            join(where, self.local(self._data.base_config))
-            if role == BASE and self._data.base_config
-            else where
-        )
+        if role != BASE or not self._data.base_config:
+            return where
+        if not where.endswith(SUFFIX):
+            what = f"data.base_config is set, and data.base = {self._data.base} is no {SUFFIX} file."
+            action = 'set data.base_config="" for a directory or a hub id.'
+            raise BaseModelError(what, stage=BASE, action=action)
+        return join(where, self.local(self._data.base_config))
 
     def sha256(self, role: str) -> str:
         """The hash of a model that need not be loaded. Raises BaseModelError for one that is not there."""

@@ -32,6 +32,7 @@ def memory_sentence(run: RunContext, *, attacks: bool = False) -> str:
     from fade.training.memory import StepPlan, plan_training
 
     device, beside = pick_device(), run.models.beside()
+    memory.require_budget(params.model, device)
     empty = empty_model(folder, memory.require_dtype(params.model, device))
     if params.schedule.train_deployment:  # it trains on another machine, which makes a plan of its own
         need = Footprint.of(empty)

@@ -15,6 +15,7 @@ from fade.models.capabilities import NULL_PROMPT, has_null_prompt, refusal
 from fade.models.hub import is_hub_id
 from fade.models.layout import check_model, files_of, pipeline_class, read_config, resolve
 from fade.models.part_files import PartFiles
+from fade.models.single_file import refuse_file
 from fade.run.context import RunContext
 from fade.run.memory import memory_sentence
 from fade.run.resolve_params import check_target
@@ -164,6 +165,7 @@ def _local(run: RunContext, stage: str, where: str) -> Path | None:
     local = run.models.local(where)
     if is_hub_id(local):
         return None
+    refuse_file(local, stage)
     if not (folder := Path(local)).is_dir():
         action = f"name a local directory or a hub id in data.{stage}, or pull the data (`fade pull`)."
         raise BaseModelError(f"{local} is not there.", stage=stage, action=action)

@@ -4,7 +4,7 @@ version was made on."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from fade.config import DataConfig, Params, WorldConfig
 from fade.data.dvcfile import hash_folder, is_complete, read_dvc_file
 from fade.errors import AdapterError, ConfigError, DataError, FadeError, UnknownNameError, nearest
 from fade.models.hub import TRACKED
-from fade.run.resolve_params import load_params, override, parse_params, resolve
+from fade.run.resolve_params import load_params, override, override_path, parse_params, resolve
 
 if TYPE_CHECKING:
     from fade.adapters.lora import LoraAdapter
@@ -31,9 +31,18 @@ def world_overrides(params_file: Path, name: str, overrides: Sequence[str] = ())
     params = load_params(params_file)
     world = world_of(params, name)
     _check_md5s(name, world, params_file.parent)
-    both = [*world.overrides(), *overrides]
+    both = [*_settings(world, params.data), *overrides]
     _check_parts(name, world, resolve(params_file, both).data, params_file.parent)
     return both
+
+
+def _settings(world: WorldConfig, data: DataConfig) -> list[str]:
+    """A world's overrides. With a base of its own the section's ``base_config``, which is of another base,
+    does not stay."""
+    items = world.overrides()
+    keys = {".".join(override_path(item)) for item in items}
+    stays = not data.base_config or "data.base" not in keys or "data.base_config" in keys
+    return items if stays else [*items, 'data.base_config=""']
 
 
 def world_of(params: Params, name: str) -> WorldConfig:
@@ -41,16 +50,22 @@ def world_of(params: Params, name: str) -> WorldConfig:
     if name in params.worlds:
         return params.worlds[name]
     error = UnknownNameError("world", name, params.worlds, stage=STAGE)
-    if params.worlds and not nearest(name, params.worlds):
+    if not params.worlds:
+        error.action = "name its .dvc files and its settings under `worlds` in params.yaml."
+    elif not nearest(name, params.worlds):
         error.action = f"choose one of {', '.join(map(repr, params.worlds))}."
     raise error
 
 
 def _check_md5s(name: str, world: WorldConfig, root: Path) -> None:
     for file, md5 in world.dvc_files.items():
-        if (named := read_dvc_file(root / file).md5) != md5:
+        action = f"correct worlds.{name}, or restore {file} from git; nothing was switched."
+        try:
+            named = read_dvc_file(root / file).md5
+        except DataError as error:
+            raise ConfigError(f"the world {name!r}: {error.what}", stage=STAGE, action=action) from error
+        if named != md5:
             what = f"the world {name!r} is {md5} in params.yaml, and {file} names {named}."
-            action = f"correct worlds.{name}, or restore {file} from git; nothing was switched."
             raise ConfigError(what, stage=STAGE, action=action)
 
 
@@ -60,17 +75,19 @@ def _check_parts(name: str, world: WorldConfig, data: DataConfig, root: Path) ->
         what = f"data.dvc_file is not that of the world {name!r}."
         raise ConfigError(what, stage=STAGE, action="leave out data.dvc_file, or --world.")
     folders = [read_dvc_file(root / file).folder for file in world.dvc_files]
+    tracked = [root / place for place in TRACKED]
     for key in ("images", "base", "base_config", "clip", "judge"):
         where = str(getattr(data, key))
-        inside = any(_is_inside(root / where, folder) for folder in folders)
-        if os.path.normpath(where).startswith(TRACKED) and not inside:
+        if _is_inside(root / where, tracked) and not _is_inside(root / where, folders):
             what = f"data.{key} = {where} is no part of the world {name!r}."
             action = f"name one in {' or '.join(map(str, folders))}"
             raise ConfigError(what, stage=STAGE, action=f"{action}, see worlds.{name}.")
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
-    return Path(os.path.normpath(path.absolute())).is_relative_to(os.path.normpath(folder.absolute()))
+def _is_inside(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether a path lies in one of the folders: as it is written, or where links lead."""
+    ways = (os.path.abspath, os.path.realpath)
+    return any(Path(way(path)).is_relative_to(way(one)) for way in ways for one in folders)
 
 
 def require_here(params: Params, name: str, root: Path) -> None:
@@ -127,7 +144,7 @@ def in_world(params: Params, name: str, root: Path) -> Params:
     _check_md5s(name, world, root)
     require_here(params, name, root)
     raw = params.model_dump(mode="json", by_alias=True)
-    for item in world.overrides():
+    for item in _settings(world, params.data):
         override(raw, item)
     return parse_params(raw, f"the world {name!r}")
 

@@ -85,7 +85,12 @@ def bench(
     options = flow.BenchmarkOptions(
         params, runs_dir, home, tuple(set_ or ()), out, quick=quick, tune=tune, **parts
     )
-    options.settings()  # a wrong choice fails before a server starts
+    chosen = options.settings()  # a wrong choice fails before a server starts
+    if not report_only and not tune:
+        from fade.evaluation.attacks import get_attack
+
+        for name in chosen.attack.names:  # not after the first cell's training
+            get_attack(name)
     with bars(as_json):
         if report_only:
             result = flow.report(options)

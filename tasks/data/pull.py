@@ -108,7 +108,11 @@ def _pull_folder(data: DataConfig, dvcfile: DvcFile, repo: Path, runs: Path, for
 
 def _check_output(data: DataConfig, dvcfile: DvcFile, repo: Path) -> None:
     """Raises DataError for a folder in which nothing lies that the data section of params.yaml names: a pull
-    deletes and writes there, so that ``path: docs`` would be the end of the project's pages."""
+    deletes and writes there, so that ``path: docs`` would be the end of the project's pages. And for a file
+    in the folder's place, which DVC would delete."""
+    if os.path.lexists(dvcfile.folder) and not dvcfile.folder.is_dir():
+        what = f"{dvcfile.folder} is no folder, and {dvcfile.path} tracks one."
+        raise DataError(what, stage=STAGE, action="move it away and pull again; nothing was written.")
     folder = os.path.normpath(dvcfile.folder.absolute())
     named = [(repo / one).absolute() for one in (data.images, data.base, data.clip, data.judge)]
     if not any(Path(os.path.normpath(one)).is_relative_to(folder) for one in named):

@@ -130,3 +130,4 @@ def test_a_finished_stage_is_kept_and_a_world_of_other_pictures_is_no_part(
     next((sd / "emoji").rglob("*.png")).write_bytes(b"another")
     with pytest.raises(DataError, match=r"are not those of fade/pretrain/vocabulary\.yaml"):
         make("sdxl", packages, tmp_path, parts=sd)
+    assert not (tmp_path / "text_2").exists()  # refused before a training is begun

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from fade.config import DataConfig
-from fade.errors import RemoteError
+from fade.errors import DataError, RemoteError
 from tasks.data.publish import publish
 from tasks.data.pull import pull, read_here
 
@@ -148,6 +148,13 @@ def test_what_a_killed_pull_left_of_one_folder_is_not_put_into_another(clone: Pa
     assert contents(clone / "worlds/old") == OLD
     assert pull(DEFAULT, clone, clone / "runs").unlisted == ("own.txt",)
     assert contents(clone / "data") == {**NEW, "own.txt": b"mine"}
+
+
+def test_a_file_in_the_place_of_a_folder_is_not_deleted(clone: Path) -> None:
+    (clone / "worlds/old").write_text("mine")
+    with pytest.raises(DataError, match="worlds/old is no folder, and .*old.dvc tracks one") as caught:
+        pull(ALONE, clone, clone / "runs")
+    assert "move it away" in caught.value.action and (clone / "worlds/old").read_text() == "mine"
 
 
 def test_publish_keeps_the_objects_of_a_world_that_was_never_pulled(clone: Path) -> None:

@@ -379,6 +379,12 @@ def test_what_does_not_fit_the_memory_is_named_with_the_numbers(
     assert code == 0, err  # the control
 
 
+def test_an_attack_that_is_none_is_named_before_a_server_starts(project: Project) -> None:
+    line = ("bench", "--quick", "--set", "attack.names=[inversionn]")
+    refused(project, 2, ("unknown attack 'inversionn'", "did you mean 'inversion'?"), *line)
+    assert not (project.runs / "prefect").exists()
+
+
 # Adapters.
 
 

@@ -3,6 +3,8 @@ diffusers."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,30 @@ def test_a_family_without_kohyas_layout_is_refused_by_name(
     with pytest.raises(AdapterError, match="Stable Diffusion has no kohya layout"):
         kohya_file(lora, {})
     lora.remove()
+
+
+def test_a_merged_model_in_half_precision_is_refused_and_not_the_base(
+    base: Any, ours: Path, tmp_path: Path
+) -> None:
+    half = load_model(base.path, device="cpu", dtype=torch.bfloat16)
+    lora = LoraAdapter.load(half, ours)
+    with pytest.raises(AdapterError, match="in bfloat16 would be the base") as caught:
+        write_merged(lora, tmp_path / "merged")
+    lora.remove()
+    assert "model.dtype=fp32" in caught.value.action
+    assert [one.name for one in tmp_path.iterdir()] == ["ours.safetensors"]
+
+
+def test_a_name_in_the_index_leads_out_of_no_merged_directory(base: Any, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(base.path, tmp_path / "theirs" / "base"))
+    index = json.loads((home / "model_index.json").read_text())
+    for name in ("..", "../other", "."):
+        index[name] = ["diffusers", "UNet2DConditionModel"]
+    (home / "model_index.json").write_text(json.dumps(index))
+    for folder in (home.parent, home.parent / "other"):
+        folder.mkdir(exist_ok=True)
+        (folder / "constraints.txt").write_text("theirs")
+    model = load_model(str(home), device="cpu")
+    lora = LoraAdapter.load(model, saved(model, tmp_path / "adapter.safetensors"))
+    write_merged(lora, tmp_path / "mine" / "out")
+    assert [one.name for one in (tmp_path / "mine").iterdir()] == ["out"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,11 @@ from torch import nn
 
 from fade.errors import BaseModelError
 from fade.models.footprint import META, Footprint, LiveBytes, empty_model, weight_bytes, weightless
+from fade.models.layout import check_model
 from fade.models.loading import load_model
 from tests.support import DEEP, make_tiny_base
 
+FamilyDir = Callable[[str], Path]
 MB = 1 << 20
 
 
@@ -75,3 +80,16 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (folder / "unet" / "config.json").write_text('{"block_out_channels": 3}')
     with pytest.raises(BaseModelError, match="cannot be read"):
         empty_model(folder, torch.float32)
+
+
+@pytest.mark.parametrize("absent", [None, [None, None]])
+def test_a_part_that_is_left_out_is_not_counted(
+    family_dir: FamilyDir, tmp_path: Path, absent: object
+) -> None:
+    """However model_index.json says so."""
+    home = Path(shutil.copytree(family_dir("sd3-without-t5"), tmp_path / "base"))
+    index = json.loads((home / "model_index.json").read_text())
+    parts = {"text_encoder_3": absent, "tokenizer_3": absent}
+    (home / "model_index.json").write_text(json.dumps({**index, **parts}))
+    check_model(home, "base")
+    assert "text_encoder_3" not in empty_model(home, torch.float32).parts

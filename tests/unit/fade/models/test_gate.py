@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from fade.config import SamplerConfig
 from fade.errors import BaseModelError
@@ -175,6 +176,34 @@ def test_one_tensor_under_both_names_is_refused(models: Path) -> None:
         lambda state: {**with_prefix(state), **{k: one.clone() for k, one in without_prefix(state).items()}},
     )
     assert "holds one tensor as" in refusal(models, "base")
+
+
+@pytest.mark.parametrize("part", ["base/unet", "base/vae", "base/text_encoder", "clip", "judge"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
+def test_weights_in_whole_numbers_are_refused(models: Path, part: str, dtype: torch.dtype) -> None:
+    """A reader of the library would take them as if they were the weights."""
+    name = TENSORS[part]
+
+    def quantised(state: State) -> State:
+        return {**state, full(state, name): (state[full(state, name)] * 10).to(dtype)}
+
+    rewrite(models / part, quantised)
+    says = refusal(models, part.split("/")[0])
+    assert "in whole numbers" in says and "quantised weights are not supported" in says and name in says
+
+
+@pytest.mark.parametrize("part", ["base/unet", "base/text_encoder", "judge"])
+def test_a_configuration_of_quantised_weights_is_refused(models: Path, part: str) -> None:
+    edit(models / part / "config.json", quantization_config={"quant_method": "bitsandbytes"})
+    assert "is of quantised weights (quantization_config)" in refusal(models, part.split("/")[0])
+
+
+def test_a_token_without_an_embedding_is_refused(models: Path) -> None:
+    """transformers would stop at the first prompt with it, in the middle of a run."""
+    tokenizer = CLIPTokenizer.from_pretrained(models / "base/tokenizer")
+    tokenizer.add_tokens(["<mine>"])
+    tokenizer.save_pretrained(models / "base/tokenizer")
+    assert "tokenizer has the token '<mine>' of number" in refusal(models, "base")
 
 
 def test_keys_that_the_libraries_count_themselves_are_harmless(models: Path, plain: Path) -> None:

@@ -66,6 +66,26 @@ def _edit(file: Path, **changes: object) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
+@pytest.mark.parametrize(
+    ("family", "file", "change"),
+    [
+        ("sdxl", "vae/config.json", {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}),
+        ("sdxl", "scheduler/scheduler_config.json", {"timestep_type": "continuous"}),
+        ("sd1", "text_encoder/config.json", {"use_attention_mask": True}),
+        ("sd3", "scheduler/scheduler_config.json", {"stochastic_sampling": True}),
+        ("flux-dev", "scheduler/scheduler_config.json", {"invert_sigmas": True}),
+    ],
+)
+def test_a_setting_that_would_change_the_pictures_unseen_is_refused(
+    family_dir: FamilyDir, tmp_path: Path, family: str, file: str, change: dict[str, object]
+) -> None:
+    home = Path(shutil.copytree(family_dir(family), tmp_path / "base"))
+    check_model(home, "base")
+    _edit(home / file, **change)
+    with pytest.raises(BaseModelError, match=next(iter(change))):
+        check_model(home, "base")
+
+
 @pytest.mark.parametrize(("family", "part"), [("sd3", "text_encoder_3"), ("flux-dev", "text_encoder_2")])
 def test_a_foreign_prefix_of_t5_is_refused_by_name(
     family_dir: FamilyDir, tmp_path: Path, family: str, part: str

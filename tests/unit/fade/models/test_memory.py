@@ -9,6 +9,7 @@ import torch
 
 from fade.config import ModelConfig
 from fade.errors import ConfigError
+from fade.models import memory
 from fade.models.batches import Batches
 from fade.models.memory import (
     DTYPES,
@@ -116,3 +117,14 @@ def test_text_encoders_that_wait_elsewhere_encode_the_same(tiny_base_dir: Path) 
     assert base.text_device == torch.device("cpu") and base.batches.decode < 64
     with base.no_embeddings():
         assert torch.equal(base.encode(["a panda"]).tokens, before)
+
+
+def test_a_budget_that_the_device_does_not_have_is_refused(
+    tiny_base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "device_bytes", lambda device: 16 * GB)
+    with pytest.raises(ConfigError, match=r"model\.memory_gb = 160, and the device has 16\.0 GB") as caught:
+        load_fitting(str(tiny_base_dir), ModelConfig(memory_gb=160), device="cpu")
+    assert "model.memory_gb=0" in caught.value.action
+    load_fitting(str(tiny_base_dir), ModelConfig(memory_gb=16), device="cpu")

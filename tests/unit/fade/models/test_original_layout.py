@@ -230,3 +230,28 @@ def test_configurations_of_another_member_of_the_family_are_refused(
     with pytest.raises(BaseModelError, match=fault) as caught:
         load_model(f"{whole(family).file}@{whole(other).config}")
     assert "data.base_config" in caught.value.action
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "prefix", "fault"),
+    [
+        ("sd1", "text_encoder", "cond_stage_model.transformer.", "holds one tensor as"),
+        ("sd3", "text_encoder_3", "text_encoders.t5xxl.transformer.", "foreign prefix 'transformer.'"),
+    ],
+)
+def test_a_tensor_of_a_text_encoder_under_two_names_is_refused(
+    copied: Callable[[str], Single], family: str, part: str, prefix: str, fault: str
+) -> None:
+    """transformers would take one of the two, and say nothing."""
+    one = copied(family)
+
+    def again(state: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in state if name.startswith(prefix)]:
+            own = name.removeprefix(prefix)
+            twin = own.removeprefix("text_model.") if family == "sd1" else f"transformer.{own}"
+            state[prefix + twin] = state[name] + 1
+
+    one.rewrite(again)
+    with pytest.raises(BaseModelError) as caught:
+        load_model(one.name)
+    assert fault in str(caught.value) and str(one.file) in str(caught.value)

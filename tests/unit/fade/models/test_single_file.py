@@ -61,6 +61,33 @@ def test_what_the_file_does_not_hold_is_read_from_the_directory(
         assert source == file if held else source.startswith(f"{home}/{part}/"), part
 
 
+def test_what_the_directory_gives_is_said(
+    made: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_model(resolve(made("flux-dev")), "base")
+    assert "what it does not hold is read from" in (said := capsys.readouterr().err)
+    assert said.rstrip().endswith(": text_encoder, text_encoder_2, vae.")
+
+
+@pytest.mark.parametrize(
+    ("family", "prefix", "other"),
+    [
+        ("sd1", "first_stage_model.", "vae."),
+        ("sd1", "cond_stage_model.transformer.", "cond_stage_model.model."),
+    ],
+)
+def test_a_part_under_two_prefixes_is_refused(
+    made: Callable[[str], str], family: str, prefix: str, other: str
+) -> None:
+    name = made(family)
+    file = Path(name.split("@")[0])
+    state = load_file(file)
+    twice = {other + one.removeprefix(prefix): state[one] + 1 for one in state if one.startswith(prefix)}
+    save_file({**state, **twice}, file, {"format": "pt"})
+    with pytest.raises(BaseModelError, match=rf"twice, as {prefix} and as {other}\."):
+        check_model(resolve(name), "base")
+
+
 @pytest.mark.parametrize("family", sorted(MISSING))
 def test_weights_that_neither_holds_are_named(made: Callable[[str], str], family: str) -> None:
     name, part = made(family), MISSING[family]
@@ -162,3 +189,20 @@ def test_a_file_without_its_configurations_is_refused(made: Callable[[str], str]
     assert "data.base_config" in caught.value.action
     with pytest.raises(BaseModelError, match="nowhere is not there"):
         load_model(f"{file}@{Path(file).parent / 'nowhere'}")
+
+
+def test_what_the_directory_lacks_is_named_as_its_own(made: Callable[[str], str], tmp_path: Path) -> None:
+    name = made("sd1")
+    file, home = name.split("@")
+    (Path(home) / "unet/config.json").unlink()
+    with pytest.raises(BaseModelError, match=rf"^base: {home}/unet/config\.json is missing"):
+        check_model(resolve(name), "base")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BaseModelError, match=rf"^base: {tmp_path}/empty/model_index\.json") as caught:
+        check_model(resolve(f"{file}@{tmp_path}/empty"), "base")
+    assert "data.base_config" in caught.value.action
+    with pytest.raises(BaseModelError, match=rf"{file} is no directory"):
+        resolve(f"{file}@{file}")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(BaseModelError, match=r"folder\.safetensors is no file"):
+        resolve(f"{tmp_path}/folder.safetensors@{home}")

@@ -85,3 +85,9 @@ def test_a_lineage_of_before_is_read_and_compared(tmp_path: Path) -> None:
     assert "self_tests" not in older.content and 3 in READABLE
     again = Lineage.load(older.save(tmp_path / "lineage.json"))
     assert compare(again, Lineage({**lineage(base=ONE).content, "schema": 3})) == []
+
+
+def test_what_is_no_number_is_a_difference_wherever_it_stands() -> None:
+    """The greatest of a list with a NaN would be whatever stands before it."""
+    for place in range(4):
+        assert deviation(ONE, moved(float("nan"), place, "latents"), 0.04).startswith("latents by inf")

@@ -104,6 +104,30 @@ def test_what_no_pull_can_bring_is_refused_although_the_data_are_not_whole(root:
         preflight(run(root))
 
 
+@pytest.mark.parametrize(
+    ("name", "says", "action"),
+    [
+        ("model v1.safetensors", "holds weights alone", "data.base_config"),
+        ("model.ckpt", "is no .safetensors file", "a pickle can run code"),
+        ("MODEL.SAFETENSORS", "is no .safetensors file", "name a directory"),
+    ],
+)
+def test_a_base_that_is_one_file_is_no_missing_directory(
+    root: Path, name: str, says: str, action: str
+) -> None:
+    (root / name).write_bytes(b"weights")
+    with pytest.raises(BaseModelError, match=says) as caught:
+        preflight(run(root, base=name))
+    assert action in caught.value.action
+
+
+@pytest.mark.parametrize("base", ["data/base", "some/hub-id"])
+def test_configurations_of_one_file_beside_another_base_are_named(root: Path, base: str) -> None:
+    with pytest.raises(BaseModelError, match=rf"base_config is set, and data\.base = {base} is no") as caught:
+        preflight(run(root, base=base, base_config="data/base"))
+    assert 'set data.base_config=""' in caught.value.action
+
+
 def test_a_manifest_that_cannot_be_read_is_the_data_checks_business(root: Path) -> None:
     (root / "data" / "emoji" / "manifest.csv").write_bytes(b"\xff\xfe,concept\n\x00")
     named(root)
@@ -117,7 +141,7 @@ def test_a_manifest_that_cannot_be_read_is_the_data_checks_business(root: Path) 
         ({"base": "/"}, BaseModelError, "/model_index.json is missing"),
         ({"base": "nowhere"}, BaseModelError, "nowhere is not there"),
         ({"clip": "/usr"}, BaseModelError, "/usr/config.json is missing"),
-        ({"judge": "/etc/hostname"}, BaseModelError, "/etc/hostname is not there"),
+        ({"judge": "/etc/hostname"}, BaseModelError, "/etc/hostname is a file"),
         ({"judge": "data/emoji"}, BaseModelError, "data/emoji/config.json is missing"),
         ({"images": "/etc"}, DataError, "/etc/manifest.csv does not exist"),
         ({"images": "/"}, DataError, "/manifest.csv does not exist"),

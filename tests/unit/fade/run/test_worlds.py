@@ -144,6 +144,57 @@ def test_worlds_are_not_mixed(root: Path, item: str, says: str) -> None:
     world_overrides(root / "params.yaml", "old", ["data.judge=/mine/judge", "data.clip=openai/clip"])
 
 
+def test_another_worlds_part_is_refused_however_its_path_is_spelled(root: Path) -> None:
+    (root / "mine").symlink_to(root / "data", target_is_directory=True)
+    for where in (f"{root}/data/judge", "./data/judge", f"../{root.name}/data/judge", "mine/judge"):
+        with pytest.raises(ConfigError, match="is no part of the world 'old'"):
+            world_overrides(root / "params.yaml", "old", [f"data.judge={where}"])
+    world_overrides(root / "params.yaml", "old", [f"data.judge={root}/worlds/old/judge"])
+
+
+def test_a_world_with_its_own_base_has_no_configurations_of_the_sections(root: Path) -> None:
+    raw = yaml.safe_load((root / "params.yaml").read_text())
+    raw["data"] = {"base": "one.safetensors", "base_config": "configs/sd"}
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+    data = resolve(root / "params.yaml", world_overrides(root / "params.yaml", "old")).data
+    assert (data.base, data.base_config) == ("worlds/old/base", "")
+    assert in_world(params(root), "old", root).data.base_config == ""
+    own = ["data.base=two.safetensors", "data.base_config=mine"]
+    data = resolve(root / "params.yaml", world_overrides(root / "params.yaml", "old", own)).data
+    assert (data.base, data.base_config) == ("two.safetensors", "mine")
+
+
+NAMES = ["../data.dvc", "/data.dvc", "./data.dvc", "a/../data.dvc", "a,b.dvc", "a b.dvc", "data"]
+
+
+@pytest.mark.parametrize("file", NAMES)
+def test_a_worlds_dvc_file_is_one_of_the_project_in_its_one_spelling(root: Path, file: str) -> None:
+    raw = yaml.safe_load((root / "params.yaml").read_text())
+    raw["worlds"]["old"]["dvc_files"] = {file: "0" * 32 + ".dir"}
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"worlds\.old\.dvc_files"):
+        params(root)
+
+
+@pytest.mark.parametrize("item", ["data.dvc_file=data.dvc", " worlds . old=7", "worlds={}", "nonsense", ""])
+def test_a_worlds_settings_name_no_other_data_and_no_world(root: Path, item: str) -> None:
+    raw = yaml.safe_load((root / "params.yaml").read_text())
+    raw["worlds"]["old"]["settings"].append(item)
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"worlds\.old\.settings"):
+        params(root)
+
+
+def test_a_world_without_its_dvc_file_or_its_entry_says_where_it_is_named(root: Path) -> None:
+    (root / "worlds/old.dvc").unlink()
+    with pytest.raises(ConfigError, match=r"the world 'old': .*old\.dvc does not exist") as caught:
+        world_overrides(root / "params.yaml", "old")
+    assert caught.value.action.startswith("correct worlds.old, or restore worlds/old.dvc from git")
+    (root / "params.yaml").write_text("worlds: {}\n")
+    with pytest.raises(UnknownNameError, match="under `worlds` in params"):
+        world_overrides(root / "params.yaml", "old")
+
+
 def test_a_world_that_is_not_here_is_refused_and_nothing_is_lost(root: Path) -> None:
     require_here(params(root), "old", root)
     (root / "worlds/old/base/unet").write_bytes(b"mine")
