@@ -54,7 +54,7 @@ class TextConfig(FitConfig):
     layers: Positive = 3
     heads: Positive = 8
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
-    geometry_weight: Weight = 20.0
+    geometry_weight: Weight = 80.0
     """Weight of the squared difference between the tower's and the sentence encoder's cosines."""
     vocabulary_share: Fraction = 0.5
     """Share of the things that are of the vocabulary; the rest: all other drawings of the packages."""
