@@ -15,10 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from transformers import (
-    CLIPTextModelWithProjection,
-    ResNetForImageClassification,
-)
+from transformers import CLIPTextModelWithProjection, ResNetForImageClassification
 
 from fade.config import PretrainConfig
 from fade.data.dvcfile import hash_folder
@@ -29,7 +26,7 @@ from fade.models.layout import LOCAL
 from fade.pretrain import autoencoder, clip, codec, denoiser, drawings, text, tokenizer
 from fade.pretrain.captions import words_of
 from fade.pretrain.families import FAMILIES, Widths
-from fade.pretrain.world import SEEDS, OnStage, World
+from fade.pretrain.world import OnStage, World
 from fade.utils.hashing import fingerprint
 
 SHARED = ("emoji", "base/clip", "base/vae", "judge")
@@ -92,11 +89,11 @@ def _tokenizer(world: World, folder: Path) -> None:
 def _text(stage: str, world: World, folder: Path) -> None:
     """One text tower."""
     config, sets = getattr(world.config, stage), world.sets
-    words = world.tokenizer(stage)
-    torch.manual_seed(world.config.seed + SEEDS.index(stage))
+    words, training = world.tokenizer(stage), world.training(stage)
+    torch.manual_seed(training.seed)
     tower = (text.build_t5 if stage == "t5" else text.build_clip)(config, words)
     pictures = sets.wide_scenes(config.vocabulary_share)
-    text.train(tower, words, pictures, world.meaning, config, world.training(stage))
+    text.train(tower, words, pictures, world.meaning, config, training)
     _save_half(tower, folder / "model")
 
 
@@ -181,11 +178,12 @@ def _denoiser(world: World, folder: Path) -> None:
     training = world.training(family.stage)
     torch.manual_seed(training.seed)
     parts["vae"] = AutoencoderKL.from_pretrained(world.vae, **LOCAL).eval()
-    widths = [parts[name].config.hidden_size for name in family.texts if name != "text_encoder_3"]
-    pooled = {1: 0, 2: widths[-1]}[len(widths)] if "text_encoder_3" not in family.texts else sum(widths)
-    parts[family.part] = family.denoiser(
-        config, Widths(parts["vae"].config.latent_channels, sum(widths), pooled)
-    )
+    width = {name: parts[name].config.hidden_size for name in family.texts}
+    tokens = sum(
+        width[name] for name, stage in family.texts.items() if stage != "t5"
+    )  # T5's are further ones
+    pooled = sum(width[name] for name in family.pooled)
+    parts[family.part] = family.denoiser(config, Widths(parts["vae"].config.latent_channels, tokens, pooled))
     parts["scheduler"] = family.scheduler()
     owner = known_families()[family.pipeline]
     model = owner(str(folder), parts, "", torch.device("cpu"), dict(family.index))

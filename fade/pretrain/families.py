@@ -45,6 +45,8 @@ class Family:
     stage: str
     """The stage that trains the denoiser; its settings' section too."""
     texts: Mapping[str, str]
+    pooled: tuple[str, ...]
+    """Text encoders, CLIPs all, whose projected vectors the denoiser reads, too."""
     denoiser: Callable[[DenoiserConfig, Widths], Any]
     scheduler: Callable[[], Any]
     index: Mapping[str, Any]
@@ -103,6 +105,7 @@ FAMILIES = {
         "unet",
         "unet",
         {"text_encoder": "text"},
+        (),
         _unet,
         lambda: DDIMScheduler(
             **_BETAS, set_alpha_to_one=False, clip_sample=False, timestep_spacing="trailing"
@@ -119,6 +122,7 @@ FAMILIES = {
         "unet",
         "unet_xl",
         {"text_encoder": "text", "text_encoder_2": "text_2"},
+        ("text_encoder_2",),
         _unet_xl,
         lambda: EulerDiscreteScheduler(**_BETAS, timestep_spacing="trailing"),
         {
@@ -132,6 +136,7 @@ FAMILIES = {
         "transformer",
         "transformer",
         {"text_encoder": "text", "text_encoder_2": "text_2", "text_encoder_3": "t5"},
+        ("text_encoder", "text_encoder_2"),
         _transformer,
         lambda: FlowMatchEulerDiscreteScheduler(shift=1.0),
         {"feature_extractor": [None, None], "image_encoder": [None, None]},

@@ -220,13 +220,9 @@ def cosines(run: RunContext) -> dict[str, Any]:
     same = family[:, None] == family[None, :]
     shared = np.array([[bool(a & b) for b in words] for a in words]) & ~same
     off = ~np.eye(len(family), dtype=bool)
-    across = {"across": ~same, "across_with_a_shared_word": shared, "within": same & off}
-    inside = {name: np.ix_(family == name, family == name) for name in dict.fromkeys(family.tolist())}
-    by_family = {
-        name: float(matrix[grid][~np.eye(len(matrix[grid]), dtype=bool)].mean())
-        for name, grid in inside.items()
-    }
+    kinds = {"across": ~same, "across_with_a_shared_word": shared, "within": same & off}
+    member = {name: same & off & (family == name)[:, None] for name in dict.fromkeys(family.tolist())}
     return {
-        "states": {key: float(matrix[rows].mean()) if rows.any() else None for key, rows in across.items()},
-        "families": by_family,
+        "states": {key: float(matrix[rows].mean()) if rows.any() else None for key, rows in kinds.items()},
+        "families": {name: float(matrix[rows].mean()) for name, rows in member.items()},
     }

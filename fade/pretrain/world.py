@@ -114,12 +114,11 @@ class World:
 
     def encoders(self) -> dict[str, Any]:
         """Frozen text encoders and tokenizers of the family, by part."""
-        parts: dict[str, Any] = {}
-        for name, stage in FAMILIES[self.family].texts.items():
+        family, parts = FAMILIES[self.family], dict[str, Any]()
+        for name, stage in family.texts.items():
             shared = stage == "text" and self.parts
             home = self.work / "shared" / "base" / "clip" if shared else self.model(stage)
-            pooled = self.family == "sd3" or stage != "text"
-            owner = CLIPTextModelWithProjection if pooled else CLIPTextModel
+            owner = CLIPTextModelWithProjection if name in family.pooled else CLIPTextModel
             tower = (T5EncoderModel if stage == "t5" else owner).from_pretrained(home, **LOCAL)
             parts[name] = tower.float().eval().requires_grad_(False)
             parts[name.replace("text_encoder", "tokenizer")] = self.tokenizer(stage)
