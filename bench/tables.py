@@ -129,10 +129,12 @@ def outcomes(rows: list[dict[str, Any]]) -> list[str]:
 def world(result: dict[str, Any]) -> list[str]:
     """The numbers of the embedded world, each beside what was asked of it."""
     base, judge, cosines, styles = result["base"], result["judge"], result["text_cosines"], result["styles"]
-    psnr, kin = result["psnr_heldout"], result["neighbours"]
+    psnr, kin, pairs, sentences = (
+        result[key] for key in ("psnr_heldout", "neighbours", "pairs", "sentences")
+    )
     best = sorted(styles["base_top1"].items(), key=lambda item: -item[1])
     rows = [
-        ["pictures, concepts", ">= 450, >= 64", f"{result['pictures']}, {result['concepts']}"],
+        ["pictures, concepts", "reported", f"{result['pictures']}, {result['concepts']}"],
         [
             "autoencoder, PSNR on held-out drawings",
             ">= 24 dB",
@@ -146,20 +148,30 @@ def world(result: dict[str, Any]) -> list[str]:
             f"{base['mean_top1']:.1f} %",
         ],
         ["base, share of concepts with at least 85 %", ">= 90 %", f"{base['share_of_concepts_at_85']:.1f} %"],
-        ["all weights together", "<= 40 MB", f"{result['weights_mb']:.1f} MB"],
         [
-            "cosine between prompts' token states, within / across families",
-            "reported",
-            f"{cosines['states']['within']:.2f} / {cosines['states']['across']:.2f}",
+            f'base, "a X and a Y": both recognised, each in its half ({pairs["n"]} pairs)',
+            ">= 80 %",
+            f"{pairs['both']:.0f} % (left {pairs['left']:.0f}, right {pairs['right']:.0f})",
         ],
         [
-            f"mined neighbours: the {kin['k']} nearest that are of the concept's own family",
+            f"base, a name within a sentence of no training (n {sentences['n_per_sentence']} a sentence)",
+            ">= 90 %",
+            f"{sentences['mean']:.1f} % (lowest {min(sentences['per_sentence'].values()):.1f})",
+        ],
+        ["all weights together", "<= 45 MB", f"{result['weights_mb']:.1f} MB"],
+        [
+            "cosine between prompts' token states: within families / across / across with a shared word",
             "reported",
-            (
-                f"{kin['mean']:.1f} % "
-                f"({', '.join(f'{name} {value:.0f}' for name, value in kin['families'].items())})"
+            " / ".join(
+                f"{cosines['states'][key]:.2f}" for key in ("within", "across", "across_with_a_shared_word")
             ),
         ],
+        [
+            f"mined neighbours: the {kin['k']} nearest that are of the concept's own or a sister family",
+            ">= 90 %",
+            _by_family(kin["nearest"]),
+        ],
+        [f"the {kin['next_k']} after those", ">= 70 %", _by_family(kin["next"])],
         [
             f"judge of styles, top-1 on drawings of unseen concepts (n {styles['unseen_drawings']})",
             "reported",
@@ -193,6 +205,11 @@ def world(result: dict[str, Any]) -> list[str]:
         "`python bench/world.py --out bench/results/world.json --pages docs/images`",
         "",
     ]
+
+
+def _by_family(share: dict[str, Any]) -> str:
+    families = ", ".join(f"{name} {value:.0f}" for name, value in share["families"].items())
+    return f"{share['mean']:.1f} % ({families})"
 
 
 def tuning(result: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from fade.config import PretrainConfig
 from fade.data.dvcfile import hash_folder
 from fade.errors import DataError
 from fade.judges import train as judge
+from fade.models.base import DiffusionModel
 from fade.models.families import known_families
 from fade.models.layout import LOCAL
 from fade.pretrain import autoencoder, clip, codec, denoiser, drawings, text, tokenizer
 from fade.pretrain.captions import words_of
-from fade.pretrain.families import FAMILIES, Widths
+from fade.pretrain.families import FAMILIES, Family, Widths
 from fade.pretrain.world import OnStage, World
 from fade.utils.hashing import fingerprint
 
@@ -185,10 +186,16 @@ def _denoiser(world: World, folder: Path) -> None:
     pooled = sum(width[name] for name in family.pooled)
     parts[family.part] = family.denoiser(config, Widths(parts["vae"].config.latent_channels, tokens, pooled))
     parts["scheduler"] = family.scheduler()
-    owner = known_families()[family.pipeline]
-    model = owner(str(folder), parts, "", torch.device("cpu"), dict(family.index))
-    denoiser.train(model, denoiser.Bank.load(world.work / "bank"), config, training)
+    bank, make = denoiser.Bank.load(world.work / "bank"), partial(_model, family, folder)
+    bare = {name: part for name, part in parts.items() if not name.endswith("_3")}
+    model = make(parts)
+    denoiser.train(model, bank, config, training, make(bare) if len(bare) < len(parts) else None)
     _save_half(model.denoiser, folder / "model")
+
+
+def _model(family: Family, folder: Path, parts: Mapping[str, Any]) -> DiffusionModel:
+    owner = known_families()[family.pipeline]
+    return owner(str(folder), parts, "", torch.device("cpu"), dict(family.index))
 
 
 def _base(world: World, folder: Path) -> None:

@@ -75,9 +75,26 @@ def stratified_times(model: DiffusionModel, n: int, generator: torch.Generator) 
     return times.gather(1, pick)[:, 0]
 
 
-def train(model: DiffusionModel, bank: Bank, config: DenoiserConfig, training: Training) -> None:
+def clipped_snr(model: DiffusionModel, t: Tensor, gamma: float) -> Tensor:
+    """(n, 1, 1, 1) weights min(SNR, gamma) / SNR of a loss in noise at times (n,): Min-SNR (Hang et al. 2023,
+    arXiv 2303.09556). Little noise, where nothing but fine detail is left to decide, weighs less."""
+    one, zero = torch.ones(len(t), 1, 1, 1), torch.zeros(len(t), 1, 1, 1)
+    snr = (model.add_noise(one, zero, t) / model.add_noise(zero, one, t)).square()
+    return snr.clamp(max=gamma) / snr
+
+
+def train(
+    model: DiffusionModel,
+    bank: Bank,
+    config: DenoiserConfig,
+    training: Training,
+    without_t5: DiffusionModel | None = None,
+) -> None:
     """Train the model's denoiser in place: mean squared error against the network's own target; a share of
-    the captions is dropped to the empty prompt."""
+    the captions is dropped to the empty prompt.
+
+    without_t5: a model of the same denoiser that lacks the third text encoder; it encodes a share of the
+    batches, so that the base can be used without that encoder, too."""
     model.denoiser.requires_grad_(True).train()
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
@@ -88,12 +105,17 @@ def train(model: DiffusionModel, bank: Bank, config: DenoiserConfig, training: T
             "" if drop else caption(bank.scenes[i], generator)
             for i, drop in zip(pick.tolist(), dropped.tolist(), strict=True)
         ]
+        lacks_t5 = without_t5 and torch.rand(1, generator=generator).item() < config.dropped_t5
+        encoder = without_t5 if without_t5 and lacks_t5 else model
         with torch.no_grad():
-            cond = model.encode_batch(captions)
+            cond = encoder.encode_batch(captions)
         clean = bank.latents[pick]
         noise = torch.randn(clean.shape, generator=generator)
         t = stratified_times(model, n, generator)
         out = model.predict(model.add_noise(clean, noise, t), t, cond)
-        return F.mse_loss(out, model.target(clean, noise, t)), {}
+        loss = F.mse_loss(out, model.target(clean, noise, t), reduction="none")
+        if config.snr_gamma:
+            loss = loss * clipped_snr(model, t, config.snr_gamma)
+        return loss.mean(), {}
 
     fit(model.denoiser, loss_at, config, training)

@@ -38,6 +38,7 @@ def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> di
     from fade.pretrain.autoencoder import psnr
 
     images = run.root / run.params.data.images
+    folder = (run.root / run.params.data.base).parent  # of this world alone, whatever it shares
     frame = read_manifest(images / MANIFEST)
     pixels = torch.from_numpy(read_pictures([images / path for path in frame["path"]]))
     heldout = (frame["split"] == "heldout").to_numpy(copy=True)
@@ -48,7 +49,7 @@ def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> di
     return {
         "pictures": len(frame),
         "concepts": len(run.vocabulary),
-        "weights_mb": sum(f.stat().st_size for f in images.parent.rglob("*.safetensors")) / 1e6,
+        "weights_mb": sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6,
         "psnr_heldout": {"mean": float(distances.mean()), "min": float(distances.min()), "n": len(distances)},
         "judge": {
             "augmented_real": 100 * float(augmented.mean()),
@@ -75,7 +76,7 @@ def neighbours(run: RunContext, sisters: Mapping[str, Sequence[str]]) -> dict[st
     families = _families(run)
     nearest = family_share(matrix, families, sisters, 0, config.k)
     following = family_share(matrix, families, sisters, config.k, config.k + config.k_heldout)
-    return {"k": config.k, "nearest": nearest, "next": following}
+    return {"k": config.k, "nearest": nearest, "next_k": config.k_heldout, "next": following}
 
 
 def _families(run: RunContext) -> np.ndarray:

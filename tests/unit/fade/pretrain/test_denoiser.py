@@ -78,3 +78,32 @@ def test_times_are_spread_over_the_familys_own_distribution(tmp_path: Path) -> N
     times = denoiser.stratified_times(model, 10, torch.Generator().manual_seed(0))
     assert times.shape == (10,) and bool((times.diff() >= 0).all())
     assert times[0] < 250 and times[-1] > 750 and not times.is_floating_point()
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_a_clipped_weight_is_one_at_much_noise_and_equalises_pictures_at_little(
+    tmp_path: Path, family: str
+) -> None:
+    """min(SNR, gamma) / SNR, from the scheduler's own cumulative products."""
+    model = make(family, tmp_path)
+    t = torch.tensor([5, 100, 400, 990])
+    kept = model.scheduler.alphas_cumprod[t].double()
+    snr = kept / (1 - kept)
+    weight = denoiser.clipped_snr(model, t, 5.0)
+    assert weight.shape == (4, 1, 1, 1)
+    assert torch.allclose(weight.flatten().double(), snr.clamp(max=5.0) / snr, rtol=1e-3)
+    assert weight[-1] == 1 and weight[0] < 0.1
+
+
+def test_a_share_of_the_batches_is_encoded_without_t5(tmp_path: Path) -> None:
+    whole = make("sd3", tmp_path)
+    bare_parts = {name: part for name, part in whole.parts.items() if not name.endswith("_3")}
+    bare = known_families()["StableDiffusion3Pipeline"]("x", bare_parts, "", torch.device("cpu"), {})
+    used: list[str] = []
+    for name, model in (("whole", whole), ("bare", bare)):
+        encode = model.encode_batch
+        model.encode_batch = lambda some, name=name, encode=encode: used.append(name) or encode(some)  # type: ignore[method-assign, func-returns-value]
+    config = SMALL.model_copy(update={"dropped_t5": 0.3})
+    denoiser.train(whole, bank(whole), config, Training(tmp_path / "run", 0), bare)
+    assert 0.1 * SMALL.steps < used.count("bare") < 0.6 * SMALL.steps
+    assert used.count("whole") == SMALL.steps - used.count("bare")
