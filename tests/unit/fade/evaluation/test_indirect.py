@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,26 @@ from tests.unit.fade.evaluation.test_evaluate import NAMES, Reader, Switch
 
 MOST = 24
 """Prompts a target: what the cost of an evaluation was planned for."""
+COLLISIONS = {
+    # Since the first world: the usual names of these animals and this flower have a second word.
+    "panda bear": {"bear"},
+    "giant panda bear": {"bear"},
+    "koala bear": {"bear"},
+    "australian bear": {"bear"},
+    "rose mallow": {"rose"},
+    # Since the first world: the concept's own name has this word, too.
+    "approaching taxi": {"taxi"},
+    "approaching bus": {"bus"},
+    "approaching police car": {"police car"},
+    # Only since the second world, which added crescent moon, train and fish.
+    "young crescent moon": {"crescent moon"},
+    "old crescent moon": {"crescent moon"},
+    "steam train": {"train"},
+    "reef fish": {"fish"},
+    "puffer fish": {"fish"},
+}
+"""Synonyms that contain another concept's name. They stay, for a change of wording would be a new version;
+no other may join them."""
 CONFIG = EvaluateConfig(indirect_images=4, indirect_known=50, bootstrap=200, seed=9)
 
 
@@ -74,11 +95,9 @@ def test_a_vocabulary_of_ones_own_gets_the_generic_kinds() -> None:
         indirect_prompts("pugg", dogs)
 
 
-def test_every_written_concept_has_words_of_its_own_within_the_budget(world: Vocabulary) -> None:
-    written = load_indirect()["concepts"]
-    # version 1 was written for the first world's concepts, all of which the recipe keeps
-    assert set(written) <= set(world.names) and len(written) == 79 and load_indirect()["version"] == 1
-    for name in written:
+def test_every_concept_of_the_world_has_words_of_its_own_within_the_budget(world: Vocabulary) -> None:
+    assert list(load_indirect()["concepts"]) == list(world.names) and load_indirect()["version"] == 1
+    for name in world.names:
         asked = indirect_prompts(name, world)
         said = [p.text for p in asked]
         assert len(said) == len(set(said)) <= MOST, name
@@ -86,6 +105,30 @@ def test_every_written_concept_has_words_of_its_own_within_the_budget(world: Voc
         assert not any("{" in text for text in said), name
         others = {f"a {other}" for other in world.names if other != name} | (set(world.names) - {name})
         assert not others & set(said), f"{name} is asked for by another concept's name"
+
+
+def names_in(text: str, names: Sequence[str]) -> set[str]:
+    """The names that a text contains as whole words, also with a plural's s; a hyphen is a blank."""
+    plain = text.replace("-", " ")
+    return {name for name in names if re.search(rf"\b{re.escape(name.replace('-', ' '))}s?\b", plain)}
+
+
+def test_the_words_of_a_concept_name_no_other_one(world: Vocabulary) -> None:
+    """Else it is open which of the two concepts a picture has to show."""
+    written = load_indirect()["concepts"]
+    found = {
+        text: named
+        for name, own in written.items()
+        for text in own["synonym"]
+        if (named := names_in(text, world.names) - {name})
+    }
+    assert found == COLLISIONS
+    assert [t for name, own in written.items() for t in own["description"] if names_in(t, [name])] == []
+    for name, own in written.items():
+        assert own.keys() == {"synonym", "description"}, name
+        assert 1 <= len(own["synonym"]) <= 3 and 1 <= len(own["description"]) <= 2, name
+    given = Counter(text for own in written.values() for words in own.values() for text in words)
+    assert [text for text, times in given.items() if times > 1] == []
 
 
 class Illustrator:
