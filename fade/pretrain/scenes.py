@@ -178,25 +178,6 @@ class SceneSampler:
         return layers, torch.cat([centre - half, centre + half], 1)
 
 
-def crops(x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    """(M, 3, 64, 64): what lies in each box of each picture, its longer side 64, centred on white.
-
-    x (B, 3, 64, 64) in -1..1; boxes: per picture (K, 4) in pixels."""
-    owner = torch.tensor([i for i, rows in enumerate(boxes) for _ in rows])
-    low, high = torch.cat(list(boxes)).to(x).split(2, 1)
-    extent = high - low
-    side = extent.amax(1)
-    scale = torch.diag_embed((side / SIDE)[:, None].expand(-1, 2))
-    theta = torch.cat([scale, ((low + high) / SIDE - 1)[..., None]], 2)
-    grid = F.affine_grid(theta, [len(owner), 1, SIDE, SIDE], align_corners=False)
-    # Zero padding of a picture shifted so that white is zero: white outside of the picture, too.
-    sampled = F.grid_sample(x[owner] - 1, grid, mode="bilinear", align_corners=False)
-    steps = ((torch.arange(SIDE, device=x.device) + 0.5) * 2 / SIDE - 1).abs()
-    across, down = (steps <= (extent / side[:, None])[:, k, None] for k in (0, 1))
-    inside: Tensor = down[:, None, :, None] & across[:, None, None, :]
-    return sampled * inside + 1
-
-
 def _content_boxes(sprites: Tensor) -> Tensor:
     """(N, 4) float x0, y0, x1, y1 of each drawing's visible pixels."""
     visible = sprites[..., 3] > VISIBLE

@@ -10,7 +10,7 @@ from torch import Tensor
 from fade.config import SceneMix
 from fade.errors import DataError
 from fade.pretrain.captions import RELATIONS
-from fade.pretrain.scenes import SceneBatch, SceneSampler, crops
+from fade.pretrain.scenes import SceneBatch, SceneSampler
 
 MIX = SceneMix(plain=0.2, placed=0.2, repeated=0.15, pair=0.3, triple=0.15, styled=0.3)
 NONE = SceneMix(plain=0, placed=0, repeated=0, pair=1, triple=0, styled=0)
@@ -130,20 +130,6 @@ def test_several_things_have_different_names_and_a_named_style_is_that_of_all() 
             shown += 1
             assert {styles[row] for row in rows} == {scene.things[0].style}
     assert shown > 20
-
-
-def test_a_crop_is_its_drawing_alone_at_full_size_on_white() -> None:
-    batch = sample(NONE, 60)
-    pictures = crops(batch.x, batch.boxes)
-    things = [thing.name for scene in batch.scenes for thing in scene.things]
-    front = [scene.relation == "in front of" for scene in batch.scenes for _ in scene.things]
-    assert pictures.shape == (120, 3, 64, 64)
-    for picture, name, hidden in zip(pictures, things, front, strict=True):
-        if not hidden:
-            colour = torch.tensor(COLOURS[name]) / 127.5 - 1
-            assert torch.allclose(picture[:, 32, 32], colour, atol=0.1)
-            assert (picture[:, 32, 4] - colour).abs().max() < 0.3  # it fills the crop's width
-            assert (picture[:, 5, 5] > 0.9).all()  # boxes of neighbours may share a pixel
 
 
 def test_shares_choose_and_transparent_pixels_stay_white() -> None:
