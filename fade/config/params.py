@@ -56,7 +56,10 @@ class Params(Section):
         fields = self.key_fields("evaluation")
         if self.model.dtype == type(self.model)().dtype:  # earlier versions had no other
             fields.pop("model")
-        return Params.model_validate(fields).model_dump(mode="json", by_alias=True, include=set(fields))
+        out = Params.model_validate(fields).model_dump(mode="json", by_alias=True, include=set(fields))
+        if self.train.loss_in == type(self.train)().loss_in:  # earlier versions compared nothing else
+            del out["train"]["loss_in"]
+        return out
 
     def recorded(self) -> dict[str, Any]:
         """The parameters in a run's record: all sections but those whose field has ``recorded=False`` (the

@@ -175,6 +175,11 @@ class TrainConfig(Section):
     sustains decay, which limits the damage to concepts outside the loss."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradient clipping (global L2 norm)."""
+    loss_in: Literal["own", "noise"] = "own"
+    """What a loss compares: the network's own outputs (noise, v or a velocity), or the noise in x_t according
+    to them, which weighs a difference of v by sqrt(abar_t) and one of velocities by 1 - s. Ours to choose. A
+    base that predicts noise trains the same adapter either way; a closed form has no loss and, as with lr and
+    steps, no use for it."""
     gradient_accumulation: Positive = 1
     """Micro-batches an optimiser step."""
     seed: Seed = 0

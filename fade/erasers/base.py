@@ -35,8 +35,11 @@ class ErasureWeight(MethodOptions):
 
 
 class Predictor(Protocol):
-    """The network's own output (B, C, h, w), be it noise, v or a velocity, for noisy latents x (B, C, h, w)
-    at times t (B,) under B prompts."""
+    """Predictions (B, C, h, w) for noisy latents x (B, C, h, w) at times t (B,) under B prompts: the
+    network's own output, be it noise, v or a velocity, or the noise in x according to it (train.loss_in).
+
+    Noise read from v or a velocity is affine in it, with a term in x. So a loss holds in either when each of
+    its differences is of predictions at the same x and t: the terms in x cancel."""
 
     def student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The adapted model; carries gradients."""

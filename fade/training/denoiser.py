@@ -15,13 +15,31 @@ from fade.training.memory import UNDIVIDED, StepPlan
 
 
 class Denoiser:
-    """The predictor of the losses: one denoiser, adapters on for the student and off for the teacher."""
+    """The predictor of the losses: one denoiser, adapters on for the student and off for the teacher.
 
-    def __init__(self, network: Any, lora: LoraAdapter, plan: StepPlan = UNDIVIDED) -> None:
+    in_noise: the noise in x_t according to each prediction takes its place (train.loss_in)."""
+
+    def __init__(
+        self, network: Any, lora: LoraAdapter, plan: StepPlan = UNDIVIDED, *, in_noise: bool = False
+    ) -> None:
         self._network, self._lora = network, lora  # network: the denoiser as accelerate wrapped it
-        self._plan = plan
+        self._plan, self._in_noise = plan, in_noise
 
     def student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        return self._compared(self._student(x, t, cond), x, t)
+
+    @torch.no_grad()
+    def teacher(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        with self._lora.off():
+            parts = self._plan.teacher or len(x)
+            output = _in_parts(self._lora.model.predict, x, t, cond, parts).float()
+        return self._compared(output, x, t)
+
+    def _compared(self, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """What the losses get of a prediction in float32."""
+        return self._lora.model.to_noise(prediction, x, t) if self._in_noise else prediction
+
+    def _student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         def predict(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
             return self._lora.model.predict(x, t, cond, self._network).float()
 
@@ -34,11 +52,6 @@ class Denoiser:
             return output
 
         return _in_parts(recomputed, x, t, cond, self._plan.student)
-
-    @torch.no_grad()
-    def teacher(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        with self._lora.off():
-            return _in_parts(self._lora.model.predict, x, t, cond, self._plan.teacher or len(x)).float()
 
 
 def _in_parts(

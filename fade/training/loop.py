@@ -132,7 +132,8 @@ class _Run:
             lora.fix_down(method.space(batches.one_each(), job.mesh.rank, self._knobs))
         adamw = torch.optim.AdamW(lora.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         model, self.optimizer = accelerator.prepare(lora.model.denoiser, adamw)
-        self.model, self.predictor = model, Denoiser(model, lora, plan)
+        in_noise = self.config.loss_in == "noise"
+        self.model, self.predictor = model, Denoiser(model, lora, plan, in_noise=in_noise)
         self.folder = job.out / files.CHECKPOINTS
         self.state = checkpoint.restore(self.folder, job.key(), lora, self.optimizer)
         if self.state.scaler and accelerator.scaler is not None:

@@ -13,6 +13,7 @@ import torch
 
 from fade.adapters.lora import LoraAdapter
 from fade.config import AttackConfig, PurifyConfig, SamplerConfig
+from fade.erasers.base import get_eraser, known_erasers
 from fade.errors import AdapterError, FadeError, UsageError
 from fade.evaluation.attacks import AttackContext, known_attacks
 from fade.evaluation.attacks.material import Material
@@ -31,6 +32,8 @@ from tests.support import make_latents
 
 NEIGHBOURS = ("koala", "bear", "tiger", "lion", "cat")
 METHODS = {name: settings for name, settings in variants().items() if "+" not in name}
+FIRSTS = [f"{name}/{variants[0]}" for name, variants in known_erasers().items()]
+"""The variant that each method's bare name means."""
 NULL_PROMPT = "has no null prompt"
 WITHOUT_NULL_PROMPT = {"ablation/model"}
 """The only methods that never predict without a prompt."""
@@ -93,6 +96,25 @@ def test_a_method_erases_on_a_family_or_is_refused_by_name(
         lora.remove()
     after = model.denoiser.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("method", FIRSTS)
+@pytest.mark.parametrize(("name", "predicts"), [("sd1", "noise"), ("sd2", "v"), ("sd3", "velocity")])
+def test_a_loss_in_noise_trains_another_adapter_unless_the_base_predicts_noise(
+    name: str, predicts: str, method: str, family_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    base = load_model(str(family_dir(name)), device="cpu")
+
+    def trained(space: str) -> bytes:
+        train_section = {**METHODS[method]["train"], "loss_in": space}
+        wanted = job(base, {**METHODS[method], "train": train_section}, tmp_path / space)
+        keys.add(wanted.key())
+        return train(wanted, base).read_bytes()
+
+    keys: set[str] = set()
+    closed = get_eraser(*method.split("/")).solve is not None
+    assert (trained("own") == trained("noise")) == (closed or predicts == "noise")
+    assert len(keys) == 2
 
 
 class Parity:

@@ -22,6 +22,49 @@ WEIGHTS = {
 }
 
 
+class InNoise:
+    """Noise that is read from a v: all latents at one time, by the same two factors."""
+
+    def __init__(self, eps, kept):
+        self.eps, self.kept = eps, kept
+
+    def student(self, x, t, cond):
+        return math.sqrt(self.kept) * self.eps.student(x, t, cond) + math.sqrt(1 - self.kept) * x
+
+    def teacher(self, x, t, cond):
+        return math.sqrt(self.kept) * self.eps.teacher(x, t, cond) + math.sqrt(1 - self.kept) * x
+
+
+LOSSES = [
+    (name, variant, anchors)
+    for name, variants in known_erasers().items()
+    for variant in variants
+    for anchors in ("none", "neighbourhood")
+    if get_eraser(name, variant).loss and (anchors == "none" or get_eraser(name, variant).accepts_anchors)
+]
+OTHER_LATENTS = {("fade", "official")}
+"""Its hinge compares predictions at different latents, as its authors' code does."""
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3])
+@pytest.mark.parametrize(("name", "variant", "anchors"), LOSSES)
+def test_in_noise_a_loss_is_the_same_but_for_a_factor(name, variant, anchors, kept):
+    """The terms in x cancel, and nothing is left at pure noise (kept = 0); a hinge has its margin beside."""
+    eraser, batch = get_eraser(name, variant), make_batch(2)
+    loss = eraser.loss if anchors == "none" else with_anchors(eraser.loss, 0.6)
+    config = MethodConfig(name=name, variant=variant, margin=60.0, **WEIGHTS)
+    own, noise = (loss(eps, batch, config)[1] for eps in (Toy(), InNoise(Toy(), kept)))
+    margin = 60.0 if name == "fade" or (name == "nullspace" and variant != "guidance") else 0.0
+    beside = {"erase": margin}
+    same = {
+        key: noise[key].item() - beside.get(key, 0)
+        == pytest.approx(kept * (own[key].item() - beside.get(key, 0)), rel=1e-9, abs=1e-9)
+        for key in own
+    }
+    assert all(value.item() != 0 for value in own.values())
+    assert all(same.values()) == ((name, variant) not in OTHER_LATENTS), same
+
+
 def minus(a, b):
     return (torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)).tolist()
 
