@@ -20,6 +20,7 @@ RESULTS, PAGE = Path("bench/results"), Path("docs/results.md")
 DAYS_PAGE, DAYS = Path("docs/measurements.md"), ("speed", "speed-run", "spin", "speed-fade")
 """The page of what single days took, and the parts of it that are written here, between BEGIN and END."""
 BEGIN, END = "<!-- begin: python bench/tables.py -->", "<!-- end: python bench/tables.py -->"
+SPACES_METRICS = ("A_er", "A_adj", "A_heldout", "ERB")
 GOALS = {"A_er": 97.0, "A_adj": 96.0, "A_heldout": 96.0, "A_rest": 98.0, "ERB": 96.0}
 """What was asked of every target: A_er and ERB absolute, the others in percent of the original model's."""
 
@@ -278,6 +279,41 @@ def esd(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def spaces(result: dict[str, Any]) -> list[str]:
+    """A table a base: every method and weight, by what its loss compares; means over the targets."""
+    out = [
+        (
+            "`train.loss_in` own / noise ([methods](methods.md)), means over the tuning targets; the weight "
+            "is the knob that says how strongly a method erases, as a multiple of its value in "
+            "`params.yaml`. On a base that predicts noise the two are one."
+        ),
+        "",
+    ]
+    for base in dict.fromkeys(row["base"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["base"] == base]
+        arms = sorted({(row["method"], row["factor"]) for row in rows})
+        lines = [_both_spaces([r for r in rows if (r["method"], r["factor"]) == arm], *arm) for arm in arms]
+        targets = ", ".join(dict.fromkeys(row["target"] for row in rows))
+        head = ["method", "weight", *SPACES_METRICS, "trainings that diverged"]
+        out += [f"`{base}`, {targets}:", "", *table(head, lines)]
+    return [*out, "`python bench/spaces.py --world NAME --out bench/results/spaces.json`", ""]
+
+
+def _both_spaces(rows: list[dict[str, Any]], method: str, factor: float) -> list[str]:
+    """One line: own / noise of every metric; a space that was not measured is left out."""
+    found = [[row for row in rows if row["loss_in"] == space] for space in ("own", "noise")]
+    of_each = [some for some in found if some]
+    cells = [" / ".join(_mean_of(some, key) for some in of_each) for key in SPACES_METRICS]
+    failed = " / ".join(str(sum("failed" in row for row in some)) for some in of_each)
+    return [f"`{method}`", f"x {factor:g}", *cells, failed]
+
+
+def _mean_of(rows: list[dict[str, Any]], key: str) -> str:
+    values = [row["metrics"][key] for row in rows if "failed" not in row]
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.1f}" if known else "-"
+
+
 def speed(result: dict[str, Any]) -> list[str]:
     """Ratios, with their goals."""
     rows = []
@@ -458,6 +494,7 @@ PARTS = {
     "targets-fade": ("Reported targets by FADE", targets_fade),
     "tuning": ("How FADE's setting was chosen", tuning),
     "esd": ("Does this world show the problem? A literal ESD-x on six tight targets", esd),
+    "spaces": ("Losses in the network's own output and in noise", spaces),
     "speed": ("Speed and memory", speed),
     "speed-run": ("The run again, at commit 1a3e30c", speed_run),
     "spin": ("A busy neighbour", spin),
