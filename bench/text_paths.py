@@ -6,8 +6,8 @@ and `none` are the controls. The judge's top-1 of each. Guidance is against the 
 2. Erased models: an adapter of each method and target, trained as `fade run` trains it (left alone: nothing),
 and again with each path left alone: every prompt of the training that names the target has the null prompt's
 values there, so the training never reads what the path holds of it. Its other prompts (neighbours, words)
-stay whole. Each model is judged prompted whole, as `fade run` does, and on its target by the views of part 1:
-what comes back?
+stay whole, so a null space, which is fixed by them too, may still weigh the path. Each model is judged
+prompted whole, as `fade run` does, and on its target by the views of part 1: what comes back?
 
 Each number is a cell of --out, written as soon as it is measured: a call with the same settings measures what
 is missing, and may name further targets and methods.
@@ -243,8 +243,11 @@ def main() -> None:
         "concepts": concepts,
         "images_per_concept": first.params.evaluate.images_per_concept,
     }
-    with on_progress(log_lines(sys.stderr)):
-        measure(cells_of(first, concepts, erased), settings, args.out)
+    try:
+        with on_progress(log_lines(sys.stderr)):
+            measure(cells_of(first, concepts, erased), settings, args.out)
+    except UsageError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
