@@ -274,7 +274,7 @@ def esd(result: dict[str, Any]) -> list[str]:
         ),
         "",
         *table(["target", "steps", "A_er", "A_adj, original", "A_adj, erased", "lost"], rows),
-        "`python bench/esd.py --out bench/results/esd.json`",
+        f"`python bench/esd.py {_world(result)}--out bench/results/{_file('esd', result)}.json`",
         "",
     ]
 
@@ -312,6 +312,54 @@ def _mean_of(rows: list[dict[str, Any]], key: str) -> str:
     values = [row["metrics"][key] for row in rows if "failed" not in row]
     known = [value for value in values if value is not None]
     return f"{np.mean(known):.1f}" if known else "-"
+
+
+def _world(result: dict[str, Any]) -> str:
+    return f"--world {result['world']} " if result.get("world") else ""
+
+
+def _file(name: str, result: dict[str, Any]) -> str:
+    return f"{name}-{result['world']}" if result.get("world") else name
+
+
+def text_paths(result: dict[str, Any]) -> list[str]:
+    """What each text path carries, and what comes back of an erasure that left one alone."""
+    cells = {tuple(key.split(" | ")): value for key, value in result["cells"].items()}
+    base = {key[1]: list(value.values()) for key, value in cells.items() if key[0] == "base"}
+    rows = [[view, f"{np.mean(some):.1f}", f"{min(some):.0f}"] for view, some in base.items()]
+    n = f"{len(result['concepts'])} concepts, {result['images_per_concept']} pictures each"
+    out = [
+        f"The base of {result['family']}, {n}: the others of its text paths have the null prompt's values.",
+        "",
+        *table(["what has the prompt", "top-1, %", "lowest concept, %"], rows),
+    ]
+    erased: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, value in cells.items():
+        if len(key) == 3:
+            erased.setdefault((key[0], key[2]), {})[key[1]] = value
+    if erased:
+        targets = list(dict.fromkeys(target for some in erased.values() for target in some))
+        only = [view for view in base if view.startswith("only ")]
+        head = ["method", "left alone", "A_er", "A_adj, % kept", "whole", *only]
+        rows = [["original", "", "", "", *_views([cells["original", t] for t in targets], only)]]
+        for (method, left_alone), some in erased.items():
+            kept = [share(value, "A_adj") for value in some.values()]
+            a_er = np.mean([value["metrics"]["A_er"] for value in some.values()])
+            numbers = [f"{a_er:.1f}", f"{np.mean(kept):.1f}", *_views(list(some.values()), only)]
+            rows.append([f"`{method}`", left_alone, *numbers])
+        out += [
+            f"Erased models, means over {', '.join(targets)}. Left alone: the path that had the null",
+            "prompt's values in every prompt of the training that names the target. Right: the target's",
+            "top-1 (%).",
+            "",
+            *table(head, rows),
+        ]
+    file = f"bench/results/{_file('text-paths', result)}.json"
+    return [*out, f"`python bench/text_paths.py {_world(result)}--out {file}`", ""]
+
+
+def _views(cells: list[dict[str, Any]], only: list[str]) -> list[str]:
+    return [f"{np.mean([cell['views'][view] for cell in cells]):.1f}" for view in ("whole", *only)]
 
 
 def speed(result: dict[str, Any]) -> list[str]:
@@ -495,6 +543,10 @@ PARTS = {
     "tuning": ("How FADE's setting was chosen", tuning),
     "esd": ("Does this world show the problem? A literal ESD-x on six tight targets", esd),
     "spaces": ("Losses in the network's own output and in noise", spaces),
+    "esd-sdxl": ("The same ESD-x on the miniature of Stable Diffusion XL", esd),
+    "esd-sd3": ("The same ESD-x on the miniature of Stable Diffusion 3", esd),
+    "text-paths-sdxl": ("What each text path carries: Stable Diffusion XL", text_paths),
+    "text-paths-sd3": ("What each text path carries: Stable Diffusion 3", text_paths),
     "speed": ("Speed and memory", speed),
     "speed-run": ("The run again, at commit 1a3e30c", speed_run),
     "spin": ("A busy neighbour", spin),

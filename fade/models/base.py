@@ -18,7 +18,7 @@ from torch import Tensor
 from fade.errors import AdapterError, UsageError
 from fade.models.batches import Batches, on_device, text_encoders
 from fade.models.capabilities import refusal
-from fade.models.conditioning import Conditioning
+from fade.models.conditioning import Conditioning, TextPath
 from fade.models.hashed import HashedModel
 from fade.models.layers import adaptable_layers
 from fade.models.placement import place
@@ -112,6 +112,12 @@ class DiffusionModel(HashedModel, ABC):
     def solver(self, sampler: SamplerConfig) -> Any:
         """diffusers' scheduler for ``sampler``, its timesteps set. Raises UsageError for a sampler that the
         family does not have."""
+
+    @property
+    def text_paths(self) -> Mapping[str, TextPath]:
+        """Name -> where it stands in a `Conditioning`: the ways by which a text reaches the denoiser. They do
+        not overlap, and what is outside of all is the same for every prompt."""
+        return {"clip": TextPath()}
 
     # What all families share.
 

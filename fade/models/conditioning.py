@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class TextPath(NamedTuple):
+    """One of the ways by which a text reaches the denoiser: a block of the token states, or the pooled
+    vector."""
+
+    tokens: slice = slice(None)
+    """Which tokens."""
+    widths: slice = slice(None)
+    """Which numbers of each."""
+    pooled: bool = False
+    """The pooled vector, and no token."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,15 @@ class Conditioning:
         """Other token states (B, T, D); the rest of one prompt, or of these B, beside them."""
         rest = self if len(self) == len(tokens) else self.expand(len(tokens))
         return replace(rest, tokens=tokens)
+
+    def with_path(self, path: TextPath, other: Conditioning) -> Conditioning:
+        """These prompts, with what ``other`` (one prompt, or as many) has on one path."""
+        if path.pooled:
+            assert self.pooled is not None and other.pooled is not None
+            return replace(self, pooled=other.pooled.expand_as(self.pooled))
+        tokens = self.tokens.clone()
+        tokens[:, path.tokens, path.widths] = other.tokens[:, path.tokens, path.widths]
+        return replace(self, tokens=tokens)
 
     def to(self, device: torch.device | str) -> Conditioning:
         return self.map(lambda one: one.to(device))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.models.capabilities import NULL_PROMPT
-from fade.models.conditioning import Conditioning
+from fade.models.conditioning import Conditioning, TextPath
 from fade.models.families import register
 from fade.models.flow import FlowModel
 from fade.models.text import token_ids
@@ -58,6 +58,11 @@ class Flux(FlowModel):
     @property
     def picture_tokens(self) -> int:
         return (self.latent_shape[-1] // _PATCH) ** 2
+
+    @property
+    def text_paths(self) -> Mapping[str, TextPath]:
+        """T5's tokens, and CLIP's pooled vector."""
+        return {"t5": TextPath(), "pooled": TextPath(pooled=True)}
 
     def encode_batch(self, prompts: Sequence[str]) -> Conditioning:
         pooled = self.parts["text_encoder"](token_ids(self.tokenizer, prompts, self.device)).pooler_output

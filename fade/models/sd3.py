@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fade.models.conditioning import Conditioning
+from fade.models.conditioning import Conditioning, TextPath
 from fade.models.families import register
 from fade.models.flow import FlowModel
 from fade.models.text import clip_states, token_ids
@@ -42,6 +42,14 @@ class StableDiffusion3(FlowModel):
         joined = torch.cat(states, -1)
         clip = F.pad(joined, (0, self.widths[0] - joined.shape[-1]))
         return Conditioning(torch.cat([clip, self._t5(prompts).to(clip.dtype)], 1), torch.cat(pooled, -1))
+
+    @property
+    def text_paths(self) -> Mapping[str, TextPath]:
+        """Both CLIPs' tokens (their states side by side), T5's tokens after them, where there is a T5, and
+        both CLIPs' pooled vectors."""
+        length = self.tokenizer.model_max_length
+        t5 = {"t5": TextPath(tokens=slice(length, None))} if "text_encoder_3" in self.parts else {}
+        return {"clip": TextPath(tokens=slice(length)), **t5, "pooled": TextPath(pooled=True)}
 
     def _clip(self, tail: str, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
         ids = token_ids(self.parts[f"tokenizer{tail}"], prompts, self.device, length)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from fade.models.conditioning import Conditioning
+from fade.models.conditioning import Conditioning, TextPath
 from fade.models.families import register
 from fade.models.text import clip_states, token_ids
 from fade.models.unet import UNetModel
@@ -40,6 +40,13 @@ class StableDiffusionXL(UNetModel):
             null = torch.tensor([not prompt for prompt in prompts], device=self.device)
             tokens, pooled = tokens.masked_fill(null[:, None, None], 0), pooled.masked_fill(null[:, None], 0)
         return Conditioning(tokens, pooled, {"time_ids": time_ids})
+
+    @property
+    def text_paths(self) -> Mapping[str, TextPath]:
+        """The two encoders' states, side by side in each token, and the second's pooled vector."""
+        first = self.parts["text_encoder"].config.hidden_size
+        tokens = {"clip_1": TextPath(widths=slice(first)), "clip_2": TextPath(widths=slice(first, None))}
+        return {**tokens, "pooled": TextPath(pooled=True)}
 
     def denoiser_inputs(self, cond: Conditioning) -> dict[str, Any]:
         added = {"text_embeds": cond.pooled, "time_ids": cond.extra["time_ids"]}
