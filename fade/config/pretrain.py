@@ -63,12 +63,14 @@ class TextConfig(FitConfig):
 class SightConfig(FitConfig):
     """The CLIP's image tower, trained against the finished text tower: it is what mines the neighbours."""
 
-    hidden: Positive = 128
-    layers: Positive = 3
-    heads: Positive = 4
-    patch: Positive = 8
+    hidden: Positive = 192
+    layers: Positive = 4
+    heads: Positive = 6
+    patch: Positive = 16
+    alignment_weight: Weight = 10.0
+    """Weight of one minus the cosine between a picture and its names' text features."""
     geometry_weight: Weight = 60.0
-    """Weight of the squared difference between pictures' cosines and the sentence encoder's."""
+    """Weight of the squared difference between pictures' cosines and their names'."""
     vocabulary_share: Fraction = 0.8
     """Share of the things that are of the vocabulary."""
 
@@ -128,7 +130,7 @@ class PretrainConfig(Section):
     """The second tower of Stable Diffusion XL and 3: wider, and less bound to the sentence encoder."""
     t5: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3, hidden=576, layers=2, activation="gelu")
     """The third tower of Stable Diffusion 3."""
-    sight: SightConfig = SightConfig(steps=2000, batch_size=64, lr=1e-3)
+    sight: SightConfig = SightConfig(steps=3000, batch_size=64, lr=1e-3)
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=1200, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)

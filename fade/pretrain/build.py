@@ -104,7 +104,7 @@ def _sight(world: World, folder: Path) -> None:
     torch.manual_seed(training.seed)
     tower = CLIPTextModelWithProjection.from_pretrained(world.model("text"), **LOCAL)
     model, pictures = clip.build(tower, config), sets.wide_scenes(config.vocabulary_share)
-    clip.train(model, world.tokenizer("text"), pictures, world.meaning, config, training)
+    clip.train(model, world.tokenizer("text"), pictures, config, training)
     _save_half(model, folder / "model")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,11 @@ from fade.config import SightConfig
 from fade.judges.image_set import soften
 from fade.judges.supervised_loop import Logs, Training, fit
 from fade.models.text import token_ids
-from fade.pretrain.captions import Scene
-from fade.pretrain.text import CPU, Meaning, off_diagonal
+from fade.pretrain.captions import Scene, with_article
+from fade.pretrain.text import CPU, off_diagonal
+
+AT_ONCE = 256
+"""Captions of one call of the text tower."""
 
 
 def build(text: CLIPTextModelWithProjection, config: SightConfig) -> CLIPModel:
@@ -38,47 +41,47 @@ def build(text: CLIPTextModelWithProjection, config: SightConfig) -> CLIPModel:
     return model
 
 
-def shared_names(scenes: Sequence[Scene]) -> Tensor:
-    """(B, B) squared share of the things' names that two scenes have in common: 1 for the same names."""
-    names = [{one.name for one in scene.things} for scene in scenes]
-    shares = [[len(a & b) / len(a | b) for b in names] for a in names]
-    return torch.tensor(shares).square()
+@torch.no_grad()
+def name_features(model: CLIPModel, tokenizer: Any, names: Sequence[str]) -> Tensor:
+    """(N, D) unit features of the names' plain captions."""
+    ids = token_ids(tokenizer, [with_article(name) for name in names], CPU)
+    parts = [model.get_text_features(input_ids=part).pooler_output for part in ids.split(AT_ONCE)]
+    return F.normalize(torch.cat(parts), dim=-1)
 
 
-def contrast(text: Tensor, image: Tensor, positives: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric cross-entropy of features (B, D) against weights (B, B); rows are captions."""
-    logits = scale.exp().clamp(max=50) * text @ image.T
-    return (_soft_cross_entropy(logits, positives) + _soft_cross_entropy(logits.T, positives.T)) / 2
+def shown_names(scenes: Sequence[Scene], names: Mapping[str, int]) -> Tensor:
+    """(B, N) shares of the names in what each scene shows; a row's sum is 1. names: each one's column."""
+    shares = torch.zeros(len(scenes), len(names))
+    for row, scene in zip(shares, scenes, strict=True):
+        row[[names[one.name] for one in scene.things]] = 1 / len(scene.things)
+    return shares
 
 
-def train(
-    model: CLIPModel, tokenizer: Any, pictures: Any, meaning: Meaning, config: SightConfig, training: Training
-) -> None:
+def train(model: CLIPModel, tokenizer: Any, pictures: Any, config: SightConfig, training: Training) -> None:
     """Train the image tower in place on ``pictures`` (`fade.pretrain.scenes.SceneSampler`) against the frozen
-    text tower, until pictures of related things lie close together.
+    text tower. The loss of a picture: the cross-entropy of its names among all names, one minus the cosine to
+    its names' mean text feature, and the squared difference of the pictures' cosines to those of their means.
 
-    Without the sentence encoder's cosines as a goal for pictures, they lie close by their colour first: the
-    neighbours of a green heart were a green apple and a frog before any other heart. Pictures are softened as
-    the autoencoder softens them, for it is the model's own pictures that are mined."""
+    All names at once are a stronger signal than the other captions of a batch: with those alone a tower of
+    the same cost told 68 % of its training drawings by name, and 79 % of the five nearest were kin, not 93 %.
+    Pictures are softened as the autoencoder softens them, for it is the model's own pictures that are mined.
+    """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(("vision_model.", "visual_projection.", "logit_scale")))
+    column = {name: i for i, name in enumerate(sorted(set(pictures.names)))}
+    named = name_features(model, tokenizer, [*column])
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         batch = pictures.batch(config.batch_size, generator)
-        image = F.normalize(
-            model.get_image_features(pixel_values=soften(batch.x, generator)).pooler_output, dim=-1
-        )
-        with torch.no_grad():
-            ids = token_ids(tokenizer, batch.captions, CPU)
-            text = F.normalize(model.get_text_features(input_ids=ids).pooler_output, dim=-1)
-        named = meaning.of(batch.scenes)
-        geometry = off_diagonal(image @ image.T - named @ named.T)
-        loss = contrast(text, image, shared_names(batch.scenes), model.logit_scale)
-        logs = {"contrast": loss.item(), "geometry": geometry.item()}
-        return loss + config.geometry_weight * geometry, logs
+        pixels = soften(batch.x, generator)
+        image = F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+        shares = shown_names(batch.scenes, column)
+        goal = F.normalize(shares @ named, dim=-1)
+        naming = F.cross_entropy(model.logit_scale.exp().clamp(max=50) * image @ named.T, shares)
+        alignment = 1 - (image * goal).sum(-1).mean()
+        geometry = off_diagonal(image @ image.T - goal @ goal.T)
+        terms = {"naming": naming, "alignment": alignment, "geometry": geometry}
+        loss = naming + config.alignment_weight * alignment + config.geometry_weight * geometry
+        return loss, {name: term.item() for name, term in terms.items()}
 
     fit(model, loss_at, config, training)
-
-
-def _soft_cross_entropy(logits: Tensor, weight: Tensor) -> Tensor:
-    return -(F.log_softmax(logits, dim=1) * weight / weight.sum(1, keepdim=True)).sum(1).mean()
