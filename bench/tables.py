@@ -150,9 +150,9 @@ def world(result: dict[str, Any]) -> list[str]:
         ],
         ["base, share of concepts with at least 85 %", ">= 90 %", f"{base['share_of_concepts_at_85']:.1f} %"],
         [
-            f'base, "a X and a Y": both recognised, each in its half ({pairs["n"]} pairs)',
+            f'base, "a X and a Y": both recognised, one in each part of the picture ({pairs["n"]} pairs)',
             ">= 80 %",
-            f"{pairs['both']:.0f} % (left {pairs['left']:.0f}, right {pairs['right']:.0f})",
+            f"{pairs['both']:.0f} % (one of them {pairs['at_least_one']:.0f}, in order {pairs['in_order']:.0f})",
         ],
         [
             f"base, a name within a sentence of no training (n {sentences['n_per_sentence']} a sentence)",
