@@ -15,6 +15,7 @@ from fade.config.pretrain import FitConfig as FitConfig
 from fade.config.pretrain import JudgeConfig as JudgeConfig
 from fade.config.pretrain import PretrainConfig as PretrainConfig
 from fade.config.pretrain import SceneMix as SceneMix
+from fade.config.pretrain import SecondJudgeConfig as SecondJudgeConfig
 from fade.config.pretrain import SightConfig as SightConfig
 from fade.config.pretrain import TextConfig as TextConfig
 from fade.config.run import AttackConfig as AttackConfig

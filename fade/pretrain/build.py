@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPTextModelWithProjection, ResNetForImageClassification
+from transformers import CLIPTextModelWithProjection
 
 from fade.config import PretrainConfig
 from fade.data.dvcfile import hash_folder
@@ -24,7 +24,7 @@ from fade.judges import train as judge
 from fade.models.base import DiffusionModel
 from fade.models.families import known_families
 from fade.models.layout import LOCAL
-from fade.pretrain import autoencoder, clip, codec, denoiser, drawings, text, tokenizer
+from fade.pretrain import autoencoder, clip, codec, denoiser, drawings, second_judge, text, tokenizer
 from fade.pretrain.captions import words_of
 from fade.pretrain.families import FAMILIES, Family, Widths
 from fade.pretrain.world import OnStage, World
@@ -139,9 +139,21 @@ def _styles(world: World, folder: Path) -> None:
     _store_judge(model, folder / "model")
 
 
-def _store_judge(model: ResNetForImageClassification, folder: Path) -> None:
+def _second(world: World, folder: Path) -> None:
+    config, sets = world.config.second, world.sets
+    weights, training = second_judge.load_weights(config.backbone), world.training("second")
+    pixels, names, shares = sets.named_pictures(config.vocabulary_share)
+    torch.manual_seed(training.seed)
+    model = second_judge.build(sorted(set(names)), config.side)
+    second_judge.load_backbone(model, weights)
+    second_judge.train(model, pixels, names, shares, config, training)
+    second_judge.keep_labels(model, sets.labels)
+    _store_judge(model, folder / "model", second_judge.preprocessor(config.side))
+
+
+def _store_judge(model: Any, folder: Path, preprocessor: Mapping[str, Any] = PREPROCESSOR) -> None:
     _save_half(model, folder)
-    _write_indented(folder / "preprocessor_config.json", PREPROCESSOR)
+    _write_indented(folder / "preprocessor_config.json", preprocessor)
 
 
 def _save_half(model: Any, folder: Path) -> None:
@@ -234,6 +246,7 @@ def _assemble(world: World, folder: Path) -> None:
         base / "clip": world.model("sight"),
         folder / "judge": world.model("judge"),
         folder / "judge" / "styles": world.model("styles"),
+        folder / "judge" / "second": world.model("second"),
     }
     for target, source in sources.items():
         shutil.copytree(source, target)
@@ -242,7 +255,7 @@ def _assemble(world: World, folder: Path) -> None:
     _write_indented(base / "clip" / "preprocessor_config.json", PREPROCESSOR)
 
 
-def _write_indented(path: Path, content: dict[str, Any]) -> None:
+def _write_indented(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -273,8 +286,9 @@ def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
             "autoencoder": (_autoencoder, "autoencoder", "codec"),
             "judge": (_judge, "judge", "drawings"),
             "styles": (_styles, "styles", "drawings"),
+            "second": (_second, "second emphasised emphasis", "drawings corpus"),
         }
-        vae, parts = "autoencoder", ["drawings", "sight", "autoencoder", "judge", "styles"]
+        vae, parts = "autoencoder", ["drawings", "sight", "autoencoder", "judge", "styles", "second"]
     found["bank"] = (_bank, f"bank {scenes}", f"sprites {vae}")
     found[chosen.stage] = (_denoiser, chosen.stage, " ".join(["bank", vae, *texts]))
     found[f"{family}-world"] = (_assemble, "", " ".join([*parts, *texts, chosen.stage]))

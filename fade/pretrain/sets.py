@@ -79,6 +79,18 @@ class Sets:
             self.config.scenes,
         )
 
+    def named_pictures(self, vocabulary_share: float) -> tuple[Tensor, list[str], Tensor]:
+        """Pictures (N, 64, 64, 3) uint8 of the vocabulary and of all other names, their names, and the
+        probability (N,) of each: `shares` in all ``vocabulary_share``, and the other names equally."""
+        rows = [i for i, name in enumerate(self.corpus_names) if name not in self.labels]
+        others = torch.from_numpy(np.stack([on_white(self.corpus[i]) for i in rows]))
+        names = [self.corpus_names[i] for i in rows]
+        column = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        index = torch.tensor([column[name] for name in names])
+        shares = 1 / torch.bincount(index).float()[index]
+        each = torch.cat([vocabulary_share * self.shares, (1 - vocabulary_share) * shares / shares.sum()])
+        return torch.cat([self.pixels, others]), [*self.names, *names], each
+
     @cached_property
     def pictures(self) -> tuple[Tensor, Tensor]:
         """Pictures (P, 64, 64, 3) uint8 for the autoencoder, and the probability of each: the vocabulary's,

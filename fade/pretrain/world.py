@@ -39,6 +39,7 @@ SEEDS = (
     "unet",
     "unet_xl",
     "transformer",
+    "second",
 )
 """Each training's seed is its place here after the world's own."""
 

@@ -21,8 +21,9 @@ from fade.judges.classifier import Classifier
 from fade.mining.image_encoder import ImageEncoder
 from fade.models.loading import load_model
 from fade.models.sampling import sample
-from fade.pretrain import build, drawings, text
+from fade.pretrain import build, drawings, second_judge, text
 from tests.models_of_families import open_pipeline
+from tests.unit.fade.pretrain.test_second_judge import package_weights
 
 CONCEPTS = ("red ball", "blue box", "green leaf", "red hat")
 STYLES = {"ink": "one", "chalk": "two", "kept": "three"}
@@ -40,6 +41,7 @@ SMALL = PretrainConfig.model_validate(
         "codec": FIT,
         "autoencoder": {**FIT, "channels": [16, 20, 24, 64], "latent_channels": 4},
         "judge": {**FIT, "channels": [8, 8]},
+        "second": {**FIT, "side": 32},
         "styles": {**FIT, "channels": [8, 8]},
         "unet": DENOISER,
         "unet_xl": DENOISER,
@@ -80,6 +82,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setitem(sys.modules, "resvg_py", SimpleNamespace(svg_to_bytes=paint))
         patch.setattr(drawings, "load_recipe", lambda: recipe)
         patch.setattr(text, "teacher_embeddings", embeddings)
+        patch.setattr(second_judge, "load_weights", lambda package: package_weights())
         yield folder
 
 
@@ -109,6 +112,7 @@ def test_stable_diffusions_world_has_every_part(sd: Path) -> None:
     assert ImageEncoder(str(sd / "base" / "clip")).text(["a red ball"]).shape == (1, 32)
     assert Classifier(str(sd / "judge"), "cpu").labels == list(CONCEPTS)
     assert Classifier(str(sd / "judge" / "styles"), "cpu").labels == ["chalk", "ink"]
+    assert Classifier(str(sd / "judge" / "second"), "cpu").labels == list(CONCEPTS)
     assert len(list((sd / "emoji").rglob("*.png"))) == len(CONCEPTS) * len(STYLES)
 
 
