@@ -96,7 +96,7 @@ class DenoiserConfig(FitConfig):
     dropped_t5: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the batches that are encoded without the third text encoder (Stable Diffusion 3)."""
     snr_gamma: Annotated[float, Field(gt=0)] | None = None
-    """Of a UNet: a time's weight is min(SNR, gamma) / SNR; null: all times weigh the same."""
+    """Of a UNet: times are sampled in proportion to min(SNR, gamma) / SNR; null: all alike."""
 
 
 class JudgeConfig(FitConfig):

@@ -68,18 +68,25 @@ def encode_bank(
     return Bank(torch.cat(latents).float(), scenes)
 
 
-def stratified_times(model: DiffusionModel, n: int, generator: torch.Generator) -> Tensor:
-    """(n,) times of the family's distribution, one from each n-th of it: less noise in a step's gradient."""
-    times = model.sample_times(n * STRATA, generator).sort().values.view(n, STRATA)
-    pick = torch.randint(STRATA, (n, 1), generator=generator)
-    return times.gather(1, pick)[:, 0]
+def stratified_times(
+    model: DiffusionModel, n: int, generator: torch.Generator, gamma: float | None = None
+) -> Tensor:
+    """(n,) times of the family's distribution, one from each n-th of it: less noise in a step's gradient.
+
+    gamma: of a model that predicts noise. A time's probability is multiplied by min(SNR, gamma) / SNR, which
+    is Min-SNR's weight of its loss (Hang et al. 2023, arXiv 2303.09556): little noise, where nothing but fine
+    detail is left to decide, counts less. Sampled rather than weighted, so that no step is spent on it."""
+    times = model.sample_times(n * STRATA, generator).sort().values
+    weights = torch.ones(len(times)) if gamma is None else clipped_snr(model, times, gamma)
+    edges = weights.cumsum(0)
+    places = (torch.arange(n) + torch.rand(n, generator=generator)) / n * edges[-1]
+    return times[torch.searchsorted(edges, places).clamp_max(len(times) - 1)]
 
 
 def clipped_snr(model: DiffusionModel, t: Tensor, gamma: float) -> Tensor:
-    """(n, 1, 1, 1) weights min(SNR, gamma) / SNR of a loss in noise at times (n,): Min-SNR (Hang et al. 2023,
-    arXiv 2303.09556). Little noise, where nothing but fine detail is left to decide, weighs less."""
+    """(n,) min(SNR, gamma) / SNR at times (n,)."""
     one, zero = torch.ones(len(t), 1, 1, 1), torch.zeros(len(t), 1, 1, 1)
-    snr = (model.add_noise(one, zero, t) / model.add_noise(zero, one, t)).square()
+    snr = (model.add_noise(one, zero, t) / model.add_noise(zero, one, t)).square().flatten()
     return snr.clamp(max=gamma) / snr
 
 
@@ -111,11 +118,8 @@ def train(
             cond = encoder.encode_batch(captions)
         clean = bank.latents[pick]
         noise = torch.randn(clean.shape, generator=generator)
-        t = stratified_times(model, n, generator)
+        t = stratified_times(model, n, generator, config.snr_gamma)
         out = model.predict(model.add_noise(clean, noise, t), t, cond)
-        loss = F.mse_loss(out, model.target(clean, noise, t), reduction="none")
-        if config.snr_gamma:
-            loss = loss * clipped_snr(model, t, config.snr_gamma)
-        return loss.mean(), {}
+        return F.mse_loss(out, model.target(clean, noise, t)), {}
 
     fit(model.denoiser, loss_at, config, training)

@@ -90,8 +90,7 @@ def test_a_clipped_weight_is_one_at_much_noise_and_equalises_pictures_at_little(
     kept = model.scheduler.alphas_cumprod[t].double()
     snr = kept / (1 - kept)
     weight = denoiser.clipped_snr(model, t, 5.0)
-    assert weight.shape == (4, 1, 1, 1)
-    assert torch.allclose(weight.flatten().double(), snr.clamp(max=5.0) / snr, rtol=1e-3)
+    assert torch.allclose(weight.double(), snr.clamp(max=5.0) / snr, rtol=1e-3)
     assert weight[-1] == 1 and weight[0] < 0.1
 
 
@@ -107,3 +106,16 @@ def test_a_share_of_the_batches_is_encoded_without_t5(tmp_path: Path) -> None:
     denoiser.train(whole, bank(whole), config, Training(tmp_path / "run", 0), bare)
     assert 0.1 * SMALL.steps < used.count("bare") < 0.6 * SMALL.steps
     assert used.count("whole") == SMALL.steps - used.count("bare")
+
+
+def test_times_are_sampled_by_their_weight(tmp_path: Path) -> None:
+    """A share of times equals the share of the weights there, and each n-th of the weights has one time."""
+    model = make("sd", tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    found = torch.cat([denoiser.stratified_times(model, 50, generator, 5.0) for _ in range(40)])
+    weights = denoiser.clipped_snr(model, torch.arange(1000), 5.0)
+    expected = (weights[:250].sum() / weights.sum()).item()
+    assert 0.1 < expected < 0.2
+    assert (found < 250).float().mean().item() == pytest.approx(expected, abs=0.02)
+    plain = torch.cat([denoiser.stratified_times(model, 50, generator) for _ in range(40)])
+    assert (plain < 250).float().mean().item() == pytest.approx(0.25, abs=0.02)
