@@ -34,6 +34,8 @@ from fade.models.text import token_ids
 from fade.pretrain.captions import Scene
 
 CPU = torch.device("cpu")
+MOST_THINGS = 3
+"""In one scene."""
 STYLE_SHARE = 0.08
 """Of a goal's cosine, what the style decides when both captions name one."""
 
@@ -133,12 +135,15 @@ class Reader(nn.Module):
         self.names, self.styles = (nn.Parameter(torch.randn(len(some), width)) for some in (names, styles))
         self.scale = nn.Parameter(torch.tensor(3.0))
 
-    def features(self, ids: Tensor, padding: int) -> Tensor:
-        """Unit features (B, D) of token ids (B, T): CLIP's projected vector, the mean of T5's states."""
+    def read(self, ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+        """Unit features (B, D) of token ids (B, T), and the unit states (B, T, D) of their tokens, projected
+        like them: of a CLIP the feature is the end mark's state, of a T5 the mean over the caption's."""
+        out = self.tower(input_ids=ids)
         if isinstance(self.tower, CLIPTextModelWithProjection):
-            return F.normalize(self.tower(input_ids=ids).text_embeds, dim=-1)
-        mask = (ids != padding).float()[..., None]
-        return F.normalize((self.tower(input_ids=ids).last_hidden_state * mask).sum(1) / mask.sum(1), dim=-1)
+            states = self.tower.text_projection(out.last_hidden_state)
+            return F.normalize(out.text_embeds, dim=-1), F.normalize(states, dim=-1)
+        states, mask = out.last_hidden_state, (ids != padding).float()[..., None]
+        return F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1), F.normalize(states, dim=-1)
 
     def naming_loss(self, features: Tensor, scenes: Sequence[Scene]) -> Tensor:
         """Cross-entropy of the scenes' names, equally, and of the style where the caption names one."""
@@ -155,20 +160,48 @@ class Reader(nn.Module):
         return loss
 
 
+def slots(
+    ids: Tensor, padding: int, scenes: Sequence[Scene], generator: torch.Generator
+) -> tuple[Tensor, list[Scene]]:
+    """Of each caption one token of the padding, (B,) positions, and the one thing that it shall name.
+
+    What follows a caption sees all of it; where each of its tokens names the same, a denoiser that attends to
+    them cannot tell two things apart. So position p names thing p modulo MOST_THINGS, counted round."""
+    count = ids.shape[1]
+    filled = count - (ids == padding).sum(1)  # the first of the padding; of a CLIP it is the end mark
+    first = (filled + 1).clamp(max=count - 1)
+    offset = torch.rand(len(ids), generator=generator) * (count - first)
+    places = first + offset.long()
+    chosen = [
+        Scene((scene.things[place % MOST_THINGS % len(scene.things)],))
+        for scene, place in zip(scenes, places.tolist(), strict=True)
+    ]
+    return places, chosen
+
+
 def train(
     tower: Any, tokenizer: Any, pictures: Any, meaning: Meaning, config: TextConfig, training: Training
 ) -> None:
     """Train a tower in place on the captions of ``pictures`` (`fade.pretrain.scenes.SceneSampler`): the
-    naming loss, and the mean squared difference of the captions' cosines to their goals, weighted."""
+    naming loss, and the mean squared difference of the captions' cosines to their goals, weighted; both of
+    the whole caption and of one of its `slots`."""
     torch.manual_seed(training.seed)
     reader = Reader(tower, sorted(set(pictures.names)), sorted(set(pictures.styles)))
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         scenes, captions = pictures.captions(config.batch_size, generator)
-        features = reader.features(token_ids(tokenizer, captions, CPU), tokenizer.pad_token_id)
-        naming = reader.naming_loss(features, scenes)
-        geometry = off_diagonal(features @ features.T - meaning.goal(scenes))
-        logs = {"naming": naming.item(), "geometry": geometry.item()}
-        return naming + config.geometry_weight * geometry, logs
+        ids, padding = token_ids(tokenizer, captions, CPU), tokenizer.pad_token_id
+        features, states = reader.read(ids, padding)
+        places, chosen = slots(ids, padding, scenes, generator)
+        loss, logs = features.new_zeros(()), Logs()
+        for name, found, meant in (
+            ("", features, scenes),
+            ("slot_", states[torch.arange(len(ids)), places], chosen),
+        ):
+            naming = reader.naming_loss(found, meant)
+            geometry = off_diagonal(found @ found.T - meaning.goal(meant))
+            loss = loss + naming + config.geometry_weight * geometry
+            logs |= {f"{name}naming": naming.item(), f"{name}geometry": geometry.item()}
+        return loss / 2, logs
 
     fit(reader, loss_at, config, training)
