@@ -85,13 +85,13 @@ class AutoencoderConfig(FitConfig):
 class DenoiserConfig(FitConfig):
     """A denoiser on 8x8 latents: a UNet, or the transformer of Stable Diffusion 3."""
 
-    channels: tuple[Positive, ...] = (64, 128)
+    channels: tuple[Positive, ...] = (96, 128)
     """Of a UNet's levels."""
     layers: Positive = 5
     """Of a transformer."""
     width: Positive = 128
     """Of a transformer."""
-    heads: Positive = 8
+    heads: Positive = 4
     dropped_captions: Annotated[float, Field(ge=0, lt=1)] = 0.1
     dropped_t5: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the batches that are encoded without the third text encoder (Stable Diffusion 3)."""
@@ -145,8 +145,8 @@ class PretrainConfig(Section):
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=1200, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
-    second: SecondJudgeConfig = SecondJudgeConfig(steps=800, batch_size=48, lr=5e-4)
+    second: SecondJudgeConfig = SecondJudgeConfig(steps=500, batch_size=48, lr=5e-4)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
-    unet: DenoiserConfig = DenoiserConfig(steps=18000, batch_size=32, lr=2e-3, snr_gamma=5.0)
+    unet: DenoiserConfig = DenoiserConfig(steps=26000, batch_size=32, lr=2e-3, snr_gamma=5.0)
     unet_xl: DenoiserConfig = DenoiserConfig(steps=18000, batch_size=32, lr=2e-3, snr_gamma=5.0)
     transformer: DenoiserConfig = DenoiserConfig(steps=9000, batch_size=32, lr=1e-3, dropped_t5=0.15)
