@@ -145,7 +145,7 @@ class PretrainConfig(Section):
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=1200, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
-    second: SecondJudgeConfig = SecondJudgeConfig(steps=500, batch_size=48, lr=5e-4)
+    second: SecondJudgeConfig = SecondJudgeConfig(steps=1200, batch_size=48, lr=5e-4)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
     unet: DenoiserConfig = DenoiserConfig(steps=26000, batch_size=32, lr=2e-3, snr_gamma=5.0)
     unet_xl: DenoiserConfig = DenoiserConfig(steps=18000, batch_size=32, lr=2e-3, snr_gamma=5.0)
