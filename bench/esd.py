@@ -59,8 +59,12 @@ PARAMS = Path("params.yaml")
 
 def open_world(name: str, overrides: Sequence[str], target: str, runs: Path = Path("runs")) -> RunContext:
     """A run in a world of params.yaml, or for "" in the default one."""
-    items = world_overrides(PARAMS, name, overrides) if name else overrides
-    return RunContext(load_params(PARAMS, items), target, runs)
+    return RunContext(load_params(PARAMS, world_items(name, overrides)), target, runs)
+
+
+def world_items(name: str, overrides: Sequence[str]) -> Sequence[str]:
+    """``overrides`` after those of the world; "" is the default one, which has none."""
+    return world_overrides(PARAMS, name, overrides) if name else overrides
 
 
 def erase(run: RunContext, target: str, lr: float, seed: int) -> dict[str, Any]:

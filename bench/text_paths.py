@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from esd import PARAMS, accuracy, open_world
+from esd import PARAMS, accuracy, open_world, world_items
 
 from fade.errors import UsageError
 from fade.evaluation.evaluate import rest_sample
@@ -39,7 +39,6 @@ from fade.models.base import DiffusionModel
 from fade.models.conditioning import Conditioning
 from fade.run.context import RunContext
 from fade.run.resolve_params import method_overrides, resolve
-from fade.run.worlds import world_overrides
 from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
 from fade.utils.progress import log_lines, on_progress
@@ -230,7 +229,7 @@ def main() -> None:
     erased: dict[tuple[str, str], RunContext] = {}
     for method in args.methods or METHODS:
         items = [*method_overrides(method), *args.set]
-        params = resolve(PARAMS, world_overrides(PARAMS, args.world, items) if args.world else items)
+        params = resolve(PARAMS, world_items(args.world, items))
         erased |= {(method, name): first.with_params(params, name) for name in args.targets}
     concepts = rest_sample(first.vocabulary, [], args.concepts, first.params.evaluate.seed)
     first.models.judge.require([*concepts, *args.targets])

