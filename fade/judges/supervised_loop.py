@@ -53,7 +53,7 @@ def fit(
     parameters = list(weights.values())
     average = {n: w.detach().clone() for n, w in weights.items()}
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98), foreach=True
+        parameters, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
     )
     training.folder.mkdir(parents=True, exist_ok=True)
     key = fingerprint({"config": config.model_dump(mode="json"), "seed": training.seed, **training.identity})
