@@ -21,7 +21,6 @@ from fade.benchmark.summary import Origin, summarise
 from fade.benchmark.tables import markdown
 from fade.benchmark.tuning import choose, read_tuned, trial_of, write_tuned
 from fade.config import DataConfig, Params
-from fade.data.dvcfile import read_dvc_file
 from fade.errors import CacheError, EvaluationError, TrainingError
 from fade.provenance.lineage import code_state
 from fade.run.context import RunContext
@@ -29,7 +28,7 @@ from fade.run.resolve_params import resolve
 from fade.utils import progress
 from fade.utils.files import make_folder, write_whole
 from fade.utils.locks import lock_folder
-from tasks.data.pull import pull, pull_task
+from tasks.data.pull import pictures_md5, pull, pull_task
 from tasks.stages.benchmark import Bench, measure_task, note_memory, sources_of
 
 FIGURE = "frontier.svg"
@@ -144,7 +143,7 @@ def report(options: BenchmarkOptions) -> dict[str, Any]:
     data set by its md5. Raises CacheError when those are of several, and what `pull` raises."""
     first = _run_context(options)
     data = first.params.data
-    bench = _bench(options, first, read_dvc_file(first.root / data.dvc_files[0]).md5, "cells")
+    bench = _bench(options, first, pictures_md5(data, first.root), "cells")
     plan = plan_of(first.params.bench, None)
     tuned = read_tuned(options.tuned, plan.targets)
     sources_are_here = all(

@@ -25,17 +25,20 @@ from fade.config.section import (
 
 MAX_RANK, MAX_ALPHA = 1 << 14, 1e6
 """Of an adapter: a rank beyond a layer's width adds nothing, and an update beyond this is no number soon."""
-DvcFiles = Annotated[tuple[Path, ...], Field(min_length=1)]
+DvcFiles = tuple[Path, ...]
 
 
 class DataConfig(Section):
     """Where the data set, the base and the judge lie, and how they get there."""
 
     dvc_file: Annotated[Path | DvcFiles, Affects("nothing")] = Path("data.dvc")
-    """What is pulled: one .dvc file, or several, the first of which has the pictures. None of their outputs
-    is trusted before it was rehashed."""
+    """What is pulled: one .dvc file, several, or none ([]) of parts that DVC does not track. None of their
+    outputs is trusted before it was rehashed. A run records the pictures that it used, tracked or not."""
     remote: Annotated[str, Affects("nothing")] = "embedded"
     """Name of the DVC remote; teams add their own S3 remote beside the embedded folder."""
+    private_remotes: Annotated[tuple[str, ...], Affects("nothing")] = ()
+    """Remotes that nobody outside of the team reads: the only ones to which a set that may not be passed on
+    (licence LicenseRef-...) is pushed."""
     images: Path = Path("data/emoji")
     """Folder of pictures with its manifest.csv."""
     base: str = "data/base"
@@ -76,9 +79,15 @@ class ChecksConfig(Section):
     """Thresholds of the data checks (Great Expectations)."""
 
     min_per_concept: Positive = 5
-    """Training drawings that each concept must have."""
+    """Training pictures that each concept must have."""
+    kind: Literal["drawings", "photographs"] = "drawings"
+    """Of the pictures: drawings have one size, photographs any of at least ``min_side`` pixels."""
     size: Positive = 64
-    """Width and height of every picture, pixels."""
+    """Width and height of every drawing, pixels."""
+    min_side: Positive = 64
+    """Shorter side of every photograph, pixels."""
+    max_aspect: Weight = 6.0
+    """Longer side of every photograph over its shorter one, at most."""
     licences: tuple[str, ...] = ("Apache-2.0", "MIT", "CC-BY-4.0")
     """SPDX ids that may be in the data set."""
     min_std: Weight = 4.0

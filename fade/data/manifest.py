@@ -26,6 +26,9 @@ MAX_ROWS = 10**6
 """Lines: a row has about 150 bytes, so a file of RECORD bytes has fewer."""
 SPLITS = ("train", "heldout")
 MANIFEST = "manifest.csv"
+IMPORT, CLASSES, SOURCES, TERMS = "import.json", "classes.csv", "sources.csv", "terms.json"
+RECORDS = (MANIFEST, IMPORT, CLASSES, SOURCES, TERMS)
+"""Files of a data set that are no pictures; all but the manifest are an import's."""
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

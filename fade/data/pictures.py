@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Pillow opens dozens; these three need no outside program."""
-MAX_PIXELS = 2048 * 2048
+MAX_PIXELS = 64_000_000
 """Of one picture; known from its head, before anything is unpacked."""
 _ORIENTATION = 0x0112
 
@@ -52,12 +52,22 @@ def header_fault(picture: Image) -> str:
         return "it is animated; keep one frame"
     if "transparency" in picture.info:
         return "it has a transparent colour; put it on a background"
-    tiles: Any = getattr(picture, "tile", ())  # how the codec unpacks it: "RGB;16B"
-    if any(";16" in str(part) for tile in tiles for part in tile):
+    if has_wide_channels(picture):
         return "it has 16 bits a channel; store 8"
-    if (turn := picture.getexif().get(_ORIENTATION, 1)) != 1:
+    if (turn := orientation(picture)) != 1:
         return f"its EXIF data turn it (orientation {turn}); store it upright"
     return ""
+
+
+def has_wide_channels(picture: Image) -> bool:
+    """Whether a channel has 16 bits."""
+    tiles: Any = getattr(picture, "tile", ())  # how the codec unpacks it: "RGB;16B"
+    return any(";16" in str(part) for tile in tiles for part in tile)
+
+
+def orientation(picture: Image) -> int:
+    """EXIF's, 1 for upright."""
+    return int(picture.getexif().get(_ORIENTATION, 1))
 
 
 def decode_rgb(content: bytes) -> tuple[str, np.ndarray]:

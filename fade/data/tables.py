@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.data.manifest import COLUMNS, MANIFEST, read_manifest
+from fade.data.manifest import COLUMNS, MANIFEST, RECORDS, read_manifest
 from fade.data.pictures import decode_rgb, read_picture_file
 from fade.data.vocabulary import slug
 from fade.utils.reading import RefusedFileError
@@ -20,7 +20,10 @@ from fade.utils.reading import RefusedFileError
 if TYPE_CHECKING:
     import pandas as pd
 
-FACTS = ("exists", "actual_sha256", "decodes", "error", "mode", "actual_width", "actual_height", "std")
+FACTS = (
+    *("exists", "actual_sha256", "decodes", "error", "mode", "actual_width", "actual_height", "aspect"),
+    "std",
+)
 COLUMNS_OF_PICTURES = (*COLUMNS, *FACTS, "duplicate_of", "leaks_from")
 COLUMNS_OF_MINED = ("picture", "concept", "std", "duplicate_of")
 
@@ -62,12 +65,12 @@ def concept_frame(pictures: pd.DataFrame) -> pd.DataFrame:
 
 
 def file_frame(folder: Path, listed: Iterable[str]) -> pd.DataFrame:
-    """One row a file below ``folder`` (except the manifest) and whether the manifest lists it."""
+    """One row a file below ``folder`` (except its records) and whether the manifest lists it."""
     import pandas as pd
 
     known = set(listed)
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    rows = [(name, name in known) for name in names if name != MANIFEST]
+    rows = [(name, name in known) for name in names if name not in RECORDS]
     return pd.DataFrame(rows, columns=["path", "listed"])
 
 
@@ -112,6 +115,7 @@ def _measure(folder: Path, name: str) -> dict[str, Any]:
         return facts | {"decodes": False, "error": str(error)}
     height, width = array.shape[:2]
     facts |= {"mode": mode, "actual_width": width, "actual_height": height, "decodes": True}
+    facts["aspect"] = round(max(height, width) / max(min(height, width), 1), 2)
     digest = hashlib.sha256(f"{mode}{array.shape}".encode() + array.tobytes()).hexdigest()
     return facts | {"std": _grey_std(array), "pixels": digest}
 

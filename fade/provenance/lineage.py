@@ -138,14 +138,16 @@ def collect(
 ) -> Lineage:
     """What goes in, recorded before the run; `Lineage.finish` closes the record.
 
-    ``data_files`` maps relative paths to md5; ``dvc_files``, .dvc files to theirs, is recorded where there
-    are several, ``data_md5`` being the first one's; ``inputs`` maps names to sha256 (see `hash_inputs`);
+    ``data_files`` maps relative paths to md5; ``dvc_files``, .dvc files to theirs, is recorded where it
+    is not one that has the pictures alone, whose md5 ``data_md5`` is; ``inputs`` maps names to sha256 (see
+    `hash_inputs`);
     ``neighbourhood`` holds at least target, neighbours, heldout and cache_key; ``training`` says how the
     adapter was trained, which may have been in an earlier run (`reused`); ``precision`` is the one in use,
     not "auto"; ``code`` is the state that the adapter's header names; ``models``: role -> hashes (that of
     earlier versions, too), files, hub id, revision, licence, as far as known; ``self_tests``: the tolerance,
     and base, clip and judge."""
-    several = {"dvc_files": dict(dvc_files)} if dvc_files and len(dvc_files) > 1 else {}
+    alone = dvc_files is None or [*dvc_files.values()] == [data_md5]
+    several = {} if alone else {"dvc_files": dict(dvc_files or {})}
     return Lineage(
         {
             "schema": SCHEMA,

@@ -46,6 +46,7 @@ def preflight(run: RunContext, *, registers: bool = True, trains: bool = True) -
         (data.judge, lambda: _check_model(run, "judge", data.judge)),
         (str(data.images), lambda: _check_pictures(run)),
         (str(data.images), lambda: _check_targets(run)),
+        (data.judge, lambda: _check_labels(run)),
         (data.base, lambda: _check_sampler(run)),  # the last: it imports torch
     ]
     tracked = [read_dvc_file(run.root / file).folder for file in data.dvc_files]
@@ -176,8 +177,8 @@ def _check_pictures(run: RunContext) -> None:
     manifest = run.root / run.params.data.images / MANIFEST
     if not manifest.is_file():
         what = f"{manifest} is no file." if os.path.lexists(manifest) else f"{manifest} does not exist."
-        action = "name a folder with a manifest.csv in data.images, or pull the data (`fade pull`)."
-        raise DataError(what, stage="manifest", action=action)
+        action = "pull the data (`fade pull`), or import pictures of your own (`fade data import`) and name "
+        raise DataError(what, stage="manifest", action=f"{action}their folder in data.images.")
 
 
 def _check_names(run: RunContext) -> None:
@@ -203,6 +204,22 @@ def _check_targets(run: RunContext) -> None:
     if (needed := near.k + near.k_heldout) > (others := len(vocabulary) - len(run.targets)):
         what = f"neighborhood.k and neighborhood.k_heldout ask for {needed} concepts beside the target, and "
         raise ConfigError(f"{what}there are {others}.", stage="config", action="lower one of them.")
+
+
+def _check_labels(run: RunContext) -> None:
+    """The judge knows every name that a run may judge, before anything is made. Raises BaseModelError."""
+    if (folder := _local(run, "judge", run.params.data.judge)) is None:
+        return
+    try:
+        names = run.vocabulary.names
+    except DataError:
+        return  # the data checks name every row that is wrong
+    labels = {str(label) for label in (read_config(folder / "config.json").get("id2label") or {}).values()}
+    if lacking := [name for name in names if name not in labels]:
+        shown = ", ".join(map(repr, lacking[:5])) + ", ..." * (len(lacking) > 5)
+        what = f"{folder} does not know {len(lacking)} of the {len(names)} concepts: {shown}."
+        action = f"train a judge of these pictures (`fade judge train {run.params.data.images}`), or name one in "
+        raise BaseModelError(what, stage="judge", action=f"{action}data.judge.")
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import psutil
 
@@ -19,3 +21,15 @@ def raise_if_orphaned() -> None:
     if pid and (os.getppid() != _launcher or not psutil.pid_exists(pid)):
         what = "the process that started this training is gone."
         raise TrainingError(what, stage="train", action="start it again: it resumes.")
+
+
+def exit_with_parent() -> None:
+    """In a worker process: end when the process that started it is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -66,8 +66,8 @@ def _not_blank(least: float) -> Rule:
 
 
 def picture_rules(checks: ChecksConfig, names: Sequence[str] | None = None) -> list[Rule]:
-    """One row a manifest row. ``names``: a vocabulary that the concepts must come from."""
-    size, licences = checks.size, checks.licences
+    """One row a manifest row. ``names``: what the judge knows."""
+    licences = checks.licences
     known: dict[str, Any] = {"ignore_row_if": "either_value_is_missing"}
     rules = [
         _columns(COLUMNS_OF_PICTURES),
@@ -76,8 +76,7 @@ def picture_rules(checks: ChecksConfig, names: Sequence[str] | None = None) -> l
         _among("exists", "Every listed picture is there", "exists", [True]),
         _among("decodes", "Every picture decodes to its last pixel", "decodes", [True], value="error"),
         _among("mode", "Every picture is RGB", "mode", ["RGB"]),
-        _among("width", f"Every picture is {size} pixels wide", "actual_width", [size]),
-        _among("height", f"Every picture is {size} pixels high", "actual_height", [size]),
+        *_size_rules(checks),
         _equal("manifest-width", "The manifest's width is the picture's", "width", "actual_width", **known),
         _equal(
             "manifest-height", "The manifest's height is the picture's", "height", "actual_height", **known
@@ -96,15 +95,33 @@ def picture_rules(checks: ChecksConfig, names: Sequence[str] | None = None) -> l
         _matches("version", "Every picture names its source's version", "version", r"\S", severity="warning"),
     ]
     if names is not None:
-        rules.append(_among("vocabulary", "Every concept is in the vocabulary", "concept", names))
+        rules.append(_among("vocabulary", "The judge knows every concept", "concept", names))
     return rules
+
+
+def _size_rules(checks: ChecksConfig) -> list[Rule]:
+    """Drawings have one size; photographs are large enough, and no strips."""
+    size, least = checks.size, checks.min_side
+    if checks.kind == "drawings":
+        return [
+            _among("width", f"Every picture is {size} pixels wide", "actual_width", [size]),
+            _among("height", f"Every picture is {size} pixels high", "actual_height", [size]),
+        ]
+    most = {"column": "aspect", "max_value": checks.max_aspect}
+    strip = f"No picture's longer side is more than {checks.max_aspect:g} times its shorter one"
+    wide, high = (f"Every picture is at least {least} pixels {way}" for way in ("wide", "high"))
+    return [  # a judge reads a small one less well: worth a look
+        _at_least("width", wide, "actual_width", least, severity="warning"),
+        _at_least("height", high, "actual_height", least, severity="warning"),
+        Rule("aspect", strip, "ColumnValuesToBeBetween", most, severity="warning"),
+    ]
 
 
 def concept_rules(checks: ChecksConfig) -> list[Rule]:
     """One row a concept."""
     least = checks.min_per_concept
     return [
-        _at_least("min-per-concept", f"Every concept has at least {least} training drawings", "train", least),
+        _at_least("min-per-concept", f"Every concept has at least {least} training pictures", "train", least),
         _among("one-family", "Every concept has one family", "families", [1], value="other_families"),
         _unique("slug-unique", "No two concepts share a folder name", "slug"),
     ]

@@ -28,14 +28,15 @@ class Pulled:
     """The data set in the workspace; every byte is rehashed."""
 
     md5: str
-    """``<md5>.dir`` of the data set: the same as in the .dvc file; of several that of the first."""
+    """``<md5>.dir`` of the folder with the pictures: as in its .dvc file, or of what lies there now where
+    none tracks it."""
     size: int
     """Bytes of all tracked files."""
     nfiles: int
     path: Path
-    """The data folder; of several that of the first."""
+    """The folder with the pictures."""
     files: dict[str, str] = field(repr=False)
-    """Relative path -> md5; those of further folders below the folder's own name."""
+    """Relative path -> md5 of the folder with the pictures; of further ones below their own names."""
     fetched: int = 0
     """Objects that came from the remote (not from the cache)."""
     unlisted: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ def pull(data: DataConfig, repo: Path, runs: Path, *, force: bool = False) -> Pu
     for dvcfile in dvcfiles:
         _check_output(data, dvcfile, repo)
     whole = [_pull_folder(data, dvcfile, repo, runs, force) for dvcfile in dvcfiles]
-    return _together(data, whole)
+    return _together(data, repo, whole)
 
 
 def read_here(data: DataConfig, repo: Path) -> Pulled:
@@ -69,11 +70,38 @@ def read_here(data: DataConfig, repo: Path) -> Pulled:
         dvcfile = read_dvc_file(repo / file)
         files = hash_folder(dvcfile.folder)
         folders.append(pulled(replace(dvcfile, md5=listing_md5(files)), files))
-    return _together(data, folders)
+    return _together(data, repo, folders)
 
 
-def _together(data: DataConfig, folders: Sequence[Pulled]) -> Pulled:
-    """The record of several folders as that of one."""
+def pictures_md5(data: DataConfig, repo: Path) -> str:
+    """``Pulled.md5`` without a pull: of the .dvc file that tracks the pictures, or of their folder as it is.
+    Raises DataError, OSError."""
+    dvcfiles = [read_dvc_file(repo / file) for file in data.dvc_files]
+    tracked = next((one.md5 for one in dvcfiles if _holds(one.folder, repo / data.images)), "")
+    return tracked or _untracked(data, repo).md5
+
+
+def _holds(folder: Path, part: Path) -> bool:
+    inside, home = (os.path.normpath(one.absolute()) for one in (part, folder))
+    return Path(inside).is_relative_to(home)
+
+
+def _untracked(data: DataConfig, repo: Path) -> Pulled:
+    """The record of pictures that no .dvc file tracks. Raises DataError where there are none."""
+    folder = repo / data.images
+    files = hash_folder(folder)
+    if not files:
+        what = f"{folder} holds no pictures" + (" and no .dvc file tracks it." if data.dvc_files else ".")
+        action = "import them (`fade data import`), or correct data.images."
+        raise DataError(what, stage=STAGE, action=action)
+    return pulled(DvcFile(folder.with_suffix(".dvc"), Path(folder.name), listing_md5(files)), files)
+
+
+def _together(data: DataConfig, repo: Path, tracked: Sequence[Pulled]) -> Pulled:
+    """The record of several folders as that of one: first the one that holds the pictures, whether a .dvc
+    file tracks them or not."""
+    home = [one for one in tracked if _holds(one.path, repo / data.images)] or [_untracked(data, repo)]
+    folders = [home[0], *(one for one in tracked if one is not home[0])]
     first, *others = folders
     files = {**first.files}
     unlisted = [*first.unlisted]
@@ -88,7 +116,7 @@ def _together(data: DataConfig, folders: Sequence[Pulled]) -> Pulled:
         fetched=sum(one.fetched for one in folders),
         unlisted=tuple(unlisted),
         set_aside=next((one.set_aside for one in folders if one.set_aside), None),
-        dvc_files={str(file): one.md5 for file, one in zip(data.dvc_files, folders, strict=True)},
+        dvc_files={str(file): one.md5 for file, one in zip(data.dvc_files, tracked, strict=True)},
     )
 
 

@@ -174,7 +174,7 @@ def log_dataset(run: Run, params: Params, lineage: Mapping[str, Any], root: Path
 
         # MLflow keeps 36 characters: a DVC md5 with ".dir" fits exactly.
         dataset = from_pandas(frame, source=str(manifest), name=params.data.images.name, digest=md5[:36])
-        files = ", ".join(map(str, params.data.dvc_files))
+        files = ", ".join(map(str, params.data.dvc_files)) or "none"
         facts = {"mlflow.data.context": "training", "dvc.md5": md5, "dvc.file": files}
         tags = [InputTag(key, value) for key, value in facts.items()]
         run.client.log_inputs(run.run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])

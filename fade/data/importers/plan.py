@@ -1,0 +1,299 @@
+"""What an import will do, before a picture is read: which pictures, under which names, into which split.
+
+Everything that the names alone can tell is refused here, all of it in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fade.data.importers.archive import is_archive, open_container
+from fade.data.importers.class_names import ClassName, name_as, read_names
+from fade.data.importers.members import STAGE, Container
+from fade.data.importers.options import ImportOptions, Split
+from fade.data.importers.picture_set import (
+    HELDOUT,
+    OTHER_PICTURES,
+    PICTURES,
+    TRAIN,
+    Index,
+    Layout,
+    PictureSet,
+    Place,
+)
+from fade.data.vocabulary import Concept, Vocabulary, slug
+from fade.errors import DataError, UsageError, nearest
+from fade.utils.progress import report
+
+LONGEST_CONCEPT = 80
+SHOWN = 5
+"""Faults of a kind that are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A picture that will be read."""
+
+    container: int
+    name: str
+    """In its container."""
+    size: int
+    label: str
+    own_split: str
+    """In the set's own words; "" where the copy names none."""
+    split: str
+    """``train`` or ``heldout``."""
+    stem: str
+    """Where it goes, below the data set's folder and without a suffix."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An import, decided."""
+
+    owner: PictureSet
+    options: ImportOptions
+    layout: Layout
+    containers: Sequence[Container]
+    rows: Sequence[Row]
+    classes: Sequence[ClassName]
+    """Those with pictures, in the set's order."""
+    left_out: Mapping[str, str]
+    """Picture -> why, as far as names tell."""
+    others: int
+    """Files that are no pictures of the set."""
+
+    def summary(self) -> dict[str, Any]:
+        """What was recognised: layout, lacks, notes, counts by the set's own splits, classes, bytes."""
+        facts = self.owner.facts
+        notes = []
+        if facts and len(self.classes) != facts.classes:
+            notes.append(f"{len(self.classes):,} of the set's {facts.classes:,} classes are in this copy")
+        if self.options.per_class:
+            notes.append(f"at most {self.options.per_class:,} pictures of a class and split")
+        if self.left_out:
+            notes.append(f"{len(self.left_out):,} files are left out")
+        return {
+            "set": self.owner.name,
+            "layout": self.layout.description,
+            "lacks": list(self.layout.lacks),
+            "notes": notes,
+            "classes": len(self.classes),
+            "counts": dict(Counter(row.own_split or row.split for row in self.rows)),
+            "bytes": sum(row.size for row in self.rows),
+        }
+
+
+def containers_of(path: Path, owner: PictureSet) -> list[Container]:
+    """What a path holds: an archive and its companions beside it, or a folder and the archives in it. Raises
+    DataError."""
+    try:
+        if not path.exists():
+            what, action = f"{path} does not exist.", "name the archive or the folder of the data set."
+            raise DataError(what, stage=STAGE, action=action)
+        if path.is_dir():
+            archives = sorted(one for one in path.rglob("*") if one.is_file() and is_archive(one))
+            return [open_container(path), *map(open_container, archives)]
+        beside = [one for one in sorted(path.parent.iterdir()) if one != path and one.is_file()]
+    except OSError as error:
+        what = f"{path} cannot be read: {error.strerror}."
+        raise DataError(what, stage=STAGE, action="correct its permissions.") from None
+    opened = [open_container(path)]
+    if path.suffix == ".parquet":
+        return opened + [open_container(one) for one in beside if one.suffix == ".parquet"]
+    official = owner.facts.archives if owner.facts else {}
+    companions = [one for one in beside if one.name in official or one.name.startswith("ILSVRC2012_devkit")]
+    opened += [open_container(one) for one in companions if is_archive(one)]
+    if any(owner.is_metadata(one.name) for one in beside):
+        opened.append(open_container(path.parent))
+    return opened
+
+
+def plan_import(owner: PictureSet, path: Path, options: ImportOptions) -> Plan:
+    """Read the names in a copy and decide. Raises DataError, UsageError."""
+    options = replace(options, per_class=options.per_class or owner.per_class)
+    containers = containers_of(path, owner)
+    found, index, others = _index(owner, containers)
+    layout = owner.layout(index)
+    placed: list[tuple[int, str, int, Place]] = []
+    left_out: dict[str, str] = {}
+    seen: set[str] = set()
+    for container, name, size in found:
+        place = layout.place(name)
+        if place is None:
+            others += 1
+        elif isinstance(place, str):
+            left_out[name] = place
+        elif name.lower().endswith(OTHER_PICTURES):
+            left_out[name] = f"a {name.rsplit('.', 1)[-1].upper()} file is not read here"
+        elif (key := layout.key(name) or name) not in seen:  # else an archive lies beside its extracted copy
+            seen.add(key)
+            placed.append((container, name, size, place))
+    _check_listed(owner, layout, [*left_out, *(name for _, name, _, _ in placed)], options)
+    classes, placed, skipped = _classes(owner, layout, placed, options)
+    left_out |= skipped
+    if any(not place.split for *_, place in placed) and options.split is None:
+        what = f"{layout.description}: {'; '.join(layout.lacks) or 'some pictures have no split'}."
+        action = "add what is missing, or draw a split with --split seed:0,0.8 (it is recorded)."
+        raise DataError(what, stage=STAGE, action=action)
+    rows = _rows(owner, classes, placed, options)
+    _check_counts(classes, rows)
+    return Plan(owner, options, layout, containers, rows, classes, left_out, others)
+
+
+def _index(
+    owner: PictureSet, containers: Sequence[Container]
+) -> tuple[list[tuple[int, str, int]], Index, int]:
+    """(container, name, bytes) of every file that looks like a picture; the index; how many files do not."""
+    found: list[tuple[int, str, int]] = []
+    metadata: dict[str, bytes] = {}
+    others = 0
+    for number, container in enumerate(containers):
+        for member in container.members(lambda name, size: owner.is_metadata(name)):
+            if member.content is not None:
+                metadata[f"{container.path.name}/{member.name}"] = member.content
+            elif member.name.lower().endswith((*PICTURES, *OTHER_PICTURES)):
+                found.append((number, member.name, member.size))
+                if len(found) % 1000 == 0:
+                    report("index", len(found), 0, container.path.name)
+            else:
+                others += 1
+    has_parquet = any(container.path.suffix == ".parquet" for container in containers)
+    return found, Index([name for _, name, _ in found], metadata, has_parquet), others
+
+
+def _check_listed(owner: PictureSet, layout: Layout, names: Sequence[str], options: ImportOptions) -> None:
+    """The copy has the pictures that the set's own lists name, and no others. Raises DataError."""
+    if not layout.listed or options.partial:
+        return
+    keys = set(map(layout.key, names)) - {""}
+    action = "fetch the archive again, or import what is there with --partial (it is recorded)."
+    if missing := layout.listed - keys:
+        what = (
+            f"{len(missing):,} pictures that the lists of {owner.title} name are missing: {min(missing)!r}."
+        )
+        raise DataError(what, stage=STAGE, action=action)
+    if over := keys - layout.listed:
+        what = f"{len(over):,} pictures are in no list of {owner.title}, as {min(over)!r}."
+        raise DataError(what, stage=STAGE, action=action)
+
+
+Placed = tuple[int, str, int, Place]
+
+
+def _classes(
+    owner: PictureSet, layout: Layout, placed: Sequence[Placed], options: ImportOptions
+) -> tuple[list[ClassName], list[Placed], dict[str, str]]:
+    """The classes that have pictures, under the names that the user chose; the pictures of those that are not
+    skipped; the pictures of those that are. Raises DataError for names that cannot be concepts."""
+    table = read_names(options.names) if options.names else {}
+    present = {place.label for *_, place in placed}
+    all_classes = {one.label: one for one in owner.classes(layout)}
+    if unknown := sorted(set(table) - set(all_classes)):
+        what = f"{options.names} names the class {unknown[0]!r}, which the copy does not have."
+        near = nearest(unknown[0], all_classes)
+        action = (
+            f"did you mean {near[0]!r}?" if near else f"the classes are {sorted(all_classes)[:SHOWN]} ..."
+        )
+        raise DataError(what, stage=STAGE, action=action)
+    chosen = [table.get(label, one) for label, one in all_classes.items() if label in present]
+    named = [replace(one, concept=name_as(one, options.naming)) for one in chosen]
+    by_any_name = {text: one.label for one in named for text in (one.label, one.concept)}
+    if wrong := [text for text in options.skip if text not in by_any_name]:
+        near = nearest(wrong[0], by_any_name)
+        action = f"did you mean {near[0]!r}?" if near else "name a class as its folder or concept has it."
+        raise UsageError(f"--skip {wrong[0]!r} is no class of this copy.", stage=STAGE, action=action)
+    skipped = {by_any_name[text] for text in options.skip}
+    kept = [one for one in named if one.label not in skipped]
+    _check_names(kept)
+    out = {name: "its class is skipped" for _, name, _, place in placed if place.label in skipped}
+    return kept, [one for one in placed if one[3].label not in skipped], out
+
+
+def _check_names(classes: Sequence[ClassName]) -> None:
+    """Every class can be a concept, and no two look alike. Raises DataError that names all that cannot."""
+    faults: list[str] = []
+    for one in classes:
+        try:
+            Vocabulary((Concept(one.concept, one.family),))
+            if len(one.concept) > LONGEST_CONCEPT:
+                raise DataError(f"{one.concept!r} has more than {LONGEST_CONCEPT} characters")
+            if not re.search(r"[^\W\d_]", one.concept):
+                raise DataError(f"{one.concept!r} holds no letter")
+        except DataError as error:
+            faults.append(error.what.rstrip("."))
+    if faults:
+        what = f"{len(faults)} classes cannot be concepts: {'; '.join(faults[:SHOWN])}."
+        action = (
+            "name them in a table (--names FILE with the columns label,concept), or leave them out (--skip)."
+        )
+        raise DataError(what, stage=STAGE, action=action)
+    try:
+        Vocabulary(tuple(Concept(one.concept, one.family) for one in classes))
+    except DataError as error:
+        action = "tell them apart in a table (--names FILE with the columns label,concept)."
+        raise DataError(error.what, stage=STAGE, action=action) from None
+
+
+def _rows(
+    owner: PictureSet, classes: Sequence[ClassName], placed: Iterable[Placed], options: ImportOptions
+) -> list[Row]:
+    """The pictures that are imported, in the order of the containers."""
+    concepts = {one.label: slug(one.concept) for one in classes}
+    by_group: dict[tuple[str, str], list[Placed]] = defaultdict(list)
+    for one in placed:
+        by_group[one[3].label, one[3].split].append(one)
+    rows: list[Row] = []
+    for (label, own), group in by_group.items():
+        ranked = sorted(group, key=lambda one: _rank(0, one[1]))[: options.per_class]
+        splits = _split(ranked, options.split) if options.split else {}
+        for container, name, size, _ in ranked:
+            split = splits[name] if options.split else owner.house_split(own)
+            rows.append(Row(container, name, size, label, own, split, f"{split}/{concepts[label]}"))
+    rows.sort(key=lambda row: (row.container, row.name))
+    stems = Counter((row.stem, _stem(row.name).casefold()) for row in rows)
+    return [
+        replace(row, stem=f"{row.stem}/{_stem(row.name)}{_apart(row) if stems[key] > 1 else ''}")
+        for row in rows
+        for key in [(row.stem, _stem(row.name).casefold())]
+    ]
+
+
+def _split(group: Sequence[Placed], split: Split) -> dict[str, str]:
+    """Name -> ``train`` or ``heldout``: a share of one class, drawn by the hash of seed and name; of two
+    pictures and more each split has one."""
+    ranked = sorted((name for _, name, _, _ in group), key=lambda name: _rank(split.seed, name))
+    n = round(split.share * len(ranked))
+    n = min(max(n, 1), len(ranked) - 1) if len(ranked) > 1 else len(ranked)
+    return {name: TRAIN if i < n else HELDOUT for i, name in enumerate(ranked)}
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+
+
+def _stem(name: str) -> str:
+    """The base name without its suffix, in letters that any disk can hold."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(name).stem).strip("-.") or "picture"
+    return plain[:100]
+
+
+def _apart(row: Row) -> str:
+    return "-" + hashlib.sha256(row.name.encode()).hexdigest()[:8]
+
+
+def _check_counts(classes: Sequence[ClassName], rows: Sequence[Row]) -> None:
+    """There is something to tell apart: two classes, and two pictures of each. Raises DataError."""
+    if len(classes) < 2:
+        what = f"only {len(classes)} class is there: a judge tells at least two apart."
+        raise DataError(what, stage=STAGE, action="add a folder for each further concept.")
+    counts = Counter(row.label for row in rows)
+    if few := [one.concept for one in classes if counts[one.label] < 2]:
+        what = f"{len(few)} classes have fewer than two pictures: {', '.join(map(repr, few[:SHOWN]))}."
+        skips = " ".join(f"--skip {name!r}" for name in few[:SHOWN])
+        raise DataError(what, stage=STAGE, action=f"add pictures, or leave them out ({skips}).")
