@@ -218,7 +218,9 @@ def _check_labels(run: RunContext) -> None:
     if lacking := [name for name in names if name not in labels]:
         shown = ", ".join(map(repr, lacking[:5])) + ", ..." * (len(lacking) > 5)
         what = f"{folder} does not know {len(lacking)} of the {len(names)} concepts: {shown}."
-        action = f"train a judge of these pictures (`fade judge train {run.params.data.images}`), or name one in "
+        action = (
+            f"train a judge of these pictures (`fade judge train {run.params.data.images}`), or name one in "
+        )
         raise BaseModelError(what, stage="judge", action=f"{action}data.judge.")
 
 

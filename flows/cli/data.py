@@ -89,8 +89,8 @@ def import_set(
 
     owner = picture_set(set_name.value)
     naming, table = (names, None) if names in NAMINGS else ("as-prompted", Path(names))
-    drawn = Split.parse(split) if split else None
-    options = ImportOptions(drawn, per_class, size, naming, table, licence, skip or (), partial)
+    random_split = Split.parse(split) if split else None
+    options = ImportOptions(random_split, per_class, size, naming, table, licence, skip or (), partial)
     require_licence(owner, options)
     accepted = accept_terms(owner, accept, by or getpass.getuser()) if not dry_run else None
     target = out or SETS / set_name.value
@@ -168,8 +168,8 @@ def names(
         what, action = "your own pictures have the names of their folders.", "name a published set."
         raise UsageError(what, stage="import", action=action)
     rows = [asdict(one) for one in class_names(set_name.value)]
-    wanted = [row for row in rows if find.casefold() in " ".join(map(str, row.values())).casefold()]
-    emit(wanted, as_json, lambda found: _show_names(set_name.value, found))
+    matching = [row for row in rows if find.casefold() in " ".join(map(str, row.values())).casefold()]
+    emit(matching, as_json, lambda found: _show_names(set_name.value, found))
 
 
 def _show_names(set_name: str, rows: list[dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ from fade.data.importers.members import (
     STAGE,
     Container,
     Member,
-    Wanted,
+    Selects,
     check_name,
     hostile,
     is_ignored,
@@ -71,7 +71,7 @@ class Folder:
 
     path: Path
 
-    def members(self, wanted: Wanted) -> Iterator[Member]:
+    def members(self, selects: Selects) -> Iterator[Member]:
         """As `Container.members`. Links to files inside of the folder are followed, others refused."""
         home = self.path.resolve()
         for parent, folders, files in os.walk(self.path):
@@ -84,17 +84,17 @@ class Folder:
                     continue
                 if not path.resolve().is_relative_to(home):
                     raise hostile(self.path, f"{name!a} is a link out of it")
-                yield self._member(path, name, wanted)
+                yield self._member(path, name, selects)
             for path in (Path(parent) / name for name in folders):
                 if path.is_symlink():
                     raise hostile(self.path, f"{path.name!a} is a link to a folder")
 
-    def _member(self, path: Path, name: str, wanted: Wanted) -> Member:
+    def _member(self, path: Path, name: str, selects: Selects) -> Member:
         try:
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):
                 raise hostile(self.path, f"{name!a} is no regular file")
-            content = read_bytes(path, _limit(name)) if wanted(name, found.st_size) else None
+            content = read_bytes(path, _limit(name)) if selects(name, found.st_size) else None
         except RefusedFileError as error:
             raise hostile(self.path, f"{name!a}: {error}") from None
         except OSError as error:
@@ -110,17 +110,17 @@ class Tar:
 
     path: Path
 
-    def members(self, wanted: Wanted) -> Iterator[Member]:
+    def members(self, selects: Selects) -> Iterator[Member]:
         """As `Container.members`. A packed archive is read to its end, so that its checksum is verified."""
         try:
             with self.path.open("rb") as raw, _unpacked(raw, self.path) as stream:
-                yield from self._walk(stream, "", wanted)
+                yield from self._walk(stream, "", selects)
                 while stream.read(MIB):  # gzip compares its checksum at the end alone
                     pass
         except (*BROKEN, OSError) as error:
             raise truncated(self.path, error) from error
 
-    def _walk(self, stream: BinaryIO, prefix: str, wanted: Wanted) -> Iterator[Member]:
+    def _walk(self, stream: BinaryIO, prefix: str, selects: Selects) -> Iterator[Member]:
         watched = _Watched(stream)
         with tarfile.open(fileobj=cast(BinaryIO, watched), mode="r:") as tar:
             while (one := tar.next()) is not None:
@@ -134,10 +134,10 @@ class Tar:
                     continue
                 opened = cast(BinaryIO, tar.extractfile(one))
                 if name.endswith(".tar") and not prefix:
-                    yield from self._walk(opened, f"{name}/", wanted)
+                    yield from self._walk(opened, f"{name}/", selects)
                     continue
                 content = None
-                if wanted(name, one.size):
+                if selects(name, one.size):
                     if one.size > _limit(name):
                         raise hostile(self.path, f"{name!a} has {one.size:,} bytes")
                     content = opened.read()
@@ -185,7 +185,7 @@ class Zip:
 
     path: Path
 
-    def members(self, wanted: Wanted) -> Iterator[Member]:
+    def members(self, selects: Selects) -> Iterator[Member]:
         """As `Container.members`."""
         try:
             with zipfile.ZipFile(self.path) as opened:
@@ -198,7 +198,7 @@ class Zip:
                         raise hostile(self.path, f"{name!a} is a link or a device")
                     if one.flag_bits & 1:
                         raise hostile(self.path, f"{name!a} is encrypted")
-                    content = self._content(opened, one, name) if wanted(name, one.file_size) else None
+                    content = self._content(opened, one, name) if selects(name, one.file_size) else None
                     yield Member(name, one.file_size, content)
         except (*BROKEN, OSError, NotImplementedError) as error:
             raise truncated(self.path, error) from error

@@ -14,7 +14,7 @@ STAGE = "import"
 IGNORED_PARTS = ("__MACOSX", ".git", ".cache", "@eaDir")
 IGNORED_NAMES = (".DS_Store", "Thumbs.db", "desktop.ini")
 
-Wanted = Callable[[str, int], bool]
+Selects = Callable[[str, int], bool]
 """(member's name, its bytes) -> whether its content is read."""
 
 
@@ -27,7 +27,7 @@ class Member:
     size: int
     """Bytes, as the container states them."""
     content: bytes | None
-    """None for one that is not wanted."""
+    """None for one that is not selected."""
 
 
 class Container(Protocol):
@@ -37,7 +37,7 @@ class Container(Protocol):
     def path(self) -> Path:
         """Where it lies."""
 
-    def members(self, wanted: Wanted) -> Iterator[Member]:
+    def members(self, selects: Selects) -> Iterator[Member]:
         """Every regular file in the container's own order. Raises DataError."""
 
 

@@ -45,8 +45,8 @@ class OxfordFlowers(PictureSet):
         if index.has_parquet:
             return hub_layout(self, index, class_names(self.name))
         if not any(_PICTURE.search(name) for name in index.pictures):
-            wanted = "the folder that holds 102flowers.tgz, imagelabels.mat and setid.mat"
-            raise self.not_recognised(wanted)
+            place = "the folder that holds 102flowers.tgz, imagelabels.mat and setid.mat"
+            raise self.not_recognised(place)
         labels, split_ids = index.find("imagelabels.mat"), index.find("setid.mat")
         if labels is not None:
             return self._official(labels, split_ids)

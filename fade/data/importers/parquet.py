@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fade.data.importers.members import STAGE, Member, Wanted, check_name
+from fade.data.importers.members import STAGE, Member, Selects, check_name
 from fade.errors import DataError
 
 BATCH = 64
@@ -24,7 +24,7 @@ class ParquetFile:
 
     path: Path
 
-    def members(self, wanted: Wanted) -> Iterator[Member]:
+    def members(self, selects: Selects) -> Iterator[Member]:
         """As `fade.data.importers.members.Container.members`. Raises DataError for a shard without pictures,
         without the names of its classes, or whose file name names no split."""
         with self._opened() as file:
@@ -42,7 +42,7 @@ class ParquetFile:
                         self.path, f"{split}/{kind.replace('/', ' ')}/{self.path.stem}-{row:07d}-{base}"
                     )
                     size = len(stored.as_buffer())
-                    yield Member(name, size, stored.as_py() if wanted(name, size) else None)
+                    yield Member(name, size, stored.as_py() if selects(name, size) else None)
                     row += 1
 
     def _opened(self) -> Any:

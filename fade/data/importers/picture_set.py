@@ -119,10 +119,10 @@ class PictureSet:
         """``train`` or ``heldout`` of the set's own word."""
         return HELDOUT if split in self.heldout_splits else TRAIN
 
-    def not_recognised(self, wanted: str) -> DataError:
+    def not_recognised(self, place: str) -> DataError:
         """The error for a copy in which no picture of the set was found."""
         what = f"no picture of {self.title} was recognised."
-        return DataError(what, stage=STAGE, action=f"name {wanted}.")
+        return DataError(what, stage=STAGE, action=f"name {place}.")
 
 
 def plain_name(text: str) -> str:

@@ -122,7 +122,7 @@ def plan_import(owner: PictureSet, path: Path, options: ImportOptions) -> Plan:
     layout = owner.layout(index)
     placed: list[tuple[int, str, int, Place]] = []
     left_out: dict[str, str] = {}
-    seen: set[str] = set()
+    keys: set[str] = set()
     for container, name, size in found:
         place = layout.place(name)
         if place is None:
@@ -131,8 +131,8 @@ def plan_import(owner: PictureSet, path: Path, options: ImportOptions) -> Plan:
             left_out[name] = place
         elif name.lower().endswith(OTHER_PICTURES):
             left_out[name] = f"a {name.rsplit('.', 1)[-1].upper()} file is not read here"
-        elif (key := layout.key(name) or name) not in seen:  # else an archive lies beside its extracted copy
-            seen.add(key)
+        elif (key := layout.key(name) or name) not in keys:  # else an archive lies beside its extracted copy
+            keys.add(key)
             placed.append((container, name, size, place))
     _check_listed(owner, layout, [*left_out, *(name for _, name, _, _ in placed)], options)
     classes, placed, skipped = _classes(owner, layout, placed, options)
