@@ -1,5 +1,4 @@
-"""What a judge's directory must be beside what every model's must: of transformers' layout, and of labels that
-can be told apart. No torch."""
+"""A judge beside what every model is: in transformers' layout, of labels that can be told apart. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A judge's directory: labels that can be told apart, transformers' layout, and pickles that are never opened."""
+"""A judge's directory: labels that differ, transformers' layout, and pickles that are never opened."""
 
 from __future__ import annotations
 
