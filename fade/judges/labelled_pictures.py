@@ -45,8 +45,8 @@ class LabelledPictures:
 
     @classmethod
     def read(cls, folder: Path) -> LabelledPictures:
-        """Raises DataError for a manifest that cannot be used, names that cannot be told apart, another split,
-        fewer than two concepts, one without a training picture, and a set of which nothing is held out."""
+        """Raises DataError for a manifest that cannot be used, names that cannot be told apart, another
+        split, fewer than two concepts, one without a training picture, and a set that holds none out."""
         manifest = folder / MANIFEST
         frame, labels = read_manifest(manifest), Vocabulary.from_file(manifest).names
         if other := sorted(set(frame["split"]) - {TRAIN, HELDOUT}):
