@@ -105,7 +105,7 @@ def import_judge(
         "resize": preparation.resize,
         "crop": preparation.crop,
         "interpolation": preparation.interpolation,
-        "names": _origin(names, source),
+        "names": _origin(names),
         "table": [
             {"position": i, "label": label, "concept": concept}
             for i, (label, concept) in enumerate(zip(own, concepts, strict=True))
@@ -117,9 +117,9 @@ def import_judge(
     return {"out": str(out), **record}
 
 
-def _origin(names: str | None, source: Source) -> dict[str, str]:
+def _origin(names: str | None) -> dict[str, str]:
     if names is None:
-        return {"from": "the file" if source.labels else "positions"}
+        return {"from": "the classifier"}
     path = Path(names)
     return {"from": path.name, "sha256": sha256_of(path)} if path.is_file() else {"from": names}
 

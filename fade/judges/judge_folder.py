@@ -33,7 +33,7 @@ def write_judge(
     out: Path,
     model: Any,
     labels: Sequence[str],
-    preprocessor: Preparation | Mapping[str, Any],
+    preparation: Preparation,
     files: Mapping[str, Any],
 ) -> Path:
     """Write a classifier of transformers with its label names, how it takes pictures, and ``files`` beside it
@@ -46,11 +46,10 @@ def write_judge(
     config.architectures, config.dtype = [type(model).__name__], "float32"
     state = {name: tensor.detach().float().cpu() if tensor.is_floating_point() else tensor.cpu()
              for name, tensor in model.state_dict().items()}  # fmt: skip
-    taken = preprocessor.to_json() if isinstance(preprocessor, Preparation) else dict(preprocessor)
     contents: dict[str, bytes | str] = {
         "config.json": config.to_json_string(),
         "model.safetensors": canonical_safetensors(state, {"format": "pt"}),
-        "preprocessor_config.json": _json(taken),
+        "preprocessor_config.json": _json(preparation.to_json()),
         **{name: one if isinstance(one, str) else _json(one) for name, one in files.items()},
     }
     partial = out.absolute().with_name(f".{out.name}.{os.getpid()}.part")

@@ -57,7 +57,10 @@ def _from_file(path: Path, labels: Sequence[str], classes: int) -> list[str]:
         what = f"--names {path}: {error.strerror or error}."
         action = "name a CSV table (label,concept), a text file with one name a line, or imagenet."
         raise DataError(what, stage=STAGE, action=action) from None
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    except csv.Error as error:
+        raise _fault(path, f"it is no table: {error}") from None
     head = [cell.strip() for cell in rows[0]] if rows else []
     if set(HEAD) <= set(head):
         places = [head.index(name) for name in HEAD]

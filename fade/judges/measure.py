@@ -70,5 +70,5 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray, bins: int = BIN
     error = 0.0
     for one in np.unique(place):
         inside = place == one
-        error += inside.sum() * abs(float(hits[inside].mean()) - float(confidences[inside].mean()))
+        error += float(inside.sum()) * abs(float(hits[inside].mean()) - float(confidences[inside].mean()))
     return 100.0 * error / len(hits)

@@ -29,6 +29,7 @@ from fade.judges.transfer import (
     train_whole,
 )
 from fade.models.placement import place
+from fade.models.probe import check_output
 from fade.utils.hashing import fingerprint
 
 STAGE = "judge"
@@ -77,6 +78,7 @@ def train_on_set(
     if config.size:
         preparation = preparation.scaled(config.size)
     model = source.model
+    check_output(model, preparation.crop, str(start), STAGE)
     place(model, device)
     job = _Job(pictures, source, preparation, config, work, bool(side), on_stage)
     return job.probe() if probe else job.whole()
