@@ -42,11 +42,11 @@ def name_classes(labels: Sequence[str], classes: int, names: str | None) -> list
 
 
 def _imagenet(labels: Sequence[str], classes: int) -> list[str]:
-    from fade.data.importers.class_names import imagenet_concepts
-
     if classes != IMAGENET_CLASSES:
         what = f"ImageNet has {IMAGENET_CLASSES} classes, this judge {classes}."
         raise DataError(what, stage=STAGE, action="give --names FILE, with one name a class.")
+    from fade.data.importers.class_names import imagenet_concepts
+
     return list(imagenet_concepts(list(labels) or [str(i) for i in range(classes)]))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fade.errors import BaseModelError, FadeError, StorageError, UsageError
 from fade.judges.classifier import Classifier
@@ -221,14 +221,14 @@ def test_a_hubs_folder_of_equal_labels_is_named_by_a_table(tmp_path: Path) -> No
 
 
 def test_a_hubs_pickle_alone_is_read_once(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     home = hub(tmp_path / "hub", ["a", "b", "c"])
     torch.save(load_file(home / "model.safetensors"), home / "pytorch_model.bin")
-    expected = Classifier(str(home)).sha256
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    expected = Classifier(str(home))(pixels)
     (home / "model.safetensors").unlink()
     import_judge(home, tmp_path / "judge")
-    assert Classifier(str(tmp_path / "judge")).labels == ["a", "b", "c"] and expected
+    judge = Classifier(str(tmp_path / "judge"))
+    assert judge.labels == ["a", "b", "c"] and torch.equal(judge(pixels), expected)
     torch.save({"x": torch.zeros(1)}, home / "pytorch_model.bin")
     with pytest.raises(BaseModelError, match="holds x, unknown to ResNetForImageClassification"):
         import_judge(home, tmp_path / "other")
