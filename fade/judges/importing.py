@@ -190,7 +190,13 @@ def _from_timm(path: Path, config: Mapping[str, Any]) -> Source:
 def _from_hub(path: Path, config: Mapping[str, Any]) -> Source:
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    if not list(path.glob("*.safetensors")) and (path / PICKLED).is_file():
+    held = [file.name for file in sorted(path.iterdir())]
+    others = [name for name in held if name.endswith(PICKLE_SUFFIXES) and name != PICKLED]
+    bare = not any(name.endswith(".safetensors") for name in held)
+    if bare and others and PICKLED not in held:
+        what = f"{path} holds neither {SAFETENSORS} nor {PICKLED}, only {', '.join(others[:3])}."
+        raise _fault(what, f"name the file: `fade judge import {path / others[0]}`.")
+    if bare and PICKLED in held:
         state = read_tensors(path / PICKLED)
         try:
             settings = AutoConfig.from_pretrained(path, **LOCAL)

@@ -278,3 +278,11 @@ def test_the_middle_of_a_photograph_is_cut_out() -> None:
     assert np.array_equal(Preparation(40, 32).cut(Image.fromarray(plain), whole=True), plain)
     with pytest.raises(BaseModelError, match="a square of 48 pixels is not cut"):
         Preparation(40, 48)
+
+
+def test_a_folder_of_another_pickle_names_the_file(tmp_path: Path) -> None:
+    home = hub(tmp_path / "hub", ["a", "b", "c"])
+    (home / "model.safetensors").rename(home / "resnet.pth")
+    with pytest.raises(BaseModelError, match=r"only resnet\.pth") as caught:
+        read_source(home)
+    assert f"fade judge import {home / 'resnet.pth'}" in caught.value.action
