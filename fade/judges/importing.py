@@ -205,7 +205,8 @@ def _from_hub(path: Path, config: Mapping[str, Any]) -> Source:
         except Exception as error:  # transformers raises a dozen kinds
             why = " ".join(str(error).split())[:200]
             raise _fault(f"{path / CONFIG} is no classifier's: {why}.", _SHAPE) from None
-        fill(model.eval().requires_grad_(False), state, str(path / PICKLED), type(model).__name__)
+        model = model.float().eval().requires_grad_(False)
+        fill(model, state, str(path / PICKLED), type(model).__name__)
         files = [PICKLED]
     else:
         (part,) = check_model(path, JUDGE, labels=False)
