@@ -42,12 +42,13 @@ def name_classes(labels: Sequence[str], classes: int, names: str | None) -> list
 
 
 def _imagenet(labels: Sequence[str], classes: int) -> list[str]:
-    if classes != IMAGENET_CLASSES:
-        what = f"ImageNet has {IMAGENET_CLASSES} classes, this judge {classes}."
+    """Its thousand in their order where the file names none; else each label is looked up."""
+    if not labels and classes != IMAGENET_CLASSES:
+        what = f"ImageNet has {IMAGENET_CLASSES} classes, this judge {classes}, which nothing names."
         raise DataError(what, stage=STAGE, action="give --names FILE, with one name a class.")
-    from fade.data.importers.class_names import imagenet_concepts
+    from fade.data.importers.class_names import class_names, imagenet_concepts
 
-    return list(imagenet_concepts(list(labels) or [str(i) for i in range(classes)]))
+    return imagenet_concepts(list(labels) or [one.label for one in class_names("imagenet")])
 
 
 def _from_file(path: Path, labels: Sequence[str], classes: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -66,8 +66,10 @@ def test_names_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
 def test_imagenets_names_are_those_of_the_importers_table(monkeypatch: pytest.MonkeyPatch) -> None:
     stub = ModuleType("fade.data.importers.class_names")
     stub.imagenet_concepts = lambda labels: [f"thing {label}" for label in labels]  # type: ignore[attr-defined]
+    stub.class_names = lambda _: [SimpleNamespace(label=f"n{i}") for i in range(1000)]  # type: ignore[attr-defined]
     for name in ("fade.data.importers", "fade.data.importers.class_names"):
         monkeypatch.setitem(sys.modules, name, stub if name.endswith("names") else ModuleType(name))
-    assert name_classes([], 1000, "imagenet")[999] == "thing 999"
+    assert name_classes([], 1000, "imagenet")[999] == "thing n999"
+    assert name_classes(["tench", "pug"], 2, "imagenet") == ["thing tench", "thing pug"]
     own = [f"label {i}" for i in range(1000)]
     assert name_classes(own, 1000, "imagenet")[0] == "thing label 0"
