@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from fade.utils.hashing import sha256_of
 STAGE = "judge"
 TRAIN, HELDOUT = "train", "heldout"
 Prepare = Callable[[Image.Image], np.ndarray]
-_IMAGENET, _PARTLY = ("imagenet", "imagenette", "stanford dogs"), ("cub",)
-"""What a manifest's package or licence names whose pictures ImageNet has: all, or some of them."""
+_IMAGENET, _PARTLY = {"imagenet", "imagenette", "stanford"}, {"cub"}
+"""Words of a manifest's packages and licences whose pictures ImageNet has: all, or some of them."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ class LabelledPictures:
     def warning(self) -> str:
         """A sentence where ImageNet has these pictures, so that a network pretrained on it has met those that
         are held out; "" where nothing is known of that."""
-        named = self.origin.lower()
-        if any(one in named for one in _IMAGENET):
+        words = set(re.findall("[a-z]+", self.origin.lower()))
+        if words & _IMAGENET:
             which = "These pictures are ImageNet's"
-        elif any(one in named for one in _PARTLY):
+        elif words & _PARTLY:
             which = "Some of these pictures are ImageNet's"
         else:
             return ""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fade.config import JudgeTrainingConfig
-from fade.errors import UsageError
+from fade.errors import BaseModelError, UsageError
 from fade.judges import train as scratch
 from fade.judges.importing import Source, read_source
 from fade.judges.labelled_pictures import LabelledPictures
@@ -74,7 +74,11 @@ def train_on_set(
         _require_no_start(pictures, side, config, probe=probe)
         return _from_nothing(pictures, side, config, work, on_stage)
     source = read_source(start)
-    preparation = source.require_preparation()
+    preparation = source.preparation
+    if preparation is None:
+        what = f"{start}: how it takes pictures is not in its files."
+        action = f"import it first: `fade judge import {start} --resize 256 --crop 224 --out DIR`, say."
+        raise BaseModelError(what, stage=STAGE, action=action)
     if config.size:
         preparation = preparation.scaled(config.size)
     model = source.model

@@ -224,12 +224,25 @@ def test_a_set_that_cannot_be_used_is_refused(
     assert isinstance(caught.value, FadeError) and caught.value.action
 
 
+def test_a_pretrained_file_that_says_nothing_of_pictures_is_to_be_imported_first(
+    drawings: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    (pretrained / "preprocessor_config.json").unlink()
+    with pytest.raises(BaseModelError, match="how it takes pictures is not in its files") as caught:
+        trained(drawings, tmp_path / "work", pretrained, probe=True)
+    assert f"fade judge import {pretrained} --resize" in caught.value.action
+
+
 def test_a_set_of_imagenets_pictures_is_named(drawings: Path) -> None:
     assert LabelledPictures.read(drawings).warning() == ""
     spoil(drawings, licence="LicenseRef-ImageNet")
     assert "ImageNet's: a network" in LabelledPictures.read(drawings).warning()
-    spoil(drawings, licence="LicenseRef-CUB")
+    spoil(drawings, licence="LicenseRef-CUB", package="CUB-200-2011")
     assert LabelledPictures.read(drawings).warning().startswith("Some of these pictures")
+    spoil(drawings, licence="MIT", package="cubes")
+    assert LabelledPictures.read(drawings).warning() == ""
+    spoil(drawings, package="Stanford Dogs")
+    assert "ImageNet's: a network" in LabelledPictures.read(drawings).warning()
 
 
 def test_a_network_without_a_linear_head_is_refused() -> None:
