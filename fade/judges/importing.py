@@ -17,6 +17,7 @@ from torch import Tensor
 from fade.errors import BaseModelError
 from fade.judges.judge_folder import require_free, write_judge
 from fade.judges.label_tables import name_classes
+from fade.judges.making import IMPORT
 from fade.judges.preparation import Preparation, from_timm, from_transformers
 from fade.judges.resnet_layout import ARCHITECTURES, fill, supported, to_transformers
 from fade.models.complete import check_finite, load_complete
@@ -112,7 +113,7 @@ def import_judge(
         ],
     }
     progress.report("import", 2, 3, f"writing {out}")
-    write_judge(out, source.model, concepts, preparation, {"import.json": record})
+    write_judge(out, source.model, concepts, preparation, {IMPORT: record})
     progress.report("import", 3, 3, source.layout)
     return {"out": str(out), **record}
 

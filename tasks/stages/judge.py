@@ -8,6 +8,7 @@ from typing import Any
 from fade.config import JudgeTrainingConfig, RegisterConfig
 from fade.data.vocabulary import slug
 from fade.errors import RegistryError
+from fade.judges.making import EVALUATION
 from fade.utils import progress
 from fade.utils.hashing import fingerprint
 from fade.utils.locks import lock_folder
@@ -16,7 +17,6 @@ from fade.utils.notes import note
 STAGE = "judge"
 EXPERIMENT = "fade-judge"
 CHART = "confusion.svg"
-EVALUATION = "evaluation.json"
 
 
 def train_judge(
