@@ -1,0 +1,1 @@
+"""One data set a file: how to recognise an archive of it, its rows and its names."""
