@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from fade.errors import BaseModelError, DataError
 from fade.judges.label_tables import name_classes
+from fade.models.judge_checks import equal_labels
 
 
 def table(folder: Path, text: str, name: str = "names.csv") -> str:
@@ -63,13 +62,11 @@ def test_names_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
         name_classes([], 2, str(tmp_path / "nowhere"))
 
 
-def test_imagenets_names_are_those_of_the_importers_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    stub = ModuleType("fade.data.importers.class_names")
-    stub.imagenet_concepts = lambda labels: [f"thing {label}" for label in labels]  # type: ignore[attr-defined]
-    stub.class_names = lambda _: [SimpleNamespace(label=f"n{i}") for i in range(1000)]  # type: ignore[attr-defined]
-    for name in ("fade.data.importers", "fade.data.importers.class_names"):
-        monkeypatch.setitem(sys.modules, name, stub if name.endswith("names") else ModuleType(name))
-    assert name_classes([], 1000, "imagenet")[999] == "thing n999"
-    assert name_classes(["tench", "pug"], 2, "imagenet") == ["thing tench", "thing pug"]
-    own = [f"label {i}" for i in range(1000)]
-    assert name_classes(own, 1000, "imagenet")[0] == "thing label 0"
+def test_imagenets_names_are_those_of_the_importers_table() -> None:
+    """ImageNet's order is that of the sorted WordNet ids: tench is 0, toilet tissue 999."""
+    names = name_classes([], 1000, "imagenet")
+    assert names[0] == "tench" and "toilet" in names[999] and len(set(names)) == 1000
+    cranes = [i for i, name in enumerate(names) if name.startswith("crane")]
+    assert cranes == [134, 517]
+    assert name_classes(["tench, Tinca tinca", "goldfish"], 2, "imagenet") == ["tench", "goldfish"]
+    assert equal_labels(names) is None
