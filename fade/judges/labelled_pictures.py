@@ -106,7 +106,8 @@ class LabelledPictures:
                 raise DataError(what, stage=STAGE, action=action) from error
 
         with ThreadPoolExecutor() as pool:
-            return np.stack(list(pool.map(one, map(int, rows))))
+            pictures: np.ndarray = np.stack(list(pool.map(one, map(int, rows))))
+        return pictures
 
     def warning(self) -> str:
         """A sentence where ImageNet has these pictures, so that a network pretrained on it has met those that

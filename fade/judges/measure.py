@@ -43,7 +43,7 @@ def measure(probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str
 
 def confusion_matrix(guesses: np.ndarray, targets: np.ndarray, labels: int) -> np.ndarray:
     """(L, L): pictures of the row's label that are taken for the column's."""
-    matrix = np.zeros((labels, labels), np.int64)
+    matrix: np.ndarray = np.zeros((labels, labels), np.int64)
     np.add.at(matrix, (targets, guesses), 1)
     return matrix
 
@@ -52,7 +52,7 @@ def confused_pairs(matrix: np.ndarray, labels: Sequence[str], most: int = PAIRS)
     """The pairs whose pictures are most often taken for each other's, by falling share."""
     wrong = matrix + matrix.T
     pictures = matrix.sum(1)
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     for i, j in zip(*np.nonzero(np.triu(wrong, 1)), strict=True):
         of = int(pictures[i] + pictures[j])
         share = 100.0 * float(wrong[i, j]) / of

@@ -64,13 +64,15 @@ class Preparation:
         side = self.resize if wide else self.crop
         if whole:
             square = picture if picture.size == (side, side) else picture.resize((side, side), method)
-            return np.asarray(square)
+            whole_square: np.ndarray = np.asarray(square)
+            return whole_square
         width, height = picture.size
         short = min(width, height)
         size = (self.resize * width // short, self.resize * height // short)
         resized = picture if picture.size == size else picture.resize(size, method)
         left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-        return np.asarray(resized.crop((left, top, left + side, top + side)))
+        middle: np.ndarray = np.asarray(resized.crop((left, top, left + side, top + side)))
+        return middle
 
     def to_json(self) -> dict[str, Any]:
         """The content of preprocessor_config.json, as transformers and `fade.data.images` read it."""

@@ -223,7 +223,8 @@ def _heldout(
         logits = model(pixel_values=network_input(pixels, preparation, device)).logits
         parts.append(logits.float().softmax(-1).cpu())
         on_stage("held out", start + len(some), len(rows), {})
-    return torch.cat(parts).numpy()
+    odds: np.ndarray = torch.cat(parts).numpy()
+    return odds
 
 
 def remove_work(work: Path) -> None:
