@@ -7,6 +7,7 @@ from fade.config.commands import RegisterConfig as RegisterConfig
 from fade.config.commands import ScheduleConfig as ScheduleConfig
 from fade.config.commands import SigningConfig as SigningConfig
 from fade.config.commands import WorldConfig as WorldConfig
+from fade.config.judge import JudgeTrainingConfig as JudgeTrainingConfig
 from fade.config.method import MethodConfig as MethodConfig
 from fade.config.params import Params as Params
 from fade.config.pretrain import AutoencoderConfig as AutoencoderConfig

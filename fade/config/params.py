@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fade.config import commands, run
 from fade.config.bench import BenchConfig
+from fade.config.judge import JudgeTrainingConfig
 from fade.config.method import MethodConfig
 from fade.config.pretrain import PretrainConfig
 from fade.config.section import Affects, Section
@@ -48,6 +49,7 @@ class Params(Section):
     signing: Annotated[commands.SigningConfig, _UNRECORDED] = commands.SigningConfig()
     audit: Annotated[commands.AuditConfig, _UNRECORDED] = commands.AuditConfig()
     schedule: Annotated[commands.ScheduleConfig, _UNRECORDED] = commands.ScheduleConfig()
+    judge: Annotated[JudgeTrainingConfig, _UNRECORDED] = JudgeTrainingConfig()
     pretrain: Annotated[PretrainConfig, _UNRECORDED] = PretrainConfig()
 
     def run_fields(self) -> dict[str, Any]:

@@ -220,7 +220,8 @@ class EvaluateConfig(Section):
     """Timesteps of the null prompt's drift curve: the middles of as many equal parts of the schedule."""
     base_known: Annotated[float, Field(ge=0, le=100), Affects("nothing")] = 20.0
     """The judge must recognise this share of the original's pictures of the target, and of its neighbours,
-    percent: what the base cannot draw, or the judge does not know, cannot be seen to go. 0: no such rule."""
+    percent: what the base cannot draw, or the judge does not know, cannot be seen to go. Before the training
+    it holds for each of them, of the few mined pictures; 0: no such rule."""
     indirect_images: Count = 0
     """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 24 prompts a
     target, so 4 cost 192 pictures)."""

@@ -1,4 +1,5 @@
-"""The training loop of the embedded world: one-cycle AdamW, averaged weights, exact resume, progress.
+"""The training loop of the embedded world and of judges: one-cycle AdamW, averaged weights, exact resume,
+progress.
 
 Not the eraser's loop (``fade/training/loop.py``): that one is accelerate's; this one needs nothing but one
 process."""
@@ -108,7 +109,7 @@ class _Checkpoint:
             state |= {f"weight/{name}": weight.detach(), f"average/{name}": self.average[name]}
             state |= {f"{k}/{name}": self.optimizer.state[weight][m] for k, m in MOMENTS.items()}
         part = self.file.with_suffix(".part")
-        copies = {k: v.contiguous().clone() for k, v in state.items()}
+        copies = {k: v.contiguous().to("cpu", copy=True) for k, v in state.items()}
         save_file(copies, part, metadata={"key": self.key, "step": str(step)})
         part.replace(self.file)
 
@@ -126,8 +127,10 @@ class _Checkpoint:
             for name, weight in self.weights.items():
                 weight.copy_(state[f"weight/{name}"])
                 self.average[name].copy_(state[f"average/{name}"])
-                moments = {m: state[f"{k}/{name}"].clone() for k, m in MOMENTS.items()}
-                self.optimizer.state[weight] = {"step": torch.tensor(float(step)), **moments}
+                # beside the weight: what is fused takes its count from the weight's own device
+                moments = {m: state[f"{k}/{name}"].to(weight.device, copy=True) for k, m in MOMENTS.items()}
+                count = torch.tensor(float(step), device=weight.device)
+                self.optimizer.state[weight] = {"step": count, **moments}
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(state[f"buffer/{name}"])
         return step

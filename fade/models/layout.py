@@ -11,6 +11,7 @@ from fade.errors import BaseModelError
 from fade.models.classes import unsupported
 from fade.models.hub import fetch, is_hub_id
 from fade.models.identity import content_sha256, directory_sha256
+from fade.models.judge_checks import check_judge, refuse_timm
 from fade.models.part_files import (
     PICKLES,
     UNQUANTISED,
@@ -192,9 +193,9 @@ def files_of(home: Path, role: str) -> tuple[PartFiles, ...]:
     return select_parts(_finder(home), role, str(home))
 
 
-def check_model(home: Path, role: str) -> tuple[PartFiles, ...]:
+def check_model(home: Path, role: str, *, labels: bool = True) -> tuple[PartFiles, ...]:
     """The files of a model's directory that are read. Raises BaseModelError that names the file, part or
-    class for a directory that is incomplete, of a class that is not supported, or refused."""
+    class for one that is incomplete, unsupported or refused; with ``labels``: a judge's are told apart."""
     single = split(home)
     refuse_unsafe_files(single[1] if single else home, role)
     parts = files_of(home, role)
@@ -204,6 +205,8 @@ def check_model(home: Path, role: str) -> tuple[PartFiles, ...]:
         if part.weights:
             _check_class(part, config, role)
             part.tensors(role)  # its heads
+    if role == JUDGE and labels:
+        check_judge(parts[0].configs[0], configs[""])
     if single:
         check_schedule(*single, configs["scheduler"])
     if role == BASE and (fault := unsupported(pipeline_class(home), configs)):
@@ -215,6 +218,8 @@ def _check_class(part: PartFiles, config: dict[str, Any], role: str) -> None:
     """By the configuration's own words, where it has them. What would make transformers load other files than
     are hashed is refused."""
     file, kind = part.configs[0], part.kind
+    if kind == _KINDS[JUDGE]:
+        refuse_timm(file, config)
     if config.get("quantization_config"):
         raise _fault(f"{file} is of quantised weights (quantization_config).", UNQUANTISED, role)
     adapter, other = part.folder / "adapter_config.json", config.get("transformers_weights")

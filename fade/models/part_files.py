@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fade.errors import BaseModelError
+from fade.models.judge_checks import STAGE as JUDGE_STAGE
+from fade.models.judge_checks import import_action
 from fade.models.safetensors_file import read_header
 from fade.utils.parsing import MalformedError, parse_json
 from fade.utils.reading import RECORD, read_text
@@ -19,6 +21,7 @@ Find = Callable[[str], Path | None]
 VARIANTS = ("", "fp16")
 """Weights that are read, the first that is there; every other twin is ignored."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+"""Ends of files that can hold code; one of a judge is read by `fade judge import`, as tensors alone."""
 HARMLESS = ("position_ids", "num_batches_tracked")
 """Ends of tensors' names that the libraries count themselves; their presence means nothing."""
 WEIGHTS, INTEGERS = (".weight", ".bias"), ("I", "U", "BOOL")
@@ -189,6 +192,8 @@ def _no_weights(folder: Path, where: str, kind: str, stem: str, stage: str) -> B
         return _fault(f"{what}.", stage)
     library = "transformers" if stem == "model" else "diffusers"
     action = _CONVERT.format(library=library, kind=kind, folder=folder)
+    if stage == JUDGE_STAGE:
+        action = import_action(folder)
     return _fault(f"{what}, only {', '.join(pickles[:3])}, and no pickle is loaded.", stage, action)
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import BaseModelError
-from fade.models.part_files import tensor_entries
+from fade.models.judge_checks import STAGE as JUDGE_STAGE
+from fade.models.judge_checks import import_action
+from fade.models.part_files import PICKLES, tensor_entries
 from fade.utils.notes import note
 
 SUFFIX = ".safetensors"
@@ -78,7 +80,9 @@ def refuse_file(where: str, role: str) -> None:
     """Raises BaseModelError, with what is lacking, where a model's name is that of one file."""
     if not Path(where).is_file():
         return
-    if role != "base":
+    if role == JUDGE_STAGE and where.lower().endswith((SUFFIX, *PICKLES)):
+        what, action = "holds a network's weights alone", import_action(where)
+    elif role != "base":
         what, action = "is a file", f"name the directory that transformers saved in data.{role}."
     elif where.endswith(SUFFIX):
         what = "holds weights alone: its configurations are needed, too"

@@ -41,7 +41,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "metrics": ("evaluation/metrics.py",),
     "mining": ("mining/image_encoder.py", "mining/neighborhood.py"),
     "models": ("models",),
-    "models/checks": ("models/prompts.py", "models/self_test.py"),
+    "models/checks": ("models/judge_checks.py", "models/prompts.py", "models/self_test.py"),
     "pictures": ("data/pictures.py",),
     "seeds": ("utils/seeds.py",),
     "tables": ("data/manifest.py", "data/tables.py"),

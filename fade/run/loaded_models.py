@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import DataConfig, ModelConfig
 from fade.errors import BaseModelError
+from fade.judges.making import making
 from fade.models.hub import TRACKED, is_hub_id, origin
 from fade.models.identity import file_hashes
 from fade.models.layout import BASE, CLIP, JUDGE, files_of, legacy_sha256, model_sha256, resolve
@@ -60,15 +61,16 @@ class LoadedModels:
         return legacy_sha256(resolve(self.where(role), role), role)
 
     def record(self) -> dict[str, dict[str, Any]]:
-        """Role -> the model's hashes, those of its files, and where it is from: hub id, revision, licence.
-        Raises BaseModelError."""
+        """Role -> the model's hashes, those of its files, and where it is from: hub id, revision, licence;
+        of a judge also how it was made (`making`). Raises BaseModelError."""
         out = {}
         for role in (BASE, CLIP, JUDGE):
             where = self.where(role)
             home = resolve(where, role)
             files = file_hashes(home, files_of(home, role))
             hashes = {"sha256": model_sha256(home, role), "legacy_sha256": legacy_sha256(home, role)}
-            out[role] = {**hashes, **origin(where, home), "files": files}
+            made = making(home) if role == JUDGE else {}
+            out[role] = {**hashes, **origin(where, home), **made, "files": files}
         return out
 
     def inputs(self) -> dict[str, str]:

@@ -42,7 +42,7 @@ def mine(run: RunContext) -> Neighborhood:
 
 def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     """Great Expectations on the pictures that training will see: those of the target and of its K neighbours.
-    Raises EvaluationError when the judge recognises none of a target's."""
+    Raises EvaluationError for one of them that the judge knows too little (`least_known`)."""
     import numpy as np
 
     from fade.evaluation.accuracy import top1
@@ -58,10 +58,9 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     run.models.judge.require(names)
     odds = run.models.judge(pixels).numpy().reshape(len(names), len(seeds), -1)
     hits = {name: top1(odds[i], run.models.judge.index(name)) for i, name in enumerate(names)}
-    # a share of a few pictures says little: here one is enough, the evaluation counts
-    least = min(run.params.evaluate.base_known, 100 / len(seeds))
-    for target in neighborhood.targets:
-        require_known([target], hits, least, "mine")
+    for name in names:
+        least = least_known(run.params.evaluate.base_known, len(seeds), target=name in neighborhood.targets)
+        require_known([name], hits, least, "mine")
     confidence = {n: float(odds[i, :, run.models.judge.index(n)].mean()) for i, n in enumerate(names)}
     finite = all(bool(s.latents.isfinite().all()) for s in sets)
     concepts = [n for n in names for _ in seeds]
@@ -70,6 +69,16 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     return validate_mined(
         pixels, concepts, counts, confidence, finite, run.params.checks, run.folder / "checks", store
     )
+
+
+def least_known(base_known: float, pictures: int, *, target: bool) -> float:
+    """The share of a concept's mined pictures that the judge must recognise before anything is trained, in
+    percent: ``base_known`` of them, rounded down to whole pictures, as a share of so few says little and the
+    evaluation counts more. At least one of a target's; none of a neighbour's where that is less than one."""
+    enough = int(base_known * pictures / 100)
+    if target and base_known:
+        enough = max(enough, 1)
+    return 100.0 * (enough / pictures)  # as a mean of hits rounds
 
 
 mine_task = task(name="mine", cache_policy=NO_CACHE)(mine)

@@ -277,7 +277,7 @@ KINDS: dict[str, tuple[str, Spoil, tuple[str, ...]]] = {
     "pickles of the judge": (
         "judge",
         pickle("judge"),
-        ("only pytorch_model.bin", "from transformers import AutoModelForImageClassification", "save_pretr"),
+        ("only pytorch_model.bin", "import it by `fade judge import"),
     ),
 }
 

@@ -364,6 +364,7 @@ NO_PART = (
     "redact.py",
     "generation/cache.py",
     "generation/picture_checks.py",
+    "models/judge_checks.py",
     "models/prompts.py",
     "provenance/",
     "training/settings.py",

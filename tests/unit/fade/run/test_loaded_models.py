@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def test_a_record_names_both_hashes_the_files_and_the_licence(root: Path) -> Non
     assert {"model.safetensors", "config.json"} <= set(record["judge"]["files"])
     assert "unet/diffusion_pytorch_model.safetensors" in record["base"]["files"]
     assert models.base.sha256 == record["base"]["sha256"] and models.judge.sha256 == record["judge"]["sha256"]
+
+
+def test_a_record_names_how_a_judge_was_made(root: Path) -> None:
+    models = LoadedModels(DataConfig(), SelfTests(root / "self_tests", SelfTestConfig()), root)
+    plain = models.record()["judge"]
+    assert not {"imported", "trained"} & plain.keys()
+    (root / "data/judge/import.json").write_text('{"layout": "timm\'s resnet50", "table": [1, 2]}')
+    (root / "data/judge/evaluation.json").write_text(json.dumps({"top1": 91.5, "data": "x" * 9000}))
+    made = models.record()["judge"]
+    assert made["imported"] == {"layout": "timm's resnet50"} and made["trained"] == {"top1": 91.5}
+    assert made["sha256"] == plain["sha256"]  # what is loaded is the same
 
 
 def test_inputs_are_of_what_is_loaded_as_it_is_now(root: Path) -> None:
