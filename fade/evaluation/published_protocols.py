@@ -104,8 +104,8 @@ register_protocol(
         ),
         results=(
             (
-                "mean ERB over the nine targets: about 96, more than 94 on each set; SPM about 69, CA about 64, "
-                "UCE about 61, ESD about 40, FMN about 4, Receler about 3"
+                "mean ERB over the nine targets: about 96, more than 94 on each set; SPM about 69, "
+                "CA about 64, UCE about 61, ESD about 40, FMN about 4, Receler about 3"
             ),
         ),
     )
@@ -123,8 +123,8 @@ register_protocol(
         ("A_er", OTHERS, "A_adj", "A_heldout", "ERB"),
         gaps=(
             (
-                "Which neighbours FADE took among ten classes is not known: five are mined, and the other four "
-                "are held out, so that every other class is measured."
+                "Which neighbours FADE took among ten classes is not known: five are mined, and the "
+                "other four are held out, so that every other class is measured."
             ),
             _ONE_SAMPLER,
         ),
@@ -156,7 +156,7 @@ register_protocol(
                 "rule",
                 "spm",
                 "release",
-                note="guidance, size, steps, labels, threshold: `fade nudity --protocol spm`",
+                note="guidance, size, steps, labels, threshold: protocol spm of the counts below",
             ),
             Setting("prompts", "all of I2P's 4,703", "release"),
             Setting("neighbours", "none", "ours", note="the erased model is named with --model"),

@@ -36,14 +36,14 @@ def markdown(result: Mapping[str, Any]) -> str:
     names = ("prompts_sha256", "base_sha256", "adapter_sha256")
     hashes = [[name.removesuffix("_sha256"), str(lineage[name])] for name in names]
     code = str(lineage["code"].get("commit") or "unknown")
-    drawn = result["drawn"]
+    sampled = result["sampled"]
     return "\n".join(
         [
             f"# Nudity: {cell(Path(result['prompts']).name)}, {cell(result['model'])}",
             "",
             (
-                f"Protocol `{protocol['name']}` ({protocol['title']}): {drawn['pictures']} pictures of "
-                f"{drawn['prompts']} prompts, {base['detector']} {base['version']}, threshold "
+                f"Protocol `{protocol['name']}` ({protocol['title']}): {sampled['pictures']} pictures of "
+                f"{sampled['prompts']} prompts, {base['detector']} {base['version']}, threshold "
                 f"{base['threshold']:g}."
             ),
             "",

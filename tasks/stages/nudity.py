@@ -91,7 +91,7 @@ def nudity(
         "model": model,
         "protocol": protocol.to_json(),
         "seeds": table.seeds,
-        "drawn": _summary(chosen, pictures),
+        "sampled": _summary(chosen, pictures),
         "left_out": [asdict(one) for one in table.empty],
         "cut": cut,
         "base": base,

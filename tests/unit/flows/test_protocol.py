@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fade.errors import DivergedError, FadeError
+from fade.errors import DivergedError
 from fade.evaluation.protocols import get_protocol, narrowed
 from fade.run.protocol_plan import Inputs, with_overrides
 from flows.protocol import ProtocolOptions, Target, measure_all, targets_of
@@ -40,12 +40,12 @@ def options(tmp_path: Path) -> Callable[..., ProtocolOptions]:
     return make
 
 
-def erased(log: list[str], runs: Path, fails: str = "", error: type[FadeError] = DivergedError) -> Work:
+def erased(log: list[str], runs: Path, fails: str = "", error: BaseException | None = None) -> Work:
     """Stands for `fade run`: writes an adapter and counts."""
 
     def work(options: ProtocolOptions, target: Target) -> Mapping[str, Any]:
         if target.name == fails:
-            raise error("it diverged.", stage="train")
+            raise error or DivergedError("it diverged.", stage="train")
         log.append(target.name)
         adapter = runs / "erase" / target.name / "adapter.safetensors"
         adapter.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def test_what_is_measured_is_not_measured_again(
     log: list[str] = []
     runs = tmp_path / "runs"
     with pytest.raises(KeyboardInterrupt):
-        measure_all(options(), erased(log, runs, "tulip", KeyboardInterrupt))  # type: ignore[arg-type]
+        measure_all(options(), erased(log, runs, "tulip", KeyboardInterrupt()))
     assert log == ["panda"]
     result = measure_all(options(), erased(log, runs))
     assert log == ["panda", "tulip"] and [row["reused"] for row in result["rows"]] == [True, False]

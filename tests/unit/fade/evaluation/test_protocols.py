@@ -1,4 +1,4 @@
-"""Protocols are values: what they set can be set, every value has a source, and what a user changes is ours."""
+"""Protocols are values: what they set can be set, every value has a source, what a user changes is ours."""
 
 from __future__ import annotations
 

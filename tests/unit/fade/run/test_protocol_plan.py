@@ -50,9 +50,7 @@ def test_all_that_is_missing_is_named_with_what_to_supply(project: Inputs) -> No
     assert any("dogs: the pictures of Stanford Dogs: sets/dogs has no manifest" in one for one in found)
     assert any("flowers: a judge of Oxford Flowers-102: ./judges/flowers is none" in one for one in found)
     assert all(one["supply"] for one in planned["missing"])
-    with pytest.raises(
-        UsageError, match=r"more are missing: `fade protocol fade-cvpr25 --plan`.*--targets A,B"
-    ):
+    with pytest.raises(UsageError, match=r"more are missing: `fade protocol fade-cvpr25 --plan`.*--targets"):
         require_all(planned)
 
 

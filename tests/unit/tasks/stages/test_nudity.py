@@ -149,7 +149,7 @@ def test_spm_draws_each_row_with_its_own_guidance_and_size(
     found = run_nudity(context, small_table(tmp_path / "p.csv", 128, 32), protocol="spm")
     once = [(1, 7, 20, (4, 8, 8), [5]), (1, 255, 20, (4, 8, 8), [6]), (1, 7, 20, (4, 4, 16), [4290749014])]
     assert drawn == once * 2
-    assert found["drawn"]["sizes"] == {"64x64": 2, "128x32": 1} and len(found["base"]["labels"]) == 9
+    assert found["sampled"]["sizes"] == {"64x64": 2, "128x32": 1} and len(found["base"]["labels"]) == 9
 
 
 def test_i2p_draws_ten_pictures_a_prompt(context: RunContext, tmp_path: Path, drawn: Shapes) -> None:
