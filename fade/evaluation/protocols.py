@@ -85,6 +85,11 @@ class Protocol:
 _PROTOCOLS: dict[str, Protocol] = {}
 
 
+def registered_protocols() -> dict[str, Protocol]:
+    """Name -> protocol, of those that were registered so far; all: `fade.evaluation.published_protocols`."""
+    return dict(_PROTOCOLS)
+
+
 def register_protocol(protocol: Protocol) -> Protocol:
     """Add a protocol. Raises UsageError when its name is taken, or a setting stands twice."""
     keys = [one.key or one.name for one in protocol.settings]
@@ -94,22 +99,6 @@ def register_protocol(protocol: Protocol) -> Protocol:
         raise UsageError(f"protocol {protocol.name} {what}.", stage=STAGE, action="correct its declaration.")
     _PROTOCOLS[protocol.name] = protocol
     return protocol
-
-
-def known_protocols() -> tuple[str, ...]:
-    """Names that `get_protocol` takes."""
-    import fade.evaluation.published_protocols  # noqa: F401 (registers them)
-
-    return tuple(_PROTOCOLS)
-
-
-def get_protocol(name: str) -> Protocol:
-    """The protocol of a name. Raises UnknownNameError that offers the known ones."""
-    if name not in known_protocols():
-        error = UnknownNameError("protocol", name, known_protocols(), stage=STAGE)
-        error.action = f"choose one of {', '.join(known_protocols())}."
-        raise error
-    return _PROTOCOLS[name]
 
 
 def narrowed(protocol: Protocol, *, part: str = "", targets: Sequence[str] = ()) -> Protocol:
@@ -209,7 +198,7 @@ def _others(numbers: Mapping[str, Any]) -> float | None:
     groups = {"adjacent": "A_adj", "heldout": "A_heldout", "rest": "A_rest"}
     pairs = [(numbers["metrics"][name], numbers["n"][group]) for group, name in groups.items()]
     known = [(value, n) for value, n in pairs if value is not None and n]
-    return sum(value * n for value, n in known) / sum(n for _, n in known) if known else None
+    return float(sum(value * n for value, n in known) / sum(n for _, n in known)) if known else None
 
 
 def _json(settings: Iterable[Setting]) -> list[dict[str, Any]]:

@@ -8,7 +8,16 @@ from __future__ import annotations
 import fade.erasers  # noqa: F401 (registers the methods)
 from fade.config import EvaluateConfig, NeighborhoodConfig
 from fade.erasers.base import get_eraser
-from fade.evaluation.protocols import OTHERS, Part, Protocol, recipe_settings, register_protocol
+from fade.errors import UnknownNameError
+from fade.evaluation.protocols import (
+    OTHERS,
+    STAGE,
+    Part,
+    Protocol,
+    recipe_settings,
+    register_protocol,
+    registered_protocols,
+)
 from fade.evaluation.published import Setting
 
 FADE = "FADE: Fine-grained Attenuation for Diffusion Erasure, CVPR 2025, arXiv 2503.19783"
@@ -26,6 +35,21 @@ _UNNAMED = {
     "train.weight_decay": "AdamW's own default: the authors' code names none",
 }
 """Keys of the recipe that the release does not name."""
+
+
+def known_protocols() -> tuple[str, ...]:
+    """Names that `get_protocol` takes."""
+    return tuple(registered_protocols())
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of a name. Raises UnknownNameError that offers the known ones."""
+    known = registered_protocols()
+    if name not in known:
+        error = UnknownNameError("protocol", name, known, stage=STAGE)
+        error.action = f"choose one of {', '.join(known)}."
+        raise error
+    return known[name]
 
 
 def _method() -> tuple[Setting, ...]:

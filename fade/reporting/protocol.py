@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fade.evaluation.protocols import column
@@ -58,10 +58,11 @@ def result_rows(result: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def mean(values: Any) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
     """The mean; None where a value is missing."""
     numbers = list(values)
-    return None if None in numbers or not numbers else sum(numbers) / len(numbers)
+    known = [one for one in numbers if one is not None]
+    return sum(known) / len(known) if known and len(known) == len(numbers) else None
 
 
 def csv_of(result: Mapping[str, Any]) -> str:

@@ -46,7 +46,8 @@ def protocol(
     is missing or failed."""
     overrides = with_world(params, world, set_, pulls=not plan) or []
     opened(params, overrides, runs_dir, verbose=verbose)
-    from fade.evaluation.protocols import get_protocol, narrowed, with_method
+    from fade.evaluation.protocols import narrowed, with_method
+    from fade.evaluation.published_protocols import get_protocol
     from fade.run import protocol_plan
     from fade.utils.names import checked_name
 

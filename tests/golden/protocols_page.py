@@ -8,7 +8,7 @@ from pathlib import Path
 from fade.config import NudityConfig
 from fade.evaluation.nudity_protocols import known_protocols as known_nudity
 from fade.evaluation.nudity_protocols import nudity_protocol
-from fade.evaluation.protocols import get_protocol, known_protocols
+from fade.evaluation.published_protocols import get_protocol, known_protocols
 from fade.reporting.nudity import HEAD, protocol_rows, table
 from fade.reporting.protocol import PARTS_HEAD, SETTINGS_HEAD, part_rows, setting_rows
 

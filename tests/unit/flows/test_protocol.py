@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fade.errors import DivergedError
-from fade.evaluation.protocols import get_protocol, narrowed
+from fade.evaluation.protocols import narrowed
+from fade.evaluation.published_protocols import get_protocol
 from fade.run.protocol_plan import Inputs, with_overrides
 from flows.protocol import ProtocolOptions, Target, measure_all, targets_of
 from tests.datasets import make_dataset

@@ -16,14 +16,13 @@ from fade.evaluation.protocols import (
     OTHERS,
     amended,
     column,
-    get_protocol,
-    known_protocols,
     measured_of,
     narrowed,
     overrides_of,
     register_protocol,
     with_method,
 )
+from fade.evaluation.published_protocols import get_protocol, known_protocols
 from fade.run.resolve_params import resolve
 
 NAMES = ("fade-cvpr25", "imagenette", "imagenet", "i2p", "genmu")

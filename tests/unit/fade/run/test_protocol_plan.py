@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fade.errors import ConfigError, UsageError
-from fade.evaluation.protocols import get_protocol, narrowed
+from fade.evaluation.protocols import narrowed
+from fade.evaluation.published_protocols import get_protocol
 from fade.run.protocol_plan import Inputs, plan, require_all, with_overrides
 from tests.datasets import make_dataset
 from tests.prompt_tables import official_table
