@@ -102,9 +102,10 @@ def register_protocol(protocol: Protocol) -> Protocol:
 
 
 def narrowed(protocol: Protocol, *, part: str = "", targets: Sequence[str] = ()) -> Protocol:
-    """One part alone, and other targets, which are *ours*: those of the part, or without a part of the data
-    that params.yaml names. Raises UnknownNameError for a part, UsageError where there are no targets to
-    name."""
+    """One part alone, and other targets, which are *ours* unless the part has them: of that part, or without
+    one of the data that params.yaml names.
+
+    Raises UnknownNameError for a part, UsageError where there are no targets to name."""
     if targets and not protocol.parts:
         what = f"protocol {protocol.name} erases nothing: it counts what an erased model draws."
         raise UsageError(what, stage=STAGE, action="leave out --targets, and name the model with --model.")
@@ -119,8 +120,11 @@ def narrowed(protocol: Protocol, *, part: str = "", targets: Sequence[str] = ())
             raise error
     if targets:
         named = tuple(dict.fromkeys(targets))
-        own = Part(CONFIGURED, "the data that params.yaml names", named, len(named), "ours")
-        parts = (replace(parts[0], targets=named, count=len(named), source="ours"),) if part else (own,)
+        if part:
+            source: Source = parts[0].source if set(named) <= set(parts[0].targets) else "ours"
+            parts = (replace(parts[0], targets=named, count=len(named), source=source),)
+        else:
+            parts = (Part(CONFIGURED, "the data that params.yaml names", named, len(named), "ours"),)
     return replace(protocol, parts=parts)
 
 

@@ -120,9 +120,10 @@ def _missing_pictures(run: RunContext, part: Part) -> list[Missing]:
     title = part.title if part.name != CONFIGURED else "the data set"
     try:
         names = run.vocabulary.names
-    except DataError:
+    except DataError as error:
         supply = f"import it as {images}, or name a folder with a manifest.csv: --set data.images=FOLDER"
-        pictures = Missing(part.name, f"the pictures of {title}: {images} has no manifest.csv", supply)
+        what = f"the pictures of {title}: {error.what.removesuffix('.')}"
+        pictures = Missing(part.name, what, supply)
         return [pictures, *_missing_judge(run, part, ())]
     out = []
     if unknown := [target for target in part.targets if target not in names]:

@@ -90,6 +90,8 @@ def test_one_part_and_other_targets_are_taken() -> None:
     (dogs,) = narrowed(protocol, part="dogs", targets=["boxer"]).parts
     assert dogs.targets == ("boxer",) and dogs.source == "ours" and dogs.unknown == 0
     assert [one.key for one in dogs.settings] == ["data.images", "data.judge"]
+    (cub,) = narrowed(protocol, part="cub", targets=["blue jay"]).parts
+    assert (cub.targets, cub.source, cub.unknown) == (("blue jay",), "release", 0)
     assert narrowed(protocol) == protocol
     with pytest.raises(UnknownNameError, match="choose one of dogs, flowers, cub"):
         narrowed(protocol, part="cats")
