@@ -79,7 +79,7 @@ def test_weights_of_stable_diffusion_1_are_known_by_their_configuration(
     project: Inputs, tmp_path: Path
 ) -> None:
     def weights() -> list[str]:
-        return [one for one in missing(plan(get_protocol("imagenette"), project)) if "weights" in one]
+        return [one for one in missing(plan(get_protocol("imagenette"), project)) if "the weights of" in one]
 
     config = tmp_path / "base" / "unet" / "config.json"
     assert weights()
