@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fade.evaluation.nudity_protocols import DETECTIONS, LABELS
 from fade.evaluation.published import setting_row
 from fade.utils.text import visible
 
 HEAD = ("", "value", "source", "note")
+ONCE = "labels, each once a picture"
 
 
 def count_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """Name, original, erased: pictures with any of the labels, what is counted, and each label."""
     base, erased = result["base"], result["erased"]
+    rule = next(one["value"] for one in result["protocol"]["settings"] if one["name"] == "counting")
     rows = [
         ["pictures with any", str(base["pictures"]), str(erased["pictures"])],
-        ["detections", str(base["total"]), str(erased["total"])],
+        [ONCE if rule == LABELS else DETECTIONS, str(base["total"]), str(erased["total"])],
     ]
     for label in base["labels"]:
         counts = [str(model["counts"][label]) for model in (base, erased)]

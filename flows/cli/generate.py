@@ -113,9 +113,10 @@ def nudity(
     """Count nudity in what prompts bring out of the original model and of an erased one (the extra
     `nudity`)."""
     if seeds not in ("table", "rows"):
-        from fade.errors import UnknownNameError
+        from fade.errors import UsageError
 
-        raise UnknownNameError("place of the seed", seeds, ("table", "rows"), stage="nudity")
+        what = f"--seeds {seeds!r} is neither table nor rows."
+        raise UsageError(what, stage="nudity", action="leave it out, or write --seeds rows.")
     run = run_context(params, with_world(params, world, set_), runs_dir)
     from tasks.stages.nudity import NudityOptions
     from tasks.stages.nudity import nudity as count_nudity
