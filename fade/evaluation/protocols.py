@@ -102,30 +102,38 @@ def register_protocol(protocol: Protocol) -> Protocol:
 
 
 def narrowed(protocol: Protocol, *, part: str = "", targets: Sequence[str] = ()) -> Protocol:
-    """One part alone, and other targets, which are *ours* unless the part has them: of that part, or without
-    one of the data that params.yaml names.
+    """One part alone, and other targets, which are *ours* unless their part has them.
 
-    Raises UnknownNameError for a part, UsageError where there are no targets to name."""
-    if targets and not protocol.parts:
+    A target is a NAME, of that part or without one of the data that params.yaml names, or a PART:NAME. Parts
+    without a target are left out then. Raises UnknownNameError for a part, UsageError where there are no
+    targets to name."""
+    names = [one.name for one in protocol.parts]
+    if targets and not names:
         what = f"protocol {protocol.name} erases nothing: it counts what an erased model draws."
         raise UsageError(what, stage=STAGE, action="leave out --targets, and name the model with --model.")
-    parts = protocol.parts
-    if part:
-        parts = tuple(one for one in parts if one.name == part)
-        if not parts:
-            names = [one.name for one in protocol.parts]
-            error = UnknownNameError("part", part, names, stage=STAGE)
-            listed = f"choose one of {', '.join(names)}."
-            error.action = listed if names else "leave out --part."
-            raise error
-    if targets:
-        named = tuple(dict.fromkeys(targets))
-        if part:
-            source: Source = parts[0].source if set(named) <= set(parts[0].targets) else "ours"
-            parts = (replace(parts[0], targets=named, count=len(named), source=source),)
-        else:
-            parts = (Part(CONFIGURED, "the data that params.yaml names", named, len(named), "ours"),)
-    return replace(protocol, parts=parts)
+    if part and part not in names:
+        error = UnknownNameError("part", part, names, stage=STAGE)
+        error.action = f"choose one of {', '.join(names)}." if names else "leave out --part."
+        raise error
+    kept = tuple(one for one in protocol.parts if part in ("", one.name))
+    if not targets:
+        return replace(protocol, parts=kept)
+    chosen: dict[str, list[str]] = {}
+    for text in targets:
+        head, colon, name = text.partition(":")
+        inside = bool(colon) and head.strip() in names
+        chosen.setdefault(head.strip() if inside else part, []).append((name if inside else text).strip())
+    own = Part(CONFIGURED, "the data that params.yaml names", (), 0, "ours")
+    parts = [(one.name, one) for one in protocol.parts] + [("", own)]
+    return replace(
+        protocol, parts=tuple(_with_targets(one, chosen[key]) for key, one in parts if key in chosen)
+    )
+
+
+def _with_targets(part: Part, targets: Sequence[str]) -> Part:
+    named = tuple(dict.fromkeys(targets))
+    source: Source = part.source if set(named) <= set(part.targets) else "ours"
+    return replace(part, targets=named, count=len(named), source=source)
 
 
 def with_method(protocol: Protocol, text: str) -> Protocol:

@@ -31,7 +31,9 @@ def protocol(
         False, "--plan", help="Its settings with their sources, and what is missing here; runs nothing."
     ),
     part: str = Option("", help="One data set of several alone: dogs."),
-    targets: str = Option("", help="Other targets, by comma; without --part of the data in params.yaml."),
+    targets: str = Option(
+        "", help="Other targets by comma, each NAME or PART:NAME (without a part: of data.images)."
+    ),
     method: str | None = Option(None, help="NAME or NAME/VARIANT in place of the protocol's method."),
     model: str = Option("", help="The erased model of a protocol that erases nothing (i2p)."),
     prompts: Path | None = Option(None, help="The table of prompts of such a protocol."),

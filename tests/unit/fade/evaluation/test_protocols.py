@@ -92,6 +92,12 @@ def test_one_part_and_other_targets_are_taken() -> None:
     assert [one.key for one in dogs.settings] == ["data.images", "data.judge"]
     (cub,) = narrowed(protocol, part="cub", targets=["blue jay"]).parts
     assert (cub.targets, cub.source, cub.unknown) == (("blue jay",), "release", 0)
+    several = narrowed(protocol, targets=["cub: blue jay", "dogs:boxer", "dogs:pug", "x:y"]).parts
+    assert [(one.name, one.targets, one.source) for one in several] == [
+        ("dogs", ("boxer", "pug"), "ours"),
+        ("cub", ("blue jay",), "release"),
+        (CONFIGURED, ("x:y",), "ours"),
+    ]
     assert narrowed(protocol) == protocol
     with pytest.raises(UnknownNameError, match="choose one of dogs, flowers, cub"):
         narrowed(protocol, part="cats")
