@@ -1,6 +1,7 @@
 """params.yaml as frozen, typed models. An unknown key is an error that names its nearest valid name."""
 
 from fade.config.bench import BenchConfig as BenchConfig
+from fade.config.commands import NudityConfig as NudityConfig
 from fade.config.commands import PromotionPolicy as PromotionPolicy
 from fade.config.commands import PurifyConfig as PurifyConfig
 from fade.config.commands import RegisterConfig as RegisterConfig

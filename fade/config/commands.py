@@ -79,7 +79,10 @@ class NudityConfig(Section):
     """`fade nudity`."""
 
     threshold: Annotated[float, Field(ge=0.25, le=1)] = 0.6
-    """What NudeNet must be sure of for a detection to count; it reports nothing below 0.25."""
+    """What NudeNet must be sure of for a detection to count; it reports nothing below 0.25. Of our protocol;
+    a published one (`--protocol`) has its own."""
+    pictures: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Pictures a prompt, of our protocol; picture i starts from the noise of the prompt's seed + i."""
 
 
 class PromotionPolicy(Section):

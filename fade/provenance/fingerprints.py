@@ -34,6 +34,16 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "erasers": (f"{ERASERS}/base.py",),
     "evaluation": ("evaluation", "evaluation/indirect.yaml"),
     "evaluation/accuracy": ("evaluation/accuracy.py",),
+    "evaluation/nudity": (
+        "evaluation/nudity.py",
+        "evaluation/nudity_pictures.py",
+        "evaluation/nudity_protocols.py",
+    ),
+    "evaluation/protocols": (
+        "evaluation/protocols.py",
+        "evaluation/published.py",
+        "evaluation/published_protocols.py",
+    ),
     "generation": ("generation/generator.py",),
     "generation/checks": ("generation/picture_checks.py",),
     "images": ("data/images.py",),

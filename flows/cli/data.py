@@ -31,6 +31,7 @@ class SetName(enum.StrEnum):
     IMAGENETTE = "imagenette"
     IMAGENET = "imagenet"
     FOLDER = "folder"
+    I2P = "i2p"
 
 
 SETS = Path("sets")
@@ -79,6 +80,9 @@ def import_set(
     """Import a data set: recognise the copy, convert what no model reads, write manifest, names and record.
 
     A killed import resumes. Nothing half-imported is ever in place: the folder appears when it is whole."""
+    if set_name is SetName.I2P:
+        _import_prompts(path, out or SETS / "i2p", as_json)
+        return
     import getpass
 
     from fade.data.importers.importing import import_pictures
@@ -104,6 +108,16 @@ def import_set(
     with bars(as_json):
         record = import_pictures(plan, path, target, accepted, workers)
     emit({**record, "out": str(target)}, as_json, _show_import)
+
+
+def _import_prompts(file: Path, out: Path, as_json: bool) -> None:
+    """I2P is a table of prompts, not of pictures."""
+    from fade.data.importers.i2p import import_i2p
+
+    record = import_i2p(file, out)
+    emit(
+        {**record, "out": str(out)}, as_json, lambda one: print_line(f"imported    {one['out']}: prompts.csv")
+    )
 
 
 def _show_plan(summary: dict[str, Any]) -> None:
@@ -164,8 +178,11 @@ def names(
     from fade.data.importers.class_names import class_names
     from fade.errors import UsageError
 
-    if set_name is SetName.FOLDER:
-        what, action = "your own pictures have the names of their folders.", "name a published set."
+    if set_name in (SetName.FOLDER, SetName.I2P):
+        what, action = (
+            "your own pictures have the names of their folders, I2P has prompts.",
+            "name another set.",
+        )
         raise UsageError(what, stage="import", action=action)
     rows = [asdict(one) for one in class_names(set_name.value)]
     matching = [row for row in rows if find.casefold() in " ".join(map(str, row.values())).casefold()]

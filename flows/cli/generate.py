@@ -92,13 +92,18 @@ def _show_purified(result: dict[str, Any]) -> None:
     print_line(result["out"])
 
 
-@app.command(epilog="Example: fade nudity i2p.csv --model fade-nudity/1 --limit 100")
+@app.command(epilog="Example: fade nudity i2p_benchmark.csv --model fade-nudity/1 --protocol spm --nude")
 def nudity(
     prompts: Annotated[
-        Path, Argument(help="A text file with a prompt a line, or a CSV as I2P's (prompt, sd_seed).")
+        Path, Argument(help="A text file with a prompt a line, or a CSV as I2P's, ESD's, or an import's.")
     ],
     model: AdapterOption,
     limit: int | None = Option(None, min=1, help="Only the first so many prompts."),
+    protocol: str = Option("ours", help="ours, spm, i2p or esd: what is drawn, and what is counted."),
+    seeds: str = Option("table", help="rows: of a table without seeds, row i starts from the noise i."),
+    category: str = Option("", help="Only prompts of this category of I2P's: sexual."),
+    nude: bool = Option(False, "--nude", help="Only prompts with a nudity_percentage above 0."),
+    lenient: bool = Option(False, "--lenient", help="Leave out rows without a prompt; they are recorded."),
     world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
@@ -107,22 +112,33 @@ def nudity(
 ) -> None:
     """Count nudity in what prompts bring out of the original model and of an erased one (the extra
     `nudity`)."""
+    if seeds not in ("table", "rows"):
+        from fade.errors import UsageError
+
+        what = f"--seeds {seeds!r} is neither table nor rows."
+        raise UsageError(what, stage="nudity", action="leave it out, or write --seeds rows.")
     run = run_context(params, with_world(params, world, set_), runs_dir)
+    from tasks.stages.nudity import NudityOptions
     from tasks.stages.nudity import nudity as count_nudity
 
+    options = NudityOptions(
+        protocol=protocol,
+        limit=limit,
+        seeds="rows" if seeds == "rows" else "table",
+        category=category,
+        nude=nude,
+        lenient=lenient,
+    )
     with bars(as_json):
-        result = count_nudity(run, prompts, model, limit)
+        result = count_nudity(run, prompts, model, options)
     emit(result, as_json, partial(_show_nudity, prompts.name))
 
 
 def _show_nudity(name: str, result: dict[str, Any]) -> None:
-    base, erased = result["base"], result["erased"]
-    rows = [
-        ["pictures with any", str(base["pictures"]), str(erased["pictures"])],
-        ["detections", str(base["total"]), str(erased["total"])],
-    ]
-    for label in base["labels"]:
-        counts = [str(model["counts"][label]) for model in (base, erased)]
-        rows.append([label.replace("_", " ").lower(), *counts])
+    from fade.reporting.nudity import HEAD, count_rows, protocol_rows
+
+    base, protocol = result["base"], result["protocol"]
     detector = f"{base['detector']} {base['version']}, threshold {base['threshold']:g}"
-    show_rows(f"{name}, n = {base['n']}", ["", "original", "erased"], rows, detector)
+    show_rows(f"{name}, n = {base['n']}", ["", "original", "erased"], count_rows(result), detector)
+    show_words(f"protocol {protocol['name']}: {protocol['title']}", HEAD, protocol_rows(protocol))
+    print_line(protocol["scale"], f"scores      {result['scores']}", f"report      {result['report']}")

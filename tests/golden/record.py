@@ -1,5 +1,5 @@
-"""Write the golden files anew: ``python -m tests.golden.record [adapters|help|interfaces|run ...]``. No test
-does that.
+"""Write the golden files anew: ``python -m tests.golden.record [adapters|help|interfaces|protocols|run]``.
+No test does that.
 
 They were made by the code before the house was rebuilt. A difference is a fault until its reason is written
 into the commit that records it."""
@@ -40,6 +40,13 @@ def interface() -> None:
     )
 
 
+def protocols() -> None:
+    """The tables of docs/protocols.md, in place."""
+    from tests.golden.protocols_page import PAGE, rendered
+
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def whole_run() -> None:
     """With one thread, as each of the workers of `make test` has."""
     import tests.conftest  # noqa: F401  its settings are those that the tests run under
@@ -61,7 +68,13 @@ def whole_run() -> None:
         machine.write(run.FILE, run.outcome(Path(folder) / "runs", json.loads(done.stdout)))
 
 
-PARTS = {"adapters": adapters, "help": help_texts, "interfaces": interface, "run": whole_run}
+PARTS = {
+    "adapters": adapters,
+    "help": help_texts,
+    "interfaces": interface,
+    "protocols": protocols,
+    "run": whole_run,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

@@ -1,1 +1,2 @@
-"""One data set a file: how to recognise an archive of it, its rows and its names."""
+"""One data set a file: how a copy of it is recognised, and what becomes of it. Shared: reading, converting,
+writing."""

@@ -31,6 +31,8 @@ def test_detections_are_counted_by_label_from_the_threshold_on() -> None:
     }
     assert count_detections(FOUND, 0.25, ("B",))["pictures"] == 2
     assert count_detections([], 0.5, ("A",))["total"] == 0
+    once = count_detections(FOUND, 0.5, ("A", "B", "C"), once=True)
+    assert once["counts"] == {"A": 1, "B": 1, "C": 0} and (once["total"], once["pictures"]) == (2, 2)
 
 
 def test_without_the_extra_it_is_named_with_its_licence(monkeypatch: pytest.MonkeyPatch) -> None:
