@@ -71,6 +71,9 @@ def import_set(
     licence: str = Option("", help="Of your own pictures: an SPDX id such as CC0-1.0, or LicenseRef-NAME."),
     skip: list[str] | None = Option(None, help="A class that is left out; may be repeated."),
     partial: bool = Option(False, "--partial", help="Pictures that the set's own lists name may be missing."),
+    category: str = Option("", help="i2p: one of its seven categories alone."),
+    nude: bool = Option(False, "--nude", help="i2p: only prompts with a nudity above 0 percent."),
+    lenient: bool = Option(False, "--lenient", help="i2p: leave out rows without a prompt, and record them."),
     accept: str = Option("", help="Name of the set's terms, which you have read and accept."),
     by: By = "",
     workers: int | None = Option(None, min=1, help="Processes that convert pictures (default: one a core)."),
@@ -81,7 +84,7 @@ def import_set(
 
     A killed import resumes. Nothing half-imported is ever in place: the folder appears when it is whole."""
     if set_name is SetName.I2P:
-        _import_prompts(path, out or SETS / "i2p", as_json)
+        _import_prompts(path, out or SETS / "i2p", category, as_json, nude=nude, lenient=lenient)
         return
     import getpass
 
@@ -110,14 +113,24 @@ def import_set(
     emit({**record, "out": str(target)}, as_json, _show_import)
 
 
-def _import_prompts(file: Path, out: Path, as_json: bool) -> None:
+def _import_prompts(
+    file: Path, out: Path, category: str, as_json: bool, *, nude: bool, lenient: bool
+) -> None:
     """I2P is a table of prompts, not of pictures."""
-    from fade.data.importers.i2p import import_i2p
+    from fade.data.importers.i2p import I2POptions, import_i2p
 
-    record = import_i2p(file, out)
-    emit(
-        {**record, "out": str(out)}, as_json, lambda one: print_line(f"imported    {one['out']}: prompts.csv")
+    record = import_i2p(file, out, I2POptions(category, nude, lenient=lenient))
+    emit({**record, "out": str(out)}, as_json, _show_prompts)
+
+
+def _show_prompts(record: dict[str, Any]) -> None:
+    rows = record["rows"]
+    print_line(f"recognised  I2P, {record['layout']} table, {rows['table']:,} rows")
+    print_line(
+        f"imported    {record['out']}/prompts.csv: {rows['written']:,} prompts, {record['nude']:,} nude"
     )
+    for one in record["left_out"][:SHOWN]:
+        print_line(f"left out    row {one['row']}: {one['why']}")
 
 
 def _show_plan(summary: dict[str, Any]) -> None:

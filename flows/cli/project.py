@@ -33,6 +33,10 @@ def init(
     judge: str = Option("", help="The classifier that knows their concepts."),
     clip: str = Option("", help="The CLIP that mines neighbours."),
     family: str = Option("", help="Family of a base that is a hub id: sd, sdxl, sd3 or flux."),
+    licence: list[str] | None = Option(
+        None,
+        help="Licence that pictures may have, as an SPDX id; may be repeated (default: their manifest's).",
+    ),
     name: str = Option("fade", help="Prefix of the registered models."),
     as_json: Json = False,
 ) -> None:

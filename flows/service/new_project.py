@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class ProjectOptions:
     """Of the base; "": as its model_index.json has it."""
     name: str = "fade"
     """Prefix of the registered models."""
+    licences: Sequence[str] = ()
+    """Of the pictures; (): as their manifest has them."""
 
 
 def create_project(folder: Path, options: ProjectOptions) -> dict[str, Any]:
@@ -99,7 +101,8 @@ def _family_of(base: str) -> str:
 def _params(folder: Path, family: str, options: ProjectOptions) -> str:
     """The text of params.yaml: what differs from the defaults, each section with its reason."""
     profile = FAMILIES[family]
-    licences, photographs = _pictures(options.images)
+    known, photographs = _pictures(options.images)
+    licences = [*options.licences] or known
     prompt = "a photo of a {concept}" if photographs else "a {concept}"
     sections: list[tuple[str, dict[str, Any]]] = [
         (
