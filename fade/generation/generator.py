@@ -13,6 +13,7 @@ from torch import Tensor
 from fade.config import SamplerConfig
 from fade.errors import JobError
 from fade.generation.cache import Cache
+from fade.generation.claims import claimed
 from fade.generation.picture_checks import flat, require_finite, require_pictures
 from fade.models.base import DiffusionModel
 from fade.models.sampling import sample
@@ -23,6 +24,8 @@ Workers = Callable[[Sequence[str], Sequence[int], str, OnBatch], int]
 """Other processes that write the missing pictures of prompts and seeds to the cache, given the adapter's
 sha256; the result is the number of pictures made."""
 STAGE = "generate"
+WAIT = 0.2
+"""Seconds between two looks at batches that other processes are making."""
 CODE = ("determinism", "generation", "models", "seeds", "vocabulary")
 """The code (components of `fade.provenance.fingerprints`) that decides a picture."""
 
@@ -67,22 +70,16 @@ class ImageGenerator:
         seeds: Sequence[int],
         adapter: str = "",
         on_batch: OnBatch = lambda done, total: None,
-        *,
-        rank: int = 0,
-        world: int = 1,
     ) -> dict[str, Pictures]:
         """``len(seeds)`` pictures of each prompt, from the cache or made; the caller has set the adapter on
         or off.
 
         Stored batch by batch, so that an interrupted call goes on where it was. A batch with a gap is made
         again whole: a picture's last bits may depend on its batch, and the same call must give the same bytes
-        whatever the cache has. Of ``world`` processes that share the batches, the one of ``rank`` makes and
-        returns every ``world``-th from its own on. Raises as `require_finite`; what is not finite is not
-        stored. Raises as `require_pictures` when half of all pictures of the call, those of the cache
-        included, are of one colour; of a part of ``world`` that is not known."""
-        unique = list(dict.fromkeys(prompts))
-        each = max(1, self.sampler.batch_size // len(seeds))  # prompts a batch
-        batches = [unique[i : i + each] for i in range(0, len(unique), each)][rank::world]
+        whatever the cache has. Raises as `require_finite`; what is not finite is not stored. Raises as
+        `require_pictures` when half of all pictures of the call, those of the cache included, are of one
+        colour."""
+        unique, batches = list(dict.fromkeys(prompts)), self._batches(prompts, seeds)
         out, gaps = self._read(batches, seeds, adapter)
         total, done = sum(map(len, gaps)) * len(seeds), 0
         if gaps and self.workers is not None:
@@ -100,9 +97,56 @@ class ImageGenerator:
             out |= self._make(batch, missing, seeds, adapter)
             done += len(batch) * len(seeds)
             on_batch(done, total)
-        if world == 1:
-            require_pictures({prompt: flat(one.pixels) for prompt, one in out.items()}, (), STAGE, adapter)
+        require_pictures({prompt: flat(one.pixels) for prompt, one in out.items()}, (), STAGE, adapter)
         return out
+
+    def share(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        adapter: str = "",
+        on_batch: OnBatch = lambda done, total: None,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """Make what the cache lacks together with ``world`` - 1 other processes, of this and other machines;
+        returns when the cache lacks nothing.
+
+        Each process claims one batch after another (`fade.generation.claims`), from its own ``rank`` on: none
+        waits while there is work, none is made twice, and the batches of a process that was killed are made
+        by the others. A batch is the same whoever makes it. on_batch: this process's pictures, and about how
+        many its part is. Raises as `generate`, but for pictures of one colour."""
+        left, made = self._batches(prompts, seeds), 0
+        _, gaps = self._read(left, seeds, adapter)
+        part = -(-sum(map(len, gaps)) * len(seeds) // world)
+        left = gaps[len(gaps) * rank // world :] + gaps[: len(gaps) * rank // world]
+        while left:
+            others: list[list[str]] = []
+            for batch in left:
+                with claimed(self.cache.root, self.key(batch[0], seeds, adapter)) as held:
+                    if not held:
+                        others.append(batch)
+                        continue
+                    before = self.generated
+                    self._fill(batch, seeds, adapter)
+                    made += self.generated - before
+                on_batch(made, max(part, made))
+            if len(others) == len(left):
+                time.sleep(WAIT)
+            left = others
+
+    def _batches(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[list[str]]:
+        """The prompts, each once, in the batches in which they are always made."""
+        unique = list(dict.fromkeys(prompts))
+        each = max(1, self.sampler.batch_size // len(seeds))
+        return [unique[i : i + each] for i in range(0, len(unique), each)]
+
+    def _fill(self, batch: list[str], seeds: Sequence[int], adapter: str) -> None:
+        """Make a batch unless another process has made it meanwhile."""
+        out, gaps = self._read([batch], seeds, adapter)
+        if gaps:
+            self._make(batch, [prompt for prompt in batch if prompt not in out], seeds, adapter)
 
     def _read(
         self, batches: Sequence[list[str]], seeds: Sequence[int], adapter: str

@@ -1,9 +1,8 @@
 """Pictures by several processes: the unit of distribution is the generator's fixed batch (our design).
 
-The composition of a batch decides the last bits of its pictures, so no batch is ever divided: rank r of n
-makes the batches r, r + n, r + 2 n, ... that the cache lacks and writes them to the cache, which whoever
-needs the pictures reads afterwards. Nothing is gathered, and the bytes are those of one process with as many
-threads."""
+The composition of a batch decides the last bits of its pictures, so no batch is ever divided: each process
+claims whole batches that the cache lacks and writes them to the cache, which whoever needs the pictures reads
+afterwards. Nothing is gathered, and the bytes are those of one process with as many threads."""
 
 from __future__ import annotations
 
@@ -115,7 +114,7 @@ class GenerateJob(ModelJob):
     """Root of the cache."""
 
     def run(self, rank: int, world: int, on_progress: OnProgress, *, device: str, **loaded: Any) -> None:
-        """Make the pictures of this rank's batches that the cache lacks.
+        """Make what the cache lacks, together with the other ranks.
 
         Raises JobError for another number of processes than the job's, BaseModelError or AdapterError for
         another base or adapter file, StorageError, TrainingError when the process that waits is gone."""
@@ -129,7 +128,5 @@ class GenerateJob(ModelJob):
         base = self.load_base(device) if given is None else self.check_base(given)
         generator = ImageGenerator(base, self.sampler, Cache(self.cache))
         with self.merged(base):
-            generator.generate(
-                self.prompts, self.seeds, self.adapter_sha256, on_batch, rank=rank, world=world
-            )
+            generator.share(self.prompts, self.seeds, self.adapter_sha256, on_batch, rank=rank, world=world)
         self.finish(rank, generator.generated)

@@ -124,7 +124,8 @@ class Tar:
         watched = _Watched(stream)
         with tarfile.open(fileobj=cast(BinaryIO, watched), mode="r:") as tar:
             while (one := tar.next()) is not None:
-                tar.members = []  # tarfile keeps every header: hundreds of MB for a million pictures
+                # tarfile keeps every header: hundreds of MB for a million pictures
+                tar.members = []  # type: ignore[attr-defined]
                 name = prefix + check_name(self.path, one.name)
                 if one.isdir():
                     continue

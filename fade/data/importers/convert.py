@@ -101,7 +101,8 @@ def _mode_change(picture: Any) -> str:
     if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         return "alpha"
     known = {"RGB": "", "L": "grey", "1": "grey", "CMYK": "cmyk", "P": "palette"}
-    return known.get(picture.mode, picture.mode.lower())
+    mode = str(picture.mode)
+    return known.get(mode, mode.lower())
 
 
 def _on_white(picture: Image) -> Image:

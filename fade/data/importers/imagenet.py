@@ -183,7 +183,9 @@ class Imagenette(PictureSet):
         if not any(isinstance(place(name), Place) for name in index.pictures):
             raise self.not_recognised("imagenette2-160.tgz, imagenette2-320.tgz, imagenette2.tgz, or a copy")
         first = any(re.search(r"(?:^|/)imagenette(?:-\d+)?/", name) for name in index.pictures)
-        lacks = ("it is version 1, whose split is another one than version 2's",) if first else ()
+        lacks: tuple[str, ...] = (
+            ("it is version 1, whose split is another one than version 2's",) if first else ()
+        )
         if not index.has_parquet:
             lacks += _missing_split(index, {"train": (_BY_FOLDER,), "val": (_BY_FOLDER,)})
         form = ", parquet files of a hub" if index.has_parquet else ""

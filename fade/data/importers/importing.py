@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.data.importers.convert import convert
-from fade.data.importers.members import STAGE
+from fade.data.importers.members import STAGE, Container
 from fade.data.importers.partial import JOURNAL, Journal, Kept, partial_folder
 from fade.data.importers.picture_set import HELDOUT
 from fade.data.importers.plan import Plan, Row
@@ -128,12 +128,16 @@ def _contents(plan: Plan, todo: Sequence[Row]) -> Iterator[tuple[Row, bytes]]:
     for row in todo:
         by_container.setdefault(row.container, {})[row.name] = row
     for number, rows in by_container.items():
-        for member in plan.containers[number].members(lambda name, _, rows=rows: name in rows):
-            if member.content is not None and (row := rows.pop(member.name, None)) is not None:
-                yield row, member.content
-        if rows:
-            what = f"{plan.containers[number].path} changed while it was read: {next(iter(rows))!r} is gone."
-            raise DataError(what, stage=STAGE, action="import it again.")
+        yield from _of_container(plan.containers[number], rows)
+
+
+def _of_container(container: Container, rows: dict[str, Row]) -> Iterator[tuple[Row, bytes]]:
+    for member in container.members(lambda name, _: name in rows):
+        if member.content is not None and member.name in rows:
+            yield rows.pop(member.name), member.content
+    if rows:
+        what = f"{container.path} changed while it was read: {next(iter(rows))!r} is gone."
+        raise DataError(what, stage=STAGE, action="import it again.")
 
 
 def _chunks(items: Iterator[tuple[Row, bytes]]) -> Iterator[Chunk]:
