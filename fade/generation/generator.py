@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ Workers = Callable[[Sequence[str], Sequence[int], str, OnBatch], int]
 """Other processes that write the missing pictures of prompts and seeds to the cache, given the adapter's
 sha256; the result is the number of pictures made."""
 STAGE = "generate"
+PART = 512
+"""Pictures that are in memory at once where many are read, and no more are needed together."""
 WAIT = 0.2
 """Seconds between two looks at batches that other processes are making."""
 CODE = ("determinism", "generation", "models", "seeds", "vocabulary")
@@ -99,6 +101,26 @@ class ImageGenerator:
             on_batch(done, total)
         require_pictures({prompt: flat(one.pixels) for prompt, one in out.items()}, (), STAGE, adapter)
         return out
+
+    def parts(
+        self, prompts: Sequence[str], seeds: Sequence[int], on_batch: OnBatch = lambda done, total: None
+    ) -> Iterator[dict[str, Pictures]]:
+        """As `generate` of the base, PART pictures and more at a time, in the prompts' order: the same
+        batches, and memory for one part alone. Raises as `generate`, for each part."""
+        batches = self._batches(prompts, seeds)
+        gaps = [batch for batch in batches if not all(self._is_there(prompt, seeds) for prompt in batch)]
+        total, done = sum(map(len, gaps)) * len(seeds), 0
+        if gaps and self.workers is not None:  # all of them at once: a job has a start
+            self.generated += self.workers([p for b in batches for p in b], seeds, "", on_batch)
+        each = max(1, PART // (len(batches[0]) * len(seeds)))
+        for i in range(0, len(batches), each):
+            part = [prompt for batch in batches[i : i + each] for prompt in batch]
+            before = self.generated
+            yield self.generate(part, seeds, on_batch=lambda made, _, done=done: on_batch(done + made, total))
+            done += self.generated - before
+
+    def _is_there(self, prompt: str, seeds: Sequence[int]) -> bool:
+        return self.cache.path("pictures", self.key(prompt, seeds)).exists()
 
     def share(
         self,

@@ -28,6 +28,8 @@ from fade.models.prompts import require_distinct, require_whole
 from fade.provenance.fingerprints import code_sha256
 
 STAGE = "mine"
+OTHERS = 6
+"""Concepts that are neither neighbours nor held out, in a record and its picture."""
 CODE = ("images", "mining", "pictures")
 """The code (components of `fade.provenance.fingerprints`) that makes similarities of pictures; that of the
 pictures is in their keys."""
@@ -35,14 +37,14 @@ pictures is in their keys."""
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """A target, its K neighbours (trained on) and the next ones (held out), with the cosines of the whole
-    vocabulary. Of several targets that are erased together it is the union (``joint``) of ``parts``."""
+    """A target, its K neighbours (trained on) and the next ones (held out), with the mean feature of each
+    concept. Of several targets that are erased together it is the union (``joint``) of ``parts``."""
 
     target: str
     neighbours: list[str]
     heldout: list[str]
     names: tuple[str, ...]
-    matrix: np.ndarray  # (N, N) cosines of class means, vocabulary order
+    means: np.ndarray  # (N, D) float32, unit class means, vocabulary order
     cache_key: str
     seed: int
     images_per_concept: int
@@ -62,9 +64,26 @@ class Neighborhood:
     @property
     def similarities(self) -> dict[str, float]:
         """Cosine of every other concept to the target (to the nearest of several), descending."""
-        row = self.matrix[[self.names.index(target) for target in self.targets]].max(axis=0)
+        targets = {*self.targets}
+        at = [i for i, name in enumerate(self.names) if name in targets]
+        row = (self.means @ self.means[at].T).max(axis=1)
         order = np.argsort(-row, kind="stable")
-        return {self.names[i]: float(row[i]) for i in order if self.names[i] not in self.targets}
+        return {self.names[i]: float(row[i]) for i in order if self.names[i] not in targets}
+
+    def cosines(self, names: Sequence[str]) -> np.ndarray:
+        """(n, n) float64 between the class means of ``names``. Raises KeyError for one outside of them."""
+        place = {name: i for i, name in enumerate(self.names)}
+        chosen = self.means[[place[name] for name in names]].astype(float)
+        return chosen @ chosen.T
+
+    @property
+    def shown(self) -> list[str]:
+        """The targets, neighbours, held-out ones, and OTHERS of the rest, sampled evenly along their
+        ranking, so that near and far both are there."""
+        first = [*self.targets, *self.neighbours, *self.heldout]
+        rest = [name for name in self.similarities if name not in {*first}]
+        at = np.linspace(0, len(rest) - 1, min(OTHERS, len(rest))).round().astype(int)
+        return list(dict.fromkeys([*first, *(rest[i] for i in at)]))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -74,8 +93,8 @@ class Neighborhood:
             "neighbours": self.neighbours,
             "heldout": self.heldout,
             "similarities": {k: round(v, 6) for k, v in self.similarities.items()},
-            "names": list(self.names),
-            "matrix": np.round(self.matrix.astype(float), 6).tolist(),
+            "names": self.shown,
+            "matrix": np.round(self.cosines(self.shown), 6).tolist(),
             "cache_key": self.cache_key,
             "seed": self.seed,
             "images_per_concept": self.images_per_concept,
@@ -110,32 +129,55 @@ def mine(
     require_whole(generator.base, [generator.sampler.negative_prompt], STAGE)
     keys = {name: generator.key(prompt, seeds) for name, prompt in prompts.items()}
     key = Cache.key(pictures=list(keys.values()), clip=encoder.sha256, code=code_sha256(*CODE))
-    stored = generator.cache.get("similarities", key)
+    stored = generator.cache.get("means", key)
     if stored is None:
-        images = generator.generate(list(prompts.values()), seeds, on_batch=on_batch)
-        pixels = np.concatenate([images[prompt].pixels for prompt in prompts.values()])
-        blank = torch.from_numpy(flat(pixels)).unflatten(0, (len(vocabulary), -1))
-        stored = {"matrix": similarity_matrix(encoder(pixels), len(vocabulary)), "flat": blank}
-        generator.cache.put("similarities", key, stored)
+        stored = class_means(list(prompts.values()), seeds, generator, encoder, on_batch)
+        generator.cache.put("means", key, stored)
     of_prompt = dict(zip(prompts.values(), stored["flat"].numpy(), strict=True))
     require_pictures(of_prompt, [prompts[name] for name in (target, *also)], STAGE)
-    matrix = stored["matrix"].numpy()
-    # A stable order, so that equal cosines fall in vocabulary order on every machine.
-    nearest = np.argsort(-matrix[vocabulary.index(target)], kind="stable")
-    order = [vocabulary.names[i] for i in nearest if vocabulary.names[i] != target]
-    ranked = [name for name in order if name not in erased]
+    means = stored["means"].numpy()
+    order = nearest(means, vocabulary.index(target), needed + len(also))
+    ranked = [name for name in (vocabulary.names[i] for i in order) if name not in erased]
     return Neighborhood(
         target=target,
         neighbours=ranked[: config.k],
         heldout=ranked[config.k : needed],
         names=vocabulary.names,
-        matrix=matrix,
+        means=means,
         cache_key=key,
         seed=config.seed,
         images_per_concept=config.images_per_concept,
         picture_keys=keys,
-        left_out=tuple(name for name in order[: config.k] if name in also),
+        left_out=tuple(vocabulary.names[i] for i in order[: config.k] if vocabulary.names[i] in also),
     )
+
+
+def nearest(means: np.ndarray, target: int, count: int) -> list[int]:
+    """The ``count`` rows of unit vectors (N, D) that are nearest to row ``target``, which is none of them,
+    descending; equal ones in their order."""
+    cosines = means @ means[target]
+    cosines[target] = -np.inf
+    least = np.partition(cosines, -count)[-count] if count < len(cosines) else -np.inf
+    found = np.flatnonzero(cosines >= least)
+    found = found[np.argsort(-cosines[found], kind="stable")][:count]
+    return [int(i) for i in found if i != target]
+
+
+def class_means(
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    generator: ImageGenerator,
+    encoder: ImageEncoder,
+    on_batch: OnBatch = lambda done, total: None,
+) -> dict[str, Tensor]:
+    """``means`` (N, D) float32, unit, of the features of each prompt's pictures, and ``flat`` (N, m), which
+    of them are of one colour. Pictures are made and read a part at a time: memory does not grow with N."""
+    means, blank = [], []
+    for images in generator.parts(prompts, seeds, on_batch=on_batch):
+        pixels = np.concatenate([one.pixels for one in images.values()])
+        means.append(unit_means(encoder(pixels), len(images)))
+        blank.append(torch.from_numpy(flat(pixels)).unflatten(0, (len(images), -1)))
+    return {"means": torch.cat(means), "flat": torch.cat(blank)}
 
 
 def joint(neighborhoods: Sequence[Neighborhood]) -> Neighborhood:
@@ -159,10 +201,15 @@ def joint(neighborhoods: Sequence[Neighborhood]) -> Neighborhood:
     )
 
 
-def similarity_matrix(features: Tensor, concepts: int) -> Tensor:
-    """Cosines (N, N) between class means of unit features (N * m, D), m consecutive rows a concept."""
-    means = F.normalize(features.unflatten(0, (concepts, -1)).mean(1), dim=-1)
-    return means @ means.T
+def vectors_of(cosines: np.ndarray) -> np.ndarray:
+    """Vectors (N, N) whose cosines are the given ones (N, N): a record has these alone."""
+    values, vectors = np.linalg.eigh((cosines + cosines.T) / 2)
+    return np.asarray(vectors * np.sqrt(np.clip(values, 0, None)))
+
+
+def unit_means(features: Tensor, concepts: int) -> Tensor:
+    """Unit class means (N, D) of unit features (N * m, D), m consecutive rows a concept."""
+    return F.normalize(features.unflatten(0, (concepts, -1)).mean(1), dim=-1)
 
 
 def training_latents(neighborhood: Neighborhood, generator: ImageGenerator) -> list[tuple[Tensor, Tensor]]:

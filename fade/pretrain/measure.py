@@ -73,7 +73,8 @@ def neighbours(run: RunContext, sisters: Mapping[str, Sequence[str]]) -> dict[st
     from fade.mining.neighborhood import mine
 
     config = run.params.neighborhood
-    matrix = mine(run.vocabulary.names[0], run.vocabulary, run.generator, run.models.encoder, config).matrix
+    mined = mine(run.vocabulary.names[0], run.vocabulary, run.generator, run.models.encoder, config)
+    matrix = mined.cosines(run.vocabulary.names)
     families = _families(run)
     nearest = family_share(matrix, families, sisters, 0, config.k)
     following = family_share(matrix, families, sisters, config.k, config.k + config.k_heldout)

@@ -48,8 +48,7 @@ def heatmap(neighborhood: Neighborhood, *, others: int = 6) -> Chart:
     """Cosine matrix of the target, its neighbours, the held-out ones and ``others`` of the rest, which is
     sampled evenly along its ranking by similarity, so near and far both show."""
     names, roles = heatmap_names(neighborhood, others)
-    index = [neighborhood.names.index(name) for name in names]
-    cosines = np.asarray(neighborhood.matrix, dtype=float)[np.ix_(index, index)]
+    cosines = neighborhood.cosines(names)
     off = ~np.eye(len(names), dtype=bool)
     low, high = (float(cosines[off].min()), float(cosines[off].max())) if off.any() else (0.0, 1.0)
     span = max(high - low, 1e-6)

@@ -170,14 +170,14 @@ def recorded_neighborhood(record: Mapping[str, Any]) -> Neighborhood:
     neighbours, which is what an evaluation reads. Raises FadeError for a record of an older version."""
     import numpy as np
 
-    from fade.mining.neighborhood import Neighborhood
+    from fade.mining.neighborhood import Neighborhood, vectors_of
 
     fields = ("target", "neighbours", "heldout", "cache_key", "seed", "images_per_concept")
     try:
         whole = Neighborhood(
             **{field: record[field] for field in fields},
             names=tuple(record["names"]),
-            matrix=np.asarray(record["matrix"]),
+            means=vectors_of(np.asarray(record["matrix"], dtype=float)),
             left_out=tuple(record["left_out"]),
         )
         targets = list(record["targets"])

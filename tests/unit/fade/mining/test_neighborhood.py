@@ -14,7 +14,14 @@ from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import ConfigError, UnknownNameError
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
-from fade.mining.neighborhood import joint, mine, similarity_matrix, training_latents
+from fade.mining.neighborhood import (
+    joint,
+    mine,
+    nearest,
+    training_latents,
+    unit_means,
+    vectors_of,
+)
 from fade.models.loading import load_model
 
 WORLD = Vocabulary(tuple(Concept(n, "") for n in ("panda", "koala", "bear", "tulip", "rose")))
@@ -43,7 +50,9 @@ def test_the_nearest_are_trained_on_and_the_next_held_out(generator: ImageGenera
     neighborhood = mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
     assert neighborhood.neighbours == ["bear", "koala"] and neighborhood.heldout == ["rose"]
     assert neighborhood.similarities["bear"] == pytest.approx(np.cos(np.pi / 18), abs=1e-5)
-    assert neighborhood.matrix.shape == (5, 5) and np.allclose(neighborhood.matrix, neighborhood.matrix.T)
+    cosines = neighborhood.cosines(["panda", "bear", "tulip"])
+    assert cosines[0] == pytest.approx([1, np.cos(np.pi / 18), 0], abs=1e-5)
+    assert np.allclose(cosines, cosines.T)
 
 
 def test_a_second_target_generates_nothing(generator: ImageGenerator) -> None:
@@ -99,7 +108,7 @@ def test_a_gap_in_the_cache_is_filled_with_the_same_bytes(generator: ImageGenera
     neighborhood = mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
     before = training_latents(neighborhood, generator)
     generator.cache.path("pictures", generator.key("a panda", [5, 6])).unlink()
-    generator.cache.path("similarities", neighborhood.cache_key).unlink()
+    generator.cache.path("means", neighborhood.cache_key).unlink()
     again = mine("panda", WORLD, generator, Angles(), CONFIG)  # type: ignore[arg-type]
     after = training_latents(again, generator)
     assert 10 < generator.generated < 20  # its batch was made again, and no other
@@ -147,7 +156,40 @@ def test_a_vocabulary_that_is_too_small_is_said(generator: ImageGenerator) -> No
 
 def test_class_means_are_means_of_unit_features() -> None:
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    matrix = similarity_matrix(features, 2)
-    assert matrix[0, 1].item() == pytest.approx(2**-0.5) and matrix.diagonal().tolist() == pytest.approx(
-        [1, 1]
+    assert torch.allclose(unit_means(features, 2), torch.tensor([[2**-0.5, 2**-0.5], [1.0, 0.0]]))
+
+
+def test_the_nearest_are_those_of_a_whole_sort() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.standard_normal((500, 8)).astype(np.float32)
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    means[7] = means[3]  # an equal one comes in the vocabulary's order
+    means[9] = means[3]
+    for target in (3, 7, 42):
+        whole = [int(i) for i in np.argsort(-(means @ means[target]), kind="stable") if i != target]
+        assert nearest(means, target, 12) == whole[:12]
+    assert nearest(means[:4], 1, 9) == [int(i) for i in np.argsort(-(means[:4] @ means[1])) if i != 1]
+
+
+def test_a_record_s_cosines_are_kept() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.standard_normal((9, 4))
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    found = vectors_of(np.round(means @ means.T, 6))
+    assert np.allclose(found @ found.T, means @ means.T, atol=1e-5)
+
+
+def test_pictures_are_read_a_part_at_a_time_and_the_same(
+    generator: ImageGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, progress = [f"a thing {i}" for i in range(7)], list[tuple[int, int]]()
+    whole = generator.generate(prompts, [0, 1])
+    monkeypatch.setattr("fade.generation.generator.PART", 4)
+    other = ImageGenerator(generator.base, SAMPLER, Cache(tmp_path / "other"))
+    parts = list(other.parts(prompts, [0, 1], on_batch=lambda done, total: progress.append((done, total))))
+    assert [len(part) for part in parts] == [2, 2, 2, 1]
+    assert all(
+        np.array_equal(one.pixels, whole[prompt].pixels) for part in parts for prompt, one in part.items()
     )
+    assert [prompt for part in parts for prompt in part] == prompts
+    assert progress[-1] == (14, 14) and [done for done, _ in progress] == sorted(done for done, _ in progress)

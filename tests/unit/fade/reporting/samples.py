@@ -3,6 +3,7 @@ places share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,12 +38,12 @@ class Neighborhood:
     names: list[str] = field(default_factory=lambda: list(NAMES))
     cache_key: str = "c" * 64
 
-    @property
-    def matrix(self) -> np.ndarray:
+    def cosines(self, names: Sequence[str]) -> np.ndarray:
         values = np.random.default_rng(0).uniform(0.1, 0.9, (len(NAMES), len(NAMES)))
         matrix = (values + values.T) / 2
         np.fill_diagonal(matrix, 1.0)
-        return matrix
+        index = [self.names.index(name) for name in names]
+        return matrix[np.ix_(index, index)]
 
 
 def pictures(n: int = 3, seed: int = 0, side: int = 16) -> np.ndarray:
