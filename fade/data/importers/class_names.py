@@ -227,9 +227,10 @@ def _by_name(set_name: str) -> dict[str, tuple[ClassName, ...]]:
     return by_name
 
 
-def _keys_of(one: ClassName) -> set[str]:
+@cache
+def _keys_of(one: ClassName) -> frozenset[str]:
     names = (one.label, one.wnid, one.concept, one.spoken, *one.synonyms)
-    return {_key(name) for name in names if name}
+    return frozenset(_key(name) for name in names if name)
 
 
 def _key(name: str) -> str:

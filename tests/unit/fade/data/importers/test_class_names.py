@@ -145,7 +145,9 @@ def test_no_name_means_another_class(name: str) -> None:
         assert one.concept not in one.synonyms
 
 
-@pytest.mark.parametrize(("name", "fewest", "largest"), [("dogs", 10, 20), ("flowers", 15, 13), ("cub", 20, 25)])
+@pytest.mark.parametrize(
+    ("name", "fewest", "largest"), [("dogs", 10, 20), ("flowers", 15, 13), ("cub", 20, 25)]
+)
 def test_families_are_groups_and_neither_the_whole_set_nor_single_classes(
     name: str, fewest: int, largest: int
 ) -> None:
