@@ -34,6 +34,13 @@ LONGEST = 80
 LONGEST_LABEL = 200
 SHOWN = 80
 """Characters of a wrong value in an error."""
+_APART: tuple[tuple[str, tuple[Callable[[str], str], ...]], ...] = (
+    ("label", (str,)),
+    ("wnid", (str,)),
+    ("concept", (str, skeleton, slug)),
+    ("spoken", (str, skeleton, slug)),
+)
+"""Columns whose values differ from row to row, and under which keys."""
 _WNID = re.compile(r"n\d{8}")
 _WNID_FIRST = re.compile(r"(n\d{8})[ _-]+(.+)")
 
@@ -133,13 +140,7 @@ def read_names(path: Path) -> dict[str, ClassName]:
         if len(row) != len(columns):
             raise _fault(path, f": row {line} has {len(row)} fields, the head has {len(columns)}")
         classes[line] = _class_name(path, line, dict(zip(columns, row, strict=True)))
-    exact: Callable[[str], str] = str
-    for column, keys in (
-        ("label", [exact]),
-        ("wnid", [exact]),
-        ("concept", [exact, skeleton, slug]),
-        ("spoken", [exact, skeleton, slug]),
-    ):
+    for column, keys in _APART:
         names = {line: str(getattr(one, column)) for line, one in classes.items()}
         for key in keys:
             _check_apart(path, column, names, key)
@@ -227,9 +228,10 @@ def _by_name(set_name: str) -> dict[str, tuple[ClassName, ...]]:
     return by_name
 
 
-def _keys_of(one: ClassName) -> set[str]:
+@cache
+def _keys_of(one: ClassName) -> frozenset[str]:
     names = (one.label, one.wnid, one.concept, one.spoken, *one.synonyms)
-    return {_key(name) for name in names if name}
+    return frozenset(_key(name) for name in names if name)
 
 
 def _key(name: str) -> str:
