@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fade.erasers  # noqa: F401 (registers the methods)
 from fade.config import EvaluateConfig, NeighborhoodConfig
+from fade.data.importers.class_names import class_names
 from fade.erasers.base import get_eraser
 from fade.errors import UnknownNameError
 from fade.evaluation.protocols import (
@@ -22,10 +23,8 @@ from fade.evaluation.published import Setting
 
 FADE = "FADE: Fine-grained Attenuation for Diffusion Erasure, CVPR 2025, arXiv 2503.19783"
 SD14 = "Stable Diffusion 1.4"
-IMAGENETTE = (
-    *("tench", "english springer", "cassette player", "chain saw", "church"),
-    *("french horn", "garbage truck", "gas pump", "golf ball", "parachute"),
-)
+IMAGENETTE = tuple(one.concept for one in class_names("imagenette"))
+"""As the import spells them."""
 _ACCURACIES = ("A_er", "A_adj", "ERB", "A_heldout", "A_rest")
 _ONE_SAMPLER = (
     "Training latents come from the sampler of the evaluation here; the authors' loop samples its own in "
@@ -97,11 +96,16 @@ def _pictures(rest: int, source_note: str = "") -> tuple[Setting, ...]:
     )  # fmt: skip
 
 
-def _part(name: str, title: str, targets: tuple[str, ...], count: int) -> Part:
+def _part(
+    name: str, title: str, targets: tuple[str, ...], count: int, licence: str = "LicenseRef-ImageNet"
+) -> Part:
     where = (
         Setting("pictures", f"sets/{name}", "ours", key="data.images"),
         Setting("judge's folder", f"./judges/{name}", "ours", key="data.judge"),
-    )
+        Setting("data checks", "photographs", "ours", key="checks.kind"),
+        Setting("licence", (licence,), "ours", note="the set's; its terms are accepted when it is imported",
+                key="checks.licences"),
+    )  # fmt: skip
     return Part(name, title, targets, count, "release", where)
 
 
@@ -115,8 +119,8 @@ register_protocol(
         (*_method(), *_neighbours(NeighborhoodConfig().k_heldout), *_pictures(_REST)),
         (
             _part("dogs", "Stanford Dogs", (), 3),
-            _part("flowers", "Oxford Flowers-102", (), 3),
-            _part("cub", "CUB-200-2011", ("blue jay",), 3),
+            _part("flowers", "Oxford Flowers-102", (), 3, "LicenseRef-unstated"),
+            _part("cub", "CUB-200-2011", ("blue jay",), 3, "LicenseRef-CUB"),
         ),
         SD14,
         "ResNet-50, fine-tuned on each of the three sets; its weights are not published",
@@ -140,7 +144,11 @@ register_protocol(
         "Imagenette: each of the ten classes erased by itself, the other nine kept",
         FADE,
         "erase",
-        (*_method(), *_neighbours(4), *_pictures(0, "names in lower case, as ESD prompts them")),
+        (
+            *_method(),
+            *_neighbours(4),
+            *_pictures(0, "ESD prompts the names in lower case, as which CLIP's tokenizer reads them anyhow"),
+        ),
         (_part("imagenette", "Imagenette", IMAGENETTE, len(IMAGENETTE)),),
         SD14,
         "a classifier of the ten classes",

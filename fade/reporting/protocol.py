@@ -12,7 +12,7 @@ from fade.evaluation.published import setting_row
 from fade.reporting.nudity import cell, table
 
 SETTINGS_HEAD = ("setting", "value", "source", "note")
-PARTS_HEAD = ("part", "targets", "source")
+PARTS_HEAD = ("part", "targets", "source", "set by the part (ours)")
 MISSING_HEAD = ("part", "missing", "what to supply")
 
 
@@ -27,7 +27,8 @@ def part_rows(plan: Mapping[str, Any]) -> list[list[str]]:
     for part in plan["parts"]:
         unknown = max(0, part["count"] - len(part["targets"]))
         names = [*part["targets"], *([f"{unknown} not known here"] if unknown else [])]
-        rows.append([f"{part['name']}: {part['title']}", ", ".join(names), part["source"]])
+        places = ", ".join(f"{one['key']} = {setting_row(one)[1]}" for one in part["settings"])
+        rows.append([f"{part['name']}: {part['title']}", ", ".join(names), part["source"], places])
     return rows
 
 

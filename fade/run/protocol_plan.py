@@ -121,7 +121,9 @@ def _missing_pictures(run: RunContext, part: Part) -> list[Missing]:
     try:
         names = run.vocabulary.names
     except DataError as error:
-        supply = f"import it as {images}, or name a folder with a manifest.csv: --set data.images=FOLDER"
+        command = f"`fade data import {part.name} ARCHIVE --out {images}`"
+        other = "name a folder with a manifest.csv: --set data.images=FOLDER"
+        supply = other if part.name == CONFIGURED else f"{command}, or {other}"
         what = f"the pictures of {title}: {error.what.removesuffix('.')}"
         pictures = Missing(part.name, what, supply)
         return [pictures, *_missing_judge(run, part, ())]
@@ -136,7 +138,8 @@ def _missing_pictures(run: RunContext, part: Part) -> list[Missing]:
 
 def _missing_judge(run: RunContext, part: Part, names: Sequence[str]) -> list[Missing]:
     judge, labels = run.params.data.judge, run.labels()
-    supply = "name a classifier in transformers' layout with these labels: --set data.judge=FOLDER"
+    train = f"`fade judge train {run.params.data.images} --out {judge}`"
+    supply = f"{train}, or name a classifier with these labels: --set data.judge=FOLDER"
     if labels is None:
         return [Missing(part.name, f"a judge of {part.title}: {judge} is none", supply)]
     if unknown := [name for name in (*part.targets, *names) if name not in labels]:

@@ -95,7 +95,8 @@ def test_the_table_is_of_all_targets_and_their_mean(
     assert "| configured | panda | 100.0 | 75.0 |" in page and "mean of 2" in page
     assert "| sampler.steps | " not in page and "| steps | 50 solver steps | release |" in page
     assert (
-        "86 to 89" in page and "| configured: the data that params.yaml names | panda, tulip | ours |" in page
+        "86 to 89" in page
+        and "| configured: the data that params.yaml names | panda, tulip | ours |  |" in page
     )
 
 

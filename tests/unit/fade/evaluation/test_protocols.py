@@ -52,7 +52,8 @@ def test_what_a_protocol_sets_are_parameters(name: str, repo: Path) -> None:
         for one in (*protocol.settings, *(part.settings if part else ())):
             if one.key:
                 section, key = one.key.split(".")
-                assert params[section][key] == one.value, one.key
+                value = list(one.value) if isinstance(one.value, tuple) else one.value
+                assert params[section][key] == value, one.key
     json.dumps(protocol.to_json(), allow_nan=False)
 
 
@@ -89,7 +90,8 @@ def test_one_part_and_other_targets_are_taken() -> None:
     assert (own.name, own.targets, own.source, own.settings) == (CONFIGURED, ("panda", "lemon"), "ours", ())
     (dogs,) = narrowed(protocol, part="dogs", targets=["boxer"]).parts
     assert dogs.targets == ("boxer",) and dogs.source == "ours" and dogs.unknown == 0
-    assert [one.key for one in dogs.settings] == ["data.images", "data.judge"]
+    keys = ["data.images", "data.judge", "checks.kind", "checks.licences"]
+    assert [one.key for one in dogs.settings] == keys
     (cub,) = narrowed(protocol, part="cub", targets=["blue jay"]).parts
     assert (cub.targets, cub.source, cub.unknown) == (("blue jay",), "release", 0)
     several = narrowed(protocol, targets=["cub: blue jay", "dogs:boxer", "dogs:pug", "x:y"]).parts
