@@ -90,7 +90,7 @@ def seeded(whole: Whole, runs: Path, *parts: str, unmined: int = 0) -> Path:
         name, skip = ("cache", younger) if part == "mined" else (part, None)
         shutil.copytree(whole.runs / name, runs / name, ignore=skip)
     if unmined:
-        shutil.rmtree(runs / "cache" / "similarities")
+        shutil.rmtree(runs / "cache" / "means")
         for picture in sorted((runs / "cache" / "pictures").iterdir())[:unmined]:
             picture.unlink()
     return runs
