@@ -66,7 +66,14 @@ def bars(silent: bool) -> Iterator[None]:
         with progress.on_progress(progress.log_lines(sys.stderr)):
             yield
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.table import Column
 
     last = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # in 80 columns it gives way, not the numbers
@@ -75,6 +82,7 @@ def bars(silent: bool) -> Iterator[None]:
         BarColumn(bar_width=16, table_column=Column(min_width=16)),
         MofNCompleteColumn(table_column=Column(min_width=9)),
         TimeElapsedColumn(table_column=Column(min_width=7)),
+        TimeRemainingColumn(compact=True, table_column=Column(min_width=5)),
         TextColumn("[dim]{task.fields[text]}", table_column=last),
     )
     with Progress(*columns, console=terminal, expand=True) as progress_bars:
