@@ -6,7 +6,9 @@
 the median and the slowest of --repeats.
 2. --workers processes, each with a small random base, make the pictures of --concepts concepts in one cache;
    --kill of them is killed after a third of the time that the others took. Counted: pictures by each process,
-   pictures made in all over those needed, and whether the bytes are those of one process alone."""
+   pictures made in all over those needed, and whether the bytes are those of one process alone.
+3. TFLOP of one picture with bases of the true sizes (counted on tensors without content: no weights are
+needed), and the hours of a whole data set at --tflops of the device. These hours are estimates."""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).parent)]
 from fade.config import SamplerConfig
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
@@ -112,6 +114,52 @@ def same_bytes(folder: Path, base: str, prompts: list[str]) -> bool:
     return caches[0] == caches[1]
 
 
+SETS = {"Stanford Dogs": 120, "CUB-200-2011": 200, "ImageNet-1k": 1000}
+"""Data set -> concepts."""
+BASES = {"sd15": (64, 25), "sdxl": (128, 30)}
+"""Model of bench/memory.py -> side of its latents, solver steps; guidance doubles each."""
+
+
+def picture_tflop(name: str) -> float:
+    """Of one picture with guidance, its decoding included."""
+    import diffusers
+    import torch
+    from memory import MODELS
+    from torch.utils.flop_counter import FlopCounterMode
+
+    (side, steps), parts = BASES[name], MODELS[name][1]
+    with torch.device("meta"):
+        unet, vae = (getattr(diffusers, kind)(**config) for kind, config in (parts["unet"], parts["vae"]))
+        latents, text = (
+            torch.randn(1, 4, side, side),
+            torch.randn(1, 77, parts["unet"][1]["cross_attention_dim"]),
+        )
+        added = {"text_embeds": torch.randn(1, 1280), "time_ids": torch.randn(1, 6)}
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        unet(latents, torch.tensor([1.0], device="meta"), text, added_cond_kwargs=added)
+    with FlopCounterMode(display=False) as decoding, torch.no_grad():
+        vae.decode(latents)
+    return float((2 * steps * forward.get_total_flops() + decoding.get_total_flops()) / 1e12)
+
+
+def estimates(tflops: float) -> dict[str, Any]:
+    """Hours on one device: mining every concept (8 pictures each), and one target's evaluation (24 pictures
+    of it, its neighbours, held-out and rest concepts, before and after)."""
+    rows = {}
+    for name in BASES:
+        tflop = picture_tflop(name)
+        seconds = tflop / tflops
+        mined = {title: round(8 * concepts * seconds / 3600, 2) for title, concepts in SETS.items()}
+        evaluation = round(2 * 24 * (1 + 5 + 5 + 12) * seconds / 3600, 2)
+        rows[name] = {
+            "tflop_a_picture": round(tflop, 1),
+            "seconds_a_picture": round(seconds, 2),
+            "hours_to_mine": mined,
+            "hours_to_evaluate_a_target": evaluation,
+        }
+    return {"tflops_assumed": tflops, "bases": rows}
+
+
 def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(
@@ -121,10 +169,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--kill", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--tflops", type=float, default=100.0, help="assumed of the device; of an A100's 312")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     prompts = [f"a thing {i}" for i in range(options.concepts)]
     result: dict[str, Any] = {"neighbours": [neighbours(n, options.repeats) for n in (1_000, 100_000)]}
+    result["estimates"] = estimates(options.tflops)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         base = str(make_tiny_base(folder / "base"))
