@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(1, str(Path(__file__).resolve().parent))
 from fade.config import SamplerConfig
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
