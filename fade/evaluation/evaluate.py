@@ -19,7 +19,9 @@ from fade.evaluation.drift import drift_curve, null_drift
 from fade.evaluation.err import erasing_retention_balance
 from fade.evaluation.indirect import evaluate_indirect
 from fade.evaluation.known import require_known
+from fade.evaluation.second_opinion import Disputed, second_opinion
 from fade.evaluation.similarity import frechet_summary, mean_clip_score, ssim
+from fade.evaluation.zero_shot import ZeroShot
 from fade.generation.generator import ImageGenerator, OnBatch, Pictures
 from fade.generation.picture_checks import flat, require_pictures
 from fade.judges.classifier import Classifier
@@ -40,6 +42,8 @@ class Evaluation:
 
     numbers: dict[str, Any]
     pictures: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    disputed: list[Disputed] = field(default_factory=list, repr=False)
+    """Pictures on which the two judges differ."""
 
 
 def rest_sample(vocabulary: Vocabulary, taken: Sequence[str], size: int, seed: int) -> list[str]:
@@ -89,6 +93,15 @@ def evaluate(
     hits["erased"] = {name: accuracy.top1(odds["erased"][name], judge.index(name)) for name in role}
     for name in targets:  # a picture of nothing shows no erased concept
         hits["erased"][name] |= flat(pixels["erased"][name])
+    opinion, disputed = second_opinion(
+        ZeroShot(encoder, generator.sampler.prompt, vocabulary.names),
+        ZeroShot.name,
+        role,
+        _NAMES,
+        hits,
+        pixels,
+        {name: [judge.labels[i] for i in odds["erased"][name].argmax(1)] for name in role},
+    )
     similar = {name: ssim(pixels["base"][name], pixels["erased"][name]) for name in role}
     confusion = {
         model: accuracy.confusion(np.concatenate([each[name] for name in targets]), judge.labels)
@@ -116,6 +129,7 @@ def evaluate(
         ],
         "confusion": confusion["erased"],
         "base_confusion": confusion["base"],
+        "second_opinion": opinion,
         "spatial_consistency": _consistency([similar[name] for name in rest], config),
         "target_probability": {
             model: float(np.mean([each[name][:, judge.index(name)].mean() for name in targets]))
@@ -132,7 +146,7 @@ def evaluate(
             generator, lora, adapter_sha256, targets, vocabulary, judge, config
         )
     pictures = {name: (pixels["base"][name], pixels["erased"][name]) for name in role}
-    return Evaluation(measured(numbers), pictures)
+    return Evaluation(measured(numbers), pictures, disputed)
 
 
 def measured(value: Any) -> Any:

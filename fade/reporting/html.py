@@ -64,6 +64,7 @@ def page_pictures(report: Report) -> dict[str, Any]:
     return {
         "mined": {name: _side_by_side(picture[None]) for name, picture in report.mined.items()},
         "rows": [(_side_by_side(row.base), _side_by_side(row.erased)) for row in report.rows],
+        "disputed": [_side_by_side(one.pixels[None]) for one in report.disputed],
         "charts": charts(report),
     }
 

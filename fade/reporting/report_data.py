@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,30 @@ class Row:
     erased: Pictures
 
 
+class DisputedPicture(Protocol):
+    """See `fade.evaluation.second_opinion.Disputed`."""
+
+    @property
+    def concept(self) -> str:
+        """Of the prompt."""
+
+    @property
+    def role(self) -> str:
+        """In the evaluation's JSON."""
+
+    @property
+    def first(self) -> str:
+        """What the judge takes the picture for."""
+
+    @property
+    def second(self) -> str:
+        """What the second one does."""
+
+    @property
+    def pixels(self) -> Pictures:
+        """(H, W, 3)."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything that one report shows."""
@@ -59,6 +83,8 @@ class Report:
     """Stage -> wall-clock seconds, "total" last."""
     command: str
     """The command that makes this run again."""
+    disputed: Sequence[DisputedPicture] = ()
+    """Pictures of the erased model on which the two judges differ."""
     registered: Mapping[str, Any] = field(default_factory=dict)
     """model_name and model_version, once they are known."""
 

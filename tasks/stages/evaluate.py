@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fade.adapters.change import Change
+    from fade.evaluation.second_opinion import Disputed
     from fade.mining.neighborhood import Neighborhood
 
 
@@ -31,6 +32,8 @@ class EvaluationResult:
     pictures: dict[str, tuple[np.ndarray, np.ndarray]]
     seconds: float
     """Spent on the judge and the metrics, the making of pictures aside."""
+    disputed: list[Disputed] = field(default_factory=list, repr=False)
+    """Pictures on which the two judges differ."""
 
 
 def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
@@ -95,7 +98,7 @@ def evaluate_change(
         encoder=run.models.encoder,
     )
     judging = time.perf_counter() - start - (run.generator.seconds - drawing)
-    return EvaluationResult(evaluation.numbers, evaluation.pictures, judging)
+    return EvaluationResult(evaluation.numbers, evaluation.pictures, judging, evaluation.disputed)
 
 
 evaluate_task = task(name="evaluate", cache_policy=NO_CACHE)(evaluate)

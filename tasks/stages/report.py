@@ -76,6 +76,7 @@ def make_report(
         neighborhood=neighborhood,
         rows=[row for row in rows if row.role != "rest"] + rest[:REST_ROWS],
         mined=_mined_pictures(run, neighborhood),
+        disputed=result.disputed,
         history=history,
         checks=[
             {"title": title, "success": one.success, "results": one.results}
