@@ -80,7 +80,7 @@ def second_opinion(
         for i in np.flatnonzero(~agree["erased"][one])
     ]
     targets = [one for one, role in roles.items() if role == "target"]
-    seen = np.concatenate([own["erased"][one] & ~hits["erased"][one] for one in targets])
+    missed = np.concatenate([own["erased"][one] & ~hits["erased"][one] for one in targets])
     numbers = {
         "judge": name,
         "labels": len(second.labels),
@@ -90,7 +90,7 @@ def second_opinion(
             model: {**_means(each, roles, names), "all": accuracy.mean_accuracy([*each.values()])}
             for model, each in agree.items()
         },
-        "sees_the_target": 100.0 * float(seen.mean()),
+        "sees_the_target": 100.0 * float(missed.mean()),
         "disputed": len(disputed),
         "n": sum(len(each) for each in own["erased"].values()),
     }

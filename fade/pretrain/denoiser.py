@@ -69,15 +69,16 @@ def encode_bank(
 
 
 def stratified_times(
-    model: DiffusionModel, n: int, generator: torch.Generator, gamma: float | None = None
+    model: DiffusionModel, n: int, generator: torch.Generator, gamma: float | None = None, share: float = 1.0
 ) -> Tensor:
     """(n,) times of the family's distribution, one from each n-th of it: less noise in a step's gradient.
 
     gamma: of a model that predicts noise. A time's probability is multiplied by min(SNR, gamma) / SNR, which
     is Min-SNR's weight of its loss (Hang et al. 2023, arXiv 2303.09556): little noise, where nothing but fine
-    detail is left to decide, counts less. Sampled rather than weighted, so that no step is spent on it."""
+    detail is left to decide, counts less. Sampled rather than weighted, so that no step is spent on it.
+    share: power of the factor, 1 whole, 0 none."""
     times = model.sample_times(n * STRATA, generator).sort().values
-    weights = torch.ones(len(times)) if gamma is None else clipped_snr(model, times, gamma)
+    weights = torch.ones(len(times)) if gamma is None else clipped_snr(model, times, gamma) ** share
     edges = weights.cumsum(0)
     places = (torch.arange(n) + torch.rand(n, generator=generator)) / n * edges[-1]
     return times[torch.searchsorted(edges, places).clamp_max(len(times) - 1)]
@@ -118,7 +119,8 @@ def train(
             cond = encoder.encode_batch(captions)
         clean = bank.latents[pick]
         noise = torch.randn(clean.shape, generator=generator)
-        t = stratified_times(model, n, generator, config.snr_gamma)
+        # layouts first, details last: without the small noises the pictures stay blurred
+        t = stratified_times(model, n, generator, config.snr_gamma, 1 - step / config.steps)
         out = model.predict(model.add_noise(clean, noise, t), t, cond)
         return F.mse_loss(out, model.target(clean, noise, t)), {}
 

@@ -28,12 +28,14 @@ from fade.config import TextConfig
 from fade.judges.supervised_loop import Logs, Training, fit
 from fade.models.layout import LOCAL
 from fade.models.text import token_ids
-from fade.pretrain.captions import Scene
+from fade.pretrain.captions import Scene, Thing
 from fade.pretrain.packages import package_folder
 
 CPU = torch.device("cpu")
 MOST_THINGS = 3
 """In one scene."""
+NOTHING = Thing("")
+"""What an empty slot names; it has no direction, and so a cosine of 0 to every name."""
 STYLE_SHARE = 0.08
 """Of a goal's cosine, what the style decides when both captions name one."""
 
@@ -101,8 +103,12 @@ class Meaning:
 
     def of(self, scenes: Sequence[Scene]) -> Tensor:
         """(B, E) unit vectors: the mean of the things' names."""
-        rows = [sum(self.embeddings[one.name] for one in scene.things) for scene in scenes]
-        return F.normalize(torch.stack(rows), dim=-1)  # type: ignore[arg-type]
+        zero = torch.zeros_like(next(iter(self.embeddings.values())))
+        rows = [
+            sum((zero if one == NOTHING else self.embeddings[one.name] for one in scene.things), zero)
+            for scene in scenes
+        ]
+        return F.normalize(torch.stack(rows), dim=-1)
 
     def goal(self, scenes: Sequence[Scene]) -> Tensor:
         """(B, B) cosines that captions shall have: the names' and, a bit, the styles'."""
@@ -160,16 +166,18 @@ def slots(
     """Of each caption one token of the padding, (B,) positions, and the one thing that it shall name.
 
     What follows a caption sees all of it; where each of its tokens names the same, a denoiser that attends to
-    them cannot tell two things apart. So position p names thing p modulo MOST_THINGS, counted round."""
+    them cannot tell two things apart. So position p names thing p modulo MOST_THINGS, of two of a kind each
+    in its turn, and NOTHING where there are fewer: the slots tell how many things there are."""
     count = ids.shape[1]
     filled = count - (ids == padding).sum(1)  # the first of the padding; of a CLIP it is the end mark
     first = (filled + 1).clamp(max=count - 1)
     offset = torch.rand(len(ids), generator=generator) * (count - first)
     places = first + offset.long()
-    chosen = [
-        Scene((scene.things[place % MOST_THINGS % len(scene.things)],))
-        for scene, place in zip(scenes, places.tolist(), strict=True)
-    ]
+    chosen = []
+    for scene, place in zip(scenes, places.tolist(), strict=True):
+        things = [thing for thing in scene.things for _ in range(thing.count)]
+        slot = place % MOST_THINGS
+        chosen.append(Scene((things[slot] if slot < len(things) else NOTHING,)))
     return places, chosen
 
 
@@ -180,7 +188,7 @@ def train(
     naming loss, and the mean squared difference of the captions' cosines to their goals, weighted; both of
     the whole caption and of one of its `slots`."""
     torch.manual_seed(training.seed)
-    reader = Reader(tower, sorted(set(pictures.names)), sorted(set(pictures.styles)))
+    reader = Reader(tower, sorted({NOTHING.name, *pictures.names}), sorted(set(pictures.styles)))
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         scenes, captions = pictures.captions(config.batch_size, generator)

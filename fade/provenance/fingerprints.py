@@ -44,7 +44,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
         "evaluation/published.py",
         "evaluation/published_protocols.py",
     ),
-    "generation": ("generation/generator.py",),
+    "generation": ("generation/claims.py", "generation/generator.py"),
     "generation/checks": ("generation/picture_checks.py",),
     "images": ("data/images.py",),
     "judges": ("judges/classifier.py",),

@@ -72,7 +72,8 @@ class Folder:
     path: Path
 
     def members(self, selects: Selects) -> Iterator[Member]:
-        """As `Container.members`. Links to files inside of the folder are followed, others refused."""
+        """As `Container.members`. Links to files inside of the folder are followed, others refused. Raises
+        DataError."""
         home = self.path.resolve()
         for parent, folders, files in os.walk(self.path):
             folders[:] = sorted(name for name in folders if name not in IGNORED_PARTS)
@@ -111,7 +112,8 @@ class Tar:
     path: Path
 
     def members(self, selects: Selects) -> Iterator[Member]:
-        """As `Container.members`. A packed archive is read to its end, so that its checksum is verified."""
+        """As `Container.members`. A packed archive is read to its end, so that its checksum is verified.
+        Raises DataError."""
         try:
             with self.path.open("rb") as raw, _unpacked(raw, self.path) as stream:
                 yield from self._walk(stream, "", selects)
@@ -143,12 +145,12 @@ class Tar:
                         raise hostile(self.path, f"{name!a} has {one.size:,} bytes")
                     content = opened.read()
                     if len(content) != one.size:
-                        raise EOFError(f"{name} ends early")
+                        raise truncated(self.path, f"{name} ends early")
                 yield Member(name, one.size, content)
             # tarfile takes an archive that was cut between two members, or has a damaged header, for a whole
             # one
             if watched.last != tarfile.NUL * tarfile.BLOCKSIZE:
-                raise EOFError("the mark of its end is missing")
+                raise truncated(self.path, "the mark of its end is missing")
 
 
 class _Watched:
@@ -187,7 +189,7 @@ class Zip:
     path: Path
 
     def members(self, selects: Selects) -> Iterator[Member]:
-        """As `Container.members`."""
+        """As `Container.members`. Raises DataError."""
         try:
             with zipfile.ZipFile(self.path) as opened:
                 for one in opened.infolist():
@@ -212,5 +214,5 @@ class Zip:
         with opened.open(one) as stream:  # reads no more than file_size, and compares the CRC at the end
             content = stream.read(one.file_size + 1)
         if len(content) != one.file_size:
-            raise EOFError(f"{name} ends early")
+            raise truncated(self.path, f"{name} ends early")
         return content

@@ -34,7 +34,7 @@ class Cub(PictureSet):
         return name.rsplit("/", 1)[-1] in _LISTS
 
     def layout(self, index: Index) -> Layout:
-        """The official archive, an extracted copy or by-class folders, or a hub's."""
+        """The official archive, an extracted copy or by-class folders, or a hub's. Raises DataError."""
         classes = class_names(self.name)
         if index.has_parquet:
             return hub_layout(self, index, classes)

@@ -35,7 +35,7 @@ class ImageFolder(PictureSet):
         return False
 
     def layout(self, index: Index) -> Layout:
-        """One folder a concept, at any nesting below one common folder."""
+        """One folder a concept, at any nesting below one common folder. Raises DataError."""
         names = [name for name in index.pictures if name.lower().endswith((*PICTURES, *OTHER_PICTURES))]
         if not names:
             raise self.not_recognised("a folder that holds one folder of pictures for each concept")

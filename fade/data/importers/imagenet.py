@@ -56,7 +56,7 @@ class ImageNet(PictureSet):
         return name.rsplit("/", 1)[-1] in (_TRUTH, _META, _SOLUTION)
 
     def layout(self, index: Index) -> Layout:
-        """Whatever form the copy has."""
+        """Whatever form the copy has. Raises DataError."""
         labels = {one.label for one in class_names(self.name)}
         if index.has_parquet:
             return self._hub(index)

@@ -48,7 +48,8 @@ def import_pictures(
     same copy and options, is left as it is.
 
     path: the copy that ``plan`` is of. accepted: of the set's terms, where it has any.
-    workers: processes; None: one a core. Killed, it resumes. Raises DataError, StorageError, BusyError."""
+    workers: processes; None: one a core. Killed, it resumes. Raises DataError, UsageError, JobError,
+    StorageError, BusyError."""
     _check_out(path, out)
     archives = archive_records(plan)
     key = import_key(plan, archives)

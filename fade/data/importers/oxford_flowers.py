@@ -41,7 +41,8 @@ class OxfordFlowers(PictureSet):
         return name.rsplit("/", 1)[-1] in ("imagelabels.mat", "setid.mat")
 
     def layout(self, index: Index) -> Layout:
-        """The official files or torchvision's folder, Udacity's by-class folders, or a hub's."""
+        """The official files or torchvision's folder, Udacity's by-class folders, or a hub's. Raises
+        DataError."""
         if index.has_parquet:
             return hub_layout(self, index, class_names(self.name))
         if not any(_PICTURE.search(name) for name in index.pictures):

@@ -46,7 +46,7 @@ def place(root: Path) -> None:
     for name in ("judge", "clip"):
         make_bare_model(root / name)
     (root / "data.dvc").write_text(
-        "outs:\n- md5: " + "0" * 32 + ".dir\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: data\n"
+        "outs:\n- md5: " + "0" * 32 + ".dir\n  size: 1\n  nfiles: 1\n  hash: md5\n  path: images\n"
     )
 
 

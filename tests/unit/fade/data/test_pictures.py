@@ -82,7 +82,7 @@ ODD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: saved(Image.fromarray(PIXELS).convert("P"), "PNG", transparency=0),
         "transparent colour",
     ),
-    "too many pixels": (lambda: png(9000, 9000, 8, 2), "8000 x 8000 pixels are too many"),
+    "too many pixels": (lambda: png(9000, 9000, 8, 2), "9000 x 9000 pixels are too many"),
     "a format of another program": (lambda: saved(Image.fromarray(PIXELS), "EPS"), "cannot identify"),
     "no picture": (lambda: b"GIF89a", "cannot identify"),
     "cut off": (lambda: saved(Image.fromarray(PIXELS), "PNG")[:-40], ""),

@@ -95,15 +95,25 @@ def test_names_have_the_text_towers_features(tmp_path: Path) -> None:
     assert torch.allclose(found, expected, atol=1e-6) and not torch.allclose(found[0], found[1])
 
 
-def test_what_follows_a_caption_names_its_things_in_turn(tmp_path: Path) -> None:
+def test_what_follows_a_caption_names_its_things_in_turn_and_then_nothing(tmp_path: Path) -> None:
     words = tokenizer(tmp_path / "words")
-    both = Scene((Thing("red ball"), Thing("red hat")), "and")
-    captions, scenes = ["a red ball and a red hat", "a red ball"] * 40, [both, Scene(both.things[:1])] * 40
+    ball, hat = Thing("red ball"), Thing("red hat")
+    scenes = [Scene((ball, hat), "and"), Scene((ball,)), Scene((Thing("red ball", count=2),))] * 40
+    captions = ["a red ball and a red hat", "a red ball", "two red balls"] * 40
+    expected = [["red ball", "red hat", ""], ["red ball", "", ""], ["red ball", "red ball", ""]] * 40
     ids = token_ids(words, captions, text.CPU)
     generator = torch.Generator().manual_seed(0)
     places, chosen = text.slots(ids, words.pad_token_id, scenes, generator)
     end = (ids == words.eos_token_id).int().argmax(1)
-    assert (places > end).all() and len(set(places.tolist())) > 5
-    for place, scene, one in zip(places.tolist(), scenes, chosen, strict=True):
-        assert one.things == (scene.things[place % 3 % len(scene.things)],)
-    assert {one.things[0].name for one in chosen[::2]} == {"red ball", "red hat"}
+    assert (places > end).all() and {place % 3 for place in places.tolist()} == {0, 1, 2}
+    for place, names, one in zip(places.tolist(), expected, chosen, strict=True):
+        assert [thing.name for thing in one.things] == [names[place % 3]]
+
+
+def test_nothing_has_no_direction() -> None:
+    meaning = text.Meaning({"ball": torch.tensor([1.0, 0.0]), "hat": torch.tensor([0.6, 0.8])})
+    scenes = [Scene((Thing("ball"),)), Scene((Thing("hat"),)), Scene((text.NOTHING,))]
+    cosines = meaning.of(scenes) @ meaning.of(scenes).T
+    assert cosines[0, 1].item() == pytest.approx(0.6) and cosines[2].tolist() == [0, 0, 0]
+    with pytest.raises(KeyError):
+        meaning.of([Scene((Thing("unknown"),))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -27,7 +28,7 @@ from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
 from fade.run.resolve_params import load_params, parse_params
-from tests.datasets import make_dataset
+from tests.datasets import FAMILIES, make_dataset
 from tests.support import make_bare_base, make_bare_model
 
 
@@ -37,7 +38,9 @@ def root(tmp_path: Path) -> Path:
     make_dataset(tmp_path / "data" / "emoji")
     make_bare_base(tmp_path / "data/base")
     make_bare_model(tmp_path / "data/base/clip")
-    make_bare_model(tmp_path / "data/judge")
+    judge = make_bare_model(tmp_path / "data/judge")
+    labels = {"id2label": dict(enumerate(name for family in FAMILIES.values() for name in family))}
+    (judge / "config.json").write_text(json.dumps(labels), encoding="utf-8")
     named(tmp_path)
     return tmp_path
 
