@@ -69,11 +69,25 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     return raw or {}
 
 
+def _completed(raw: Mapping[str, Any], default: Section) -> dict[str, Any]:
+    """``raw`` with the required keys that a section in it lacks, as the default has them: a project's file,
+    or one override, may name some keys of a training's section."""
+    out = dict(raw)
+    for name, field in type(default).model_fields.items():
+        key, value = field.alias or name, getattr(default, name)
+        if isinstance(value, Section) and isinstance(out.get(key), Mapping):
+            stated = value.model_dump(mode="json", by_alias=True)
+            needed = {one for one, inner in type(value).model_fields.items() if inner.is_required()}
+            filled = {one: stated[one] for one in needed if one not in out[key]}
+            out[key] = {**filled, **_completed(out[key], value)}
+    return out
+
+
 def parse_params(raw: Mapping[str, Any], origin: str = "params") -> Params:
     """Validate a mapping. Raises ConfigError that names the first bad key, why, and the nearest name."""
     _known_keys(raw, Params, (), origin)
     try:
-        params = Params.model_validate(raw)
+        params = Params.model_validate(_completed(raw, Params()))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])[:SHOWN] or "(top)"

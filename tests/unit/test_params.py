@@ -202,3 +202,15 @@ def test_a_section_left_out_takes_its_defaults(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     assert load_params(tmp_path / "short.yaml") == parse_params({"train": {"steps": 9}})
     assert load_params(tmp_path / "empty.yaml") == Params()
+
+
+def test_some_keys_of_a_section_are_enough(tmp_path: Path) -> None:
+    """A training's section has no defaults of its own; a project's file may name one key of it, or none."""
+    file = tmp_path / "params.yaml"
+    file.write_text("pretrain:\n  unet:\n    lr: 1.0e-3\n", encoding="utf-8")
+    params = load_params(file, ["judge.scratch.steps=7"])
+    default = Params()
+    assert (params.pretrain.unet.lr, params.judge.scratch.steps) == (1e-3, 7)
+    assert params.pretrain.unet.steps == default.pretrain.unet.steps
+    assert params.judge.scratch.batch_size == default.judge.scratch.batch_size
+    assert params.pretrain.text == default.pretrain.text

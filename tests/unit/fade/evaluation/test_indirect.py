@@ -37,7 +37,6 @@ COLLISIONS = {
     # Only since the second world, which added crescent moon, train and fish.
     "young crescent moon": {"crescent moon"},
     "old crescent moon": {"crescent moon"},
-    "steam train": {"train"},
     "reef fish": {"fish"},
     "puffer fish": {"fish"},
 }
