@@ -28,13 +28,17 @@ def facts(threads: int) -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Name, family, model, stepping and cache: a virtual machine's name alone may stand for several kinds."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return "unknown"
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
+    values: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        values.setdefault(key.strip(), value.strip())
+    named = ("model name", "cpu family", "model", "stepping", "cache size")
+    return ", ".join(values.get(key, "unknown") for key in named)
 
 
 def read(name: str) -> Any:
