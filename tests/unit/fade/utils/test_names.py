@@ -60,7 +60,7 @@ def test_every_name_of_the_shipped_data_is_normal(repo: Path) -> None:
         "families"
     ]
     concepts = [name for family in families.values() for name in family["concepts"]]
-    assert len(concepts) == len(set(concepts)) >= 150
+    assert len(concepts) == len(set(concepts)) >= 110
     for name in (*concepts, *families):
         assert normal_name(name) == name
 
