@@ -77,7 +77,7 @@ def second_opinion(
             one, roles[one], first[one][i], second.labels[found["erased"][one][i]], pixels["erased"][one][i]
         )
         for one in sorted(roles, key=lambda one: list(names).index(roles[one]))
-        for i in np.flatnonzero(~agree["erased"][one])
+        for i in np.flatnonzero(~agree["erased"][one]).tolist()
     ]
     targets = [one for one, role in roles.items() if role == "target"]
     missed = np.concatenate([own["erased"][one] & ~hits["erased"][one] for one in targets])

@@ -116,7 +116,11 @@ class ImageGenerator:
         for i in range(0, len(batches), each):
             part = [prompt for batch in batches[i : i + each] for prompt in batch]
             before = self.generated
-            yield self.generate(part, seeds, on_batch=lambda made, _, done=done: on_batch(done + made, total))
+
+            def on_part(made: int, _: int, earlier: int = done) -> None:
+                on_batch(earlier + made, total)
+
+            yield self.generate(part, seeds, on_batch=on_part)
             done += self.generated - before
 
     def _is_there(self, prompt: str, seeds: Sequence[int]) -> bool:

@@ -74,7 +74,7 @@ class Neighborhood:
         """(n, n) float64 between the class means of ``names``. Raises KeyError for one outside of them."""
         place = {name: i for i, name in enumerate(self.names)}
         chosen = self.means[[place[name] for name in names]].astype(float)
-        return chosen @ chosen.T
+        return np.asarray(chosen @ chosen.T)
 
     @property
     def shown(self) -> list[str]:
