@@ -24,7 +24,7 @@ LONGEST_HEAD = 10_000
 """Characters of the first line."""
 MAX_ROWS = 10**6
 """Lines: a row has about 150 bytes, so a file of RECORD bytes has fewer."""
-SPLITS = ("train", "heldout")
+TRAIN, HELDOUT = SPLITS = ("train", "heldout")
 MANIFEST = "manifest.csv"
 IMPORT, CLASSES, SOURCES, TERMS = "import.json", "classes.csv", "sources.csv", "terms.json"
 RECORDS = (MANIFEST, IMPORT, CLASSES, SOURCES, TERMS)

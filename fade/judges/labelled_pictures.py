@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fade.data.manifest import MANIFEST, read_manifest
+from fade.data.manifest import HELDOUT, MANIFEST, TRAIN, read_manifest
 from fade.data.pictures import decode_rgb, read_picture_file
 from fade.data.vocabulary import Vocabulary
 from fade.errors import DataError
 from fade.utils.hashing import sha256_of
 
 STAGE = "judge"
-TRAIN, HELDOUT = "train", "heldout"
 Prepare = Callable[[Image.Image], np.ndarray]
 _IMAGENET, _PARTLY = {"imagenet", "imagenette", "stanford"}, {"cub"}
 """Words of a manifest's packages and licences whose pictures ImageNet has: all, or some of them."""

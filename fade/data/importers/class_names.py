@@ -83,7 +83,7 @@ def name_as(one: ClassName, naming: str) -> str:
 
 def find_class(set_name: str, text: str) -> ClassName:
     """The class that ``text`` names: by its label, by its concept exactly, or by any of its names whatever
-    their case and with ``_`` for a blank.
+    their case, with ``_`` for a blank and without hyphens and apostrophes, as mirrors have them.
 
     Names between commas, and a wnid before a name, must all be of one class: ``tench, Tinca tinca``,
     ``n01440764 tench``. A name of several classes (``crane``, ``panda``, ``horn``) is refused. Raises
@@ -235,7 +235,7 @@ def _keys_of(one: ClassName) -> frozenset[str]:
 
 
 def _key(name: str) -> str:
-    return skeleton(name.replace("_", " "))
+    return skeleton(re.sub(r"[_\-.?']", " ", name))
 
 
 def _keys(text: str) -> Iterator[str]:

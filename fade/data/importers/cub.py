@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 
-from fade.data.importers.class_names import class_names
 from fade.data.importers.members import STAGE
-from fade.data.importers.picture_set import Archive, Facts, Index, Layout, PictureSet, Place, hub_layout
+from fade.data.importers.picture_set import (
+    Archive,
+    Facts,
+    Index,
+    Layout,
+    PictureSet,
+    folder_key,
+    folder_place,
+    hub_layout,
+)
 from fade.errors import DataError
 
 _PICTURE = re.compile(r"(?:^|/)(\d{3}\.[^/]+)/([^/]+\.jpe?g)$", re.IGNORECASE)
@@ -35,12 +43,8 @@ class Cub(PictureSet):
 
     def layout(self, index: Index) -> Layout:
         """The official archive, an extracted copy or by-class folders, or a hub's. Raises DataError."""
-        classes = class_names(self.name)
         if index.has_parquet:
-            return hub_layout(self, index, classes)
-        labels = {one.label for one in classes}
-        if not any(_label(name) in labels for name in index.pictures):
-            raise self.not_recognised("CUB_200_2011.tgz, or an extracted copy")
+            return hub_layout(self, index)
         images, splits = index.find("images.txt"), index.find("train_test_split.txt")
         known: dict[str, str] = {}
         if images is not None and splits is not None:
@@ -49,17 +53,10 @@ class Cub(PictureSet):
                 what = f"images.txt has {len(names):,} pictures, train_test_split.txt {len(trains):,}."
                 raise DataError(what, stage=STAGE, action="fetch the archive again.")
             known = {names[i]: "train" if trains[i] == "1" else "test" for i in names}
-
-        def place(name: str) -> Place | str | None:
-            label = _label(name)
-            if label is None:
-                return None
-            if label not in labels:
-                return f"{label} is no class of {self.title}"
-            return Place(label, known.get(_key(name), ""))
-
+        place = folder_place(self, _label, known)
+        self.require_pictures(index, place, "CUB_200_2011.tgz, or an extracted copy")
         lacks = () if known else ("it has no split: images.txt and train_test_split.txt are missing",)
-        return Layout(self.title, place, lacks, frozenset(known), _key)
+        return Layout(self.title, place, lacks, frozenset(known), folder_key)
 
 
 def _pairs(file: str, content: bytes) -> dict[str, str]:
@@ -79,7 +76,3 @@ def _pairs(file: str, content: bytes) -> dict[str, str]:
 def _label(name: str) -> str | None:
     found = _PICTURE.search(name)
     return found.group(1) if found and "segmentations/" not in name else None
-
-
-def _key(name: str) -> str:
-    return "/".join(name.split("/")[-2:])

@@ -27,7 +27,7 @@ COLUMNS = ("prompt", "seed", "guidance", "width", "height", "categories", "nudit
 NEEDED = ("guidance", "width", "height", "categories", "nudity", "hard")
 """What a table with seeds must hold beside prompts, as `fade.data.prompts.SPELLINGS` names them."""
 TABLE, RECORD = "prompts.csv", "import.json"
-ROWS, NUDE_ROWS = 4703, 854
+ROWS = 4703
 LICENCE = "MIT"
 LICENCE_SOURCE = "the data set's card, AIML-TUDA/i2p; an earlier card named GPL-3.0"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 
@@ -96,7 +95,7 @@ def _house(split: str, splits: set[str]) -> str:
 def _concept(label: str) -> str:
     """A folder's name as a concept: ``border_collie`` -> ``border collie``; one that can be no concept stays
     as it is, and is refused with all others when the import is planned."""
-    text = " ".join(re.sub("_", " ", label).split())
+    text = " ".join(label.replace("_", " ").split())
     try:
         return normal_name(text)
     except ValueError:

@@ -17,8 +17,7 @@ from fade.data.importers.picture_set import (
     Layout,
     PictureSet,
     Place,
-    labels_by_name,
-    plain_name,
+    label_of,
 )
 from fade.errors import DataError
 
@@ -80,8 +79,8 @@ class ImageNet(PictureSet):
                 return None
             return Place(label, split) if label in labels else f"{label or 'it'} is no class of {self.title}"
 
-        if not any(isinstance(place(name), Place) for name in index.pictures):
-            raise self.not_recognised("the folder that holds the archives and the devkit, or train/ and val/")
+        instead = "the folder that holds the archives and the devkit, or train/ and val/"
+        self.require_pictures(index, place, instead)
         listed = frozenset(validation) if has_val else frozenset()
         lacks = _missing_split(index, {"train": (_BY_FOLDER, _INNER_TAR), "val": (_BY_FOLDER, _VALIDATION)})
         kaggle = any("Data/CLS-LOC/" in name for name in index.pictures)
@@ -114,31 +113,22 @@ class ImageNet(PictureSet):
         return {}
 
     def _hub(self, index: Index) -> Layout:
-        classes = class_names(self.name)
-        labels, by_name = {one.label for one in classes}, labels_by_name(classes)
-        first_words = {plain_name(one.synonyms[0]): one.label for one in classes if one.synonyms}
+        labels = {one.label for one in class_names(self.name)}
 
         def place(name: str) -> Place | str | None:
             found = _HUB.search(name)
             if found is None:
                 return None
             split, kind, base = found.groups()
-            split = "train" if split == "train" else "test" if split == "test" else "val"
             if split == "test":
                 return "a test picture has no class"
             named = _LAST_WNID.search(base)  # the class; a wnid before it is of the file's first home
-            spelled = plain_name(kind.split(",")[0])
-            label = (
-                named.group(1)
-                if named
-                else kind
-                if kind in labels
-                else by_name.get(plain_name(kind)) or by_name.get(spelled) or first_words.get(spelled, "")
-            )
-            return Place(label, split) if label in labels else f"{kind!r} is no one class of {self.title}"
+            label = named.group(1) if named else label_of(self.name, kind)
+            if label not in labels:
+                return f"{kind!r} is no one class of {self.title}"
+            return Place(label, "train" if split == "train" else "val")
 
-        if not any(isinstance(place(name), Place) for name in index.pictures):
-            raise self.not_recognised("the hub's folder of parquet files")
+        self.require_pictures(index, place, "the hub's folder of parquet files")
         return Layout(f"{self.title}, parquet files of a hub", place)
 
 
@@ -166,13 +156,12 @@ class Imagenette(PictureSet):
 
     def layout(self, index: Index) -> Layout:
         """The archive of either version and any size, an extracted copy, or the hub's."""
-        classes = class_names(self.name)
-        labels, by_name = {one.label for one in classes}, labels_by_name(classes)
+        labels = {one.label for one in class_names(self.name)}
 
         def place(name: str) -> Place | str | None:
             if index.has_parquet:
                 split, kind = name.split("/")[:2]
-                label = kind if kind in labels else by_name.get(plain_name(kind.split(",")[0]), "")
+                label = label_of(self.name, kind)
                 split = "train" if split == "train" else "val"
             elif found := _BY_FOLDER.search(name):
                 split, label = found.group(1).lower(), found.group(2)
@@ -180,8 +169,8 @@ class Imagenette(PictureSet):
                 return None
             return Place(label, split) if label in labels else f"{label or kind} is no class of {self.title}"
 
-        if not any(isinstance(place(name), Place) for name in index.pictures):
-            raise self.not_recognised("imagenette2-160.tgz, imagenette2-320.tgz, imagenette2.tgz, or a copy")
+        instead = "imagenette2-160.tgz, imagenette2-320.tgz, imagenette2.tgz, or a copy"
+        self.require_pictures(index, place, instead)
         first = any(re.search(r"(?:^|/)imagenette(?:-\d+)?/", name) for name in index.pictures)
         lacks: tuple[str, ...] = (
             ("it is version 1, whose split is another one than version 2's",) if first else ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,7 +17,6 @@ from typing import Any
 from fade.data.importers.convert import convert
 from fade.data.importers.members import STAGE, Container
 from fade.data.importers.partial import JOURNAL, Journal, Kept, partial_folder
-from fade.data.importers.picture_set import HELDOUT
 from fade.data.importers.plan import Plan, Row
 from fade.data.importers.records import (
     Accepted,
@@ -27,6 +25,7 @@ from fade.data.importers.records import (
     read_record,
     write_records,
 )
+from fade.data.manifest import HELDOUT
 from fade.errors import BusyError, DataError, JobError, UsageError
 from fade.utils.files import disk_full, free_bytes
 from fade.utils.parent import exit_with_parent
@@ -169,7 +168,7 @@ def _convert(folder: Path, side: int | None, row: Row, content: bytes) -> Kept:
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_bytes(made.content)
     sha256 = source if made.content is content else hashlib.sha256(made.content).hexdigest()
-    facts = (path, sha256, len(made.content), made.width, made.height, made.pixels, made.change)
+    facts = (path, sha256, made.width, made.height, made.pixels, made.change)
     return Kept(row.name, row.container, source, *facts)
 
 
@@ -186,8 +185,3 @@ def _without_leaks(plan: Plan, journal: Journal) -> list[tuple[Row, Kept]]:
             one = replace(one, path="", left_out=why)
         result.append((row, one))
     return result
-
-
-def remove_partial(out: Path) -> None:
-    """Remove what a killed import left."""
-    shutil.rmtree(out.with_name(f".{out.name}.partial"), ignore_errors=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fade.data.importers.members import STAGE
 from fade.errors import UsageError
-
-STAGE = "import"
+from fade.utils.hashing import sha256_of
 
 
 @dataclass(frozen=True)
@@ -26,17 +25,12 @@ class Split:
         head, _, rest = text.partition(":")
         seed, _, share = rest.partition(",")
         try:
-            if head != "seed" or not seed.isdigit():
-                raise ValueError(text)
             found = cls(int(seed), float(share))
         except ValueError:
-            found = None
-        if found is None or not 0 < found.share < 1:
-            what, action = (
-                f"{text!r} is no split.",
-                "write --split seed:0,0.8 (a seed, and the share that trains).",
-            )
-            raise UsageError(what, stage=STAGE, action=action)
+            found = cls(0, 0.0)
+        if head != "seed" or not seed.isdigit() or not 0 < found.share < 1:
+            action = "write --split seed:0,0.8 (a seed, and the share that trains)."
+            raise UsageError(f"{text!r} is no split.", stage=STAGE, action=action)
         return found
 
 
@@ -64,5 +58,5 @@ class ImportOptions:
         """As import.json holds them: a table of names by its hash."""
         values = asdict(self) | {"skip": sorted(self.skip)}
         if self.names:
-            values["names"] = hashlib.sha256(self.names.read_bytes()).hexdigest()
+            values["names"] = sha256_of(self.names)
         return values

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 
-from fade.data.importers.class_names import class_names
 from fade.data.importers.matlab import numbers, read_mat
 from fade.data.importers.members import STAGE
 from fade.data.importers.picture_set import Archive, Facts, Index, Layout, PictureSet, Place, hub_layout
@@ -44,7 +43,7 @@ class OxfordFlowers(PictureSet):
         """The official files or torchvision's folder, Udacity's by-class folders, or a hub's. Raises
         DataError."""
         if index.has_parquet:
-            return hub_layout(self, index, class_names(self.name))
+            return hub_layout(self, index)
         if not any(_PICTURE.search(name) for name in index.pictures):
             place = "the folder that holds 102flowers.tgz, imagelabels.mat and setid.mat"
             raise self.not_recognised(place)

@@ -5,7 +5,6 @@ file does not have the recorded bytes is made again; another plan starts anew.""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import IO
 
 from fade.data.importers.members import STAGE
 from fade.utils.files import make_folder, storage_error
+from fade.utils.hashing import sha256_of
 from fade.utils.locks import lock_directory
 
 JOURNAL = ".journal.jsonl"
@@ -35,7 +35,6 @@ class Kept:
     path: str = ""
     """Below the data set's folder; "" for one that was left out."""
     sha256: str = ""
-    size: int = 0
     width: int = 0
     height: int = 0
     pixels: str = ""
@@ -108,7 +107,6 @@ def _read_journal(file: Path, key: str) -> dict[tuple[int, str], Kept] | None:
 
 def _is_whole(path: Path, kept: Kept) -> bool:
     try:
-        content = path.read_bytes()
+        return sha256_of(path) == kept.sha256
     except OSError:
         return False
-    return len(content) == kept.size and hashlib.sha256(content).hexdigest() == kept.sha256

@@ -3,22 +3,21 @@ it belongs. One set a file; everything else (reading, converting, resuming, writ
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import PurePosixPath
 from typing import ClassVar
 
-from fade.data.importers.class_names import ClassName, class_names
+from fade.data.importers.class_names import ClassName, class_names, find_class
 from fade.data.importers.members import STAGE
-from fade.errors import DataError
+from fade.data.manifest import HELDOUT, TRAIN
+from fade.errors import DataError, UnknownNameError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 """Read here; the bytes decide, a wrong suffix is corrected."""
 OTHER_PICTURES = (".gif", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".svg")
 """Listed as left out."""
-TRAIN, HELDOUT = "train", "heldout"
-_NUMBERED = re.compile(r"^(?:n\d{8}-|\d{3}\.)")
 
 
 @dataclass(frozen=True)
@@ -120,48 +119,62 @@ class PictureSet:
         return HELDOUT if split in self.heldout_splits else TRAIN
 
     def not_recognised(self, place: str) -> DataError:
-        """The error for a copy in which no picture of the set was found."""
+        """The error for a copy in which no picture of the set was found. place: what to name in its place."""
         what = f"no picture of {self.title} was recognised."
         return DataError(what, stage=STAGE, action=f"name {place}.")
 
-
-def plain_name(text: str) -> str:
-    """A class name as mirrors spell it -> one spelling: ``001.Black_footed_Albatross`` -> ``black footed
-    albatross``."""
-    text = _NUMBERED.sub("", text).casefold()
-    return " ".join(re.sub(r"[_\-.?']", " ", text).split())
-
-
-def labels_by_name(classes: Sequence[ClassName]) -> dict[str, str]:
-    """Every spelling of a class -> its label; one that two classes share is left out."""
-    found: dict[str, set[str]] = {}
-    for one in classes:
-        for text in (one.label, one.concept, one.spoken):
-            found.setdefault(plain_name(text), set()).add(one.label)
-    return {text: labels.pop() for text, labels in found.items() if len(labels) == 1}
+    def require_pictures(
+        self, index: Index, place: Callable[[str], Place | str | None], instead: str
+    ) -> None:
+        """Raises DataError (`not_recognised`) for a copy in which nothing has a place."""
+        if not any(isinstance(place(name), Place) for name in index.pictures):
+            raise self.not_recognised(instead)
 
 
-def hub_layout(owner: PictureSet, index: Index, classes: Sequence[ClassName]) -> Layout:
+@cache
+def label_of(set_name: str, text: str) -> str:
+    """The label of the class that a mirror's own name for it means (`find_class`); "" for a name of none, or
+    of several."""
+    try:
+        return find_class(set_name, text).label
+    except UnknownNameError:
+        return ""
+
+
+def folder_place(
+    owner: PictureSet, label: Callable[[str], str | None], splits: Mapping[str, str]
+) -> Callable[[str], Place | str | None]:
+    """`Layout.place` of a set whose folders are its classes. label: picture's name -> its folder's, None for
+    no picture of the set; splits: `folder_key` -> the split, in the set's own words."""
+    labels = {one.label for one in class_names(owner.name)}
+
+    def place(name: str) -> Place | str | None:
+        found = label(name)
+        if found is None:
+            return None
+        if found not in labels:
+            return f"{found} is no class of {owner.title}"
+        return Place(found, splits.get(folder_key(name), ""))
+
+    return place
+
+
+def folder_key(name: str) -> str:
+    """``a/b/folder/file`` -> ``folder/file``, as the sets' lists have it."""
+    return "/".join(name.split("/")[-2:])
+
+
+def hub_layout(owner: PictureSet, index: Index) -> Layout:
     """Of a hub's parquet shards: ``split/class/row``. Raises DataError for a class that the table lacks."""
-    labels = {one.label for one in classes}
-    by_name = labels_by_name(classes)
-    found: dict[str, str] = {}
     for name in dict.fromkeys(picture.split("/")[1] for picture in index.pictures):
-        label = name if name in labels else by_name.get(plain_name(name), "")
-        if not label:
+        if not label_of(owner.name, name):
             what = f"this copy calls a class {name!r}, which is none of {owner.title}."
             raise DataError(what, stage=STAGE, action="name a copy of this set, or use `folder`.")
-        found[name] = label
 
     def place(name: str) -> Place:
         split, kind, _ = name.split("/", 2)
-        return Place(found[kind], split)
+        return Place(label_of(owner.name, kind), split)
 
     splits = {picture.split("/", 1)[0] for picture in index.pictures}
     lacks = () if len(splits) > 1 else (f"it has one split, {', '.join(splits)}",)
     return Layout(f"{owner.title}, parquet files of a hub", place, lacks)
-
-
-def pictures_of(names: Sequence[str]) -> int:
-    """How many of the names are pictures that can be read here, by suffix."""
-    return sum(name.lower().endswith(PICTURES) for name in names)

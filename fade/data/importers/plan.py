@@ -13,24 +13,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fade.data.importers.archive import is_archive, open_container
-from fade.data.importers.class_names import ClassName, name_as, read_names
+from fade.data.importers.class_names import LONGEST, ClassName, name_as, read_names
 from fade.data.importers.members import STAGE, Container
 from fade.data.importers.options import ImportOptions, Split
 from fade.data.importers.picture_set import (
-    HELDOUT,
     OTHER_PICTURES,
     PICTURES,
-    TRAIN,
     Index,
     Layout,
     PictureSet,
     Place,
 )
+from fade.data.manifest import HELDOUT, TRAIN
 from fade.data.vocabulary import Concept, Vocabulary, slug
 from fade.errors import DataError, UsageError, nearest
 from fade.utils.progress import report
 
-LONGEST_CONCEPT = 80
 SHOWN = 5
 """Faults of a kind that are named."""
 
@@ -221,8 +219,8 @@ def _check_names(classes: Sequence[ClassName]) -> None:
     for one in classes:
         try:
             Vocabulary((Concept(one.concept, one.family),))
-            if len(one.concept) > LONGEST_CONCEPT:
-                raise DataError(f"{one.concept!r} has more than {LONGEST_CONCEPT} characters")
+            if len(one.concept) > LONGEST:
+                raise DataError(f"{one.concept!r} has more than {LONGEST} characters")
             if not re.search(r"[^\W\d_]", one.concept):
                 raise DataError(f"{one.concept!r} holds no letter")
         except DataError as error:

@@ -21,7 +21,7 @@ from fade.data.importers.options import ImportOptions
 from fade.data.importers.partial import Kept
 from fade.data.importers.picture_set import PictureSet
 from fade.data.importers.plan import Plan, Row
-from fade.data.manifest import CLASSES, COLUMNS, IMPORT, MANIFEST, SOURCES, TERMS
+from fade.data.manifest import CLASSES, COLUMNS, IMPORT, MANIFEST, SOURCES, SPLITS, TERMS
 from fade.errors import DataError, UsageError
 from fade.utils.files import read_json, write_json, write_whole
 from fade.utils.hashing import fingerprint, sha256_of
@@ -120,7 +120,7 @@ def write_records(
     all its pictures, StorageError."""
     rows = sorted(((row, one) for row, one in kept if one.path), key=lambda pair: pair[1].path)
     counts = Counter((row.label, row.split) for row, _ in rows)
-    if lost := [one.concept for one in plan.classes if not sum(counts[one.label, s] for s in _HOUSE)]:
+    if lost := [one.concept for one in plan.classes if not sum(counts[one.label, s] for s in SPLITS)]:
         reasons = Counter(one.left_out for _, one in kept if one.left_out).most_common(1)[0][0]
         what = f"no picture of {', '.join(map(repr, lost[:5]))} can be read: {reasons}."
         raise DataError(what, stage=STAGE, action="fetch the copy again, or leave the class out with --skip.")
@@ -139,11 +139,11 @@ def write_records(
     classes = [
         (
             *(one.concept, one.label, one.wnid, one.family, "; ".join(one.synonyms), one.spoken),
-            *(counts[one.label, split] for split in _HOUSE),
+            *(counts[one.label, split] for split in SPLITS),
         )
         for one in plan.classes
     ]
-    head = ("concept", "label", "wnid", "family", "synonyms", "spoken", *_HOUSE)
+    head = ("concept", "label", "wnid", "family", "synonyms", "spoken", *SPLITS)
     write_whole(folder / CLASSES, _table(head, classes))
     names = [container.path.name for container in plan.containers]
     sources = [
@@ -166,7 +166,7 @@ def write_records(
         "counts": dict(Counter(row.own_split or row.split for row in plan.rows)),
         "official_counts": dict(facts.counts) if facts else {},
         "official_classes": facts.classes if facts else 0,
-        "kept": {split: sum(counts[one.label, split] for one in plan.classes) for split in _HOUSE},
+        "kept": {split: sum(counts[one.label, split] for one in plan.classes) for split in SPLITS},
         "changed": dict(Counter(one.change for _, one in rows if one.change)),
         "left_out": dict(sorted(left_out.items())),
         "other_files": plan.others,
@@ -177,9 +177,6 @@ def write_records(
         write_json(folder / TERMS, asdict(accepted))
     write_json(folder / IMPORT, record)
     return record
-
-
-_HOUSE = ("train", "heldout")
 
 
 def _versions(archives: Sequence[Mapping[str, Any]], kept: Iterable[tuple[Row, Kept]]) -> dict[int, str]:

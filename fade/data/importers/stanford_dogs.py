@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 
-from fade.data.importers.class_names import class_names
 from fade.data.importers.matlab import read_mat, texts
-from fade.data.importers.picture_set import Archive, Facts, Index, Layout, PictureSet, Place, hub_layout
+from fade.data.importers.picture_set import (
+    Archive,
+    Facts,
+    Index,
+    Layout,
+    PictureSet,
+    folder_key,
+    folder_place,
+    hub_layout,
+)
 
 _PICTURE = re.compile(r"(?:^|/)(n\d{8}-[^/]+)/([^/]+\.jpe?g)$", re.IGNORECASE)
 _LISTS = ("train_list.mat", "test_list.mat")
@@ -36,38 +44,26 @@ class StanfordDogs(PictureSet):
         return name.rsplit("/", 1)[-1] in _LISTS
 
     def layout(self, index: Index) -> Layout:
-        """The official archives or an extracted copy, Kaggle's (no lists), or a hub's."""
-        classes = class_names(self.name)
+        """The official archives or an extracted copy, Kaggle's (no lists), or a hub's. Raises DataError."""
         if index.has_parquet:
-            return hub_layout(self, index, classes)
-        labels = {one.label for one in classes}
-        if not any(_label(name) in labels for name in index.pictures):
-            raise self.not_recognised("the folder that holds images.tar and lists.tar, or an extracted copy")
+            return hub_layout(self, index)
         splits: dict[str, str] = {}
-        for base in _LISTS:
-            if (content := index.find(base)) is not None:
+        lists = {base: index.find(base) for base in _LISTS}
+        for base, content in lists.items():
+            if content is not None:
                 listed = texts(read_mat(base, content, "file_list")[0])
                 splits |= dict.fromkeys(listed, base.partition("_")[0])
+        if None in lists.values():
+            splits = {}
+        place = folder_place(self, _label, splits)
+        instead = "the folder that holds images.tar and lists.tar, or an extracted copy"
+        self.require_pictures(index, place, instead)
         kaggle = any(re.search(r"(?:^|/)images/Images/", name) for name in index.pictures)
-        known = splits and all(index.find(base) is not None for base in _LISTS)
-        lacks = () if known else ("it has no split: the lists (lists.tar) are missing",)
-
-        def place(name: str) -> Place | str | None:
-            label = _label(name)
-            if label is None:
-                return None
-            if label not in labels:
-                return f"{label} is no class of {self.title}"
-            return Place(label, splits.get(_key(name), "") if known else "")
-
         title = f"{self.title}, Kaggle's copy" if kaggle else self.title
-        return Layout(title, place, lacks, frozenset(splits) if known else frozenset(), _key)
+        lacks = () if splits else ("it has no split: the lists (lists.tar) are missing",)
+        return Layout(title, place, lacks, frozenset(splits), folder_key)
 
 
 def _label(name: str) -> str | None:
     found = _PICTURE.search(name)
     return found.group(1) if found else None
-
-
-def _key(name: str) -> str:
-    return "/".join(name.split("/")[-2:])

@@ -22,7 +22,16 @@ from fade.data.importers.options import ImportOptions, Split
 from fade.data.importers.records import accept_terms, require_licence
 from fade.data.importers.sets import picture_set
 from fade.errors import BusyError, DataError, StorageError, UsageError
-from tests.data_sets import ACCEPTED, DRAWN, FIXTURES, copied, import_fixture, own_pictures, unpacked
+from tests.data_sets import (
+    ACCEPTED,
+    DRAWN,
+    FIXTURES,
+    copied,
+    import_fixture,
+    own_pictures,
+    table,
+    unpacked,
+)
 
 MINE = {"licence": "CC0-1.0", "split": DRAWN}
 
@@ -199,6 +208,23 @@ def test_flowers_in_text_order_go_by_name_and_not_by_place(tmp_path: Path) -> No
     assert record["classes"] == 2
     labels = (tmp_path.parent / "flowers-out" / "classes.csv").read_text(encoding="utf-8")
     assert "pink primrose,1," in labels and ",10," in labels and ",2," not in labels
+
+
+def test_a_hub_s_crane_without_a_wnid_is_left_out_and_not_guessed(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ["crane", "tench, Tinca tinca", "golf_ball"]
+    feature = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    for split, high in (("train", 50), ("validation", 70)):
+        images = [{"bytes": picture(size=(48, high + i)), "path": f"{split}{i}.jpg"} for i in range(6)]
+        rows = pa.table({"image": images, "label": pa.array([0, 0, 1, 1, 2, 2], pa.int64())})
+        rows = rows.replace_schema_metadata({"huggingface": json.dumps(feature)})
+        pq.write_table(rows, tmp_path / f"{split}-00000-of-00001.parquet")
+    record = import_fixture(tmp_path, tmp_path.parent / "cranes", "imagenet")
+    labels = {row["label"] for row in table(tmp_path.parent / "cranes" / "classes.csv")}
+    assert labels == {"n01440764", "n03445777"}  # both cranes bear the name
+    assert set(record["left_out"].values()) == {"'crane' is no one class of ImageNet-1k"}
 
 
 @pytest.mark.parametrize("bad", ["{draft}", "a" * 90, "123", "con..cat"])
