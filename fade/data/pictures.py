@@ -5,6 +5,7 @@ would be read as another picture than a viewer shows, and is refused by its name
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 """Pillow opens dozens; these three need no outside program."""
 MAX_PIXELS = 64_000_000
 """Of one picture; known from its head, before anything is unpacked."""
+ANIMATED, WIDE = "it is animated", "it has 16 bits a channel"
+_ADVICE = {ANIMATED: "; keep one frame", WIDE: "; store 8"}
 _ORIENTATION = 0x0112
 
 
@@ -44,16 +47,22 @@ def open_picture(content: bytes) -> Iterator[Image]:
         yield picture
 
 
-def header_fault(picture: Image) -> str:
-    """Why a picture is not used, by its head; "" for one that may be decoded."""
+def unusable(picture: Image) -> str:
+    """Why nothing can be made of a picture without a choice, by its head; "" for one that may be
+    converted."""
     if picture.width * picture.height > MAX_PIXELS:
         return f"{picture.width} x {picture.height} pixels are too many"
     if getattr(picture, "is_animated", False):
-        return "it is animated; keep one frame"
+        return ANIMATED
+    return WIDE if has_wide_channels(picture) else ""
+
+
+def header_fault(picture: Image) -> str:
+    """Why a picture is not used as it is, by its head; "" for one that may be decoded."""
+    if fault := unusable(picture):
+        return fault + _ADVICE.get(fault, "")
     if "transparency" in picture.info:
         return "it has a transparent colour; put it on a background"
-    if has_wide_channels(picture):
-        return "it has 16 bits a channel; store 8"
     if (turn := orientation(picture)) != 1:
         return f"its EXIF data turn it (orientation {turn}); store it upright"
     return ""
@@ -68,6 +77,12 @@ def has_wide_channels(picture: Image) -> bool:
 def orientation(picture: Image) -> int:
     """EXIF's, 1 for upright."""
     return int(picture.getexif().get(_ORIENTATION, 1))
+
+
+def pixels_sha256(mode: str, pixels: np.ndarray) -> str:
+    """Hash of what a picture shows, uint8 (H, W, 3), and of its mode in the file: two files of one hash are
+    the same picture."""
+    return hashlib.sha256(f"{mode}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
 
 
 def decode_rgb(content: bytes) -> tuple[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fade.data.manifest import COLUMNS, MANIFEST, RECORDS, read_manifest
-from fade.data.pictures import decode_rgb, read_picture_file
+from fade.data.pictures import decode_rgb, pixels_sha256, read_picture_file
 from fade.data.vocabulary import slug
 from fade.utils.reading import RefusedFileError
 
@@ -116,8 +116,7 @@ def _measure(folder: Path, name: str) -> dict[str, Any]:
     height, width = array.shape[:2]
     facts |= {"mode": mode, "actual_width": width, "actual_height": height, "decodes": True}
     facts["aspect"] = round(max(height, width) / max(min(height, width), 1), 2)
-    digest = hashlib.sha256(f"{mode}{array.shape}".encode() + array.tobytes()).hexdigest()
-    return facts | {"std": _grey_std(array), "pixels": digest}
+    return facts | {"std": _grey_std(array), "pixels": pixels_sha256(mode, array)}
 
 
 def _grey_std(pixels: np.ndarray) -> float:

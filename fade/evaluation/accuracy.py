@@ -4,13 +4,35 @@ intervals."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from fade.errors import EvaluationError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 LEVEL = 0.95
+
+
+class Judge(Protocol):
+    """What gives probabilities (B, L) over its labels."""
+
+    labels: list[str]
+
+    def index(self, concept: str) -> int:
+        """The label's position."""
+
+    def __call__(self, pixels: np.ndarray) -> Tensor:
+        """(B, L) of uint8 pictures (B, H, W, 3)."""
+
+
+def probabilities(judge: Judge, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """By concept, (n, L), of as many pictures (n, H, W, 3) of each: judged together."""
+    odds = judge(np.concatenate(list(pixels.values()))).numpy()
+    return dict(zip(pixels, np.split(odds, len(pixels)), strict=True))
 
 
 def top1(probabilities: np.ndarray, label: int) -> np.ndarray:

@@ -83,13 +83,13 @@ def evaluate(
     with lora.off():
         images = {"base": generator.generate(texts, seeds, on_batch=lambda i, n: on_batch(i, 2 * n))}
     pixels = {"base": _pixels(images["base"], prompts, own)}
-    odds = {"base": _odds(judge, pixels["base"])}
+    odds = {"base": accuracy.probabilities(judge, pixels["base"])}
     hits = {"base": {name: accuracy.top1(odds["base"][name], judge.index(name)) for name in role}}
     for group in ("target", "adjacent"):
         require_known(groups[group], hits["base"], config.base_known, STAGE)
     images["erased"] = generator.generate(texts, seeds, adapter_sha256, lambda i, n: on_batch(n + i, 2 * n))
     pixels["erased"] = _pixels(images["erased"], prompts, own, adapter_sha256)
-    odds["erased"] = _odds(judge, pixels["erased"])
+    odds["erased"] = accuracy.probabilities(judge, pixels["erased"])
     hits["erased"] = {name: accuracy.top1(odds["erased"][name], judge.index(name)) for name in role}
     for name in targets:  # a picture of nothing shows no erased concept
         hits["erased"][name] |= flat(pixels["erased"][name])
@@ -164,11 +164,6 @@ def _pixels(
     """Pictures by concept. Raises as `require_pictures`."""
     require_pictures({p: flat(made[p].pixels) for p in prompts.values()}, targets, STAGE, adapter)
     return {name: made[prompt].pixels for name, prompt in prompts.items()}
-
-
-def _odds(judge: Classifier, pixels: _Arrays) -> _Arrays:
-    odds = judge(np.concatenate(list(pixels.values()))).numpy()
-    return dict(zip(pixels, np.split(odds, len(pixels)), strict=True))
 
 
 def _accuracies(

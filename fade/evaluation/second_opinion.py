@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from fade.evaluation import accuracy
 
@@ -18,18 +17,6 @@ MOST = 24
 """Disputed pictures that are kept, those of the targets first."""
 _Arrays = Mapping[str, np.ndarray]
 """By concept."""
-
-
-class Judge(Protocol):
-    """What gives probabilities (B, L) over labels."""
-
-    labels: list[str]
-
-    def index(self, concept: str) -> int:
-        """The label's position."""
-
-    def __call__(self, pixels: np.ndarray) -> Tensor:
-        """(B, L) of uint8 pictures (B, H, W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +34,7 @@ class Disputed:
 
 
 def second_opinion(
-    second: Judge,
+    second: accuracy.Judge,
     name: str,
     roles: Mapping[str, str],
     names: Mapping[str, str],
@@ -61,7 +48,7 @@ def second_opinion(
     model -> concept -> whether the first judge recognises each picture; pixels: the pictures; first: concept
     -> what the first judge takes each picture of the erased model for."""
     found = {
-        model: {concept: second(each[concept]).numpy().argmax(1) for concept in roles}
+        model: {concept: odds.argmax(1) for concept, odds in accuracy.probabilities(second, each).items()}
         for model, each in pixels.items()
     }
     own = {

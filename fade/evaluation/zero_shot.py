@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from fade.data.vocabulary import fill
-from fade.errors import EvaluationError
+from fade.judges.classifier import position
 from fade.mining.image_encoder import ImageEncoder
 
 SCALE = 100.0
@@ -28,12 +28,7 @@ class ZeroShot:
 
     def index(self, concept: str) -> int:
         """The label's position. Raises EvaluationError for a concept that is none of them."""
-        try:
-            return self.labels.index(concept)
-        except ValueError:
-            what = f"the second opinion has no label {concept!r}."
-            action = "name it in the data set's manifest."
-            raise EvaluationError(what, stage="evaluate", action=action) from None
+        return position(self.labels, concept, "the second opinion", "name it in the data set's manifest.")
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
         """(B, L) float32 of uint8 pictures (B, H, W, 3)."""

@@ -81,13 +81,11 @@ class ImageGenerator:
         whatever the cache has. Raises as `require_finite`; what is not finite is not stored. Raises as
         `require_pictures` when half of all pictures of the call, those of the cache included, are of one
         colour."""
-        unique, batches = list(dict.fromkeys(prompts)), self._batches(prompts, seeds)
+        batches = self._batches(prompts, seeds)
         out, gaps = self._read(batches, seeds, adapter)
         total, done = sum(map(len, gaps)) * len(seeds), 0
         if gaps and self.workers is not None:
-            start = time.perf_counter()
-            self.generated += self.workers(unique, seeds, adapter, lambda done, _: on_batch(done, total))
-            self.seconds += time.perf_counter() - start
+            self._have_made(self.workers, batches, seeds, adapter, lambda done, _: on_batch(done, total))
             out, gaps = self._read(batches, seeds, adapter)
             if gaps:
                 lost = next(prompt for prompt in gaps[0] if prompt not in out)
@@ -111,7 +109,7 @@ class ImageGenerator:
         gaps = [batch for batch in batches if not all(self._is_there(prompt, seeds) for prompt in batch)]
         total, done = sum(map(len, gaps)) * len(seeds), 0
         if gaps and self.workers is not None:  # all of them at once: a job has a start
-            self.generated += self.workers([p for b in batches for p in b], seeds, "", on_batch)
+            self._have_made(self.workers, batches, seeds, "", lambda done, _: on_batch(done, total))
         each = max(1, PART // (len(batches[0]) * len(seeds)))
         for i in range(0, len(batches), each):
             part = [prompt for batch in batches[i : i + each] for prompt in batch]
@@ -143,8 +141,9 @@ class ImageGenerator:
         waits while there is work, none is made twice, and the batches of a process that was killed are made
         by the others. A batch is the same whoever makes it. on_batch: this process's pictures, and about how
         many its part is. Raises as `generate`, but for pictures of one colour."""
-        left, made = self._batches(prompts, seeds), 0
-        _, gaps = self._read(left, seeds, adapter)
+        made = 0
+        # one at a time: what is there already is read, as it may be damaged, and not kept
+        gaps = [batch for batch in self._batches(prompts, seeds) if self._read([batch], seeds, adapter)[1]]
         part = -(-sum(map(len, gaps)) * len(seeds) // world)
         left = gaps[len(gaps) * rank // world :] + gaps[: len(gaps) * rank // world]
         while left:
@@ -167,6 +166,19 @@ class ImageGenerator:
         unique = list(dict.fromkeys(prompts))
         each = max(1, self.sampler.batch_size // len(seeds))
         return [unique[i : i + each] for i in range(0, len(unique), each)]
+
+    def _have_made(
+        self,
+        workers: Workers,
+        batches: list[list[str]],
+        seeds: Sequence[int],
+        adapter: str,
+        on_batch: OnBatch,
+    ) -> None:
+        """Have other processes make what the cache lacks of the batches."""
+        start = time.perf_counter()
+        self.generated += workers([prompt for batch in batches for prompt in batch], seeds, adapter, on_batch)
+        self.seconds += time.perf_counter() - start
 
     def _fill(self, batch: list[str], seeds: Sequence[int], adapter: str) -> None:
         """Make a batch unless another process has made it meanwhile."""

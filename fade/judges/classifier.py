@@ -17,6 +17,15 @@ from fade.models.placement import place
 from fade.models.probe import check_output
 
 
+def position(labels: Sequence[str], concept: str, judge: str, action: str) -> int:
+    """Where a judge's label of the concept stands. Raises EvaluationError where there is none."""
+    try:
+        return labels.index(concept)
+    except ValueError:
+        what = f"{judge} has no label {concept!r}."
+        raise EvaluationError(what, stage="evaluate", action=action) from None
+
+
 class Classifier:
     """Probabilities over the labels of an image classifier (the paper's: a ResNet-50 per data set)."""
 
@@ -37,12 +46,8 @@ class Classifier:
 
     def index(self, concept: str) -> int:
         """The label's position. Raises EvaluationError when the judge does not know the concept."""
-        try:
-            return self.labels.index(concept)
-        except ValueError:
-            what = f"the judge has no label {concept!r}."
-            action = "train a judge on this vocabulary, or name one in data.judge."
-            raise EvaluationError(what, stage="evaluate", action=action) from None
+        action = "train a judge on this vocabulary, or name one in data.judge."
+        return position(self.labels, concept, "the judge", action)
 
     def require(self, concepts: Sequence[str]) -> None:
         """Raises EvaluationError for the first concept without a label."""

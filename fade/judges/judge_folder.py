@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 from fade.errors import StorageError
 from fade.judges.preparation import Preparation
 from fade.models.safetensors_file import canonical_safetensors
-from fade.utils.files import storage_error, write_whole
+from fade.utils.files import is_free, storage_error, write_folder
 
 STAGE = "judge"
 
@@ -22,7 +20,7 @@ def require_free(out: Path) -> None:
     """Raises StorageError where something is: a judge is never replaced. Call it before work whose result
     goes there."""
     try:
-        if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+        if not is_free(out):
             action = "name another directory with --out, or remove it."
             raise StorageError(f"{out} is there already.", stage=STAGE, action=action)
     except OSError as error:
@@ -52,17 +50,7 @@ def write_judge(
         "preprocessor_config.json": _json(preparation.to_json()),
         **{name: one if isinstance(one, str) else _json(one) for name, one in files.items()},
     }
-    partial = out.absolute().with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        partial.mkdir(parents=True)
-        for name, content in contents.items():
-            write_whole(partial / name, content, stage=STAGE, sync=True)
-        os.replace(partial, out)  # an empty directory may be there
-    except OSError as error:
-        raise storage_error(error, out, STAGE) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return out
+    return write_folder(out, contents, stage=STAGE)
 
 
 def _json(value: Any) -> str:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fade.data.images import MAX_SIDE
 from fade.errors import BaseModelError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 STAGE = "judge"
-MAX_SIDE = 4096
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the pictures that torchvision's weights were trained on, of levels from 0 to 1."""
 _BICUBIC, _BILINEAR = 3, 2

@@ -14,7 +14,7 @@ from fade.data.vocabulary import TOGETHER
 from fade.errors import EvaluationError
 from fade.reporting.report_data import Report, members
 from fade.reporting.svg import Chart, Point, line, polyline, rect, text
-from fade.reporting.theme import percent, width_of
+from fade.reporting.theme import percent, shortened, width_of
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
@@ -53,7 +53,7 @@ def heatmap(neighborhood: Neighborhood, *, others: int = 6) -> Chart:
     low, high = (float(cosines[off].min()), float(cosines[off].max())) if off.any() else (0.0, 1.0)
     span = max(high - low, 1e-6)
 
-    labels = [_short(name) for name in names]
+    labels = [shortened(name, MAX_LABEL) for name in names]
     longest = max(width_of(label, 11.5, bold=True) for label in labels)
     left, top = MARGIN + longest + 8, 54.0
     at = [left + i * CELL + GAP * sum(a != b for a, b in pairwise(roles[: i + 1])) for i in range(len(names))]
@@ -196,7 +196,7 @@ def confusion_bar(
     names = {*after, *before, *targets}
     ranked = sorted(names, key=lambda n: (n not in targets, -after.get(n, 0.0), -before.get(n, 0.0), n))
     shown, rest = ranked[:MAX_BARS], ranked[MAX_BARS:]
-    left = MARGIN + max(width_of(_short(name), 13) for name in shown) + 10
+    left = MARGIN + max(width_of(shortened(name, MAX_LABEL), 13) for name in shown) + 10
     row, full = 38.0, 400.0
     bottom = MARGIN + row * len(shown)
     body = []
@@ -208,7 +208,7 @@ def confusion_bar(
         role = "target" if name in targets else roles.get(name, "rest")
         now, then = after.get(name, 0.0), before.get(name, 0.0)
         body += [
-            text(left - 10, y + 4.5, _short(name), "label end"),
+            text(left - 10, y + 4.5, shortened(name, MAX_LABEL), "label end"),
             rect(left, y - 10, full * now / 100, 20, role),
         ]
         if then:
@@ -221,7 +221,3 @@ def confusion_bar(
     body.append(text(left, bottom + 40, note, "small"))
     width = left + max(full + width_of("100 %  (was 99.9 %)", 12) + 8, width_of(note, 11)) + MARGIN
     return Chart(width, bottom + 40 + MARGIN, body)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fade.reporting.svg import Chart, rect, text
-from fade.reporting.theme import width_of
+from fade.reporting.theme import shortened, width_of
 
 MOST = 24
 """Concepts that are shown: those with the largest share of mistakes, with what they are taken for."""
@@ -23,7 +23,7 @@ def confusion_chart(matrix: np.ndarray, labels: Sequence[str], title: str) -> Ch
     shown = most_confused(matrix)
     pictures = np.maximum(matrix.sum(1), 1)
     shares = 100.0 * matrix[np.ix_(shown, shown)] / pictures[shown][:, None]
-    names = [_short(labels[i]) for i in shown]
+    names = [shortened(labels[i], MAX_LABEL) for i in shown]
     longest = max((width_of(name, 11.5) for name in names), default=0.0)
     left, top = MARGIN + longest + 8, 56.0
     side = CELL * len(shown)
@@ -65,7 +65,3 @@ def most_confused(matrix: np.ndarray, most: int = MOST) -> list[int]:
 def _depth(share: float) -> float:
     """Opacity of a share in percent; the root, so that a few percent are visible."""
     return DEEPEST * math.sqrt(share / 100)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_LABEL else name[: MAX_LABEL - 1] + "…"

@@ -54,6 +54,11 @@ def font(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
+def shortened(name: str, most: int) -> str:
+    """``name`` in at most ``most`` characters."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
 def width_of(words: str, size: float, *, bold: bool = False) -> float:
     """Width of a line of text in pixels."""
     return font(size, bold).getlength(visible(words))

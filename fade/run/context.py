@@ -67,12 +67,14 @@ class RunContext:
         return Vocabulary(tuple(Concept(style, family="") for style in whole.styles))
 
     def labels(self) -> list[str] | None:
-        """The concepts that the judge knows, without loading it.
+        """The concepts that the judge knows: `judge_labels`; None for a judge of styles, which knows none."""
+        return None if self.params.data.erase == "styles" else self.judge_labels()
+
+    def judge_labels(self) -> list[str] | None:
+        """What the judge tells apart, without loading it.
 
         A hub id is resolved as where the judge is loaded: to the files of its revision, in the hub's cache.
-        None when it cannot be read (loading it says why), and for a judge of styles, which knows none."""
-        if self.params.data.erase == "styles":
-            return None
+        None when it cannot be read (loading it says why)."""
         try:
             config = read_config(resolve(self.models.where(JUDGE), JUDGE) / "config.json", JUDGE)
             return [str(label) for label in config["id2label"].values()]

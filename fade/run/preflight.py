@@ -214,7 +214,7 @@ def _check_labels(run: RunContext) -> None:
         names = run.vocabulary.names
     except DataError:
         return  # the data checks name every row that is wrong
-    labels = {str(label) for label in (read_config(folder / "config.json").get("id2label") or {}).values()}
+    labels = set(run.judge_labels() or ())
     if lacking := [name for name in names if name not in labels]:
         shown = ", ".join(map(repr, lacking[:5])) + ", ..." * (len(lacking) > 5)
         what = f"{folder} does not know {len(lacking)} of the {len(names)} concepts: {shown}."

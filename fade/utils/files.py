@@ -16,7 +16,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +188,36 @@ def scratch_folder(stage: str) -> Iterator[Path]:
         yield Path(folder)
 
 
+def is_free(out: Path) -> bool:
+    """Whether nothing is at ``out``, or an empty folder. Raises OSError."""
+    return not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir()))
+
+
+def write_folder(out: Path, files: Mapping[str, bytes | str], *, stage: str, action: str = "") -> Path:
+    """Write the folder ``out``, which must be free, with its files (name -> content), whole or not at all:
+    they reach the disk in a folder beside it, which then takes its name. Raises StorageError."""
+    partial = out.absolute().with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            write_whole(partial / name, content, stage=stage, sync=True)
+        os.replace(partial, out)  # an empty folder may be there
+    except OSError as error:
+        raise storage_error(error, out, stage, action) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
 def write_json(path: Path, value: Any, *, sync: bool = False) -> Path:
     """Write JSON as `write_whole` does. Raises StorageError, ValueError for NaN."""
-    return write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n", sync=sync)
+    return write_whole(path, json_text(value), sync=sync)
+
+
+def json_text(value: Any) -> str:
+    """As `write_json` writes it. Raises ValueError for NaN."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

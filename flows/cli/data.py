@@ -35,7 +35,6 @@ class SetName(enum.StrEnum):
 
 
 SETS = Path("sets")
-NAMINGS = ("as-prompted", "spoken")
 SHOWN = 10
 """Pictures that were left out, on the screen."""
 
@@ -88,6 +87,7 @@ def import_set(
         return
     import getpass
 
+    from fade.data.importers.class_names import NAMINGS
     from fade.data.importers.importing import import_pictures
     from fade.data.importers.options import ImportOptions, Split
     from fade.data.importers.plan import plan_import

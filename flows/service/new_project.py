@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import yaml
 
 from fade.data.importers.records import read_record
 from fade.data.manifest import MANIFEST, read_manifest
-from fade.errors import UsageError
+from fade.errors import DataError, UsageError
+from fade.models.layout import pipeline_class
 from fade.utils.files import make_folder, write_whole
 
 STAGE = "init"
@@ -65,7 +65,7 @@ class ProjectOptions:
 
 def create_project(folder: Path, options: ProjectOptions) -> dict[str, Any]:
     """Write params.yaml, requests.yaml, .gitignore and .dvc/ in ``folder``; returns ``folder``, ``family``,
-    ``files``. Nothing that is there is replaced. Raises UsageError, StorageError."""
+    ``files``. Nothing that is there is replaced. Raises UsageError, BaseModelError, StorageError."""
     family = options.family or _family_of(options.base)
     if family not in FAMILIES:
         what = f"the family of {options.base} is not known." if not family else f"{family!r} is no family."
@@ -91,11 +91,9 @@ def create_project(folder: Path, options: ProjectOptions) -> dict[str, Any]:
 
 def _family_of(base: str) -> str:
     """By a local directory's model_index.json; "" for a hub id or a single file."""
-    try:
-        index = json.loads((Path(base) / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not (Path(base) / "model_index.json").is_file():
         return ""
-    return PIPELINES.get(str(index.get("_class_name")), "") if isinstance(index, dict) else ""
+    return PIPELINES.get(pipeline_class(Path(base)), "")
 
 
 def _params(folder: Path, family: str, options: ProjectOptions) -> str:
@@ -145,7 +143,7 @@ def _pictures(images: Path) -> tuple[list[str], bool]:
     """(licences in the manifest, whether the pictures were imported as photographs)."""
     try:
         licences = sorted(set(read_manifest(images / MANIFEST)["licence"]))
-    except Exception:  # no pictures yet: `fade doctor` says so
+    except DataError:  # no pictures yet: `fade doctor` says so
         licences = []
     return licences or ["CC0-1.0"], bool(read_record(images)) or not licences
 

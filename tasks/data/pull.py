@@ -69,7 +69,7 @@ def read_here(data: DataConfig, repo: Path) -> Pulled:
     for file in data.dvc_files:
         dvcfile = read_dvc_file(repo / file)
         files = hash_folder(dvcfile.folder)
-        folders.append(pulled(replace(dvcfile, md5=listing_md5(files)), files))
+        folders.append(pulled(dvcfile.folder, listing_md5(files), files))
     return _together(data, repo, folders)
 
 
@@ -94,7 +94,7 @@ def _untracked(data: DataConfig, repo: Path) -> Pulled:
         what = f"{folder} holds no pictures" + (" and no .dvc file tracks it." if data.dvc_files else ".")
         action = "import them (`fade data import`), or correct data.images."
         raise DataError(what, stage=STAGE, action=action)
-    return pulled(DvcFile(folder.with_suffix(".dvc"), Path(folder.name), listing_md5(files)), files)
+    return pulled(folder, listing_md5(files), files)
 
 
 def _together(data: DataConfig, repo: Path, tracked: Sequence[Pulled]) -> Pulled:
@@ -126,7 +126,7 @@ def _pull_folder(data: DataConfig, dvcfile: DvcFile, repo: Path, runs: Path, for
     try:
         here = hash_folder(dvcfile.folder)
         if listing_md5(here) == dvcfile.md5 and not backup.exists():
-            return pulled(dvcfile, here)
+            return pulled(dvcfile.folder, dvcfile.md5, here)
         with opened(repo) as dvc, closing(Remote(dvc, data.remote)) as remote:
             return _update(dvcfile, remote, backup, runs, force)
     except OSError as error:
@@ -149,10 +149,10 @@ def _check_output(data: DataConfig, dvcfile: DvcFile, repo: Path) -> None:
         raise DataError(what, stage=STAGE, action=action)
 
 
-def pulled(dvcfile: DvcFile, files: Mapping[str, str], **more: Any) -> Pulled:
-    """The record of a folder whose ``files`` {path: md5} are those of the .dvc file. Raises OSError."""
-    size = sum((dvcfile.folder / name).stat().st_size for name in files)
-    return Pulled(dvcfile.md5, size, len(files), dvcfile.folder, dict(files), **more)
+def pulled(folder: Path, md5: str, files: Mapping[str, str], **more: Any) -> Pulled:
+    """The record of a folder with this listing's md5 and ``files`` {path: md5}. Raises OSError."""
+    size = sum((folder / name).stat().st_size for name in files)
+    return Pulled(md5, size, len(files), folder, dict(files), **more)
 
 
 def _update(dvcfile: DvcFile, remote: Remote, backup: Path, runs: Path, force: bool) -> Pulled:
@@ -173,7 +173,7 @@ def _update(dvcfile: DvcFile, remote: Remote, backup: Path, runs: Path, force: b
         action += ", or track yours with `dvc add`."
         raise DataError(what, stage=STAGE, action=action)
     if not changed and here.keys() <= {*files, *unlisted}:
-        return pulled(dvcfile, files, unlisted=unlisted)
+        return pulled(folder, dvcfile.md5, files, unlisted=unlisted)
     fetched = remote.fetch(dvcfile, changed)
     set_aside = runs.absolute() / "set-aside" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     existed = folder.is_dir()
@@ -197,7 +197,7 @@ def _update(dvcfile: DvcFile, remote: Remote, backup: Path, runs: Path, force: b
         raise
     shutil.rmtree(backup, ignore_errors=True)
     moved_to = set_aside if edited else None
-    return pulled(dvcfile, files, fetched=fetched, unlisted=unlisted, set_aside=moved_to)
+    return pulled(folder, dvcfile.md5, files, fetched=fetched, unlisted=unlisted, set_aside=moved_to)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,6 +216,21 @@ def opened(root: Path) -> Iterator[Repo]:
         raise BusyError(what, stage=STAGE, action="wait for it, then run again.") from error
     finally:
         repo.close()
+
+
+@contextmanager
+def opened_to_write(root: Path, remote: str, stage: str, action: str) -> Iterator[tuple[Repo, Remote]]:
+    """As `opened`, with a remote that objects are pushed to; the folder of a local one is made. Raises
+    RemoteError with the ``action`` for what DVC cannot do."""
+    from dvc.exceptions import DvcException
+
+    with opened(root) as dvc, closing(Remote(dvc, remote)) as store:
+        if store.root:
+            store.root.mkdir(parents=True, exist_ok=True)
+        try:
+            yield dvc, store
+        except DvcException as error:
+            raise RemoteError(f"{store}: {redact(str(error))}.", stage=stage, action=action) from error
 
 
 def shortened(names: list[str], limit: int = 5) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from fade.config import DataConfig
 from fade.data.importers.records import read_record
 from fade.data.importers.verify import reference_file, write_reference
-from fade.errors import DataError, RemoteError, UsageError
-from fade.redact import redact
+from fade.errors import DataError, UsageError
 from fade.utils.files import write_whole
 from fade.utils.reading import SETTINGS, read_text
-from tasks.data.remote import Remote, opened
+from tasks.data.remote import opened_to_write
 from tasks.launch.environment import configure_environment
 
 STAGE = "track"
@@ -65,17 +63,12 @@ def _ignore(folder: Path) -> Path:
 
 def _add(folder: Path, data: DataConfig, repo: Path, runs: Path, *, push: bool) -> Sequence[str]:
     """`dvc add`, and `dvc push` where it is wanted."""
-    from dvc.exceptions import DvcException
-
     configure_environment(runs)
     tracked = folder.with_name(f"{folder.name}.dvc")
-    with opened(repo) as dvc, closing(Remote(dvc, data.remote)) as store:
-        try:
-            dvc.add(str(folder))
-            if push:
-                dvc.push(targets=[str(tracked)], remote=data.remote)
-        except DvcException as error:
-            action = "mend the cause and run it again; the pictures are untouched."
-            raise RemoteError(f"{store}: {redact(str(error))}.", stage=STAGE, action=action) from error
+    again = "mend the cause and run it again; the pictures are untouched."
+    with opened_to_write(repo, data.remote, STAGE, again) as (dvc, _):
+        dvc.add(str(folder))
+        if push:
+            dvc.push(targets=[str(tracked)], remote=data.remote)
     reference_file(folder).unlink(missing_ok=True)
-    return [str(tracked), str(folder.parent / ".gitignore")]
+    return [str(tracked), str(_ignore(folder))]

@@ -94,7 +94,8 @@ def test_one_s_own_pictures_get_a_dvc_file_of_their_own(tmp_path: Path) -> None:
     import_fixture(home, mine, "folder", licence="CC0-1.0", split=DRAWN, skip=skip)
     data = DataConfig(dvc_file=(Path("sets/mine.dvc"),), remote="team", images=Path("sets/mine"))
     made = track_set(mine, data, project, tmp_path / "runs", push=True)
-    assert Path(made["commit"][0]).name == "mine.dvc"
+    assert [Path(one).name for one in made["commit"]] == ["mine.dvc", ".gitignore"]
+    assert (mine.parent / ".gitignore").read_text(encoding="utf-8") == "/mine\n"
     pictures = json.loads((mine / "import.json").read_text(encoding="utf-8"))["kept"]
     stored = [one for one in (tmp_path / "store").rglob("*") if one.is_file()]
     assert len(stored) >= sum(pictures.values())

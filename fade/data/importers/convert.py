@@ -4,14 +4,13 @@ A picture that is so already keeps its bytes. Runs in worker processes: imports 
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.data.pictures import FORMATS, MAX_PIXELS, has_wide_channels, orientation
+from fade.data.pictures import FORMATS, WIDE, orientation, pixels_sha256, unusable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +55,7 @@ def convert(name: str, content: bytes, side: int | None) -> Converted:
 
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            if fault := _header_fault(opened):
+            if fault := unusable(opened) or (WIDE if opened.mode.startswith(("I", "F")) else ""):
                 raise ValueError(fault)
             kind, turned = str(opened.format), orientation(opened) != 1
             changes = [_mode_change(opened)]
@@ -80,21 +79,9 @@ def convert(name: str, content: bytes, side: int | None) -> Converted:
         content = packed.getvalue()
     if not _is_named_so(name, SUFFIXES[kind]):
         changes.append("suffix")
-    array = np.asarray(picture)
-    digest = hashlib.sha256(f"RGB{array.shape}".encode() + array.tobytes()).hexdigest()
+    digest = pixels_sha256("RGB", np.asarray(picture))
     change = "+".join(filter(None, changes))
     return Converted(content, suffix, change, picture.width, picture.height, digest)
-
-
-def _header_fault(picture: Any) -> str:
-    """Why a picture is left out, by its head; "" for one that may be decoded."""
-    if picture.width * picture.height > MAX_PIXELS:
-        return f"{picture.width} x {picture.height} pixels are too many"
-    if getattr(picture, "is_animated", False):
-        return "it is animated"
-    if picture.mode.startswith(("I", "F")) or has_wide_channels(picture):
-        return "it has 16 bits a channel"
-    return ""
 
 
 def _mode_change(picture: Any) -> str:

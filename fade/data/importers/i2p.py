@@ -5,12 +5,9 @@ The whole has 4,703 prompts, 854 of them with a nudity above 0 percent."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
-import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +16,7 @@ from typing import Any
 
 from fade.data.prompts import Prompt, PromptTable, Seeds, read_prompts, select_prompts
 from fade.errors import UsageError
-from fade.utils.files import make_folder, storage_error, write_json, write_whole
+from fade.utils.files import is_free, json_text, write_folder
 from fade.utils.hashing import sha256_of
 
 STAGE = "import i2p"
@@ -60,7 +57,8 @@ def import_i2p(file: Path, out: Path, options: I2POptions | None = None) -> dict
     body = prompts_csv(chosen)
     written = {TABLE: hashlib.sha256(body.encode()).hexdigest()}
     summary = {**_summary(file, table, chosen, options), "written": written}
-    _write(out, body, summary)
+    files = {TABLE: body, RECORD: json_text(summary)}
+    write_folder(out, files, stage=STAGE, action="name another folder with --out.")
     return summary
 
 
@@ -90,7 +88,7 @@ def _cell(value: float | int | str | None) -> str:
 
 
 def _check_out(out: Path) -> None:
-    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+    if not is_free(out):
         kind = "is there, and not empty" if out.is_dir() else "is no folder"
         what, action = f"{out} {kind}: it is not replaced.", "name another folder with --out, or remove it."
         raise UsageError(what, stage=STAGE, action=action)
@@ -139,20 +137,3 @@ def _summary(file: Path, table: PromptTable, chosen: Sequence[Prompt], options: 
         },
         "licence": {"name": LICENCE, "source": LICENCE_SOURCE},
     }
-
-
-def _write(out: Path, body: str, record: Mapping[str, Any]) -> None:
-    """Into a folder beside ``out``, which then takes its name. Raises StorageError."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        if partial.exists():
-            shutil.rmtree(partial)
-        make_folder(partial)
-        write_whole(partial / TABLE, body, stage=STAGE, sync=True)
-        write_json(partial / RECORD, record, sync=True)
-        partial.rename(out)
-    except OSError as error:
-        raise storage_error(error, out, STAGE, "name another folder with --out.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(partial)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fade.data.importers import i2p
 from fade.data.importers.i2p import COLUMNS, RECORD, TABLE, I2POptions, import_i2p
 from fade.data.prompts import read_prompts
 from fade.errors import StorageError, UnknownNameError, UsageError
@@ -87,10 +86,12 @@ def test_nothing_that_is_there_is_replaced(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = official_table(tmp_path / "i2p.csv")
 
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def fail(path: Path, *_: object, **__: object) -> None:
+        if path.name == RECORD:
+            raise OSError(28, "No space left on device")
+        path.write_bytes(b"whole")
 
-    monkeypatch.setattr(i2p, "write_json", fail)
+    monkeypatch.setattr("fade.utils.files.write_whole", fail)
     with pytest.raises(StorageError, match="cannot be written"):
         import_i2p(file, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["i2p.csv"]
