@@ -29,8 +29,8 @@ def publish(repo: Path, runs: Path, place: str = "data", *, remote: str = "embed
     if not hash_folder(folder):
         action = "make the data first (`fade pretrain`)."
         raise DataError(f"{folder} holds no files.", stage=STAGE, action=action)
-    again = "mend the cause and publish again; the data folder is untouched."
-    with opened_to_write(repo, remote, STAGE, again) as (dvc, store):
+    action = "mend the cause and publish again; the data folder is untouched."
+    with opened_to_write(repo, remote, STAGE, action) as (dvc, store):
         dvc.add(str(folder))
         dvc.push(targets=[str(tracked)], remote=remote)
         inside = store.root is not None and store.root.resolve().is_relative_to(repo.resolve())

@@ -65,8 +65,8 @@ def _add(folder: Path, data: DataConfig, repo: Path, runs: Path, *, push: bool) 
     """`dvc add`, and `dvc push` where it is wanted."""
     configure_environment(runs)
     tracked = folder.with_name(f"{folder.name}.dvc")
-    again = "mend the cause and run it again; the pictures are untouched."
-    with opened_to_write(repo, data.remote, STAGE, again) as (dvc, _):
+    action = "mend the cause and run it again; the pictures are untouched."
+    with opened_to_write(repo, data.remote, STAGE, action) as (dvc, _):
         dvc.add(str(folder))
         if push:
             dvc.push(targets=[str(tracked)], remote=data.remote)
