@@ -42,7 +42,7 @@ class Evaluation:
 
     numbers: dict[str, Any]
     pictures: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
-    disputed: list[Disputed] = field(default_factory=list, repr=False)
+    disputed: list[Disputed] = field(repr=False)
     """Pictures on which the two judges differ."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class EvaluationResult:
     pictures: dict[str, tuple[np.ndarray, np.ndarray]]
     seconds: float
     """Spent on the judge and the metrics, the making of pictures aside."""
-    disputed: list[Disputed] = field(default_factory=list, repr=False)
+    disputed: list[Disputed] = field(repr=False)
     """Pictures on which the two judges differ."""
 
 
@@ -54,7 +54,7 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
     }
     numbers = {**result.numbers, **chosen}
     write_json(run.folder / "evaluation.json", numbers)
-    return EvaluationResult(numbers, result.pictures, result.seconds)
+    return replace(result, numbers=numbers)
 
 
 def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
