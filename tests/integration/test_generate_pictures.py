@@ -155,18 +155,14 @@ def test_after_the_death_of_a_rank_only_the_gaps_are_made(base: DiffusionModel, 
     assert run.generator.generated == 20 - complete
 
 
-def test_a_part_is_every_worldth_batch(base: DiffusionModel, tmp_path: Path) -> None:
-    run = context(base, tmp_path, 2)
+def test_one_process_makes_what_no_other_one_has_made(base: DiffusionModel, tmp_path: Path) -> None:
+    run, alone = context(base, tmp_path, 2), context(base, tmp_path / "alone", 1)
     job = job_of(run)
     job.write()
-    assert make_part(job, 1, 2) == 8  # the second batch's six pictures and the fourth's two
-    names = {
-        run.cache.path("pictures", run.generator.key(p, SEEDS)).name for p in [*PROMPTS[3:6], PROMPTS[9]]
-    }
-    assert set(cached(run)) == names
+    assert make_part(job, 1, 2) == 20  # process 0 has not started
+    assert cached(run) == drawn(alone)
     assert job.made() is None
-    assert make_part(job, 0, 2) == 12 and job.made() == 20
-    assert make_part(job, 0, 2) == 0  # resumed, with nothing to do
+    assert make_part(job, 0, 2) == 0 and job.made() == 20
 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (0, 3), (2, 2)])
