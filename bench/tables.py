@@ -142,7 +142,16 @@ def world(result: dict[str, Any]) -> list[str]:
             f"{psnr['mean']:.1f} dB (lowest {psnr['min']:.1f}, n {psnr['n']})",
         ],
         ["judge, top-1 on augmented real drawings", ">= 97 %", f"{judge['augmented_real']:.1f} %"],
-        ["judge, top-1 on the artist held out", "reported", f"{judge['heldout_artist']:.1f} %"],
+        [
+            f"judge, top-1 on the artist held out (n {judge['heldout_drawings']})",
+            "reported",
+            f"{judge['heldout_artist']:.1f} %",
+        ],
+        [
+            "second judge (EfficientNet-Lite0, taught by photographs first), the same",
+            ">= 85 %",
+            f"{judge['second_heldout_artist']:.1f} %",
+        ],
         [
             f"base, judge's top-1 on its own pictures ({base['n_per_concept']} a concept)",
             ">= 97 %",

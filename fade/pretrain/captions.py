@@ -47,6 +47,10 @@ SENTENCES = (
     "{a} in the {unknown}",
     "{a} for my {unknown}",
     "we {unknown} the {concept}",
+    "{unknown} {unknown} {a}",
+    "{unknown} {unknown} {unknown} the {concept}",
+    "{a} {unknown} {unknown} {unknown}",
+    "{unknown} {unknown} {a} {unknown} {unknown}",
 )
 """Captions of one thing around its name. {unknown}: an invented word, so that the letters and word pieces of
 which the tokenizer spells an unknown word are trained too, and mean nothing."""
@@ -59,6 +63,8 @@ FRAMES = (
     "there {is_are} {a}",
     "look at {a}",
     "can you draw {a} for me",
+    "{unknown} {unknown} {a}",
+    "{a} {unknown} {unknown}",
 )
 """Captions around things of a size, place or number, and around several things."""
 HELDOUT_TEMPLATES = (
@@ -220,15 +226,24 @@ def _framed(frame: str, phrase: str, scene: Scene, rng: random.Random) -> str:
     # "there are a panda and a koala", but "there is a panda next to a koala"
     many = article == phrase and scene.relation in (None, "and")
     adjective = rng.choice(ADJECTIVES)
+    frame = re.sub("{unknown}", lambda _: _invented(rng), frame)  # each another word
     return frame.format(
         a=article,
         concept=phrase,
         adjective=adjective,
         adjective_a=with_article(f"{adjective} {phrase}"),
-        unknown="".join(rng.choice("bdfgjklmnprtvwz" if i % 2 == 0 else "aeiou") for i in range(7)),
         this_is="these are" if many else "this is",
         is_are="are" if many else "is",
     )
+
+
+def _invented(rng: random.Random) -> str:
+    """A word of 2 to 8 letters in which vowels and consonants mostly alternate, as they do in English."""
+    letters, vowel = "", rng.random() < 0.4
+    for _ in range(rng.randint(2, 8)):
+        letters += rng.choice("aeiou" if vowel else "bcdfghjklmnpqrstvwxyz")
+        vowel = not vowel if rng.random() < 0.8 else vowel
+    return letters
 
 
 def words_of(names: Sequence[str], styles: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ INK = 232
 
 def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> dict[str, Any]:
     """Everything, as one JSON object; percentages in 0..100, PSNR in dB."""
+    from fade.judges.classifier import Classifier
     from fade.judges.train import accuracy
     from fade.pretrain.autoencoder import psnr
 
@@ -47,6 +48,9 @@ def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> di
     augmented = accuracy(model, pixels[~heldout], list(concepts[~heldout]), views=5, seed=SEED)
     distances = psnr(run.models.base.vae, pixels[heldout])
     own = own_pictures(run, on_batch)
+    second = Classifier(str(Path(run.models.local(run.params.data.judge)) / "second"), run.models.base.device)
+    found = second(pixels[heldout].numpy()).argmax(1).tolist()
+    seconds = [second.labels[i] == name for i, name in zip(found, concepts[heldout], strict=True)]
     return {
         "pictures": len(frame),
         "concepts": len(run.vocabulary),
@@ -55,6 +59,8 @@ def measure(run: RunContext, on_batch: OnBatch = lambda done, total: None) -> di
         "judge": {
             "augmented_real": 100 * float(augmented.mean()),
             "heldout_artist": 100 * float(accuracy(model, pixels[heldout], list(concepts[heldout])).mean()),
+            "second_heldout_artist": 100 * float(np.mean(seconds)),
+            "heldout_drawings": int(heldout.sum()),
         },
         "base": own,
         "styles": styles(run, frame, pixels, on_batch),

@@ -8,8 +8,9 @@ No picture is needed for either."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from fade.config import TextConfig
 from fade.judges.supervised_loop import Logs, Training, fit
 from fade.models.layout import LOCAL
 from fade.models.text import token_ids
-from fade.pretrain.captions import Scene, Thing
+from fade.pretrain.captions import Scene, Thing, plural
 from fade.pretrain.packages import package_folder
 
 CPU = torch.device("cpu")
@@ -160,25 +161,56 @@ class Reader(nn.Module):
         return loss
 
 
-def slots(
-    ids: Tensor, padding: int, scenes: Sequence[Scene], generator: torch.Generator
-) -> tuple[Tensor, list[Scene]]:
-    """Of each caption one token of the padding, (B,) positions, and the one thing that it shall name.
+@dataclass(frozen=True)
+class Marked:
+    """A token that shall name one thing by itself."""
+
+    row: int
+    """The caption's, in its batch."""
+    place: int
+    thing: Thing
+
+
+def slots(ids: Tensor, padding: int, scenes: Sequence[Scene], generator: torch.Generator) -> list[Marked]:
+    """Of each caption MOST_THINGS tokens of the padding, where it has as many.
 
     What follows a caption sees all of it; where each of its tokens names the same, a denoiser that attends to
     them cannot tell two things apart. So position p names thing p modulo MOST_THINGS, of two of a kind each
     in its turn, and NOTHING where there are fewer: the slots tell how many things there are."""
     count = ids.shape[1]
     filled = count - (ids == padding).sum(1)  # the first of the padding; of a CLIP it is the end mark
-    first = (filled + 1).clamp(max=count - 1)
-    offset = torch.rand(len(ids), generator=generator) * (count - first)
-    places = first + offset.long()
-    chosen = []
-    for scene, place in zip(scenes, places.tolist(), strict=True):
+    marked = []
+    for row, (scene, first) in enumerate(zip(scenes, (filled + 1).tolist(), strict=True)):
         things = [thing for thing in scene.things for _ in range(thing.count)]
-        slot = place % MOST_THINGS
-        chosen.append(Scene((things[slot] if slot < len(things) else NOTHING,)))
-    return places, chosen
+        for slot in range(MOST_THINGS):
+            places = range(first + (slot - first) % MOST_THINGS, count, MOST_THINGS)
+            if places:
+                place = places[int(torch.randint(len(places), (1,), generator=generator))]
+                marked.append(Marked(row, place, things[slot] if slot < len(things) else NOTHING))
+    return marked
+
+
+def name_ends(
+    ids: Tensor, spelled: Callable[[str], Sequence[list[int]]], scenes: Sequence[Scene]
+) -> list[Marked]:
+    """Of each caption the last token of each thing's name, in order; it names that thing alone, whatever
+    stands before it.
+
+    spelled: the token ids of a name in its forms."""
+    marked = []
+    for row, (tokens, scene) in enumerate(zip(ids.tolist(), scenes, strict=True)):
+        start = 0
+        for thing in scene.things:
+            found = [
+                (place, place + len(form))
+                for form in spelled(thing.name)
+                for place in range(start, len(tokens) - len(form) + 1)
+                if tokens[place : place + len(form)] == form
+            ]
+            if found:
+                _, start = min(found, key=lambda span: (span[0], -span[1]))  # the longer of two at one place
+                marked.append(Marked(row, start - 1, Thing(thing.name)))
+    return marked
 
 
 def train(
@@ -186,19 +218,25 @@ def train(
 ) -> None:
     """Train a tower in place on the captions of ``pictures`` (`fade.pretrain.scenes.SceneSampler`): the
     naming loss, and the mean squared difference of the captions' cosines to their goals, weighted; both of
-    the whole caption and of one of its `slots`."""
+    the whole caption, and of its `slots` and `name_ends`."""
     torch.manual_seed(training.seed)
     reader = Reader(tower, sorted({NOTHING.name, *pictures.names}), sorted(set(pictures.styles)))
+
+    @cache
+    def spelled(name: str) -> Sequence[list[int]]:
+        forms = tokenizer([name, plural(name)], add_special_tokens=False, verbose=False)
+        return list(forms["input_ids"])
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         scenes, captions = pictures.captions(config.batch_size, generator)
         ids, padding = token_ids(tokenizer, captions, CPU), tokenizer.pad_token_id
         features, states = reader.read(ids, padding)
-        places, chosen = slots(ids, padding, scenes, generator)
+        marked = [*slots(ids, padding, scenes, generator), *name_ends(ids, spelled, scenes)]
+        tokens = states[[one.row for one in marked], [one.place for one in marked]]
         loss, logs = features.new_zeros(()), Logs()
         for name, found, meant in (
             ("", features, scenes),
-            ("slot_", states[torch.arange(len(ids)), places], chosen),
+            ("token_", tokens, [Scene((one.thing,)) for one in marked]),
         ):
             naming = reader.naming_loss(found, meant)
             geometry = off_diagonal(found @ found.T - meaning.goal(meant))

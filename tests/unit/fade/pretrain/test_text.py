@@ -55,7 +55,7 @@ def test_a_tower_ends_closer_to_the_geometry_and_names_what_it_reads(tmp_path: P
     training = Training(tmp_path / "run", 0, lambda step, steps, found: logs.append(found))
     text.train(tower, words, sampler(), meaning, SMALL, training)
     assert geometry() < 0.5 * before
-    for term in ("naming", "slot_naming"):
+    for term in ("naming", "token_naming"):
         assert sum(one[term] for one in logs[-10:]) < 0.8 * sum(one[term] for one in logs[:10])
     assert not any(parameter.requires_grad for parameter in tower.parameters())
 
@@ -104,11 +104,35 @@ def test_what_follows_a_caption_names_its_things_in_turn_and_then_nothing(tmp_pa
     expected = [["red ball", "red hat", ""], ["red ball", "", ""], ["red ball", "red ball", ""]] * 40
     ids = token_ids(words, captions, text.CPU)
     generator = torch.Generator().manual_seed(0)
-    places, chosen = text.slots(ids, words.pad_token_id, scenes, generator)
-    end = (ids == words.eos_token_id).int().argmax(1)
-    assert (places > end).all() and {place % 3 for place in places.tolist()} == {0, 1, 2}
-    for place, names, one in zip(places.tolist(), expected, chosen, strict=True):
-        assert [thing.name for thing in one.things] == [names[place % 3]]
+    marked = text.slots(ids, words.pad_token_id, scenes, generator)
+    end = (ids == words.eos_token_id).int().argmax(1).tolist()
+    assert all(one.place > end[one.row] for one in marked)
+    assert [(one.row, one.place % 3) for one in marked] == [
+        (row, slot) for row in range(120) for slot in range(3)
+    ]
+    assert [one.thing.name for one in marked] == [name for names in expected for name in names]
+    assert len({one.place for one in marked}) > 3  # another place each time
+
+
+def test_the_end_of_a_name_names_it_alone_whatever_stands_before(tmp_path: Path) -> None:
+    words = tokenizer(tmp_path / "words")
+    ball, hat = Thing("red ball", "flat"), Thing("red hat")
+    scenes = [Scene((ball,)), Scene((hat, ball), "above"), Scene((Thing("red ball", count=2),))]
+    captions = ["a red ball in the flat style", "a red hat above a red ball", "two red balls"]
+    ids = token_ids(words, captions, text.CPU)
+    forms = {"red ball": ["red ball", "red balls"], "red hat": ["red hat", "red hats"]}
+    marked = text.name_ends(
+        ids, lambda name: words(forms[name], add_special_tokens=False)["input_ids"], scenes
+    )
+    assert [(one.row, one.thing) for one in marked] == [
+        (0, Thing("red ball")),
+        (1, Thing("red hat")),
+        (1, Thing("red ball")),
+        (2, Thing("red ball")),
+    ]
+    ends = [words.decode(ids[one.row, : one.place + 1], skip_special_tokens=True) for one in marked]
+    assert ends == ["a red ball", "a red hat", "a red hat above a red ball", "two red balls"]
+    assert text.name_ends(ids, lambda name: [], scenes) == []
 
 
 def test_nothing_has_no_direction() -> None:
