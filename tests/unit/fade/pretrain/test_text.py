@@ -47,7 +47,7 @@ def test_a_tower_ends_closer_to_the_geometry_and_names_what_it_reads(tmp_path: P
     def geometry() -> float:
         reader = text.Reader(tower, NAMES, STYLES)
         with torch.no_grad():
-            features, _ = reader.read(token_ids(words, lines, text.CPU), words.pad_token_id)
+            features, *_ = reader.read(token_ids(words, lines, text.CPU), words.pad_token_id)
         return float(text.off_diagonal(features @ features.T - meaning.goal(scenes)))
 
     before = geometry()
@@ -55,7 +55,7 @@ def test_a_tower_ends_closer_to_the_geometry_and_names_what_it_reads(tmp_path: P
     training = Training(tmp_path / "run", 0, lambda step, steps, found: logs.append(found))
     text.train(tower, words, sampler(), meaning, SMALL, training)
     assert geometry() < 0.5 * before
-    for term in ("naming", "token_naming"):
+    for term in ("naming", "token_naming", *(["order"] if kind == "clip" else [])):
         assert sum(one[term] for one in logs[-10:]) < 0.8 * sum(one[term] for one in logs[:10])
     assert not any(parameter.requires_grad for parameter in tower.parameters())
 
@@ -111,6 +111,7 @@ def test_what_follows_a_caption_names_its_things_in_turn_and_then_nothing(tmp_pa
         (row, slot) for row in range(120) for slot in range(3)
     ]
     assert [one.thing.name for one in marked] == [name for names in expected for name in names]
+    assert [one.order for one in marked] == [0, 1, 2] * 120
     assert len({one.place for one in marked}) > 3  # another place each time
 
 
@@ -124,11 +125,11 @@ def test_the_end_of_a_name_names_it_alone_whatever_stands_before(tmp_path: Path)
     marked = text.name_ends(
         ids, lambda name: words(forms[name], add_special_tokens=False)["input_ids"], scenes
     )
-    assert [(one.row, one.thing) for one in marked] == [
-        (0, Thing("red ball")),
-        (1, Thing("red hat")),
-        (1, Thing("red ball")),
-        (2, Thing("red ball")),
+    assert [(one.row, one.thing, one.order) for one in marked] == [
+        (0, Thing("red ball"), 0),
+        (1, Thing("red hat"), 0),
+        (1, Thing("red ball"), 1),
+        (2, Thing("red ball"), 0),
     ]
     ends = [words.decode(ids[one.row, : one.place + 1], skip_special_tokens=True) for one in marked]
     assert ends == ["a red ball", "a red hat", "a red hat above a red ball", "two red balls"]
