@@ -68,27 +68,22 @@ def encode_bank(
     return Bank(torch.cat(latents).float(), scenes)
 
 
-def stratified_times(
-    model: DiffusionModel, n: int, generator: torch.Generator, gamma: float | None = None, share: float = 1.0
-) -> Tensor:
+def stratified_times(model: DiffusionModel, n: int, generator: torch.Generator, power: float = 0.0) -> Tensor:
     """(n,) times of the family's distribution, one from each n-th of it: less noise in a step's gradient.
 
-    gamma: of a model that predicts noise. A time's probability is multiplied by min(SNR, gamma) / SNR, which
-    is Min-SNR's weight of its loss (Hang et al. 2023, arXiv 2303.09556): little noise, where nothing but fine
-    detail is left to decide, counts less. Sampled rather than weighted, so that no step is spent on it.
-    share: power of the factor, 1 whole, 0 none."""
+    power: a time's probability is multiplied by SNR^-power (ours; Min-SNR, arXiv 2303.09556, does so above a
+    threshold alone). In clean latents an error of the noise counts SNR times, so that without it a model
+    learns what a picture shows, which much noise decides, last."""
     times = model.sample_times(n * STRATA, generator).sort().values
-    weights = torch.ones(len(times)) if gamma is None else clipped_snr(model, times, gamma) ** share
-    edges = weights.cumsum(0)
+    edges = signal_to_noise(model, times).pow(-power).cumsum(0)
     places = (torch.arange(n) + torch.rand(n, generator=generator)) / n * edges[-1]
     return times[torch.searchsorted(edges, places).clamp_max(len(times) - 1)]
 
 
-def clipped_snr(model: DiffusionModel, t: Tensor, gamma: float) -> Tensor:
-    """(n,) min(SNR, gamma) / SNR at times (n,)."""
+def signal_to_noise(model: DiffusionModel, t: Tensor) -> Tensor:
+    """(n,) SNR at times (n,): the squared ratio of the clean latents' share to the noise's."""
     one, zero = torch.ones(len(t), 1, 1, 1), torch.zeros(len(t), 1, 1, 1)
-    snr = (model.add_noise(one, zero, t) / model.add_noise(zero, one, t)).square().flatten()
-    return snr.clamp(max=gamma) / snr
+    return (model.add_noise(one, zero, t) / model.add_noise(zero, one, t)).square().flatten()
 
 
 def train(
@@ -120,7 +115,7 @@ def train(
         clean = bank.latents[pick]
         noise = torch.randn(clean.shape, generator=generator)
         # layouts first, details last: without the small noises the pictures stay blurred
-        t = stratified_times(model, n, generator, config.snr_gamma, 1 - step / config.steps)
+        t = stratified_times(model, n, generator, config.snr_power * (1 - step / config.steps))
         out = model.predict(model.add_noise(clean, noise, t), t, cond)
         return F.mse_loss(out, model.target(clean, noise, t)), {}
 

@@ -81,17 +81,13 @@ def test_times_are_spread_over_the_familys_own_distribution(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
-def test_a_clipped_weight_is_one_at_much_noise_and_equalises_pictures_at_little(
-    tmp_path: Path, family: str
-) -> None:
-    """min(SNR, gamma) / SNR, from the scheduler's own cumulative products."""
+def test_the_signal_to_noise_is_the_schedulers(tmp_path: Path, family: str) -> None:
     model = make(family, tmp_path)
     t = torch.tensor([5, 100, 400, 990])
     kept = model.scheduler.alphas_cumprod[t].double()
-    snr = kept / (1 - kept)
-    weight = denoiser.clipped_snr(model, t, 5.0)
-    assert torch.allclose(weight.double(), snr.clamp(max=5.0) / snr, rtol=1e-3)
-    assert weight[-1] == 1 and weight[0] < 0.1
+    found = denoiser.signal_to_noise(model, t)
+    assert torch.allclose(found.double(), kept / (1 - kept), rtol=1e-3)
+    assert found[0] > 100 and found[-1] < 0.01
 
 
 def test_a_share_of_the_batches_is_encoded_without_t5(tmp_path: Path) -> None:
@@ -112,10 +108,10 @@ def test_times_are_sampled_by_their_weight(tmp_path: Path) -> None:
     """A share of times equals the share of the weights there, and each n-th of the weights has one time."""
     model = make("sd", tmp_path)
     generator = torch.Generator().manual_seed(0)
-    found = torch.cat([denoiser.stratified_times(model, 50, generator, 5.0) for _ in range(40)])
-    weights = denoiser.clipped_snr(model, torch.arange(1000), 5.0)
+    found = torch.cat([denoiser.stratified_times(model, 50, generator, 0.5) for _ in range(40)])
+    weights = denoiser.signal_to_noise(model, torch.arange(1000)) ** -0.5
     expected = (weights[:250].sum() / weights.sum()).item()
-    assert 0.1 < expected < 0.2
+    assert expected < 0.1
     assert (found < 250).float().mean().item() == pytest.approx(expected, abs=0.02)
     plain = torch.cat([denoiser.stratified_times(model, 50, generator) for _ in range(40)])
     assert (plain < 250).float().mean().item() == pytest.approx(0.25, abs=0.02)
