@@ -59,8 +59,11 @@ def convert(name: str, content: bytes, side: int | None) -> Converted:
                 raise ValueError(fault)
             kind, turned = str(opened.format), orientation(opened) != 1
             changes = [_mode_change(opened)]
-            upright: Image.Image = ImageOps.exif_transpose(opened)
-            picture = _on_white(upright) if changes[0] == "alpha" else upright.convert("RGB")
+            opened.load()
+            # each of these calls copies all pixels: only where it changes something
+            upright: Image.Image = ImageOps.exif_transpose(opened) if turned else opened
+            picture = _on_white(upright) if changes[0] == "alpha" else upright
+            picture = picture if picture.mode == "RGB" else picture.convert("RGB")
     except ValueError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds for a broken file
