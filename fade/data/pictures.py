@@ -82,9 +82,7 @@ def orientation(picture: Image) -> int:
 def pixels_sha256(mode: str, pixels: np.ndarray) -> str:
     """Hash of what a picture shows, uint8 (H, W, 3), and of its mode in the file: two files of one hash are
     the same picture."""
-    digest = hashlib.sha256(f"{mode}{pixels.shape}".encode())
-    digest.update(np.ascontiguousarray(pixels).reshape(-1))  # hashlib takes one dimension
-    return digest.hexdigest()
+    return hashlib.sha256(f"{mode}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
 
 
 def decode_rgb(content: bytes) -> tuple[str, np.ndarray]:

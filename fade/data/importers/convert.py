@@ -4,13 +4,12 @@ A picture that is so already keeps its bytes. Runs in worker processes: imports 
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fade.data.pictures import FORMATS, WIDE, orientation, pixels_sha256, unusable
+from fade.data.pictures import FORMATS, WIDE, orientation, unusable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +42,7 @@ class Converted:
     width: int
     height: int
     pixels: str
-    """sha256 of its pixels, as `fade.data.tables` has it."""
+    """sha256 of its size and its pixels: two of one hash are the same picture."""
 
 
 def convert(name: str, content: bytes, side: int | None) -> Converted:
@@ -82,9 +81,10 @@ def convert(name: str, content: bytes, side: int | None) -> Converted:
         content = packed.getvalue()
     if not _is_named_so(name, SUFFIXES[kind]):
         changes.append("suffix")
-    digest = pixels_sha256("RGB", np.asarray(picture))
+    pixels = hashlib.sha256(b"%d %d " % picture.size)
+    pixels.update(picture.tobytes())
     change = "+".join(filter(None, changes))
-    return Converted(content, suffix, change, picture.width, picture.height, digest)
+    return Converted(content, suffix, change, picture.width, picture.height, pixels.hexdigest())
 
 
 def _mode_change(picture: Any) -> str:
