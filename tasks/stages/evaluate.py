@@ -95,8 +95,8 @@ def evaluate_change(
     prompts = [fill(run.params.sampler.prompt, name) for name in names]
     seeds = [config.seed + i for i in range(config.images_per_concept)]
     to_make = sum(lacking(run.generator, prompts, seeds, adapter) for adapter in ("", sha256))
-    start, drawing = time.perf_counter(), run.generator.seconds
     with announced(run, "evaluate", to_make, text):
+        start, drawing = time.perf_counter(), run.generator.seconds
         evaluation = evaluate_models(
             run.generator,
             change,
