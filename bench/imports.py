@@ -35,7 +35,8 @@ from fade.data.importers.records import Accepted
 from fade.data.importers.sets import picture_set
 from fade.utils import progress
 
-SAMPLED_EVERY = 0.05  # seconds
+SAMPLED_EVERY = 0.5
+"""Seconds; a sample takes milliseconds of the processes that are measured."""
 PART = 64
 """Pictures that a decoding process takes at once, as an import's does."""
 
