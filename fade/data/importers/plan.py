@@ -137,7 +137,9 @@ def plan_import(owner: PictureSet, path: Path, options: ImportOptions) -> Plan:
         raise DataError(what, stage=STAGE, action=action)
     rows = rows_of(owner, classes, placed, options)
     _check_counts(classes, rows)
-    return Plan(owner, options, layout, containers, rows, classes, left_out, others, states)
+    # without what finds a picture's place: that holds the names of the whole copy
+    known = Layout(layout.description, lambda name: None, layout.lacks)
+    return Plan(owner, options, known, containers, rows, classes, left_out, others, states)
 
 
 def _index(owner: PictureSet, containers: Sequence[Container]) -> tuple[list[tuple[int, Member]], Index, int]:
