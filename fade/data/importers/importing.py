@@ -29,7 +29,6 @@ from fade.data.importers.records import (
     read_record,
     write_records,
 )
-from fade.data.importers.rows import Row
 from fade.data.manifest import HELDOUT
 from fade.errors import BusyError, DataError, JobError, UsageError
 from fade.utils.files import disk_full, free_bytes
@@ -159,27 +158,30 @@ def _chunks(plan: Plan, todo: Sequence[int]) -> Iterator[Chunk]:
     for number in todo:
         by_container.setdefault(plan.rows[number].container, []).append(number)
     for container, numbers in by_container.items():
-        rows = [(number, plan.rows[number]) for number in numbers]
-        items = [
-            Item(number, row.name, row.stem, row.offset, row.size, None)
-            for number, row in rows
-            if row.offset is not None
-        ]
-        streamed = {row.name: (number, row) for number, row in rows if row.offset is None}
         opened = plan.containers[container]
-        yield from _cut(opened.path, iter(sorted(items, key=lambda item: item.offset)))
+        yield from _cut(opened.path, _in_place(plan, numbers))
+        streamed = {plan.rows[number].name: number for number in numbers if plan.rows[number].offset is None}
         if streamed:
-            yield from _cut(opened.path, _streamed(opened, streamed))
+            yield from _cut(opened.path, _streamed(plan, opened, streamed))
 
 
-def _streamed(container: Container, rows: dict[str, tuple[int, Row]]) -> Iterator[Item]:
-    """Each row with its content, in the container's own order."""
-    for member in container.members(lambda name, _: name in rows):
-        if member.content is not None and member.name in rows:
-            number, row = rows.pop(member.name)
+def _in_place(plan: Plan, numbers: Sequence[int]) -> Iterator[Item]:
+    """The rows that a worker reads itself, in the order of the file."""
+    offsets = ((plan.rows[number].offset, number) for number in numbers)
+    for offset, number in sorted((offset, number) for offset, number in offsets if offset is not None):
+        row = plan.rows[number]
+        yield Item(number, row.name, row.stem, offset, row.size, None)
+
+
+def _streamed(plan: Plan, container: Container, numbers: dict[str, int]) -> Iterator[Item]:
+    """The rows of these names with their contents, in the container's own order."""
+    for member in container.members(lambda name, _: name in numbers):
+        if member.content is not None and member.name in numbers:
+            number = numbers.pop(member.name)
+            row = plan.rows[number]
             yield Item(number, row.name, row.stem, 0, len(member.content), member.content)
-    if rows:
-        what = f"{container.path} changed while it was read: {next(iter(rows))!r} is gone."
+    if numbers:
+        what = f"{container.path} changed while it was read: {next(iter(numbers))!r} is gone."
         raise DataError(what, stage=STAGE, action="import it again.")
 
 
