@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from fade.data.importers.records import (
     write_records,
 )
 from fade.data.manifest import HELDOUT
+from fade.data.pictures import decode_rgb, pixels_sha256
 from fade.errors import BusyError, DataError, JobError, UsageError
 from fade.utils.files import disk_full, free_bytes
 from fade.utils.parent import exit_with_parent
@@ -220,7 +221,7 @@ def _convert(folder: str, side: int | None, item: Item, content: bytes) -> Kept:
     path = f"{item.stem}{made.suffix}"
     _write(f"{folder}/{path}", made.content)
     sha256 = source if made.content is content else hashlib.sha256(made.content).hexdigest()
-    return Kept(item.row, source, path, sha256, made.width, made.height, made.pixels, made.change)
+    return Kept(item.row, source, path, sha256, made.width, made.height, made.band, made.change)
 
 
 def _write(path: str, content: bytes) -> None:
@@ -235,13 +236,17 @@ def _write(path: str, content: bytes) -> None:
 
 def _remove_leaks(plan: Plan, finished: Finished, folder: Path) -> dict[int, str]:
     """Training pictures whose pixels a held-out one has, too: their files are removed. Row -> why."""
-    heldout: dict[str, str] = {}
+    heldout: dict[str, list[str]] = {}
     for one in finished:
         if one.path and plan.rows[one.row].split == HELDOUT:
-            heldout[one.pixels] = max(one.path, heldout.get(one.pixels, ""))
+            heldout.setdefault(one.band, []).append(one.path)
+    pixels = cache(lambda path: pixels_sha256(*decode_rgb((folder / path).read_bytes())))
     leaks: dict[int, str] = {}
     for one in finished:
-        if one.path and plan.rows[one.row].split != HELDOUT and one.pixels in heldout:
-            (folder / one.path).unlink(missing_ok=True)
-            leaks[one.row] = f"the held-out {heldout[one.pixels]} is the same picture"
+        if one.path and plan.rows[one.row].split != HELDOUT and one.band in heldout:
+            same = [path for path in heldout[one.band] if pixels(path) == pixels(one.path)]
+            if same:
+                leaks[one.row] = f"the held-out {max(same)} is the same picture"
+    for row in leaks:
+        (folder / finished[row].path).unlink()
     return leaks

@@ -34,7 +34,7 @@ class Kept(NamedTuple):
     sha256: str = ""
     width: int = 0
     height: int = 0
-    pixels: str = ""
+    band: str = ""
     change: str = ""
     left_out: str = ""
     """Why; "" for one that is kept."""
