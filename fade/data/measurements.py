@@ -32,16 +32,14 @@ class Measurements:
         self.sample = frozenset(
             random.Random(self.seed).sample(sorted(self.known), min(SAMPLE, len(self.known)))
         )
-        self.decoded, self.again, self.differed = 0, 0, ""
+        self.decoded, self.remeasured, self.differed = 0, 0, ""
 
     def agrees(self, measured: Mapping[str, Mapping[str, Any]]) -> bool:
         """Whether the sample's pictures among the ``measured`` ones (sha256 -> facts) are as they are
         known."""
-        again = self.sample & measured.keys()
-        self.again = len(again)
-        self.differed = min(
-            (sha256 for sha256 in again if measured[sha256] != self.known[sha256]), default=""
-        )
+        both = self.sample & measured.keys()
+        self.remeasured = len(both)
+        self.differed = min((one for one in both if measured[one] != self.known[one]), default="")
         return not self.differed
 
     def keep(self, measured: Mapping[str, Mapping[str, Any]], decoded: int) -> None:
@@ -49,16 +47,12 @@ class Measurements:
         self.decoded = decoded
         if self.file is not None:
             make_folder(self.file.parent)
-            content = {"made_by": self.made_by, "seed": self.seed, "again": self.again, "pictures": measured}
-            write_json(self.file, content)
+            facts = {"made_by": self.made_by, "seed": self.seed, "remeasured": self.remeasured}
+            write_json(self.file, {**facts, "pictures": measured})
 
     def sentence(self) -> str:
         """What was decoded, and what the sample said."""
-        text = f"{self.decoded:,} pictures decoded"
         if self.differed:
-            text += f": what was kept of {self.differed[:12]} was not true, so all were measured again"
-        elif self.again:
-            text += (
-                f", {self.again:,} of them a sample of those known before (seed {self.seed}): no difference"
-            )
-        return text
+            return f"all measured again: what was kept of {self.differed[:12]} was not true"
+        sample = f", {self.remeasured:,} of them again (seed {self.seed}): no difference"
+        return f"{self.decoded:,} pictures decoded{sample if self.remeasured else ''}"

@@ -56,7 +56,7 @@ def test_a_judge_is_a_version_that_a_run_s_record_names(tmp_path: Path) -> None:
         assert (made["name"], made["version"]) == ("judge-dogs", number)
         (judge / REGISTERED).write_text(json.dumps({**made, "more": "x"}), encoding="utf-8")
         assert making(judge) == {"registered": made}
-    assert [(one.version, one.tags["judge"]) for one in all_versions(tracking, "judge-dogs")] == [
+    assert [(str(one.version), one.tags["judge"]) for one in all_versions(tracking, "judge-dogs")] == [
         ("2", "2" * 64),
         ("1", "1" * 64),
     ]
