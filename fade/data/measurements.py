@@ -4,12 +4,13 @@ Of those that are kept a sample is measured again at each use. Where one of it d
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fade.utils.files import make_folder, read_json, write_json
+from fade.utils.files import make_folder, read_json, write_whole
 
 SAMPLE = 100
 """Pictures that are measured again although they were measured before."""
@@ -48,7 +49,8 @@ class Measurements:
         if self.file is not None:
             make_folder(self.file.parent)
             facts = {"made_by": self.made_by, "seed": self.seed, "remeasured": self.remeasured}
-            write_json(self.file, {**facts, "pictures": measured})
+            body = json.dumps({**facts, "pictures": measured}, separators=(",", ":"), allow_nan=False)
+            write_whole(self.file, body)
 
     def sentence(self) -> str:
         """What was decoded, and what the sample said."""

@@ -53,7 +53,7 @@ def test_one_wrong_value_in_the_sample_and_all_are_measured(tmp_path: Path, deco
     file = tmp_path / "kept.json"
     right = picture_frame(tmp_path / "data", Measurements(file, "code"))
     number = len(decoded)
-    file.write_text(file.read_text("utf-8").replace('"decodes": true', '"decodes": false'), "utf-8")
+    file.write_text(file.read_text("utf-8").replace('"decodes":true', '"decodes":false'), "utf-8")
     decoded.clear()
     kept = Measurements(file, "code")
     assert right.equals(picture_frame(tmp_path / "data", kept))
