@@ -21,13 +21,12 @@ class Measurements:
 
     def __init__(self, file: Path | None = None, made_by: str = "") -> None:
         """made_by: hash of the code and the libraries that measure; what others measured does not count."""
-        stored = read_json(file) if file else None
-        ours = isinstance(stored, dict) and stored.get("made_by") == made_by
-        facts = stored.get("pictures") if ours else None
-        seed = stored.get("seed") if ours else None
+        content: Any = read_json(file) if file else None
+        stored = content if isinstance(content, dict) and content.get("made_by") == made_by else {}
+        facts, seed = stored.get("pictures"), stored.get("seed")
         is_whole = isinstance(facts, dict) and all(isinstance(one, dict) for one in facts.values())
         self.file, self.made_by = file, made_by
-        self.known: Mapping[str, Mapping[str, Any]] = facts if is_whole else {}
+        self.known: Mapping[str, Mapping[str, Any]] = dict(facts or {}) if is_whole else {}
         self.seed = seed + 1 if isinstance(seed, int) else 0
         """Of the sample; another one at each use, kept in the file."""
         self.sample = frozenset(
