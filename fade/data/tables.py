@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fade.data.manifest import COLUMNS, MANIFEST, RECORDS, read_manifest
+from fade.data.measurements import Measurements
 from fade.data.pictures import decode_rgb, pixels_sha256, read_picture_file
 from fade.data.vocabulary import slug
+from fade.utils.progress import report
 from fade.utils.reading import RefusedFileError
 
 if TYPE_CHECKING:
@@ -25,10 +27,12 @@ FACTS = (
     "std",
 )
 COLUMNS_OF_PICTURES = (*COLUMNS, *FACTS, "duplicate_of", "leaks_from")
+_OF_THE_FILE = ("exists", "actual_sha256")
+"""FACTS that are no facts of a picture's bytes."""
 COLUMNS_OF_MINED = ("picture", "concept", "std", "duplicate_of")
 
 
-def picture_frame(folder: Path) -> pd.DataFrame:
+def picture_frame(folder: Path, kept: Measurements | None = None) -> pd.DataFrame:
     """The manifest of ``folder`` beside the measurements of its pictures: COLUMNS_OF_PICTURES, one row a
     manifest row.
 
@@ -40,14 +44,44 @@ def picture_frame(folder: Path) -> pd.DataFrame:
     read.
     """
     frame = read_manifest(folder / MANIFEST)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        measured = list(pool.map(lambda name: _measure(folder, name), frame["path"]))
+    kept = kept or Measurements()
+    measured = _measured(folder, list(frame["path"]), kept)
     for column in FACTS:
         frame[column] = _objects([m.get(column) for m in measured])
     pixels = [m.get("pixels") for m in measured]
     for column, same in (("duplicate_of", True), ("leaks_from", False)):
         frame[column] = _objects(_earlier_equals(pixels, frame["path"], frame["split"], same=same))
     return frame[list(COLUMNS_OF_PICTURES)]
+
+
+def _measured(folder: Path, names: Sequence[str], kept: Measurements) -> list[dict[str, Any]]:
+    """The measurements of each file, decoded or known."""
+
+    def measure(known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        found = []
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for done, one in enumerate(pool.map(lambda name: _measure(folder, name, known), names), 1):
+                found.append(one)
+                report("measure", done, len(names), folder.name)
+        return found
+
+    known = {sha256: facts for sha256, facts in kept.known.items() if sha256 not in kept.sample}
+    measured = measure(known)
+    if not kept.agrees(_by_content(measured)):
+        known = {}
+        measured = measure(known)
+    facts = _by_content(measured)
+    kept.keep(facts, decoded=len(facts.keys() - known.keys()))
+    return measured
+
+
+def _by_content(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """sha256 of a file's bytes -> what they alone decide."""
+    return {
+        one["actual_sha256"]: {name: value for name, value in one.items() if name not in _OF_THE_FILE}
+        for one in measured
+        if "actual_sha256" in one
+    }
 
 
 def concept_frame(pictures: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +134,7 @@ def count_frame(
     return frame
 
 
-def _measure(folder: Path, name: str) -> dict[str, Any]:
+def _measure(folder: Path, name: str, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The measurements of one picture file; only those that could be made."""
     try:
         content = read_picture_file(folder, name)
@@ -108,15 +142,26 @@ def _measure(folder: Path, name: str) -> dict[str, Any]:
         return {"exists": True, "decodes": False, "error": str(error)}
     except OSError:
         return {"exists": False}
-    facts: dict[str, Any] = {"exists": True, "actual_sha256": hashlib.sha256(content).hexdigest()}
+    sha256 = hashlib.sha256(content).hexdigest()
+    facts = known.get(sha256) or _measure_content(content)
+    return {"exists": True, "actual_sha256": sha256, **facts}
+
+
+def _measure_content(content: bytes) -> dict[str, Any]:
     try:
         mode, array = decode_rgb(content)
     except ValueError as error:
-        return facts | {"decodes": False, "error": str(error)}
+        return {"decodes": False, "error": str(error)}
     height, width = array.shape[:2]
-    facts |= {"mode": mode, "actual_width": width, "actual_height": height, "decodes": True}
-    facts["aspect"] = round(max(height, width) / max(min(height, width), 1), 2)
-    return facts | {"std": _grey_std(array), "pixels": pixels_sha256(mode, array)}
+    return {
+        "mode": mode,
+        "actual_width": width,
+        "actual_height": height,
+        "decodes": True,
+        "aspect": round(max(height, width) / max(min(height, width), 1), 2),
+        "std": _grey_std(array),
+        "pixels": pixels_sha256(mode, array),
+    }
 
 
 def _grey_std(pixels: np.ndarray) -> float:

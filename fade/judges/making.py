@@ -9,19 +9,25 @@ from typing import Any
 
 from fade.utils.files import read_json
 
-IMPORT, EVALUATION = "import.json", "evaluation.json"
+IMPORT, EVALUATION, REGISTERED = "import.json", "evaluation.json", "registered.json"
 _IMPORTED = ("layout", "source", "names")
 _TRAINED = ("mode", "seed", "data", "start", "n", "top1", "warning")
+_VERSION = ("name", "version", "run_id")
 _LONGEST = 4000
 """Characters of a value's JSON: a file from outside can hold anything."""
 
 
 def making(home: Path) -> dict[str, Any]:
-    """``imported`` (layout, sources by sha256, where its names are from) and ``trained`` (mode, seed, data,
-    what it started from, accuracy on what was held out), as far as the judge's directory has them. Its
-    author's own words, not verified."""
+    """``imported`` (layout, sources by sha256, where its names are from), ``trained`` (mode, seed, data,
+    what it started from, accuracy on what was held out) and ``registered`` (as which version of MLflow), as
+    far as the judge's directory has them. Its author's own words, not verified."""
     found = {}
-    for name, file, keys in (("imported", IMPORT, _IMPORTED), ("trained", EVALUATION, _TRAINED)):
+    parts = (
+        ("imported", IMPORT, _IMPORTED),
+        ("trained", EVALUATION, _TRAINED),
+        ("registered", REGISTERED, _VERSION),
+    )
+    for name, file, keys in parts:
         content = read_json(home / file)
         if isinstance(content, dict):
             found[name] = {key: content[key] for key in keys if key in content and _is_short(content[key])}

@@ -54,7 +54,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "models/checks": ("models/judge_checks.py", "models/prompts.py", "models/self_test.py"),
     "pictures": ("data/pictures.py",),
     "seeds": ("utils/seeds.py",),
-    "tables": ("data/manifest.py", "data/tables.py"),
+    "tables": ("data/manifest.py", "data/measurements.py", "data/tables.py"),
     "training": (
         "training/accelerator.py",
         "training/batches.py",

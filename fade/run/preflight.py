@@ -44,9 +44,9 @@ def preflight(run: RunContext, *, registers: bool = True, trains: bool = True) -
         (data.base, lambda: _check_base(run, trains=trains)),
         (data.clip, lambda: _check_model(run, "clip", data.clip)),
         (data.judge, lambda: _check_model(run, "judge", data.judge)),
-        (str(data.images), lambda: _check_pictures(run)),
+        (str(data.images), lambda: check_pictures(run)),
         (str(data.images), lambda: _check_targets(run)),
-        (data.judge, lambda: _check_labels(run)),
+        (data.judge, lambda: check_labels(run)),
         (data.base, lambda: _check_sampler(run)),  # the last: it imports torch
     ]
     tracked = [read_dvc_file(run.root / file).folder for file in data.dvc_files]
@@ -173,7 +173,8 @@ def _local(run: RunContext, stage: str, where: str) -> Path | None:
     return folder
 
 
-def _check_pictures(run: RunContext) -> None:
+def check_pictures(run: RunContext) -> None:
+    """There is a manifest. Raises DataError."""
     manifest = run.root / run.params.data.images / MANIFEST
     if not manifest.is_file():
         what = f"{manifest} is no file." if os.path.lexists(manifest) else f"{manifest} does not exist."
@@ -206,7 +207,7 @@ def _check_targets(run: RunContext) -> None:
         raise ConfigError(f"{what}there are {others}.", stage="config", action="lower one of them.")
 
 
-def _check_labels(run: RunContext) -> None:
+def check_labels(run: RunContext) -> None:
     """The judge knows every name that a run may judge, before anything is made. Raises BaseModelError."""
     if (folder := _local(run, "judge", run.params.data.judge)) is None:
         return

@@ -144,6 +144,9 @@ def _show_plan(summary: dict[str, Any]) -> None:
 
 
 def _show_import(record: dict[str, Any]) -> None:
+    unofficial = [one["name"] for one in record["archives"] if one["official"] == "no"]
+    if unofficial and record["official_counts"]:
+        print_line(f"warning     not the official files: {', '.join(unofficial)}")
     kept = ", ".join(f"{split} {count:,}" for split, count in record["kept"].items())
     print_line(f"imported    {record['out']}: {kept}")
     for change, count in record["changed"].items():

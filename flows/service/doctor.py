@@ -8,13 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fade.config import Params
-from fade.errors import FadeError
+from fade.data.manifest import MANIFEST, read_manifest
+from fade.errors import BaseModelError, FadeError
 from fade.redact import redact
 from fade.run.resolve_params import load_params
 from fade.utils.files import make_folder
+
+if TYPE_CHECKING:
+    from fade.run.context import RunContext
 
 LIBRARIES = (
     *("torch", "diffusers", "transformers", "accelerate", "peft"),
@@ -57,11 +61,11 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
 
     from fade.run.context import RunContext
 
-    data, root = params.data, params_file.parent
-    yield _finding("pictures", _pictures, data.images, root)
-    models = RunContext(params, "", runs, root).models
+    run = RunContext(params, "", runs, params_file.parent)
+    yield _finding("pictures", _pictures, run)
     for name in ("base", "clip", "judge"):
-        yield _finding(name, _model, name, models.where(name))
+        yield _finding(name, _model, name, run)
+    yield _finding("names", _names, run)
     cpu = f"CPU, {torch.get_num_threads()} threads"
     yield Finding("device", True, torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu)
     yield _finding("runs", _runs_folder, runs)
@@ -86,17 +90,36 @@ def _schedule(params: Params) -> str:
     return f"{listed} ({params.schedule.timezone})"
 
 
-def _pictures(images: str, root: Path) -> str:
-    from fade.data.manifest import MANIFEST, read_manifest
+def _pictures(run: RunContext) -> str:
+    from fade.run.preflight import check_pictures
 
-    return f"{images}: {len(read_manifest(root / images / MANIFEST))} rows"
+    check_pictures(run)
+    images = run.params.data.images
+    return f"{images}: {len(read_manifest(run.root / images / MANIFEST))} rows"
 
 
-def _model(name: str, where: str) -> str:
+def _model(name: str, run: RunContext) -> str:
+    from fade.models.hub import is_hub_id
     from fade.models.layout import check_model, resolve
 
+    where = run.models.where(name)
+    if name == "judge" and not Path(where).exists() and not is_hub_id(where):
+        action = (
+            f"train one (`fade judge train {run.params.data.images}`), or import one (`fade judge import`)."
+        )
+        raise BaseModelError(f"{where} is not there.", stage=name, action=action)
     check_model(resolve(where, name), name)
     return where
+
+
+def _names(run: RunContext) -> str:
+    """Whether the judge knows what may be erased."""
+    from fade.run.preflight import check_labels
+
+    if run.labels() is None or not (run.root / run.params.data.images / MANIFEST).is_file():
+        return "not compared: the judge, the pictures, or their names are not there"
+    check_labels(run)
+    return f"the judge knows all {len(run.vocabulary)} concepts"
 
 
 def _runs_folder(runs: Path) -> str:

@@ -148,11 +148,15 @@ def _pictures(images: Path) -> tuple[list[str], bool]:
     return licences or ["CC0-1.0"], bool(read_record(images)) or not licences
 
 
+OWN_FOLDERS = ("judges", "models", "sets")
+"""Where a project's own things lie by the guide: what begins so and is not there yet is no model of a hub."""
+
+
 def _place(folder: Path, where: str) -> str:
     """A local path as the project's folder sees it; anything else as it is."""
     path = Path(where)
     if not path.exists():
-        return where
+        return f"./{where}" if path.parts[:1] and path.parts[0] in OWN_FOLDERS else where
     home = folder.resolve()
     return str(path.resolve().relative_to(home) if path.resolve().is_relative_to(home) else path.resolve())
 

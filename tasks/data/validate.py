@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,12 +63,14 @@ def validate_data(
     root: Path = Path(),
     names: Sequence[str] | None = None,
     store: VerdictStore | None = None,
+    measure: Callable[[Path], pd.DataFrame] = tables.picture_frame,
 ) -> Checks:
     """Check the manifest and every decoded picture of ``root/data.images``.
 
     Writes ``out/data.json`` and ``out/data.html``. names: a vocabulary that the concepts must come from.
-    store: where the verdict on the same content is looked up and kept. Raises DataError when the manifest
-    cannot be read, or a critical expectation fails: the message names the expectations and the rows."""
+    store: where the verdict on the same content is looked up and kept. measure: the pictures of a folder, as
+    `fade.data.tables.picture_frame` has them. Raises DataError when the manifest cannot be read, or a
+    critical expectation fails: the message names the expectations and the rows."""
     folder, shown = root / data.images, str(data.images)
     rules = {
         "pictures": expectations.picture_rules(checks, names),
@@ -80,8 +82,8 @@ def validate_data(
         content = folder_sha256(folder)
         return content and verdict_key(rules, folder=shown, content=content)
 
-    def measure() -> Verdict:
-        pictures = tables.picture_frame(folder)
+    def judge() -> Verdict:
+        pictures = measure(folder)
         concepts = tables.concept_frame(pictures)
         files = tables.file_frame(folder, pictures["path"])
         facts = {
@@ -100,7 +102,7 @@ def validate_data(
         }
         return Verdict(run_rules(batches), facts)
 
-    return _conclude("data", "Data checks", stored_verdict(store, key, measure), out)
+    return _conclude("data", "Data checks", stored_verdict(store, key, judge), out)
 
 
 def _counts(column: pd.Series[str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fade.data.measurements import Measurements
 from fade.errors import FadeError
 from fade.provenance.fingerprints import code_sha256, files_sha256, versions
 from fade.provenance.lineage import hash_path
@@ -51,6 +52,13 @@ def verdict_key(rules: Mapping[str, Sequence[Rule]], **inputs: Any) -> str:
             "libraries": versions(LIBRARIES),
         }
     )
+
+
+def measurements(runs: Path, folder: Path) -> Measurements:
+    """What earlier checks measured of the pictures of a folder."""
+    made_by = {"code": code_sha256("pictures", "tables"), "libraries": versions(("numpy", "pillow"))}
+    name = fingerprint(str(folder.resolve()))[:16]
+    return Measurements(runs / "cache" / "measured" / f"{name}.json", fingerprint(made_by))
 
 
 def folder_sha256(folder: Path) -> str | None:

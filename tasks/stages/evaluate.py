@@ -14,7 +14,7 @@ from fade.run.context import RunContext
 from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.files import write_json
-from tasks.stages.generate_pictures import distributed
+from tasks.stages.generate_pictures import announced, distributed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,27 +76,38 @@ def evaluate_change(
 ) -> EvaluationResult:
     """Judge the model with and without a change that is in the denoiser. sha256: under which its pictures are
     cached."""
+    from fade.data.vocabulary import fill
     from fade.evaluation.evaluate import evaluate as evaluate_models
+    from fade.evaluation.evaluate import rest_sample
+    from fade.generation.cost import lacking
     from fade.models.prompts import require_distinct
 
     names = [*neighborhood.neighbours, *neighborhood.heldout]
     require_distinct(run.models.base, run.params.sampler.prompt, names, neighborhood.targets, "evaluate")
 
-    def on_progress(done: int, total: int) -> None:
-        progress.report("evaluate", done, total, "pictures before and after")
+    text, config = "pictures before and after", run.params.evaluate
 
-    start, drawing = time.perf_counter(), run.generator.seconds
-    evaluation = evaluate_models(
-        run.generator,
-        change,
-        sha256,
-        neighborhood,
-        run.vocabulary,
-        run.models.judge,
-        run.params.evaluate,
-        on_progress,
-        encoder=run.models.encoder,
-    )
+    def on_progress(done: int, total: int) -> None:
+        progress.report("evaluate", done, total, text)
+
+    names = [*neighborhood.targets, *names]
+    names += rest_sample(run.vocabulary, names, config.rest_concepts, config.seed)
+    prompts = [fill(run.params.sampler.prompt, name) for name in names]
+    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    to_make = sum(lacking(run.generator, prompts, seeds, adapter) for adapter in ("", sha256))
+    with announced(run, "evaluate", to_make, text):
+        start, drawing = time.perf_counter(), run.generator.seconds
+        evaluation = evaluate_models(
+            run.generator,
+            change,
+            sha256,
+            neighborhood,
+            run.vocabulary,
+            run.models.judge,
+            config,
+            on_progress,
+            encoder=run.models.encoder,
+        )
     judging = time.perf_counter() - start - (run.generator.seconds - drawing)
     return EvaluationResult(evaluation.numbers, evaluation.pictures, judging, evaluation.disputed)
 

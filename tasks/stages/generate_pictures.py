@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fade.utils import progress
 from tasks.launch.run_job import run_for, runs_here
 
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ def distributed(run: RunContext, adapter: Path | None = None) -> Iterator[None]:
         yield
     finally:
         run.generator.workers = None
+
+
+@contextmanager
+def announced(run: RunContext, stage: str, pictures: int, text: str) -> Iterator[None]:
+    """Says before the pictures of a stage are made how many they are and how long they take on this device;
+    keeps afterwards what they took."""
+    from fade.generation.cost import estimate, note_pace
+
+    if pictures:
+        cost = estimate(run.generator, pictures, here=runs_here(run))
+        progress.report(stage, 0, pictures, ", ".join(filter(None, (text, cost))))
+    yield
+    note_pace(run.generator)
 
 
 def generate(

@@ -8,8 +8,9 @@ from typing import Any
 from fade.config import JudgeTrainingConfig, RegisterConfig
 from fade.data.vocabulary import slug
 from fade.errors import RegistryError
-from fade.judges.making import EVALUATION
+from fade.judges.making import EVALUATION, REGISTERED
 from fade.utils import progress
+from fade.utils.files import write_json
 from fade.utils.hashing import fingerprint
 from fade.utils.locks import lock_folder
 from fade.utils.notes import note
@@ -104,13 +105,20 @@ def _record(
     runs: Path,
     register: RegisterConfig,
 ) -> None:
-    """A run of MLflow: settings, losses, accuracy, and the files that say so. A tracking server that is not
-    there costs no judge: that is a note."""
+    """A run of MLflow: settings, losses, accuracy, and the files that say so; the judge as a version, which
+    runs that use it name. A tracking server that is not there costs no judge: that is a note."""
     from fade.models.layout import JUDGE, model_sha256
+    from fade.provenance.lineage import code_state
     from tasks.registry.connection import connect
+    from tasks.registry.judges import register_judge
     from tasks.registry.runs import flatten, open_run
 
-    tags = {"judge": model_sha256(out, JUDGE), "manifest": record["data"]["manifest_sha256"]}
+    tags = {
+        "judge": model_sha256(out, JUDGE),
+        "manifest": record["data"]["manifest_sha256"],
+        "start": fingerprint(record["start"]) if record["start"] else "none",
+        "commit": str(code_state()["commit"] or "unknown"),
+    }
     try:
         tracking = connect(runs, timeout=register.timeout_seconds)
         with open_run(tracking, EXPERIMENT, out.name, tags) as run:
@@ -121,5 +129,7 @@ def _record(
             run.log_metrics(losses[-1][0] if losses else 0, final)
             for name in (EVALUATION, CHART):
                 run.log_file(out / name)
+            version = register_judge(run, out, tags)
+        write_json(out / REGISTERED, version)
     except RegistryError as error:
-        note(f"the judge is in {out}, and MLflow has no run of its training: {error}")
+        note(f"the judge is in {out}, and MLflow has no version of it: {error}")

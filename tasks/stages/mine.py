@@ -11,7 +11,7 @@ from fade.data.vocabulary import fill
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils import progress
-from tasks.stages.generate_pictures import distributed
+from tasks.stages.generate_pictures import announced, distributed
 
 if TYPE_CHECKING:
     from fade.mining.neighborhood import Neighborhood
@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 def mine(run: RunContext) -> Neighborhood:
     """The target's neighbourhood over the whole vocabulary; pictures come from the cache when they were made
     before."""
+    from fade.generation.cost import lacking
     from fade.mining.neighborhood import joint
     from fade.mining.neighborhood import mine as mine_neighbourhood
 
     for target in run.targets:
         check_target(run.params, target, run.vocabulary)  # an unknown name fails before a model is loaded
 
-    def on_progress(done: int, total: int) -> None:
-        progress.report("mine", done, total, "pictures of the vocabulary")
+    text, config = "pictures of the vocabulary", run.params.neighborhood
 
-    what = (run.vocabulary, run.generator, run.models.encoder, run.params.neighborhood, on_progress)
-    with distributed(run):
+    def on_progress(done: int, total: int) -> None:
+        progress.report("mine", done, total, text)
+
+    prompts = [fill(run.generator.sampler.prompt, name) for name in run.vocabulary.names]
+    to_make = lacking(run.generator, prompts, [config.seed + i for i in range(config.images_per_concept)])
+    what = (run.vocabulary, run.generator, run.models.encoder, config, on_progress)
+    with announced(run, "mine", to_make, text), distributed(run):
         return joint(
             [
                 mine_neighbourhood(target, *what, also=[t for t in run.targets if t != target])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from fade.config import ChecksConfig, DataConfig
-from fade.data.importers.verify import reference_file, verify_set
+from fade.data.importers.verify import Findings, reference_file, verify_set
+from fade.data.tables import picture_frame
 from fade.errors import DataError, UsageError
 from tasks.data.check_set import check_set
 from tasks.data.track import track_set
@@ -26,8 +28,12 @@ def dogs(tmp_path: Path) -> Path:
     return tmp_path / "sets" / "dogs"
 
 
+def verified(folder: Path) -> Findings:
+    return verify_set(folder, picture_frame(folder))
+
+
 def findings(folder: Path) -> Mapping[str, str]:
-    return verify_set(folder).sentences
+    return verified(folder).sentences
 
 
 def test_an_import_meets_the_rules_and_says_what_it_is(dogs: Path, tmp_path: Path) -> None:
@@ -55,6 +61,22 @@ def test_a_changed_a_missing_and_a_further_file_are_found(dogs: Path, tmp_path: 
     assert findings(dogs)["record"] == "the manifest is not import.json's"
 
 
+def test_a_second_check_decodes_a_sample_alone_and_finds_what_was_kept_wrongly(
+    dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fade.data.measurements.SAMPLE", 5)
+    texts = [check_set(dogs, CHECKS, tmp_path / "runs")["findings"]["measured"] for _ in range(3)]
+    assert texts == [
+        "69 pictures decoded",
+        *(f"5 pictures decoded, 5 of them again (seed {n}): no difference" for n in (1, 2)),
+    ]
+    (kept,) = (tmp_path / "runs" / "cache" / "measured").iterdir()
+    kept.write_text(re.sub('"actual_width":[0-9]+', '"actual_width":1', kept.read_text("utf-8")), "utf-8")
+    result = check_set(dogs, CHECKS, tmp_path / "runs")
+    assert result["success"] and "all measured again" in result["findings"]["measured"]
+    assert '"actual_width":1,' not in kept.read_text("utf-8")
+
+
 def test_a_set_that_may_not_be_passed_on_is_tracked_by_reference(dogs: Path, tmp_path: Path) -> None:
     made = track_set(dogs, DataConfig(), tmp_path, tmp_path / "runs")
     assert [Path(one).name for one in made["commit"]] == ["dogs.reference.json", ".gitignore"]
@@ -66,11 +88,11 @@ def test_a_set_that_may_not_be_passed_on_is_tracked_by_reference(dogs: Path, tmp
     member = tmp_path / "member" / "dogs"
     import_fixture(FIXTURES / "dogs", member, "dogs")
     reference_file(member).write_text(text, encoding="utf-8")
-    assert verify_set(member).success
+    assert verified(member).success
     other = tmp_path / "other" / "dogs"
     import_fixture(FIXTURES / "dogs", other, "dogs", split=DRAWN)
     reference_file(other).write_text(text, encoding="utf-8")
-    assert not verify_set(other).success
+    assert not verified(other).success
     assert "options" in findings(other)["team"] and "manifest_sha256" in findings(other)["team"]
 
 

@@ -1,4 +1,5 @@
-"""`fade judge train` on the embedded world's drawings makes a judge that agrees with the shipped one.
+"""`fade judge train` on the embedded world's drawings makes a judge that agrees with the shipped one, and a
+version of the registry.
 
 A training of the recipe's own length takes minutes on a CPU."""
 
@@ -13,7 +14,13 @@ from fade.config import JudgeTrainingConfig, RegisterConfig
 from fade.data.images import read_pictures
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.judges.classifier import Classifier
+from fade.judges.making import REGISTERED, making
 from fade.utils.hashing import sha256_of
+from tasks.registry.connection import connect
+from tasks.registry.judges import FOLDER, register_judge
+from tasks.registry.models import all_versions
+from tasks.registry.runs import download_artifact, open_run
+from tasks.registry.snapshot import RegistrySnapshot
 from tasks.stages.judge import train_judge
 
 
@@ -35,3 +42,24 @@ def test_a_judge_of_the_shipped_drawings_agrees_with_the_shipped_judge(repo: Pat
     assert written["top1"] == numbers["top1"] >= 65 and written["seed"] == 0 and written["n"] == 79
     assert written["data"]["manifest_sha256"] == sha256_of(repo / "data/emoji" / MANIFEST)
     assert (out / "confusion.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert making(out)["registered"]["name"] == "judge-judge"
+
+
+def test_a_judge_is_a_version_that_a_run_s_record_names(tmp_path: Path) -> None:
+    judge, runs = tmp_path / "dogs", tmp_path / "runs"
+    judge.mkdir()
+    (judge / "model.safetensors").write_bytes(b"weights")
+    tracking = connect(runs)
+    for number in ("1", "2"):
+        with open_run(tracking, "fade-judge", "dogs") as run:
+            made = register_judge(run, judge, {"judge": number * 64})
+        assert (made["name"], made["version"]) == ("judge-dogs", number)
+        (judge / REGISTERED).write_text(json.dumps({**made, "more": "x"}), encoding="utf-8")
+        assert making(judge) == {"registered": made}
+    assert [(str(one.version), one.tags["judge"]) for one in all_versions(tracking, "judge-dogs")] == [
+        ("2", "2" * 64),
+        ("1", "1" * 64),
+    ]
+    folder = download_artifact(tracking, made["run_id"], FOLDER, tmp_path / "fetched")
+    assert folder is not None and (folder / "model.safetensors").read_bytes() == b"weights"
+    assert not RegistrySnapshot.load(tracking, "fade").adapters()  # it is no concept's model

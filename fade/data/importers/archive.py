@@ -1,6 +1,7 @@
 """What a data set comes in: a folder, tar, tar in tar, zip or parquet, read as one stream of members.
 
-Nothing is unpacked to the disk and no more than one member is held. Archives come from outside and are not
+Nothing is unpacked to the disk and no more than one member is held. The files of a folder and the members of
+a tar that is not packed are read where they lie, by any process. Archives come from outside and are not
 trusted: a link, a device, an absolute path or one with ``..`` is refused by its name, a member is never read
 beyond a limit, and an archive that ends early is an error, never a smaller data set."""
 
@@ -13,7 +14,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -61,6 +62,42 @@ def open_container(path: Path) -> Container:
     raise DataError(f"{path} is no archive of a data set.", stage=STAGE, action=action)
 
 
+def read_in_place(path: Path, members: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
+    """The contents of members that have an offset, without those before them.
+
+    path: of a folder or an unpacked tar; members: (name, offset, bytes). Raises DataError."""
+    if path.is_dir():
+        for name, _, _ in members:
+            yield _file_content(path, path / name, name)
+        return
+    try:
+        with path.open("rb", buffering=0) as stream:
+            for name, offset, size in members:
+                stream.seek(offset)
+                content = stream.read(size)
+                if len(content) != size:
+                    raise truncated(path, f"{name} ends early")
+                yield content
+    except OSError as error:
+        raise truncated(path, error) from error
+
+
+def _file_content(home: Path, path: Path, name: str) -> bytes:
+    """Of a file of a folder. Raises DataError."""
+    try:
+        return read_bytes(path, _limit(name))
+    except RefusedFileError as error:
+        raise hostile(home, f"{name!a}: {error}") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error for a file or a folder that this user may not read."""
+    what = f"{path} cannot be read: {error.strerror}."
+    return DataError(what, stage=STAGE, action="correct its permissions.")
+
+
 def _limit(name: str) -> int:
     return METADATA if name.lower().endswith((".txt", ".csv", ".json", ".mat", ".md")) else PICTURE
 
@@ -93,16 +130,12 @@ class Folder:
     def _member(self, path: Path, name: str, selects: Selects) -> Member:
         try:
             found = path.stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise hostile(self.path, f"{name!a} is no regular file")
-            content = read_bytes(path, _limit(name)) if selects(name, found.st_size) else None
-        except RefusedFileError as error:
-            raise hostile(self.path, f"{name!a}: {error}") from None
         except OSError as error:
-            raise DataError(
-                f"{path} cannot be read: {error.strerror}.", stage=STAGE, action="correct its permissions."
-            ) from None
-        return Member(name, found.st_size, content)
+            raise unreadable(path, error) from None
+        if not stat.S_ISREG(found.st_mode):
+            raise hostile(self.path, f"{name!a} is no regular file")
+        content = _file_content(self.path, path, name) if selects(name, found.st_size) else None
+        return Member(name, found.st_size, content, offset=0)
 
 
 @dataclass(frozen=True)
@@ -116,13 +149,14 @@ class Tar:
         Raises DataError."""
         try:
             with self.path.open("rb") as raw, _unpacked(raw, self.path) as stream:
-                yield from self._walk(stream, "", selects)
+                yield from self._walk(stream, "", 0 if stream is raw else None, selects)
                 while stream.read(MIB):  # gzip compares its checksum at the end alone
                     pass
         except (*BROKEN, OSError) as error:
             raise truncated(self.path, error) from error
 
-    def _walk(self, stream: BinaryIO, prefix: str, selects: Selects) -> Iterator[Member]:
+    def _walk(self, stream: BinaryIO, prefix: str, begin: int | None, selects: Selects) -> Iterator[Member]:
+        """begin: where the stream begins in the file; None where it is not a part of it as it stands."""
         watched = _Watched(stream)
         with tarfile.open(fileobj=cast(BinaryIO, watched), mode="r:") as tar:
             while (one := tar.next()) is not None:
@@ -135,22 +169,25 @@ class Tar:
                     raise hostile(self.path, f"{name!a} is a link or a device")
                 if is_ignored(name):
                     continue
-                opened = cast(BinaryIO, tar.extractfile(one))
+                place = None if begin is None or one.issparse() else begin + one.offset_data
                 if name.endswith(".tar") and not prefix:
-                    yield from self._walk(opened, f"{name}/", selects)
+                    opened = cast(BinaryIO, tar.extractfile(one))
+                    yield from self._walk(opened, f"{name}/", place, selects)
                     continue
-                content = None
-                if selects(name, one.size):
-                    if one.size > _limit(name):
-                        raise hostile(self.path, f"{name!a} has {one.size:,} bytes")
-                    content = opened.read()
-                    if len(content) != one.size:
-                        raise truncated(self.path, f"{name} ends early")
-                yield Member(name, one.size, content)
+                content = self._content(tar, one, name) if selects(name, one.size) else None
+                yield Member(name, one.size, content, place)
             # tarfile takes an archive that was cut between two members, or has a damaged header, for a whole
             # one
             if watched.last != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise truncated(self.path, "the mark of its end is missing")
+
+    def _content(self, tar: tarfile.TarFile, one: tarfile.TarInfo, name: str) -> bytes:
+        if one.size > _limit(name):
+            raise hostile(self.path, f"{name!a} has {one.size:,} bytes")
+        content = cast(BinaryIO, tar.extractfile(one)).read()
+        if len(content) != one.size:
+            raise truncated(self.path, f"{name} ends early")
+        return content
 
 
 class _Watched:

@@ -18,7 +18,7 @@ Selects = Callable[[str, int], bool]
 """(member's name, its bytes) -> whether its content is read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A file in a container."""
 
@@ -28,6 +28,9 @@ class Member:
     """Bytes, as the container states them."""
     content: bytes | None
     """None for one that is not selected."""
+    offset: int | None = None
+    """Where its bytes begin in the file that `fade.data.importers.archive.read_in_place` reads; None where
+    the container can be read from its beginning alone."""
 
 
 class Container(Protocol):

@@ -58,7 +58,7 @@ class Index:
         return found.pop() if found else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a picture belongs."""
 

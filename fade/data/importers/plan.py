@@ -4,18 +4,17 @@ Everything that the names alone can tell is refused here, all of it in one sente
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from fade.data.importers.archive import is_archive, open_container
+from fade.data.importers.archive import is_archive, open_container, unreadable
 from fade.data.importers.class_names import LONGEST, ClassName, name_as, read_names
-from fade.data.importers.members import STAGE, Container
-from fade.data.importers.options import ImportOptions, Split
+from fade.data.importers.members import STAGE, Container, Member
+from fade.data.importers.options import ImportOptions
 from fade.data.importers.picture_set import (
     OTHER_PICTURES,
     PICTURES,
@@ -24,30 +23,13 @@ from fade.data.importers.picture_set import (
     PictureSet,
     Place,
 )
-from fade.data.manifest import HELDOUT, TRAIN
-from fade.data.vocabulary import Concept, Vocabulary, slug
+from fade.data.importers.rows import Placed, Row, rows_of
+from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import DataError, UsageError, nearest
 from fade.utils.progress import report
 
 SHOWN = 5
 """Faults of a kind that are named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A picture that will be read."""
-
-    container: int
-    name: str
-    """In its container."""
-    size: int
-    label: str
-    own_split: str
-    """In the set's own words; "" where the copy names none."""
-    split: str
-    """``train`` or ``heldout``."""
-    stem: str
-    """Where it goes, below the data set's folder and without a suffix."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +47,8 @@ class Plan:
     """Picture -> why, as far as names tell."""
     others: int
     """Files that are no pictures of the set."""
+    states: Sequence[tuple[int, ...]]
+    """`file_state` of each container, before its names were read."""
 
     def summary(self) -> dict[str, Any]:
         """What was recognised: layout, lacks, notes, counts by the set's own splits, classes, bytes."""
@@ -87,6 +71,15 @@ class Plan:
         }
 
 
+def file_state(container: Container) -> tuple[int, ...]:
+    """What changes with an archive file; empty for a folder, and for a file that is gone."""
+    try:
+        found = container.path.stat()
+    except OSError:
+        return ()
+    return () if container.path.is_dir() else (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
 def containers_of(path: Path, owner: PictureSet) -> list[Container]:
     """What a path holds: an archive and its companions beside it, or a folder and the archives in it. Raises
     DataError."""
@@ -99,8 +92,7 @@ def containers_of(path: Path, owner: PictureSet) -> list[Container]:
             return [open_container(path), *map(open_container, archives)]
         beside = [one for one in sorted(path.parent.iterdir()) if one != path and one.is_file()]
     except OSError as error:
-        what = f"{path} cannot be read: {error.strerror}."
-        raise DataError(what, stage=STAGE, action="correct its permissions.") from None
+        raise unreadable(path, error) from None
     opened = [open_container(path)]
     if path.suffix == ".parquet":
         return opened + [open_container(one) for one in beside if one.suffix == ".parquet"]
@@ -116,12 +108,15 @@ def plan_import(owner: PictureSet, path: Path, options: ImportOptions) -> Plan:
     """Read the names in a copy and decide. Raises DataError, UsageError."""
     options = replace(options, per_class=options.per_class or owner.per_class)
     containers = containers_of(path, owner)
+    states = [file_state(one) for one in containers]
     found, index, others = _index(owner, containers)
     layout = owner.layout(index)
-    placed: list[tuple[int, str, int, Place]] = []
+    placed: list[Placed] = []
     left_out: dict[str, str] = {}
     keys: set[str] = set()
-    for container, name, size in found:
+    places: dict[Place, Place] = {}  # one object for the pictures of one class: a set has a million
+    for container, member in found:
+        name = member.name
         place = layout.place(name)
         if place is None:
             others += 1
@@ -131,24 +126,25 @@ def plan_import(owner: PictureSet, path: Path, options: ImportOptions) -> Plan:
             left_out[name] = f"a {name.rsplit('.', 1)[-1].upper()} file is not read here"
         elif (key := layout.key(name) or name) not in keys:  # else an archive lies beside its extracted copy
             keys.add(key)
-            placed.append((container, name, size, place))
-    _check_listed(owner, layout, [*left_out, *(name for _, name, _, _ in placed)], options)
+            placed.append((container, member, places.setdefault(place, place)))
+    del found, keys
+    _check_listed(owner, layout, [*left_out, *(member.name for _, member, _ in placed)], options)
     classes, placed, skipped = _classes(owner, layout, placed, options)
     left_out |= skipped
-    if any(not place.split for *_, place in placed) and options.split is None:
+    if any(not place.split for _, _, place in placed) and options.split is None:
         what = f"{layout.description}: {'; '.join(layout.lacks) or 'some pictures have no split'}."
         action = "add what is missing, or draw a split with --split seed:0,0.8 (it is recorded)."
         raise DataError(what, stage=STAGE, action=action)
-    rows = _rows(owner, classes, placed, options)
+    rows = rows_of(owner, classes, placed, options)
     _check_counts(classes, rows)
-    return Plan(owner, options, layout, containers, rows, classes, left_out, others)
+    # without what finds a picture's place: that holds the names of the whole copy
+    known = Layout(layout.description, lambda name: None, layout.lacks)
+    return Plan(owner, options, known, containers, rows, classes, left_out, others, states)
 
 
-def _index(
-    owner: PictureSet, containers: Sequence[Container]
-) -> tuple[list[tuple[int, str, int]], Index, int]:
-    """(container, name, bytes) of every file that looks like a picture; the index; how many files do not."""
-    found: list[tuple[int, str, int]] = []
+def _index(owner: PictureSet, containers: Sequence[Container]) -> tuple[list[tuple[int, Member]], Index, int]:
+    """(container, member) of every file that looks like a picture; the index; how many files do not."""
+    found: list[tuple[int, Member]] = []
     metadata: dict[str, bytes] = {}
     others = 0
     for number, container in enumerate(containers):
@@ -156,13 +152,13 @@ def _index(
             if member.content is not None:
                 metadata[f"{container.path.name}/{member.name}"] = member.content
             elif member.name.lower().endswith((*PICTURES, *OTHER_PICTURES)):
-                found.append((number, member.name, member.size))
+                found.append((number, member))
                 if len(found) % 1000 == 0:
                     report("index", len(found), 0, container.path.name)
             else:
                 others += 1
     has_parquet = any(container.path.suffix == ".parquet" for container in containers)
-    return found, Index([name for _, name, _ in found], metadata, has_parquet), others
+    return found, Index([member.name for _, member in found], metadata, has_parquet), others
 
 
 def _check_listed(owner: PictureSet, layout: Layout, names: Sequence[str], options: ImportOptions) -> None:
@@ -181,16 +177,13 @@ def _check_listed(owner: PictureSet, layout: Layout, names: Sequence[str], optio
         raise DataError(what, stage=STAGE, action=action)
 
 
-Placed = tuple[int, str, int, Place]
-
-
 def _classes(
     owner: PictureSet, layout: Layout, placed: Sequence[Placed], options: ImportOptions
 ) -> tuple[list[ClassName], list[Placed], dict[str, str]]:
     """The classes that have pictures, under the names that the user chose; the pictures of those that are not
     skipped; the pictures of those that are. Raises DataError for names that cannot be concepts."""
     table = read_names(options.names) if options.names else {}
-    present = {place.label for *_, place in placed}
+    present = {place.label for _, _, place in placed}
     all_classes = {one.label: one for one in owner.classes(layout)}
     if unknown := sorted(set(table) - set(all_classes)):
         what = f"{options.names} names the class {unknown[0]!r}, which the copy does not have."
@@ -209,8 +202,8 @@ def _classes(
     skipped = {by_any_name[text] for text in options.skip}
     kept = [one for one in named if one.label not in skipped]
     _check_names(kept)
-    out = {name: "its class is skipped" for _, name, _, place in placed if place.label in skipped}
-    return kept, [one for one in placed if one[3].label not in skipped], out
+    out = {one.name: "its class is skipped" for _, one, place in placed if place.label in skipped}
+    return kept, [one for one in placed if one[2].label not in skipped], out
 
 
 def _check_names(classes: Sequence[ClassName]) -> None:
@@ -236,53 +229,6 @@ def _check_names(classes: Sequence[ClassName]) -> None:
     except DataError as error:
         action = "tell them apart in a table (--names FILE with the columns label,concept)."
         raise DataError(error.what, stage=STAGE, action=action) from None
-
-
-def _rows(
-    owner: PictureSet, classes: Sequence[ClassName], placed: Iterable[Placed], options: ImportOptions
-) -> list[Row]:
-    """The pictures that are imported, in the order of the containers."""
-    concepts = {one.label: slug(one.concept) for one in classes}
-    by_group: dict[tuple[str, str], list[Placed]] = defaultdict(list)
-    for one in placed:
-        by_group[one[3].label, one[3].split].append(one)
-    rows: list[Row] = []
-    for (label, own), group in by_group.items():
-        ranked = sorted(group, key=lambda one: _rank(0, one[1]))[: options.per_class]
-        splits = _split(ranked, options.split) if options.split else {}
-        for container, name, size, _ in ranked:
-            split = splits[name] if options.split else owner.house_split(own)
-            rows.append(Row(container, name, size, label, own, split, f"{split}/{concepts[label]}"))
-    rows.sort(key=lambda row: (row.container, row.name))
-    stems = Counter((row.stem, _stem(row.name).casefold()) for row in rows)
-    return [
-        replace(row, stem=f"{row.stem}/{_stem(row.name)}{_apart(row) if stems[key] > 1 else ''}")
-        for row in rows
-        for key in [(row.stem, _stem(row.name).casefold())]
-    ]
-
-
-def _split(group: Sequence[Placed], split: Split) -> dict[str, str]:
-    """Name -> ``train`` or ``heldout``: a share of one class, drawn by the hash of seed and name; of two
-    pictures and more each split has one."""
-    ranked = sorted((name for _, name, _, _ in group), key=lambda name: _rank(split.seed, name))
-    n = round(split.share * len(ranked))
-    n = min(max(n, 1), len(ranked) - 1) if len(ranked) > 1 else len(ranked)
-    return {name: TRAIN if i < n else HELDOUT for i, name in enumerate(ranked)}
-
-
-def _rank(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
-
-
-def _stem(name: str) -> str:
-    """The base name without its suffix, in letters that any disk can hold."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(name).stem).strip("-.") or "picture"
-    return plain[:100]
-
-
-def _apart(row: Row) -> str:
-    return "-" + hashlib.sha256(row.name.encode()).hexdigest()[:8]
 
 
 def _check_counts(classes: Sequence[ClassName], rows: Sequence[Row]) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +18,12 @@ from typing import Any
 
 from fade.data.importers.members import STAGE
 from fade.data.importers.options import ImportOptions
-from fade.data.importers.partial import Kept
+from fade.data.importers.partial import Finished
 from fade.data.importers.picture_set import PictureSet
-from fade.data.importers.plan import Plan, Row
+from fade.data.importers.plan import Plan
 from fade.data.manifest import CLASSES, COLUMNS, IMPORT, MANIFEST, SOURCES, SPLITS, TERMS
 from fade.errors import DataError, UsageError
-from fade.utils.files import read_json, write_json, write_whole
+from fade.utils.files import read_json, write_json
 from fade.utils.hashing import fingerprint, sha256_of
 from fade.utils.progress import report
 from fade.utils.reading import GIB
@@ -72,11 +72,14 @@ def archive_records(plan: Plan) -> list[dict[str, Any]]:
     the official file ("yes", "no", "by size"; "" for a folder), and the hash of the names and sizes in it."""
     facts = plan.owner.facts.archives if plan.owner.facts else {}
     records: list[dict[str, Any]] = []
+    names, sizes = [hashlib.sha256() for _ in plan.containers], Counter[int]()
+    for row in plan.rows:
+        names[row.container].update(f"{row.name}\0{row.size}\n".encode())
+        sizes[row.container] += row.size
     for number, container in enumerate(plan.containers):
-        rows = [(row.name, row.size) for row in plan.rows if row.container == number]
-        record: dict[str, Any] = {"name": container.path.name, "names": fingerprint(rows)[:16]}
+        record: dict[str, Any] = {"name": container.path.name, "names": names[number].hexdigest()[:16]}
         if container.path.is_dir():
-            records.append({**record, "bytes": sum(size for _, size in rows), "sha256": "", "official": ""})
+            records.append({**record, "bytes": sizes[number], "sha256": "", "official": ""})
             continue
         size = container.path.stat().st_size
         report("hash", number, len(plan.containers), container.path.name)
@@ -91,12 +94,15 @@ def archive_records(plan: Plan) -> list[dict[str, Any]]:
 
 def import_key(plan: Plan, archives: Sequence[Mapping[str, Any]]) -> str:
     """Hash of everything that decides the bytes of an import."""
+    rows = hashlib.sha256()
+    for row in plan.rows:  # one at a time: there may be a million
+        rows.update(f"{row!r}\n".encode())
     return fingerprint(
         {
             "set": plan.owner.name,
             "options": plan.options.record(),
             "archives": [dict(one) for one in archives],
-            "rows": fingerprint([asdict(row) for row in plan.rows]),
+            "rows": rows.hexdigest(),
             "classes": fingerprint([asdict(one) for one in plan.classes]),
         }
     )
@@ -111,46 +117,36 @@ def read_record(folder: Path) -> dict[str, Any]:
 def write_records(
     folder: Path,
     plan: Plan,
-    kept: Sequence[tuple[Row, Kept]],
+    finished: Finished,
+    leaks: Mapping[int, str],
     archives: Sequence[Mapping[str, Any]],
     key: str,
     accepted: Accepted | None,
 ) -> dict[str, Any]:
-    """Write the tables and the record below ``folder``; returns it. Raises DataError when a class lost
-    all its pictures, StorageError."""
-    rows = sorted(((row, one) for row, one in kept if one.path), key=lambda pair: pair[1].path)
-    counts = Counter((row.label, row.split) for row, _ in rows)
+    """Write the tables and the record below ``folder``; returns it.
+
+    leaks: rows that are left out although their pictures are whole -> why. Raises DataError when a class
+    lost all its pictures, StorageError."""
+    kept: list[tuple[str, int]] = []
+    reasons: dict[str, str] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for result in finished:
+        row = plan.rows[result.row]
+        if why := result.left_out or leaks.get(result.row, ""):
+            reasons[row.name] = why
+        else:
+            kept.append((result.path, result.row))
+            counts[row.label, row.split] += 1
     if lost := [one.concept for one in plan.classes if not sum(counts[one.label, s] for s in SPLITS)]:
-        reasons = Counter(one.left_out for _, one in kept if one.left_out).most_common(1)[0][0]
-        what = f"no picture of {', '.join(map(repr, lost[:5]))} can be read: {reasons}."
+        reason = Counter(reasons.values()).most_common(1)[0][0]
+        what = f"no picture of {', '.join(map(repr, lost[:5]))} can be read: {reason}."
         raise DataError(what, stage=STAGE, action="fetch the copy again, or leave the class out with --skip.")
-    versions = _versions(archives, kept)
-    by_label = {one.label: one for one in plan.classes}
-    licence = plan.options.licence or plan.owner.licence
-    package = plan.owner.title if plan.owner.facts else plan.containers[0].path.resolve().name
-    manifest = [
-        (
-            *(one.path, by_label[row.label].concept, by_label[row.label].family, STYLE, package),
-            *(versions[row.container], licence, one.sha256, one.width, one.height, row.split),
-        )
-        for row, one in rows
-    ]
-    write_whole(folder / MANIFEST, _table(COLUMNS, manifest))
-    classes = [
-        (
-            *(one.concept, one.label, one.wnid, one.family, "; ".join(one.synonyms), one.spoken),
-            *(counts[one.label, split] for split in SPLITS),
-        )
-        for one in plan.classes
-    ]
+    changed = _write_tables(folder, plan, finished, sorted(kept), _versions(plan, archives, finished))
     head = ("concept", "label", "wnid", "family", "synonyms", "spoken", *SPLITS)
-    write_whole(folder / CLASSES, _table(head, classes))
-    names = [container.path.name for container in plan.containers]
-    sources = [
-        (one.path, f"{names[row.container]}/{row.name}", one.source_sha256, one.change) for row, one in rows
-    ]
-    write_whole(folder / SOURCES, _table(("path", "source", "source_sha256", "change"), sources))
-    left_out = dict(plan.left_out) | {one.name: one.left_out for _, one in kept if one.left_out}
+    with _table(folder / CLASSES, head) as add_class:
+        for one in plan.classes:
+            names = (one.concept, one.label, one.wnid, one.family, "; ".join(one.synonyms), one.spoken)
+            add_class((*names, *(counts[one.label, split] for split in SPLITS)))
     facts = plan.owner.facts
     record = {
         "set": plan.owner.name,
@@ -160,15 +156,15 @@ def write_records(
         "archives": [dict(one) for one in archives],
         "options": dict(plan.options.record()),
         "importer": code_sha256(),
-        "licence": licence,
+        "licence": _licence(plan),
         "terms": plan.owner.terms_name,
         "classes": len(plan.classes),
         "counts": dict(Counter(row.own_split or row.split for row in plan.rows)),
         "official_counts": dict(facts.counts) if facts else {},
         "official_classes": facts.classes if facts else 0,
         "kept": {split: sum(counts[one.label, split] for one in plan.classes) for split in SPLITS},
-        "changed": dict(Counter(one.change for _, one in rows if one.change)),
-        "left_out": dict(sorted(left_out.items())),
+        "changed": changed,
+        "left_out": dict(sorted((dict(plan.left_out) | reasons).items())),
         "other_files": plan.others,
         "manifest_sha256": sha256_of(folder / MANIFEST),
         "key": key,
@@ -179,15 +175,47 @@ def write_records(
     return record
 
 
-def _versions(archives: Sequence[Mapping[str, Any]], kept: Iterable[tuple[Row, Kept]]) -> dict[int, str]:
-    """Container -> its version in the manifest: an archive's hash, of a folder that of its pictures."""
-    digests = {number: hashlib.sha256() for number in range(len(archives))}
-    for row, one in kept:
-        digests[row.container].update(f"{row.name}\0{one.source_sha256}\n".encode())
-    return {
-        number: (str(record["sha256"]) or digests[number].hexdigest())[:12]
-        for number, record in enumerate(archives)
-    }
+def _licence(plan: Plan) -> str:
+    return plan.options.licence or plan.owner.licence
+
+
+def _write_tables(
+    folder: Path,
+    plan: Plan,
+    finished: Finished,
+    kept: Sequence[tuple[str, int]],
+    versions: Mapping[int, str],
+) -> dict[str, int]:
+    """Write the manifest and the sources of the ``kept`` pictures (path, row), one row at a time; returns how
+    many pictures had which change."""
+    by_label = {one.label: one for one in plan.classes}
+    package = plan.owner.title if plan.owner.facts else plan.containers[0].path.resolve().name
+    containers = [container.path.name for container in plan.containers]
+    licence, changed = _licence(plan), Counter[str]()
+    with (
+        _table(folder / MANIFEST, COLUMNS) as add_picture,
+        _table(folder / SOURCES, ("path", "source", "source_sha256", "change")) as add_source,
+    ):
+        for path, number in kept:
+            one, row = finished[number], plan.rows[number]
+            name = by_label[row.label]
+            about = (path, name.concept, name.family, STYLE, package, versions[row.container], licence)
+            add_picture((*about, one.sha256, one.width, one.height, row.split))
+            source = f"{containers[row.container]}/{row.name}"
+            add_source((path, source, one.source_sha256, one.change))
+            changed.update([one.change] if one.change else [])
+    return dict(changed)
+
+
+def _versions(plan: Plan, archives: Sequence[Mapping[str, Any]], finished: Finished) -> dict[int, str]:
+    """Container -> its version in the manifest: an archive's hash, else that of the pictures in it."""
+    found = {number: str(record["sha256"])[:12] for number, record in enumerate(archives)}
+    unknown = {number: hashlib.sha256() for number, version in found.items() if not version}
+    for number, row in enumerate(plan.rows):
+        if row.container in unknown:
+            line = f"{row.name}\0{finished[number].source_sha256}\n"
+            unknown[row.container].update(line.encode())
+    return found | {number: digest.hexdigest()[:12] for number, digest in unknown.items()}
 
 
 def code_sha256() -> str:
@@ -199,9 +227,10 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
+@contextmanager
+def _table(path: Path, head: Sequence[str]) -> Iterator[Callable[[Sequence[object]], object]]:
+    """Write a CSV table row by row, in a folder that nobody reads yet."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(head)
+        yield writer.writerow

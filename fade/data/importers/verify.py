@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fade.data.importers.records import read_record
-from fade.data.manifest import IMPORT, MANIFEST, RECORDS, read_manifest
+from fade.data.manifest import IMPORT, MANIFEST, RECORDS
 from fade.utils.files import read_json, write_json
 from fade.utils.hashing import sha256_of
-from fade.utils.progress import report
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REFERENCE = ".reference.json"
 """Suffix of the file beside a data set's folder that is committed in its place: hashes, and no picture."""
@@ -41,17 +43,17 @@ def write_reference(folder: Path) -> Path:
     return write_json(reference_file(folder), {name: record.get(name) for name in REFERENCED})
 
 
-def verify_set(folder: Path) -> Findings:
-    """Hash every picture and compare: with the manifest, the manifest with the import record, the record with
-    the set's facts and with the team's reference. Raises DataError when the manifest cannot be read."""
-    frame = read_manifest(folder / MANIFEST)
+def verify_set(folder: Path, frame: pd.DataFrame) -> Findings:
+    """Compare the pictures with the manifest, the manifest with the import record, the record with the set's
+    facts and with the team's reference.
+
+    frame: `fade.data.tables.picture_frame` of the folder."""
     record = read_record(folder)
-    wrong: list[str] = []
-    for done, (name, sha256) in enumerate(zip(frame["path"], frame["sha256"], strict=True), 1):
-        path = folder / name
-        if not path.is_file() or sha256_of(path) != sha256:
-            wrong.append(str(name))
-        report("hash", done, len(frame), folder.name)
+    wrong = [
+        str(name)
+        for name, stated, found in zip(frame["path"], frame["sha256"], frame["actual_sha256"], strict=True)
+        if stated != found
+    ]
     listed = {*frame["path"], *RECORDS}
     over = sorted(
         name

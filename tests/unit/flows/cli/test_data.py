@@ -40,6 +40,13 @@ def test_a_dry_run_writes_nothing_and_needs_no_acceptance(
     assert [*tmp_path.iterdir()] == []
 
 
+def test_an_archive_that_is_not_the_official_one_is_a_warning(tmp_path: Path) -> None:
+    words = ["data", "import", "imagenette", str(FIXTURES / "imagenette"), "--accept", "imagenet-terms"]
+    result = RUNNER.invoke(app, [*words, "--workers", "1", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "warning     not the official files: imagenette2-160.tgz" in result.output
+
+
 def test_names_can_be_searched(tmp_path: Path) -> None:
     found = json.loads(RUNNER.invoke(app, ["data", "names", "imagenet", "--find", "crane", "--json"]).output)
     assert {"crane bird", "crane machine"} <= {row["concept"] for row in found}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
 import os
 import re
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -17,7 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fade.data.importers import importing
 from fade.data.importers.convert import convert
+from fade.data.importers.importing import Chunk, _convert_chunk, _write
 from fade.data.importers.options import ImportOptions, Split
 from fade.data.importers.records import accept_terms, require_licence
 from fade.data.importers.sets import picture_set
@@ -130,6 +134,27 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "words"),
+    [
+        ("cats/../../evil.jpg", stat.S_IFREG, "would lie outside"),
+        ("/etc/evil.jpg", stat.S_IFREG, "would lie outside"),
+        ("cats/link.jpg", stat.S_IFLNK, "is a link or a device"),
+        ("cats/pipe.jpg", stat.S_IFIFO, "is a link or a device"),
+    ],
+)
+def test_a_hostile_zip_is_refused(name: str, mode: int, words: str, tmp_path: Path) -> None:
+    packed = tmp_path / "mine.zip"
+    with zipfile.ZipFile(packed, "w") as opened:
+        opened.writestr("cats/a.jpg", picture())
+        member = zipfile.ZipInfo(name)
+        member.external_attr = (mode | 0o644) << 16
+        opened.writestr(member, b"/etc/passwd")
+    with pytest.raises(DataError, match=rf"is refused: .*{words}"):
+        import_fixture(packed, tmp_path / "out", "folder", **MINE)
+    assert [one.name for one in tmp_path.iterdir()] == ["mine.zip"]
+
+
 def test_companions_that_are_missing_are_named(tmp_path: Path) -> None:
     for name, gone, words in (
         ("dogs", "lists.tar", r"it has no split: the lists \(lists.tar\) are missing"),
@@ -227,7 +252,7 @@ def test_a_hub_s_crane_without_a_wnid_is_left_out_and_not_guessed(tmp_path: Path
     assert set(record["left_out"].values()) == {"'crane' is no one class of ImageNet-1k"}
 
 
-@pytest.mark.parametrize("bad", ["{draft}", "a" * 90, "123", "con..cat"])
+@pytest.mark.parametrize("bad", ["{draft}", "a" * 90, "123", "con..cat", "_"])
 def test_a_folder_that_can_be_no_concept_is_named_with_all_others(bad: str, tmp_path: Path) -> None:
     home = own_pictures(tmp_path)
     if bad != "{draft}":
@@ -236,10 +261,11 @@ def test_a_folder_that_can_be_no_concept_is_named_with_all_others(bad: str, tmp_
         import_fixture(home, tmp_path / "out", "folder", **MINE)
 
 
-def test_names_that_fall_together_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("twin", ["border-collie", "Border Collie", "border collie"])
+def test_names_that_fall_together_are_refused(twin: str, tmp_path: Path) -> None:
     home = own_pictures(tmp_path)
-    (home / "{draft}").rename(home / "border-collie")
-    with pytest.raises(DataError, match="cannot be told apart.*--names FILE"):
+    (home / "{draft}").rename(home / twin)
+    with pytest.raises(DataError, match="(cannot be told apart|appears twice).*--names FILE"):
         import_fixture(home, tmp_path / "out", "folder", **MINE, skip=("one only",))
 
 
@@ -309,6 +335,14 @@ def test_pictures_of_other_kinds_are_left_out_or_converted() -> None:
             assert kept.mode == "RGB"
 
 
+def test_a_picture_of_too_many_pixels_is_left_out_before_it_is_unpacked() -> None:
+    packed = io.BytesIO()
+    Image.new("1", (8001, 8000)).save(packed, "PNG")
+    assert len(packed.getvalue()) < 100_000
+    with pytest.raises(ValueError, match="8001 x 8000 pixels are too many"):
+        convert("a.png", packed.getvalue(), None)
+
+
 def test_an_empty_pixel_becomes_white_and_not_black() -> None:
     clear = io.BytesIO()
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(clear, "PNG")
@@ -363,6 +397,48 @@ def test_a_full_disk_is_named_before_the_first_byte(tmp_path: Path, monkeypatch:
     with pytest.raises(StorageError, match="disk is full"):
         import_fixture(FIXTURES / "imagenette", tmp_path / "out", "imagenette")
     assert not (tmp_path / "out").exists() and not [*tmp_path.rglob("*.JPEG")]
+
+
+def test_a_disk_that_fills_up_on_the_way_is_named_and_the_import_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def write(path: str, content: bytes) -> None:
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(path)
+        _write(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importing, "_write", write)
+        with pytest.raises(StorageError, match=r"the disk is full.*the import resumes"):
+            import_fixture(FIXTURES / "imagenette", tmp_path / "out", "imagenette")
+    assert len(written) == 5 and not (tmp_path / "out").exists()
+    record = import_fixture(FIXTURES / "imagenette", tmp_path / "out", "imagenette")
+    assert record == import_fixture(FIXTURES / "imagenette", tmp_path / "other", "imagenette")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir(mode=0o555)
+    with pytest.raises(StorageError, match="cannot be written: Permission denied"):
+        import_fixture(FIXTURES / "imagenette", tmp_path / "sets" / "out", "imagenette")
+
+
+def test_an_archive_that_changes_while_it_is_read_is_no_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = copied("imagenet", tmp_path)
+
+    def touched(folder: str, side: int | None, chunk: Chunk) -> tuple[int, str]:
+        os.utime(chunk.path, ns=(1, 1))
+        return _convert_chunk(folder, side, chunk)
+
+    monkeypatch.setattr(importing, "_convert_chunk", touched)
+    with pytest.raises(DataError, match=r"\.tar changed while it was read.*import it again"):
+        import_fixture(home, tmp_path / "out", "imagenet")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

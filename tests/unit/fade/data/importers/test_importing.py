@@ -232,6 +232,23 @@ def test_families_come_from_the_folder_above(tmp_path: Path) -> None:
     assert families == {"boxer": "dogs", "pug": "dogs", "manx": "cats"}
 
 
+def test_only_equal_pictures_are_leaks_and_equal_bands_are_not_enough(tmp_path: Path) -> None:
+    rng, white = np.random.default_rng(0), np.full((70, 60, 3), 255, np.uint8)
+    bands = [white.copy() for _ in range(4)]
+    for one in bands:
+        one[:20] = rng.integers(0, 256, (20, 60, 3))  # the middle of each is white
+    pictures = {"train/a/0": 0, "train/a/1": 1, "train/b/2": 2, "train/b/4": 0}
+    pictures |= {"test/a/3": 3, "test/b/same": 1, "test/b/0": 3}
+    for name, number in pictures.items():
+        path = tmp_path / "mine" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(bands[number]).save(path, compress_level=9 if "same" in name else 1)
+    record = import_fixture(tmp_path / "mine", tmp_path / "out", "folder", licence="CC0-1.0")
+    assert record["left_out"] == {"train/a/1.png": "the held-out heldout/b/same.png is the same picture"}
+    assert not (tmp_path / "out" / "train" / "a" / "1.png").exists()
+    assert record["kept"] == {"train": 3, "heldout": 3}
+
+
 def _tree(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): sha256_of(p) for p in folder.rglob("*") if p.is_file()}
 
