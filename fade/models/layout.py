@@ -32,6 +32,8 @@ _ONCE_REFUSED = {*PICKLES, ".msgpack", ".h5", ".npy", ".py"}
 """Earlier versions refused a directory with one of these: it has no hash of theirs."""
 BASE, CLIP, JUDGE = "base", "clip", "judge"
 """Roles of models: data.base, data.clip, data.judge. Also the stages of their errors."""
+SECOND_JUDGE = "second_judge"
+"""The role data.second_judge, of a model that is a JUDGE; a run may have none."""
 _KINDS = {CLIP: "CLIPModel", JUDGE: "AutoModelForImageClassification"}
 _MODEL_TYPES = {
     "CLIPTextModel": "clip_text_model",

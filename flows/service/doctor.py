@@ -60,8 +60,8 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
     data, root = params.data, params_file.parent
     yield _finding("pictures", _pictures, data.images, root)
     models = RunContext(params, "", runs, root).models
-    for name in ("base", "clip", "judge"):
-        yield _finding(name, _model, name, models.where(name))
+    for name, kind in models.kinds.items():
+        yield _finding(name, _model, kind, models.where(name))
     cpu = f"CPU, {torch.get_num_threads()} threads"
     yield Finding("device", True, torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu)
     yield _finding("runs", _runs_folder, runs)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fade.adapters.change import Change
+    from fade.evaluation.realism import Substitute
     from fade.evaluation.second_opinion import Disputed
     from fade.mining.neighborhood import Neighborhood
 
@@ -33,7 +34,9 @@ class EvaluationResult:
     seconds: float
     """Spent on the judge and the metrics, the making of pictures aside."""
     disputed: list[Disputed] = field(repr=False)
-    """Pictures on which the two judges differ."""
+    """Pictures on which the judge and a second one differ."""
+    substitutes: list[Substitute] = field(repr=False)
+    """Pictures that stand in the target's place."""
 
 
 def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
@@ -77,6 +80,7 @@ def evaluate_change(
     """Judge the model with and without a change that is in the denoiser. sha256: under which its pictures are
     cached."""
     from fade.evaluation.evaluate import evaluate as evaluate_models
+    from fade.evaluation.realism import real_pictures
     from fade.models.prompts import require_distinct
 
     names = [*neighborhood.neighbours, *neighborhood.heldout]
@@ -86,6 +90,7 @@ def evaluate_change(
         progress.report("evaluate", done, total, "pictures before and after")
 
     start, drawing = time.perf_counter(), run.generator.seconds
+    images, most = run.root / run.params.data.images, run.params.evaluate.real_pictures
     evaluation = evaluate_models(
         run.generator,
         change,
@@ -96,9 +101,12 @@ def evaluate_change(
         run.params.evaluate,
         on_progress,
         encoder=run.models.encoder,
+        second_judge=run.models.second_judge,
+        real=real_pictures(run.models.judge, images, most, run.cache) if most else None,
     )
     judging = time.perf_counter() - start - (run.generator.seconds - drawing)
-    return EvaluationResult(evaluation.numbers, evaluation.pictures, judging, evaluation.disputed)
+    shown = (evaluation.disputed, evaluation.substitutes)
+    return EvaluationResult(evaluation.numbers, evaluation.pictures, judging, *shown)
 
 
 evaluate_task = task(name="evaluate", cache_policy=NO_CACHE)(evaluate)
