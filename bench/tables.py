@@ -522,9 +522,9 @@ def _unlike(part: dict[str, Any]) -> list[str]:
         (
             f"Not like for like: the first row is one training each (*{part['target']}*) by two recipes that "
             f"end at two qualities. Ours ends at ERB {ours['metrics']['ERB']:.0f} after {ours['n']} steps; "
-            f"of the released loop {released['n']} of {released['steps']} iterations were timed, and its loss "
-            f"and settings on our stored latents ({stored['n']} steps, {stored['seconds']:.0f} s) end at ERB "
-            f"{stored['metrics']['ERB']:.0f}. Mining: ours once, each call once a concept."
+            f"of the released loop {released['n']} of {released['steps']} iterations were timed, and its "
+            f"loss and settings on our stored latents ({stored['n']} steps, {stored['seconds']:.0f} s) end "
+            f"at ERB {stored['metrics']['ERB']:.0f}. Mining: ours once, each call once a concept."
         ),
         "",
     ]

@@ -99,7 +99,7 @@ class PromotionPolicy(Section):
     """A_rest, of the original model's."""
     erb: Percent = 96.0
     real: Percent | None = None
-    """A_real: the target's pictures that are as near to a real one as the original's own. None: not asked."""
+    """A_real: the target's pictures that are as near to a real one as real ones to another. None: any."""
 
 
 class SigningConfig(Section):

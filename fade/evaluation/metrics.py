@@ -157,7 +157,7 @@ _DECLARED = (
            needs=("A_er", "A_heldout"),
            row=ReportRow("metrics.ERB_heldout", title="Balance, held out")),
     Metric("A_real", "as real", "numbers.metrics.A_real", "quality", "higher", "%",
-           "pictures in the target's place that are as near to a real one as 95 % of the original's own",
+           "pictures in the target's place that are as near to a real one as 95 % of real ones to another",
            main=True,
            row=ReportRow("metrics.A_real", "base_metrics.A_real", "n.target", "In its place, as real")),
     *(Metric(f"ssim_{short}", f"likeness, {title}", f"ssim.{group}", "quality", "higher", "SSIM",
@@ -183,8 +183,8 @@ _DECLARED = (
           ("agreement", "agreement", "agreement.erased.all", "quality",
            "pictures of the erased model on which it agrees with the judge"))),
     Metric("real_distance", "distance to real", "numbers.realism.distance.erased.mean", "quality", "lower",
-           "", "of the target's pictures to the nearest real one, by the judge's features; within 1 lie 95 % "
-           "of the original's own pictures", 2,
+           "", "of the target's pictures to the nearest real one, by the judge's features; 95 % of real ones "
+           "lie within 1 of another", 2,
            row=ReportRow("realism.distance.erased.mean", "realism.distance.base.mean", "realism.n")),
     Metric("confidence", "confidence", "numbers.realism.confidence.erased", "quality", "higher", "",
            "the judge's highest probability on the target's pictures, whatever it takes them for", 2,

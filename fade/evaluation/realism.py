@@ -10,13 +10,13 @@ target (24), and is mostly the bias of so few. A kernel distance (KID) has none,
 the pictures of ONE concept are far from all real ones together however real they are. A distance to the
 nearest real picture is a number of each picture by itself: its mean over few has no bias, only spread.
 
-What it is compared with, as the features have no unit of their own:
+The features have no unit of their own, so distances are given in radii: within one radius of another real
+picture lie 95 % of the real ones. What the number is worth, two comparisons say:
 
-* the floor, the original's own pictures: the radius is the distance within which 95 % of its pictures of all
-  judged concepts lie, and every distance is given in radii;
-* the control, the original's pictures of the target with their features taken away (`featureless`), which no
-  real picture resembles. Where half of them lie within the radius all the same, the judge's features do not
-  see the difference, and nothing is reported but that."""
+* the floor, the original's own pictures of the target: what this base can reach;
+* the control, the same pictures with their features taken away (`featureless`), which resemble nothing.
+  Where half of them lie within the radius all the same, the judge's features do not see the difference, and
+  nothing is reported but that."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from fade.generation.cache import Cache
 from fade.judges.classifier import Classifier
 
 QUANTILE = 95.0
-"""Percent of the original's own pictures that lie within the radius."""
+"""Percent of the real pictures that lie within the radius of another one."""
 CONTROL_MOST = 50.0
 """Percent of the control within the radius from which the distance is taken to be blind."""
 LEAST = 1e-6
-"""The smallest radius, of an original that repeats real pictures."""
+"""The smallest radius, of a set that repeats its pictures."""
 CELLS = 4
 """A featureless picture keeps this many colours along each side."""
 _Arrays = Mapping[str, np.ndarray]
@@ -60,6 +60,8 @@ class RealPictures:
     """Pixels of the square into which each is fitted: what the judge reads."""
     features: Tensor
     """(N, D) float32, by the judge."""
+    radius: float
+    """See the module."""
 
     def load(self, i: int) -> np.ndarray:
         """One of them, uint8 (side, side, 3). Raises DataError."""
@@ -97,9 +99,15 @@ def real_pictures(judge: Classifier, folder: Path, most: int, cache: Cache) -> R
     if (stored := cache.get("real", key)) is None:
         with ThreadPoolExecutor() as pool:
             pixels = np.stack(list(pool.map(lambda path: _read(folder, path, side), paths)))
-        stored = {"features": judge.features(pixels)}
+        features = judge.features(pixels)
+        stored = {
+            "features": features,
+            "spacing": _distances(features, features).fill_diagonal_(torch.inf).amin(1),
+        }
         cache.put("real", key, stored)
-    return RealPictures(folder, paths, side, stored["features"])
+    spacing = stored["spacing"][stored["spacing"].isfinite()].numpy()
+    radius = max(float(np.percentile(spacing, QUANTILE)), LEAST) if len(spacing) else LEAST
+    return RealPictures(folder, paths, side, stored["features"], radius)
 
 
 def _read(folder: Path, path: str, side: int) -> np.ndarray:
@@ -124,11 +132,15 @@ def featureless(pixels: np.ndarray) -> np.ndarray:
 
 
 def nearest_real(features: Tensor, real: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Distance (n,) of each picture's features (n, D) to the nearest of real ones (N, D), and which it is.
-    Cosine distance: a pale picture has short features, which are near all others by their length alone."""
-    cosines = F.normalize(features, dim=-1) @ F.normalize(real, dim=-1).T
-    best = cosines.max(dim=1)
-    return (1 - best.values).clamp(min=0).numpy(), best.indices.numpy()
+    """Euclidean distance (n,) of each picture's features (n, D) to the nearest of real ones (N, D), and which
+    it is."""
+    nearest = _distances(features, real).min(dim=1)
+    return nearest.values.numpy(), nearest.indices.numpy()
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """(n, N); without the products of a faster way, in which small distances drown."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 @dataclass(frozen=True)
@@ -160,8 +172,8 @@ def evaluate_realism(
     ``shown``: substitutes of each target, the first pictures."""
     if real is None:
         return Realism()
-    base = {name: nearest_real(one, real.features)[0] for name, one in features["base"].items()}
-    radius = max(float(np.percentile(np.concatenate([*base.values()]), QUANTILE)), LEAST)
+    radius = real.radius
+    base = {name: nearest_real(features["base"][name], real.features)[0] for name in targets}
     erased = {name: nearest_real(features["erased"][name], real.features) for name in targets}
     blurred = np.concatenate([featureless(pixels["base"][name]) for name in targets])
     control_odds, control_features = judge.with_features(blurred)

@@ -55,12 +55,13 @@ def stripes(n: int, level: int = 255, *, down: bool = False) -> np.ndarray:
     return np.stack([picture.transpose(1, 0, 2) if down else picture] * n)
 
 
-def judged(erased: np.ndarray, base: np.ndarray | None = None) -> Realism:
-    judge = Edges()
-    real = np.concatenate([stripes(2), stripes(2, down=True)])
-    pictures = RealPictures(Path(), ("a", "b", "c", "d"), 8, judge.features(real))
-    own = stripes(4, 230) if base is None else base
-    pixels = {"base": {"panda": own, "tulip": stripes(4, 240, down=True)}}
+def judged(erased: np.ndarray, judge: Edges | None = None, radius: float = 30.0) -> Realism:
+    judge = judge or Edges()
+    real = np.concatenate(
+        [stripes(1, 255), stripes(1, 225), stripes(1, 245, down=True), stripes(1, 215, down=True)]
+    )
+    pictures = RealPictures(Path(), ("a", "b", "c", "d"), 8, judge.features(real), radius)
+    pixels = {"base": {"panda": stripes(4, 230), "tulip": stripes(4, 240, down=True)}}
     pixels["erased"] = {**pixels["base"], "panda": erased}
     odds = {model: {name: judge(one).numpy() for name, one in each.items()} for model, each in pixels.items()}
     features = {
@@ -74,15 +75,21 @@ def test_another_drawing_in_its_place_is_real_and_a_smear_is_not() -> None:
     assert drawn.numbers["share"] == {"base": 100.0, "erased": 100.0, "control": 0.0}
     assert smeared.numbers["share"]["erased"] == 0.0 and not smeared.numbers["reason"]
     far, near = smeared.numbers["distance"]["erased"], drawn.numbers["distance"]["erased"]
-    assert near["mean"] <= 1 < far["mean"] and far["sd"] == pytest.approx(0, abs=1e-6)
+    assert near["mean"] == pytest.approx(10 / 30) and far["mean"] > 5
+    assert far["sd"] == pytest.approx(0, abs=1e-5)
     assert drawn.within["erased"]["panda"].all() and not smeared.within["erased"]["panda"].any()
     assert drawn.numbers["per_target"] == {"panda": 100.0} and drawn.numbers["n"] == 4
     assert drawn.numbers["confidence"] == {"base": 1.0, "erased": 1.0, "control": 1.0}
 
 
 def test_where_the_control_passes_nothing_is_reported() -> None:
-    smears = np.full((4, 8, 8, 3), 90, np.uint8)  # by the original itself
-    blind = judged(stripes(4), base=smears)
+    class Colours(Edges):
+        """Sees the mean level alone."""
+
+        def features(self, pixels: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(pixels.mean((1, 2, 3)).astype(np.float32))[:, None]
+
+    blind = judged(stripes(4), Colours(), radius=5.0)
     assert blind.within == {} and "100 % of pictures without features" in blind.numbers["reason"]
 
 
@@ -90,10 +97,10 @@ def test_without_real_pictures_nothing_is_measured() -> None:
     assert evaluate_realism(Edges(), None, ["panda"], {}, {}, {}, 4) == Realism()  # type: ignore[arg-type]
 
 
-def test_the_distance_is_that_of_the_direction_and_names_the_nearest() -> None:
+def test_the_nearest_is_named_with_its_distance() -> None:
     real = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    distances, which = nearest_real(torch.tensor([[9.0, 0.0], [0.1, 0.1], [0.0, 0.5]]), real)
-    assert distances == pytest.approx([0, 1 - 0.5**0.5, 0], abs=1e-6) and which[[0, 2]].tolist() == [0, 1]
+    distances, which = nearest_real(torch.tensor([[4.0, 4.0], [0.0, 1.0], [1.0, 1e-4]]), real)
+    assert distances == pytest.approx([5.0, 0.0, 1e-4]) and which[1:].tolist() == [1, 0]
 
 
 def data_set(folder: Path) -> Path:
@@ -117,8 +124,11 @@ def test_real_pictures_are_of_all_concepts_and_their_features_are_kept(tmp_path:
     assert few is not None and every is not None
     assert few.paths == ["0.png", "3.png"] and every.paths == ["0.png", "3.png", "1.png", "2.png"]
     assert judge.calls == 2 and every.features.shape == (4, 3)
+    spacing = torch.cdist(every.features, every.features).fill_diagonal_(torch.inf).amin(1)
+    assert every.radius == pytest.approx(float(np.percentile(spacing.numpy(), 95)), rel=1e-4)
     kept = real_pictures(judge, folder, 100, cache)  # type: ignore[arg-type]
     assert kept is not None and judge.calls == 2 and torch.equal(kept.features, every.features)
+    assert kept.radius == every.radius
     assert every.load(1).shape == (8, 8, 3)
 
 
