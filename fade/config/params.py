@@ -66,12 +66,17 @@ class Params(Section):
         if self.model.dtype == type(self.model)().dtype:  # earlier versions had no other
             fields.pop("model")
         out = Params.model_validate(fields).model_dump(mode="json", by_alias=True, include=set(fields))
-        for section, keys in _LATER.items():
-            default = type(getattr(self, section))()
-            for key in keys:
-                if getattr(self, section).__dict__[key] == getattr(default, key):
-                    del out[section][key]
-        return out
+        return self.without_later(out)
+
+    def without_later(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Sections as JSON without the later keys (_LATER) that are at their default."""
+        for name, keys in _LATER.items():
+            section = getattr(self, name)
+            default = type(section)()
+            for key in keys if name in fields else ():
+                if getattr(section, key) == getattr(default, key):
+                    del fields[name][key]
+        return fields
 
     def recorded(self) -> dict[str, Any]:
         """The parameters in a run's record: all sections but those whose field has ``recorded=False`` (the

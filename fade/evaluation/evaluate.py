@@ -97,7 +97,8 @@ def evaluate(
     with lora.off():
         images = {"base": generator.generate(texts, seeds, on_batch=lambda i, n: on_batch(i, 2 * n))}
     pixels = {"base": _pixels(images["base"], prompts, own)}
-    odds, features = {}, {}
+    odds: dict[str, _Arrays] = {}
+    features: dict[str, _Features] = {}
     odds["base"], features["base"] = _judged(judge, pixels["base"])
     hits = {"base": {name: accuracy.top1(odds["base"][name], judge.index(name)) for name in role}}
     for group in ("target", "adjacent"):

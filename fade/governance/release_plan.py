@@ -96,6 +96,7 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
         include=set(JUDGED_BY),
         exclude={"data": {"dvc_file", "remote", "base_config"}},
     )
+    values = params.without_later(values)
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 
 
