@@ -640,9 +640,8 @@ def overview_block(record: dict[str, Any], columns: Sequence[str]) -> str:
 
 def results_page() -> str:
     """docs/results.md."""
-    head = (
-        f"# Results\n\nWritten by `{COMMAND}` from `bench/results/`; the commands below re-create its files."
-    )
+    origin = f"Written by `{COMMAND}` from `bench/results/`; the commands below re-create those files."
+    head = f"# Results\n\n{origin}"
     foot = "What single days showed: [measurements](measurements.md#speed-and-memory)."
     return f"{head}\n\n{sections(name for name in PARTS if name not in DAYS)}\n\n{foot}\n"
 

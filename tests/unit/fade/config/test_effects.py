@@ -62,7 +62,7 @@ def changed(section: Any, at: tuple[str, ...], field: FieldInfo) -> Any:
 def run_key(params: Params) -> str:
     run = RunContext(params, "panda", Path("runs"))
     model = SimpleNamespace(sha256="0")
-    run.models.__dict__.update(base=model, judge=model, encoder=model)
+    run.models.__dict__.update(base=model, judge=model, encoder=model, sha256=lambda role: role)
     run.__dict__["vocabulary"] = SimpleNamespace(names=("panda",))
     return run.key
 
