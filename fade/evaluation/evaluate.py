@@ -212,7 +212,7 @@ def _by_clip(encoded: Mapping[str, _Features], labels: torch.Tensor) -> dict[str
 def _accuracies(
     groups: Mapping[str, Sequence[str]],
     hits: Mapping[str, _Arrays],
-    within: Mapping[str, _Arrays],
+    within: Mapping[str, Mapping[str, np.ndarray]],
     config: EvaluateConfig,
 ) -> dict[str, Any]:
     mean: dict[str, dict[str, Any]] = {}

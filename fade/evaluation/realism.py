@@ -128,7 +128,8 @@ def featureless(pixels: np.ndarray) -> np.ndarray:
     x = torch.as_tensor(pixels).permute(0, 3, 1, 2).float()
     means = F.adaptive_avg_pool2d(x, CELLS)
     smooth = F.interpolate(means, size=x.shape[-2:], mode="bilinear", align_corners=False)
-    return smooth.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    out: np.ndarray = smooth.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return out
 
 
 def nearest_real(features: Tensor, real: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +141,8 @@ def nearest_real(features: Tensor, real: Tensor) -> tuple[np.ndarray, np.ndarray
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     """(n, N); without the products of a faster way, in which small distances drown."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    out: Tensor = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return out
 
 
 @dataclass(frozen=True)
