@@ -17,6 +17,7 @@ from fade.benchmark.metrics import value_of
 from fade.benchmark.record import read_record
 from fade.benchmark.tables import number
 
+COMMAND = "python bench/devices.py"
 NUMBERS = {
     "A_er": "numbers.metrics.A_er",
     "A_adj": "numbers.metrics.A_adj",

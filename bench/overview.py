@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+COMMAND = "python bench/overview.py"
 TITLES = {
     "A_er": "A_er",
     "kept_adj": "neighbours kept",
     "kept_heldout": "held-out kept",
     "kept_rest": "rest kept",
     "ERB": "ERB",
+    "ERB_heldout": "ERB, held out",
+    "A_real": "as real",
+    "real_distance": "distance to real",
+    "A_rest_sentences": "rest in sentences",
+    "A_rest_pairs": "rest beside the target",
+    "A_er_second_judge": "A_er, second judge",
     "ssim_adj": "likeness of neighbours",
     "ssim_heldout": "of held-out",
     "ssim_rest": "of the rest",
@@ -37,6 +45,8 @@ USUAL = (
     "kept_heldout",
     "kept_rest",
     "ERB",
+    "ERB_heldout",
+    "A_real",
     "A_indirect",
     "A_adv",
     "ERR",
@@ -53,12 +63,18 @@ PLACES = {
     "ssim_rest": 3,
     "drift": 5,
 }
-LOWEST = frozenset({"A_er", "kept_adj", "kept_heldout", "ERB"})
+SHORT = ("A_er", "kept_adj", "kept_heldout", "ERB", "ERB_heldout", "A_real", "ERR", "train_seconds")
+"""The README's columns."""
+LOWEST = frozenset({"A_er", "kept_adj", "kept_heldout", "ERB", "ERB_heldout", "A_real"})
 """Columns with the lowest target in brackets."""
+OF_ONE_DEVICE = frozenset({"train_seconds"})
+"""Columns of the cells of one device: with their spread and their own number of cells."""
 
 
-def table(record: dict[str, Any], columns: list[str]) -> list[str]:
-    """Lines of Markdown, a row an arm, in the record's order."""
+def table(record: dict[str, Any], columns: Sequence[str]) -> list[str]:
+    """Lines of Markdown, a row an arm, in the record's order; a column that no arm has is left out."""
+    arms = record["arms"].values()
+    columns = [key for key in columns if any(key in arm["spread"] for arm in arms)]
     out = [
         "| method | cells | " + " | ".join(TITLES[key] for key in columns) + " |",
         "|---|--:|" + "--:|" * len(columns),
@@ -75,6 +91,8 @@ def _cell(record: dict[str, Any], label: str, key: str) -> str:
         return ""
     places = PLACES.get(key, 1)
     text = f"{result['mean']:.{places}f}"
+    if key in OF_ONE_DEVICE:
+        return f"{text} ± {result['sd']:.{places}f} (n {result['n']})"
     lowest = min(record["per_target"][key][label].values(), default=None) if key in LOWEST else None
     return text if lowest is None or round(lowest) == round(result["mean"]) else f"{text} ({lowest:.0f})"
 

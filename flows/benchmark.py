@@ -148,7 +148,8 @@ def report(options: BenchmarkOptions) -> dict[str, Any]:
     tuned = read_tuned(options.tuned, plan.targets)
     sources_are_here = all(
         Path(first.models.local(where)).is_dir()
-        for where in (data.base, data.judge, data.clip, str(data.images))
+        for where in (data.base, data.judge, data.clip, str(data.images), data.second_judge)
+        if where
     )
     sources = sources_of(first) if sources_are_here else dict.fromkeys(SOURCES, "")
     inputs = {

@@ -33,6 +33,7 @@ from tasks.stages.validate import keep_checks, validate_run
 SUMMARY = (
     *("target", "targets", "method", "variant", "seed", "neighbours", "heldout", "metrics", "base_metrics"),
     *("intervals", "base_intervals", "n", "confusion", "spatial_consistency", "null_drift"),
+    *("second_opinion", "realism", "other_prompts"),
 )
 """Of the evaluation's numbers, those that ``fade run --json`` prints."""
 

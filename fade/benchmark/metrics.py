@@ -3,11 +3,13 @@ at a metric's place. A number that no cell has is left out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from fade.evaluation.err import balances
 from fade.evaluation.metrics import Metric, at_path, known_metrics, report_rows
 
 
@@ -17,8 +19,12 @@ def compared_metrics() -> list[Metric]:
 
 
 def derived(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with what follows from it: ``kept``, ``retained`` (% of the original), ``ssim`` by role."""
-    numbers = record["numbers"]
+    """The record with what follows from it: ``kept``, ``retained`` (% of the original), ``ssim`` by role, and
+    the balances, of which earlier versions had one."""
+    numbers = dict(record["numbers"])
+    both = {name: float(value) for name, value in balances(numbers["metrics"]).items()}
+    known_balances = {name: value for name, value in both.items() if not math.isnan(value)}
+    numbers["metrics"] = {**known_balances, **numbers["metrics"]}
     names = [one.name for one, _ in report_rows(first_table=True) if one.role == "retention"]
     shares = {name: share(numbers["metrics"].get(name), numbers["base_metrics"].get(name)) for name in names}
     known = [min(value, 100.0) for value in shares.values() if value is not None]
@@ -26,7 +32,8 @@ def derived(record: Mapping[str, Any]) -> dict[str, Any]:
     for row in numbers.get("per_concept", []):
         rows.setdefault(row["role"], []).append(row["ssim"])
     ssim = {role: float(np.mean(values)) for role, values in rows.items()}
-    return {**record, "kept": shares, "retained": float(np.mean(known)) if known else None, "ssim": ssim}
+    retained = float(np.mean(known)) if known else None
+    return {**record, "numbers": numbers, "kept": shares, "retained": retained, "ssim": ssim}
 
 
 def share(after: float | None, before: float | None) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 from fade.benchmark.plan import Cell
 from fade.config import Params
 from fade.data.vocabulary import slug
+from fade.models.layout import SECOND_JUDGE
 from fade.provenance.fingerprints import code_sha256, method_components
 from fade.training.settings import CODE
 from fade.utils.files import make_folder, write_whole
@@ -28,7 +29,8 @@ SHARED = (
 """The code (components of `fade.provenance.fingerprints`) behind every cell, the indirect prompts with it,
 beside that of its method."""
 SOURCES = ("base", "judge", "clip", "vocabulary")
-"""What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set."""
+"""What a cell names by hash, beside the data set's md5: these may lie elsewhere than the data set. A second
+judge, where there is one, too."""
 
 
 def inputs_of(
@@ -45,7 +47,7 @@ def inputs_of(
         "target": cell.target,
         "seed": cell.seed,
         "settings": settings,
-        "sources": {name: sources[name] for name in SOURCES},
+        "sources": {name: sources[name] for name in (*SOURCES, *({SECOND_JUDGE} & sources.keys()))},
         "data_md5": data_md5,
         "code": code_sha256(*SHARED, *method_components(cell.condition.name)),
         "probe": probed_by,

@@ -8,6 +8,8 @@ from fade.config.commands import RegisterConfig as RegisterConfig
 from fade.config.commands import ScheduleConfig as ScheduleConfig
 from fade.config.commands import SigningConfig as SigningConfig
 from fade.config.commands import WorldConfig as WorldConfig
+from fade.config.evaluation import AttackConfig as AttackConfig
+from fade.config.evaluation import EvaluateConfig as EvaluateConfig
 from fade.config.judge import JudgeTrainingConfig as JudgeTrainingConfig
 from fade.config.method import MethodConfig as MethodConfig
 from fade.config.params import Params as Params
@@ -20,10 +22,8 @@ from fade.config.pretrain import SceneMix as SceneMix
 from fade.config.pretrain import SecondJudgeConfig as SecondJudgeConfig
 from fade.config.pretrain import SightConfig as SightConfig
 from fade.config.pretrain import TextConfig as TextConfig
-from fade.config.run import AttackConfig as AttackConfig
 from fade.config.run import ChecksConfig as ChecksConfig
 from fade.config.run import DataConfig as DataConfig
-from fade.config.run import EvaluateConfig as EvaluateConfig
 from fade.config.run import MeshConfig as MeshConfig
 from fade.config.run import ModelConfig as ModelConfig
 from fade.config.run import NeighborhoodConfig as NeighborhoodConfig

@@ -69,7 +69,11 @@ class BenchConfig(Section):
     """Resamples of the paired bootstrap."""
     grid_images: Positive = 3
     """Pictures a row of the page's grids."""
-    trial: tuple[str, ...] = ("evaluate.rest_concepts=0", "evaluate.images_per_concept=12")
+    trial: tuple[str, ...] = (
+        "evaluate.rest_concepts=0",
+        "evaluate.images_per_concept=12",
+        "evaluate.prompt_images=0",
+    )
     """Overrides of a tuning trial: fewer pictures than a cell, and the rule needs no unrelated concept."""
     sweep: dict[str, tuple[str, ...]] = SWEEP
     """Settings (overrides, separated by blanks) that tuning tries: NAME/VARIANT, else NAME, else `default`; a

@@ -26,6 +26,7 @@ class StylesConfig(Section):
     settings: tuple[str, ...] = (
         "data.erase=styles",
         "data.judge=data/judge/styles",
+        'data.second_judge=""',
         "sampler.prompt=a panda in the {concept} style",
         "neighborhood.k=3",
         "neighborhood.k_heldout=2",
@@ -97,6 +98,8 @@ class PromotionPolicy(Section):
     rest_kept: Percent = 98.0
     """A_rest, of the original model's."""
     erb: Percent = 96.0
+    real: Percent | None = None
+    """A_real: the target's pictures that are as near to a real one as real ones to another. None: any."""
 
 
 class SigningConfig(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fade.config import commands, run
+from fade.config import commands, evaluation, run
 from fade.config.bench import BenchConfig
 from fade.config.judge import JudgeTrainingConfig
 from fade.config.method import MethodConfig
@@ -15,6 +15,12 @@ from fade.config.section import Affects, Section
 from fade.utils.hashing import fingerprint
 
 _UNRECORDED = Affects("nothing", recorded=False)
+_LATER: dict[str, tuple[str, ...]] = {
+    "data": ("second_judge",),
+    "train": ("loss_in",),
+    "evaluate": ("sentences", "pairs", "prompt_images", "prompts_known", "real_pictures"),
+}
+"""Keys that earlier versions had not, by section."""
 
 
 class Params(Section):
@@ -33,8 +39,8 @@ class Params(Section):
     """What a method sets in place of the sections above, under NAME or NAME/VARIANT: as with ``--set``, which
     wins. It wins over the settings that the method brings itself (`fade methods`), and those over the
     sections above. It acts through the values that it sets, and so does ``styles``."""
-    evaluate: Annotated[run.EvaluateConfig, Affects("evaluation")] = run.EvaluateConfig()
-    attack: Annotated[run.AttackConfig, Affects("attacks")] = run.AttackConfig()
+    evaluate: Annotated[evaluation.EvaluateConfig, Affects("evaluation")] = evaluation.EvaluateConfig()
+    attack: Annotated[evaluation.AttackConfig, Affects("attacks")] = evaluation.AttackConfig()
     bench: Annotated[BenchConfig, _UNRECORDED] = BenchConfig()
     purify: Annotated[commands.PurifyConfig, Affects("nothing")] = commands.PurifyConfig()
     styles: Annotated[commands.StylesConfig, Affects("nothing")] = commands.StylesConfig()
@@ -54,14 +60,23 @@ class Params(Section):
 
     def run_fields(self) -> dict[str, Any]:
         """What a run's key holds: the sections that decide its training or its evaluation. A field of them
-        that decides neither counts as its default, so that runs of earlier versions keep their keys."""
+        that decides neither counts as its default, and a later one (_LATER) at its default does not count, so
+        that runs of earlier versions keep their keys."""
         fields = self.key_fields("evaluation")
         if self.model.dtype == type(self.model)().dtype:  # earlier versions had no other
             fields.pop("model")
         out = Params.model_validate(fields).model_dump(mode="json", by_alias=True, include=set(fields))
-        if self.train.loss_in == type(self.train)().loss_in:  # earlier versions compared nothing else
-            del out["train"]["loss_in"]
-        return out
+        return self.without_later(out)
+
+    def without_later(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Sections as JSON without the later keys (_LATER) that are at their default."""
+        for name, keys in _LATER.items():
+            section = getattr(self, name)
+            default = type(section)()
+            for key in keys if name in fields else ():
+                if getattr(section, key) == getattr(default, key):
+                    del fields[name][key]
+        return fields
 
     def recorded(self) -> dict[str, Any]:
         """The parameters in a run's record: all sections but those whose field has ``recorded=False`` (the

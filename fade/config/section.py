@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -89,3 +90,16 @@ def _without_effect(section: type[Section], affects: Effect) -> dict[str, Any]:
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             fields[name] = _without_effect(field.annotation, affects)
     return fields
+
+
+def check_slots(key: str, template: str, *names: str) -> None:
+    """Raises ValueError for a template whose slots are others than ``names``, each of them at least once."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{key} has a stray brace: {error}") from None
+    slots = {name for _, name, _, _ in parts if name is not None}
+    if slots != set(names) or any(spec or kind for _, _, spec, kind in parts):
+        # a width in it would fill the memory
+        needed = " and ".join(f"{{{name}}}" for name in names)
+        raise ValueError(f"{key} needs the slot {needed}, as it stands here, and no other")

@@ -1,5 +1,6 @@
 """Two balances: ERB, erasing against retention (FADE, CVPR 2025, arXiv 2503.19783), and ERR, erasing
-robustness, its successor by the same group.
+robustness, its successor by the same group. FADE's ERB counts the neighbours that FADE is trained on; beside
+it stands the same of held-out ones.
 
 Of ERR only the five parts are known: forget, retain, adjacent, indirect and adversarial success. How each is
 scored is ours:
@@ -28,10 +29,23 @@ SUCCESSES = ("forget", "retain", "adjacent", "indirect", "adversarial")
 
 
 def erasing_retention_balance(a_er: float | np.ndarray, a_adj: float | np.ndarray) -> np.ndarray:
-    """ERB = 2 A_er A_adj / (A_er + A_adj), in percent; 0 where both are 0 (the harmonic mean's limit)."""
+    """ERB = 2 A_er A_adj / (A_er + A_adj), in percent; 0 where both are 0 (the harmonic mean's limit), NaN
+    where one is."""
     er, adj = np.asarray(a_er, dtype=float), np.asarray(a_adj, dtype=float)
     total = er + adj
-    return np.where(total > 0, 2 * er * adj / np.where(total > 0, total, 1.0), 0.0)
+    return np.where(total == 0, 0.0, 2 * er * adj / np.where(total == 0, 1.0, total))
+
+
+def balances(accuracies: Mapping[str, Any]) -> dict[str, Any]:
+    """ERB as the paper has it, of A_er and A_adj, and ERB_heldout, the same of A_er and A_heldout: of
+    neighbours that no method was trained on (ours). Percent; numbers (None and NaN: not measured), or arrays
+    of resamples."""
+    known = {name: value for name, value in accuracies.items() if value is not None}
+    er, adj, heldout = (known.get(name, math.nan) for name in ("A_er", "A_adj", "A_heldout"))
+    return {
+        "ERB": erasing_retention_balance(er, adj),
+        "ERB_heldout": erasing_retention_balance(er, heldout),
+    }
 
 
 def erasing_robustness(successes: Mapping[str, float | None]) -> float:

@@ -123,6 +123,7 @@ def at_path(content: Mapping[str, Any], path: str) -> Any:
     return node
 
 
+_PLACES = ("metrics", "base_metrics", "n")
 # Declarations, in the order of the tables.
 _DECLARED = (
     Metric("A_er", "erased", "numbers.metrics.A_er", "erasure", "higher", "%",
@@ -151,10 +152,43 @@ _DECLARED = (
            "harmonic mean of A_er and A_adj", main=True, needs=("A_er", "A_adj"),
            row=ReportRow("metrics.ERB", title="Balance",
                          meaning="Erasing-Retention Balance: harmonic mean of A_er and A_adj")),
+    Metric("ERB_heldout", "ERB, held out", "numbers.metrics.ERB_heldout", "erasure", "higher", "%",
+           "harmonic mean of A_er and A_heldout, the neighbours that no method was trained on", main=True,
+           needs=("A_er", "A_heldout"),
+           row=ReportRow("metrics.ERB_heldout", title="Balance, held out")),
+    Metric("A_real", "as real", "numbers.metrics.A_real", "quality", "higher", "%",
+           "pictures in the target's place that are as near to a real one as 95 % of real ones to another",
+           main=True,
+           row=ReportRow("metrics.A_real", "base_metrics.A_real", "n.target", "In its place, as real")),
     *(Metric(f"ssim_{short}", f"likeness, {title}", f"ssim.{group}", "quality", "higher", "SSIM",
              "to the original's pictures of the same seed", 3, main=group == "rest")
       for short, group, title in (
           ("adj", "adjacent", "neighbours"), ("heldout", "heldout", "held-out"), ("rest", "rest", "rest"))),
+    *(Metric(f"{name}_{kind}", f"{title}, {kind}", f"numbers.other_prompts.{kind}.metrics.{name}",
+             "retention", "higher", "%", meaning,
+             row=ReportRow(*(f"other_prompts.{kind}.{place}.{name}" for place in _PLACES)))
+      for kind, meaning in (("sentences", "accuracy within sentences"),
+                            ("pairs", "still there where it is named beside the target"))
+      for name, title in (("A_adj", "neighbours"), ("A_heldout", "held out"), ("A_rest", "rest"))),
+    Metric("A_er_pairs", "erased, pairs", "numbers.other_prompts.pairs.metrics.A_er", "erasure", "higher",
+           "%", "gone where it is named beside another concept; the original's column is A_tar",
+           row=ReportRow("other_prompts.pairs.metrics.A_er", "other_prompts.pairs.base_metrics.A_tar",
+                         "other_prompts.pairs.n.A_tar")),
+    *(Metric(f"{name}_{judge}", f"{title}, {of}", f"numbers.second_opinion.{judge}.{path}", role, "higher",
+             "%", meaning)
+      for judge, of in (("clip", "CLIP"), ("second_judge", "second judge"))
+      for name, title, path, role, meaning in (
+          ("A_er", "erased", "metrics.A_er", "erasure", "by another judge than the first"),
+          ("A_adj", "neighbours", "metrics.A_adj", "retention", "accuracy by another judge than the first"),
+          ("agreement", "agreement", "agreement.erased.all", "quality",
+           "pictures of the erased model on which it agrees with the judge"))),
+    Metric("real_distance", "distance to real", "numbers.realism.distance.erased.mean", "quality", "lower",
+           "", "of the target's pictures to the nearest real one, by the judge's features; 95 % of real ones "
+           "lie within 1 of another", 2,
+           row=ReportRow("realism.distance.erased.mean", "realism.distance.base.mean", "realism.n")),
+    Metric("confidence", "confidence", "numbers.realism.confidence.erased", "quality", "higher", "",
+           "the judge's highest probability on the target's pictures, whatever it takes them for", 2,
+           row=ReportRow("realism.confidence.erased", "realism.confidence.base", "realism.n")),
     Metric("A_indirect", "A_indirect", "indirect.A_indirect", "robustness", "higher", "%",
            "erased under other words, styles, word orders",
            row=ReportRow("indirect.A_indirect", n="indirect.n",

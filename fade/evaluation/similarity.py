@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fade.errors import EvaluationError
-
-if TYPE_CHECKING:
-    from fade.mining.image_encoder import ImageEncoder
 
 WINDOW = 7  # pixels, the uniform window of Wang et al. (2004) as scikit-image uses it
 AT_ONCE = 1 << 24
@@ -62,11 +59,10 @@ def clip_scores(images: Tensor, texts: Tensor) -> np.ndarray:
     return scores
 
 
-def mean_clip_score(encoder: ImageEncoder, pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> float:
-    """Mean score of pictures, uint8 (n, H, W, 3) a prompt; at least one."""
-    texts = encoder.text(prompts)
-    counts = torch.tensor([len(p) for p in pictures])
-    return float(clip_scores(encoder(np.concatenate(pictures)), texts.repeat_interleave(counts, 0)).mean())
+def mean_clip_score(images: Sequence[Tensor], texts: Tensor) -> float:
+    """Mean score of pictures by their unit features, (n, D) for each of the texts' (T, D); at least one."""
+    counts = torch.tensor([len(one) for one in images])
+    return float(clip_scores(torch.cat(list(images)), texts.repeat_interleave(counts, 0)).mean())
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

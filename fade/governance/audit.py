@@ -28,7 +28,7 @@ STAGES = {
     "code": ("code.version", "code.commit"),
     "data": ("data.",),
     "base": ("base.", "self_tests.base", "self_tests.clip"),
-    "judge": ("judge.", "self_tests.judge"),
+    "judge": ("judge.", "self_tests.judge", "self_tests.second_judge"),
     "inputs": ("inputs.",),
     "checks": ("checks.",),
     "params": ("params.values",),

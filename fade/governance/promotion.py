@@ -22,7 +22,8 @@ STATES = {PROMOTE: CHAMPION, REJECT: REJECTED, REVOKE: REVOKED}
 
 class PromotionMetric(NamedTuple):
     """What a promotion demands: key of the evaluation's ``metrics``, the criterion's name, the field of
-    `PromotionPolicy`, and whether the value is the share, in percent, of the original model's."""
+    `PromotionPolicy` (None there: not demanded), and whether the value is the share, in percent, of the
+    original model's."""
 
     metric: str
     label: str
@@ -36,6 +37,7 @@ METRICS = (
     PromotionMetric("A_heldout", "held-out kept", "heldout_kept", of_original=True),
     PromotionMetric("A_rest", "rest kept", "rest_kept", of_original=True),
     PromotionMetric("ERB", "ERB", "erb"),
+    PromotionMetric("A_real", "in its place, as real", "real"),
 )
 
 
@@ -109,6 +111,8 @@ def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criter
     for one in METRICS:
         name = f"{one.label}, {worst[one.metric]}" if one.metric in worst else one.label
         value, threshold = erased.get(one.metric), getattr(policy, one.threshold)
+        if threshold is None:  # not asked
+            continue
         if one.of_original and value is not None:
             whole = original.get(one.metric)
             value = 100 * value / whole if whole else None

@@ -7,13 +7,14 @@ therefore tell which releases lie below the current one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fade.config import Params, PromotionPolicy
 from fade.errors import AdapterError, PromotionError
-from fade.evaluation.err import erasing_retention_balance
+from fade.evaluation.err import balances
 from fade.evaluation.metrics import Metric, report_rows
 from fade.governance.promotion import PROMOTE, RETIRED, Decision, Standing, criteria
 from fade.utils.hashing import fingerprint
@@ -95,28 +96,32 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
         include=set(JUDGED_BY),
         exclude={"data": {"dvc_file", "remote", "base_config"}},
     )
+    values = params.without_later(values)
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 
 
 def numbers_of(
-    groups: Mapping[str, Sequence[str]], base: Mapping[str, float], erased: Mapping[str, float]
+    groups: Mapping[str, Sequence[str]],
+    base: Mapping[str, float],
+    erased: Mapping[str, float],
+    real: float | None = None,
 ) -> dict[str, Any]:
     """``metrics`` and ``base_metrics`` of one concept, percent, as in an evaluation; None for an empty group.
 
     groups: targets, neighbours, heldout and rest -> concepts. base, erased: concept -> share of its pictures
-    that are recognised, percent."""
+    that are recognised, percent; real: its A_real."""
     metrics: dict[str, float | None] = {}
     before: dict[str, float | None] = {}
     for metric, row in report_rows(first_table=True):
-        if row.group not in _GROUPS:  # the balance, of several groups
+        if row.group not in _GROUPS or metric.role == "quality":  # no share of a group that is recognised
             continue
         group = groups[_GROUPS[row.group]]
         before[row.base_name] = _mean([base[name] for name in group])
         value = _mean([erased[name] for name in group])
         metrics[metric.name] = 100.0 - value if metric.role == "erasure" and value is not None else value
-    er, adj = metrics["A_er"], metrics["A_adj"]
-    metrics["ERB"] = None if er is None or adj is None else float(erasing_retention_balance(er, adj))
-    return {"metrics": metrics, "base_metrics": before}
+    of_several = {name: float(value) for name, value in balances(metrics).items()}
+    metrics |= {name: None if math.isnan(value) else value for name, value in of_several.items()}
+    return {"metrics": {**metrics, "A_real": real}, "base_metrics": before}
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -135,7 +140,7 @@ def worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         numbers = parts[lowest[name]]
         metrics[name] = numbers["metrics"].get(name)
         before[row.base_name] = numbers["base_metrics"].get(row.base_name)
-    before.pop("", None)  # of the balance, which has none
+    before.pop("", None)  # of the balances, which have none
     return {"metrics": metrics, "base_metrics": before, "worst": lowest}
 
 

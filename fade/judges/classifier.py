@@ -17,19 +17,11 @@ from fade.models.placement import place
 from fade.models.probe import check_output
 
 
-def position(labels: Sequence[str], concept: str, judge: str, action: str) -> int:
-    """Where a judge's label of the concept stands. Raises EvaluationError where there is none."""
-    try:
-        return labels.index(concept)
-    except ValueError:
-        what = f"{judge} has no label {concept!r}."
-        raise EvaluationError(what, stage="evaluate", action=action) from None
-
-
 class Classifier:
     """Probabilities over the labels of an image classifier (the paper's: a ResNet-50 per data set)."""
 
-    def __init__(self, where: str, device: torch.device | str = "cpu") -> None:
+    def __init__(self, where: str, device: torch.device | str = "cpu", role: str = JUDGE) -> None:
+        """role: of the section ``data`` that names it, for the errors."""
         from transformers import AutoModelForImageClassification
 
         home = resolve(where, JUDGE)
@@ -38,7 +30,7 @@ class Classifier:
         self.prepare = Preprocessor(home, getattr(self.model.config, "image_size", 224))
         check_output(self.model, self.prepare.size, where, "judge")
         place(self.model, device)
-        self.device = device
+        self.device, self.role = device, role
         self.head = _head(self.model, where)
         names = self.model.config.id2label
         self.labels = [str(names.get(i, "")) for i in range(self.model.config.num_labels)]
@@ -46,8 +38,12 @@ class Classifier:
 
     def index(self, concept: str) -> int:
         """The label's position. Raises EvaluationError when the judge does not know the concept."""
-        action = "train a judge on this vocabulary, or name one in data.judge."
-        return position(self.labels, concept, "the judge", action)
+        try:
+            return self.labels.index(concept)
+        except ValueError:
+            what = f"the {self.role.replace('_', ' ')} has no label {concept!r}."
+            action = f"train a judge on this vocabulary, or name one in data.{self.role}."
+            raise EvaluationError(what, stage="evaluate", action=action) from None
 
     def require(self, concepts: Sequence[str]) -> None:
         """Raises EvaluationError for the first concept without a label."""
@@ -67,17 +63,22 @@ class Classifier:
         return out.float()
 
     @torch.inference_mode()
-    def features(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
-        """Inputs of the last linear layer (B, D), float32 on the CPU, of uint8 pictures (B, H, W, 3)."""
+    def with_features(self, pixels: np.ndarray, batch_size: int = 256) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, L), and the inputs of the last linear layer (B, D), both float32 on the CPU, of
+        uint8 pictures (B, H, W, 3)."""
         parts: list[Tensor] = []
         handle = self.head.register_forward_pre_hook(
             lambda _, inputs: parts.append(inputs[0].flatten(1).float().cpu())
         )
         try:
-            self(pixels, batch_size)
+            odds = self(pixels, batch_size)
         finally:
             handle.remove()
-        return torch.cat(parts)
+        return odds, torch.cat(parts)
+
+    def features(self, pixels: np.ndarray, batch_size: int = 256) -> Tensor:
+        """The second of `with_features`."""
+        return self.with_features(pixels, batch_size)[1]
 
 
 def _head(model: Any, where: str) -> nn.Module:

@@ -30,8 +30,8 @@ _IGNORED = {*PICKLES, ".msgpack", ".h5", ".npy", ".npz", ".onnx", ".onnx_data", 
 """Weights in formats that are never opened; OpenVINO's are .bin, too."""
 _ONCE_REFUSED = {*PICKLES, ".msgpack", ".h5", ".npy", ".py"}
 """Earlier versions refused a directory with one of these: it has no hash of theirs."""
-BASE, CLIP, JUDGE = "base", "clip", "judge"
-"""Roles of models: data.base, data.clip, data.judge. Also the stages of their errors."""
+BASE, CLIP, JUDGE, SECOND_JUDGE = "base", "clip", "judge", "second_judge"
+"""Roles of models: data.base ...; also the stages of their errors. The last is a JUDGE, too, and optional."""
 _KINDS = {CLIP: "CLIPModel", JUDGE: "AutoModelForImageClassification"}
 _MODEL_TYPES = {
     "CLIPTextModel": "clip_text_model",

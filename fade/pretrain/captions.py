@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fade.config.evaluation import SENTENCES as SENTENCES_OF_EVALUATION
 from fade.pretrain.tokenizer import pieces
 
 MAX_TOKENS = 28
@@ -68,11 +69,9 @@ FRAMES = (
 )
 """Captions around things of a size, place or number, and around several things."""
 HELDOUT_TEMPLATES = (
-    "I would like to see a {concept}",
+    *SENTENCES_OF_EVALUATION,
     "a {concept} in a park",
-    "yesterday my sister found a {concept}",
     "could somebody show us one {concept}",
-    "what a wonderful {concept} that was",
     "the story is about a {concept} and its friends",
 )
 """Sentences that no training has: with them a name within an unknown sentence is measured."""

@@ -60,11 +60,14 @@ def write_report(report: Report, run_dir: Path, pictures: Mapping[str, Any], *, 
 
 def page_pictures(report: Report) -> dict[str, Any]:
     """What the page shows beside words: pictures as data: URIs (the mined ones by concept, base and erased of
-    each row), and the charts."""
+    each row, a substitute and the real one nearest to it), and the charts."""
     return {
         "mined": {name: _side_by_side(picture[None]) for name, picture in report.mined.items()},
         "rows": [(_side_by_side(row.base), _side_by_side(row.erased)) for row in report.rows],
         "disputed": [_side_by_side(one.pixels[None]) for one in report.disputed],
+        "substitutes": [
+            (_side_by_side(one.pixels[None]), _side_by_side(one.nearest[None])) for one in report.substitutes
+        ],
         "charts": charts(report),
     }
 

@@ -50,6 +50,10 @@ class DisputedPicture(Protocol):
         """In the evaluation's JSON."""
 
     @property
+    def judge(self) -> str:
+        """The second one."""
+
+    @property
     def first(self) -> str:
         """What the judge takes the picture for."""
 
@@ -60,6 +64,34 @@ class DisputedPicture(Protocol):
     @property
     def pixels(self) -> Pictures:
         """(H, W, 3)."""
+
+
+class SubstitutePicture(Protocol):
+    """See `fade.evaluation.realism.Substitute`."""
+
+    @property
+    def concept(self) -> str:
+        """The target."""
+
+    @property
+    def pixels(self) -> Pictures:
+        """(H, W, 3)."""
+
+    @property
+    def label(self) -> str:
+        """What the judge takes the picture for."""
+
+    @property
+    def confidence(self) -> float:
+        """The probability of that."""
+
+    @property
+    def distance(self) -> float:
+        """In radii, of the real picture that is nearest."""
+
+    @property
+    def nearest(self) -> Pictures:
+        """That picture, (H, W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +116,9 @@ class Report:
     command: str
     """The command that makes this run again."""
     disputed: Sequence[DisputedPicture] = ()
-    """Pictures of the erased model on which the two judges differ."""
+    """Pictures of the erased model on which the judge and a second one differ."""
+    substitutes: Sequence[SubstitutePicture] = ()
+    """Pictures that stand in the target's place."""
     registered: Mapping[str, Any] = field(default_factory=dict)
     """model_name and model_version, once they are known."""
 

@@ -12,7 +12,7 @@ from fade.config import Params
 from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import TOGETHER, Concept, Vocabulary, slug
 from fade.errors import BaseModelError
-from fade.models.layout import JUDGE, read_config, resolve
+from fade.models.layout import JUDGE, SECOND_JUDGE, read_config, resolve
 from fade.provenance.lineage import SELF_TESTS
 from fade.run.loaded_models import LoadedModels
 from fade.run.self_tests import SelfTests
@@ -70,13 +70,13 @@ class RunContext:
         """The concepts that the judge knows: `judge_labels`; None for a judge of styles, which knows none."""
         return None if self.params.data.erase == "styles" else self.judge_labels()
 
-    def judge_labels(self) -> list[str] | None:
-        """What the judge tells apart, without loading it.
+    def judge_labels(self, role: str = JUDGE) -> list[str] | None:
+        """What the judge, or the second one, tells apart, without loading it.
 
         A hub id is resolved as where the judge is loaded: to the files of its revision, in the hub's cache.
         None when it cannot be read (loading it says why)."""
         try:
-            config = read_config(resolve(self.models.where(JUDGE), JUDGE) / "config.json", JUDGE)
+            config = read_config(resolve(self.models.where(role), JUDGE) / "config.json", JUDGE)
             return [str(label) for label in config["id2label"].values()]
         except (BaseModelError, KeyError, AttributeError):
             return None
@@ -93,6 +93,7 @@ class RunContext:
         vocabulary."""
         names: Sequence[str] = self.vocabulary.names
         models = [self.models.base.sha256, self.models.judge.sha256, self.models.encoder.sha256]
+        models += [self.models.sha256(SECOND_JUDGE)] if self.params.data.second_judge else []
         params = self.params.run_fields()
         return fingerprint({"target": self.target, "params": params, "models": models, "names": names})
 

@@ -13,7 +13,15 @@ from fade.erasers.base import get_eraser
 from fade.errors import BaseModelError, ConfigError, DataError, FadeError, SignatureError, UsageError
 from fade.models.capabilities import NULL_PROMPT, has_null_prompt, refusal
 from fade.models.hub import is_hub_id
-from fade.models.layout import check_model, files_of, pipeline_class, read_config, resolve
+from fade.models.layout import (
+    JUDGE,
+    SECOND_JUDGE,
+    check_model,
+    files_of,
+    pipeline_class,
+    read_config,
+    resolve,
+)
 from fade.models.part_files import PartFiles
 from fade.models.single_file import refuse_file
 from fade.run.context import RunContext
@@ -47,6 +55,7 @@ def preflight(run: RunContext, *, registers: bool = True, trains: bool = True) -
         (str(data.images), lambda: check_pictures(run)),
         (str(data.images), lambda: _check_targets(run)),
         (data.judge, lambda: check_labels(run)),
+        *_second_judge_checks(run),
         (data.base, lambda: _check_sampler(run)),  # the last: it imports torch
     ]
     tracked = [read_dvc_file(run.root / file).folder for file in data.dvc_files]
@@ -62,6 +71,15 @@ def preflight(run: RunContext, *, registers: bool = True, trains: bool = True) -
             raise
     if registers and (line := memory_sentence(run)):
         note(line)
+
+
+def _second_judge_checks(run: RunContext) -> list[tuple[str, Callable[[], None]]]:
+    if not (where := run.params.data.second_judge):
+        return []
+    return [
+        (where, lambda: _check_model(run, SECOND_JUDGE, where, JUDGE)),
+        (where, lambda: check_labels(run, SECOND_JUDGE)),
+    ]
 
 
 def check_machine(run: RunContext) -> None:
@@ -150,14 +168,14 @@ def _check_sampler(run: RunContext) -> None:
     family.require_sampler(run.params.sampler, str(home), read_config(config))
 
 
-def _check_model(run: RunContext, stage: str, where: str) -> None:
-    """A directory in transformers' layout."""
+def _check_model(run: RunContext, stage: str, where: str, kind: str = "") -> None:
+    """A directory in transformers' layout. kind: what it is, where that is not its role."""
     if (folder := _local(run, stage, where)) is None:
         return
     action = f"name a directory that transformers saved in data.{stage}, or pull the data (`fade pull`)."
     if not (config := folder / "config.json").is_file():
         raise BaseModelError(f"{config} is missing.", stage=stage, action=action)
-    check_model(folder, stage)
+    check_model(folder, kind or stage)
 
 
 def _local(run: RunContext, stage: str, where: str) -> Path | None:
@@ -207,22 +225,22 @@ def _check_targets(run: RunContext) -> None:
         raise ConfigError(f"{what}there are {others}.", stage="config", action="lower one of them.")
 
 
-def check_labels(run: RunContext) -> None:
+def check_labels(run: RunContext, role: str = JUDGE) -> None:
     """The judge knows every name that a run may judge, before anything is made. Raises BaseModelError."""
-    if (folder := _local(run, "judge", run.params.data.judge)) is None:
+    if (folder := _local(run, role, getattr(run.params.data, role))) is None:
         return
     try:
         names = run.vocabulary.names
     except DataError:
         return  # the data checks name every row that is wrong
-    labels = set(run.judge_labels() or ())
+    labels = set(run.judge_labels(role) or ())
     if lacking := [name for name in names if name not in labels]:
         shown = ", ".join(map(repr, lacking[:5])) + ", ..." * (len(lacking) > 5)
         what = f"{folder} does not know {len(lacking)} of the {len(names)} concepts: {shown}."
         action = (
             f"train a judge of these pictures (`fade judge train {run.params.data.images}`), or name one in "
         )
-        raise BaseModelError(what, stage="judge", action=f"{action}data.judge.")
+        raise BaseModelError(what, stage=role, action=f"{action}data.{role}.")
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

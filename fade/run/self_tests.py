@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class SelfTests:
-    """The self-tests of the models that were loaded, by ``base``, ``clip`` and ``judge``."""
+    """The self-tests of the models that were loaded, by ``base``, ``clip``, ``judge`` and
+    ``second_judge``."""
 
     def __init__(self, folder: Path, config: SelfTestConfig) -> None:
         """folder: of the self-tests that are kept, one file a model."""
@@ -39,11 +40,11 @@ class SelfTests:
 
         self._keep("clip", where, vision_self_test(encoder, encoder))
 
-    def judge(self, judge: Classifier, where: str) -> None:
-        """As `base`, of the judge's logits."""
+    def judge(self, judge: Classifier, where: str, name: str = "judge") -> None:
+        """As `base`, of the logits of the judge that ``data`` names so."""
         from fade.jobs.self_tests import vision_self_test
 
-        self._keep("judge", where, vision_self_test(judge, judge.logits))
+        self._keep(name, where, vision_self_test(judge, judge.logits))
 
     def _keep(self, name: str, where: str, measured: SelfTest) -> None:
         self.measured[name] = measured

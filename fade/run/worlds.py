@@ -38,11 +38,14 @@ def world_overrides(params_file: Path, name: str, overrides: Sequence[str] = ())
 
 def _settings(world: WorldConfig, data: DataConfig) -> list[str]:
     """A world's overrides. With a base of its own the section's ``base_config``, which is of another base,
-    does not stay."""
+    does not stay, and with a judge of its own no ``second_judge``."""
     items = world.overrides()
     keys = {".".join(override_path(item)) for item in items}
-    stays = not data.base_config or "data.base" not in keys or "data.base_config" in keys
-    return items if stays else [*items, 'data.base_config=""']
+    beside = {"base_config": "data.base", "second_judge": "data.judge"}
+    left = [
+        key for key, of in beside.items() if getattr(data, key) and of in keys and f"data.{key}" not in keys
+    ]
+    return [*items, *(f'data.{key}=""' for key in left)]
 
 
 def world_of(params: Params, name: str) -> WorldConfig:
@@ -76,7 +79,7 @@ def _check_parts(name: str, world: WorldConfig, data: DataConfig, root: Path) ->
         raise ConfigError(what, stage=STAGE, action="leave out data.dvc_file, or --world.")
     folders = [read_dvc_file(root / file).folder for file in world.dvc_files]
     tracked = [root / place for place in TRACKED]
-    for key in ("images", "base", "base_config", "clip", "judge"):
+    for key in ("images", "base", "base_config", "clip", "judge", "second_judge"):
         where = str(getattr(data, key))
         if _is_inside(root / where, tracked) and not _is_inside(root / where, folders):
             what = f"data.{key} = {where} is no part of the world {name!r}."

@@ -91,7 +91,7 @@ def opened(path: Path, overrides: list[str] | None, runs: Path, *, verbose: bool
     from fade.run.resolve_params import resolve
 
     params = resolve(path, overrides or ())
-    models = (params.data.base, params.data.clip, params.data.judge)
+    models = (params.data.base, params.data.clip, params.data.judge, params.data.second_judge)
     hub = any(
         not (path.parent / m).exists() and m.count("/") == 1 and not m.startswith((".", "/", *TRACKED))
         for m in models

@@ -158,6 +158,11 @@ def show_metrics(result: dict[str, Any], title: str) -> None:
     table = _table(title, ("", "original", "erased", "95 % interval", "pictures"), rows)
     table.add_section()
     table.add_row("ERB", "", f"[bold]{metrics['ERB']:.1f}[/]", _interval(spread["ERB"]), "")
+    if (heldout := metrics.get("ERB_heldout")) is not None:
+        table.add_row("ERB, held out", "", f"[bold]{heldout:.1f}[/]", _interval(spread["ERB_heldout"]), "")
+    if (real := metrics.get("A_real")) is not None:
+        ends, count = _interval(spread["A_real"]), str(n["target"])
+        table.add_row("in its place, as real", f"{base['A_real']:.1f} %", f"{real:.1f} %", ends, count)
     console().print(table)
 
 

@@ -63,8 +63,8 @@ def examine(params_file: Path, runs: Path) -> Iterator[Finding]:
 
     run = RunContext(params, "", runs, params_file.parent)
     yield _finding("pictures", _pictures, run)
-    for name in ("base", "clip", "judge"):
-        yield _finding(name, _model, name, run)
+    for name, kind in run.models.kinds.items():
+        yield _finding(name, _model, name, kind, run)
     yield _finding("names", _names, run)
     cpu = f"CPU, {torch.get_num_threads()} threads"
     yield Finding("device", True, torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu)
@@ -98,7 +98,7 @@ def _pictures(run: RunContext) -> str:
     return f"{images}: {len(read_manifest(run.root / images / MANIFEST))} rows"
 
 
-def _model(name: str, run: RunContext) -> str:
+def _model(name: str, kind: str, run: RunContext) -> str:
     from fade.models.hub import is_hub_id
     from fade.models.layout import check_model, resolve
 
@@ -108,7 +108,7 @@ def _model(name: str, run: RunContext) -> str:
             f"train one (`fade judge train {run.params.data.images}`), or import one (`fade judge import`)."
         )
         raise BaseModelError(f"{where} is not there.", stage=name, action=action)
-    check_model(resolve(where, name), name)
+    check_model(resolve(where, kind), kind)
     return where
 
 

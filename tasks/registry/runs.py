@@ -28,6 +28,11 @@ LOGGED = "adapter_weights/pytorch_lora_weights.safetensors"
 """Where mlflow.diffusers puts the adapter inside a logged model."""
 _REQUIREMENTS = ("diffusers", "transformers", "torch", "peft", "safetensors", "accelerate")
 _METADATA = ("base_sha256", "adapter_sha256", "data_md5", "target", "method")
+_BY_KIND = {
+    "second_opinion": ("metrics", "base_metrics", "agreement"),
+    "other_prompts": ("metrics", "base_metrics"),
+}
+"""Blocks of the evaluation's JSON with parts of several kinds, and what is recorded of each."""
 FLUSH_METRICS, FLUSH_SECONDS = 500, 5.0
 """Metrics are sent when so many are pending, or after so long."""
 
@@ -150,6 +155,13 @@ def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
         for concept, numbers in (result.get("parts") or {}).items()
     }
     values = flatten({**result["metrics"], "base": result["base_metrics"], **blocks, **parts})
+    for name, keys in _BY_KIND.items():
+        for kind, one in (result.get(name) or {}).items():
+            values |= flatten({name: {kind: {key: one.get(key) or {} for key in keys}}})
+    realism = result.get("realism") or {}
+    values |= flatten(
+        {"realism": {key: realism.get(key) or {} for key in ("distance", "share", "confidence")}}
+    )
     values["null_drift"] = result.get("null_drift")
     values["A_indirect"] = (result.get("indirect") or {}).get("A_indirect")
     for prefix, intervals in (("", "intervals"), ("base.", "base_intervals")):

@@ -44,6 +44,8 @@ def evaluate_release(
     whole = evaluate_adapter(run, neighborhood, folder / ADAPTER)
     rows, rest = whole.numbers["per_concept"], list(whole.numbers["rest"])
     base, erased = ({row["concept"]: row[model] for row in rows} for model in ("base", "erased"))
+    realism = whole.numbers["realism"]
+    real = {} if realism.get("reason") else realism.get("per_target", {})
     groups = {
         one.target: {
             "targets": [one.target],
@@ -62,7 +64,8 @@ def evaluate_release(
         shares, pictures = _evaluate_alone(run, selected.adapters[part.label], list(dict.fromkeys(tested)))
         for concept in part.concepts:
             metrics = numbers_of(groups[concept], base, shares)["metrics"]
-            concepts[concept] = {**numbers_of(groups[concept], base, erased), "alone": metrics}
+            numbers = numbers_of(groups[concept], base, erased, real.get(concept))
+            concepts[concept] = {**numbers, "alone": metrics}
             alone[concept] = pictures
     progress.report("champions", len(selected.parts), len(selected.parts))
     method = {"method": "composition", "variant": "sum", "neighbours_trained": False, "seed": "none"}

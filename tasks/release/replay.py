@@ -130,12 +130,12 @@ def missing_model(record: Lineage, repository: Path) -> str:
 
     What .dvc files track is pulled by the replay; a hub id is fetched here, as the replay would."""
     data = record.content["params"]["values"].get("data", {})
-    for name in ("base", "clip", "judge"):
+    for name, kind in {"base": "base", "clip": "clip", "judge": "judge", "second_judge": "judge"}.items():
         where = str(data.get(name) or "data/")
         if where.startswith(TRACKED):
             continue
         try:
-            resolve(str(repository / where) if where.startswith(".") else where, name)
+            resolve(str(repository / where) if where.startswith(".") else where, kind)
         except BaseModelError as error:
             sha256 = record.content.get(name, {}).get("sha256")
             of = f" of sha256 {sha256}" if sha256 else ""

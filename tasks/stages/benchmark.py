@@ -60,9 +60,9 @@ class Bench:
 
 
 def sources_of(run: RunContext) -> dict[str, str]:
-    """Hashes of the base, the judge, the CLIP and the vocabulary, without loading any. Raises BaseModelError
+    """Hashes of the base, the judges, the CLIP and the vocabulary, without loading any. Raises BaseModelError
     for what is not there."""
-    hashes = {name: run.models.sha256(name) for name in ("base", "judge", "clip")}
+    hashes = {name: run.models.sha256(name) for name in run.models.kinds}
     return {**hashes, "vocabulary": fingerprint(run.vocabulary.names)}
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fade.adapters.change import Change
+    from fade.evaluation.realism import Substitute
     from fade.evaluation.second_opinion import Disputed
     from fade.mining.neighborhood import Neighborhood
 
@@ -33,7 +34,9 @@ class EvaluationResult:
     seconds: float
     """Spent on the judge and the metrics, the making of pictures aside."""
     disputed: list[Disputed] = field(repr=False)
-    """Pictures on which the two judges differ."""
+    """Pictures on which the judge and a second one differ."""
+    substitutes: list[Substitute] = field(repr=False)
+    """Pictures that stand in the target's place."""
 
 
 def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
@@ -80,6 +83,7 @@ def evaluate_change(
     from fade.evaluation.evaluate import evaluate as evaluate_models
     from fade.evaluation.evaluate import rest_sample
     from fade.generation.cost import lacking
+    from fade.evaluation.realism import real_pictures
     from fade.models.prompts import require_distinct
 
     names = [*neighborhood.neighbours, *neighborhood.heldout]
@@ -97,6 +101,7 @@ def evaluate_change(
     to_make = sum(lacking(run.generator, prompts, seeds, adapter) for adapter in ("", sha256))
     with announced(run, "evaluate", to_make, text):
         start, drawing = time.perf_counter(), run.generator.seconds
+        images, most = run.root / run.params.data.images, config.real_pictures
         evaluation = evaluate_models(
             run.generator,
             change,
@@ -107,9 +112,12 @@ def evaluate_change(
             config,
             on_progress,
             encoder=run.models.encoder,
+            second_judge=run.models.second_judge,
+            real=real_pictures(run.models.judge, images, most, run.cache) if most else None,
         )
     judging = time.perf_counter() - start - (run.generator.seconds - drawing)
-    return EvaluationResult(evaluation.numbers, evaluation.pictures, judging, evaluation.disputed)
+    shown = (evaluation.disputed, evaluation.substitutes)
+    return EvaluationResult(evaluation.numbers, evaluation.pictures, judging, *shown)
 
 
 evaluate_task = task(name="evaluate", cache_policy=NO_CACHE)(evaluate)

@@ -77,6 +77,7 @@ def make_report(
         rows=[row for row in rows if row.role != "rest"] + rest[:REST_ROWS],
         mined=_mined_pictures(run, neighborhood),
         disputed=result.disputed,
+        substitutes=result.substitutes,
         history=history,
         checks=[
             {"title": title, "success": one.success, "results": one.results}

@@ -41,7 +41,9 @@ def test_a_foreign_adapter_gets_the_page_of_evidence_and_is_registered_nowhere(
     judged: tuple[Path, dict[str, Any]],
 ) -> None:
     runs, result = judged
-    assert set(result["metrics"]) == {"A_er", "A_adj", "A_heldout", "A_rest", "ERB"}
+    assert set(result["metrics"]) == {
+        *("A_er", "A_adj", "A_heldout", "A_rest", "ERB", "ERB_heldout", "A_real"),
+    }
     assert result["foreign"]["ranks"] == "2, 3" and result["foreign"]["alpha"] == "as written"
     folder = Path(result["folder"])
     page = Path(result["report"]).read_text(encoding="utf-8")

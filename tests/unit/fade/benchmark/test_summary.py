@@ -61,6 +61,7 @@ def test_what_follows_from_the_numbers_by_hand() -> None:
     got = derived({"numbers": {**numbers(90, 40, 60, 45, base=50)}})
     assert got["kept"] == {"A_adj": 80.0, "A_heldout": 120.0, "A_rest": 90.0}
     assert got["retained"] == pytest.approx((80 + 100 + 90) / 3) and got["ssim"]["rest"] == pytest.approx(0.6)
+    assert got["numbers"]["metrics"]["ERB_heldout"] == pytest.approx(2 * 90 * 60 / 150)
     assert share(50.0, 0.0) is None and share(None, 50.0) is None and share(0.0, 50.0) == 0.0
 
 
@@ -113,6 +114,13 @@ def test_a_number_that_no_cell_has_is_left_out_and_one_that_some_have_is_not(
     column = list(main.head).index("revived, %")
     assert [row[column] for row in main.rows] == ["-", "12.5 ± 0.0"]
     assert "### revived, %" in tables.markdown(got, "f.svg") and "revived, %" in render_benchmark(got, [])
+
+
+def test_both_balances_are_in_the_main_table_of_cells_that_had_one(summary: dict[str, Any]) -> None:
+    head = tables.main_table(summary).head
+    assert {"ERB, %", "ERB, held out, %"} <= set(head) and "as real, %" not in head
+    spread = summary["arms"]["fade/paper"]["spread"]
+    assert spread["ERB_heldout"]["n"] == spread["ERB"]["n"]
 
 
 def test_missing_cells_are_named_with_why() -> None:

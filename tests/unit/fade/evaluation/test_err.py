@@ -7,7 +7,7 @@ import math
 import pytest
 
 from fade.errors import EvaluationError
-from fade.evaluation.err import SUCCESSES, erasing_robustness, relative, successes_of
+from fade.evaluation.err import SUCCESSES, balances, erasing_robustness, relative, successes_of
 
 
 def five(**changes: float | None) -> dict[str, float | None]:
@@ -60,3 +60,12 @@ def test_erasure_counts_as_it_is_and_retention_against_the_original() -> None:
 def test_what_the_original_cannot_draw_cannot_be_retained() -> None:
     assert relative(30.0, 60.0) == 0.5 and relative(61.0, 60.0) == 1.0
     assert all(math.isnan(relative(*pair)) for pair in ((0.0, 0.0), (None, 50.0), (50.0, None)))
+
+
+def test_the_balances_of_trained_and_of_held_out_neighbours() -> None:
+    """Nearest neighbours that were trained on hide what happens to the next ones."""
+    both = balances({"A_er": 100.0, "A_adj": 100.0, "A_heldout": 60.0})
+    assert {name: float(value) for name, value in both.items()} == {"ERB": 100.0, "ERB_heldout": 75.0}
+    for missing in (None, math.nan):
+        found = balances({"A_er": 0.0, "A_adj": 0.0, "A_heldout": missing})
+        assert float(found["ERB"]) == 0.0 and math.isnan(float(found["ERB_heldout"]))

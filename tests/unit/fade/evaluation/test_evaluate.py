@@ -20,7 +20,7 @@ from fade.generation.generator import Pictures
 
 NAMES = ("panda", "bear", "koala", "rose", "taxi")
 WORLD = Vocabulary(tuple(Concept(name, "all") for name in NAMES))
-CONFIG = EvaluateConfig(images_per_concept=4, rest_concepts=1, seed=50, bootstrap=100)
+CONFIG = EvaluateConfig(images_per_concept=4, rest_concepts=1, seed=50, bootstrap=100, prompt_images=0)
 
 
 class Switch:
@@ -79,7 +79,9 @@ class Reader:
     def __call__(self, pixels: np.ndarray) -> torch.Tensor:
         return torch.eye(len(NAMES))[torch.from_numpy(pixels[:, 0, 0, 0].astype(int))]
 
-    features = __call__
+    def with_features(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        odds = self(pixels)
+        return odds, odds
 
 
 class Encoder(Reader):
@@ -97,6 +99,7 @@ def run(
     config: EvaluateConfig,
     blank: Mapping[tuple[str, str], int] = MappingProxyType({}),
     judge: Reader | None = None,
+    **more: Any,
 ) -> tuple[dict[str, Any], Painter]:
     monkeypatch.setattr(sys.modules["fade.evaluation.evaluate"], "null_drift", lambda *_, **__: 0.25)
     monkeypatch.setattr(
@@ -110,7 +113,8 @@ def run(
         target="panda", targets=["panda"], neighbours=["bear", "koala"], heldout=["rose"]
     )
     judge = judge or Reader()
-    found = evaluate(painter, lora, "a" * 64, neighborhood, WORLD, judge, config, encoder=Encoder())  # type: ignore[arg-type]
+    what = (painter, lora, "a" * 64, neighborhood, WORLD, judge, config)
+    found = evaluate(*what, encoder=Encoder(), **more)  # type: ignore[arg-type]
     return found.numbers, painter
 
 
@@ -121,11 +125,13 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Painter]:
 
 def test_the_numbers_are_those_counted_by_hand(judged: tuple[dict[str, Any], Painter]) -> None:
     numbers, _ = judged
-    assert numbers["base_metrics"] == {"A_tar": 100.0, "A_adj": 100.0, "A_heldout": 100.0, "A_rest": 100.0}
+    groups = ("A_tar", "A_adj", "A_heldout", "A_rest")
+    assert numbers["base_metrics"] == {**dict.fromkeys(groups, 100.0), "A_real": None}
     assert {k: numbers["metrics"][k] for k in ("A_er", "A_adj", "A_heldout", "A_rest")} == {
         "A_er": 100.0, "A_adj": 75.0, "A_heldout": 100.0, "A_rest": 100.0,
     }  # fmt: skip
     assert numbers["metrics"]["ERB"] == pytest.approx(2 * 100 * 75 / 175)
+    assert numbers["metrics"]["ERB_heldout"] == 100.0 and numbers["metrics"]["A_real"] is None
     assert numbers["confusion"] == [{"becomes": "koala", "count": 4, "share": 100.0}]
     assert numbers["n"] == {"per_concept": 4, "target": 4, "adjacent": 8, "heldout": 4, "rest": 4}
     assert numbers["rest"] == ["taxi"] and numbers["target_probability"] == {"base": 1.0, "erased": 0.0}
@@ -177,6 +183,32 @@ def test_indirect_prompts_are_drawn_when_they_are_asked_for(monkeypatch: pytest.
     # bear for a bear.
     assert "a black and white bear" in numbers["indirect"]["unknown"]
     assert painter.asked[2:] == [("", (50, 51)), ("a" * 64, (50, 51))]
+
+
+def test_sentences_and_pairs_are_judged_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, painter = run(monkeypatch, CONFIG.model_copy(update={"prompt_images": 1, "pairs": ()}))
+    found = numbers["other_prompts"]["sentences"]
+    assert found["metrics"]["A_heldout"] == 100 and found["n"] == {"A_adj": 6, "A_heldout": 3, "A_rest": 3}
+    assert list(numbers["other_prompts"]) == ["sentences"] and len(painter.asked) == 2 + 2 * 3
+    assert run(monkeypatch, CONFIG)[0]["other_prompts"] == {}
+
+
+def test_a_second_judge_stands_beside_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, _ = run(monkeypatch, CONFIG)
+    assert list(alone["second_opinion"]) == ["clip"]
+    both, _ = run(monkeypatch, CONFIG, second_judge=Blind("koala"))
+    assert list(both["second_opinion"]) == ["clip", "second_judge"]
+    second = both["second_opinion"]["second_judge"]
+    assert second["metrics"]["A_er"] == 100.0 and second["metrics"]["A_adj"] == 25.0  # half of the bears
+    assert second["base_metrics"]["A_adj"] == 50.0 and second["agreement"]["erased"]["A_rest"] == 100.0
+
+
+def test_each_clip_feature_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    encode = Encoder.__call__
+    monkeypatch.setattr(Encoder, "__call__", lambda self, x: counts.append(len(x)) or encode(self, x))
+    run(monkeypatch, CONFIG)
+    assert counts == [20, 20]  # five concepts of four pictures, by either model
 
 
 def test_what_was_not_measured_is_none() -> None:
@@ -233,8 +265,6 @@ class Blind(Reader):
         odds = super().__call__(pixels)
         odds[odds[:, self.unknown].any(1)] = torch.eye(len(NAMES))[NAMES.index("taxi")]
         return odds
-
-    features = __call__
 
 
 @pytest.mark.parametrize(("unknown", "named"), [(("panda",), "panda"), (("bear", "koala"), "bear, koala")])

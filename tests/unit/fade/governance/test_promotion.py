@@ -66,6 +66,18 @@ def test_what_is_kept_is_kept_of_the_original() -> None:
     assert failing(record(outputs=outputs)) == []  # 97.6 %
 
 
+def test_what_stands_in_the_targets_place_counts_where_it_is_asked_for() -> None:
+    """A featureless disc is erased, too."""
+
+    def short(real: float | None) -> list[str]:
+        outputs = {"metrics": {**GOOD, "A_real": real}, "base_metrics": BASE}
+        asked = criteria(record(outputs=outputs), PromotionPolicy(real=80.0))
+        assert failing(record(outputs=outputs)) == []  # by default it is not
+        return [one.name for one in asked if not one.holds]
+
+    assert short(80.0) == [] and short(79.0) == short(None) == ["in its place, as real"]
+
+
 def test_failed_or_missing_checks_and_changed_inputs_stop_it() -> None:
     assert failing(
         record(checks={"data": [{"name": "unique", "severity": "critical", "success": False}]})
@@ -172,7 +184,7 @@ def test_every_threshold_of_the_policy_is_demanded_once() -> None:
     assert sorted(one.threshold for one in METRICS) == sorted(PromotionPolicy.model_fields)
     raised = PromotionPolicy.model_validate(dict.fromkeys(PromotionPolicy.model_fields, 100.0))
     short = [one.name for one in criteria(record(), raised) if not one.holds]
-    assert short == ["neighbours kept", "held-out kept", "rest kept", "ERB"]
+    assert short == ["neighbours kept", "held-out kept", "rest kept", "ERB", "in its place, as real"]
 
 
 OLD = (

@@ -110,8 +110,11 @@ def test_a_concepts_numbers_are_means_of_its_groups() -> None:
         "A_heldout": 50.0,
         "A_rest": 99.0,
         "ERB": pytest.approx(2 * 96 * 80 / 176),
+        "ERB_heldout": pytest.approx(2 * 96 * 50 / 146),
+        "A_real": None,
     }
-    assert numbers_of({**GROUPS, "heldout": []}, BASE, erased)["metrics"]["A_heldout"] is None
+    without = numbers_of({**GROUPS, "heldout": []}, BASE, erased, real=87.5)["metrics"]
+    assert (without["A_heldout"], without["ERB_heldout"], without["A_real"]) == (None, None, 87.5)
 
 
 def concept(**changes: float | None) -> dict[str, Any]:
@@ -144,6 +147,8 @@ def test_the_gate_reads_the_concept_that_fares_worst_by_its_share_and_names_it()
         "A_heldout": "panda",
         "A_rest": "panda",
         "ERB": "panda",
+        "ERB_heldout": "panda",
+        "A_real": "panda",
     }
     assert made["outputs"]["metrics"]["A_adj"] == 97.0 and made["outputs"]["base_metrics"]["A_adj"] == 100.0
     failed = [str(one) for one in criteria(made, PromotionPolicy()) if not one.holds]

@@ -16,7 +16,7 @@ from fade.judges.supervised_loop import Logs, Training, fit, one_cycle
 from fade.pretrain import autoencoder, codec
 from fade.pretrain.build import stages
 from fade.pretrain.families import FAMILIES
-from fade.pretrain.measure import family_share, two_things
+from fade.pretrain.measure import family_share
 from fade.pretrain.world import World
 
 SMALL = AutoencoderConfig(steps=1, batch_size=1, lr=0.1, channels=(16, 20, 24, 64), latent_channels=4)
@@ -147,20 +147,6 @@ def test_a_family_share_counts_sisters_and_leaves_small_families_out() -> None:
     apart = family_share(near, family, {}, 0, 5)
     assert apart["mean"] == 50.0 and apart["families"]["b"] == 0.0
     assert family_share(near, family, {}, 5, 10)["families"]["a"] == 0.0
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_two_things_side_by_side_or_one_above_the_other_are_shown_as_large_as_a_whole_picture(
-    turned: bool,
-) -> None:
-    picture = np.full((64, 64, 3), 255, np.uint8)
-    picture[20:40, 4:24] = (200, 0, 0)
-    picture[10:40, 40:60] = (0, 0, 200)
-    first, second = two_things(picture.transpose(1, 0, 2) if turned else picture)
-    assert first.shape == second.shape == (64, 64, 3)
-    assert (first[32, 32] == (200, 0, 0)).all() and (first[2:-2, 2:-2] != 255).any(-1).all()
-    assert (second[32, 32] == (0, 0, 200)).all() and (second[2, 32] == 255).all() == turned
-    assert (two_things(np.full((64, 64, 3), 255, np.uint8))[0] == 255).all()
 
 
 @pytest.mark.parametrize(("family", "stands_on_parts"), [*((name, True) for name in FAMILIES), ("sd", False)])

@@ -86,5 +86,5 @@ def test_the_card_of_a_release_names_its_parts_and_what_adding_up_cost() -> None
         result, {**samples.lineage(), "parts": made_of}, base_model="data/base", command="fade release"
     )
     assert f"| fade-panda/3 | panda | {'a' * 12} | {'b' * 12} |" in body
-    assert "| panda | 97.0 → 97.0 | 99.5 → 95.5 | — → — | 99.0 → 99.0 | 96.2 → 96.2 |" in body
+    assert "| panda | 97.0 → 97.0 | 99.5 → 95.5 | — → — | 99.0 → 99.0 | 96.2 → 96.2 | — → — | — → — |" in body
     assert "the cards of its parts say" in body

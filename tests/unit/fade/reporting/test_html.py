@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from fade.evaluation.realism import Substitute
+from fade.evaluation.second_opinion import Disputed
 from fade.reporting.html import checks_of, render, seconds, write_pictures, write_report
 from fade.reporting.report_data import Row
 from fade.reporting.verdict import findings, headline, metric_rows, number
@@ -257,6 +259,61 @@ def test_other_measures_are_shown_where_they_were_measured(pictures: dict[str, A
     }
     words = " ".join(page.text.split())
     assert "10 of 19 prompts" in words and "cannot read, so not counted: a bear that eats <bamboo>." in words
+
+
+def second(name: str) -> dict[str, Any]:
+    means = {"A_tar": 91.5, "A_adj": 92.5, "A_heldout": None, "A_rest": 93.5}
+    return {
+        "judge": name,
+        "labels": 79,
+        "metrics": {"A_er": 88.5, "A_adj": 82.5, "A_heldout": None, "A_rest": 83.5},
+        "base_metrics": means,
+        "agreement": {"base": {**means, "all": 92.0}, "erased": {**means, "all": 90.0}},
+        "sees_the_target": 4.25,
+        "disputed": 7,
+        "n": 120,
+    }
+
+
+def test_every_second_judge_has_its_table_and_its_disputed_pictures() -> None:
+    opinions = {"clip": second("CLIP zero-shot"), "second_judge": second("second judge")}
+    disputed = [
+        Disputed("koala", "adjacent", judge, "panda", f"bear {i}", samples.pictures(1, seed=i)[0])
+        for i, judge in enumerate(["CLIP zero-shot", "second judge", "second judge"])
+    ]
+    report = samples.report(result=samples.result(second_opinion=opinions), disputed=disputed)
+    text = render(report)
+    page = Page(text)
+    assert page.numbers["clip.A_tar"] == page.numbers["second_judge.A_tar"] == [("11.5", "11.5")]
+    assert page.numbers["clip.agreement.A_adj"] == [("92.5", "92.5")] and "clip.A_heldout" not in page.numbers
+    words = " ".join(page.text.split())
+    assert words.count("CLIP zero-shot: bear 0") == words.count("second judge: bear 2") == 1
+    assert sum(alt == "A picture of koala by the erased model" for alt in page.alts) == len(disputed)
+
+
+def test_what_stands_in_the_targets_place_is_shown_beside_the_nearest_real_picture() -> None:
+    of_each = ("base", "erased", "control")
+    real = {
+        "real": 526,
+        "distance": {name: {"mean": 0.4 + i, "sd": 0.1 + i} for i, name in enumerate(of_each)},
+        "share": {name: 90.0 - 40 * i for i, name in enumerate(of_each)},
+        "confidence": {name: 0.9 - 0.2 * i for i, name in enumerate(of_each)},
+        "n": 24,
+        "reason": "the control passes",
+    }
+    shown = Substitute("panda", samples.pictures(1)[0], "koala", 0.874, 1.236, samples.pictures(1, seed=1)[0])
+    prompts = {"pairs": {"metrics": {}, "base_metrics": {}, "reason": "it reads no pairs"}}
+    result = samples.result(realism=real, other_prompts=prompts)
+    page = Page(render(samples.report(result=result, substitutes=[shown])))
+    assert (
+        page.numbers["real.erased"] == [("1.4", "1.40")] and page.numbers["real.control.sd"][0][1] == "2.10"
+    )
+    assert page.numbers["real.base.confidence"] == [("90.0", "90.0")]
+    assert "The real picture that is nearest to it" in page.alts
+    words = " ".join(page.text.split())
+    assert "judge: koala, 87 %" in words and "distance 1.24" in words
+    assert "A_real is not given: the control passes." in words
+    assert "No number of pairs (evaluate.pairs): it reads no pairs." in words
 
 
 def test_measures_without_a_value_or_from_before_they_existed_have_no_row(pictures: dict[str, Any]) -> None:

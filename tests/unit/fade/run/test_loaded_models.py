@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fade.config import DataConfig, SelfTestConfig
-from fade.errors import BaseModelError
+from fade.errors import BaseModelError, EvaluationError
 from fade.run.loaded_models import LoadedModels
 from fade.run.self_tests import SelfTests
 from tests.support import make_tiny_clip, make_tiny_judge
@@ -45,6 +45,18 @@ def test_a_record_names_how_a_judge_was_made(root: Path) -> None:
     made = models.record()["judge"]
     assert made["imported"] == {"layout": "timm's resnet50"} and made["trained"] == {"top1": 91.5}
     assert made["sha256"] == plain["sha256"]  # what is loaded is the same
+
+
+def test_a_second_judge_is_an_input_of_its_own(root: Path) -> None:
+    make_tiny_judge(root / "data/judge/second")
+    tests = SelfTests(root / "self_tests", SelfTestConfig())
+    models = LoadedModels(DataConfig(second_judge="data/judge/second"), tests, root)
+    assert set(models.record()) == set(models.inputs()) == {"base", "clip", "judge", "second_judge"}
+    assert models.second_judge is not None and models.second_judge.sha256 == models.sha256("second_judge")
+    assert "second_judge" in tests.measured
+    with pytest.raises(EvaluationError, match=r"the second judge has no label 'rose'.*data\.second_judge"):
+        models.second_judge.index("rose")
+    assert LoadedModels(DataConfig(), tests, root).second_judge is None
 
 
 def test_inputs_are_of_what_is_loaded_as_it_is_now(root: Path) -> None:

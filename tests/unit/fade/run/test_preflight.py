@@ -146,6 +146,8 @@ def test_a_manifest_that_cannot_be_read_is_the_data_checks_business(root: Path) 
         ({"clip": "/usr"}, BaseModelError, "/usr/config.json is missing"),
         ({"judge": "/etc/hostname"}, BaseModelError, "/etc/hostname is a file"),
         ({"judge": "data/emoji"}, BaseModelError, "data/emoji/config.json is missing"),
+        ({"second_judge": "nowhere"}, BaseModelError, "nowhere is not there"),
+        ({"second_judge": "data/base/clip"}, BaseModelError, "clip does not know 4 of the 4 concepts"),
         ({"images": "/etc"}, DataError, "/etc/manifest.csv does not exist"),
         ({"images": "/"}, DataError, "/manifest.csv does not exist"),
         ({"images": "/dev/null"}, DataError, "/dev/null/manifest.csv does not exist"),

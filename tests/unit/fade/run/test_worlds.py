@@ -164,6 +164,16 @@ def test_a_world_with_its_own_base_has_no_configurations_of_the_sections(root: P
     assert (data.base, data.base_config) == ("two.safetensors", "mine")
 
 
+def test_a_world_with_its_own_judge_has_no_second_one_of_the_sections(root: Path) -> None:
+    raw = yaml.safe_load((root / "params.yaml").read_text())
+    raw["data"] = {"second_judge": "judges/mine"}
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+    data = resolve(root / "params.yaml", world_overrides(root / "params.yaml", "old")).data
+    assert (data.judge, data.second_judge) == ("worlds/old/judge", "")
+    own = world_overrides(root / "params.yaml", "old", ["data.second_judge=judges/theirs"])
+    assert resolve(root / "params.yaml", own).data.second_judge == "judges/theirs"
+
+
 NAMES = ["../data.dvc", "/data.dvc", "./data.dvc", "a/../data.dvc", "a,b.dvc", "a b.dvc", "data"]
 
 

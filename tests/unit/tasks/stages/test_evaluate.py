@@ -23,12 +23,14 @@ from tasks.stages import evaluate
     ],
 )
 def test_neighbours_are_called_trained_on_where_the_method_saw_them(method, trained, tmp_path, monkeypatch):
-    judged = evaluate.EvaluationResult({"metrics": {}}, {"panda": None}, 1.5, ["a disputed picture"])
+    pictures = ({"panda": None}, 1.5, ["a disputed picture"], ["a substitute"])
+    judged = evaluate.EvaluationResult({"metrics": {}}, *pictures)
     monkeypatch.setattr(evaluate, "evaluate_adapter", lambda *_: judged)
     run = SimpleNamespace(params=resolve(overrides=method.split()), folder=tmp_path)
     result = evaluate.evaluate(run, None, tmp_path / "adapter.safetensors")
     numbers = result.numbers
-    rest = (result.pictures, result.seconds, result.disputed)
-    assert rest == (judged.pictures, judged.seconds, judged.disputed)  # the report shows them
+    rest = (result.pictures, result.seconds, result.disputed, result.substitutes)
+    shown = (judged.disputed, judged.substitutes)
+    assert rest == (judged.pictures, judged.seconds, *shown)  # the report shows them
     assert numbers["neighbours_trained"] is trained
     assert json.loads((tmp_path / "evaluation.json").read_text()) == numbers
