@@ -175,7 +175,7 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
             start = time.perf_counter()
             batch = regenerate(base, job, step)
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, config, ramp=method.ramp)
+                group["lr"] = rate(step, config, method.schedule)
             loss, _ = method.loss(predictor, batch, job.method)
             loss.backward()
             optimizer.step()
