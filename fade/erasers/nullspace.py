@@ -23,15 +23,13 @@ Variants leave one part out each: ``words`` and ``neighbours`` one of the two si
 the space (the down projection is trained), ``untrained`` the training (both projections in closed form), and
 ``guidance`` puts ESD's negative guidance in the place of FADE's loss.
 
-Prior art. Edits in the null space of what must stay: AlphaEdit (2410.02355) in language models, SPEED
-(2503.07392), ACE (2503.08116) and Double Projections (2604.10032) in text-to-image models, CURE
-(2505.12677) by projections of the text states; UCE and RECE are its soft form, LEACE (2306.03819) its
-closed-form relative, AdaVD (2412.06143) and GLoCE (2503.12356) act on activations. ReGLU (2604.17396)
-sets a LoRA's down projection to a discriminative subspace and trains on; NLCE (2603.25994) keeps
-neighbourhoods without training. CPE (2506.22806) proves what none of these linear updates can do: keep
-diverse remaining concepts. Ours is the combination: mined neighbours and words of the vocabulary as the
-kept moment, ridge generalised eigenvectors as a fixed down projection, FADE's hinge for the up
-projection."""
+Prior art. Erasing in the null space of what must stay is SPEED's (2503.07392), ACE's (2503.08116) and Double
+Projections' (2604.10032), after AlphaEdit (2410.02355); UCE and RECE are its soft form; close to it are CURE
+(2505.12677), AdaVD (2412.06143), GLoCE (2503.12356) and LEACE (2306.03819). ReGLU (2604.17396) sets a LoRA's
+down projection to a discriminative subspace and then trains; NLCE (2603.25994) keeps neighbourhoods without
+training. CPE (2506.22806) proves that linear updates of cross-attention cannot keep diverse remaining
+concepts. Ours is the combination: mined neighbours and words of the vocabulary as the kept moment, ridge
+generalised eigenvectors as a fixed down projection, FADE's hinge for the up projection."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ replacement), c_p those of what must stay. W* - W = [sum W (c_a - c_e) c_e^T] M^
 its rank is at most the number of tokens, so an adapter of that rank holds it exactly.
 
 Variants say which token states. ``keys-values``, ours: all positions of the target, position by position;
-what must stay is empty unless method.anchors gives it the neighbours. ``2023``, as the authors' code of
+what must stay is empty unless method.anchors gives it the neighbours. ``names-2023``, as the authors' code of
 that year: from the name's last token to the end; the null prompt always stays, with method.anchors the
-neighbours too. ``2025``, as their later code: the name's last token alone, lam 0.5, and the neighbours
+neighbours too. ``names-2025``, as their later code: the name's last token alone, lam 0.5, and the neighbours
 always stay, as concepts to preserve do in all its examples. Ours in both: the states of the null prompt
 are those at the same places, those of a replacement begin at its own name's last token, and the prompt is
 the project's template."""
@@ -127,7 +127,7 @@ register(
 register(
     Eraser(
         "uce",
-        "2023",
+        "names-2023",
         "arXiv 2308.14761, its code of 2023: from the name's last token to the end, '' kept; the template, "
         "the null prompt's places, and an adapter that holds the change, are ours",
         Config,
@@ -143,7 +143,7 @@ register(
 register(
     Eraser(
         "uce",
-        "2025",
+        "names-2025",
         "arXiv 2308.14761, its code of 2025: the name's last token alone, with preserved concepts; the "
         "template, the null prompt's place, and an adapter that holds the change, are ours",
         Config,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fade.adapters.change import Change
     from fade.evaluation.second_opinion import Disputed
+    from fade.generation.generator import ImageGenerator
     from fade.mining.neighborhood import Neighborhood
 
 
@@ -58,24 +59,31 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
 
 
 def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
-    """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was."""
+    """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was. The
+    pictures of a gated method are made with its gate."""
+    from fade.evaluation.gated import generator_of
     from fade.utils.hashing import sha256_of
 
     lora = load_adapter(run, adapter)
     # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
     lora.merge()
     try:
+        generator = generator_of(run.params.method, run.generator, lora, neighborhood.targets)
         with distributed(run, adapter):
-            return evaluate_change(run, neighborhood, lora, sha256_of(adapter))
+            return evaluate_change(run, neighborhood, lora, sha256_of(adapter), generator)
     finally:
         lora.remove()
 
 
 def evaluate_change(
-    run: RunContext, neighborhood: Neighborhood, change: Change, sha256: str
+    run: RunContext,
+    neighborhood: Neighborhood,
+    change: Change,
+    sha256: str,
+    generator: ImageGenerator | None = None,
 ) -> EvaluationResult:
     """Judge the model with and without a change that is in the denoiser. sha256: under which its pictures are
-    cached."""
+    cached; generator: makes them, the run's own when not given."""
     from fade.evaluation.evaluate import evaluate as evaluate_models
     from fade.models.prompts import require_distinct
 
@@ -87,7 +95,7 @@ def evaluate_change(
 
     start, drawing = time.perf_counter(), run.generator.seconds
     evaluation = evaluate_models(
-        run.generator,
+        generator or run.generator,
         change,
         sha256,
         neighborhood,
