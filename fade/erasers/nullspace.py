@@ -145,9 +145,7 @@ def space(
         share = rank // len(batches) + (i < rank % len(batches))
         phrasings = batch.extra["phrasings"].tokens
         fixed = kept_moment(batch, words=words, neighbours=neighbours)
-        eye = torch.eye(len(fixed), dtype=fixed.dtype, device=fixed.device)
-        floor = config.ridge * fixed.trace() / len(fixed) * eye
-        half = torch.linalg.inv(torch.linalg.cholesky(fixed + floor))
+        half = torch.linalg.inv(torch.linalg.cholesky(_with_ridge(fixed, config)))
         _, vectors = torch.linalg.eigh(half @ _moment(phrasings) @ half.T)  # ascending
         leading = vectors.flip(1)[:, :share].T @ half  # (share, D)
         leading = leading / (phrasings.double().flatten(0, 1) @ leading[0]).square().mean().sqrt()
@@ -163,7 +161,7 @@ def untrained(
     """The change (out, in) of each weight (out, in) without a training: the rows A of `space`, and the up
     projection B that leads the target's token states c to those of the null prompt at the same places,
 
-        min_B  mean_c ||(W + B A) c - W c_null||^2 + mean_{c kept} ||B A c||^2
+        min_B  mean_c ||(W + B A) c - W c_null||^2 + mean_{c kept} ||B A c||^2 + ridge |B A|^2
 
     solved in float64: UCE's soft form inside the space."""
     import torch
@@ -173,7 +171,8 @@ def untrained(
     goals = [batch.null.tokens.expand_as(c) for batch, c in zip(batches, phrasings, strict=True)]
     states, goal = (torch.cat(some).double().flatten(0, 1) for some in (phrasings, goals))
     reach = states @ rows.T  # (N, r)
-    kept = torch.stack([rows @ kept_moment(batch) @ rows.T for batch in batches]).mean(0)
+    moments = [_with_ridge(kept_moment(batch), config) for batch in batches]
+    kept = torch.stack([rows @ moment @ rows.T for moment in moments]).mean(0)
     up = torch.linalg.solve(reach.T @ reach / len(reach) + kept, reach.T @ (goal - states) / len(reach))
     change = up.T @ rows  # (D, D): B A = W up^T A
     return {name: (weight.double() @ change).to(weight.dtype) for name, weight in weights.items()}
@@ -188,6 +187,14 @@ def kept_moment(batch: ErasureBatch, *, words: bool = True, neighbours: bool = T
     sides = [(batch.null.join(batch.neighbours) if neighbours else batch.null).tokens]
     sides += [language] if words and len(language) else []
     return torch.stack([_moment(side) for side in sides]).mean(0)
+
+
+def _with_ridge(moment: Tensor, config: Config) -> Tensor:
+    """The moment (D, D) plus ``method.ridge`` of its mean eigenvalue in every direction."""
+    import torch
+
+    eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
+    return moment + config.ridge * moment.trace() / len(moment) * eye
 
 
 def _moment(states: Tensor) -> Tensor:

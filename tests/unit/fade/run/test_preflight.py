@@ -27,7 +27,7 @@ from fade.models.safetensors_file import canonical_safetensors
 from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
-from fade.run.resolve_params import load_params, parse_params
+from fade.run.resolve_params import load_params, parse_params, resolve
 from tests.datasets import FAMILIES, make_dataset
 from tests.support import make_bare_base, make_bare_model
 
@@ -319,3 +319,18 @@ def test_a_sampler_that_the_family_lacks_is_refused_from_the_configurations(
     solved = {"scheduler": "euler", "guidance_scale": 1}
     preflight(run(root, base=base, more={"method": method, "sampler": solved}))  # control
     preflight(run(root, more={"sampler": {"scheduler": sampler["scheduler"]}}))  # a UNet has them all
+
+
+@pytest.mark.parametrize("variant", ["self", "u"])
+def test_layers_that_a_flow_lacks_are_refused_before_the_training(
+    root: Path, family_dir: Callable[[str], Path], variant: str, repo: Path
+) -> None:
+    """`esd/self` on Stable Diffusion 3, whose text and picture share their attention."""
+    base = str(shutil.copytree(family_dir("sd3"), root / "other"))
+    overrides = ["method.name=esd", f"method.variant={variant}", "sampler.scheduler=euler"]
+    near = ["neighborhood.k=2", "neighborhood.k_heldout=1"]
+    params = resolve(repo / "params.yaml", [*overrides, *near, "sampler.guidance_scale=1"])
+    there = params.model_copy(update={"data": params.data.model_copy(update={"base": base})})
+    with pytest.raises(UsageError, match=r"mesh.targets self cannot be used with .*other"):
+        preflight(RunContext(there, "panda", root / "runs", root))
+    preflight(RunContext(params, "panda", root / "runs", root))  # control: a UNet has them
