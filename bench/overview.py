@@ -1,7 +1,8 @@
 """The short table of the run of record for README.md and docs/benchmark.md, as Markdown on the standard
 output.
 
-Means over cells; in brackets the lowest target, where it is lower.
+Means over cells; in brackets the lowest target, where it is lower. ``given``: what a method gets beside the
+target.
 
     python bench/overview.py
     python bench/overview.py --record runs/bench/report/benchmark.json --columns A_er kept_adj kept_heldout
@@ -14,6 +15,8 @@ import argparse
 import json
 from pathlib import Path
 from typing import Any
+
+from fade.benchmark.plan import parse_condition
 
 TITLES = {
     "A_er": "A_er",
@@ -60,12 +63,13 @@ LOWEST = frozenset({"A_er", "kept_adj", "kept_heldout", "ERB"})
 def table(record: dict[str, Any], columns: list[str]) -> list[str]:
     """Lines of Markdown, a row an arm, in the record's order."""
     out = [
-        "| method | cells | " + " | ".join(TITLES[key] for key in columns) + " |",
-        "|---|--:|" + "--:|" * len(columns),
+        "| method | given | cells | " + " | ".join(TITLES[key] for key in columns) + " |",
+        "|---|---|--:|" + "--:|" * len(columns),
     ]
     for label, result in record["arms"].items():
         cells = [_cell(record, label, key) for key in columns]
-        out.append(f"| `{label}` | {result['spread']['A_er']['n']} | " + " | ".join(cells) + " |")
+        given = parse_condition(label).given
+        out.append(f"| `{label}` | {given} | {result['spread']['A_er']['n']} | {' | '.join(cells)} |")
     return out
 
 
