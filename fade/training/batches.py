@@ -25,6 +25,7 @@ from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
     from fade.models.base import DiffusionModel
+    from fade.models.conditioning import Conditioning
 
 STAGE = "train"
 Original = Callable[[], AbstractContextManager[None]]
@@ -89,7 +90,8 @@ class _TargetSampler:
         self._null = base.encode([job.negative_prompt])
         self._r = base.encode([fill(template, other)]) if other else self._null
         self._a = base.encode(prompts(template, subject.neighbours)) if subject.neighbours else self._e[:0]
-        self._shared, self._words = eraser.latents, {}
+        self._shared = eraser.latents
+        self._words: dict[str, Conditioning] = {}
         if self._shared is not None:
             words = {"templates": [fill(one, subject.target) for one in self._shared.templates]}
             words["anchor"] = [fill(template, subject.family)] if self._shared.of == "family" else []
@@ -155,7 +157,7 @@ class _TargetSampler:
             x, t = noised_pictures(self._base, shared, *stored)
         else:
             anchor = self._words.get("anchor", self._e)
-            others = [self._words[name] for name in ("templates",) if name in self._words]
+            others = [self._words["templates"]] if shared.templates else []
             others += [self._a] if shared.neighbours else []
             trajectories = (anchor.join(*others), self._null, n, generator, original)
             x, t = partial_trajectories(self._base, shared, *trajectories)
