@@ -53,6 +53,8 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
         "neighbours_trained": trained_on,
         "seed": run.params.train.seed,
     }
+    if known.gated:  # the adapter alone takes more with it than these numbers say
+        chosen["gated"] = True
     numbers = {**result.numbers, **chosen}
     write_json(run.folder / "evaluation.json", numbers)
     return replace(result, numbers=numbers)
