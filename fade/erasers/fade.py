@@ -48,7 +48,7 @@ class Config(Attenuation):
     """lam_adj."""
 
 
-TEMPLATES = ("a picture of {concept}", "an image of {concept}", "a drawing of {concept}")
+TEMPLATES = ("a photo of a {concept}", "a picture of a {concept}", "an image of a {concept}")
 """The released hinge's three negatives; which words its authors use is not known: these are ours."""
 
 
