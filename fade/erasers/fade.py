@@ -133,8 +133,8 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
 
 _PAPER = "arXiv 2503.19783; latents of the hinge's terms and the elementwise mean are ours"
 _OFFICIAL = (
-    "the authors' released recipe, re-implemented from its description; the words of three templates, the model's own "
-    "size, AdamW in float32 instead of 8 bit"
+    "the authors' released recipe, re-implemented from its description; the words of three templates, the "
+    "model's own size, AdamW in float32 instead of 8 bit"
 )
 _LATENTS = {
     "official": (
