@@ -134,8 +134,11 @@ def _check_mesh(run: RunContext, base: Path, denoiser: PartFiles) -> None:
     layers = {f".{name.removesuffix('.weight')}" for name in denoiser.tensors("base")}
     for target in run.params.mesh.targets if layers else ():
         if target not in LAYER_ROLES and not any(layer.endswith(f".{target}") for layer in layers):
-            what = f"mesh.targets: {target!r} names no layer of {base}."
-            raise ConfigError(what, stage="mesh", action="correct mesh.targets.")
+            what, action = f"mesh.targets: {target!r} names no layer of {base}.", "correct mesh.targets."
+            method = get_eraser(run.params.method.name, run.params.method.variant)
+            if any(item.startswith("mesh.targets=") for item in method.settings):
+                action = f"name another method, {method.labels[0]} trains these layers, or set mesh.targets."
+            raise ConfigError(what, stage="mesh", action=action)
 
 
 def _check_family(run: RunContext) -> None:
