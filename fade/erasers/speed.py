@@ -59,7 +59,7 @@ class Config(uce.Config):
 def prepare(target: Preparation, config: Config, *, last: bool) -> Extras:
     """`nullspace`'s ``language``; ``edited`` and ``goal``: the token states (1, N, D) of the target and of
     what takes its place, at all positions or, with ``last``, of the name's last token."""
-    sample = nullspace.prepare(target, config)
+    sample = nullspace.prepare(target, nullspace.Config(words=config.words))
     if last:
         edited, goal = uce.name_pairs(target, to_end=False)
     else:
@@ -102,7 +102,7 @@ def free_directions(moment: Tensor, weight: Tensor, null: Tensor, config: Config
     weak = read[:, : max(1, round(WEAKEST * size))]
     spread = config.perturbation**2 / 2 * moment.trace() / weak.shape[1]
     values, vectors = torch.linalg.eigh(moment + spread * weak @ weak.T)
-    free = vectors[:, values < config.threshold * moment.trace() / size]
+    free: Tensor = vectors[:, values < config.threshold * moment.trace() / size]
     if free.shape[1]:
         _, lengths, rows = torch.linalg.svd(null @ free)  # rows (d, d): the first are the null prompt's
         n = int((lengths > EXACT * torch.linalg.matrix_norm(null)).sum())
