@@ -3,11 +3,10 @@ that must stay is read.
 
     min_D  ||(W + D) c_e - W c_a||^2 + lam ||D||^2     with D = D P, D c_0 = 0
 
-c_e are the target's token states, c_a those of what takes its place, c_0 the null prompt's. P projects
-onto the null space of the second moment of what must stay: the directions whose eigenvalues lie below
-``threshold`` mean eigenvalues. The null prompt is kept by equality: the directions in which P c_0 lies
-are taken out of that space. With N (D, d) an orthonormal basis of what is left and g = c_e N the target
-in it,
+c_e are the target's token states, c_a those of what takes its place, c_0 the null prompt's. P projects onto
+the null space of the second moment of what must stay: the directions orthogonal to all c_0 in which its
+eigenvalues lie below ``threshold`` mean eigenvalues (the lowest one, where none does). With N (D, d) an
+orthonormal basis of it and g = c_e N the target in it,
 
     D = W (c_a - c_e)^T (g g^T + lam I)^-1 g N^T
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 WEAKEST = 0.1
 """Share of a weight's directions, those that it reads least, in which retained states are perturbed."""
 EXACT = 1e-6
-"""A direction in which the null prompt has less than this share of its length counts as free of it."""
+"""Singular values of the null prompt's states below this share of the largest are rounding."""
 
 
 class Config(uce.Config):
@@ -50,8 +49,8 @@ class Config(uce.Config):
     words: Annotated[int, Field(ge=0)] = 400
     """How many words of the tokenizer's vocabulary, and as many pairs of them, are kept."""
     threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.03
-    """Below which eigenvalue of the kept moment, in shares of the mean one, a direction is free. On the
-    miniature, whose text space has 128, a third of them is; at 0.01 the null prompt needs all."""
+    """Below which eigenvalue of the kept moment, in shares of the mean one, a direction is free. On
+    the miniature a third of its text space is."""
     perturbation: Weight = 0.1
     """Length of the perturbations of what is kept, in shares of a token state's; 0: none."""
 
@@ -73,7 +72,7 @@ def speed(
     weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: Config
 ) -> dict[str, Tensor]:
     """The change (out, in) of each weight (out, in), in the weights' dtype; solved in float64. Raises
-    TrainingError when nothing is free of what must stay."""
+    TrainingError as `free_directions`."""
     import torch
 
     e, a = (
@@ -93,23 +92,23 @@ def speed(
 
 
 def free_directions(moment: Tensor, weight: Tensor, null: Tensor, config: Config) -> Tensor:
-    """Orthonormal columns (D, d): where the perturbed kept ``moment`` (D, D) is below the threshold, without
-    what the null prompt's states (T, D) need. ``weight``: (out, D). Raises TrainingError when d is 0."""
+    """Orthonormal columns (D, d), orthogonal to the null prompt's states (T, D): where the perturbed kept
+    ``moment`` (D, D) is below the threshold, or the one where it is least. ``weight``: (out, D). Raises
+    TrainingError when the null prompt's states fill the text space."""
     import torch
 
     size = len(moment)
+    _, lengths, rows = torch.linalg.svd(null)  # rows (D, D): the first are the null prompt's
+    outside = rows[int((lengths > EXACT * lengths.max()).sum()) :].T
+    if not outside.shape[1]:
+        what = f"the null prompt's states fill all {size} dimensions of the text space."
+        raise TrainingError(what, stage="train", action="name another method, nullspace say.")
     _, read = torch.linalg.eigh(weight.T @ weight)  # ascending
     weak = read[:, : max(1, round(WEAKEST * size))]
     spread = config.perturbation**2 / 2 * moment.trace() / weak.shape[1]
-    values, vectors = torch.linalg.eigh(moment + spread * weak @ weak.T)
-    free: Tensor = vectors[:, values < config.threshold * moment.trace() / size]
-    if free.shape[1]:
-        _, lengths, rows = torch.linalg.svd(null @ free)  # rows (d, d): the first are the null prompt's
-        n = int((lengths > EXACT * torch.linalg.matrix_norm(null)).sum())
-        free = free @ rows[n:].T
-    if not free.shape[1]:
-        what = f"no direction of the text space is below {config.threshold:g} of what must stay."
-        raise TrainingError(what, stage="train", action="raise method.threshold, or lower method.words.")
+    values, vectors = torch.linalg.eigh(outside.T @ (moment + spread * weak @ weak.T) @ outside)
+    n = int((values < config.threshold * moment.trace() / size).sum())
+    free: Tensor = outside @ vectors[:, : max(1, n)]
     return free
 
 

@@ -105,11 +105,18 @@ def test_perturbations_take_away_what_a_weight_reads_least():
     assert without.shape == (SIZE, 3)
 
 
-def test_nothing_free_is_an_error_with_a_way_out():
+def test_where_nothing_is_free_the_direction_is_that_is_kept_least():
+    b = hand([[0, 0, 0, 1.0, 0, 1.0]])
+    words = [axis(i, 2.0) for i in range(SIZE - 1)] + [axis(SIZE - 1, 1.0)]
+    full = dataclasses.replace(b, extra={**b.extra, "language": states(*words)})
+    free = free_directions(kept_moment(full), EYE, b.null.tokens[0], PLAIN)
+    assert free.shape == (SIZE, 1) and free[SIZE - 1].abs().item() == pytest.approx(1)
+
+
+def test_a_null_prompt_that_fills_the_text_space_is_an_error_with_a_way_out():
     b = hand([[0, 0, 0, 1.0, 0, 0]])
-    full = dataclasses.replace(b, extra={**b.extra, "language": states(*(axis(i) for i in range(SIZE)))})
-    with pytest.raises(TrainingError, match=r"no direction .* Next: raise method.threshold"):
-        solved([full])
+    with pytest.raises(TrainingError, match=r"fill all 6 dimensions.* Next: name another method"):
+        free_directions(kept_moment(b), EYE, EYE, PLAIN)
 
 
 def test_several_targets_are_solved_together():
