@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from fade.config import SamplerConfig
 from fade.data.vocabulary import fill
 from fade.evaluation.accuracy import top1
 from fade.mining.neighborhood import mine
@@ -42,6 +41,7 @@ from fade.models.sampling import sample
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params
 from fade.run.worlds import world_overrides
+from fade.training.shared_latents import sampler_of
 
 TARGETS = (
     "grinning face",
@@ -126,13 +126,6 @@ def step(
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-
-
-def sampler_of(base: DiffusionModel, steps: int) -> SamplerConfig:
-    """DDIM with the spacing of the base's own schedule, or the only solver of a flow."""
-    scheduler = "ddim" if "ddim" in base.SOLVERS else base.SOLVERS[0]
-    spacing = base.scheduler.config.get("timestep_spacing", "trailing")  # a flow has none, and reads none
-    return SamplerConfig.model_validate({"scheduler": scheduler, "steps": steps, "spacing": spacing})
 
 
 @torch.no_grad()

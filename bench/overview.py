@@ -1,7 +1,8 @@
 """The short table of the run of record for README.md and docs/benchmark.md, as Markdown on the standard
 output.
 
-Means over cells; in brackets the lowest target, where it is lower.
+Means over cells; in brackets the lowest target, where it is lower. ``given``: what a method gets beside the
+target.
 
     python bench/overview.py
     python bench/overview.py --record runs/bench/report/benchmark.json --columns A_er kept_adj kept_heldout
@@ -15,6 +16,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from fade.benchmark.plan import parse_condition
 
 COMMAND = "python bench/overview.py"
 TITLES = {
@@ -76,12 +79,13 @@ def table(record: dict[str, Any], columns: Sequence[str]) -> list[str]:
     arms = record["arms"].values()
     columns = [key for key in columns if any(key in arm["spread"] for arm in arms)]
     out = [
-        "| method | cells | " + " | ".join(TITLES[key] for key in columns) + " |",
-        "|---|--:|" + "--:|" * len(columns),
+        "| method | given | cells | " + " | ".join(TITLES[key] for key in columns) + " |",
+        "|---|---|--:|" + "--:|" * len(columns),
     ]
     for label, result in record["arms"].items():
         cells = [_cell(record, label, key) for key in columns]
-        out.append(f"| `{label}` | {result['spread']['A_er']['n']} | " + " | ".join(cells) + " |")
+        given = parse_condition(label).given
+        out.append(f"| `{label}` | {given} | {result['spread']['A_er']['n']} | {' | '.join(cells)} |")
     return out
 
 

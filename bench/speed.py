@@ -38,6 +38,7 @@ from fade.adapters.lora import LoraAdapter
 from fade.config import SamplerConfig
 from fade.data.vocabulary import Vocabulary, fill, prompts
 from fade.erasers.base import ErasureBatch, get_eraser
+from fade.erasers.fade import TEMPLATES
 from fade.errors import FadeError
 from fade.generation.cache import Cache
 from fade.jobs.train import TrainJob
@@ -67,11 +68,6 @@ SIDES = (
     256 / 512,
     448 / 512,
 )  # its smallest and largest picture, as shares of the size that the base was trained for
-TEMPLATES = (
-    "a photo of a {concept}",
-    "a picture of a {concept}",
-    "an image of a {concept}",
-)  # three there; the words are ours
 MEMORY_STEPS, FLOPS_BATCH, MATMUL = 20, 32, 2048
 
 
@@ -175,7 +171,7 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
             start = time.perf_counter()
             batch = regenerate(base, job, step)
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, config, ramp=method.ramp)
+                group["lr"] = rate(step, config, method.schedule)
             loss, _ = method.loss(predictor, batch, job.method)
             loss.backward()
             optimizer.step()
@@ -197,45 +193,35 @@ def literal(context: RunContext, neighborhood: Neighborhood, iterations: int) ->
         # stops average 15; 2: the loss
         "unet_calls_expected": (1 + len(TEMPLATES) + k) * SOLVER.steps / 2 + 2,
         "note": "stops and sizes are random, so the mean is multiplied. Cheaper than the release (about 151 "
-        "calls): prompts are encoded "
-        "once, and the templates' latents are made but enter no loss, since our form takes its negatives "
-        "from the target's.",
+        "calls): prompts are encoded once.",
         **(judged(context, neighborhood, job.out / ADAPTER) if whole else {}),
     }
 
 
 def regenerate(base: DiffusionModel, job: TrainJob, step: int) -> ErasureBatch:
-    """New latents, each prompt's at a random step of its trajectory: the target's, its three templates', its
+    """New latents, from one noise to one random step: the target's, those of its three templates, its
     neighbours'."""
     generator = torch.Generator().manual_seed(named_seed(job.train.seed, "released", step))
-    n, (channels, full, _) = job.train.batch_target, base.latent_shape
+    subject, n, (channels, full, _) = job.subjects[0], job.train.batch_target, base.latent_shape
     low, high = (round(share * full) for share in SIDES)
-    side = int(torch.randint(low, high + 1, (1,), generator=generator))
-    names = prompts(job.prompt, job.subjects[0].neighbours)
-    texts = [
-        fill(job.prompt, job.subjects[0].target),
-        *(fill(template, job.subjects[0].target) for template in TEMPLATES),
-        *names,
-    ]
+    side, seed = int(torch.randint(low, high + 1, (1,), generator=generator)), generator.initial_seed()
+    words = [fill(template, subject.target) for template in TEMPLATES]
     null = base.encode([job.negative_prompt])
     made = [
-        trajectory(base, base.encode([prompt] * n), null, (n, channels, side, side), generator)
-        for prompt in texts
+        trajectory(
+            base,
+            base.encode([prompt] * n),
+            null,
+            (n, channels, side, side),
+            torch.Generator().manual_seed(seed),
+        )
+        for prompt in (subject.target, *words, *subject.neighbours)
     ]
-    (x, t), pairs = made[0], made[1 + len(TEMPLATES) :]
-    x_adj, t_adj = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
-    which = torch.arange(len(names)).repeat_interleave(n)
-    return ErasureBatch(
-        x,
-        t,
-        x_adj,
-        t_adj,
-        base.encode(texts[:1]),
-        null,
-        base.encode(names),
-        which,
-        null,
-    )
+    x, t = (torch.cat(some) for some in zip(*made, strict=True))
+    which = torch.arange(len(subject.neighbours)).repeat_interleave(n)
+    own = n * (1 + len(words))
+    prompts_of = [base.encode([subject.target]), null, base.encode(subject.neighbours)]
+    return ErasureBatch(x, t, x[own:], t[own:], *prompts_of, which, null, {"templates": base.encode(words)})
 
 
 @torch.no_grad()

@@ -38,6 +38,13 @@ class Condition:
     def method(self) -> Eraser:
         return get_eraser(self.name, self.variant)
 
+    @property
+    def given(self) -> str:
+        """What it gets beside the target, in words: see `Eraser.given`."""
+        parts = ["the neighbours"] if self.neighbours else []
+        parts += [self.method.given] if self.method.given else []
+        return ", ".join(parts) or "nothing"
+
     def overrides(self) -> list[str]:
         """What makes it this condition, its authors' recipe included where the registry knows one."""
         anchors = ["method.anchors=neighbourhood"] if self.neighbours else []
@@ -59,7 +66,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells come seed by seed, then target by target: a half-finished benchmark compares all conditions."""
+    """Cells come seed by seed, then target by target: a half-finished benchmark compares all conditions. A
+    condition that no seed decides has the cells of the first seed alone."""
 
     conditions: tuple[Condition, ...]
     targets: tuple[str, ...]
@@ -67,10 +75,14 @@ class Plan:
 
     def cells(self) -> Iterator[Cell]:
         places = product(self.seeds, self.targets, self.conditions)
-        return (Cell(condition, target, seed) for seed, target, condition in places)
+        return (Cell(c, target, seed) for seed, target, c in places if seed in self.seeds_of(c))
+
+    def seeds_of(self, condition: Condition) -> tuple[int, ...]:
+        """The seeds with which it is measured."""
+        return self.seeds[:1] if condition.method.seedless else self.seeds
 
     def __len__(self) -> int:
-        return len(self.conditions) * len(self.targets) * len(self.seeds)
+        return len(self.targets) * sum(len(self.seeds_of(condition)) for condition in self.conditions)
 
 
 def parse_condition(text: str) -> Condition:

@@ -82,6 +82,7 @@ def summarise(
         "arms": {
             label: {
                 "source": parse_condition(label).method.source,
+                "given": parse_condition(label).given,
                 "overrides": list(tuned[label]["overrides"]) if label in tuned else None,
                 "spread": {
                     m.name: asdict(spread(v, bench.resamples))
@@ -91,7 +92,10 @@ def summarise(
             }
             for label in measured
         },
-        "against_reference": {m.name: _against(values[m.name], reference, bench.resamples) for m in present},
+        "against_reference": {
+            m.name: _against(_for_every_seed(plan, values[m.name]), reference, bench.resamples)
+            for m in present
+        },
         "per_target": {
             m.name: {label: _per_target(v) for label, v in values[m.name].items()} for m in present
         },
@@ -106,6 +110,17 @@ def _by_condition(plan: Plan, records: Records, metric: Metric) -> dict[str, Val
         if (value := value_of(record, metric.path)) is not None:
             out[cell.condition.label][cell.target, cell.seed] = value
     return {label: values for label, values in out.items() if values}
+
+
+def _for_every_seed(plan: Plan, values: Mapping[str, Values]) -> dict[str, Values]:
+    """The numbers with which conditions are paired by seed: those of one that no seed decides are its numbers
+    with each."""
+    return {
+        label: {(target, seed): value for (target, _), value in own.items() for seed in plan.seeds}
+        if parse_condition(label).method.seedless
+        else own
+        for label, own in values.items()
+    }
 
 
 def _points(values: Mapping[str, Mapping[str, Values]]) -> dict[str, list[float]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fade.benchmark.tuning import edge_sentence, edges
 from fade.evaluation.metrics import metric as registered
 
 NONE = "-"
@@ -15,7 +16,7 @@ SURE = 0.05
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells; the first column is a name, the others are numbers."""
+    """Text cells; the first column is a name, most others are numbers."""
 
     title: str
     note: str
@@ -45,14 +46,23 @@ def main_table(summary: Mapping[str, Any]) -> Table:
     note = (
         f"Mean ± standard deviation over targets and seeds; {done} of {total} cells. An asterisk: differs "
         f"from {summary['reference']} (Holm's p < {SURE:g}). Bold: on the frontier of erasure against "
-        "retention."
+        f"retention. {given_sentence(summary)}"
     )
     rows = []
     for label, condition in summary["arms"].items():
         name = f"**{label}**" if label in summary["frontier"]["efficient"] else label
         seconds = number(condition["spread"].get("train_seconds", {}).get("mean"))
-        rows.append([name, *(_main_cell(summary, m, label) for m in metrics), seconds])
-    return Table("Methods", note, ["method", *map(unit, metrics), registered("train_seconds").title], rows)
+        rows.append([name, condition["given"], *(_main_cell(summary, m, label) for m in metrics), seconds])
+    head = ["method", "given", *map(unit, metrics), registered("train_seconds").title]
+    return Table("Methods", note, head, rows)
+
+
+def given_sentence(summary: Mapping[str, Any]) -> str:
+    """Which methods were given the very neighbours by which retention is judged."""
+    given = [label for label, one in summary["arms"].items() if "neighbour" in one["given"]]
+    if not given:
+        return "No method was given a neighbour by which it is judged."
+    return f"Given neighbours by which they are judged: {', '.join(given)}."
 
 
 def _main_cell(summary: Mapping[str, Any], metric: Mapping[str, Any], label: str) -> str:
@@ -141,12 +151,13 @@ def settings_table(summary: Mapping[str, Any]) -> Table:
     tuned, rows = summary["tuning"]["methods"], []
     for label in summary["arms"]:
         if best := tuned.get(label):
-            setting = f"`{' '.join(best['overrides'])}`"
-            rows.append([label, setting, str(len(best["trials"])), number(best["score"])])
+            setting, edge = f"`{' '.join(best['overrides'])}`", ", ".join(edges(best)) or NONE
+            rows.append([label, setting, str(len(best["trials"])), number(best["score"]), edge])
         else:
-            rows.append([label, "not tuned: params.yaml and its own recipe", "0", NONE])
+            rows.append([label, "not tuned: params.yaml and its own recipe", "0", NONE, NONE])
     note = f"Chosen on {', '.join(summary['tuning']['targets'])}, none of which is reported."
-    return Table("Settings", note, ["method", "setting", "tries", "score"], rows)
+    note = " ".join(filter(None, [note, edge_sentence(tuned)]))
+    return Table("Settings", note, ["method", "setting", "tries", "score", "at the edge"], rows)
 
 
 def markdown(summary: Mapping[str, Any], figure: str) -> str:

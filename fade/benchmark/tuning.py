@@ -8,6 +8,7 @@ keeps nothing. Of equals the first."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from fade.utils.files import make_folder, write_whole
 from fade.utils.parsing import MalformedError, parse_yaml
 from fade.utils.reading import TEXT, read_text
 
+HIGHEST = 100.0
+"""Of a score: no other setting can be better."""
 RULE = "highest mean of the harmonic mean of A_er, neighbours kept and held-out neighbours kept"
 _ACTION = "make it again with `fade bench --tune`."
 
@@ -57,6 +60,44 @@ def choose(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The best of a method's trials, and all of them."""
     best = max(trials, key=lambda trial: float(trial["score"]))  # max takes the first of equals
     return {"overrides": list(best["overrides"]), "score": best["score"], "trials": list(trials)}
+
+
+def edges(best: Mapping[str, Any]) -> dict[str, str]:
+    """Knob -> value of the numbers in which the best of a method's trials (`choose`) lies at the edge of what
+    was tried: beyond it nobody looked. Empty for the highest score that there is.
+
+    Of the knobs that the best sets and that the trials vary. A value is inside when smaller and larger ones
+    were tried; that of another trial with the same score counts as the best's."""
+    score = float(best["score"])
+    if score >= HIGHEST:
+        return {}
+    trials = [(_knobs(trial["overrides"]), float(trial["score"])) for trial in best["trials"]]
+    out = {}
+    for knob, value in _knobs(best["overrides"]).items():
+        tried = [knobs.get(knob) for knobs, _ in trials]
+        known = [one for one in tried if one is not None]
+        inside = [one for one in known if min(known) < one < max(known)]
+        as_good = [knobs.get(knob) for knobs, other in trials if other == score]
+        if len(set(tried)) > 1 and not set(inside) & set(as_good):
+            out[knob] = f"{value:g}"
+    return out
+
+
+def _knobs(overrides: Iterable[str]) -> dict[str, float]:
+    """Knob -> value of the overrides that set a number."""
+    out = {}
+    for item in overrides:
+        knob, _, text = item.partition("=")
+        with suppress(ValueError):
+            out[knob.strip()] = float(text)
+    return out
+
+
+def edge_sentence(methods: Mapping[str, Mapping[str, Any]]) -> str:
+    """Names each method and knob whose best lies at the edge of its sweep; empty when there is none."""
+    found = {label: edges(best) for label, best in methods.items()}
+    named = [f"{label} ({knob}={value})" for label, own in found.items() for knob, value in own.items()]
+    return f"At the edge of what was tried, so not settled: {', '.join(named)}." if named else ""
 
 
 def write_tuned(

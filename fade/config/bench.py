@@ -9,42 +9,30 @@ from pydantic import Field, model_validator
 from fade.config.section import Positive, Resamples, Section, Seed
 from fade.data.vocabulary import slug
 
-_IDENTITY_WEIGHTS = tuple(f"method.identity_weight={weight}" for weight in (0.5, 4, 16, 64))
+
+def _line(knob: str, values: tuple[float, ...], fixed: str = "") -> tuple[str, ...]:
+    """One setting a value of the knob, the likeliest first (of equals tuning takes the first)."""
+    return tuple(f"{knob}={value:g}{fixed and f' {fixed}'}" for value in values)
+
+
+_OFFICIAL = _line("train.lr", (1e-3, 2.5e-4, 5e-4, 2e-3, 4e-3))
 SWEEP: dict[str, tuple[str, ...]] = {
-    "default": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=4e-3", "train.lr=2e-3 train.steps=125"),
-    "fade/paper": (
-        "train.lr=2e-3",
-        "train.lr=1e-3",
-        "train.lr=2e-3 method.erase_weight=8",
-        "train.lr=2e-3 method.adjacency_weight=20",
-    ),
-    "fade/official": (
-        "train.steps=500",
-        "train.lr=2e-3",
-        "train.lr=5e-4 train.steps=250 train.warmup=250",
-        "train.lr=2e-3 train.steps=250 train.warmup=250",
-    ),
-    "surgical": ("train.lr=2e-3", "train.lr=1e-3", "train.lr=4e-3", "train.lr=2e-3 train.steps=500"),
-    "esd": ("train.lr=1e-3", "train.lr=5e-4", "train.lr=2e-4", "train.lr=5e-4 train.steps=125"),
-    "ablation": ("train.lr=5e-4", "train.lr=2e-4", "train.lr=1e-4", "train.lr=2e-4 train.steps=125"),
-    "spm": (
-        "train.lr=3e-3 train.steps=500 method.anchoring_weight=100",
-        "train.lr=3e-3 train.steps=500 method.anchoring_weight=10",
-        "train.lr=3e-3 train.steps=500 method.anchoring_weight=100 method.eta=3",
-        "train.lr=1e-3 train.steps=500 method.anchoring_weight=10",
-    ),
-    "uce": _IDENTITY_WEIGHTS,
-    "nullspace": (
-        *("train.lr=0.02", "train.lr=0.03", "train.lr=0.01"),
-        "train.lr=0.02 mesh.rank=1 mesh.alpha=1",
-    ),
-    "neighbours": (
-        "train.lr=2e-3 method.adjacency_weight=50",
-        "train.lr=2e-3 method.adjacency_weight=10",
-        "train.lr=1e-3 method.adjacency_weight=50",
-        "train.lr=1e-3 method.adjacency_weight=10",
-    ),
-    "uce + neighbours": _IDENTITY_WEIGHTS,
+    "default": _line("train.lr", (2e-3, 5e-4, 1e-3, 4e-3, 8e-3)),
+    "fade/paper": _line("train.lr", (2e-3, 5e-4, 1e-3, 4e-3, 8e-3)),
+    "fade/official": _OFFICIAL,
+    "fade/official-sampled": _OFFICIAL,
+    "surgical": _line("train.lr", (4e-3, 1e-3, 2e-3, 8e-3, 0.016)),
+    "esd": _line("train.lr", (2e-4, 5e-5, 1e-4, 4e-4, 8e-4)),
+    "ablation": _line("train.lr", (2e-4, 5e-5, 1e-4, 4e-4, 8e-4)),
+    "spm": _line("train.lr", (1e-3, 2.5e-4, 5e-4, 2e-3, 4e-3), "train.steps=500 method.anchoring_weight=10"),
+    "uce": _line("method.identity_weight", (64, 4, 16, 256, 1024)),
+    "uce/names-2023": _line("method.identity_weight", (8, 0.5, 2, 32, 128)),
+    "uce/names-2025": _line("method.identity_weight", (0.5, 0.125, 2, 8, 32)),
+    "speed": _line("method.threshold", (0.03, 0.015, 0.06, 0.12, 0.24)),
+    "nullspace": _line("train.lr", (0.02, 5e-3, 0.01, 0.04, 0.08)),
+    "nullspace/untrained": _line("method.ridge", (3e-3, 3e-4, 1e-3, 0.01, 0.03)),
+    "neighbours": _line("train.lr", (2e-3, 5e-4, 1e-3, 4e-3, 8e-3), "method.adjacency_weight=10"),
+    "uce + neighbours": _line("method.identity_weight", (4, 0.25, 1, 16, 64)),
 }
 """As many settings for every method; see BenchConfig.sweep."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fade.config.method import MethodConfig, MethodOptions
 from fade.config.section import Weight
@@ -53,7 +53,8 @@ class ErasureBatch:
     """One step's noisy latents and prompts."""
 
     x: Tensor
-    """(n_t, C, h, w) noisy latents of the target concept's pictures."""
+    """(n_t, C, h, w) noisy latents of the target concept's pictures; of an eraser with `SharedLatents` n_t of
+    each of their prompts, prompt by prompt."""
     t: Tensor
     """(n_t,) their times."""
     x_adj: Tensor
@@ -71,7 +72,30 @@ class ErasureBatch:
     replacement: Conditioning
     """The prompt of what takes the target's place; the null prompt when nothing does."""
     extra: Mapping[str, Conditioning] = field(default_factory=dict)
-    """What the eraser's ``prepare`` adds, by name."""
+    """What the eraser's ``prepare`` adds, by name; with `SharedLatents` also ``templates`` and ``anchor``."""
+
+
+@dataclass(frozen=True)
+class SharedLatents:
+    """The latents x of a step whose prompts share noise and time: n_t of the target, of it in other words,
+    and of each neighbour, in this order; or of the target's broader concept alone."""
+
+    by: Literal["stored", "original", "student"]
+    """stored: pictures of the target and the neighbours are noised. Else a partial trajectory under each
+    prompt, by the original model or by the one under training, with classifier-free guidance."""
+    of: Literal["target", "family"] = "target"
+    """family: of the target's broader concept, whose prompt is ``extra["anchor"]``."""
+    templates: tuple[str, ...] = ()
+    """The other words, with the slot {concept}: the prompts ``extra["templates"]``."""
+    neighbours: bool = False
+    guidance: float = 3.0
+    """Of the trajectories."""
+    steps: int = 30
+    """Of a whole trajectory; a partial one ends after 1 to steps - 1 of them."""
+
+    def prompts(self, k: int) -> int:
+        """How many prompts have latents, with k neighbours."""
+        return 1 + len(self.templates) + self.neighbours * k
 
 
 class TextEncoder(Protocol):
@@ -81,6 +105,9 @@ class TextEncoder(Protocol):
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The prompts' conditioning on the model's device."""
+
+    def name_to_end(self, template: str, name: str) -> list[slice]:
+        """Of each text encoder's token states: from the last token of ``name`` to the end."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +126,19 @@ class Preparation:
     """Target latents a step and process."""
     seed: int
     """Seed of the training."""
+    null: Conditioning
+    """The null prompt."""
+    neighbours: Conditioning
+    """The K neighbours' prompts."""
+    names: tuple[str, ...]
+    """The K neighbours."""
+    replacement: str
+    """The concept that takes the target's place; empty: nothing does."""
+    replaced: Conditioning
+    """The prompt of what takes the target's place; the null prompt when nothing does."""
 
 
+Schedule = Literal["decay", "ramp", "constant"]
 Extras = Callable[["torch.Generator"], "dict[str, Conditioning]"]
 """ErasureBatch.extra of one step; it samples by the step's generator, after noise and times."""
 Prepare = Callable[[Preparation, Any], Extras]
@@ -141,14 +179,31 @@ class Eraser:
     """Whether method.replacement means anything to it."""
     accepts_anchors: bool = False
     """Whether FADE's neighbours may be added as anchors (method.anchors), the fair control."""
-    ramp: bool = False
-    """The learning rate is one linear ramp over all steps, whatever train.warmup says."""
+    schedule: Schedule = "decay"
+    """Of the learning rate, see `fade.training.batches.rate`."""
+    prompt: str = ""
+    """Template of the training's prompts in place of sampler.prompt, with the slot {concept}."""
+    latents: SharedLatents | None = None
+    """How x comes about, when it is not the target's stored pictures with noise and times of their own."""
+    seedless: bool = False
+    """Whether every train.seed gives the same adapter: a closed form that samples no prompt."""
+    gated: bool = False
+    """Whether the evaluation's pictures are made with the gate of `fade.adapters.gating`."""
     recipe: tuple[str, ...] = ()
     """``--set`` overrides under which its authors ran it; for comparisons."""
     settings: tuple[str, ...] = ()
     """``--set`` overrides that define the eraser: they hold unless the user sets the same key."""
     aliases: tuple[str, ...] = ()
     """Former names of the variant, which still mean it; runs record the name that their params hold."""
+
+    @property
+    def given(self) -> str:
+        """What it gets beside the target, in words."""
+        neighbours = "the nearest neighbour" if self.accepts_anchors else "the neighbours"
+        parts = [neighbours] if self.requires_neighbours else []
+        parts += ["the family's name"] if self.latents and self.latents.of == "family" else []
+        parts += ["words that name no judged concept"] if self.requires_heldout else []
+        return ", ".join(parts)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -18,7 +18,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fade.config.section import Weight
-from fade.erasers.base import NULL_PROMPT, Eraser, ErasureBatch, ErasureWeight, Predictor, register
+from fade.erasers.base import (
+    NULL_PROMPT,
+    Eraser,
+    ErasureBatch,
+    ErasureWeight,
+    Predictor,
+    SharedLatents,
+    register,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +48,8 @@ class Config(Attenuation):
     """lam_adj."""
 
 
-NEGATIVES = 3
-"""Negatives of the released hinge, against one positive a neighbour."""
+TEMPLATES = ("a photo of a {concept}", "a picture of a {concept}", "an image of a {concept}")
+"""The released hinge's three negatives; which words its authors use is not known: these are ours."""
 
 
 def paper(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
@@ -57,30 +65,31 @@ def paper(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, 
 
 
 def official(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss form of the authors' code, from its description alone: unsquared L2 over the last axis, terms
-    are sums.
+    """The loss of the authors' code, from its description alone, on the latents x_e of the target, x_k of it
+    in three other words e_k, and x_i of the K neighbours, which share noise and time:
 
-    Sums run over K positives and three negatives, taken at other latents than the anchor's: the positives at
-    the neighbours' latents, the negatives at other target latents of the batch. Ours, where the description
-    is silent: which other latents, the mean over the remaining axes, and one hinge a batch. The authors' loop
-    regenerates its latents with the adapter on in every iteration; here they come from the same stored set as
-    for every other method."""
+        L_er   = max(0, sum_i |eps(x_e,e) - eps0(x_i,a_i)| - sum_k |eps(x_e,e) - eps0(x_k,e_k)| + delta)
+        L_guid = ||eps(x_e,e) - eps0(x_e,"")||^2
+        L_adj  = sum_i ||eps(x_i,a_i) - eps0(x_i,a_i)||^2
+
+    |.| is the unsquared L2 norm over the last axis, its mean over the others: the hinge's alone. One student
+    call (n_t (K + 1) latents) and one teacher call (n_t (K + 4)). Ours, where the description is silent: one
+    hinge a batch."""
     import torch
 
-    anchor, kept = _student(eps, batch)
-    n_t, k = len(batch.x), len(batch.neighbours)
-    x = torch.cat([batch.x, batch.x, batch.x_adj])
-    t = torch.cat([batch.t, batch.t, batch.t_adj])
-    prompts = batch.target.expand(n_t).join(batch.null.expand(n_t), batch.neighbours[batch.which])
-    old, null, old_adj = eps.teacher(x, t, prompts).tensor_split([n_t, 2 * n_t])
-    present = [i for i in range(k) if bool((batch.which == i).any())]
-    positives = [old_adj[batch.which == i][0].expand_as(anchor) for i in present]
-    negatives = [old.roll(shift + 1, dims=0) for shift in range(NEGATIVES)]
-    pull = torch.stack([_distance(anchor, p) for p in positives]).sum()
-    push = torch.stack([_distance(anchor, n) for n in negatives]).sum()
+    k, m = len(batch.neighbours), len(TEMPLATES)
+    n = len(batch.x) // (1 + m + k)
+    parts, e = [n, (1 + m) * n], batch.target.expand(n)
+    (x_e, _, x_i), (t_e, _, t_i) = batch.x.tensor_split(parts), batch.t.tensor_split(parts)
+    a_i, e_k = batch.neighbours.repeat_interleave(n), batch.extra["templates"].repeat_interleave(n)
+    anchor, kept = eps.student(torch.cat([x_e, x_i]), torch.cat([t_e, t_i]), e.join(a_i)).tensor_split([n])
+    prompts = batch.null.expand(n).join(e_k, a_i)
+    null, negatives, positives = eps.teacher(batch.x, batch.t, prompts).tensor_split(parts)
+    pull = torch.stack([_distance(anchor, positive) for positive in positives.split(n)]).sum()
+    push = torch.stack([_distance(anchor, negative) for negative in negatives.split(n)]).sum()
     l_er = (pull - push + config.margin).clamp_min(0)
-    l_guid = _distance(anchor, null)
-    l_adj = torch.stack([_distance(kept[batch.which == i], old_adj[batch.which == i]) for i in present]).sum()
+    l_guid = ((anchor - null) ** 2).mean()
+    l_adj = k * ((kept - positives) ** 2).mean()
     return _total(l_er, l_adj, l_guid, config)
 
 
@@ -124,8 +133,19 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
 
 _PAPER = "arXiv 2503.19783; latents of the hinge's terms and the elementwise mean are ours"
 _OFFICIAL = (
-    "the authors' released recipe, re-implemented from its description; AdamW in float32 instead of 8 bit"
+    "the authors' released recipe, re-implemented from its description; the words of three templates, the "
+    "model's own size, AdamW in float32 instead of 8 bit"
 )
+_LATENTS = {
+    "official": (
+        SharedLatents("stored", templates=TEMPLATES, neighbours=True),
+        f"{_OFFICIAL}, and noised stored pictures instead of partial trajectories, are ours",
+    ),
+    "official-sampled": (
+        SharedLatents("student", templates=TEMPLATES, neighbours=True),
+        f"{_OFFICIAL} are ours",
+    ),
+}
 _RECIPE = (
     "mesh.rank=1", "mesh.alpha=1", "method.erase_weight=3", "method.adjacency_weight=50",
     "method.guidance_weight=1000", "method.margin=1.0", "train.lr=0.0001", "train.steps=500",
@@ -134,17 +154,20 @@ _RECIPE = (
     "train.max_grad_norm=1000000",
 )  # fmt: skip
 register(Eraser("fade", "paper", _PAPER, Config, paper, requires=(NULL_PROMPT,), requires_neighbours=True))
-register(
-    Eraser(
-        "fade",
-        "official",
-        _OFFICIAL,
-        Config,
-        official,
-        requires=(NULL_PROMPT,),
-        requires_neighbours=True,
-        ramp=True,
-        recipe=_RECIPE,
-        aliases=("release",),
+for _variant, (_latents, _source) in _LATENTS.items():
+    register(
+        Eraser(
+            "fade",
+            _variant,
+            _source,
+            Config,
+            official,
+            requires=(NULL_PROMPT,),
+            requires_neighbours=True,
+            schedule="ramp",
+            recipe=_RECIPE,
+            prompt="{concept}",  # bare names
+            latents=_latents,
+            aliases=("release",) if _variant == "official" else (),
+        )
     )
-)

@@ -1,5 +1,5 @@
-"""Erasure in the null space of what must stay: ours, from FADE's Concept Neighborhood and All but One's
-demand (arXiv 2503.19783, 2312.12807).
+"""Erasure in the null space of what must stay, from FADE's Concept Neighborhood and All but One's demand
+(arXiv 2503.19783, 2312.12807); what is ours of it, and what is not, stands below.
 
 FADE names what must survive, its mined neighbours; All but One wants the target's guidance term changed and
 the unconditional score left alone. Both are penalties there. Here they are a space: the adapter sits on the
@@ -20,12 +20,20 @@ without its L_adj: the space holds what that penalty would. No step needs a neig
 target's latents go through the student.
 
 Variants leave one part out each: ``words`` and ``neighbours`` one of the two sides of what is kept, ``free``
-the space (the down projection is trained), and ``guidance`` puts ESD's negative guidance in the place of
-FADE's loss."""
+the space (the down projection is trained), ``untrained`` the training (both projections in closed form), and
+``guidance`` puts ESD's negative guidance in the place of FADE's loss.
+
+Prior art. Erasing in the null space of what must stay is SPEED's (2503.07392), ACE's (2503.08116) and Double
+Projections' (2604.10032), after AlphaEdit (2410.02355); UCE and RECE are its soft form; close to it are CURE
+(2505.12677), AdaVD (2412.06143), GLoCE (2503.12356) and LEACE (2306.03819). ReGLU (2604.17396) sets a LoRA's
+down projection to a discriminative subspace and then trains; NLCE (2603.25994) keeps neighbourhoods without
+training. CPE (2506.22806) proves that linear updates of cross-attention cannot keep diverse remaining
+concepts. Ours is the combination: mined neighbours and words of the vocabulary as the kept moment, ridge
+generalised eigenvectors as a fixed down projection, FADE's hinge for the up projection."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +53,8 @@ if TYPE_CHECKING:
     from fade.erasers.base import ErasureBatch, Extras, Loss, Predictor, Preparation, Space
 
 
+DIRECTIONS = 2
+"""Rows of the space for each target where no training uses mesh.rank (`untrained`)."""
 TARGET_TEMPLATES = ("{concept}", "a picture of a {concept}", "two {concept}")
 """Ways to name the target, beside the prompt's own. None of them is an indirect prompt that is judged."""
 
@@ -133,13 +143,9 @@ def space(
     rows = []
     for i, batch in enumerate(batches):
         share = rank // len(batches) + (i < rank % len(batches))
-        phrasings, language = batch.extra["phrasings"].tokens, batch.extra["language"].tokens
-        sides = [(batch.null.join(batch.neighbours) if neighbours else batch.null).tokens]
-        sides += [language] if words and len(language) else []
-        fixed = torch.stack([_moment(side) for side in sides]).mean(0)
-        eye = torch.eye(len(fixed), dtype=fixed.dtype, device=fixed.device)
-        floor = config.ridge * fixed.trace() / len(fixed) * eye
-        half = torch.linalg.inv(torch.linalg.cholesky(fixed + floor))
+        phrasings = batch.extra["phrasings"].tokens
+        fixed = kept_moment(batch, words=words, neighbours=neighbours)
+        half = torch.linalg.inv(torch.linalg.cholesky(_with_ridge(fixed, config)))
         _, vectors = torch.linalg.eigh(half @ _moment(phrasings) @ half.T)  # ascending
         leading = vectors.flip(1)[:, :share].T @ half  # (share, D)
         leading = leading / (phrasings.double().flatten(0, 1) @ leading[0]).square().mean().sqrt()
@@ -149,6 +155,48 @@ def space(
     return torch.cat(rows).float()
 
 
+def untrained(
+    weights: Mapping[str, Tensor], batches: Sequence[ErasureBatch], config: Config
+) -> dict[str, Tensor]:
+    """The change (out, in) of each weight (out, in) without a training: the rows A of `space`, and the up
+    projection B that leads the target's token states c to those of the null prompt at the same places,
+
+        min_B  mean_c ||(W + B A) c - W c_null||^2 + mean_{c kept} ||B A c||^2 + ridge |B A|^2
+
+    solved in float64: UCE's soft form inside the space."""
+    import torch
+
+    rows = space(batches, DIRECTIONS * len(batches), config).double()  # (r, D)
+    phrasings = [batch.extra["phrasings"].tokens for batch in batches]  # (M, T, D)
+    goals = [batch.null.tokens.expand_as(c) for batch, c in zip(batches, phrasings, strict=True)]
+    states, goal = (torch.cat(some).double().flatten(0, 1) for some in (phrasings, goals))
+    reach = states @ rows.T  # (N, r)
+    moments = [_with_ridge(kept_moment(batch), config) for batch in batches]
+    kept = torch.stack([rows @ moment @ rows.T for moment in moments]).mean(0)
+    up = torch.linalg.solve(reach.T @ reach / len(reach) + kept, reach.T @ (goal - states) / len(reach))
+    change = up.T @ rows  # (D, D): B A = W up^T A
+    return {name: (weight.double() @ change).to(weight.dtype) for name, weight in weights.items()}
+
+
+def kept_moment(batch: ErasureBatch, *, words: bool = True, neighbours: bool = True) -> Tensor:
+    """Second moment (D, D), float64, of the token states that must stay: the mean of the null prompt's and
+    the neighbours', and of the words'. ``words``, ``neighbours``: whether those are kept."""
+    import torch
+
+    language = batch.extra["language"].tokens
+    sides = [(batch.null.join(batch.neighbours) if neighbours else batch.null).tokens]
+    sides += [language] if words and len(language) else []
+    return torch.stack([_moment(side) for side in sides]).mean(0)
+
+
+def _with_ridge(moment: Tensor, config: Config) -> Tensor:
+    """The moment (D, D) plus ``method.ridge`` of its mean eigenvalue in every direction."""
+    import torch
+
+    eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
+    return moment + config.ridge * moment.trace() / len(moment) * eye
+
+
 def _moment(states: Tensor) -> Tensor:
     """Second moment (D, D), float64, of token states (N, T, D)."""
     flat = states.double().flatten(0, 1)
@@ -156,8 +204,9 @@ def _moment(states: Tensor) -> Tensor:
 
 
 _SOURCE = (
-    "ours, from FADE's neighbourhood and loss (2503.19783) and All but One's untouched unconditional "
-    "score (2312.12807)"
+    "ours is the combination of FADE's neighbourhood and loss (2503.19783), All but One's untouched "
+    "unconditional score (2312.12807), and edits in the null space of what must stay (SPEED 2503.07392, ACE "
+    "2503.08116, after AlphaEdit 2410.02355) by a fixed LoRA subspace (cf. ReGLU 2604.17396)"
 )
 _SETTINGS = (
     KEYS_VALUES, "mesh.rank=2", "mesh.alpha=2", "train.lr=0.02", "train.steps=100", "train.weight_decay=0.2",
@@ -186,3 +235,17 @@ for _variant, (_loss, _rows) in _PARTS.items():
             settings=_SETTINGS,
         )
     )
+register(
+    Eraser(
+        "nullspace",
+        "untrained",
+        f"{_SOURCE}; without its training",
+        Config,
+        solve=untrained,
+        requires=(NULL_PROMPT,),
+        prepare=prepare,
+        requires_neighbours=True,
+        requires_heldout=True,
+        settings=(KEYS_VALUES, "mesh.rank=8", "mesh.alpha=8"),
+    )
+)

@@ -6,10 +6,12 @@ anchoring.
 r are random text embeddings of about the target's length, one a latent (`prepare` samples them):
 the adapter of rank 1 is asked to do nothing wherever the target is not meant, without a list of what that is.
 Ours: x comes from the stored pictures of the target that every method gets, AdamW in float32 takes the place
-of the one in 8 bit, and both terms share one batch.
+of the one in 8 bit, and both terms share one batch, with one anchor a latent (the authors': four a step).
 
-Its second half, scaling the adapter by how much a prompt means the target, is no part of the training: see
-fade/adapters/gating.py."""
+Its second half, scaling the adapter by how much a prompt means the target (Facilitated Transport), is no
+part of the training: see fade/adapters/gating.py. The variant ``gated`` has it in the evaluation's
+pictures, as the authors do; attacks and drift are of the adapter as it is, for who attacks has the
+weights."""
 
 from __future__ import annotations
 
@@ -77,17 +79,19 @@ _RECIPE = (
     "train.lr=0.0001", "train.steps=3000", "train.batch_target=1", "method.erase_weight=1",
     "method.anchoring_weight=1000",
 )  # fmt: skip
-register(
-    Eraser(
-        "spm",
-        "latent-anchoring",
-        _SOURCE,
-        Config,
-        spm,
-        requires=(NULL_PROMPT,),
-        prepare=prepare,
-        accepts_anchors=True,
-        recipe=_RECIPE,
-        settings=("mesh.rank=1", "mesh.alpha=1", "train.weight_decay=0"),
+for _variant, _gated in {"latent-anchoring": False, "gated": True}.items():
+    register(
+        Eraser(
+            "spm",
+            _variant,
+            f"{_SOURCE}; gated in the evaluation" if _gated else _SOURCE,
+            Config,
+            spm,
+            requires=(NULL_PROMPT,),
+            prepare=prepare,
+            accepts_anchors=True,
+            recipe=_RECIPE,
+            settings=("mesh.rank=1", "mesh.alpha=1", "train.weight_decay=0"),
+            gated=_gated,
+        )
     )
-)

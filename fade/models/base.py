@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fade.config.run import LAYER_ROLES
 from fade.errors import AdapterError, UsageError
 from fade.models.batches import Batches, on_device, text_encoders
 from fade.models.capabilities import refusal
@@ -119,6 +120,11 @@ class DiffusionModel(HashedModel, ABC):
         not overlap, and what is outside of all is the same for every prompt."""
         return {"clip": TextPath()}
 
+    @property
+    def token_blocks(self) -> Mapping[str, slice]:
+        """Tokenizer (a part) -> where its prompts' tokens stand in `Conditioning.tokens`."""
+        return {"tokenizer": slice(0, None)}
+
     # What all families share.
 
     @classmethod
@@ -130,6 +136,15 @@ class DiffusionModel(HashedModel, ABC):
             why = f"{cls.FAMILY} has the solver {' or '.join(cls.SOLVERS)} alone."
             setting, instead = f"sampler.scheduler {sampler.scheduler}", " or ".join(cls.SOLVERS)
             raise cls._refusal(setting, path, why, f"sampler.scheduler={instead}")
+
+    @classmethod
+    def require_roles(cls, targets: Sequence[str], path: str) -> None:
+        """Raises UsageError for a role of layers in mesh.targets that the family does not have. path: of the
+        model, for the sentence."""
+        for role in targets:
+            if role in LAYER_ROLES and role not in cls.ROLES:
+                why, known = f"no layers of {cls.FAMILY} have this role.", ", ".join(cls.ROLES)
+                raise cls._refusal(f"mesh.targets {role}", path, why, f"mesh.targets to some of {known}")
 
     @staticmethod
     def _refusal(setting: str, path: str, why: str, instead: str) -> UsageError:
@@ -185,6 +200,15 @@ class DiffusionModel(HashedModel, ABC):
                 self._encoded.update({prompt: rows[i : i + 1] for i, prompt in enumerate(part)})
         first, *others = (self._encoded[p] for p in prompts)
         return first.join(*others)
+
+    def name_to_end(self, template: str, name: str) -> list[slice]:
+        """Of each of `token_blocks`: from the last token of ``name`` in the prompt ``template`` (with the
+        slot {concept}) to the block's end. Every tokenizer ends a text by one token."""
+        begin = template.rpartition("{concept}")[0].format(concept=name) + name
+        return [
+            slice(block.start + max(0, len(self.parts[part](begin)["input_ids"]) - 2), block.stop)
+            for part, block in self.token_blocks.items()
+        ]
 
     @contextlib.contextmanager
     def no_embeddings(self) -> Iterator[None]:

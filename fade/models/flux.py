@@ -64,6 +64,10 @@ class Flux(FlowModel):
         """T5's tokens, and CLIP's pooled vector."""
         return {"t5": TextPath(), "pooled": TextPath(pooled=True)}
 
+    @property
+    def token_blocks(self) -> Mapping[str, slice]:
+        return {"tokenizer_2": slice(0, None)}
+
     def encode_batch(self, prompts: Sequence[str]) -> Conditioning:
         pooled = self.parts["text_encoder"](token_ids(self.tokenizer, prompts, self.device)).pooler_output
         tokenizer = self.parts["tokenizer_2"]

@@ -51,6 +51,12 @@ class StableDiffusion3(FlowModel):
         t5 = {"t5": TextPath(tokens=slice(length, None))} if "text_encoder_3" in self.parts else {}
         return {"clip": TextPath(tokens=slice(length)), **t5, "pooled": TextPath(pooled=True)}
 
+    @property
+    def token_blocks(self) -> Mapping[str, slice]:
+        length = self.tokenizer.model_max_length
+        t5 = {"tokenizer_3": slice(length, None)} if "text_encoder_3" in self.parts else {}
+        return {"tokenizer": slice(0, length), **t5}
+
     def _clip(self, tail: str, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
         ids = token_ids(self.parts[f"tokenizer{tail}"], prompts, self.device, length)
         return clip_states(self.parts[f"text_encoder{tail}"], ids)

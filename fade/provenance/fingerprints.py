@@ -62,6 +62,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
         "training/denoiser.py",
         "training/loop.py",
         "training/memory.py",
+        "training/shared_latents.py",
     ),
     "vocabulary": ("data/vocabulary.py",),
 }

@@ -56,7 +56,7 @@ def preflight(run: RunContext, *, registers: bool = True, trains: bool = True) -
         (str(data.images), lambda: _check_targets(run)),
         (data.judge, lambda: check_labels(run)),
         *_second_judge_checks(run),
-        (data.base, lambda: _check_sampler(run)),  # the last: it imports torch
+        (data.base, lambda: _check_family(run)),  # the last: it imports torch
     ]
     tracked = [read_dvc_file(run.root / file).folder for file in data.dvc_files]
     complete: bool | None = None  # known only after hashing, so only when there is a fault
@@ -152,12 +152,16 @@ def _check_mesh(run: RunContext, base: Path, denoiser: PartFiles) -> None:
     layers = {f".{name.removesuffix('.weight')}" for name in denoiser.tensors("base")}
     for target in run.params.mesh.targets if layers else ():
         if target not in LAYER_ROLES and not any(layer.endswith(f".{target}") for layer in layers):
-            what = f"mesh.targets: {target!r} names no layer of {base}."
-            raise ConfigError(what, stage="mesh", action="correct mesh.targets.")
+            what, action = f"mesh.targets: {target!r} names no layer of {base}.", "correct mesh.targets."
+            method = get_eraser(run.params.method.name, run.params.method.variant)
+            if any(item.startswith("mesh.targets=") for item in method.settings):
+                action = f"name another method, {method.labels[0]} trains these layers, or set mesh.targets."
+            raise ConfigError(what, stage="mesh", action=action)
 
 
-def _check_sampler(run: RunContext) -> None:
-    """The solver and the guidance are ones that the base's family has, which its configurations name."""
+def _check_family(run: RunContext) -> None:
+    """The solver, the guidance and the adapter's layers are ones that the base's family has, which its
+    configurations name."""
     if not run.params.data.base_config and _local(run, "base", run.params.data.base) is None:
         return
     home = resolve(run.models.where("base"))
@@ -166,6 +170,7 @@ def _check_sampler(run: RunContext) -> None:
     family = known_families()[pipeline_class(home)]
     (config,) = (part.configs[0] for part in files_of(home, "base") if part.name == family.DENOISER)
     family.require_sampler(run.params.sampler, str(home), read_config(config))
+    family.require_roles(run.params.mesh.targets, str(home))
 
 
 def _check_model(run: RunContext, stage: str, where: str, kind: str = "") -> None:

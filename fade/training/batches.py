@@ -6,7 +6,9 @@ No generator lives longer than a step, so a resumed training draws what an unint
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,16 +16,20 @@ from torch import Tensor
 
 from fade.config import TrainConfig
 from fade.data.vocabulary import fill, prompts
-from fade.erasers.base import ErasureBatch, Extras, Preparation, get_eraser
+from fade.erasers.base import ErasureBatch, Extras, Preparation, Schedule, get_eraser
 from fade.errors import DataError
 from fade.training.settings import ErasureTarget, TrainingSettings
+from fade.training.shared_latents import noised_pictures, partial_trajectories
 from fade.utils.hashing import sha256_of
 from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:
     from fade.models.base import DiffusionModel
+    from fade.models.conditioning import Conditioning
 
 STAGE = "train"
+Original = Callable[[], AbstractContextManager[None]]
+"""Within it the base is the original model, without the adapter that is trained."""
 
 
 class BatchSampler:
@@ -41,10 +47,12 @@ class BatchSampler:
             for subject, pair in zip(job.subjects, latents, strict=True)
         ]
 
-    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> ErasureBatch:
+    def batch(
+        self, step: int, micro: int = 0, rank: int = 0, world: int = 1, original: Original = nullcontext
+    ) -> ErasureBatch:
         """The batch of one micro-step on one process, on the base's device."""
         subject, own = self._target_of(step, micro)
-        return subject.batch(step, micro, rank, world, own)
+        return subject.batch(step, micro, rank, world, own, original)
 
     def indices(
         self, step: int, micro: int, rank: int, world: int
@@ -60,7 +68,7 @@ class BatchSampler:
 
     def one_each(self) -> list[ErasureBatch]:
         """A batch of every subject, for a closed form that takes no steps."""
-        return [subject.batch(0, 0, 0, 1, 0) for subject in self._subjects]
+        return [subject.batch(0, 0, 0, 1, 0, nullcontext) for subject in self._subjects]
 
 
 class _TargetSampler:
@@ -76,18 +84,33 @@ class _TargetSampler:
     ) -> None:
         self._train, self._base = job.train, base
         self._target, self._neighbours = target, neighbours  # (m, C, h, w), (K, m, C, h, w), CPU
-        self._e = base.encode([fill(job.prompt, subject.target)])
-        self._null = base.encode([job.negative_prompt])
-        self._r = (
-            base.encode([fill(job.prompt, job.method.replacement)]) if job.method.replacement else self._null
-        )
-        self._a = base.encode(prompts(job.prompt, subject.neighbours)) if subject.neighbours else self._e[:0]
         eraser = get_eraser(job.method.name, job.method.variant)
+        template, other = eraser.prompt or job.prompt, job.method.replacement
+        self._e = base.encode([fill(template, subject.target)])
+        self._null = base.encode([job.negative_prompt])
+        self._r = base.encode([fill(template, other)]) if other else self._null
+        self._a = base.encode(prompts(template, subject.neighbours)) if subject.neighbours else self._e[:0]
+        self._shared = eraser.latents
+        self._words: dict[str, Conditioning] = {}
+        if self._shared is not None:
+            words = {"templates": [fill(one, subject.target) for one in self._shared.templates]}
+            words["anchor"] = [fill(template, subject.family)] if self._shared.of == "family" else []
+            self._words = {name: base.encode(some) for name, some in words.items() if some}
         self._extras: Extras = lambda generator: {}
         if eraser.prepare is not None:
-            n_target, seed = job.train.batch_target, job.train.seed
             target_prompt = Preparation(
-                base, job.prompt, subject.target, self._e, job.heldout, n_target, seed
+                base,
+                template,
+                subject.target,
+                self._e,
+                job.heldout,
+                job.train.batch_target,
+                job.train.seed,
+                self._null,
+                self._a,
+                subject.neighbours,
+                other,
+                self._r,
             )
             self._extras = eraser.prepare(target_prompt, eraser.config_of(job.method))
 
@@ -107,7 +130,9 @@ class _TargetSampler:
         shown = torch.randint(self._neighbours.shape[1], (len(which),), generator=generator)
         return picked, which, shown, generator
 
-    def batch(self, step: int, micro: int, rank: int, world: int, own: int) -> ErasureBatch:
+    def batch(
+        self, step: int, micro: int, rank: int, world: int, own: int, original: Original
+    ) -> ErasureBatch:
         """See ``BatchSampler.batch`` and ``indices``."""
         picked, which, shown, generator = self.indices(step, micro, rank, world, own)
         clean = torch.cat([self._target[picked], self._neighbours[which, shown]])  # (n_t + n_a, C, h, w)
@@ -118,16 +143,37 @@ class _TargetSampler:
         device, n_t = self._base.device, len(picked)
         x, t, which = x.to(device), t.to(device), which.to(device)
         prompts = (self._e, self._null, self._a, which, self._r)
-        return ErasureBatch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], *prompts, extra)
+        batch = ErasureBatch(x[:n_t], t[:n_t], x[n_t:], t[n_t:], *prompts, extra)
+        return batch if self._shared is None else self._with_shared(batch, n_t, generator, original)
+
+    def _with_shared(
+        self, batch: ErasureBatch, n: int, generator: torch.Generator, original: Original
+    ) -> ErasureBatch:
+        """The batch with the latents of ``eraser.latents`` in the place of the target's."""
+        shared = self._shared
+        assert shared is not None
+        if shared.by == "stored":
+            stored = (self._target, self._neighbours, n, generator)
+            x, t = noised_pictures(self._base, shared, *stored)
+        else:
+            anchor = self._words.get("anchor", self._e)
+            others = [self._words["templates"]] if shared.templates else []
+            others += [self._a] if shared.neighbours else []
+            trajectories = (anchor.join(*others), self._null, n, generator, original)
+            x, t = partial_trajectories(self._base, shared, *trajectories)
+        device = self._base.device
+        return replace(batch, x=x.to(device), t=t.to(device), extra={**batch.extra, **self._words})
 
 
-def rate(step: int, config: TrainConfig, *, ramp: bool = False) -> float:
+def rate(step: int, config: TrainConfig, schedule: Schedule = "decay") -> float:
     """Learning rate of 0-based ``step``: linear warm-up to ``lr``, then linear decay that reaches 0 after the
     last step.
 
-    ``ramp``: warm-up over all steps, no decay (the released recipe).
+    ``ramp``: warm-up over all steps, no decay (FADE's released recipe). ``constant``: neither.
     """
-    warmup = config.steps if ramp else config.warmup
+    if schedule == "constant":
+        return config.lr
+    warmup = config.steps if schedule == "ramp" else config.warmup
     if step < warmup:
         return config.lr * (step + 1) / warmup
     return config.lr * (config.steps - step) / (config.steps - warmup)

@@ -182,14 +182,14 @@ class _Run:
 
     def _step(self, step: int) -> dict[str, float]:
         """One optimiser step; its row of the history, losses averaged over micro-batches and processes."""
-        lr = rate(step, self.config, ramp=self.method.ramp)
+        lr = rate(step, self.config, self.method.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         n, total = self.config.gradient_accumulation, None
         names: list[str] = []
         for micro in range(n):
             rank, world = self.accelerator.process_index, self.accelerator.num_processes
-            batch = self.batches.batch(step, micro, rank, world)
+            batch = self.batches.batch(step, micro, rank, world, self.mesh.off)
             with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.model):
                 loss, terms = self._loss(self.predictor, batch, self._knobs)
                 self.accelerator.backward(loss / n)

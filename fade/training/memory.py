@@ -6,7 +6,7 @@ call in the backward pass: the same predictions, the same loss, the same gradien
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -95,10 +95,10 @@ class _Counter:
 
 
 class _AnyExtra(dict[str, Conditioning]):
-    """What an eraser's ``prepare`` would add: one row a target latent under any name."""
+    """What an eraser's ``prepare`` would add: one row a target latent under any name, but ``known``."""
 
-    def __init__(self, rows: Conditioning) -> None:
-        super().__init__()
+    def __init__(self, rows: Conditioning, known: Mapping[str, Conditioning]) -> None:
+        super().__init__(known)
         self._rows = rows
 
     def __missing__(self, name: str) -> Conditioning:
@@ -120,8 +120,10 @@ def latents_of(method: MethodConfig, train: TrainConfig, k: int) -> tuple[int, i
     def latents(n: int) -> tuple[Tensor, Tensor]:
         return torch.zeros(n, 1, 1, 1), torch.zeros(n, dtype=torch.long)
 
-    which = torch.arange(n_a) % max(k, 1)
-    x, shown, extra = latents(n_t), latents(n_a), _AnyExtra(rows(n_t))
+    which, shared = torch.arange(n_a) % max(k, 1), eraser.latents
+    known = {"anchor": rows(1), "templates": rows(len(shared.templates))} if shared else {}
+    x, shown = latents(n_t * shared.prompts(k) if shared else n_t), latents(n_a)
+    extra = _AnyExtra(rows(n_t), known)
     batch = ErasureBatch(*x, *shown, rows(1), rows(1), rows(k), which, rows(1), extra)
     counter = _Counter()
     loss(counter, batch, eraser.config_of(method))

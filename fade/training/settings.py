@@ -33,6 +33,9 @@ class ErasureTarget(Section):
     """The concept."""
     neighbours: tuple[str, ...] = ()
     """Its K neighbours, nearest first."""
+    family: str = ""
+    """A broader concept that is none of the judged ones, for the methods that take its prompt; empty: they
+    take the null prompt."""
 
 
 class TrainingSettings(Section):

@@ -39,6 +39,7 @@ def methods() -> None:
     for name, variants in known_erasers().items():
         for eraser in (get_eraser(name, variant) for variant in variants):
             print_line(f"{name}/{eraser.variant}: {eraser.source}")
+            print_line(f"  given beside the target: {eraser.given or 'nothing'}")
             if eraser.settings:
                 print_line(f"  trains by default: {' '.join(f'--set {item}' for item in eraser.settings)}")
             if eraser.recipe:
@@ -101,8 +102,12 @@ def bench(
 
 
 def _show_tuned(options: BenchmarkOptions, tuned: dict[str, Any]) -> None:
+    from fade.benchmark.tuning import edge_sentence
+
     rows = [[label, f"{best['score']:.1f}", " ".join(best["overrides"])] for label, best in tuned.items()]
     show_rows(f"settings kept in {options.tuned}", ["method", "score", "setting"], rows)
+    if sentence := edge_sentence(tuned):
+        print_note(f"{escape(sentence)} Next: extend bench.sweep there, for every method alike.")
 
 
 def _show_summary(options: BenchmarkOptions, summary: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fade.adapters.change import Change
     from fade.evaluation.realism import Substitute
     from fade.evaluation.second_opinion import Disputed
+    from fade.generation.generator import ImageGenerator
     from fade.mining.neighborhood import Neighborhood
 
 
@@ -55,40 +56,50 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
         "neighbours_trained": trained_on,
         "seed": run.params.train.seed,
     }
+    if known.gated:  # the adapter alone takes more with it than these numbers say
+        chosen["gated"] = True
     numbers = {**result.numbers, **chosen}
     write_json(run.folder / "evaluation.json", numbers)
     return replace(result, numbers=numbers)
 
 
 def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
-    """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was."""
+    """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was. The
+    pictures of a gated method are made with its gate."""
+    from fade.evaluation.gated import generator_of
     from fade.utils.hashing import sha256_of
 
     lora = load_adapter(run, adapter)
     # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
     lora.merge()
     try:
+        generator = generator_of(run.params.method, run.generator, lora, neighborhood.targets)
         with distributed(run, adapter):
-            return evaluate_change(run, neighborhood, lora, sha256_of(adapter))
+            return evaluate_change(run, neighborhood, lora, sha256_of(adapter), generator)
     finally:
         lora.remove()
 
 
 def evaluate_change(
-    run: RunContext, neighborhood: Neighborhood, change: Change, sha256: str
+    run: RunContext,
+    neighborhood: Neighborhood,
+    change: Change,
+    sha256: str,
+    generator: ImageGenerator | None = None,
 ) -> EvaluationResult:
     """Judge the model with and without a change that is in the denoiser. sha256: under which its pictures are
-    cached."""
+    cached; generator: makes them, the run's own when not given."""
     from fade.data.vocabulary import fill
     from fade.evaluation.evaluate import evaluate as evaluate_models
     from fade.evaluation.evaluate import rest_sample
-    from fade.generation.cost import lacking
     from fade.evaluation.realism import real_pictures
+    from fade.generation.cost import lacking
     from fade.models.prompts import require_distinct
 
     names = [*neighborhood.neighbours, *neighborhood.heldout]
     require_distinct(run.models.base, run.params.sampler.prompt, names, neighborhood.targets, "evaluate")
 
+    made_by = generator or run.generator
     text, config = "pictures before and after", run.params.evaluate
 
     def on_progress(done: int, total: int) -> None:
@@ -98,12 +109,12 @@ def evaluate_change(
     names += rest_sample(run.vocabulary, names, config.rest_concepts, config.seed)
     prompts = [fill(run.params.sampler.prompt, name) for name in names]
     seeds = [config.seed + i for i in range(config.images_per_concept)]
-    to_make = sum(lacking(run.generator, prompts, seeds, adapter) for adapter in ("", sha256))
+    to_make = sum(lacking(made_by, prompts, seeds, adapter) for adapter in ("", sha256))
     with announced(run, "evaluate", to_make, text):
-        start, drawing = time.perf_counter(), run.generator.seconds
+        start, drawing = time.perf_counter(), made_by.seconds
         images, most = run.root / run.params.data.images, config.real_pictures
         evaluation = evaluate_models(
-            run.generator,
+            made_by,
             change,
             sha256,
             neighborhood,
@@ -115,7 +126,7 @@ def evaluate_change(
             second_judge=run.models.second_judge,
             real=real_pictures(run.models.judge, images, most, run.cache) if most else None,
         )
-    judging = time.perf_counter() - start - (run.generator.seconds - drawing)
+    judging = time.perf_counter() - start - (made_by.seconds - drawing)
     shown = (evaluation.disputed, evaluation.substitutes)
     return EvaluationResult(evaluation.numbers, evaluation.pictures, judging, *shown)
 

@@ -49,15 +49,17 @@ def measure_robustness(
 
 
 def _indirect(run: RunContext, neighborhood: Neighborhood, adapter: Path, sha256: str) -> dict[str, Any]:
+    from fade.evaluation.gated import generator_of
     from fade.evaluation.indirect import evaluate_indirect
 
     config = run.params.evaluate.model_copy(update={"indirect_images": run.params.attack.indirect_images})
     lora = load_adapter(run, adapter)
     lora.merge()
     try:
+        generator = generator_of(run.params.method, run.generator, lora, neighborhood.targets)
         with distributed(run, adapter):
             return evaluate_indirect(
-                run.generator, lora, sha256, neighborhood.targets, run.vocabulary, run.models.judge, config
+                generator, lora, sha256, neighborhood.targets, run.vocabulary, run.models.judge, config
             )
     finally:
         lora.remove()

@@ -105,7 +105,11 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
         base_sha256=run.models.base.sha256,
         model=params.model,
         subjects=tuple(
-            ErasureTarget(target=part.target, neighbours=tuple(part.neighbours))
+            ErasureTarget(
+                target=part.target,
+                neighbours=tuple(part.neighbours),
+                family=_broader_concept(run, part.target),
+            )
             for part in neighborhood.parts
         ),
         heldout=_heldout_concepts(run, neighborhood),
@@ -132,6 +136,18 @@ def _heldout_concepts(run: RunContext, neighborhood: Neighborhood) -> tuple[str,
         return ()
     known = {*neighborhood.targets, *neighborhood.neighbours}
     return tuple(name for name in run.vocabulary.names if name not in known)
+
+
+def _broader_concept(run: RunContext, target: str) -> str:
+    """The target's family for the methods that take its prompt, unless it is a concept of the vocabulary
+    itself, which is judged; else empty."""
+    from fade.erasers.base import get_eraser
+
+    latents = get_eraser(run.params.method.name, run.params.method.variant).latents
+    if latents is None or latents.of != "family":
+        return ""
+    family = run.vocabulary.family(target)
+    return "" if family in run.vocabulary.names else family
 
 
 train_task = task(name="train", retries=0, cache_policy=NO_CACHE, persist_result=False)(train)

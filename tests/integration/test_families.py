@@ -35,8 +35,8 @@ METHODS = {name: settings for name, settings in variants().items() if "+" not in
 FIRSTS = [f"{name}/{variants[0]}" for name, variants in known_erasers().items()]
 """The variant that each method's bare name means."""
 NULL_PROMPT = "has no null prompt"
-WITHOUT_NULL_PROMPT = {"ablation/model"}
-"""The only methods that never predict without a prompt."""
+WITHOUT_NULL_PROMPT = {"ablation/broader", "ablation/model"}
+"""The only methods that need no prediction without a prompt."""
 SELF = "'self' names no layer"
 
 
@@ -61,7 +61,8 @@ def model(family: str, family_dir: Callable[[str], Path]) -> DiffusionModel:
 
 def job(model: DiffusionModel, settings: dict[str, Any], out: Path) -> TrainJob:
     latents = make_latents(out / "latents.safetensors", m=2, shape=model.latent_shape)
-    wide = {"rank": 400, "alpha": 400.0} if settings["method"]["name"] == "uce" else {}
+    closed = get_eraser(settings["method"]["name"], settings["method"]["variant"]).solve is not None
+    wide = {"rank": 400, "alpha": 400.0} if closed else {}
     steps = {"steps": 2, "warmup": 1, "precision": "fp32", "batch_target": 2, "batch_neighbours": 5}
     return TrainJob.model_validate(
         {

@@ -82,9 +82,34 @@ def test_cells_compare_all_arms_before_the_next_target_and_seed(params_file: Pat
     bench = load_params(params_file).bench
     plan = plan_of(bench, None)
     cells = list(plan.cells())
-    assert len(cells) == len(plan) == len(set(cells)) == len(plan.conditions) * 9 * 3
+    assert len(cells) == len(plan) == len(set(cells))
     assert {cell.condition for cell in cells[: len(plan.conditions)]} == set(plan.conditions)
-    assert {cell.seed for cell in cells[: len(cells) // 3]} == {bench.seeds[0]}
+    assert {cell.seed for cell in cells[: len(plan.conditions) * 9]} == {bench.seeds[0]}
+
+
+def test_what_no_seed_decides_is_measured_once(params_file: Path) -> None:
+    plan = plan_of(
+        load_params(params_file, ["bench.methods=[uce, uce + neighbours, speed, esd]"]).bench, None
+    )
+    seeds = {c.label: [cell.seed for cell in plan.cells() if cell.condition == c] for c in plan.conditions}
+    once = {"uce/keys-values", "uce/keys-values + neighbours"}
+    assert {label for label, own in seeds.items() if own == [0] * 9} == once
+    assert all(sorted(set(own)) == [0, 1, 2] for label, own in seeds.items() if label not in once)
+    assert len(plan) == sum(map(len, seeds.values())) == 9 * (1 + 1 + 3 + 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("esd/x", "nothing"),
+        ("esd/x + neighbours", "the neighbours"),
+        ("fade/paper", "the neighbours"),
+        ("ablation/broader + neighbours", "the neighbours, the family's name"),
+        ("speed", "the neighbours, words that name no judged concept"),
+    ],
+)
+def test_an_arm_says_what_it_is_given(text: str, given: str) -> None:
+    assert parse_condition(text).given == given
 
 
 def test_a_concept_that_is_not_there_is_refused(params_file: Path) -> None:
@@ -128,7 +153,16 @@ def test_no_reported_target_is_tuned_on() -> None:
 
 def test_every_arm_is_tuned_with_the_same_number_of_settings(params_file: Path) -> None:
     sweep = load_params(params_file).bench.sweep
-    assert {len(tries_of(condition, sweep)) for condition in every_condition()} == {4}
+    assert {len(tries_of(condition, sweep)) for condition in every_condition()} == {5}
+
+
+def test_every_sweep_has_an_inside(params_file: Path) -> None:
+    """One knob has five values in each, all else is fixed: a best that is not at its edge can be found."""
+    sweep = load_params(params_file).bench.sweep
+    for condition in every_condition():
+        tries = [dict(item.split("=") for item in one) for one in tries_of(condition, sweep)]
+        varied = [knob for knob in tries[0] if len({one[knob] for one in tries}) > 1]
+        assert len(varied) == 1 and len({float(one[varied[0]]) for one in tries}) == 5, condition.label
 
 
 @pytest.mark.parametrize("name", sorted(BenchConfig().sweep))

@@ -164,10 +164,46 @@ def test_the_main_table_marks_the_frontier_and_what_differs(summary: dict[str, A
     rows = {row[0]: row for row in table.rows}
     assert set(rows) == {"**fade/paper**", "**esd/x**", "esd/u"}
     assert (
-        rows["**esd/x**"][1:3] == ["98.5 ± 0.5 *", "50.0 ± 0.0 *"]
-        and rows["**fade/paper**"][1] == "97.5 ± 0.5"
+        rows["**esd/x**"][2:4] == ["98.5 ± 0.5 *", "50.0 ± 0.0 *"]
+        and rows["**fade/paper**"][2] == "97.5 ± 0.5"
         and rows["esd/u"][-1] == "2.0"
     )
+
+
+def test_the_main_table_says_what_each_method_was_given(summary: dict[str, Any]) -> None:
+    table = tables.main_table(summary)
+    given = {row[0].strip("*"): row[list(table.head).index("given")] for row in table.rows}
+    assert given == {"fade/paper": "the neighbours", "esd/x": "nothing", "esd/u": "nothing"}
+    assert "Given neighbours by which they are judged: fade/paper." in table.note
+    control = Condition("esd", "x", neighbours=True)
+    whole = plan(ESD, control)
+    cells = {cell: record(cell, 90.0, 90.0, 90.0) for cell in whole.cells()}
+    note = tables.main_table(summarise(whole, cells, BENCH, {}, ORIGIN, {})).note
+    assert "judged: esd/x + neighbours." in note
+    alone = {cell: one for cell, one in cells.items() if cell.condition == ESD}
+    note = tables.main_table(summarise(plan(ESD), alone, BENCH, {}, ORIGIN, {})).note
+    assert "No method was given a neighbour" in note
+
+
+def test_what_no_seed_decides_counts_once_and_is_paired_with_every_seed() -> None:
+    uce = Condition("uce", "keys-values")
+    whole = plan(FADE, uce)
+    values = {FADE: (98.0, 100.0, 100.0), uce: (90.0, 60.0, 60.0)}
+    cells = {
+        cell: record(cell, values[cell.condition][0] - cell.seed, *values[cell.condition][1:])
+        for cell in whole.cells()
+    }
+    got = summarise(whole, cells, BENCH, {}, ORIGIN, {})
+    spread = got["arms"]["uce/keys-values"]["spread"]["A_er"]
+    assert (spread["n"], spread["sd_seeds"], got["cells"]["of"]) == (5, None, 15)
+    # FADE's mean over both seeds, 97.5, not its first seed's 98
+    assert got["against_reference"]["A_er"]["uce/keys-values"]["difference"] == pytest.approx(7.5)
+
+
+def test_the_settings_name_what_lies_at_the_edge(summary: dict[str, Any]) -> None:
+    table = tables.settings_table(summary)
+    row = next(row for row in table.rows if row[0] == "esd/x")
+    assert row[-1] == "train.lr" and "not settled: esd/x (train.lr=0.001)." in table.note
 
 
 def test_significance_says_who_is_better_whatever_the_direction(summary: dict[str, Any]) -> None:

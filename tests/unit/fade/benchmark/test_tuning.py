@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fade.benchmark.tuning import choose, read_tuned, score, trial_of, write_tuned
+from fade.benchmark.tuning import choose, edge_sentence, edges, read_tuned, score, trial_of, write_tuned
 from fade.config import BenchConfig
 from fade.errors import ConfigError
 from tests.unit.fade.benchmark.cells import numbers
@@ -49,6 +49,42 @@ def test_a_setting_that_could_not_be_trained_scores_0_there() -> None:
     half = trial_of(["a=1"], {"pear": None, "koala": cell(100, 100, 100)})
     none = trial_of(["a=2"], {"pear": None})
     assert half["score"] == 50.0 and none["score"] == 0.0 and none["erased"] is None
+
+
+def tried(**scores: float) -> dict[str, Any]:
+    """What is chosen of settings, written ``lr=1,steps=2``, by their scores."""
+    return choose([{"overrides": text.split(","), "score": score} for text, score in scores.items()])
+
+
+@pytest.mark.parametrize(
+    ("scores", "edge"),
+    [
+        ({"lr=1": 50, "lr=2": 70, "lr=4": 60}, {}),
+        ({"lr=1": 80, "lr=2": 70, "lr=4": 60}, {"lr": "1"}),
+        ({"lr=1": 50, "lr=2": 60, "lr=4": 70}, {"lr": "4"}),
+        ({"lr=4": 70, "lr=2": 70, "lr=1": 60}, {}),  # another as good lies inside
+        ({"lr=4": 70, "lr=1": 70}, {"lr": "4"}),
+        ({"lr=1": 100, "lr=2": 70, "lr=4": 60}, {}),  # nothing can be better
+        ({"lr=1,w=5": 50, "lr=2,w=5": 70, "lr=4,w=5": 60}, {}),  # w is not searched
+        ({"lr=1": 50, "lr=2": 60, "lr=4": 55, "lr=2,w=5": 70}, {"w": "5"}),  # of w one value alone was tried
+        ({"lr=1e-3": 50, "lr=2e-3": 60, "lr=4e-3": 70}, {"lr": "0.004"}),
+        ({"name=a": 50, "name=b": 60}, {}),  # no number has no edge
+    ],
+)
+def test_a_best_at_the_edge_of_its_sweep_is_found(scores: dict[str, float], edge: dict[str, str]) -> None:
+    assert edges(tried(**scores)) == edge
+
+
+def test_the_sentence_names_the_arm_and_the_knob() -> None:
+    methods = {
+        "esd/x": tried(**{"train.lr=1e-3": 40, "train.lr=5e-4": 50}),
+        "fade/paper": tried(**{"train.lr=1e-3": 40, "train.lr=2e-3": 50, "train.lr=4e-3": 30}),
+    }
+    assert edge_sentence(methods) == (
+        "At the edge of what was tried, so not settled: esd/x (train.lr=0.0005)."
+    )
+    del methods["esd/x"]
+    assert edge_sentence(methods) == ""
 
 
 def test_what_was_chosen_is_read_back_and_added_to(tmp_path: Path) -> None:

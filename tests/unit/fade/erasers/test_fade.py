@@ -116,41 +116,52 @@ def literal_paper(eps, b, margin):
     return max(0.0, pull - push + margin), adjacency, guidance
 
 
+def official_batch(seed=0, n=2):
+    """n latents each of the target, of it in three other words, and of K neighbours, at one time."""
+    plain, g = make_batch(seed), torch.Generator().manual_seed(100 + seed)
+    x = torch.randn(n * (1 + 3 + K), *SHAPE, generator=g, dtype=torch.float64)
+    words = Conditioning(torch.randn(3, 4, 5, generator=g, dtype=torch.float64))
+    t = torch.full((len(x),), 321)
+    return dataclasses.replace(plain, x=x, t=t, extra={**plain.extra, "templates": words})
+
+
 def literal_official(eps, b, margin):
-    e, null, n = b.target.tokens[0], b.null.tokens[0], len(b.x)
-    anchor = [at(eps, "student", b.x[j], b.t[j], e) for j in range(n)]
-    old = [at(eps, "teacher", b.x[j], b.t[j], e) for j in range(n)]
-    pull = push = adjacency = 0.0
-    for i in range(K):
-        mine = [j for j in range(len(b.x_adj)) if int(b.which[j]) == i]
-        first = at(eps, "teacher", b.x_adj[mine[0]], b.t_adj[mine[0]], b.neighbours.tokens[i])
-        pull += mean(rows(anchor[j], first) for j in range(n))
-        adjacency += mean(
-            rows(
-                at(eps, "student", b.x_adj[j], b.t_adj[j], b.neighbours.tokens[i]),
-                at(eps, "teacher", b.x_adj[j], b.t_adj[j], b.neighbours.tokens[i]),
-            )
-            for j in mine
-        )
-    for shift in (1, 2, 3):
-        push += mean(rows(anchor[j], old[(j - shift) % n]) for j in range(n))
-    guidance = mean(rows(anchor[j], at(eps, "teacher", b.x[j], b.t[j], null)) for j in range(n))
+    """The description's own loops: distances in the hinge are of rows and unsquared, all else is squared."""
+    n, t = len(b.x) // 7, b.t[0]
+    e, null = b.target.tokens[0], b.null.tokens[0]
+    pull = push = adjacency = guidance = 0.0
+    for j in range(n):
+        anchor = at(eps, "student", b.x[j], t, e)
+        guidance += squared(anchor, at(eps, "teacher", b.x[j], t, null)) / n
+        for k in range(3):
+            x = b.x[(1 + k) * n + j]
+            push += rows(anchor, at(eps, "teacher", x, t, b.extra["templates"].tokens[k])) / n
+        for i in range(3):
+            x, a = b.x[(4 + i) * n + j], b.neighbours.tokens[i]
+            old = at(eps, "teacher", x, t, a)
+            pull += rows(anchor, old) / n
+            adjacency += squared(at(eps, "student", x, t, a), old) / n
     return max(0.0, pull - push + margin), adjacency, guidance
 
 
-LITERAL = {"paper": literal_paper, "official": literal_official}
+LITERAL = {
+    "paper": (literal_paper, make_batch),
+    "official": (literal_official, official_batch),
+    "official-sampled": (literal_official, official_batch),
+}
 WEIGHTS = {"erase_weight": 1.7, "adjacency_weight": 0.6, "guidance_weight": 2.3}
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize("variant", LITERAL)
 def test_each_term_and_the_sum_equal_the_literal_ones(variant, seed):
-    eps, batch = Toy(), make_batch(seed)
+    literal, batch_of = LITERAL[variant]
+    eps, batch = Toy(), batch_of(seed)
     config = MethodConfig(
         variant=variant, margin=60.0, **WEIGHTS
     )  # active: the hinge would hide its inside otherwise
     loss, terms = get_eraser("fade", variant).loss(eps, batch, config)
-    erase, adjacency, guidance = LITERAL[variant](eps, batch, config.margin)
+    erase, adjacency, guidance = literal(eps, batch, config.margin)
     assert erase > 0
     assert terms["erase"].item() == pytest.approx(erase, rel=1e-12)
     assert terms["adjacency"].item() == pytest.approx(adjacency, rel=1e-12)
@@ -248,14 +259,30 @@ def test_adjacency_pulls_the_neighbours_back_and_is_silent_where_nothing_moved()
     assert not bool(gradient[:N_T].any())
 
 
+def test_the_released_form_costs_one_student_and_one_teacher_call():
+    eps = Toy()
+    get_eraser("fade", "official").loss(eps, official_batch(n=2), MethodConfig(variant="official"))
+    assert eps.calls == [("student", 2 * (K + 1)), ("teacher", 2 * (K + 4))]
+
+
 def test_released_distances_have_a_finite_gradient_where_nothing_moved():
-    eps, batch = Toy(0.0), make_batch(6)
-    loss, _ = get_eraser("fade", "official").loss(eps, batch, MethodConfig(variant="official"))
+    """With every latent and prompt the same, each distance of the first step is that of equal predictions."""
+    eps, batch = Toy(0.0), official_batch(6)
+    one = dataclasses.replace(batch.target, tokens=batch.target.tokens)
+    batch = dataclasses.replace(
+        batch,
+        x=batch.x[:1].expand_as(batch.x),
+        neighbours=one.expand(K),
+        extra={"templates": one.expand(3)},
+    )
+    loss, terms = get_eraser("fade", "official").loss(eps, batch, MethodConfig(variant="official"))
+    assert terms["erase"].item() == MethodConfig().margin and terms["adjacency"].item() == 0
     loss.backward()
     assert math.isfinite(eps.shift.grad.item())
 
 
-def test_released_form_takes_a_batch_that_lacks_a_neighbour():
-    eps, batch = Toy(), make_batch(7, which=(0, 2))
-    loss, _ = get_eraser("fade", "official").loss(eps, batch, MethodConfig(variant="official"))
-    assert math.isfinite(loss.item())
+def test_the_released_recipe_names_the_concepts_barely_and_shares_noise_and_time():
+    for variant, by in (("official", "stored"), ("official-sampled", "student")):
+        eraser = get_eraser("fade", variant)
+        assert (eraser.prompt, eraser.latents.by, eraser.latents.prompts(5)) == ("{concept}", by, 9)
+        assert (eraser.latents.guidance, eraser.latents.steps) == (3.0, 30)

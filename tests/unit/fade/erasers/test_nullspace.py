@@ -122,8 +122,9 @@ def test_the_loss_is_fades_without_what_the_space_holds():
 
 
 def test_every_variant_leaves_out_just_what_it_says():
-    assert known_erasers()["nullspace"] == ["hinge", "guidance", "words", "neighbours", "free"]
-    of = {variant: get_eraser("nullspace", variant) for variant in known_erasers()["nullspace"]}
+    trained = ["hinge", "guidance", "words", "neighbours", "free"]
+    assert known_erasers()["nullspace"] == [*trained, "untrained"]
+    of = {variant: get_eraser("nullspace", variant) for variant in trained}
     assert {v: m.loss for v, m in of.items() if v != "guidance"} == dict.fromkeys(
         ["hinge", "words", "neighbours", "free"], attenuation
     )
@@ -132,3 +133,35 @@ def test_every_variant_leaves_out_just_what_it_says():
     words, neighbours = get_eraser("nullspace", "words").space, get_eraser("nullspace", "neighbours").space
     assert torch.equal(words([HAND], 1, TINY), space([HAND], 1, TINY, neighbours=False))
     assert torch.equal(neighbours([HAND], 1, TINY), space([HAND], 1, TINY, words=False))
+
+
+def test_untrained_solves_its_equation():
+    """Against the normal equations of the whole change, with the states one by one."""
+    config, g = MethodConfig(ridge=0.01), torch.Generator().manual_seed(1)
+    b, weight = make_batch(5), torch.randn(6, 5, generator=g, dtype=torch.float64)
+    change = get_eraser("nullspace", "untrained").solve({"k": weight}, [b], config)["k"]
+    rows, zeros = space([b], 2, config).double(), torch.zeros(5, 5, dtype=torch.float64)
+    targets = [
+        (c, n) for one in b.extra["phrasings"].tokens for c, n in zip(one, b.null.tokens[0], strict=True)
+    ]
+    kept = zeros.clone()
+    for side in ([b.null.tokens[0], *b.neighbours.tokens], b.extra["language"].tokens):
+        side_states = [c for one in side for c in one]
+        kept = kept + sum(torch.outer(c, c) for c in side_states) / len(side_states) / 2
+    kept = kept + 0.01 * kept.trace() / 5 * torch.eye(5, dtype=torch.float64)
+    moment = sum(torch.outer(c, c) for c, _ in targets) / len(targets)
+    asked = sum(torch.outer(weight @ (n - c), c) for c, n in targets) / len(targets)
+    up = asked @ rows.T @ torch.linalg.inv(rows @ (moment + kept) @ rows.T)
+    assert torch.allclose(change, up @ rows, rtol=1e-9, atol=1e-12)
+
+
+def test_untrained_leads_the_target_to_the_null_prompt_and_leaves_what_is_kept():
+    """Two axes are the target's alone; the first it shares with the neighbour."""
+    target = states([3.0, 2.0, 0, 0, 0], [3.0, 0, 0, 2.0, 0])
+    null, near, word = (states([0.0] * i + [v] + [0.0] * (4 - i)) for i, v in ((4, 1.0), (0, 4.0), (2, 1.0)))
+    b = batch(target, null, near, word)
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    change = get_eraser("nullspace", "untrained").solve({"k": weight}, [b], TINY)["k"]
+    assert all((change @ one.tokens[0, 0]).norm() < 1e-3 for one in (null, near, word))
+    wanted = weight @ (null.tokens[0] - target.tokens[0]).T
+    assert torch.allclose(change @ target.tokens[0].T, wanted, atol=1e-3)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from fade.data.vocabulary import Concept, Vocabulary, fill
+from fade.erasers.fade import TEMPLATES
 from fade.erasers.nullspace import TARGET_TEMPLATES, retain_prompts, words_of
 from fade.evaluation.indirect import indirect_prompts
 
@@ -59,4 +60,4 @@ def test_the_ways_to_say_the_target_are_not_those_that_are_judged():
     vocabulary = Vocabulary((Concept("red apple", "fruit"),), ("noto",))
     judged = {prompt.text for prompt in indirect_prompts("red apple", vocabulary)}
     assert "the red apple" in judged
-    assert not judged & {fill(phrasing, "red apple") for phrasing in TARGET_TEMPLATES}
+    assert not judged & {fill(phrasing, "red apple") for phrasing in (*TARGET_TEMPLATES, *TEMPLATES)}

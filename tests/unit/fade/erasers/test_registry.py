@@ -10,19 +10,57 @@ import pytest
 
 from fade.erasers.base import get_eraser, known_erasers, register
 from fade.errors import UnknownNameError, UsageError
-from fade.run.resolve_params import parse_params
+from fade.run.resolve_params import override, parse_params
 
 
 def test_fade_is_known_in_both_variants():
-    assert known_erasers()["fade"] == ["paper", "official"]
+    assert known_erasers()["fade"] == ["paper", "official", "official-sampled"]
     method = get_eraser("fade", "paper")
-    assert (method.name, method.variant, method.requires_neighbours, method.ramp) == (
+    assert (method.name, method.variant, method.requires_neighbours, method.schedule) == (
         "fade",
         "paper",
         True,
-        False,
+        "decay",
     )
-    assert get_eraser("fade", "official").ramp
+    assert get_eraser("fade", "official").schedule == "ramp"
+
+
+@pytest.mark.parametrize(
+    ("name", "former", "variant"), [("esd", "u", "self"), ("ablation", "model", "nearest")]
+)
+def test_a_variant_that_was_renamed_to_what_it_is_has_its_former_name(name, former, variant):
+    assert get_eraser(name, former) is get_eraser(name, variant)
+    assert former not in known_erasers()[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "given"),
+    [
+        ("esd", "x", ""),
+        ("fade", "paper", "the neighbours"),
+        ("uce", "names-2025", "the neighbours"),
+        ("ablation", "broader", "the family's name"),
+        ("ablation", "nearest", "the nearest neighbour"),
+        ("nullspace", "hinge", "the neighbours, words that name no judged concept"),
+        ("speed", "all-tokens", "the neighbours, words that name no judged concept"),
+    ],
+)
+def test_every_method_says_what_it_is_given(name, variant, given):
+    assert get_eraser(name, variant).given == given
+
+
+def test_a_variant_can_be_written_in_a_setting():
+    """YAML must not read its name as a number."""
+    for name, variants in known_erasers().items():
+        for variant in variants:
+            assert resolve_text(f"method.variant={variant}", f"method.name={name}") == variant
+
+
+def resolve_text(*overrides):
+    raw: dict[str, object] = {}
+    for item in overrides:
+        override(raw, item)
+    return parse_params(raw).method.variant
 
 
 def test_a_former_name_of_a_variant_still_means_it():
@@ -52,7 +90,7 @@ def test_a_name_is_registered_once():
     method = get_eraser("fade", "paper")
     assert register(method) is method  # the same again is no change
     with pytest.raises(UsageError, match="twice"):
-        register(dataclasses.replace(method, ramp=True))
+        register(dataclasses.replace(method, schedule="ramp"))
 
 
 def test_recipes_are_valid_overrides():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from fade.config import SamplerConfig
-from fade.errors import BaseModelError
+from fade.errors import BaseModelError, UsageError
 from fade.models.batches import Batches
 from fade.models.loading import load_model
 from fade.models.sampling import sample
+from tests.models_of_families import TOKENS
 
 
 @pytest.fixture
@@ -93,3 +95,39 @@ def test_pictures_are_bytes_of_the_right_size(tiny_base_dir: Path) -> None:
     base.batches = Batches(decode=2)
     pixels = base.decode(torch.zeros(3, *base.latent_shape))
     assert pixels.shape == (3, 64, 64, 3) and pixels.dtype == "uint8"
+
+
+@pytest.mark.parametrize(
+    ("family", "blocks"),
+    [
+        ("sd1", [("tokenizer", 0, None)]),
+        ("sdxl", [("tokenizer", 0, None)]),
+        ("sd3", [("tokenizer", 0, TOKENS), ("tokenizer_3", TOKENS, None)]),
+        ("sd3-without-t5", [("tokenizer", 0, TOKENS)]),
+        ("flux-dev", [("tokenizer_2", 0, None)]),
+    ],
+)
+def test_a_name_is_found_in_every_text_encoders_tokens(
+    family: str, blocks: list[tuple[str, int, int | None]], family_dir: Callable[[str], Path]
+) -> None:
+    """Its last token is the one before which the prompts "a panda bear" and "a panda tulip" read alike."""
+    model = load_model(str(family_dir(family)), device="cpu")
+    spans = model.name_to_end("a {concept} in the style", "panda bear")
+    assert [span.stop for span in spans] == [stop for _, _, stop in blocks]
+    for span, (tokenizer, start, _) in zip(spans, blocks, strict=True):
+        one, two = (
+            model.parts[tokenizer](f"a panda {word} in the style")["input_ids"] for word in ("bear", "tulip")
+        )
+        length = len(model.parts[tokenizer]("bear", add_special_tokens=False)["input_ids"])
+        first = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
+        assert start + first <= span.start < start + first + length
+        assert span.start - start < len(one) - 1  # before the end token
+
+
+def test_a_role_of_layers_that_a_family_lacks_is_refused(family_dir: Callable[[str], Path]) -> None:
+    sd1, sd3 = (load_model(str(family_dir(name)), device="cpu") for name in ("sd1", "sd3"))
+    for model in (sd1, sd3):
+        model.require_roles(["all", "text", "attn.to_q"], "here")
+    sd1.require_roles(["self"], "here")
+    with pytest.raises(UsageError, match=r"mesh.targets self cannot be used with here: no layers of Stable"):
+        sd3.require_roles(["self"], "here")

@@ -27,7 +27,7 @@ from fade.models.safetensors_file import canonical_safetensors
 from fade.run import preflight as preflight_module
 from fade.run.context import RunContext
 from fade.run.preflight import preflight
-from fade.run.resolve_params import load_params, parse_params
+from fade.run.resolve_params import load_params, parse_params, resolve
 from tests.datasets import FAMILIES, make_dataset
 from tests.support import make_bare_base, make_bare_model
 
@@ -321,3 +321,25 @@ def test_a_sampler_that_the_family_lacks_is_refused_from_the_configurations(
     solved = {"scheduler": "euler", "guidance_scale": 1}
     preflight(run(root, base=base, more={"method": method, "sampler": solved}))  # control
     preflight(run(root, more={"sampler": {"scheduler": sampler["scheduler"]}}))  # a UNet has them all
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("method.variant=self", r"names no layer of .*other.* Next: name another method, esd/self trains"),
+        ("method.variant=u", r"names no layer of .*other.* Next: name another method, esd/self trains"),
+        ("mesh.targets=[self]", r"mesh.targets self cannot be used with .*other"),
+    ],
+)
+def test_layers_that_a_flow_lacks_are_refused_before_the_training(
+    root: Path, family_dir: Callable[[str], Path], override: str, says: str, repo: Path
+) -> None:
+    """`esd/self` on Stable Diffusion 3, whose text and picture share their attention."""
+    base = str(shutil.copytree(family_dir("sd3"), root / "other"))
+    sampler = ["sampler.scheduler=euler", "sampler.guidance_scale=1"]
+    near = ["neighborhood.k=2", "neighborhood.k_heldout=1"]
+    params = resolve(repo / "params.yaml", ["method.name=esd", "method.variant=x", *sampler, *near, override])
+    there = params.model_copy(update={"data": params.data.model_copy(update={"base": base})})
+    with pytest.raises((ConfigError, UsageError), match=says):
+        preflight(RunContext(there, "panda", root / "runs", root))
+    preflight(RunContext(params, "panda", root / "runs", root))  # control: a UNet has them

@@ -107,9 +107,10 @@ def test_warmup_then_decay_to_zero():
         0.3,
         0.4,
     ]
-    assert [round(rate(s, config, ramp=True), 10) for s in range(10)] == [
+    assert [round(rate(s, config, "ramp"), 10) for s in range(10)] == [
         round(0.01 * (s + 1), 10) for s in range(10)
     ]
+    assert {rate(s, config, "constant") for s in range(10)} == {0.1}
     assert rate(0, TrainConfig(steps=1, warmup=0, lr=0.5)) == 0.5
 
 

@@ -116,3 +116,19 @@ def test_a_finished_training_is_reported_once(tmp_path):
     with progress.on_progress(lambda *row: news.append(row)):
         assert train_job(run, job).reused
     assert news == [("train", job.train.steps, job.train.steps, "trained before")]
+
+
+@pytest.mark.parametrize(
+    ("variant", "family", "broader"),
+    [
+        ("broader", "bears", "bears"),
+        ("broader", "cat", ""),  # a concept itself, which is judged
+        ("broader", "", ""),
+        ("nearest", "bears", ""),  # it has no use for one
+    ],
+)
+def test_a_broader_concept_is_the_family_unless_it_is_judged(tmp_path, variant, family, broader):
+    run = mined(tmp_path, {"method": {"name": "ablation", "variant": variant}})
+    run.vocabulary.family = lambda target: family
+    job = write_job(run, neighborhood(("panda", ["koala", "bear"])), {"data_md5": "d.dir", "commit": "abc"})
+    assert [subject.family for subject in job.subjects] == [broader]

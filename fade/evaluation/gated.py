@@ -1,0 +1,56 @@
+"""Pictures by an erased model whose adapter acts as much as each prompt means the erased concept: SPM's
+Facilitated Transport at evaluation, see `fade.adapters.gating`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fade.adapters.gating import gated, gates
+from fade.adapters.lora import LoraAdapter
+from fade.config import MethodConfig
+from fade.erasers.base import get_eraser
+from fade.generation.generator import ImageGenerator, OnBatch, Pictures
+
+
+class GatedGenerator(ImageGenerator):
+    """An `ImageGenerator` of the same cache; a picture's key names the gate under which it was made."""
+
+    def __init__(self, plain: ImageGenerator, lora: LoraAdapter, concepts: Sequence[str]) -> None:
+        """plain: makes the pictures, prompt by prompt, in this process; its counts go on.
+        concepts: the erased ones, of which the nearest decides."""
+        super().__init__(plain.base, plain.sampler, plain.cache)
+        self._plain, self._lora, self._concepts = plain, lora, list(concepts)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        adapter: str = "",
+        on_batch: OnBatch = lambda done, total: None,
+    ) -> dict[str, Pictures]:
+        """As `ImageGenerator.generate`; without ``adapter`` those of the original model."""
+        if not adapter:
+            return self._plain.generate(prompts, seeds, adapter, on_batch)
+        unique = list(dict.fromkeys(prompts))
+        template = self.sampler.prompt
+        each = [gates(self.base, unique, concept, template) for concept in self._concepts]
+        strengths = [max(some) for some in zip(*each, strict=True)]
+        out: dict[str, Pictures] = {}
+        # a worker would merge the adapter at full strength
+        workers, self._plain.workers = self._plain.workers, None
+        try:
+            for i, (prompt, strength) in enumerate(zip(unique, strengths, strict=True)):
+                with gated(self._lora, strength):
+                    out |= self._plain.generate([prompt], seeds, f"{adapter} gate {strength:.6f}")
+                on_batch((i + 1) * len(seeds), len(unique) * len(seeds))
+        finally:
+            self._plain.workers = workers
+        return out
+
+
+def generator_of(
+    method: MethodConfig, plain: ImageGenerator, lora: LoraAdapter, concepts: Sequence[str]
+) -> ImageGenerator:
+    """What makes the pictures of an evaluation: ``plain``, or with the gate of a gated method."""
+    eraser = get_eraser(method.name, method.variant)
+    return GatedGenerator(plain, lora, concepts) if eraser.gated else plain
