@@ -58,7 +58,7 @@ def run_of(repo: Path, base: DiffusionModel, folder: Path, method: str) -> RunCo
     overrides = [f"method.name={name}", f"method.variant={variant}", *SMALL]
     judge = Classifier(str(make_tiny_judge(folder / "judge", NAMES)), base.device)
     encoder = TimedEncoder(str(make_tiny_clip(folder / "clip")), base.device)
-    models: Any = SimpleNamespace(base=base, judge=judge, encoder=encoder)
+    models: Any = SimpleNamespace(base=base, judge=judge, encoder=encoder, second_judge=None)
     run = RunContext(resolve(repo / "params.yaml", overrides), "panda", folder / "runs", models=models)
     run.__dict__["vocabulary"] = Vocabulary(tuple(Concept(name, "") for name in NAMES))
     return run
