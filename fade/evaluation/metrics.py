@@ -174,8 +174,8 @@ _DECLARED = (
            "%", "gone where it is named beside another concept; the original's column is A_tar",
            row=ReportRow("other_prompts.pairs.metrics.A_er", "other_prompts.pairs.base_metrics.A_tar",
                          "other_prompts.pairs.n.A_tar")),
-    *(Metric(f"{name}_{judge}", f"{title}, {of}", f"numbers.second_opinion.{judge}.{path}", cast(Role, role), "higher",
-             "%", meaning)
+    *(Metric(f"{name}_{judge}", f"{title}, {of}", f"numbers.second_opinion.{judge}.{path}",
+             cast(Role, role), "higher", "%", meaning)
       for judge, of in (("clip", "CLIP"), ("second_judge", "second judge"))
       for name, title, path, role, meaning in (
           ("A_er", "erased", "metrics.A_er", "erasure", "by another judge than the first"),
