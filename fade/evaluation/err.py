@@ -36,6 +36,12 @@ def erasing_retention_balance(a_er: float | np.ndarray, a_adj: float | np.ndarra
     return np.where(total == 0, 0.0, 2 * er * adj / np.where(total == 0, 1.0, total))
 
 
+def with_erasure(accuracies: Mapping[str, Any]) -> dict[str, Any]:
+    """A_er = 100 - A_tar first, in the place of A_tar where there is one; percent, numbers or arrays."""
+    erased = {"A_er": 100.0 - accuracies["A_tar"]} if "A_tar" in accuracies else {}
+    return {**erased, **{name: value for name, value in accuracies.items() if name != "A_tar"}}
+
+
 def balances(accuracies: Mapping[str, Any]) -> dict[str, Any]:
     """ERB as the paper has it, of A_er and A_adj, and ERB_heldout, the same of A_er and A_heldout: of
     neighbours that no method was trained on (ours). Percent; numbers (None and NaN: not measured), or arrays

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from fade.data.vocabulary import Vocabulary, fill
 from fade.data.vocabulary import prompts as filled
 from fade.evaluation import accuracy
 from fade.evaluation.drift import drift_curve, null_drift
-from fade.evaluation.err import balances
+from fade.evaluation.err import balances, with_erasure
 from fade.evaluation.indirect import evaluate_indirect
 from fade.evaluation.known import require_known
 from fade.evaluation.other_prompts import evaluate_other_prompts
@@ -62,6 +63,15 @@ def rest_sample(vocabulary: Vocabulary, taken: Sequence[str], size: int, seed: i
     return [vocabulary.names[i] for i in order if vocabulary.names[i] not in set(taken)][:size]
 
 
+def judged_groups(
+    neighborhood: Neighborhood, vocabulary: Vocabulary, config: EvaluateConfig
+) -> dict[str, list[str]]:
+    """Group (target, adjacent, heldout, rest) -> the concepts of it that are judged."""
+    named = [neighborhood.targets, neighborhood.neighbours, neighborhood.heldout]
+    rest = rest_sample(vocabulary, [*chain(*named)], config.rest_concepts, config.seed)
+    return dict(zip(_NAMES, map(list, (*named, rest)), strict=True))
+
+
 def evaluate(
     generator: ImageGenerator,
     lora: Change,
@@ -83,9 +93,8 @@ def evaluate(
     ``evaluate.indirect_images`` says so. Raises EvaluationError when a judge lacks a label, or the first does
     not know the original's pictures (``evaluate.base_known``); of blank pictures as `require_pictures`."""
     targets, base = neighborhood.targets, generator.base
-    groups = {"target": targets, "adjacent": neighborhood.neighbours, "heldout": neighborhood.heldout}
-    taken = [name for names in groups.values() for name in names]
-    groups["rest"] = rest = rest_sample(vocabulary, taken, config.rest_concepts, config.seed)
+    groups = judged_groups(neighborhood, vocabulary, config)
+    rest = groups["rest"]
     role = {name: group for group, names in groups.items() for name in names}
     for one in (judge, second_judge):
         if one is not None:
@@ -236,8 +245,7 @@ def _accuracies(
 def _with_balance(accuracies: Mapping[str, Any]) -> dict[str, Any]:
     """A_er in place of A_tar, then the retentions, then the balances, then A_real, in percent; numbers, or
     arrays of resamples."""
-    out = {"A_er": 100.0 - accuracies["A_tar"], **accuracies}
-    del out["A_tar"]
+    out = with_erasure(accuracies)
     real = out.pop(REAL)
     return {**out, **balances(out), REAL: real}
 

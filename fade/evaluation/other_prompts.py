@@ -18,6 +18,7 @@ from fade.config import EvaluateConfig
 from fade.data.vocabulary import fill
 from fade.errors import BaseModelError
 from fade.evaluation.accuracy import bootstrap_means, interval, mean_accuracy
+from fade.evaluation.err import with_erasure
 from fade.evaluation.known import why_unknown
 from fade.evaluation.two_things import two_things
 from fade.generation.generator import ImageGenerator
@@ -128,11 +129,5 @@ def _judge_kind(
     rng = np.random.default_rng([config.seed, len(kind)])
     resampled = {group: bootstrap_means(each, config.bootstrap, rng) for group, each in erased.items()}
     means = {group: mean_accuracy(each) for group, each in erased.items()}
-    intervals = {group: interval(each) for group, each in _erasure(resampled).items()}
-    return {**facts, "metrics": _erasure(means), "intervals": intervals, "reason": ""}
-
-
-def _erasure(accuracies: Mapping[str, Any]) -> dict[str, Any]:
-    """A_er in place of A_tar, percent; numbers, or arrays of resamples."""
-    retained = {name: value for name, value in accuracies.items() if name != "A_tar"}
-    return {**({"A_er": 100.0 - accuracies["A_tar"]} if "A_tar" in accuracies else {}), **retained}
+    intervals = {group: interval(each) for group, each in with_erasure(resampled).items()}
+    return {**facts, "metrics": with_erasure(means), "intervals": intervals, "reason": ""}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fade.evaluation import accuracy
+from fade.evaluation.err import with_erasure
 
 MOST = 24
 """Disputed pictures of each second judge that are kept, spread over the concepts, the targets first."""
@@ -86,7 +87,7 @@ def second_opinion(
     numbers = {
         "judge": opinion.judge,
         "labels": len(labels),
-        "metrics": {"A_er": 100.0 - means["erased"]["A_tar"], **_without(means["erased"], "A_tar")},
+        "metrics": with_erasure(means["erased"]),
         "base_metrics": means["base"],
         "agreement": {
             model: {**_means(each, roles, names), "all": accuracy.mean_accuracy([*each.values()])}
@@ -111,7 +112,3 @@ def _means(hits: _Arrays, roles: Mapping[str, str], names: Mapping[str, str]) ->
         name: accuracy.mean_accuracy([hits[one] for one, role in roles.items() if role == group])
         for group, name in names.items()
     }
-
-
-def _without(values: Mapping[str, float], key: str) -> dict[str, float]:
-    return {name: value for name, value in values.items() if name != key}

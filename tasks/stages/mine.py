@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fade.data.vocabulary import fill
+from fade.data.vocabulary import prompts
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils import progress
@@ -33,8 +33,8 @@ def mine(run: RunContext) -> Neighborhood:
     def on_progress(done: int, total: int) -> None:
         progress.report("mine", done, total, text)
 
-    prompts = [fill(run.generator.sampler.prompt, name) for name in run.vocabulary.names]
-    to_make = lacking(run.generator, prompts, [config.seed + i for i in range(config.images_per_concept)])
+    texts = prompts(run.generator.sampler.prompt, run.vocabulary.names)
+    to_make = lacking(run.generator, texts, [config.seed + i for i in range(config.images_per_concept)])
     what = (run.vocabulary, run.generator, run.models.encoder, config, on_progress)
     with announced(run, "mine", to_make, text), distributed(run):
         return joint(
@@ -57,8 +57,9 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
 
     names = [*neighborhood.targets, *neighborhood.neighbours]
     seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
-    generated = run.generator.generate([fill(run.generator.sampler.prompt, n) for n in names], seeds)
-    sets = [generated[fill(run.generator.sampler.prompt, n)] for n in names]
+    texts = prompts(run.generator.sampler.prompt, names)
+    generated = run.generator.generate(texts, seeds)
+    sets = [generated[text] for text in texts]
     pixels = np.concatenate([s.pixels for s in sets])
     run.models.judge.require(names)
     odds = run.models.judge(pixels).numpy().reshape(len(names), len(seeds), -1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -17,22 +16,11 @@ from fade.data.vocabulary import Concept, Vocabulary
 from fade.errors import AdapterError, BaseModelError, EvaluationError
 from fade.evaluation.evaluate import evaluate, measured
 from fade.generation.generator import Pictures
+from tests.unit.fade.evaluation.support import Switch
 
 NAMES = ("panda", "bear", "koala", "rose", "taxi")
 WORLD = Vocabulary(tuple(Concept(name, "all") for name in NAMES))
 CONFIG = EvaluateConfig(images_per_concept=4, rest_concepts=1, seed=50, bootstrap=100, prompt_images=0)
-
-
-class Switch:
-    """A mesh that only knows whether it is on."""
-
-    on = True
-
-    @contextlib.contextmanager
-    def off(self) -> Iterator[None]:
-        self.on = False
-        yield
-        self.on = True
 
 
 class Painter:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from fade.config import EvaluateConfig
 from fade.errors import BaseModelError
 from fade.evaluation.other_prompts import evaluate_other_prompts
 from fade.generation.generator import Pictures
+from tests.unit.fade.evaluation.support import Switch
 
 COLOURS = {"panda": (200, 0, 0), "tulip": (0, 0, 200), "bear": (0, 200, 0)}
 LABELS = [*COLOURS, "nothing"]
@@ -27,16 +27,6 @@ CONFIG = EvaluateConfig(
 GROUPS = {"A_adj": ["bear"], "A_heldout": [], "A_rest": ["tulip"]}
 Shows = Callable[[list[str], str], list[str]]
 """(names in a prompt, adapter) -> what is drawn, one thing or two."""
-
-
-class Switch:
-    on = True
-
-    @contextlib.contextmanager
-    def off(self) -> Iterator[None]:
-        self.on = False
-        yield
-        self.on = True
 
 
 class Illustrator:
