@@ -69,7 +69,8 @@ def sampler_of(base: DiffusionModel, steps: int) -> SamplerConfig:
     """DDIM with the spacing of the base's own schedule, or the only solver of a flow."""
     scheduler = "ddim" if "ddim" in base.SOLVERS else base.SOLVERS[0]
     spacing = base.scheduler.config.get("timestep_spacing", "trailing")  # a flow has none, and reads none
-    return SamplerConfig.model_validate({"scheduler": scheduler, "steps": steps, "spacing": spacing})
+    fields = {"scheduler": scheduler, "steps": steps, "spacing": spacing}
+    return SamplerConfig.model_validate({**fields, "guidance_scale": 1.0})  # each step is given its own
 
 
 def _parts(x: Tensor, n: int) -> list[tuple[int, Tensor]]:

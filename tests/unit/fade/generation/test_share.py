@@ -94,6 +94,8 @@ def _share(base: str, root: str, rank: int) -> None:
     generator = ImageGenerator(load_model(base, device="cpu"), SAMPLER, Cache(Path(root)))
     if rank == 0:  # killed while it holds a claim
         generator._make = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+    while rank and not any((Path(root) / FOLDER).glob("*")):  # until the other one holds it
+        time.sleep(0.01)
     generator.share(PROMPTS, SEEDS, rank=rank, world=2)
 
 
