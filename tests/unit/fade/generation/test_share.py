@@ -81,13 +81,13 @@ def test_uneven_work_is_spread_evenly_and_nothing_is_made_twice(tiny_base_dir: P
         threading.Thread(target=one.share, args=(PROMPTS, SEEDS), kwargs={"rank": rank, "world": 4})
         for rank, one in enumerate(workers)
     ]
-    start = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sum(one.generated for one in workers) == len(PROMPTS) * len(SEEDS)
-    assert time.monotonic() - start < 1.2  # static parts: the first rank alone takes 1.25
+    # static parts: the first rank alone takes 1.2; its own work, as the clock also counts a busy machine's
+    assert max(one.spent for one in workers) < 0.9
 
 
 def _share(base: str, root: str, rank: int) -> None:
