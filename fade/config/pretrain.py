@@ -26,16 +26,16 @@ class FitConfig(Section):
 class SceneMix(Section):
     """What the pictures show: the probability of each kind of scene, whose sum is 1."""
 
-    plain: Fraction = 0.5
-    """One thing, 56-64 px."""
-    placed: Fraction = 0.1
-    """One thing with a size (small: 24-34 px, big: 60-64 px), a position (30-44 px), or both (24-34 px)."""
-    repeated: Fraction = 0.04
-    """Two (28-32 px) or three (22-28 px) of one drawing."""
-    pair: Fraction = 0.33
-    """Two things: side by side or one above another (30-32.5 px), overlapping by up to a third (32-38 px)."""
+    plain: Fraction = 0.46
+    """One thing, as large as the picture."""
+    placed: Fraction = 0.07
+    """One thing with a size (small: 24 px, big: 64 px), a position (32 px), or both (24 px)."""
+    repeated: Fraction = 0.03
+    """Two or three of one drawing (32 px)."""
+    pair: Fraction = 0.41
+    """Two things: side by side or one above another (32 px), or overlapping (40 px)."""
     triple: Fraction = 0.03
-    """Three things (22-28 px), in reading order."""
+    """Three things (32 px), in reading order."""
     styled: Fraction = 0.4
     """Share of scenes whose caption names a style; none of the kinds."""
 

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -15,7 +16,7 @@ from fade.pretrain.tokenizer import pieces
 MAX_TOKENS = 28
 """Tokens of the longest caption with its two end marks, when every word of it is one token."""
 
-PLAIN_SHARE = 0.7
+PLAIN_SHARE = 0.6
 """Share of the captions of one full-sized thing that are a PLAIN template: what prompts mostly are."""
 
 PLAIN = (
@@ -45,16 +46,27 @@ SENTENCES = (
     "please draw {a}",
     "i like this {concept}",
     "here {is_are} {a} for you",
-    "{a} in the {unknown}",
-    "{a} for my {unknown}",
-    "we {unknown} the {concept}",
-    "{unknown} {unknown} {a}",
-    "{unknown} {unknown} {unknown} the {concept}",
-    "{a} {unknown} {unknown} {unknown}",
-    "{unknown} {unknown} {a} {unknown} {unknown}",
+    "{a} in the {word}",
+    "{a} for my {word}",
+    "we {word} the {concept}",
+    "{words} {a}",
+    "{words} {a}",
+    "{words} the {concept}",
+    "{a} {words}",
+    "{a} {words}",
+    "{words} {a} {words}",
+    "{words} {a} {words}",
+    "{words} the {concept} {words}",
 )
-"""Captions of one thing around its name. {unknown}: an invented word, so that the letters and word pieces of
-which the tokenizer spells an unknown word are trained too, and mean nothing."""
+"""Captions of one thing around its name. {word}: one that means nothing for the picture, {words}: up to
+MOST_WORDS of them, each another."""
+MOST_WORDS = 5
+INVENTED_SHARE = 0.15
+"""Share of those words that are invented, so that the letters and word pieces of which the tokenizer spells
+an unknown word are trained too; the others are COMMON_WORDS."""
+COMMON_WORDS = tuple((Path(__file__).parent / "common_words.txt").read_text(encoding="utf-8").split())
+"""2,000 English words: the most frequent of MiniLM's vocabulary (Apache-2.0) that are in no drawing's name,
+no style and no template of a size, place, number or relation."""
 FRAMES = (
     *("{a}",) * 5,
     "a picture of {a}",
@@ -64,8 +76,9 @@ FRAMES = (
     "there {is_are} {a}",
     "look at {a}",
     "can you draw {a} for me",
-    "{unknown} {unknown} {a}",
-    "{a} {unknown} {unknown}",
+    "{words} {a}",
+    "{a} {words}",
+    "{words} {a} {words}",
 )
 """Captions around things of a size, place or number, and around several things."""
 HELDOUT_TEMPLATES = (
@@ -225,7 +238,7 @@ def _framed(frame: str, phrase: str, scene: Scene, rng: random.Random) -> str:
     # "there are a panda and a koala", but "there is a panda next to a koala"
     many = article == phrase and scene.relation in (None, "and")
     adjective = rng.choice(ADJECTIVES)
-    frame = re.sub("{unknown}", lambda _: _invented(rng), frame)  # each another word
+    frame = re.sub("{words?}", lambda slot: _words(slot[0] == "{words}", rng), frame)
     return frame.format(
         a=article,
         concept=phrase,
@@ -234,6 +247,14 @@ def _framed(frame: str, phrase: str, scene: Scene, rng: random.Random) -> str:
         this_is="these are" if many else "this is",
         is_are="are" if many else "is",
     )
+
+
+def _words(several: bool, rng: random.Random) -> str:
+    count = rng.randint(1, MOST_WORDS) if several else 1
+    made = (
+        _invented(rng) if rng.random() < INVENTED_SHARE else rng.choice(COMMON_WORDS) for _ in range(count)
+    )
+    return " ".join(made)
 
 
 def _invented(rng: random.Random) -> str:
@@ -246,12 +267,12 @@ def _invented(rng: random.Random) -> str:
 
 
 def words_of(names: Sequence[str], styles: Sequence[str]) -> list[str]:
-    """All words and marks of the names, their plurals, the styles and the templates, sorted.
+    """All words and marks of the names, their plurals, the styles, the templates and COMMON_WORDS, sorted.
 
     Words as CLIP's tokenizer splits a text: the style "noto-v1" has four, "noto", "-", "v" and "1"."""
     groups = (*SIZES.values(), *POSITIONS.values(), *COUNTS.values(), *RELATIONS.values())
     templates = [*PLAIN, *SENTENCES, *FRAMES, *ADJECTIVES, TRIPLE, *STYLED, EMOJI_OF, *_CLAUSES]
     templates += [template for group in groups for template in group]
     texts = [re.sub(r"{\w+}", " ", template) for template in templates]
-    texts += [*names, *map(plural, names), *styles]
+    texts += [*names, *map(plural, names), *styles, *COMMON_WORDS]
     return sorted({word for text in texts for word in pieces(text)})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -18,11 +17,14 @@ from fade.errors import DataError
 from fade.pretrain.captions import POSITIONS, RELATIONS, Scene, Thing, caption
 
 SIDE = 64
-LEVELS = (64, 48, 36, 27)
-"""Sides to which a drawing is reduced by an antialiased filter before it is placed, which is bilinear: that
-alone keeps the detail of reductions by a third."""
-ANGLE = 2.0
-"""Degrees that a drawing is turned at most, either way: as `fade.judges.image_set.augment`."""
+CELL = 8
+"""Pixels across one cell of the grid on which drawings lie. It is that of the latents, so that a drawing has
+the same latent wherever it lies: where it lay at any pixel, a little turned, denoisers of up to 24,000 steps
+drew two things as mixtures."""
+WHOLE = SIDE // CELL
+"""Cells across a picture."""
+GAP = 2.0
+"""Pixels by which a drawing's longer side is shorter than its cells: white between neighbours."""
 VISIBLE = 8
 """Alpha (of 255) above which a pixel counts as part of the drawing."""
 
@@ -43,12 +45,12 @@ class SceneBatch:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A drawing in a picture; x, y: its centre in pixels; size: its longer side in pixels."""
+    """A drawing in a picture; x, y: its first cell from the left and from the top; cells: across."""
 
     sprite: int
-    x: float
-    y: float
-    size: float
+    x: int
+    y: int
+    cells: int
 
 
 class SceneSampler:
@@ -86,12 +88,11 @@ class SceneSampler:
 
     def batch(self, n: int, generator: torch.Generator) -> SceneBatch:
         """``n`` pictures; the same generator state gives the same batch."""
-        rng, made = self._scenes(n, generator)
-        scenes, placed = zip(*made, strict=True)
+        scenes, placed = zip(*self._scenes(n, generator), strict=True)
         captions = [caption(scene, generator) for scene in scenes]
         owner = torch.tensor([i for i, drawings in enumerate(placed) for _ in drawings])
         order = torch.tensor([k for drawings in placed for k in range(len(drawings))])
-        layers, boxes = self._layers([drawing for drawings in placed for drawing in drawings], rng)
+        layers, boxes = self._layers([drawing for drawings in placed for drawing in drawings])
         x = torch.ones(n, 3, SIDE, SIDE)
         for k in range(int(order.max()), -1, -1):  # the first lies above the second
             rows = order == k
@@ -103,16 +104,14 @@ class SceneSampler:
 
     def captions(self, n: int, generator: torch.Generator) -> tuple[list[Scene], list[str]]:
         """The scenes and captions of `batch`, without its pictures."""
-        scenes = [scene for scene, _ in self._scenes(n, generator)[1]]
+        scenes = [scene for scene, _ in self._scenes(n, generator)]
         return scenes, [caption(scene, generator) for scene in scenes]
 
-    def _scenes(
-        self, n: int, generator: torch.Generator
-    ) -> tuple[random.Random, list[tuple[Scene, list[_Placed]]]]:
+    def _scenes(self, n: int, generator: torch.Generator) -> list[tuple[Scene, list[_Placed]]]:
         rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
         kinds = ("plain", "placed", "repeated", "pair", "triple")
         picked = rng.choices(kinds, [getattr(self.mix, kind) for kind in kinds], k=n)
-        return rng, [self._scene(kind, rng) for kind in picked]
+        return [self._scene(kind, rng) for kind in picked]
 
     def _scene(self, kind: str, rng: random.Random) -> tuple[Scene, list[_Placed]]:
         many = {"pair": 2, "triple": 3}.get(kind, 1)
@@ -127,55 +126,39 @@ class SceneSampler:
         shown = style if many < 3 else None
         things = [Thing(self.names[i], shown) for i in picks]
         if kind == "plain":
-            return Scene((things[0],)), [_Placed(first, *_middle(rng, 2.5), rng.uniform(56, 64))]
+            return Scene((things[0],)), [_Placed(first, 0, 0, WHOLE)]
         if kind == "placed":
             return _placed(things[0], first, rng)
         if kind == "repeated":
             count = rng.choice((2, 2, 3))
-            places = _two("and", rng, rng.uniform(28, 32)) if count == 2 else _three(rng)
+            places = LAYOUTS["and"] if count == 2 else rng.choice(TRIANGLES)
             thing = Thing(things[0].name, shown, count)
             return Scene((thing,)), _at([first] * count, places)
         if kind == "triple":
-            return Scene(tuple(things)), _at(picks, _three(rng))
-        relation = rng.choice(("and", "and", *RELATIONS))
-        size = rng.uniform(32, 38) if relation == "in front of" else rng.uniform(30, 32.5)
-        places = _two(relation, rng, size)
-        return Scene(tuple(things), relation), _at(picks, places)
+            return Scene(tuple(things)), _at(picks, rng.choice(TRIANGLES))
+        relation = rng.choice(("and", "and", "and", *RELATIONS))
+        layout = rng.choice(IN_FRONT) if relation == "in front of" else LAYOUTS[relation]
+        return Scene(tuple(things), relation), _at(picks, layout)
 
     def _pick(self, style: str | None, rng: random.Random) -> int:
         rows, cumulative = self._choices[style]
         return rng.choices(rows, cum_weights=cumulative)[0]
 
-    def _layers(self, placed: Sequence[_Placed], rng: random.Random) -> tuple[Tensor, Tensor]:
+    def _layers(self, placed: Sequence[_Placed]) -> tuple[Tensor, Tensor]:
         """Each drawing at its place, (M, 4, 64, 64) premultiplied in 0..1, and the boxes (M, 4)."""
-        index = torch.tensor([drawing.sprite for drawing in placed])
-        centre = torch.tensor([(drawing.x, drawing.y) for drawing in placed])
-        angle = torch.tensor([math.radians(rng.uniform(-ANGLE, ANGLE)) for _ in placed])
-        low, high = self._content[index].split(2, 1)
-        extent = high - low
-        scale = torch.tensor([drawing.size for drawing in placed]) / extent.amax(1)
-        cos, sin = angle.cos(), angle.sin()
-        turned = torch.stack([torch.stack([cos, sin.abs()], -1), torch.stack([sin.abs(), cos], -1)], 1)
-        half = (turned @ extent[..., None])[..., 0] * scale[:, None] / 2
-        # Output point -> point of the drawing, both in -1..1
-        inverse = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], 1)
-        inverse = inverse / scale[:, None, None]
-        offset = (low + high) / SIDE - 1 - (inverse @ (centre * 2 / SIDE - 1)[..., None])[..., 0]
-        grid = F.affine_grid(
-            torch.cat([inverse, offset[..., None]], 2), [len(index), 1, SIDE, SIDE], align_corners=False
-        )
-        drawings = self.sprites[index].permute(0, 3, 1, 2).float().div_(255)
-        drawings[:, :3] *= drawings[:, 3:]
-        layers = torch.empty_like(drawings)
-        level = torch.stack([scale * SIDE <= side for side in LEVELS]).sum(0).clamp(min=1) - 1
-        for k, side in enumerate(LEVELS):
-            rows = level == k
-            if rows.any():
-                small = drawings[rows]
-                if side < SIDE:
-                    small = F.interpolate(small, size=side, mode="bilinear", antialias=True)
-                layers[rows] = F.grid_sample(small, grid[rows], mode="bilinear", align_corners=False)
-        return layers, torch.cat([centre - half, centre + half], 1)
+        layers, boxes = torch.zeros(len(placed), 4, SIDE, SIDE), torch.empty(len(placed), 4)
+        for layer, box, one in zip(layers, boxes, placed, strict=True):
+            x0, y0, x1, y1 = map(int, self._content[one.sprite].tolist())
+            drawing = self.sprites[one.sprite, y0:y1, x0:x1].permute(2, 0, 1).float() / 255
+            drawing[:3] *= drawing[3:]
+            side = one.cells * CELL
+            scale = (side - GAP) / max(drawing.shape[1:])
+            height, width = (max(1, round(scale * length)) for length in drawing.shape[1:])
+            small = F.interpolate(drawing[None], (height, width), mode="bilinear", antialias=True)[0]
+            left, top = one.x * CELL + (side - width) // 2, one.y * CELL + (side - height) // 2
+            layer[:, top : top + height, left : left + width] = small
+            box[:] = torch.tensor([left, top, left + width, top + height])
+        return layers, boxes
 
 
 def _content_boxes(sprites: Tensor) -> Tensor:
@@ -191,64 +174,35 @@ def _content_boxes(sprites: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], 1).float()
 
 
-def _at(picks: Sequence[int], places: Sequence[tuple[float, float, float]]) -> list[_Placed]:
-    return [_Placed(pick, *place) for pick, place in zip(picks, places, strict=True)]
+Layout = Sequence[tuple[int, int, int]]
+"""Of each drawing the first cell from the left and from the top, and the cells across."""
+_SIDE_BY_SIDE, _STACKED = ((0, 2, 4), (4, 2, 4)), ((2, 0, 4), (2, 4, 4))
+LAYOUTS: Mapping[str, Layout] = {
+    "and": _SIDE_BY_SIDE,
+    "next to": _SIDE_BY_SIDE,
+    "left of": _SIDE_BY_SIDE,
+    "right of": _SIDE_BY_SIDE[::-1],
+    "above": _STACKED,
+    "under": _STACKED[::-1],
+}
+"""Two drawings, the first where the relation has it."""
+IN_FRONT: Sequence[Layout] = (((0, 2, 5), (3, 1, 5)), ((3, 2, 5), (0, 1, 5)))
+"""They overlap by two cells; what is nearer stands lower."""
+TRIANGLES: Sequence[Layout] = (((0, 0, 4), (4, 0, 4), (2, 4, 4)), ((2, 0, 4), (0, 4, 4), (4, 4, 4)))
+"""Three drawings, in reading order."""
 
 
-def _middle(rng: random.Random, jitter: float) -> tuple[float, float]:
-    return SIDE / 2 + rng.uniform(-jitter, jitter), SIDE / 2 + rng.uniform(-jitter, jitter)
+def _at(picks: Sequence[int], layout: Layout) -> list[_Placed]:
+    return [_Placed(pick, *place) for pick, place in zip(picks, layout, strict=True)]
 
 
 def _placed(thing: Thing, sprite: int, rng: random.Random) -> tuple[Scene, list[_Placed]]:
     """One thing whose size or position the caption names."""
-    size_word, position = rng.choice((("small", None), ("big", None), (None, "any"), ("small", "any")))
+    size, position = rng.choice((("small", None), ("big", None), (None, "any"), ("small", "any")))
     position = position and rng.choice(list(POSITIONS))
-    size = rng.uniform(60, 64) if size_word == "big" else rng.uniform(24, 34)
-    if size_word is None:
-        size = rng.uniform(30, 36 if position == "corner" else 44)
-    x, y = _middle(rng, 2.0 if size_word == "big" else 5.0)
-    near, far = size / 2 + rng.uniform(0, 3), SIDE - size / 2 - rng.uniform(0, 3)
-    if position in ("left", "right"):
-        x = near if position == "left" else far
-    if position in ("top", "bottom"):
-        y = near if position == "top" else far
-    if position == "corner":
-        x, y = rng.choice((near, far)), rng.choice((near, far))
-    named = Thing(thing.name, thing.style, 1, size_word, position)
-    return Scene((named,)), [_Placed(sprite, x, y, size)]
-
-
-def _two(relation: str, rng: random.Random, size: float) -> list[tuple[float, float, float]]:
-    """Centres and sizes of two drawings of about ``size``; the first where the relation has it."""
-    directions: dict[str, tuple[float, float]] = {
-        "right of": (1, 0),
-        "above": (0, -1),
-        "under": (0, 1),
-        "in front of": (rng.choice((-1, 1)), 0.3),  # what is nearer stands lower
-    }
-    across, down = directions.get(relation, (-1, 0))
-    distance = min(size * rng.uniform(1.0, 1.08), SIDE - 0.96 * size)
-    if relation == "in front of":
-        distance = min(size * rng.uniform(0.68, 0.9), SIDE - size)
-    room = max(0.0, (SIDE - size - distance) / 2)
-    free = min(7.0, (SIDE - size) / 2 - 2) if relation != "in front of" else 1.0
-    along, places = rng.uniform(-room, room), []
-    for sign in (0.5, -0.5):
-        x, y = SIDE / 2 + sign * across * distance, SIDE / 2 + sign * down * distance
-        sideways = rng.uniform(-free, free)
-        x, y = (x + along, y + sideways) if across else (x + sideways, y + along)
-        places.append((x, y, size * rng.uniform(0.97, 1.0)))
-    return places
-
-
-def _three(rng: random.Random) -> list[tuple[float, float, float]]:
-    """Centres and sizes of three drawings in reading order: a triangle on either side, or a row."""
-    size, jitter, middles = rng.choice(
-        (
-            (rng.uniform(22, 28), 1.5, ((-16, -16), (16, -16), (0, 16))),
-            (rng.uniform(22, 28), 1.5, ((0, -16), (-16, 16), (16, 16))),
-            (22.0, 0.4, ((-21, 0), (0, 0), (21, 0))),
-        )
-    )
-    moved = ((x + rng.uniform(-jitter, jitter), y + rng.uniform(-1.5, 1.5)) for x, y in middles)
-    return [(SIDE / 2 + x, SIDE / 2 + y, size) for x, y in moved]
+    cells = WHOLE if size == "big" else 3 if size == "small" else 4
+    middle, far = (WHOLE - cells) // 2, WHOLE - cells
+    x = {"left": 0, "right": far, "corner": rng.choice((0, far))}.get(position or "", middle)
+    y = {"top": 0, "bottom": far, "corner": rng.choice((0, far))}.get(position or "", middle)
+    named = Thing(thing.name, thing.style, 1, size, position)
+    return Scene((named,)), [_Placed(sprite, x, y, cells)]

@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 from fade.errors import DataError
 from fade.pretrain import captions
 from fade.pretrain.captions import MAX_TOKENS, RELATIONS, Scene, Thing, caption, plural, with_article
+from fade.pretrain.drawings import load_recipe
 from fade.pretrain.tokenizer import build_tokenizer, pieces
 
 LONGEST = "grinning face with smiling eyes"
@@ -73,7 +74,7 @@ def test_articles(name: str, text: str) -> None:
 def test_most_captions_of_one_thing_are_plain_and_the_article_is_right() -> None:
     texts = all_of(Scene((Thing("octopus"),)), 1000)
     plain = {t.format(a="an octopus", concept="octopus") for t in captions.PLAIN}
-    assert 0.6 < sum(text in plain for text in texts) / len(texts) < 0.8
+    assert 0.5 < sum(text in plain for text in texts) / len(texts) < 0.7
     assert all("octopus" in text for text in texts) and len(set(texts)) > 20
     # "a octopus" is what the pipeline's own prompt gives, and nothing else has it
     assert {text for text in texts if re.search(r"\ba octopus", text)} == {"a octopus"}
@@ -170,3 +171,12 @@ def test_two_builds_are_equal_byte_for_byte(tmp_path: Path) -> None:
 def test_what_clip_splits_is_refused_as_a_word(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="noto-v1"):
         build_tokenizer(["panda", "noto-v1"], MAX_TOKENS, tmp_path)
+
+
+def test_words_without_meaning_are_none_that_place_count_or_name() -> None:
+    meaning = [*captions.SIZES.values(), *captions.POSITIONS.values(), *captions.COUNTS.values()]
+    meaning += [*captions.RELATIONS.values(), captions.STYLED]
+    words = {word for group in meaning for text in group for word in re.findall(r"[a-z]+(?![^{]*})", text)}
+    families = load_recipe()["families"].values()
+    words |= {word for family in families for name in family["concepts"] for word in pieces(name)}
+    assert len(set(captions.COMMON_WORDS)) == 2000 and not words & set(captions.COMMON_WORDS)

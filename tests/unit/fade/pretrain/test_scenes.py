@@ -10,7 +10,7 @@ from torch import Tensor
 from fade.config import SceneMix
 from fade.errors import DataError
 from fade.pretrain.captions import RELATIONS
-from fade.pretrain.scenes import SceneBatch, SceneSampler
+from fade.pretrain.scenes import CELL, SceneBatch, SceneSampler
 
 MIX = SceneMix(plain=0.2, placed=0.2, repeated=0.15, pair=0.3, triple=0.15, styled=0.3)
 NONE = SceneMix(plain=0, placed=0, repeated=0, pair=1, triple=0, styled=0)
@@ -154,3 +154,19 @@ def test_faults_are_named() -> None:
         SceneSampler(empty, names, styles, torch.ones(8), MIX)
     with pytest.raises(DataError, match="3 things"):
         SceneSampler(drawings[:2], names[:2], styles[:2], torch.ones(2), MIX)
+
+
+def test_a_drawing_has_the_same_pixels_in_every_cell_where_it_lies() -> None:
+    mix = SceneMix(plain=0, placed=0, repeated=0, pair=1, triple=0, styled=0)
+    batch = sample(mix, 200)
+    seen: dict[int, Tensor] = {}
+    compared = 0
+    for picture, scene, boxes, rows in zip(batch.x, batch.scenes, batch.boxes, batch.sprites, strict=True):
+        if scene.relation == "in front of":
+            continue
+        for (x0, y0, *_), row in zip(boxes.int().tolist(), rows, strict=True):
+            cell = picture[:, y0 // CELL * CELL :, x0 // CELL * CELL :][:, : 4 * CELL, : 4 * CELL]
+            if y0 % CELL == 1:  # a disc fills its four cells but for the gap; what is wide lies lower in them
+                compared += row in seen
+                assert torch.equal(seen.setdefault(row, cell), cell)
+    assert compared > 50
