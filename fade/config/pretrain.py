@@ -147,6 +147,6 @@ class PretrainConfig(Section):
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
     second: SecondJudgeConfig = SecondJudgeConfig(steps=1200, batch_size=48, lr=5e-4)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
-    unet: DenoiserConfig = DenoiserConfig(steps=24000, batch_size=32, lr=2e-3, snr_power=0.5)
+    unet: DenoiserConfig = DenoiserConfig(steps=16000, batch_size=32, lr=2e-3, snr_power=0.5)
     unet_xl: DenoiserConfig = DenoiserConfig(steps=18000, batch_size=32, lr=2e-3, snr_power=0.5)
     transformer: DenoiserConfig = DenoiserConfig(steps=9000, batch_size=32, lr=1e-3, dropped_t5=0.15)
