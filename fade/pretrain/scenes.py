@@ -27,6 +27,22 @@ GAP = 2.0
 """Pixels by which a drawing's longer side is shorter than its cells: white between neighbours."""
 VISIBLE = 8
 """Alpha (of 255) above which a pixel counts as part of the drawing."""
+Layout = Sequence[tuple[int, int, int]]
+"""Of each drawing the first cell from the left and from the top, and the cells across."""
+_SIDE_BY_SIDE, _STACKED = ((0, 2, 4), (4, 2, 4)), ((2, 0, 4), (2, 4, 4))
+LAYOUTS: Mapping[str, Layout] = {
+    "and": _SIDE_BY_SIDE,
+    "next to": _SIDE_BY_SIDE,
+    "left of": _SIDE_BY_SIDE,
+    "right of": _SIDE_BY_SIDE[::-1],
+    "above": _STACKED,
+    "under": _STACKED[::-1],
+}
+"""Two drawings, the first where the relation has it."""
+IN_FRONT: Sequence[Layout] = (((0, 2, 5), (3, 1, 5)), ((3, 2, 5), (0, 1, 5)))
+"""They overlap by two cells; what is nearer stands lower."""
+TRIANGLES: Sequence[Layout] = (((0, 0, 4), (4, 0, 4), (2, 4, 4)), ((2, 0, 4), (0, 4, 4), (4, 4, 4)))
+"""Three drawings, in reading order."""
 
 
 @dataclass(frozen=True)
@@ -172,24 +188,6 @@ def _content_boxes(sprites: Tensor) -> Tensor:
         sides.append((used.int().argmax(1), SIDE - used.flip(1).int().argmax(1)))
     (x0, x1), (y0, y1) = sides
     return torch.stack([x0, y0, x1, y1], 1).float()
-
-
-Layout = Sequence[tuple[int, int, int]]
-"""Of each drawing the first cell from the left and from the top, and the cells across."""
-_SIDE_BY_SIDE, _STACKED = ((0, 2, 4), (4, 2, 4)), ((2, 0, 4), (2, 4, 4))
-LAYOUTS: Mapping[str, Layout] = {
-    "and": _SIDE_BY_SIDE,
-    "next to": _SIDE_BY_SIDE,
-    "left of": _SIDE_BY_SIDE,
-    "right of": _SIDE_BY_SIDE[::-1],
-    "above": _STACKED,
-    "under": _STACKED[::-1],
-}
-"""Two drawings, the first where the relation has it."""
-IN_FRONT: Sequence[Layout] = (((0, 2, 5), (3, 1, 5)), ((3, 2, 5), (0, 1, 5)))
-"""They overlap by two cells; what is nearer stands lower."""
-TRIANGLES: Sequence[Layout] = (((0, 0, 4), (4, 0, 4), (2, 4, 4)), ((2, 0, 4), (0, 4, 4), (4, 4, 4)))
-"""Three drawings, in reading order."""
 
 
 def _at(picks: Sequence[int], layout: Layout) -> list[_Placed]:
