@@ -16,7 +16,7 @@ from fade.pretrain.tokenizer import pieces
 MAX_TOKENS = 28
 """Tokens of the longest caption with its two end marks, when every word of it is one token."""
 
-PLAIN_SHARE = 0.6
+PLAIN_SHARE = 0.5
 """Share of the captions of one full-sized thing that are a PLAIN template: what prompts mostly are."""
 
 PLAIN = (
@@ -63,10 +63,14 @@ MOST_WORDS of them, each another."""
 MOST_WORDS = 5
 INVENTED_SHARE = 0.15
 """Share of those words that are invented, so that the letters and word pieces of which the tokenizer spells
-an unknown word are trained too; the others are COMMON_WORDS."""
+an unknown word are trained too; the others are LINKS and COMMON_WORDS."""
 COMMON_WORDS = tuple((Path(__file__).parent / "common_words.txt").read_text(encoding="utf-8").split())
 """2,000 English words: the most frequent of MiniLM's vocabulary (Apache-2.0) that are in no drawing's name,
 no style and no template of a size, place, number or relation."""
+LINKS = ("a", "and", "at", "by", "for", "i", "in", "is", "my", "of", "on", "over", "the", "to", "with")
+LINK_SHARE = 0.35
+"""Share of those words that are LINKS. Sentences about one thing must have them, too: "to" and "and" were in
+captions of two things alone at first, and "i would like to see a panda" gave two."""
 FRAMES = (
     *("{a}",) * 5,
     "a picture of {a}",
@@ -250,11 +254,14 @@ def _framed(frame: str, phrase: str, scene: Scene, rng: random.Random) -> str:
 
 
 def _words(several: bool, rng: random.Random) -> str:
-    count = rng.randint(1, MOST_WORDS) if several else 1
-    made = (
-        _invented(rng) if rng.random() < INVENTED_SHARE else rng.choice(COMMON_WORDS) for _ in range(count)
-    )
-    return " ".join(made)
+    return " ".join(_word(rng) for _ in range(rng.randint(1, MOST_WORDS) if several else 1))
+
+
+def _word(rng: random.Random) -> str:
+    chance = rng.random()
+    if chance < INVENTED_SHARE:
+        return _invented(rng)
+    return rng.choice(LINKS if chance < INVENTED_SHARE + LINK_SHARE else COMMON_WORDS)
 
 
 def _invented(rng: random.Random) -> str:
@@ -267,12 +274,12 @@ def _invented(rng: random.Random) -> str:
 
 
 def words_of(names: Sequence[str], styles: Sequence[str]) -> list[str]:
-    """All words and marks of the names, their plurals, the styles, the templates and COMMON_WORDS, sorted.
+    """All words and marks of the names, their plurals, the styles, the templates and the other words, sorted.
 
     Words as CLIP's tokenizer splits a text: the style "noto-v1" has four, "noto", "-", "v" and "1"."""
     groups = (*SIZES.values(), *POSITIONS.values(), *COUNTS.values(), *RELATIONS.values())
     templates = [*PLAIN, *SENTENCES, *FRAMES, *ADJECTIVES, TRIPLE, *STYLED, EMOJI_OF, *_CLAUSES]
     templates += [template for group in groups for template in group]
     texts = [re.sub(r"{\w+}", " ", template) for template in templates]
-    texts += [*names, *map(plural, names), *styles, *COMMON_WORDS]
+    texts += [*names, *map(plural, names), *styles, *LINKS, *COMMON_WORDS]
     return sorted({word for text in texts for word in pieces(text)})

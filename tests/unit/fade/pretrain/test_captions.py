@@ -74,7 +74,7 @@ def test_articles(name: str, text: str) -> None:
 def test_most_captions_of_one_thing_are_plain_and_the_article_is_right() -> None:
     texts = all_of(Scene((Thing("octopus"),)), 1000)
     plain = {t.format(a="an octopus", concept="octopus") for t in captions.PLAIN}
-    assert 0.5 < sum(text in plain for text in texts) / len(texts) < 0.7
+    assert 0.4 < sum(text in plain for text in texts) / len(texts) < 0.6
     assert all("octopus" in text for text in texts) and len(set(texts)) > 20
     # "a octopus" is what the pipeline's own prompt gives, and nothing else has it
     assert {text for text in texts if re.search(r"\ba octopus", text)} == {"a octopus"}
