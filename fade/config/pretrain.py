@@ -95,8 +95,10 @@ class DenoiserConfig(FitConfig):
     dropped_captions: Annotated[float, Field(ge=0, lt=1)] = 0.1
     dropped_t5: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the batches that are encoded without the third text encoder (Stable Diffusion 3)."""
-    snr_power: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Times are sampled in proportion to SNR to minus this power at first, which fades to 0."""
+    snr_power: tuple[Fraction, Fraction] = (0.0, 0.0)
+    """Times are sampled in proportion to SNR to minus this power: at the first step and at the last."""
+    noise_offset: Fraction = 0.0
+    """Standard deviation of what is added to a training's noise, the same over a whole channel."""
 
 
 class JudgeConfig(FitConfig):
@@ -147,6 +149,10 @@ class PretrainConfig(Section):
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
     second: SecondJudgeConfig = SecondJudgeConfig(steps=1200, batch_size=48, lr=5e-4)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
-    unet: DenoiserConfig = DenoiserConfig(steps=16000, batch_size=32, lr=2e-3, snr_power=0.5)
-    unet_xl: DenoiserConfig = DenoiserConfig(steps=18000, batch_size=32, lr=2e-3, snr_power=0.5)
+    unet: DenoiserConfig = DenoiserConfig(
+        steps=16000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
+    )
+    unet_xl: DenoiserConfig = DenoiserConfig(
+        steps=18000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
+    )
     transformer: DenoiserConfig = DenoiserConfig(steps=9000, batch_size=32, lr=1e-3, dropped_t5=0.15)

@@ -114,8 +114,11 @@ def train(
             cond = encoder.encode_batch(captions)
         clean = bank.latents[pick]
         noise = torch.randn(clean.shape, generator=generator)
-        # layouts first, details last: without the small noises the pictures stay blurred
-        t = stratified_times(model, n, generator, config.snr_power * (1 - step / config.steps))
+        # At the last time of Stable Diffusion's schedule a latent's mean still stands out of the noise, and a
+        # model that reads it there draws the size that the mean of a sampler's first noise suggests.
+        noise += config.noise_offset * torch.randn(n, clean.shape[1], 1, 1, generator=generator)
+        first, last = config.snr_power  # layouts first, details last
+        t = stratified_times(model, n, generator, first + (last - first) * step / config.steps)
         out = model.predict(model.add_noise(clean, noise, t), t, cond)
         return F.mse_loss(out, model.target(clean, noise, t)), {}
 
