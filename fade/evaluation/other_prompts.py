@@ -133,7 +133,7 @@ def _judge_kind(
         "n": {group: sum(map(len, each)) for group, each in base.items()},
     }
     retained = [one for group, each in base.items() if group != "A_tar" for one in each]
-    if reason := why_unknown(mean_accuracy(retained), config.prompts_known, f"{kind} (evaluate.{kind})"):
+    if reason := why_unknown(mean_accuracy(retained), config.prompts_known, kind):
         return {**facts, "metrics": {}, "reason": reason}
     if mean_accuracy(base.get("A_tar", [])) < config.prompts_known:
         base.pop("A_tar")  # no picture of it to erase; what stays beside it still counts
