@@ -1,5 +1,4 @@
-"""Free text of people: what may be stored (`free_text`), how a text is shown (`visible`), and tables of texts.
-Ours."""
+"""Free text of people: what may be stored (`free_text`), how it is shown (`visible`); Markdown tables. Ours."""
 
 from __future__ import annotations
 
