@@ -1,4 +1,5 @@
-"""Free text of people: what may be stored (`free_text`), how it is shown (`visible`); Markdown tables. Ours."""
+"""Free text of people: what may be stored (`free_text`), and how it is shown (`visible`); tables in Markdown.
+Ours."""
 
 from __future__ import annotations
 
