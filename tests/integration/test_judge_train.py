@@ -123,4 +123,4 @@ def test_two_processes_killed_and_started_again_train_the_judge_of_one(
     other = weights(config(seed=1), tmp_path / "other")
     # AdamW takes a whole step by a gradient of rounding alone, so the two are near each other and not equal
     near, far = (two - one).abs().mean(), (other - one).abs().mean()
-    assert near < 0.1 * far
+    assert near < 0.01 * far
