@@ -16,6 +16,7 @@ from fade.benchmark.archive import read_archive
 from fade.benchmark.metrics import value_of
 from fade.benchmark.record import read_record
 from fade.benchmark.tables import number
+from fade.utils.text import markdown_table
 
 COMMAND = "python bench/devices.py"
 NUMBERS = {
@@ -59,14 +60,14 @@ def pairs(ours: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> l
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown; one value where both agree in every digit shown, else ``ours / other``."""
-    out = ["| method | target | " + " | ".join(NUMBERS) + " |", "|---|---|" + "--:|" * len(NUMBERS)]
+    lines = []
     for row in rows:
         cells = []
         for name, values in row["numbers"].items():
             shown = [number(value, DIGITS.get(name, 1)) for value in values]
             cells.append(shown[0] if shown[0] == shown[1] else f"**{shown[0]} / {shown[1]}**")
-        out.append(f"| `{row['arm']}` | {row['target']} | " + " | ".join(cells) + " |")
-    return out
+        lines.append([f"`{row['arm']}`", row["target"], *cells])
+    return markdown_table(["method", "target", *NUMBERS], lines, (0, 1))
 
 
 def main() -> None:

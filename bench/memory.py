@@ -308,9 +308,9 @@ def table(models: Sequence[str]) -> str:
     from fade.models import memory
     from fade.models.footprint import Footprint
     from fade.training.memory import StepFootprint
+    from fade.utils.text import markdown_table
 
-    rows = [f"| base | weights (text encoders), GB | {' | '.join(f'{size} GB' for size in GPUS)} |"]
-    rows.append("|---|--:|" + "---|" * len(GPUS))
+    head, rows = ["base", "weights (text encoders), GB", *(f"{size} GB" for size in GPUS)], []
     method, train = (
         MethodConfig(name="fade", variant="paper"),
         TrainConfig(batch_target=2, batch_neighbours=10),
@@ -323,9 +323,9 @@ def table(models: Sequence[str]) -> str:
         configs = [ModelConfig(dtype=dtype, memory_gb=size) for size in GPUS]
         cells = [_cell(need, step, config) for config in configs]
         weights = f"{memory.gb(need.weights + need.text)} ({memory.gb(need.text)})"
-        rows.append(f"| {name}, {dtype} | {weights} | {' | '.join(cells)} |")
-        print(rows[-1], file=sys.stderr, flush=True)
-    return "\n".join(rows)
+        rows.append([f"{name}, {dtype}", weights, *cells])
+        print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
+    return "\n".join(markdown_table(head, rows, {*range(len(head))} - {1}))
 
 
 def _cell(need: Any, step: Any, config: Any) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.benchmark.plan import parse_condition
+from fade.utils.text import markdown_table
 
 COMMAND = "python bench/overview.py"
 TITLES = {
@@ -78,15 +79,11 @@ def table(record: dict[str, Any], columns: Sequence[str]) -> list[str]:
     """Lines of Markdown, a row an arm, in the record's order; a column that no arm has is left out."""
     arms = record["arms"].values()
     columns = [key for key in columns if any(key in arm["spread"] for arm in arms)]
-    out = [
-        "| method | given | cells | " + " | ".join(TITLES[key] for key in columns) + " |",
-        "|---|---|--:|" + "--:|" * len(columns),
-    ]
+    head, rows = ["method", "given", "cells", *(TITLES[key] for key in columns)], []
     for label, result in record["arms"].items():
-        cells = [_cell(record, label, key) for key in columns]
-        given = parse_condition(label).given
-        out.append(f"| `{label}` | {given} | {result['spread']['A_er']['n']} | {' | '.join(cells)} |")
-    return out
+        cells = [str(result["spread"]["A_er"]["n"]), *(_cell(record, label, key) for key in columns)]
+        rows.append([f"`{label}`", parse_condition(label).given, *cells])
+    return markdown_table(head, rows, (0, 1))
 
 
 def _cell(record: dict[str, Any], label: str, key: str) -> str:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fade.utils.text import markdown_table
+
 HOME = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = HOME / "docs" / "scale.md", HOME / "bench" / "results"
 RECORD = HOME / "bench" / "record" / "benchmark.json"
@@ -77,12 +79,10 @@ def tables(
 
     result: of bench/scale.py; record: of the benchmark; speed: of bench/speed.py; flow: whole runs on a
     GPU."""
-    lines = ["| goal | measured | |", "|---|---|---|"]
-    lines += [
-        f"| {goal} | {found} | {'met' if met else '**missed**'} |" for goal, found, met in goals(result)
-    ]
+    rows = [[goal, found, "met" if met else "**missed**"] for goal, found, met in goals(result)]
     if not result.get("shared"):
-        lines.append("| work shared by 8 processes | not measured yet | |")
+        rows.append(["work shared by 8 processes", "not measured yet", ""])
+    lines = markdown_table(["goal", "measured", ""], rows, range(3))
     if not result.get("counted"):
         return "\n".join(lines)
     cost = record["arms"][METHOD]["spread"]
@@ -116,8 +116,7 @@ def tables(
     for device, peak in DEVICES.items():
         what = f"estimate: {REACHED:.0%} of the {peak} that its maker states for bf16"
         numbers.append((device, f"{peak * REACHED:.0f} TFLOP/s", what))
-    lines += ["", "| number | value | what it is |", "|---|--:|---|"]
-    lines += [*(f"| {' | '.join(row)} |" for row in numbers), ""]
+    lines += ["", *markdown_table(["number", "value", "what it is"], numbers, (0, 2)), ""]
     for name, title in BASES.items():
         lines += [f"### {title}", "", *hours(result["counted"][name], passes, start)]
     return "\n".join(lines).rstrip()
@@ -131,28 +130,27 @@ def picture(one: dict[str, Any]) -> float:
 def hours(one: dict[str, Any], passes: float, start: float) -> list[str]:
     """The table of one base; all its hours are estimates. start: seconds of a run's own."""
     head = [f"{device}, hours" for device in DEVICES] + [f"{GPUS} x {device}, hours" for device in DEVICES]
-    lines = [f"| stage | formula | {' | '.join(head)} |", f"|---|---|{'--:|' * len(head)}"]
     train, each = passes * one["forward_tflop"], picture(one)
 
-    def row(stage: str, formula: str, tflop: float, parts: int, runs: int = 0) -> str:
+    def row(stage: str, formula: str, tflop: float, parts: int, runs: int = 0) -> list[str]:
         one_gpu = [(tflop / (peak * REACHED) + runs * start) / 3600 for peak in DEVICES.values()]
         several = [time / min(GPUS, parts) for time in one_gpu]
-        return f"| {stage} | {formula} | {' | '.join(map(time_of, [*one_gpu, *several]))} |"
+        return [stage, formula, *map(time_of, [*one_gpu, *several])]
 
-    lines += [
+    rows = [
         row("train one target", "forward passes x forward", train, 1),
         row("evaluate one target", f"2 x {GROUPS} x {JUDGED} pictures", 2 * GROUPS * JUDGED * each, GPUS),
     ]
     for title, (concepts, targets) in SETS.items():
-        lines.append(row(f"{title}: mine", f"{concepts:,} x {MINED} pictures", concepts * MINED * each, GPUS))
+        rows.append(row(f"{title}: mine", f"{concepts:,} x {MINED} pictures", concepts * MINED * each, GPUS))
         for number, which in ((targets, "the paper's targets"), (concepts, "every concept a target")):
             before = min(concepts, number * GROUPS)
             tflop = number * train + (before + number * GROUPS) * JUDGED * each
             formula = (
                 f"{number:,} x (start + train) + ({before:,} + {number:,} x {GROUPS}) x {JUDGED} pictures"
             )
-            lines.append(row(f"{title}: {which}", formula, tflop, number, number))
-    return [*lines, ""]
+            rows.append(row(f"{title}: {which}", formula, tflop, number, number))
+    return [*markdown_table(["stage", "formula", *head], rows, (0, 1)), ""]
 
 
 def time_of(hours: float) -> str:

@@ -23,8 +23,8 @@ from rich.progress import Progress
 from fade.errors import DivergedError
 from fade.models.base import DiffusionModel
 from fade.run.context import RunContext
-from fade.run.resolve_params import load_params, method_overrides, resolve
-from fade.run.worlds import require_here, world_overrides
+from fade.run.resolve_params import method_overrides, resolve
+from fade.run.worlds import world_overrides
 from fade.utils.files import make_folder, read_json, write_json
 
 PARAMS = Path("params.yaml")
@@ -120,8 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     overrides = args.set
     if args.world is not None:
-        overrides = world_overrides(PARAMS, args.world, args.set)
-        require_here(load_params(PARAMS), args.world, PARAMS.parent)
+        overrides = world_overrides(PARAMS, args.world, args.set, here=True)
     params = resolve(PARAMS, overrides)
     first = RunContext(params, params.bench.tuning[0], args.runs_dir)
     rows = measure_all(first, overrides, args.out)

@@ -20,6 +20,7 @@ from PIL import Image
 from targets import DRAWN
 
 from fade.evaluation.err import balances
+from fade.utils.text import markdown_table
 
 PAGE = Path("docs/results.md")
 DAYS_PAGE, DAYS = Path("docs/measurements.md"), ("speed", "speed-run", "spin", "speed-fade")
@@ -38,9 +39,8 @@ def load(name: str) -> Any:
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Markdown; the first column is text, the others numbers."""
-    line = "|".join(["---", *["--:"] * (len(head) - 1)])
-    return [f"| {' | '.join(head)} |", f"|{line}|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    """Markdown, a blank line after it; the first column is text, the others numbers."""
+    return [*markdown_table(head, rows), ""]
 
 
 def share(row: dict[str, Any], key: str) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fade.benchmark.tuning import edge_sentence, edges
 from fade.evaluation.metrics import metric as registered
+from fade.utils.text import markdown_table
 
 NONE = "-"
 SURE = 0.05
@@ -24,9 +25,8 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        rule = "|".join(["", "---", *["--:"] * (len(self.head) - 1), ""])
-        head, *rows = (f"| {' | '.join(row)} |" for row in (self.head, *self.rows))
-        return "\n".join([f"### {self.title}", "", self.note, "", head, rule, *rows, ""])
+        lines = markdown_table(self.head, self.rows)
+        return "\n".join([f"### {self.title}", "", self.note, "", *lines, ""])
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -28,7 +28,7 @@ SWEEP: dict[str, tuple[str, ...]] = {
     "uce": _line("method.identity_weight", (64, 4, 16, 256, 1024)),
     "uce/names-2023": _line("method.identity_weight", (8, 0.5, 2, 32, 128)),
     "uce/names-2025": _line("method.identity_weight", (0.5, 0.125, 2, 8, 32)),
-    "speed": _line("method.threshold", (0.03, 0.015, 0.06, 0.12, 0.24)),
+    "speed": _line("method.threshold", (0.06, 0.015, 0.03, 0.12, 0.24)),
     "nullspace": _line("train.lr", (0.02, 5e-3, 0.01, 0.04, 0.08)),
     "nullspace/untrained": _line("method.ridge", (3e-3, 3e-4, 1e-3, 0.01, 0.03)),
     "neighbours": _line("train.lr", (2e-3, 5e-4, 1e-3, 4e-3, 8e-3), "method.adjacency_weight=10"),

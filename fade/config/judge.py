@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fade.config.pretrain import FitConfig, JudgeConfig
 from fade.config.section import Positive, Section, Seed
@@ -22,6 +22,9 @@ class JudgeTrainingConfig(Section):
     the shorter side resized, the middle cut out."""
     batch_size: Positive = 64
     """Pictures at once where nothing is trained: features, and what is held out."""
+    processes: Positive = 1
+    """Processes of this machine (GPUs, where it has some) that share every batch of a whole network; a
+    head (`--probe`) is trained by one."""
     probe: FitConfig = FitConfig(
         steps=2000, batch_size=256, lr=1e-2, weight_decay=1e-3, ema=0.99, checkpoint_every=500
     )
@@ -32,3 +35,10 @@ class JudgeTrainingConfig(Section):
     """A whole pretrained judge (`--from`)."""
     scratch: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
     """A small ResNet from nothing, of plain squares: as the shipped judge."""
+
+    @model_validator(mode="after")
+    def _shares_are_equal(self) -> Self:
+        for name, size in (("whole", self.whole.batch_size), ("scratch", self.scratch.batch_size)):
+            if size % self.processes:
+                raise ValueError(f"{name}.batch_size = {size} is no multiple of processes = {self.processes}")
+        return self

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 KEYS_VALUES = "mesh.targets=[text]"
 """The setting of the erasers that train alone what reads the text (a role of `fade.models.base`): in a UNet
 the cross-attention's keys and values."""
-NULL_PROMPT = "null_prompt"
-"""Capability of a model: see `Eraser.requires`."""
 
 
 class ErasureWeight(MethodOptions):
@@ -172,7 +170,7 @@ class Eraser:
     requires_neighbours: bool = False
     """Whether the loss is undefined without neighbours (K = 0)."""
     requires: tuple[str, ...] = ()
-    """What the model must have, of `fade.models.base`'s capabilities."""
+    """What the model must have, of `fade.models.capabilities`."""
     requires_heldout: bool = False
     """Whether ``prepare`` must know the concepts that the evaluation tests, so as not to sample them."""
     accepts_replacement: bool = False

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from fade.config.section import Weight
 from fade.erasers.base import (
     KEYS_VALUES,
-    NULL_PROMPT,
     Eraser,
     ErasureBatch,
     ErasureWeight,
@@ -32,6 +31,7 @@ from fade.erasers.base import (
     SharedLatents,
     register,
 )
+from fade.models.capabilities import NULL_PROMPT
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from fade.config.section import Weight
 from fade.erasers.base import (
-    NULL_PROMPT,
     Eraser,
     ErasureBatch,
     ErasureWeight,
@@ -27,6 +26,7 @@ from fade.erasers.base import (
     SharedLatents,
     register,
 )
+from fade.models.capabilities import NULL_PROMPT
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -41,9 +41,10 @@ from pydantic import Field
 
 from fade.data.vocabulary import fill
 from fade.erasers import esd
-from fade.erasers.base import KEYS_VALUES, NULL_PROMPT, Eraser, register
+from fade.erasers.base import KEYS_VALUES, Eraser, register
 from fade.erasers.fade import Attenuation
 from fade.errors import TrainingError
+from fade.models.capabilities import NULL_PROMPT
 from fade.utils.seeds import named_seed
 
 if TYPE_CHECKING:

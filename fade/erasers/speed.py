@@ -31,8 +31,9 @@ from pydantic import Field
 
 from fade.config.section import Weight
 from fade.erasers import nullspace, uce
-from fade.erasers.base import KEYS_VALUES, NULL_PROMPT, Eraser, ErasureBatch, Extras, Preparation, register
+from fade.erasers.base import KEYS_VALUES, Eraser, ErasureBatch, Extras, Preparation, register
 from fade.errors import TrainingError
+from fade.models.capabilities import NULL_PROMPT
 
 if TYPE_CHECKING:
     from torch import Tensor

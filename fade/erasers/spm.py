@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from fade.config.section import Weight
 from fade.erasers import esd
-from fade.erasers.base import NULL_PROMPT, Eraser, ErasureBatch, Extras, Predictor, Preparation, register
+from fade.erasers.base import Eraser, ErasureBatch, Extras, Predictor, Preparation, register
+from fade.models.capabilities import NULL_PROMPT
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from fade.config.method import MethodOptions
 from fade.config.section import Weight
-from fade.erasers.base import NULL_PROMPT, Eraser, ErasureBatch, Loss, Predictor, register
+from fade.erasers.base import Eraser, ErasureBatch, Loss, Predictor, register
+from fade.models.capabilities import NULL_PROMPT
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from fade.config.method import MethodOptions
-from fade.erasers.base import KEYS_VALUES, NULL_PROMPT, Eraser, ErasureBatch, Extras, Preparation, register
+from fade.erasers.base import KEYS_VALUES, Eraser, ErasureBatch, Extras, Preparation, register
+from fade.models.capabilities import NULL_PROMPT
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -72,6 +72,16 @@ def judged_groups(
     return dict(zip(_NAMES, map(list, (*named, rest)), strict=True))
 
 
+def seeds_of(config: EvaluateConfig) -> list[int]:
+    """Of each concept's pictures."""
+    return [config.seed + i for i in range(config.images_per_concept)]
+
+
+def retained_groups(groups: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Accuracy (A_adj, A_heldout, A_rest) -> the concepts of `judged_groups` that must stay."""
+    return {_NAMES[group]: groups[group] for group in ("adjacent", "heldout", "rest")}
+
+
 def evaluate(
     generator: ImageGenerator,
     lora: Change,
@@ -99,7 +109,7 @@ def evaluate(
     for one in (judge, second_judge):
         if one is not None:
             one.require(list(role))
-    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    seeds = seeds_of(config)
     prompts = {name: fill(generator.sampler.prompt, name) for name in role}
     texts = list(prompts.values())
     own = [prompts[name] for name in targets]
@@ -169,9 +179,8 @@ def evaluate(
             base, lora, torch.cat([x[:1] for x in latents]), bins=config.drift_bins, **drift
         ),
     }
-    beside = {_NAMES[group]: groups[group] for group in ("adjacent", "heldout", "rest")}
     numbers["other_prompts"] = evaluate_other_prompts(
-        generator, lora, adapter_sha256, targets, beside, judge, config
+        generator, lora, adapter_sha256, targets, retained_groups(groups), judge, config
     )
     if config.indirect_images:
         numbers["indirect"] = evaluate_indirect(

@@ -31,21 +31,33 @@ class GatedGenerator(ImageGenerator):
         """As `ImageGenerator.generate`; without ``adapter`` those of the original model."""
         if not adapter:
             return self._plain.generate(prompts, seeds, adapter, on_batch)
-        unique = list(dict.fromkeys(prompts))
-        template = self.sampler.prompt
-        each = [gates(self.base, unique, concept, template) for concept in self._concepts]
-        strengths = [max(some) for some in zip(*each, strict=True)]
+        strengths = self._strengths(prompts)
         out: dict[str, Pictures] = {}
         # a worker would merge the adapter at full strength
         workers, self._plain.workers = self._plain.workers, None
         try:
-            for i, (prompt, strength) in enumerate(zip(unique, strengths, strict=True)):
+            for i, (prompt, strength) in enumerate(strengths.items()):
                 with gated(self._lora, strength):
-                    out |= self._plain.generate([prompt], seeds, f"{adapter} gate {strength:.6f}")
-                on_batch((i + 1) * len(seeds), len(unique) * len(seeds))
+                    out |= self._plain.generate([prompt], seeds, _label(adapter, strength))
+                on_batch((i + 1) * len(seeds), len(strengths) * len(seeds))
         finally:
             self._plain.workers = workers
         return out
+
+    def labels(self, prompts: Sequence[str], adapter: str) -> dict[str, str]:
+        """Prompt -> what stands for the adapter in the key of its pictures, of which each prompt is a batch
+        of its own."""
+        return {prompt: _label(adapter, strength) for prompt, strength in self._strengths(prompts).items()}
+
+    def _strengths(self, prompts: Sequence[str]) -> dict[str, float]:
+        """Prompt -> its gate."""
+        unique = list(dict.fromkeys(prompts))
+        each = [gates(self.base, unique, concept, self.sampler.prompt) for concept in self._concepts]
+        return dict(zip(unique, (max(some) for some in zip(*each, strict=True)), strict=True))
+
+
+def _label(adapter: str, strength: float) -> str:
+    return f"{adapter} gate {strength:.6f}"
 
 
 def generator_of(

@@ -77,6 +77,21 @@ def _orders(words: Sequence[str], data: Mapping[str, Any]) -> list[str]:
     return [template.format(**slots) for template in data["two_words" if len(words) == 2 else "more_words"]]
 
 
+def prompts_of(
+    targets: Sequence[str], vocabulary: Vocabulary, template: str
+) -> list[tuple[IndirectPrompt, str]]:
+    """The indirect prompts of all targets, each with its target. template: of the evaluation's own prompts,
+    which are what was erased, so not indirect, should one of ours read like it."""
+    direct = {fill(template, target) for target in targets}
+    pairs = [(p, target) for target in targets for p in indirect_prompts(target, vocabulary)]
+    return [(p, target) for p, target in pairs if p.text not in direct]
+
+
+def seeds_of(config: EvaluateConfig) -> list[int]:
+    """Of each indirect prompt's pictures."""
+    return [config.seed + i for i in range(config.indirect_images)]
+
+
 def evaluate_indirect(
     generator: ImageGenerator,
     lora: Change,
@@ -97,12 +112,9 @@ def evaluate_indirect(
     if images == 0:
         action = "set evaluate.indirect_images, to 4 say."
         raise EvaluationError("evaluate.indirect_images is 0.", stage="evaluate", action=action)
-    # The evaluation's own prompt is what was erased, so not indirect, should it read like one of ours.
-    direct = {fill(generator.sampler.prompt, target) for target in targets}
-    pairs = [(p, target) for target in targets for p in indirect_prompts(target, vocabulary)]
-    pairs = [(p, target) for p, target in pairs if p.text not in direct]
+    pairs = prompts_of(targets, vocabulary, generator.sampler.prompt)
     texts, labels = [p.text for p, _ in pairs], np.array([[judge.index(target)] for _, target in pairs])
-    seeds = [config.seed + i for i in range(images)]
+    seeds = seeds_of(config)
 
     def rates(made: Mapping[str, Pictures], *, active: bool) -> list[float]:
         """Accuracy of each prompt, percent, against its own label; active: by the erased model."""

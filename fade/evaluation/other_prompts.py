@@ -32,12 +32,41 @@ _Hits = dict[str, list[np.ndarray]]
 """Name of an accuracy -> one boolean (n,) a concept."""
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A prompt, and what must stay in its picture."""
+
     text: str
     group: str
     concept: str
     target: str
     """Of a pair; empty in a sentence."""
+
+
+def rows_of(targets: Sequence[str], groups: Groups, config: EvaluateConfig) -> dict[str, list[list[Row]]]:
+    """Kind -> the prompts of each of its templates, of the kinds that are judged."""
+    concepts = [(group, name) for group, names in groups.items() for name in names]
+    rows = {
+        SENTENCES: [
+            [Row(fill(template, name), group, name, "") for group, name in concepts]
+            for template in config.sentences
+        ],
+        PAIRS: [
+            [
+                Row(template.format(first=target, second=name), group, name, target)
+                for target in targets
+                for group, name in concepts
+            ]
+            for template in config.pairs
+        ],
+    }
+    return {kind: each for kind, each in rows.items() if config.prompt_images and concepts and each}
+
+
+def seeds_of(config: EvaluateConfig, template: int) -> list[int]:
+    """Of the pictures of a kind's template, by its position: a seed decides the layout, so each template has
+    its own."""
+    first = config.seed + template * config.prompt_images
+    return [first + i for i in range(config.prompt_images)]
 
 
 def evaluate_other_prompts(
@@ -56,25 +85,9 @@ def evaluate_other_prompts(
     them for it, and the target is erased (A_er) when it takes neither for the target. Kinds without a
     template, and all where ``evaluate.prompt_images`` is 0, are left out. The adapter is active when this is
     called, and active again when it returns."""
-    concepts = [(group, name) for group, names in groups.items() for name in names]
-    rows = {
-        SENTENCES: [
-            [_Row(fill(template, name), group, name, "") for group, name in concepts]
-            for template in config.sentences
-        ],
-        PAIRS: [
-            [
-                _Row(template.format(first=target, second=name), group, name, target)
-                for target in targets
-                for group, name in concepts
-            ]
-            for template in config.pairs
-        ],
-    }
     return {
         kind: _judge_kind(generator, lora, adapter_sha256, kind, by_template, judge, config)
-        for kind, by_template in rows.items()
-        if config.prompt_images and concepts and by_template
+        for kind, by_template in rows_of(targets, groups, config).items()
     }
 
 
@@ -83,7 +96,7 @@ def _judge_kind(
     lora: Change,
     adapter_sha256: str,
     kind: str,
-    by_template: Sequence[Sequence[_Row]],
+    by_template: Sequence[Sequence[Row]],
     judge: Classifier,
     config: EvaluateConfig,
 ) -> dict[str, Any]:
@@ -91,9 +104,8 @@ def _judge_kind(
 
     def hits(adapter: str) -> _Hits:
         out: dict[str, dict[str, list[np.ndarray]]] = {}
-        for i, rows in enumerate(by_template):  # a seed decides the layout: each template has its own
-            seeds = [config.seed + i * images + j for j in range(images)]
-            made = generator.generate([row.text for row in rows], seeds, adapter)
+        for i, rows in enumerate(by_template):
+            made = generator.generate([row.text for row in rows], seeds_of(config, i), adapter)
             pixels = np.concatenate([made[row.text].pixels for row in rows])
             parts = (
                 np.stack([part for one in pixels for part in two_things(one)]) if kind == PAIRS else pixels
@@ -121,7 +133,7 @@ def _judge_kind(
         "n": {group: sum(map(len, each)) for group, each in base.items()},
     }
     retained = [one for group, each in base.items() if group != "A_tar" for one in each]
-    if reason := why_unknown(mean_accuracy(retained), config.prompts_known, f"{kind} (evaluate.{kind})"):
+    if reason := why_unknown(mean_accuracy(retained), config.prompts_known, kind):
         return {**facts, "metrics": {}, "reason": reason}
     if mean_accuracy(base.get("A_tar", [])) < config.prompts_known:
         base.pop("A_tar")  # no picture of it to erase; what stays beside it still counts

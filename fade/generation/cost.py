@@ -25,9 +25,17 @@ STEPS = 2
 def lacking(
     generator: ImageGenerator, prompts: Sequence[str], seeds: Sequence[int], adapter: str = ""
 ) -> int:
-    """Pictures that the cache does not have. adapter: as `ImageGenerator.key` has it."""
-    keys = (generator.key(prompt, seeds, adapter) for prompt in dict.fromkeys(prompts))
-    return sum(not generator.cache.path("pictures", key).exists() for key in keys) * len(seeds)
+    """Pictures that `ImageGenerator.generate` has to make: those of each batch of which the cache lacks some.
+    adapter: as `ImageGenerator.key` has it."""
+    gaps = [
+        batch
+        for batch in generator._batches(prompts, seeds)
+        if not all(
+            generator.cache.path("pictures", generator.key(prompt, seeds, adapter)).exists()
+            for prompt in batch
+        )
+    ]
+    return sum(map(len, gaps)) * len(seeds)
 
 
 def note_pace(generator: ImageGenerator) -> None:

@@ -18,7 +18,7 @@ from fade.jobs.base import ERROR, Job, explain, kind_of
 from fade.models.loading import pick_device
 from fade.utils.files import write_json
 
-KINDS = ("attack", "generate", "train")
+KINDS = ("attack", "generate", "judge", "train")
 _PROGRESS_EVERY = 0.2  # seconds
 
 
@@ -64,6 +64,10 @@ def _job_class(kind: str) -> type[Job]:
         from fade.jobs.generate import GenerateJob
 
         return GenerateJob
+    if kind == "judge":
+        from fade.jobs.judge import JudgeJob
+
+        return JudgeJob
     from fade.jobs.train import TrainJob
 
     return TrainJob

@@ -55,9 +55,10 @@ def train(
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)
-        logits = model(pixel_values=distort(to_unit(pixels[pick]), generator)).logits
-        loss = F.cross_entropy(logits, target[pick], label_smoothing=0.05)
-        return loss, {"top1": float((logits.argmax(1) == target[pick]).float().mean())}
+        x, truth = distort(to_unit(pixels[pick]), generator)[training.share], target[pick][training.share]
+        logits = model(pixel_values=x).logits
+        loss = F.cross_entropy(logits, truth, label_smoothing=0.05)
+        return loss, {"top1": float((logits.argmax(1) == truth).float().mean())}
 
     fit(model, loss_at, config, training)
     # The running batch-norm statistics belong to the last weights, not to their mean.

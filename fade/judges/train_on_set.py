@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,12 +31,18 @@ from fade.judges.transfer import (
 from fade.models.placement import place
 from fade.models.probe import check_output
 from fade.utils.hashing import fingerprint
+from fade.utils.locks import lock_folder
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 STAGE = "judge"
 PROBE, WHOLE, SCRATCH = "probe", "whole", "scratch"
 OnStage = Callable[[str, int, int, Logs], None]
 """Arguments: the stage's name, steps or pictures done, in all, and a step's numbers."""
 _HALF = (0.5, 0.5, 0.5)
+PATIENCE = 3600.0
+"""Seconds for which one process waits for the pictures that another one reads."""
 
 
 @dataclass(frozen=True)
@@ -67,25 +73,61 @@ def train_on_set(
     checkpoints lie.
 
     start: a pretrained classifier, see `read_source`; without it a small ResNet is trained from nothing,
-    which plain squares are enough for. probe: train its head alone. Raises UsageError where a start is
-    needed, DataError of the pictures, BaseModelError of the start, DivergedError."""
+    which plain squares are enough for. probe: train its head alone. With ``config.processes`` above 1 a whole
+    network is trained by as many calls of `train_share`, and this one goes on where they ended. Raises
+    UsageError where a start is needed, DataError of the pictures, BaseModelError of the start, DivergedError,
+    TrainingError where the other processes have not ended."""
+    job = _job(pictures, start, config, work, on_stage, probe=probe, device=device)
+    if probe:
+        return job.probe()
+    model = job.network()
+    odds = _heldout(
+        model, pictures, job.preparation, config.batch_size, plain=job.plain, on_stage=job.on_stage
+    )
+    mode = SCRATCH if start is None else WHOLE
+    return TrainedJudge(_finished(model), mode, job.preparation, odds, job.source)
+
+
+def train_share(
+    pictures: LabelledPictures,
+    start: Path | None,
+    config: JudgeTrainingConfig,
+    work: Path,
+    accelerator: Accelerator,
+    on_stage: OnStage,
+) -> None:
+    """The part of one of ``config.processes`` processes in the training of a whole network, up to the last
+    checkpoint in ``work``. Raises as `train_on_set`."""
+    device = str(accelerator.device)
+    _job(pictures, start, config, work, on_stage, device=device, accelerator=accelerator).network()
+
+
+def _job(
+    pictures: LabelledPictures,
+    start: Path | None,
+    config: JudgeTrainingConfig,
+    work: Path,
+    on_stage: OnStage,
+    *,
+    probe: bool = False,
+    device: str = "cpu",
+    accelerator: Accelerator | None = None,
+) -> _Job:
     side = pictures.plain_side(config.plain_side)
     if start is None:
         _require_no_start(pictures, side, config, probe=probe)
-        return _from_nothing(pictures, side, config, work, on_stage)
+        preparation = Preparation(side, side, mean=_HALF, std=_HALF)
+        return _Job(pictures, None, preparation, config, work, True, on_stage, accelerator)
     source = read_source(start)
-    preparation = source.preparation
-    if preparation is None:
+    known = source.preparation
+    if known is None:
         what = f"{start}: how it takes pictures is not in its files."
         action = f"import it first: `fade judge import {start} --resize 256 --crop 224 --out DIR`, say."
         raise BaseModelError(what, stage=STAGE, action=action)
-    if config.size:
-        preparation = preparation.scaled(config.size)
-    model = source.model
-    check_output(model, preparation.crop, str(start), STAGE)
-    place(model, device)
-    job = _Job(pictures, source, preparation, config, work, bool(side), on_stage)
-    return job.probe() if probe else job.whole()
+    preparation = known.scaled(config.size) if config.size else known
+    check_output(source.model, preparation.crop, str(start), STAGE)
+    place(source.model, device)
+    return _Job(pictures, source, preparation, config, work, bool(side), on_stage, accelerator)
 
 
 def _require_no_start(
@@ -105,99 +147,108 @@ def _require_no_start(
         raise UsageError(what, stage=STAGE, action=action)
 
 
-def _training(
-    pictures: LabelledPictures, config: JudgeTrainingConfig, folder: Path, on_stage: OnStage, **more: str
-) -> Training:
-    def on_step(step: int, steps: int, logs: Logs) -> None:
-        on_stage("train", step, steps, logs)
-
-    return Training(folder, config.seed, on_step, {"manifest": pictures.manifest_sha256, **more})
-
-
-def _from_nothing(
-    pictures: LabelledPictures, side: int, config: JudgeTrainingConfig, work: Path, on_stage: OnStage
-) -> TrainedJudge:
-    preparation = Preparation(side, side, mean=_HALF, std=_HALF)
-    rows = np.flatnonzero(~pictures.heldout)
-    pixels = torch.from_numpy(pictures.load(rows, lambda one: preparation.cut(one, whole=True)))
-    names = [pictures.labels[i] for i in pictures.targets[rows]]
-    training = _training(pictures, config, work / SCRATCH, on_stage)
-    model = scratch.train(pixels, names, pictures.labels, config.scratch, training)
-    odds = _heldout(model, pictures, preparation, config.batch_size, plain=True, on_stage=on_stage)
-    return TrainedJudge(model, SCRATCH, preparation, odds, None)
-
-
 @dataclass(frozen=True)
 class _Job:
-    """A pretrained classifier that is taught the pictures' labels."""
+    """A classifier that is taught the pictures' labels: a pretrained one, or one that starts from nothing."""
 
     pictures: LabelledPictures
-    source: Source
+    source: Source | None
     preparation: Preparation
     config: JudgeTrainingConfig
     work: Path
     plain: bool
+    """Whether the pictures are squares that are read whole."""
     on_stage: OnStage
+    accelerator: Accelerator | None
 
     @property
     def facts(self) -> dict[str, str]:
         """What features and checkpoints depend on, beside the pictures."""
+        if self.source is None:
+            return {}
         return {
             "start": fingerprint(dict(self.source.files)),
             "taken": fingerprint(self.preparation.to_json()),
         }
 
+    @property
+    def key(self) -> str:
+        """Of what is made of the pictures."""
+        facts = {"manifest": self.pictures.manifest_sha256, "plain": self.plain, **self.facts}
+        return fingerprint(facts)
+
+    def training(self, mode: str, processes: int) -> Training:
+        """Of a mode, in the folder of its name."""
+
+        def on_step(step: int, steps: int, logs: Logs) -> None:
+            self.on_stage("train", step, steps, logs)
+
+        identity = {"manifest": self.pictures.manifest_sha256, **self.facts}
+        where = (self.work / mode, self.config.seed, on_step, identity)
+        return Training(*where, processes, self.accelerator)
+
     def probe(self) -> TrainedJudge:
+        assert self.source is not None
         model, pictures = self.source.model, self.pictures
-        key = fingerprint({"manifest": pictures.manifest_sha256, "plain": self.plain, **self.facts})
         features = cached_features(
             model,
             pictures,
             self.preparation,
             self.work / "features",
-            key,
+            self.key,
             self.config.batch_size,
             plain=self.plain,
             on_pictures=lambda done, total: self.on_stage("features", done, total, {}),
         )
         known = torch.from_numpy(~pictures.heldout)
         targets = torch.from_numpy(pictures.targets)
-        training = _training(pictures, self.config, self.work / PROBE, self.on_stage, **self.facts)
+        training = self.training(PROBE, 1)
         classes = len(pictures.labels)
         weight, bias = train_head(features[known], targets[known], classes, self.config.probe, training)
         put_head(model, weight, bias)
         odds = (features[~known] @ weight.T + bias).softmax(-1)
         return TrainedJudge(_finished(model), PROBE, self.preparation, odds.numpy(), self.source)
 
-    def whole(self) -> TrainedJudge:
-        model, pictures = self.source.model, self.pictures
+    def network(self) -> Any:
+        """The whole network, trained from the newest checkpoint on."""
+        rows = np.flatnonzero(~self.pictures.heldout)
+        if self.source is None:
+            return self._from_nothing(rows)
+        model, classes = self.source.model, len(self.pictures.labels)
         _, _, old = head_of(model)
-        classes = len(pictures.labels)
         put_head(model, torch.zeros(classes, old.in_features), torch.zeros(classes))
-        rows = np.flatnonzero(~pictures.heldout)
-        squares = self._squares(rows)
-        training = _training(pictures, self.config, self.work / WHOLE, self.on_stage, **self.facts)
-        targets = torch.from_numpy(pictures.targets[rows])
+        squares, targets = self._squares(rows), torch.from_numpy(self.pictures.targets[rows])
+        training = self.training(WHOLE, self.config.processes)
         numbers = self.config.whole
         train_whole(model, squares, targets, self.preparation, numbers, training, plain=self.plain)
-        batch = self.config.batch_size
-        odds = _heldout(model, pictures, self.preparation, batch, plain=self.plain, on_stage=self.on_stage)
-        return TrainedJudge(_finished(model), WHOLE, self.preparation, odds, self.source)
+        return model
+
+    def _from_nothing(self, rows: np.ndarray) -> Any:
+        pictures = self.pictures
+        pixels = torch.from_numpy(pictures.load(rows, lambda one: self.preparation.cut(one, whole=True)))
+        names = [pictures.labels[i] for i in pictures.targets[rows]]
+        training = self.training(SCRATCH, self.config.processes)
+        return scratch.train(pixels, names, pictures.labels, self.config.scratch, training)
 
     def _squares(self, rows: np.ndarray) -> np.ndarray:
-        """The training pictures, uint8 (N, R, R, 3), in a file: thousands of photographs are gigabytes."""
+        """The training pictures, uint8 (N, R, R, 3), in a file that is made once: thousands of photographs
+        are gigabytes. Of several processes the others wait for the first."""
         side = self.preparation.crop if self.plain else self.preparation.resize
-        self.work.mkdir(parents=True, exist_ok=True)
-        file = self.work / "squares.npy"
-        shape = (len(rows), side, side, 3)
-        squares = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-        for start in range(0, len(rows), CHUNK):
-            some = rows[start : start + CHUNK]
-            squares[start : start + len(some)] = self.pictures.load(
-                some, lambda one: self.preparation.cut(one, whole=self.plain, wide=not self.plain)
-            )
-            self.on_stage("pictures", start + len(some), len(rows), {})
-        return squares
+        file, busy = self.work / f"squares-{self.key[:12]}.npy", "the pictures are being read"
+        with lock_folder(self.work, busy, STAGE, name=".squares.lock", patience=PATIENCE):
+            if not file.is_file():
+                part, shape = file.with_suffix(".part"), (len(rows), side, side, 3)
+                squares = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+                for start in range(0, len(rows), CHUNK):
+                    some = rows[start : start + CHUNK]
+                    squares[start : start + len(some)] = self.pictures.load(
+                        some, lambda one: self.preparation.cut(one, whole=self.plain, wide=not self.plain)
+                    )
+                    self.on_stage("pictures", start + len(some), len(rows), {})
+                squares.flush()
+                part.replace(file)
+        made: np.ndarray = np.load(file, mmap_mode="r")
+        return made
 
 
 def _finished(model: Any) -> Any:
@@ -231,4 +282,5 @@ def remove_work(work: Path) -> None:
     """Remove what a finished training needs no more: checkpoints and squares; features are kept."""
     for name in (PROBE, WHOLE, SCRATCH):
         shutil.rmtree(work / name, ignore_errors=True)
-    (work / "squares.npy").unlink(missing_ok=True)
+    for file in work.glob("squares*"):
+        file.unlink()

@@ -179,12 +179,12 @@ def train_whole(
         pick = torch.multinomial(shares, config.batch_size, replacement=True, generator=generator)
         pixels = torch.from_numpy(np.stack([squares[i] for i in pick.tolist()]))
         if plain:
-            x = (distort(to_unit(pixels), generator).clamp(-1, 1) + 1) / 2
+            x = (distort(to_unit(pixels), generator)[training.share].clamp(-1, 1) + 1) / 2
             x = _normalised(x.to(device), preparation)
         else:
-            x = network_input(_cut_at_random(pixels, side, generator), preparation, device)
+            x = network_input(_cut_at_random(pixels, side, generator)[training.share], preparation, device)
         logits = model(pixel_values=x).logits
-        truth = targets[pick].to(device)
+        truth = targets[pick][training.share].to(device)
         loss = F.cross_entropy(logits, truth, label_smoothing=SMOOTHING)
         return loss, {"top1": float((logits.argmax(1) == truth).float().mean())}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fade.evaluation.nudity_protocols import DETECTIONS, LABELS
 from fade.evaluation.published import setting_row
-from fade.utils.text import visible
+from fade.utils.text import markdown_table, visible
 
 HEAD = ("", "value", "source", "note")
 ONCE = "labels, each once a picture"
@@ -65,8 +65,8 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, a blank line after it."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines) + "\n"
+    cells = [[cell(text) for text in row] for row in (head, *rows)]
+    return "\n".join(markdown_table(cells[0], cells[1:], range(len(head)))) + "\n"
 
 
 def cell(text: str) -> str:

@@ -122,16 +122,27 @@ def _check_key(run: RunContext) -> None:
         raise SignatureError(what, stage="sign", action="set FADE_SIGNING_PASSWORD.")
 
 
+def _base_home(run: RunContext) -> Path | None:
+    """As `_local`, of the base, which may be one file with its configurations."""
+    if run.params.data.base_config:
+        return resolve(run.models.where("base"))
+    return _local(run, "base", run.params.data.base)
+
+
+def _denoiser(home: Path) -> PartFiles:
+    return next(part for part in files_of(home, "base") if part.name in DENOISERS)
+
+
 def _check_base(run: RunContext, *, trains: bool) -> None:
-    single = bool(run.params.data.base_config)
-    home = resolve(run.models.where("base")) if single else _local(run, "base", run.params.data.base)
-    if home is None:
+    if (home := _base_home(run)) is None:
         return
+    single = bool(run.params.data.base_config)
     if not single and not (index := home / "model_index.json").is_file():
         # before a walk through any folder whatever
         action = "name a directory in diffusers' layout in data.base, or pull the data (`fade pull`)."
         raise BaseModelError(f"{index} is missing.", stage="base", action=action)
-    denoiser = next(part for part in check_model(home, "base") if part.name in DENOISERS)
+    check_model(home, "base")
+    denoiser = _denoiser(home)
     if trains:
         _check_method(run, home, denoiser)
     if not single:
@@ -162,14 +173,12 @@ def _check_mesh(run: RunContext, base: Path, denoiser: PartFiles) -> None:
 def _check_family(run: RunContext) -> None:
     """The solver, the guidance and the adapter's layers are ones that the base's family has, which its
     configurations name."""
-    if not run.params.data.base_config and _local(run, "base", run.params.data.base) is None:
+    if (home := _base_home(run)) is None:
         return
-    home = resolve(run.models.where("base"))
     from fade.models.families import known_families
 
     family = known_families()[pipeline_class(home)]
-    (config,) = (part.configs[0] for part in files_of(home, "base") if part.name == family.DENOISER)
-    family.require_sampler(run.params.sampler, str(home), read_config(config))
+    family.require_sampler(run.params.sampler, str(home), read_config(_denoiser(home).configs[0]))
     family.require_roles(run.params.mesh.targets, str(home))
 
 

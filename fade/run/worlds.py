@@ -12,7 +12,7 @@ from fade.config import DataConfig, Params, WorldConfig
 from fade.data.dvcfile import hash_folder, is_complete, read_dvc_file
 from fade.errors import AdapterError, ConfigError, DataError, FadeError, UnknownNameError, nearest
 from fade.models.hub import TRACKED
-from fade.run.resolve_params import load_params, override, override_path, parse_params, resolve
+from fade.run.resolve_params import load_params, override, override_path, parse_params
 
 if TYPE_CHECKING:
     from fade.adapters.lora import LoraAdapter
@@ -24,16 +24,28 @@ HERE, ABSENT, DIFFERS, OTHER = "here", "not here", "differs", "other md5"
 data than params.yaml."""
 
 
-def world_overrides(params_file: Path, name: str, overrides: Sequence[str] = ()) -> list[str]:
-    """The world's settings, and ``overrides`` after them, which win. Raises UnknownNameError, ConfigError for
-    a .dvc file that names other data than params.yaml does, and for parameters that name a part of another
-    world: nothing may switch unseen."""
-    params = load_params(params_file)
+def world_overrides(
+    params_file: Path, name: str, overrides: Sequence[str] = (), *, here: bool = False
+) -> list[str]:
+    """The world's settings, and ``overrides`` after them, which win. here: refuse a world that is not on this
+    machine, as `require_here`. Raises UnknownNameError, ConfigError for a .dvc file that names other data
+    than params.yaml does, and for parameters that name a part of another world: nothing may switch unseen."""
+    params, root = load_params(params_file), params_file.parent
     world = world_of(params, name)
-    _check_md5s(name, world, params_file.parent)
+    _check_md5s(name, world, root)
     both = [*_settings(world, params.data), *overrides]
-    _check_parts(name, world, resolve(params_file, both).data, params_file.parent)
+    _check_parts(name, world, _changed(params, both, str(params_file)).data, root)
+    if here:
+        require_here(params, name, root)
     return both
+
+
+def _changed(params: Params, overrides: Sequence[str], origin: str) -> Params:
+    """``params`` under overrides; no method sets a key of the section `data`. Raises ConfigError."""
+    raw = params.model_dump(mode="json", by_alias=True)
+    for item in overrides:
+        override(raw, item)
+    return parse_params(raw, origin)
 
 
 def _settings(world: WorldConfig, data: DataConfig) -> list[str]:
@@ -146,10 +158,7 @@ def in_world(params: Params, name: str, root: Path) -> Params:
     world = world_of(params, name)
     _check_md5s(name, world, root)
     require_here(params, name, root)
-    raw = params.model_dump(mode="json", by_alias=True)
-    for item in _settings(world, params.data):
-        override(raw, item)
-    return parse_params(raw, f"the world {name!r}")
+    return _changed(params, _settings(world, params.data), f"the world {name!r}")
 
 
 def world_hint(params: Params, data_md5: str) -> str:

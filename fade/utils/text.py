@@ -1,8 +1,10 @@
-"""Free text of people: what may be stored (`free_text`), and how a text is shown (`visible`). Ours."""
+"""Free text of people: what may be stored (`free_text`), and how it is shown (`visible`); tables in Markdown.
+Ours."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Container, Iterable, Sequence
 
 from fade.errors import UsageError
 
@@ -73,3 +75,11 @@ def checked_text(field: str, text: str, *, stage: str, longest: int = LONGEST, l
             f"{field} is blank.", stage=stage, action=f"write {field} in words, or leave it out."
         )
     return checked
+
+
+def markdown_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], texts: Container[int] = (0,)
+) -> list[str]:
+    """The lines of a table in Markdown. texts: columns of text; the others are numbers, set to the right."""
+    rule = "|".join("---" if column in texts else "--:" for column in range(len(head)))
+    return [f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]

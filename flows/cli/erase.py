@@ -62,10 +62,11 @@ def run(
     from fade.run.resolve_params import ignored_settings, method_overrides, resolve
 
     named = {"method.replacement": replacement, "method.anchors": anchors, "train.seed": seed}
-    own = with_world(params, world, None, pulls=True) or ()  # a world may have styles of its own
-    overrides = [*resolve(params, own).styles.settings] if style is not None else []
-    overrides += method_overrides(method)
+    overrides = method_overrides(method)
     overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
+    if style is not None:
+        own = with_world(params, world, None, pulls=True) or ()  # a world may have styles of its own
+        overrides = [*resolve(params, own).styles.settings, *overrides]
     overrides = with_world(params, world, [*overrides, *(set_ or [])], pulls=True) or []
     settings = opened(params, overrides, runs_dir, verbose=verbose)
     from fade.run.context import RunContext

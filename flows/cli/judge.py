@@ -105,9 +105,8 @@ def train(
 
     place = out or Path("judges", pictures.resolve().name)
     with bars(as_json):
-        result = train_judge(
-            pictures, place, start, settings.judge, runs_dir, settings.register_, probe=probe
-        )
+        what = (pictures, place, start, settings.judge, runs_dir, settings.register_)
+        result = train_judge(*what, deadline=settings.train.deadline_seconds, probe=probe)
     emit(result, as_json, _show_trained)
 
 

@@ -107,13 +107,9 @@ def with_world(
     for any other a world that is not here is refused. Raises UnknownNameError, ConfigError, DataError."""
     if world is None:
         return overrides
-    from fade.run.resolve_params import load_params
-    from fade.run.worlds import require_here, world_overrides
+    from fade.run.worlds import world_overrides
 
-    both = world_overrides(path, world, overrides or ())
-    if not pulls:
-        require_here(load_params(path), world, path.parent)
-    return both
+    return world_overrides(path, world, overrides or (), here=not pulls)
 
 
 def trust(path: Path, overrides: list[str] | None, runs: Path) -> Trust:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +89,9 @@ def evaluate_change(
 ) -> EvaluationResult:
     """Judge the model with and without a change that is in the denoiser. sha256: under which its pictures are
     cached; generator: makes them, the run's own when not given."""
-    from fade.data.vocabulary import prompts
     from fade.evaluation.evaluate import evaluate as evaluate_models
-    from fade.evaluation.evaluate import judged_groups
+    from fade.evaluation.picture_count import pictures_to_make
     from fade.evaluation.realism import real_pictures
-    from fade.generation.cost import lacking
     from fade.models.prompts import require_distinct
 
     names = [*neighborhood.neighbours, *neighborhood.heldout]
@@ -106,10 +103,7 @@ def evaluate_change(
     def on_progress(done: int, total: int) -> None:
         progress.report("evaluate", done, total, text)
 
-    judged = chain(*judged_groups(neighborhood, run.vocabulary, config).values())
-    texts = prompts(run.params.sampler.prompt, [*judged])
-    seeds = [config.seed + i for i in range(config.images_per_concept)]
-    to_make = sum(lacking(made_by, texts, seeds, adapter) for adapter in ("", sha256))
+    to_make = pictures_to_make(made_by, sha256, neighborhood, run.vocabulary, config)
     with announced(run, "evaluate", to_make, text):
         start, drawing = time.perf_counter(), made_by.seconds
         images, most = run.root / run.params.data.images, config.real_pictures

@@ -146,6 +146,11 @@ WRONG = {
         "attack.times.1 = 1.5",
         "less than or equal to 1",
     ),
+    "shares that are no equal parts": (
+        "judge.processes=3",
+        "whole.batch_size = 32 is no multiple of processes = 3",
+        "correct judge.",
+    ),
     "no equals sign": ("train.steps", "'train.steps' is no section.key=value.", "--set train.steps=200"),
     "no key": ("=3", "'=3' is no section.key=value.", "--set"),
     "an empty part": ("train..steps=3", "'train..steps=3' is no section.key=value.", "--set"),

@@ -17,6 +17,7 @@ from fade.benchmark.plan import (
     settings_of,
     tries_of,
 )
+from fade.benchmark.tuning import edges
 from fade.config import BenchConfig
 from fade.data.vocabulary import Concept, Vocabulary, slug
 from fade.erasers.base import known_erasers
@@ -163,6 +164,18 @@ def test_every_sweep_has_an_inside(params_file: Path) -> None:
         tries = [dict(item.split("=") for item in one) for one in tries_of(condition, sweep)]
         varied = [knob for knob in tries[0] if len({one[knob] for one in tries}) > 1]
         assert len(varied) == 1 and len({float(one[varied[0]]) for one in tries}) == 5, condition.label
+
+
+def test_a_best_at_the_edge_of_any_arm_s_sweep_is_named_and_one_inside_is_not(params_file: Path) -> None:
+    sweep = load_params(params_file).bench.sweep
+    for condition in every_condition():
+        tries = tries_of(condition, sweep)
+        (knob,) = {item.split("=")[0] for item in set(tries[0]) - set(tries[1])}
+        ordered = sorted(tries, key=lambda one: float(dict(item.split("=") for item in one)[knob]))
+        for place, best in enumerate(ordered):
+            trials = [{"overrides": one, "score": 90.0 if one == best else 80.0} for one in ordered]
+            found = edges({"overrides": best, "score": 90.0, "trials": trials})
+            assert set(found) == ({knob} if place in (0, 4) else set()), condition.label
 
 
 @pytest.mark.parametrize("name", sorted(BenchConfig().sweep))

@@ -58,10 +58,14 @@ def test_a_step_is_measured_where_nothing_is_known_and_many_are_to_be_made(
     assert asked == [(4, 2)]
 
 
-def test_only_what_the_cache_lacks_is_counted(tmp_path: Path) -> None:
-    one = generator(tmp_path)
+@pytest.mark.parametrize(("batch_size", "pictures"), [(2, 2), (4, 4)])
+def test_the_batches_of_which_the_cache_lacks_a_prompt_are_counted(
+    batch_size: int, pictures: int, tmp_path: Path
+) -> None:
+    one = generator(tmp_path, batch_size=batch_size)
     one.cache.put("pictures", one.key("a panda", [0, 1]), {"pixels": torch.zeros(1)})
-    assert cost.lacking(one, ["a panda", "a rose", "a rose"], [0, 1]) == 2
+    assert cost.lacking(one, ["a panda", "a rose", "a rose"], [0, 1]) == pictures
+    assert cost.lacking(one, ["a panda"], [0, 1]) == 0
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"seconds": "x", "device": "y"}'])

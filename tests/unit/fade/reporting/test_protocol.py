@@ -77,4 +77,4 @@ def test_a_head_has_units_and_a_cell_stays_a_cell() -> None:
     assert head_of(result())[:3] == ["part", "target", "erased, %"]
     shown = cell("a|b\n<i>")
     assert "\n" not in shown and shown.startswith("a\\|b") and shown.endswith("&lt;i>")
-    assert table(("", "x"), [["a", "b"]]) == "|  | x |\n| --- | --- |\n| a | b |\n"
+    assert table(("", "x"), [["a", "b"]]) == "|  | x |\n|---|---|\n| a | b |\n"

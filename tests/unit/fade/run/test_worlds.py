@@ -15,6 +15,7 @@ from fade.config import Params
 from fade.data.dvcfile import hash_folder, listing_bytes, listing_md5, read_dvc_file
 from fade.errors import AdapterError, ConfigError, DataError, UnknownNameError
 from fade.models.hub import is_hub_id
+from fade.run import resolve_params
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params, resolve
 from fade.run.worlds import (
@@ -31,6 +32,7 @@ from fade.run.worlds import (
     world_hint,
     world_overrides,
 )
+from flows.cli.options import with_world
 from tests.registered import adapter_bytes
 
 FILES = {"emoji/panda.png": b"a panda", "base/unet": b"weights", "judge/config.json": b"{}"}
@@ -216,6 +218,22 @@ def test_a_world_that_is_not_here_is_refused_and_nothing_is_lost(root: Path) -> 
     shutil.rmtree(root / "worlds/other")
     with pytest.raises(DataError, match="the world 'other' is not here"):
         require_here(params(root), "other", root)
+
+
+def test_a_world_is_named_and_looked_for_by_one_reading_of_the_parameters(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings: list[Path] = []
+    read = resolve_params._read
+    monkeypatch.setattr(resolve_params, "_read", lambda path: readings.append(path) or read(path))
+    file, own = root / "params.yaml", ["register.model_prefix=mine"]
+    assert with_world(file, "old", own) == [*world_overrides(file, "old"), *own]
+    assert readings == [file] * 2  # one by each of the two
+    assert with_world(file, None, own) == own and len(readings) == 2
+    (root / "worlds/old/base/unet").write_bytes(b"mine")
+    with pytest.raises(DataError, match="the world 'old' is not here"):
+        with_world(file, "old", own)
+    assert with_world(file, "old", own, pulls=True)
 
 
 def test_a_file_of_the_users_own_beside_a_world_is_none_of_it(root: Path) -> None:

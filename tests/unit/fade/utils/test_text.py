@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fade.errors import UsageError
-from fade.utils.text import LONGEST, checked_text, free_text, is_invisible, visible
+from fade.utils.text import LONGEST, checked_text, free_text, is_invisible, markdown_table, visible
 from tests.hostile import FORBIDDEN, HOSTILE, forbidden
 
 
@@ -62,3 +62,9 @@ def test_another_text_is_refused_with_field_and_limit(text: str, why: str) -> No
         checked_text("reason", text, stage="decide")
     assert str(caught.value).startswith("decide: ") and len(str(caught.value)) < 200
     assert checked_text("reason", "", stage="decide") == ""
+
+
+def test_a_table_in_markdown_sets_numbers_to_the_right() -> None:
+    rows = [["a", "1"], ["b", "2"]]
+    assert markdown_table(["name", "n"], rows) == ["| name | n |", "|---|--:|", "| a | 1 |", "| b | 2 |"]
+    assert markdown_table(["x", "n", "y"], [], (0, 2)) == ["| x | n | y |", "|---|--:|---|"]
