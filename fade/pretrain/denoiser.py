@@ -86,6 +86,15 @@ def signal_to_noise(model: DiffusionModel, t: Tensor) -> Tensor:
     return (model.add_noise(one, zero, t) / model.add_noise(zero, one, t)).square().flatten()
 
 
+def training_noise(clean: Tensor, offset: float, generator: torch.Generator) -> Tensor:
+    """Standard normal noise (n, C, h, w), and on it a normal number of deviation ``offset`` for each channel.
+
+    At the last time of Stable Diffusion's schedule a latent's mean still stands out of the noise; a model
+    that reads it there draws things of the size that the mean of a sampler's first noise suggests."""
+    noise = torch.randn(clean.shape, generator=generator)
+    return noise + offset * torch.randn(*clean.shape[:2], 1, 1, generator=generator)
+
+
 def train(
     model: DiffusionModel,
     bank: Bank,
@@ -113,10 +122,7 @@ def train(
         with torch.no_grad():
             cond = encoder.encode_batch(captions)
         clean = bank.latents[pick]
-        noise = torch.randn(clean.shape, generator=generator)
-        # At the last time of Stable Diffusion's schedule a latent's mean still stands out of the noise, and a
-        # model that reads it there draws the size that the mean of a sampler's first noise suggests.
-        noise += config.noise_offset * torch.randn(n, clean.shape[1], 1, 1, generator=generator)
+        noise = training_noise(clean, config.noise_offset, generator)
         first, last = config.snr_power  # layouts first, details last
         t = stratified_times(model, n, generator, first + (last - first) * step / config.steps)
         out = model.predict(model.add_noise(clean, noise, t), t, cond)

@@ -115,3 +115,13 @@ def test_times_are_sampled_by_their_weight(tmp_path: Path) -> None:
     assert (found < 250).float().mean().item() == pytest.approx(expected, abs=0.02)
     plain = torch.cat([denoiser.stratified_times(model, 50, generator) for _ in range(40)])
     assert (plain < 250).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_offset_of_the_noise_moves_whole_channels() -> None:
+    clean = torch.zeros(500, 4, 8, 8)
+    plain, moved = (
+        denoiser.training_noise(clean, offset, torch.Generator().manual_seed(0)) for offset in (0.0, 0.3)
+    )
+    assert torch.equal(plain, torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)))
+    assert (moved - plain).std((2, 3)).max() < 1e-5
+    assert (moved - plain).std().item() == pytest.approx(0.3, rel=0.1)
