@@ -26,13 +26,13 @@ class FitConfig(Section):
 class SceneMix(Section):
     """What the pictures show: the probability of each kind of scene, whose sum is 1."""
 
-    plain: Fraction = 0.46
+    plain: Fraction = 0.43
     """One thing, as large as the picture."""
-    placed: Fraction = 0.07
+    placed: Fraction = 0.06
     """One thing with a size (small: 24 px, big: 64 px), a position (32 px), or both (24 px)."""
     repeated: Fraction = 0.03
     """Two or three of one drawing (32 px)."""
-    pair: Fraction = 0.41
+    pair: Fraction = 0.45
     """Two things: side by side or one above another (32 px), or overlapping (40 px)."""
     triple: Fraction = 0.03
     """Three things (32 px), in reading order."""
@@ -145,7 +145,7 @@ class PretrainConfig(Section):
     """The third tower of Stable Diffusion 3."""
     sight: SightConfig = SightConfig(steps=3000, batch_size=64, lr=1e-3)
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
-    autoencoder: AutoencoderConfig = AutoencoderConfig(steps=1200, batch_size=8, lr=7e-4)
+    autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2400, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
     second: SecondJudgeConfig = SecondJudgeConfig(steps=1200, batch_size=48, lr=5e-4)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))

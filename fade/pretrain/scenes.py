@@ -27,6 +27,8 @@ GAP = 2.0
 """Pixels by which a drawing's longer side is shorter than its cells: white between neighbours."""
 VISIBLE = 8
 """Alpha (of 255) above which a pixel counts as part of the drawing."""
+AND_SHARE = 0.4
+"""Share of the pairs that are "and" beside its share among RELATIONS."""
 Layout = Sequence[tuple[int, int, int]]
 """Of each drawing the first cell from the left and from the top, and the cells across."""
 _SIDE_BY_SIDE, _STACKED = ((0, 2, 4), (4, 2, 4)), ((2, 0, 4), (2, 4, 4))
@@ -152,7 +154,7 @@ class SceneSampler:
             return Scene((thing,)), _at([first] * count, places)
         if kind == "triple":
             return Scene(tuple(things)), _at(picks, rng.choice(TRIANGLES))
-        relation = rng.choice(("and", "and", "and", *RELATIONS))
+        relation = "and" if rng.random() < AND_SHARE else rng.choice(list(RELATIONS))
         layout = rng.choice(IN_FRONT) if relation == "in front of" else LAYOUTS[relation]
         return Scene(tuple(things), relation), _at(picks, layout)
 
