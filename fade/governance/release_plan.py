@@ -141,8 +141,8 @@ def numbers_of(
 def kept_apart(
     kept: Mapping[str, Sequence[str]], per_concept: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, float | int | None]]:
-    """Of each group of ``kept`` (its name -> its concepts): how many of them were judged, and their mean share
-    of recognised pictures by the original and by the release, percent; ``kept`` is the ratio, percent.
+    """Of each group of ``kept`` (its name -> its concepts): how many of them were judged, and their mean
+    share of recognised pictures by the original and by the release, percent; ``kept`` is the ratio, percent.
 
     per_concept: rows of an evaluation, with ``concept``, ``base`` and ``erased``."""
     out: dict[str, dict[str, float | int | None]] = {}

@@ -75,6 +75,14 @@ def rollback(
     }
 
 
+def current_holding(params: Params, runs: Path, root: Path, label: str) -> str:
+    """The current release, ``NAME/VERSION``, where the version ``label`` is a part of it; else empty. Raises
+    RegistryError, PromotionError, SignatureError."""
+    name, snapshot = _load(params, runs, root)
+    version = snapshot.champion(name)
+    return f"{name}/{version.version}" if version is not None and label in parts_of(version) else ""
+
+
 def _load(params: Params, runs: Path, root: Path) -> tuple[str, RegistrySnapshot]:
     tracking = connect(runs, timeout=params.register_.timeout_seconds)
     name = release_name(params.register_.model_prefix)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.config import Params
+from fade.config import Params, ReleaseConfig
 from fade.data.vocabulary import TOGETHER
-from fade.errors import AdapterError, PromotionError
+from fade.errors import AdapterError, AuditError, PromotionError
+from fade.governance.audit import STAGE as AUDIT
 from fade.governance.release_plan import STAGE, Part, key, plan, release_name
 from fade.run.context import RunContext
 from fade.run.worlds import world_hint
@@ -153,6 +154,21 @@ def _require_base(run: RunContext, selected: ReleaseParts) -> None:
         action = world_hint(run.params, selected.parts[0].data_md5) or "set data.base to theirs"
         action = f"{action.removesuffix('.')}, or train and promote versions for this one."
         raise AdapterError(what, stage=STAGE, action=action)
+
+
+def recorded_settings(record: Mapping[str, Any]) -> ReleaseSettings:
+    """How a release was built; a record of before there was another way is of a sum. Raises AuditError for a
+    record that does not say it in full."""
+    from fade.adapters.kept import KeptConcepts
+    from fade.adapters.release import ReleaseSettings
+
+    if "release" not in record:
+        return ReleaseSettings(ReleaseConfig(mode="sum"), KeptConcepts((), ()), prompt="{concept}")
+    try:
+        return ReleaseSettings.from_json(record["release"]["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"the record does not say how the release was built ({type(error).__name__})."
+        raise AuditError(what, stage=AUDIT, action="do not use it; make another.") from error
 
 
 def rebuild_versions(

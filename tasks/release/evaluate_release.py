@@ -43,8 +43,8 @@ def evaluate_release(
     champions come from the cache where their own runs made them.
 
     Returns the evaluation of the whole, whose ``parts`` are concept -> metrics, base_metrics, and alone: the
-    metrics of its champion alone, percent, and whose ``kept`` are the judged concepts that the release could
-    use and those that are only measured, apart; ``predicted``: its interaction table. And erased concept -> tested concept -> pictures by its champion
+    metrics of its champion alone, percent; its ``kept``: the judged concepts that the release could use and
+    those that are only measured, apart; and erased concept -> tested concept -> pictures by its champion
     alone, (images, H, W, 3) uint8."""
     from tasks.stages.evaluate import evaluate_adapter
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from fade.config import Params, ReleaseConfig
+from fade.config import Params
 from fade.data.vocabulary import TOGETHER
 from fade.errors import (
     AuditError,
@@ -41,10 +41,7 @@ from tasks.registry.connection import Tracking
 from tasks.registry.runs import flatten
 from tasks.registry.trust import Trust
 from tasks.registry.versions import ADAPTER
-from tasks.release.build_release import rebuild_versions
-
-if TYPE_CHECKING:
-    from fade.adapters.release import ReleaseSettings
+from tasks.release.build_release import rebuild_versions, recorded_settings
 
 SEED_STEP = 1
 """The control's training seed is the recorded one plus this."""
@@ -168,7 +165,8 @@ def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: Au
     """Build a release from its parts, and as the control from all but the last one.
 
     A release is not evaluated: its parts have audits of their own, and what is built of them alone has the
-    recorded bytes or not; so nothing of another champion is in it. Where the parts are of another world than the section `data` of now, its base is taken."""
+    recorded bytes or not; so nothing of another champion is in it. Where the parts are of another world than
+    the section `data` of now, its base is taken."""
     content, params = record.content, options.params
     try:
         if world := other_world(params, content, options.root):
@@ -201,21 +199,6 @@ def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: Au
         why = "the control, a release without one part, came out the same: this audit cannot tell two apart"
         return AuditOutcome(Verdict(MISSING, why), control=IDENTICAL)
     return AuditOutcome(verdict, control=DIFFERENT)
-
-
-def recorded_settings(record: Mapping[str, Any]) -> ReleaseSettings:
-    """How a release was built; a record of before there was another way is of a sum. Raises AuditError for a
-    record that does not say it in full."""
-    from fade.adapters.kept import KeptConcepts
-    from fade.adapters.release import ReleaseSettings
-
-    if "release" not in record:
-        return ReleaseSettings(ReleaseConfig(mode="sum"), KeptConcepts((), ()), prompt="{concept}")
-    try:
-        return ReleaseSettings.from_json(record["release"]["settings"])
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"the record does not say how the release was built ({type(error).__name__})."
-        raise AuditError(what, stage=STAGE, action="do not use it; make another.") from error
 
 
 def replay_run(
