@@ -159,7 +159,7 @@ def disturbers(predicted: Mapping[str, Any], concept: str) -> list[str]:
     return sorted((name for name in costs if costs[name] > most / 10), key=lambda n: -costs[n])[:2]
 
 
-def alone(neighbours: Mapping[str, Sequence[str]], erased: Sequence[str]) -> list[str]:
+def without_neighbours(neighbours: Mapping[str, Sequence[str]], erased: Sequence[str]) -> list[str]:
     """The erased concepts of whose neighbours nothing stays: all of them are erased, too."""
     return [name for name, near in neighbours.items() if near and {*near} <= {*erased}]
 

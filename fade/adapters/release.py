@@ -125,8 +125,7 @@ class ReleaseBuilder:
             return self.changes
         sides = self.kept_sides.values()
         kept = torch.stack([prompt_moment(self.model, side, self.store) for side in sides]).mean(0)
-        weights = {"keep": config.keep_weight, "ridge": config.ridge}
-        return solve(self.changes, self.moments, kept, **weights)
+        return solve(self.changes, self.moments, kept, keep=config.keep_weight, ridge=config.ridge)
 
     @cached_property
     def release(self) -> dict[str, Change]:
@@ -135,8 +134,10 @@ class ReleaseBuilder:
         whole = {name: total(self.shares, name) for name in self.layers}
         if config.mode != SOLVE:
             return whole
-        limits = {"tolerance": config.tolerance, "rank": config.rank}
-        small = {name: compressed(change, **limits)[0] for name, change in whole.items()}
+        small = {
+            name: compressed(change, tolerance=config.tolerance, rank=config.rank)[0]
+            for name, change in whole.items()
+        }
         return {name: (up.float().double(), down.float().double()) for name, (up, down) in small.items()}
 
     @property
@@ -191,7 +192,7 @@ class ReleaseBuilder:
         out: dict[str, Any] = {
             **head,
             "added_layers": len(self.pictures),
-            "no_neighbour": interaction.alone(near, self.erased),
+            "no_neighbour": interaction.without_neighbours(near, self.erased),
             ERASED: {},
             "cost": {},
             "groups": {},

@@ -125,6 +125,11 @@ def _show_release(result: Mapping[str, Any]) -> None:
     note = "percent: the champion alone > the release, on the same pictures"
     show_rows(title, ["", *(metric.title for metric in metrics)], rows, note)
     _show_parts(result)
+    for group, one in result.get("kept", {}).items():
+        shares = f"{_percent(one['base'])} > {_percent(one['erased'])}"
+        print_line(f"must stay   {group}: {shares} % of {one['concepts']} judged concepts")
+    if result.get("breaks"):
+        print_note(f"[yellow]no room[/] {escape(result['breaks'])}")
     print_line(f"sha256      {result['adapter_sha256']}")
     if result["seconds"]:
         print_line(
@@ -133,7 +138,10 @@ def _show_release(result: Mapping[str, Any]) -> None:
 
 
 def _number(metrics: Mapping[str, float | None], name: str) -> str:
-    value = metrics.get(name)
+    return _percent(metrics.get(name))
+
+
+def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from fade.adapters.kept import KeptConcepts, kept_prompts, target_prompts
 from fade.config import ReleaseConfig
+from fade.config.evaluation import EvaluateConfig
+from fade.data.vocabulary import Concept, Vocabulary, fill
+from fade.evaluation.indirect import indirect_prompts
 from tests.support import tiny_tokenizer
 
 NAMES = tuple(f"thing {i}" for i in range(60))
@@ -67,3 +70,10 @@ def test_no_prompt_names_a_measured_or_an_erased_concept() -> None:
 def test_a_target_is_named_in_several_ways_the_pictures_prompt_first_and_none_twice() -> None:
     prompts = target_prompts(["panda"], "two {concept}", CONFIG)
     assert prompts == ["two panda", "panda", "a picture of a panda"]
+
+
+def test_no_way_to_name_a_target_is_a_prompt_that_is_judged() -> None:
+    vocabulary = Vocabulary((Concept("red apple", "fruit"),), ("noto",))
+    judged = {one.text for one in indirect_prompts("red apple", vocabulary)}
+    judged |= {fill(sentence, "red apple") for sentence in EvaluateConfig().sentences}
+    assert not judged & {*target_prompts(["red apple"], "a {concept}", CONFIG)} and len(judged) > 5

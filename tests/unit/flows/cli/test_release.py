@@ -34,6 +34,12 @@ def test_a_release_is_shown_beside_its_champions(capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "fade.release/3: current" in out and "99.5 > 95.5" in out and "- > -" in out
     assert "fade-panda/[2]" in out and "left out    fade-noto/1 (styles)" in out and "compose 1.3" in out
+    kept = {"used": {"concepts": 9, "base": 98.0, "erased": 96.5, "kept": 98.5}}
+    kept |= {"measured": {"concepts": 0, "base": None, "erased": None, "kept": None}}
+    command._show_release(found(kept=kept, breaks="'panda' breaks first."))
+    out, err = capsys.readouterr()
+    assert "used: 98.0 > 96.5 % of 9 judged concepts" in out and "measured: - > - % of 0" in out
+    assert "'panda' breaks first." in err
     command._show_release(found(current=False, made=False, seconds={}))
     out = capsys.readouterr().out
     assert "not current, made before" in " ".join(out.split()) and "seconds" not in out

@@ -1,4 +1,4 @@
-"""A release as the flow builds it, from the champions' files and the project's settings, and from a record."""
+"""A release as the flow builds it: of the champions' files and the project's settings, or of a record."""
 
 from __future__ import annotations
 
