@@ -150,12 +150,18 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Withdraw a version for ever: it is no champion any more and refuses to load."""
-    settings = opened(params, set_, runs_dir)
-    decision = _decide("revoke", version, runs_dir, as_json, by, reason, trust(params, set_, runs_dir))
+    keys = trust(params, set_, runs_dir)  # no other section is read: a revocation must always be possible
+    decision = _decide("revoke", version, runs_dir, as_json, by, reason, keys)
+    from fade.errors import FadeError
     from tasks.registry.releases import current_holding
 
     label = f"{decision['model']}/{decision['version']}"
-    if release := current_holding(settings, runs_dir, params.parent, label):
+    try:
+        release = current_holding(label, runs_dir, keys)
+    except FadeError as error:  # the revocation stands
+        print_note(f"[yellow]release[/] whether one holds {escape(label)} is not known: {escape(str(error))}")
+        return
+    if release:
         print_note(
             f"[bold red]release[/] {escape(release)} is current and holds {escape(label)}: it refuses to "
             "load. Next: `fade release` builds it from the other champions, or `fade rollback` goes back."

@@ -175,15 +175,14 @@ def test_a_champion_that_is_revoked_while_the_release_is_built_stops_it(store: P
 
 
 def test_the_current_release_that_holds_a_version_is_named(store: Path, tmp_path: Path) -> None:
-    labels = [champion(store, tmp_path, "holding", concept) for concept in ("lemon", "panda")]
-    params = params_of("holding")
-    assert current_holding(params, store, Path(), labels[0]) == ""  # no release yet
+    labels = [champion(store, tmp_path, "holding", concept) for concept in ("green lemon", "panda")]
+    assert current_holding(labels[0], store) == ""  # no release yet
     release = release_of(store, tmp_path, "holding", seed=5)
-    assert current_holding(params, store, Path(), labels[0]) == ""  # none is current
+    assert current_holding(labels[0], store) == ""  # none is current
     decide("promote", release, store, GATE, by="ann")
     decide("revoke", labels[0], store, GATE, by="ann", reason="an attack")
-    assert current_holding(params, store, Path(), labels[0]) == release
-    assert current_holding(params, store, Path(), "holding-lemon/9") == ""
+    assert current_holding(labels[0], store) == release
+    assert current_holding("holding-lemon/9", store) == ""
 
 
 def test_a_champion_that_is_not_what_went_in_is_found(store: Path, tmp_path: Path) -> None:
