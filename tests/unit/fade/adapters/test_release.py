@@ -4,6 +4,8 @@ badly it names."""
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from fade.adapters.release import ReleaseBuilder, build_release, predict_release
 from fade.config import MeshConfig
 from fade.errors import AdapterError
 from fade.generation.cache import Cache
+from tests.support import forked
 from tests.unit.fade.adapters.test_lora import same, snapshot
 from tests.unit.fade.adapters.text_model import champion, settings, text_model
 
@@ -143,8 +146,6 @@ def test_a_rank_that_is_too_low_is_named_with_the_concept_that_breaks_first(
     assert predicted["breaks"].startswith(f"{first!r} breaks first: ")
     assert "the rank 1 is too low for 3 champions" in predicted["breaks"]
     assert predict_release(text_model(), paths, settings(NAMES, residual=0.4))["breaks"] == ""
-    spared = predict_release(text_model(), paths, settings(NAMES, keep_weight=1000, residual=0.4))["breaks"]
-    assert "no room beside what must stay" in spared
     built(paths, tmp_path / "a.safetensors", rank=1)
     assert read_provenance(tmp_path / "a.safetensors")["rank"] == "1"
 
@@ -157,6 +158,14 @@ def test_where_there_is_no_room_for_two_the_concept_and_the_other_are_named(tmp_
     assert "breaks first" in predicted["breaks"] and "no room beside" in predicted["breaks"]
     assert predicted["breaks"].count("'panda'") and predicted["breaks"].count("'bear'")
     assert "tulip" not in predicted["breaks"] and predicted["erased"]["tulip"]["residual"] < 0.25
+
+
+def test_where_a_kept_concept_has_the_targets_states_what_must_stay_is_named(tmp_path: Path) -> None:
+    names = ("panda", "tulip")
+    paths = [champion(tmp_path, name, answers_to="koala" if name == "panda" else name) for name in names]
+    alike, own = text_model(alike={"panda": "koala"}), settings(names, residual=0.5)
+    assert "'panda' breaks first" in (text := predict_release(alike, paths, own)["breaks"])
+    assert "no room beside what must stay" in text and "tulip" not in text
 
 
 def test_a_sum_beyond_the_largest_rank_names_the_first_without_room(
@@ -191,22 +200,19 @@ def test_a_build_that_was_killed_goes_on_to_the_same_bytes(
     paths, store = list(champions.values()), Cache(tmp_path / "cache")
     whole = built(paths, tmp_path / "whole.safetensors")
 
-    class Killed(BaseException):
-        """As kill -9: nothing below is left to clean up."""
+    def die_at_the_fourth_call() -> None:
+        model = text_model()
+        encode = model.encode_batch
 
-    model = text_model()
-    encode, left = model.encode_batch, 3
+        def encode_batch(prompts: Any) -> Any:
+            if len(model.calls) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return encode(prompts)
 
-    def dying(prompts: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Killed
-        return encode(prompts)
-
-    model.encode_batch = dying
-    with pytest.raises(Killed):
+        model.encode_batch = encode_batch
         build_release(model, paths, tmp_path / "out.safetensors", settings(NAMES), store)
+
+    assert forked(die_at_the_fourth_call) == -signal.SIGKILL
     assert not (tmp_path / "out.safetensors").exists()
     stored = list(tmp_path.rglob("cache/moments/*.safetensors"))
     assert len(stored) == 3
