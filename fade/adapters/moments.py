@@ -47,7 +47,8 @@ def text_states(model: DiffusionModel, prompts: Sequence[str]) -> Iterator[Tenso
 
 def mean_moment(parts: Iterator[Tensor]) -> Tensor:
     """Mean of x x^T (D, D) over the rows x of all ``parts`` (n, D); float64."""
-    total, count = None, 0
+    total: Tensor | None = None
+    count = 0
     for rows in parts:
         product = rows.T @ rows
         total = product if total is None else total.add_(product)

@@ -42,8 +42,8 @@ def release(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make one adapter of the champions of all concepts (`release.mode`: sum or solve), judge it, and make it
-    the current release when every concept passes the gate."""
+    """Make one adapter of the champions of all concepts (`release.mode`), judge it, and make it the current
+    release when every concept passes the gate."""
     set_ = with_world(params, world, set_, pulls=True)
     settings = opened(params, set_, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
