@@ -98,7 +98,7 @@ def audit_version(tracking: Tracking, version: ModelVersion, options: AuditOptio
 
 
 def _outcome(tracking: Tracking, evidence: Evidence, folder: Path, options: AuditOptions) -> AuditOutcome:
-    """The verdict: on the evidence alone, on a release added up, or on a run replayed."""
+    """The verdict: on the evidence alone, on a release built again, or on a run replayed."""
     traced, adapter = evidence.traced, evidence.adapter
     if evidence.broken or traced is None or adapter is None:
         return AuditOutcome(Verdict(BROKEN, evidence.broken))

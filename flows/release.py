@@ -1,4 +1,4 @@
-"""`fade release`: select the champions -> add up -> evaluate -> register -> decide. Of the same champions
+"""`fade release`: select the champions -> build -> evaluate -> register -> decide. Of the same champions
 nothing is made twice."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 from prefect import runtime as prefect_runtime
 
+from fade.errors import BaseModelError, DataError
 from fade.governance.release_plan import STAGE, key
 from fade.run.context import RunContext
 from fade.utils import progress
@@ -19,7 +20,15 @@ from tasks.data.pull import pull_task
 from tasks.registry.connection import Tracking, connect
 from tasks.registry.register import register_task
 from tasks.registry.versions import load_snapshot, resolve
-from tasks.release.build_release import ReleaseParts, find_release, select_champions, sum_champions
+from tasks.release.build_release import (
+    ReleaseParts,
+    build_champions,
+    find_release,
+    predict_champions,
+    release_settings,
+    require_not_revoked,
+    select_champions,
+)
 from tasks.release.evaluate_release import evaluate_release, make_release_report, release_lineage
 from tasks.release.release_decision import ReleaseOptions, compare_with_current, make_current
 from tasks.stages.lineage import open_record, require_unchanged, run_inputs
@@ -27,12 +36,21 @@ from tasks.stages.mine import mine
 
 
 def plan_release(options: ReleaseOptions) -> dict[str, Any]:
-    """The outcome of `release` without making it; writes nothing but the adapters' cache. Raises as
-    `release`."""
+    """The outcome of `release` without making it, with its interaction table as ``predicted``, or
+    ``unpredicted``: why there is none. Writes nothing but caches. Raises as `release`."""
     tracking, selected = _select(options)
     existing = find_release(tracking, selected, options.params)
     version = str(existing.version) if existing else None
-    return {**compare_with_current(tracking, options, selected), "version": version, "made": False}
+    plan = {**compare_with_current(tracking, options, selected), "version": version, "made": False}
+    return {**plan, "mode": options.params.release.mode, **_prediction(options, selected)}
+
+
+def _prediction(options: ReleaseOptions, selected: ReleaseParts) -> dict[str, Any]:
+    run = RunContext(options.params, selected.concepts, options.runs, options.root)
+    try:
+        return {"predicted": predict_champions(run, selected, release_settings(run, selected))}
+    except (BaseModelError, DataError) as error:  # the plan is of the registry alone, and stands without it
+        return {"predicted": {}, "unpredicted": str(error)}
 
 
 def release(options: ReleaseOptions) -> dict[str, Any]:
@@ -59,7 +77,7 @@ def release(options: ReleaseOptions) -> dict[str, Any]:
 
 @flow(name="release", validate_parameters=False)
 def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, dict[str, float]]:
-    """Add up, evaluate, register. Returns the version's number and the seconds of each stage."""
+    """Build, evaluate, register. Returns the version's number and the seconds of each stage."""
     params, clock = options.params, Clock()
     run = RunContext(params, selected.concepts, options.runs, options.root)
     identity = key(selected.parts, params, signed=bool(params.signing.private_key))
@@ -72,7 +90,8 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
             before = run_inputs(run)
             neighborhood = mine(run)
         with clock.stage("compose"):
-            sha256 = sum_champions(run, selected, folder)
+            settings = release_settings(run, selected)
+            built = build_champions(run, selected, settings, folder)
         lineage = open_record(
             run,
             neighborhood,
@@ -86,12 +105,18 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
             flow_run_id=str(prefect_runtime.flow_run.id or ""),
         )
         with clock.stage("evaluate"):
-            evaluation, alone = evaluate_release(run, neighborhood, selected, folder)
+            evaluation, alone = evaluate_release(
+                run, neighborhood, selected, settings, built.predicted, folder
+            )
             lineage = require_unchanged(
-                release_lineage(lineage, run_inputs(run), sha256, selected, evaluation.numbers)
+                release_lineage(
+                    lineage, run_inputs(run), built.sha256, selected, settings, evaluation.numbers
+                )
             )
             lineage.save(folder / "lineage.json")
         with clock.stage("register"):
+            tracking = connect(options.runs, timeout=params.register_.timeout_seconds)
+            require_not_revoked(tracking, params, selected, options.root)
             record, command = lineage.content, _command(options)
             make_release_report(
                 run, neighborhood, selected, evaluation, alone, record, clock.seconds, command, folder

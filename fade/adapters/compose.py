@@ -6,99 +6,65 @@ gets zeros from the others."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fade.adapters.adapter_file import read_adapter
-from fade.adapters.adapter_header import AdapterHeader
-from fade.adapters.layers import check_shapes, lora_shapes
 from fade.adapters.lora import LoraAdapter
+from fade.adapters.parts import DOWN, STAGE, Part, provenance, read_parts, targets_of
 from fade.config import MeshConfig
 from fade.config.run import MAX_RANK
-from fade.data.vocabulary import TOGETHER
 from fade.errors import AdapterError
 from fade.models.base import DiffusionModel
-from fade.utils.hashing import sha256_of
-
-_STAGE = "compose"
-DOWN = ".lora_A.weight"
 
 
 def compose(model: DiffusionModel, paths: Sequence[Path], out: Path) -> str:
     """Write the sum of the adapters to ``out``; its header names the parts. Returns its sha256. The model
     is left as it was.
 
-    Raises AdapterError for fewer than two adapters, a concept twice, adapters of different bases, one that
-    does not fit this model, and a sum whose output is not finite.
-    """
-    read = [read_adapter(path) for path in paths]
-    headers = [header for header, _ in read]
-    concepts = [name for header in headers for name in header["concept"].split(TOGETHER)]
-    if len(paths) < 2 or len(set(concepts)) < len(concepts):
-        what = f"{len(paths)} adapter(s) for {', '.join(repr(header['concept']) for header in headers)}."
-        raise AdapterError(what, stage=_STAGE, action="name two or more adapters, each of another concept.")
-    bases = {_own(model, header["base_sha256"]) for header in headers}
-    if len(bases) > 1:
-        what = f"the adapters were trained for different bases: {', '.join(sorted(b[:12] for b in bases))}."
-        raise AdapterError(what, stage=_STAGE, action="compose adapters of one base.")
-    meshes = [AdapterHeader.parse(header, path).mesh for header, path in zip(headers, paths, strict=True)]
-    for mesh, (_, state) in zip(meshes, read, strict=True):
-        check_shapes(lora_shapes(model, mesh.targets, mesh.rank), state)
-    rank = sum(mesh.rank for mesh in meshes)
-    if rank > MAX_RANK:
-        what = f"the sum of the adapters has the rank {rank}, more than {MAX_RANK}."
-        raise AdapterError(what, stage=_STAGE, action="compose fewer of them.")
-    targets = tuple(dict.fromkeys(target for mesh in meshes for target in mesh.targets))
-    lora = LoraAdapter.insert(model, MeshConfig(rank=rank, alpha=float(rank), targets=targets), seed=0)
+    Raises AdapterError as `read_parts`, and for a sum whose output is not finite or whose rank is too
+    large."""
+    return write_sum(model, read_parts(model, paths), out)
+
+
+def write_sum(model: DiffusionModel, parts: Sequence[Part], out: Path) -> str:
+    """As `compose`, of parts that were read."""
+    rank = sum_rank(parts)
+    mesh = MeshConfig(rank=rank, alpha=float(rank), targets=targets_of(parts))
+    lora = LoraAdapter.insert(model, mesh, seed=0)
     try:
-        lora.load_state_dict(_stacked(lora.state_dict(), [state for _, state in read], meshes))
+        lora.load_state_dict(stacked(lora.state_dict(), parts))
         lora.check_effect("the sum of the adapters")
-        return lora.save(out, _provenance(model, headers, paths))
+        return lora.save(out, provenance(model, parts))
     finally:
         lora.remove()
 
 
-def _stacked(
-    shapes: Mapping[str, Tensor], states: Sequence[Mapping[str, Tensor]], meshes: Sequence[MeshConfig]
-) -> dict[str, Tensor]:
+def sum_rank(parts: Sequence[Part]) -> int:
+    """The rank of the sum. Raises AdapterError, which names the concept at which it is too large."""
+    ranks = [*accumulate(part.mesh.rank for part in parts)]
+    for part, rank in zip(parts, ranks, strict=True):
+        if rank > MAX_RANK:
+            what = f"the sum of the adapters has the rank {ranks[-1]}, more than {MAX_RANK}: "
+            what += f"{part.concept!r} is the first for which there is no room."
+            raise AdapterError(what, stage=STAGE, action="compose fewer of them.")
+    return ranks[-1]
+
+
+def stacked(shapes: Mapping[str, Tensor], parts: Sequence[Part]) -> dict[str, Tensor]:
+    """The weights of the sum, of the names and shapes of ``shapes``; beyond the sum's rank they are zero."""
     out = {name: torch.zeros_like(value) for name, value in shapes.items()}
     start = 0
-    for state, mesh in zip(states, meshes, strict=True):
+    for part in parts:
+        mesh = part.mesh
         scale, place = mesh.alpha / mesh.rank, slice(start, start + mesh.rank)
-        for name, value in state.items():
+        for name, value in part.state.items():
             if name.endswith(DOWN):
                 out[name][place] = value
             else:
                 out[name][:, place] = scale * value
         start += mesh.rank
     return out
-
-
-def _own(model: DiffusionModel, sha256: str) -> str:
-    """A base's hash; of this model always the one that is in use now."""
-    return model.sha256 if model.is_base(sha256) else sha256
-
-
-def _provenance(
-    model: DiffusionModel, headers: Sequence[Mapping[str, str]], paths: Sequence[Path]
-) -> dict[str, str]:
-    parts = [
-        {"concept": h["concept"], "method": h.get("method", ""), "sha256": sha256_of(p)}
-        for h, p in zip(headers, paths, strict=True)
-    ]
-    neighbours = dict.fromkeys(name for h in headers for name in json.loads(h.get("neighbours", "[]")))
-    concepts, bases = [part["concept"] for part in parts], [header["base_sha256"] for header in headers]
-    facts = {
-        "concept": TOGETHER.join(concepts),
-        "method": "composition",
-        "neighbours": json.dumps([name for name in neighbours if name not in concepts], ensure_ascii=False),
-        "parts": json.dumps(parts, ensure_ascii=False),
-        # adapters of an earlier version alone keep the hash of then: their sum has the bytes of then
-        "base_sha256": bases[0] if len(set(bases)) == 1 else _own(model, bases[0]),
-    }
-    first, *others = {header.get("data_md5") for header in headers}
-    return facts if others or first is None else {**facts, "data_md5": first}

@@ -22,6 +22,7 @@ from fade.config.pretrain import SceneMix as SceneMix
 from fade.config.pretrain import SecondJudgeConfig as SecondJudgeConfig
 from fade.config.pretrain import SightConfig as SightConfig
 from fade.config.pretrain import TextConfig as TextConfig
+from fade.config.release import ReleaseConfig as ReleaseConfig
 from fade.config.run import ChecksConfig as ChecksConfig
 from fade.config.run import DataConfig as DataConfig
 from fade.config.run import MeshConfig as MeshConfig

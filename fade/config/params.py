@@ -11,6 +11,7 @@ from fade.config.bench import BenchConfig
 from fade.config.judge import JudgeTrainingConfig
 from fade.config.method import MethodConfig
 from fade.config.pretrain import PretrainConfig
+from fade.config.release import ReleaseConfig
 from fade.config.section import Affects, Section
 from fade.utils.hashing import fingerprint
 
@@ -49,6 +50,7 @@ class Params(Section):
     repository tracks is no default of the code."""
     nudity: Annotated[commands.NudityConfig, Affects("nothing")] = commands.NudityConfig()
     gate: Annotated[commands.PromotionPolicy, _UNRECORDED] = commands.PromotionPolicy()
+    release: Annotated[ReleaseConfig, _UNRECORDED] = ReleaseConfig()
     register_: Annotated[commands.RegisterConfig, Affects("nothing")] = Field(
         default=commands.RegisterConfig(), alias="register"
     )
@@ -80,7 +82,8 @@ class Params(Section):
 
     def recorded(self) -> dict[str, Any]:
         """The parameters in a run's record: all sections but those whose field has ``recorded=False`` (the
-        pretraining, the benchmark, the gate, signing, the schedule). ``settings`` is applied already."""
+        pretraining, the benchmark, the gate, the release, signing, the schedule). ``settings`` is applied
+        already."""
         fields = type(self).model_fields.items()
         left_out = {name for name, field in fields if not Affects.of(field).recorded}
         return self.model_dump(mode="json", by_alias=True, exclude=left_out)

@@ -12,17 +12,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fade.config import Params, PromotionPolicy
+from fade.config import Params, PromotionPolicy, ReleaseConfig
 from fade.errors import AdapterError, PromotionError
 from fade.evaluation.err import balances
 from fade.evaluation.metrics import Metric, report_rows
 from fade.governance.promotion import PROMOTE, RETIRED, Decision, Standing, criteria
 from fade.utils.hashing import fingerprint
+from fade.utils.names import skeleton
 
 STAGE = "release"
 NAME = "release"
 JUDGED_BY = ("data", "sampler", "neighborhood", "evaluate")
-"""Sections of the parameters that decide a release's numbers; its bytes come from its parts alone."""
+"""Sections of the parameters that decide a release's numbers; `release` decides its bytes."""
+SPLIT = ("seed", "measured_one_in")
+"""Keys of the section `release` that decide a sum's record: which concepts are reported apart."""
 _GROUPS = {"target": "targets", "adjacent": "neighbours", "heldout": "heldout", "rest": "rest"}
 """Role of concepts in an evaluation -> their group in a release's record."""
 _ROLLBACK = "rollback of {}: "
@@ -61,10 +64,10 @@ class Part:
 
 
 def plan(parts: Sequence[Part]) -> list[Part]:
-    """The parts in the order in which they are added up, that of their names.
+    """The parts in the order of their names.
 
-    Raises PromotionError when there is none or a concept is in two of them, AdapterError when they are of
-    several bases."""
+    Raises PromotionError when there is none or a concept is in two of them (also under two names: spellings
+    that look alike, or the same adapter twice), AdapterError when they are of several bases."""
     if not parts:
         action = "promote a version of each concept with `fade promote`."
         raise PromotionError("no concept has a champion.", stage=STAGE, action=action)
@@ -72,14 +75,18 @@ def plan(parts: Sequence[Part]) -> list[Part]:
     bases: dict[str, list[str]] = {}
     own = {part.base_legacy_sha256: part.base_sha256 for part in parts if part.base_legacy_sha256}
     erased: dict[str, str] = {}
+    adapters: dict[str, str] = {}
     for part in ordered:
+        if (other := adapters.setdefault(part.adapter_sha256, part.label)) != part.label:
+            what = f"{other} and {part.label} are one adapter under two names."
+            raise PromotionError(what, stage=STAGE, action="revoke one of the two.")
         bases.setdefault(own.get(part.base_sha256, part.base_sha256), []).append(part.label)
         for concept in part.concepts:
-            if concept in erased:
-                what = f"{concept!r} is erased by {erased[concept]} and by {part.label}."
-                action = "revoke one of the two; added up they would erase it twice."
+            if (name := skeleton(concept)) in erased:
+                what = f"{concept!r} is erased by {erased[name]} and by {part.label}."
+                action = "revoke one of the two; together they would erase it twice."
                 raise PromotionError(what, stage=STAGE, action=action)
-            erased[concept] = part.label
+            erased[name] = part.label
     if len(bases) > 1:
         listed = "; ".join(f"{base[:12]}: {', '.join(labels)}" for base, labels in bases.items())
         what = f"the champions were trained for different bases: {listed}."
@@ -88,7 +95,9 @@ def plan(parts: Sequence[Part]) -> list[Part]:
 
 
 def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
-    """Identifies a release, 12 hexadecimal digits: the same champions, evaluated under the same settings."""
+    """Identifies a release, 12 hexadecimal digits: the same champions, built and evaluated under the same
+    settings. A sum's bytes come from its parts alone, and it has the key that it had before there was
+    another way."""
     made_of = [[part.label, part.adapter_sha256, part.lineage_sha256] for part in parts]
     values = params.model_dump(
         mode="json",
@@ -97,6 +106,11 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
         exclude={"data": {"dvc_file", "remote", "base_config"}},
     )
     values = params.without_later(values)
+    config, default = params.release, ReleaseConfig()
+    if config.mode != "sum" and len(parts) > 1:
+        values["release"] = config.model_dump(mode="json", exclude={"residual"})
+    elif any(getattr(config, name) != getattr(default, name) for name in SPLIT):
+        values["release"] = config.model_dump(mode="json", include={*SPLIT})
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]
 
 
@@ -122,6 +136,22 @@ def numbers_of(
     of_several = {name: float(value) for name, value in balances(metrics).items()}
     metrics |= {name: None if math.isnan(value) else value for name, value in of_several.items()}
     return {"metrics": {**metrics, "A_real": real}, "base_metrics": before}
+
+
+def kept_apart(
+    kept: Mapping[str, Sequence[str]], per_concept: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, float | int | None]]:
+    """Of each group of ``kept`` (its name -> its concepts): how many of them were judged, and their mean
+    share of recognised pictures by the original and by the release, percent; ``kept`` is the ratio, percent.
+
+    per_concept: rows of an evaluation, with ``concept``, ``base`` and ``erased``."""
+    out: dict[str, dict[str, float | int | None]] = {}
+    for group, names in kept.items():
+        rows = [row for row in per_concept if row["concept"] in names]
+        base, erased = (_mean([float(row[model]) for row in rows]) for model in ("base", "erased"))
+        share = 100 * erased / base if base and erased is not None else None
+        out[group] = {"concepts": len(rows), "base": base, "erased": erased, "kept": share}
+    return out
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -52,6 +52,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "mining": ("mining/image_encoder.py", "mining/neighborhood.py"),
     "models": ("models",),
     "models/checks": ("models/judge_checks.py", "models/prompts.py", "models/self_test.py"),
+    "moments": ("adapters/moments.py",),
     "pictures": ("data/pictures.py",),
     "seeds": ("utils/seeds.py",),
     "tables": ("data/manifest.py", "data/measurements.py", "data/tables.py"),

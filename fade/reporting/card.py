@@ -22,6 +22,7 @@ GRIDS = {
     "heatmap": "Cosines of the neighbourhood",
     "confusion": "What the target's pictures are judged to be",
     "losses": "Losses",
+    "interaction": "Which erasure is predicted to cost which concept how much",
 }
 """Pictures that may lie beside a card, and what they show."""
 ROOM = 5000

@@ -12,6 +12,7 @@ import numpy as np
 
 from fade.data.vocabulary import TOGETHER
 from fade.errors import EvaluationError
+from fade.reporting.interaction import interaction_chart
 from fade.reporting.report_data import Report, members
 from fade.reporting.svg import Chart, Point, line, polyline, rect, text
 from fade.reporting.theme import percent, shortened, width_of
@@ -34,13 +35,16 @@ TERMS = {"loss": "loss (weighted sum)", "lr": "learning rate", "grad_norm": "gra
 
 
 def charts(report: Report) -> dict[str, Chart]:
-    """Every chart of a report by name; "losses" is left out when there is no history."""
+    """Every chart of a report by name; "losses" is left out when there is no history, "interaction" where
+    nothing was predicted."""
     result, near = report.result, report.neighborhood
     before = result.get("base_confusion", [])
     made = {
         "heatmap": heatmap(near),
         "confusion": confusion_bar(result["confusion"], before, near.targets, report.roles),
     }
+    if (predicted := result.get("predicted")) and predicted["cost"]:
+        made["interaction"] = interaction_chart(predicted)
     return {**made, "losses": losses(report.history)} if report.history else made
 
 

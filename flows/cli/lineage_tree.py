@@ -45,6 +45,11 @@ def _summary(section: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
                 stage: f"{sum(check['success'] for check in checks)} of {len(checks)} hold"
                 for stage, checks in content.items()
             }
+        case "release":
+            settings, predicted = content["settings"], content["predicted"]
+            kept = {f"{name} concepts": len(names) for name, names in settings["kept"].items()}
+            shown = {key: predicted[key] for key in ("rank", "groups", "breaks") if key in predicted}
+            return {**settings["config"], **kept, "predicted": shown}
     return content
 
 

@@ -150,12 +150,27 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Withdraw a version for ever: it is no champion any more and refuses to load."""
-    _decide("revoke", version, runs_dir, as_json, by, reason, trust(params, set_, runs_dir))
+    keys = trust(params, set_, runs_dir)  # no other section is read: a revocation must always be possible
+    decision = _decide("revoke", version, runs_dir, as_json, by, reason, keys)
+    from fade.errors import FadeError
+    from tasks.registry.releases import current_holding
+
+    label = f"{decision['model']}/{decision['version']}"
+    try:
+        release = current_holding(label, runs_dir, keys)
+    except FadeError as error:  # the revocation stands
+        print_note(f"[yellow]release[/] whether one holds {escape(label)} is not known: {escape(str(error))}")
+        return
+    if release:
+        print_note(
+            f"[bold red]release[/] {escape(release)} is current and holds {escape(label)}: it refuses to "
+            "load. Next: `fade release` builds it from the other champions, or `fade rollback` goes back."
+        )
 
 
 def _decide(
     action: str, version: str, runs: Path, as_json: bool, by: str, reason: str, keys: Trust, **details: Any
-) -> None:
+) -> dict[str, Any]:
     from fade.config import PromotionPolicy
     from tasks.registry.decisions import decide
 
@@ -167,6 +182,7 @@ def _decide(
             "one."
         )
     emit(decision, as_json, _show_decision)
+    return decision
 
 
 def _show_decision(decision: dict[str, Any]) -> None:

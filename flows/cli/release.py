@@ -32,7 +32,9 @@ from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 def release(
     by: By = "",
     override: str = Option("", help="Make it current although a concept falls short: why. Shown for ever."),
-    dry_run: bool = Option(False, "--dry-run", help="Say what it would be made of, and make nothing."),
+    dry_run: bool = Option(
+        False, "--dry-run", help="Say what it would be made of and is predicted to cost, and make nothing."
+    ),
     world: World = None,
     set_: Set = None,
     params: ParamsFile = PARAMS,
@@ -40,8 +42,8 @@ def release(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Add up the champions of all concepts, judge the sum, and make it the current release when every concept
-    passes the gate."""
+    """Make one adapter of the champions of all concepts (`release.mode`), judge it, and make it the current
+    release when every concept passes the gate."""
     set_ = with_world(params, world, set_, pulls=True)
     settings = opened(params, set_, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
@@ -69,10 +71,45 @@ def release(
         raise typer.Exit(1)
 
 
+COSTLIEST = 3
+"""Concepts that a row of the prediction names."""
+
+
 def _show_plan(result: Mapping[str, Any]) -> None:
     version = f"is {result['name']}/{result['version']}" if result["version"] else "would be a new version"
     print_line(f"release     {version}; current is {result['was_current'] or 'none'}")
     _show_parts(result)
+    if result.get("unpredicted"):
+        print_note(f"[yellow]no prediction[/] {escape(result['unpredicted'])}")
+    if predicted := result.get("predicted"):
+        _show_prediction(predicted)
+
+
+def _show_prediction(predicted: Mapping[str, Any]) -> None:
+    rows = []
+    for champion, one in predicted["erased"].items():
+        costs = {
+            name: cost["of"].get(champion, 0.0)
+            for name, cost in predicted["cost"].items()
+            if cost["group"] != "erased"
+        }
+        most = sorted(costs, key=lambda name: -costs[name])[:COSTLIEST]
+        shares = [f"{100 * one[key]:.1f}" for key in ("residual", "missing", "foreign")]
+        rows.append([champion, *shares, ", ".join(f"{name} {costs[name]:.1f}" for name in most)])
+    head = ["", "residual", "missing", "of others", "costs most"]
+    note = "percent, by the text states alone: of the champion's change on its target, and of what the "
+    note += (
+        f"original's layers put out. Not predicted: {predicted['added_layers']} layers that read the picture"
+    )
+    show_rows(f"predicted, {predicted['mode']} at rank {predicted['rank']}", head, rows, note)
+    for group, one in predicted["groups"].items():
+        print_line(
+            f"{group:11} {one['concepts']} concepts: {one['mean']:.2f} on average, {one['largest']:.2f}"
+        )
+    for name in predicted["no_neighbour"]:
+        print_line(f"neighbours  all of {name}'s are erased, too")
+    if predicted["breaks"]:
+        print_note(f"[yellow]no room[/] {escape(predicted['breaks'])}")
 
 
 def _show_release(result: Mapping[str, Any]) -> None:
@@ -88,6 +125,11 @@ def _show_release(result: Mapping[str, Any]) -> None:
     note = "percent: the champion alone > the release, on the same pictures"
     show_rows(title, ["", *(metric.title for metric in metrics)], rows, note)
     _show_parts(result)
+    for group, one in result.get("kept", {}).items():
+        shares = f"{_percent(one['base'])} > {_percent(one['erased'])}"
+        print_line(f"must stay   {group}: {shares} % of {one['concepts']} judged concepts")
+    if result.get("breaks"):
+        print_note(f"[yellow]no room[/] {escape(result['breaks'])}")
     print_line(f"sha256      {result['adapter_sha256']}")
     if result["seconds"]:
         print_line(
@@ -96,7 +138,10 @@ def _show_release(result: Mapping[str, Any]) -> None:
 
 
 def _number(metrics: Mapping[str, float | None], name: str) -> str:
-    value = metrics.get(name)
+    return _percent(metrics.get(name))
+
+
+def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 

@@ -214,7 +214,7 @@ def _create_version(
 ) -> ModelVersion:
     about: dict[str, Any] = {"tags": {"target": tags["target"]}, "description": f"{tags['target']}, erased"}
     if PARTS in tags:  # the next release may be of other concepts
-        about = {"description": "Releases: the champions of all concepts, added up."}
+        about = {"description": "Releases: the champions of all concepts in one adapter."}
     card = job.run_dir / CARD
     description = describe(card.read_text(encoding="utf-8")) if card.is_file() else None
     with registry_errors(run.tracking.address):

@@ -12,6 +12,7 @@ from fade.governance.promotion import CHAMPION, PROMOTE, RETIRED
 from fade.governance.release_plan import ladder, previous, release_name, rollback_reason, taken_back
 from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
+from tasks.registry.log_store import TRUST
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust
 from tasks.registry.verify import verify_version
@@ -73,6 +74,20 @@ def rollback(
         "parts_out": sorted({*old} - {*new}),
         "parts_in": sorted({*new} - {*old}),
     }
+
+
+def current_holding(label: str, runs: Path, trust: Trust = TRUST) -> str:
+    """The current release, ``NAME/VERSION``, of which the version ``label`` is a part; else empty. Raises
+    RegistryError, PromotionError, SignatureError."""
+    model = label.rpartition("/")[0]
+    snapshot = RegistrySnapshot.load_model(connect(runs), model, trust)
+    # a model is PREFIX-CONCEPT, and both may have hyphens
+    prefixes = [model[:i] for i, sign in enumerate(model) if sign == "-"]
+    for name in map(release_name, filter(None, prefixes)):
+        version = snapshot.champion(name)
+        if version is not None and label in parts_of(version):
+            return f"{name}/{version.version}"
+    return ""
 
 
 def _load(params: Params, runs: Path, root: Path) -> tuple[str, RegistrySnapshot]:

@@ -158,6 +158,8 @@ def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     for name, keys in _BY_KIND.items():
         for kind, one in (result.get(name) or {}).items():
             values |= flatten({name: {kind: {key: one.get(key) or {} for key in keys}}})
+    apart = {group: one["erased"] for group, one in (result.get("kept") or {}).items()}
+    values |= flatten({"A_kept": apart})  # of a release: what must stay, used and only measured
     realism = result.get("realism") or {}
     values |= flatten(
         {"realism": {key: realism.get(key) or {} for key in ("distance", "share", "confidence")}}

@@ -1,15 +1,16 @@
-"""Build a release: the champions selected and verified, and their adapters added up."""
+"""Build a release: the champions selected and verified, and one adapter made of theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fade.config import Params
+from fade.config import Params, ReleaseConfig
 from fade.data.vocabulary import TOGETHER
-from fade.errors import AdapterError
+from fade.errors import AdapterError, AuditError, PromotionError
+from fade.governance.audit import STAGE as AUDIT
 from fade.governance.release_plan import STAGE, Part, key, plan, release_name
 from fade.run.context import RunContext
 from fade.run.worlds import world_hint
@@ -25,6 +26,8 @@ from tasks.registry.versions import ADAPTER, fetch, resolve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+    from fade.adapters.release import BuiltRelease, ReleaseSettings
 
 
 @dataclass(frozen=True)
@@ -97,30 +100,94 @@ def find_release(tracking: Tracking, selected: ReleaseParts, params: Params) -> 
     return next((version for version in versions if version.tags.get("run_key") in keys), None)
 
 
-def sum_champions(run: RunContext, selected: ReleaseParts, folder: Path) -> str:
-    """Write the release's adapter into ``folder``; returns its sha256. One champion alone keeps its bytes.
-    Raises AdapterError for champions of another base."""
+def release_settings(run: RunContext, selected: ReleaseParts) -> ReleaseSettings:
+    """What decides a release beside its champions and the base: the section `release`, the split of the
+    vocabulary, and the prompts' templates."""
+    from fade.adapters.adapter_file import read_provenance
+    from fade.adapters.kept import KeptConcepts
+    from fade.adapters.release import ReleaseSettings
+    from fade.governance.stored_values import parse_names
+
+    near: set[str] = set()
+    for label, path in selected.adapters.items():
+        near |= {*parse_names(read_provenance(path).get("neighbours", "[]"), f"{label}: its neighbours")}
+    config, sampler = run.params.release, run.params.sampler
+    kept = KeptConcepts.of(run.vocabulary.names, selected.concepts, near, config)
+    return ReleaseSettings(config, kept, sampler.prompt, sampler.negative_prompt)
+
+
+def build_champions(
+    run: RunContext, selected: ReleaseParts, settings: ReleaseSettings, folder: Path
+) -> BuiltRelease:
+    """Write the release's adapter into ``folder``. One champion alone keeps its bytes. Raises AdapterError
+    for champions of another base."""
+    _require_base(run, selected)
+    return _build(run, [selected.adapters[label] for label in selected.labels], settings, folder / ADAPTER)
+
+
+def predict_champions(run: RunContext, selected: ReleaseParts, settings: ReleaseSettings) -> dict[str, Any]:
+    """The release's interaction table without the release (`ReleaseBuilder.predict`); empty for one champion
+    alone. Raises as `build_champions`."""
+    from fade.adapters.release import predict_release
+
+    _require_base(run, selected)
+    paths = [selected.adapters[label] for label in selected.labels]
+    return predict_release(run.models.base, paths, settings, run.cache) if len(paths) > 1 else {}
+
+
+def require_not_revoked(tracking: Tracking, params: Params, selected: ReleaseParts, root: Path) -> None:
+    """Raises PromotionError for a champion that was revoked after it was selected: nothing of its release is
+    registered."""
+    trust = Trust.of(params.signing, root)
+    snapshot = RegistrySnapshot.load(tracking, params.register_.model_prefix, trust)
+    for label in selected.labels:
+        version = snapshot.version(label)
+        if version is None or snapshot.revoked_as(version):
+            what = f"{label} was revoked while the release was built; nothing was registered."
+            raise PromotionError(what, stage=STAGE, action="`fade release` builds it from the others.")
+
+
+def _require_base(run: RunContext, selected: ReleaseParts) -> None:
     base, own = selected.parts[0].base_sha256, run.models.base.sha256
     if not run.models.base.is_base(base):
         what = f"the champions were trained for the base {base[:12]}, data.base is {own[:12]}."
         action = world_hint(run.params, selected.parts[0].data_md5) or "set data.base to theirs"
         action = f"{action.removesuffix('.')}, or train and promote versions for this one."
         raise AdapterError(what, stage=STAGE, action=action)
-    return _sum(run, [selected.adapters[label] for label in selected.labels], folder / ADAPTER)
 
 
-def sum_versions(tracking: Tracking, run: RunContext, labels: Sequence[str], folder: Path) -> str:
-    """Write the sum of these versions, revoked or not, into ``folder``; returns its sha256. For an audit."""
+def recorded_settings(record: Mapping[str, Any]) -> ReleaseSettings:
+    """How a release was built; a record of before there was another way is of a sum. Raises AuditError for a
+    record that does not say it in full."""
+    from fade.adapters.kept import KeptConcepts
+    from fade.adapters.release import ReleaseSettings
+
+    if "release" not in record:
+        return ReleaseSettings(ReleaseConfig(mode="sum"), KeptConcepts((), ()), prompt="{concept}")
+    try:
+        return ReleaseSettings.from_json(record["release"]["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"the record does not say how the release was built ({type(error).__name__})."
+        raise AuditError(what, stage=AUDIT, action="do not use it; make another.") from error
+
+
+def rebuild_versions(
+    tracking: Tracking, run: RunContext, labels: Sequence[str], settings: ReleaseSettings, folder: Path
+) -> str:
+    """Write the release of these versions, revoked or not, into ``folder``; returns its sha256. For an audit:
+    nothing that an earlier build stored is read."""
     name, trust = release_name(run.params.register_.model_prefix), Trust.of(run.params.signing, run.root)
     snapshot = RegistrySnapshot.load_model(tracking, name, trust)
     versions = [resolve(snapshot, label) for label in labels]
     paths = [fetch(snapshot, version, run.runs, revoked=True) for version in versions]
-    return _sum(run, paths, folder / ADAPTER)
+    return _build(run, paths, settings, folder / ADAPTER, stored=False).sha256
 
 
-def _sum(run: RunContext, paths: Sequence[Path], out: Path) -> str:
-    from fade.adapters.compose import compose
+def _build(
+    run: RunContext, paths: Sequence[Path], settings: ReleaseSettings, out: Path, *, stored: bool = True
+) -> BuiltRelease:
+    from fade.adapters.release import BuiltRelease, build_release
 
     if len(paths) > 1:
-        return compose(run.models.base, paths, out)
-    return sha256_of(write_whole(out, paths[0].read_bytes(), stage=STAGE))
+        return build_release(run.models.base, paths, out, settings, run.cache if stored else None)
+    return BuiltRelease(sha256_of(write_whole(out, paths[0].read_bytes(), stage=STAGE)))

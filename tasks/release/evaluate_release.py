@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.data.vocabulary import fill
-from fade.governance.release_plan import numbers_of, worst
+from fade.governance.release_plan import kept_apart, numbers_of, worst
 from fade.provenance.lineage import Lineage
 from fade.run.context import RunContext
 from fade.run.worlds import load_adapter
@@ -23,12 +23,18 @@ from tasks.stages.generate_pictures import distributed
 if TYPE_CHECKING:
     import numpy as np
 
+    from fade.adapters.release import ReleaseSettings
     from fade.mining.neighborhood import Neighborhood
     from tasks.stages.evaluate import EvaluationResult
 
 
 def evaluate_release(
-    run: RunContext, neighborhood: Neighborhood, selected: ReleaseParts, folder: Path
+    run: RunContext,
+    neighborhood: Neighborhood,
+    selected: ReleaseParts,
+    settings: ReleaseSettings,
+    predicted: Mapping[str, Any],
+    folder: Path,
 ) -> tuple[EvaluationResult, dict[str, dict[str, np.ndarray]]]:
     """Evaluate the adapter in ``folder``, and each champion alone on its own concepts, their neighbours and
     the unrelated ones; write ``evaluation.json``.
@@ -37,7 +43,8 @@ def evaluate_release(
     champions come from the cache where their own runs made them.
 
     Returns the evaluation of the whole, whose ``parts`` are concept -> metrics, base_metrics, and alone: the
-    metrics of its champion alone, percent; and erased concept -> tested concept -> pictures by its champion
+    metrics of its champion alone, percent; its ``kept``: the judged concepts that the release could use and
+    those that are only measured, apart; and erased concept -> tested concept -> pictures by its champion
     alone, (images, H, W, 3) uint8."""
     from tasks.stages.evaluate import evaluate_adapter
 
@@ -68,8 +75,11 @@ def evaluate_release(
             concepts[concept] = {**numbers, "alone": metrics}
             alone[concept] = pictures
     progress.report("champions", len(selected.parts), len(selected.parts))
-    method = {"method": "composition", "variant": "sum", "neighbours_trained": False, "seed": "none"}
-    numbers = {**whole.numbers, "parts": concepts, **method}
+    mode = settings.config.mode
+    method = {"method": "composition", "variant": mode, "neighbours_trained": False, "seed": "none"}
+    apart = kept_apart({"used": settings.kept.used, "measured": settings.kept.measured}, rows)
+    numbers = {**whole.numbers, "parts": concepts, "kept": apart, **method}
+    numbers |= {"predicted": dict(predicted)} if predicted else {}
     write_json(folder / "evaluation.json", numbers)
     return replace(whole, numbers=numbers), alone
 
@@ -104,10 +114,16 @@ def _evaluate_alone(
 
 
 def release_lineage(
-    opened: Lineage, after: Mapping[str, str], sha256: str, selected: ReleaseParts, numbers: Mapping[str, Any]
+    opened: Lineage,
+    after: Mapping[str, str],
+    sha256: str,
+    selected: ReleaseParts,
+    settings: ReleaseSettings,
+    numbers: Mapping[str, Any],
 ) -> Lineage:
-    """The release's closed record: that of a run, with its parts, every concept's numbers, and the worst ones
-    as the metrics that the gate reads. sha256: of the adapter; numbers: of the evaluation."""
+    """The release's closed record: that of a run, with its parts, how it was built, every concept's numbers,
+    and the worst ones as the metrics that the gate reads. sha256: of the adapter; numbers: of the
+    evaluation."""
     checks = {
         f"{part.label} {stage}": results for part in selected.parts for stage, results in part.checks.items()
     }
@@ -115,8 +131,11 @@ def release_lineage(
     concepts = numbers["parts"]
     whole = {name: numbers[name] for name in ("metrics", "base_metrics")}
     outputs = {**closed["outputs"], **worst(concepts), "parts": concepts, "whole": whole}
+    outputs["kept"] = numbers["kept"]
     parts = {part.label: part.to_json() for part in selected.parts}
-    return Lineage({**closed, "outputs": outputs, "parts": parts, "left_out": selected.left_out})
+    built = {"settings": settings.to_json(), "predicted": numbers.get("predicted", {})}
+    own = {"parts": parts, "release": built, "left_out": selected.left_out}
+    return Lineage({**closed, "outputs": outputs, **own})
 
 
 def make_release_report(

@@ -82,6 +82,8 @@ def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVers
         "adapter_sha256": record["outputs"]["adapter_sha256"],
         "concepts_judged": record["outputs"]["parts"],
         "metrics": record["outputs"]["whole"]["metrics"],
+        "kept": record["outputs"].get("kept", {}),
+        "breaks": record.get("release", {}).get("predicted", {}).get("breaks", ""),
         "current": True,
         "refused": "",
     }

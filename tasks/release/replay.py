@@ -1,5 +1,5 @@
 """Make a version again, with a control, and compare: a run is replayed (the recorded parameters and threads,
-the code in a folder of its own, a registry of its own), a release added up."""
+the code in a folder of its own, a registry of its own), a release built."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tasks.registry.connection import Tracking
 from tasks.registry.runs import flatten
 from tasks.registry.trust import Trust
 from tasks.registry.versions import ADAPTER
-from tasks.release.build_release import sum_versions
+from tasks.release.build_release import rebuild_versions, recorded_settings
 
 SEED_STEP = 1
 """The control's training seed is the recorded one plus this."""
@@ -162,10 +162,11 @@ def _replays(record: Lineage, runs: Path, options: AuditOptions) -> tuple[Replay
 
 
 def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: AuditOptions) -> AuditOutcome:
-    """Add a release's parts up, and as the control all but the last one.
+    """Build a release from its parts, and as the control from all but the last one.
 
-    A release is not evaluated: its parts have audits of their own, and their sum has the recorded bytes or
-    not. Where the parts are of another world than the section `data` of now, its base is taken."""
+    A release is not evaluated: its parts have audits of their own, and what is built of them alone has the
+    recorded bytes or not; so nothing of another champion is in it. Where the parts are of another world than
+    the section `data` of now, its base is taken."""
     content, params = record.content, options.params
     try:
         if world := other_world(params, content, options.root):
@@ -179,20 +180,23 @@ def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: Au
         return AuditOutcome(Verdict(MISSING, f"the base: {bases}"))
     labels = sorted(content["parts"], key=lambda label: str(label).rpartition("/")[0])  # the order of the sum
 
-    def sum_of(which: str, parts: list[str]) -> str:
+    settings = recorded_settings(content)
+    done = "added up" if settings.config.mode == "sum" else "built"
+
+    def built_from(which: str, parts: list[str]) -> str:
         progress.report(f"{STAGE} {which}", 0, 0, " + ".join(parts))
         make_folder(folder / which)
-        return sum_versions(tracking, run, parts, folder / which)
+        return rebuild_versions(tracking, run, parts, settings, folder / which)
 
-    recorded, sha256 = str(content["outputs"]["adapter_sha256"]), sum_of("again", labels)
-    note = f"added up again from {', '.join(labels)}, which have audits of their own; not judged again"
+    recorded, sha256 = str(content["outputs"]["adapter_sha256"]), built_from("again", labels)
+    note = f"{done} again from {', '.join(labels)}, which have audits of their own; not judged again"
     verdict = Verdict(IDENTICAL, note=note)
     if sha256 != recorded:
         verdict = Verdict(DIFFERENT, TRAIN, [Difference("outputs.adapter_sha256", recorded, sha256)])
     if not options.with_control or len(labels) == 1:
         return AuditOutcome(verdict)
-    if sum_of("control", labels[:-1]) == sha256:
-        why = "the control, a sum without one part, came out the same: this audit cannot tell two sums apart"
+    if built_from("control", labels[:-1]) == sha256:
+        why = "the control, a release without one part, came out the same: this audit cannot tell two apart"
         return AuditOutcome(Verdict(MISSING, why), control=IDENTICAL)
     return AuditOutcome(verdict, control=DIFFERENT)
 

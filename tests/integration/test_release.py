@@ -21,10 +21,10 @@ from tasks.registry.card import refresh
 from tasks.registry.connection import connect
 from tasks.registry.decisions import decide, history
 from tasks.registry.register import register, register_pending
-from tasks.registry.releases import releases, rollback
+from tasks.registry.releases import current_holding, releases, rollback
 from tasks.registry.verify import verify
 from tasks.registry.versions import load_version
-from tasks.release.build_release import find_release, select_champions
+from tasks.release.build_release import find_release, require_not_revoked, select_champions
 from tests.registered import adapter_bytes, finished_run
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -162,6 +162,27 @@ def _recorded(store: Path, label: str) -> dict[str, Any]:
 
     snapshot = load_snapshot(connect(store), label)
     return dict(read(snapshot, resolve(snapshot, label)).lineage.content["parts"])
+
+
+def test_a_champion_that_is_revoked_while_the_release_is_built_stops_it(store: Path, tmp_path: Path) -> None:
+    for concept in ("lemon", "panda"):
+        champion(store, tmp_path, "meanwhile", concept)
+    parts, params = chosen(store, "meanwhile"), params_of("meanwhile")
+    require_not_revoked(connect(store), params, parts, Path())
+    decide("revoke", "meanwhile-panda/1", store, GATE, by="ann", reason="an attack")
+    with pytest.raises(PromotionError, match="meanwhile-panda/1 was revoked while the release was built"):
+        require_not_revoked(connect(store), params, parts, Path())
+
+
+def test_the_current_release_that_holds_a_version_is_named(store: Path, tmp_path: Path) -> None:
+    labels = [champion(store, tmp_path, "holding", concept) for concept in ("green lemon", "panda")]
+    assert current_holding(labels[0], store) == ""  # no release yet
+    release = release_of(store, tmp_path, "holding", seed=5)
+    assert current_holding(labels[0], store) == ""  # none is current
+    decide("promote", release, store, GATE, by="ann")
+    decide("revoke", labels[0], store, GATE, by="ann", reason="an attack")
+    assert current_holding(labels[0], store) == release
+    assert current_holding("holding-lemon/9", store) == ""
 
 
 def test_a_champion_that_is_not_what_went_in_is_found(store: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_key_of_a_run_of_an_earlier_version_holds() -> None:
     """Then every key of the sections counted, those without an effect, too; the base was float32, losses
     were in the network's own output, one judge judged, one form of prompts."""
     beside = {"attack", "audit", "bench", "checks", "gate", "judge", "model", "nudity", "pretrain", "purify"}
-    beside |= {"register_", "schedule", "self_test", "settings", "signing", "styles", "worlds"}
+    beside |= {"register_", "release", "schedule", "self_test", "settings", "signing", "styles", "worlds"}
     fields = Params().model_dump(mode="json", by_alias=True, exclude=beside)
     del fields["train"]["loss_in"], fields["data"]["second_judge"]
     for key in ("sentences", "pairs", "prompt_images", "prompts_known", "real_pictures"):

@@ -13,6 +13,7 @@ from fade.errors import AdapterError, PromotionError
 from fade.governance.promotion import PROMOTE, REVOKE, Decision, Standing, criteria, replay
 from fade.governance.release_plan import (
     Part,
+    kept_apart,
     key,
     ladder,
     numbers_of,
@@ -24,11 +25,13 @@ from fade.governance.release_plan import (
     taken_back,
     worst,
 )
+from fade.utils.seeds import named_seed
 
 
 def part(concept: str, version: str = "1", base: str = "b" * 64) -> Part:
+    adapter = f"{named_seed(concept):064x}"
     return Part(
-        f"fade-{slug(concept)}", version, tuple(concept.split(" + ")), "a" * 64, "c" * 64, base, "d" * 32
+        f"fade-{slug(concept)}", version, tuple(concept.split(" + ")), adapter, "c" * 64, base, "d" * 32
     )
 
 
@@ -59,6 +62,15 @@ def test_what_cannot_be_added_up_is_named(parts: list[Part], error: type[Excepti
         plan(parts)
 
 
+def test_one_concept_under_two_names_and_one_adapter_under_two_are_named() -> None:
+    twin = part("p\u0430nda")  # a Cyrillic letter
+    with pytest.raises(PromotionError, match="is erased by fade-p.* and by fade-p"):
+        plan([part("panda"), twin])
+    with pytest.raises(PromotionError, match="fade-lemon/1 and fade-panda/1 are one adapter under two names"):
+        plan([part("panda"), replace(part("lemon"), adapter_sha256=part("panda").adapter_sha256)])
+    assert len(plan([part("panda"), part("lemon")])) == 2
+
+
 def test_champions_of_one_base_under_both_of_its_hashes_are_added_up() -> None:
     new = replace(part("lemon", base="e" * 64), base_legacy_sha256="b" * 64)
     assert len(plan([new, part("panda")])) == 2
@@ -85,6 +97,30 @@ def test_the_same_champions_under_the_same_settings_have_the_same_key_and_others
         key(parts, params, signed=True),
     ]
     assert asked not in others and len(set(others)) == 5
+
+
+def test_a_sum_has_the_key_of_before_and_a_solved_release_one_of_its_settings() -> None:
+    parts = [part("lemon"), part("panda")]
+
+    def of(chosen: list[Part], **release: object) -> str:
+        return key(chosen, Params.model_validate({"release": release}), signed=False)
+
+    assert of(parts) == of(parts, keep_weight=3, words=1, mode="sum") == key(parts, Params(), signed=False)
+    others = {of(parts, mode="solve"), of(parts, mode="solve", ridge=0.1), of(parts, seed=1)}
+    assert len(others) == 3 and of(parts) not in others
+    assert of(parts, mode="solve", residual=0.9) in others  # a sentence's threshold decides no byte
+    assert of(parts[:1], mode="solve") == of(parts[:1])  # one champion keeps its bytes
+
+
+def test_what_was_used_and_what_is_only_measured_are_reported_apart() -> None:
+    rows = [
+        {"concept": "panda", "base": 100.0, "erased": 0.0},
+        {"concept": "koala", "base": 80.0, "erased": 60.0},
+        {"concept": "taxi", "base": 100.0, "erased": 90.0},
+    ]
+    found = kept_apart({"used": ["koala", "taxi", "pear"], "measured": ["rose"]}, rows)
+    assert found["used"] == {"concepts": 2, "base": 90.0, "erased": 75.0, "kept": pytest.approx(250 / 3)}
+    assert found["measured"] == {"concepts": 0, "base": None, "erased": None, "kept": None}
 
 
 @pytest.mark.parametrize("prefix", ["fade", "fade-dev", "a.b"])

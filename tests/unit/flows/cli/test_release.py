@@ -34,6 +34,12 @@ def test_a_release_is_shown_beside_its_champions(capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "fade.release/3: current" in out and "99.5 > 95.5" in out and "- > -" in out
     assert "fade-panda/[2]" in out and "left out    fade-noto/1 (styles)" in out and "compose 1.3" in out
+    kept = {"used": {"concepts": 9, "base": 98.0, "erased": 96.5, "kept": 98.5}}
+    kept |= {"measured": {"concepts": 0, "base": None, "erased": None, "kept": None}}
+    command._show_release(found(kept=kept, breaks="'panda' breaks first."))
+    out, err = capsys.readouterr()
+    assert "used: 98.0 > 96.5 % of 9 judged concepts" in out and "measured: - > - % of 0" in out
+    assert "'panda' breaks first." in err
     command._show_release(found(current=False, made=False, seconds={}))
     out = capsys.readouterr().out
     assert "not current, made before" in " ".join(out.split()) and "seconds" not in out
@@ -47,6 +53,38 @@ def test_a_plan_says_what_would_be_new(capsys: pytest.CaptureFixture[str]) -> No
         and "new in it   fade-lemon/1" in out
         and "no more     none" in out
     )
+
+
+PREDICTED = {
+    "mode": "solve",
+    "rank": 4,
+    "added_layers": 7,
+    "no_neighbour": ["panda"],
+    "erased": {
+        "panda": {"residual": 0.311, "without_rank": 0.3, "missing": 0.288, "foreign": 0.023, "outside": 0.0}
+    },
+    "cost": {
+        "panda": {"group": "erased", "total": 44.0, "of": {"panda": 44.0}},
+        "koala": {"group": "used", "total": 3.0, "of": {"panda": 3.04}},
+        "far": {"group": "measured", "total": 0.1, "of": {"panda": 0.12}},
+    },
+    "groups": {"measured": {"concepts": 1, "mean": 0.1, "largest": 0.2}},
+    "breaks": "'panda' breaks first: 31 % [b] is missing.",
+}
+
+
+def test_a_plan_shows_what_is_predicted_and_the_concept_that_breaks_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command._show_plan(found(version=None, predicted=PREDICTED))
+    out, err = capsys.readouterr()
+    for part in ("31.1", "28.8", "2.3", "koala 3.0, far 0.1", "solve at rank 4", "7 layers", "0.20"):
+        assert part in " ".join(out.split()), part
+    assert "panda 44.0" not in out  # of what it erases is no cost
+    assert "all of panda's are erased, too" in out and "31 % [b] is missing" in err
+    command._show_plan(found(version=None, predicted={}, unpredicted="base: it is not [here]."))
+    out, err = capsys.readouterr()
+    assert "predicted" not in out and "it is not [here]" in err
 
 
 def test_a_revoked_part_of_the_current_release_is_loud_until_another_is_current(

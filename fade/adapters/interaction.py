@@ -1,0 +1,176 @@
+"""What a release is predicted to do, from the adapters and the text encoders alone: no picture is made.
+
+Of each champion the share of its change that is missing on its own target or is other champions',
+
+    residual_c = ||(D - D_c) X_c|| / ||D_c X_c||,
+
+and of each concept x how far each champion's share of the release moves what the layers put out,
+
+    cost_cx = ||D'_c X_x|| / ||W X_x||,    D = sum_c D'_c,
+
+over all layers that read the text, percent. Both are of linear layers. What the denoiser makes of them is
+measured, not predicted; so are the layers that read the picture, which are added up. Ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fade.adapters.kept import ERASED, KeptConcepts
+from fade.adapters.solve import Change, Changes
+from fade.utils.names import TOGETHER
+
+DIGITS = 5
+"""Significant digits of a recorded number."""
+NAMED = 3
+"""Concepts that a sentence names."""
+
+
+def response_rows(change: Change) -> Tensor:
+    """Rows (r, D) whose product with a state is as long as the change's: |rows x| = |up down x|."""
+    up, down = change
+    rows: Tensor = torch.linalg.qr(up).R @ down
+    return rows
+
+
+def all_rows(changes: Changes) -> Tensor:
+    """`response_rows` of all layers (n, D)."""
+    return torch.cat([response_rows(change) for change in changes.values()])
+
+
+def length(rows: Tensor, moment: Tensor) -> float:
+    """Root of the mean of |rows x|^2 over the states x of a second moment (D, D)."""
+    return float((rows @ moment).mul(rows).sum().clamp_min(0).sqrt())
+
+
+def difference(a: Changes, b: Changes) -> dict[str, Change]:
+    """a - b, layer by layer; a layer that one lacks is zero there."""
+    out: dict[str, Change] = {}
+    for layer in dict.fromkeys([*a, *b]):
+        factors = [(sign * one[layer][0], one[layer][1]) for one, sign in ((a, 1), (b, -1)) if layer in one]
+        ups, downs = zip(*factors, strict=True)
+        out[layer] = torch.cat(ups, 1), torch.cat(downs)
+    return out
+
+
+def residuals(
+    release: Changes,
+    whole: Changes,
+    shares: Sequence[Changes],
+    changes: Sequence[Changes],
+    moments: Sequence[Tensor],
+) -> list[dict[str, float]]:
+    """Of each champion, in shares of its own change on its target: ``residual``, of the release as it is
+    stored; ``without_rank``, of the ``whole`` one, whatever its rank; ``missing``, of its own share; and
+    ``foreign``, the shares of the others. moments: (D, D) of each one's target, read one at a time."""
+    out = []
+    for i, (share, change) in enumerate(zip(shares, changes, strict=True)):
+        moment = moments[i]
+        own = length(all_rows(change), moment) if change else 0.0
+        differences = {
+            "residual": difference(release, change),
+            "without_rank": difference(whole, change),
+            "missing": difference(share, change),
+            "foreign": difference(whole, share),
+        }
+        out.append(
+            {
+                name: significant(length(all_rows(one), moment) / own) if own else 0.0
+                for name, one in differences.items()
+            }
+        )
+    return out
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The rows of a release, made once, for any number of concepts."""
+
+    release: Tensor
+    """`all_rows` of the whole release (n, D)."""
+    shares: Mapping[str, Tensor]
+    """Champion -> `all_rows` of its share."""
+    original: Tensor
+    """Sum of W^T W over the layers (D, D)."""
+
+    @classmethod
+    def of(cls, release: Changes, shares: Mapping[str, Changes], weights: Mapping[str, Tensor]) -> Costs:
+        """weights: the original's (out, D) of every layer."""
+        first, *others = (weight.detach().cpu().double() for weight in weights.values())
+        original = first.T @ first
+        for weight in others:
+            original += weight.T @ weight
+        rows = {name: all_rows(share) for name, share in shares.items() if share}
+        return cls(all_rows(release), rows, original)
+
+    def of_states(self, states: Tensor) -> dict[str, Any]:
+        """``total`` and ``of`` (champion -> its share), percent, of token states (T, D), float64."""
+        moment = states.T @ states / len(states)
+        whole = float((self.original * moment).sum().clamp_min(0).sqrt())
+
+        def share(rows: Tensor) -> float:
+            return significant(100 * length(rows, moment) / whole if whole else 0.0)
+
+        return {
+            "total": share(self.release),
+            "of": {name: share(rows) for name, rows in self.shares.items()},
+        }
+
+
+def significant(value: float) -> float:
+    """The number to DIGITS digits."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def breaks_first(predicted: Mapping[str, Any], most: float) -> str:
+    """The sentence that names the erased concept whose change a release holds worst, and why; empty while
+    every residual is at most ``most``."""
+    found = {name: one for name, one in predicted.get(ERASED, {}).items() if one["residual"] > most}
+    if not found:
+        return ""
+    first, *others = sorted(found, key=lambda name: (-found[name]["residual"], name))
+    one = found[first]
+    text = f"{first!r} breaks first: {100 * one['residual']:.0f} % of its champion's change is missing or is "
+    text += f"of other champions (at most {100 * most:.0f} %), "
+    if one["without_rank"] <= most:
+        text += f"because the rank {predicted['rank']} is too low for {len(predicted[ERASED])} champions"
+    else:
+        foreign = one["foreign"] > most or one["foreign"] >= one["missing"]
+        against = disturbers(predicted, first) if foreign else []
+        text += "because there is no room beside " + (" and ".join(map(repr, against)) or "what must stay")
+    more = f"; so do {', '.join(map(repr, others[:NAMED]))}" if others else ""
+    return f"{text}{more}{f' and {len(others) - NAMED} more' if len(others) > NAMED else ''}."
+
+
+def disturbers(predicted: Mapping[str, Any], concept: str) -> list[str]:
+    """The champions that move an erased concept's states most, beside its own; none that does so by less than
+    a tenth of the most."""
+    names = {*concept.split(TOGETHER)}
+    costs: dict[str, float] = {}
+    for name in names & predicted["cost"].keys():
+        for champion, cost in predicted["cost"][name]["of"].items():
+            if champion != concept:
+                costs[champion] = max(cost, costs.get(champion, 0.0))
+    most = max(costs.values(), default=0.0)
+    return sorted((name for name in costs if costs[name] > most / 10), key=lambda n: -costs[n])[:2]
+
+
+def without_neighbours(neighbours: Mapping[str, Sequence[str]], erased: Sequence[str]) -> list[str]:
+    """The erased concepts of whose neighbours nothing stays: all of them are erased, too."""
+    return [name for name, near in neighbours.items() if near and {*near} <= {*erased}]
+
+
+def by_group(predicted: Mapping[str, Any], kept: KeptConcepts) -> dict[str, dict[str, float | int]]:
+    """Group of concepts -> how many, and the mean and the largest total cost, percent."""
+    out: dict[str, dict[str, float | int]] = {}
+    groups: dict[str, list[float]] = {}
+    for name, cost in predicted["cost"].items():
+        groups.setdefault(kept.group(name), []).append(cost["total"])
+    for group, totals in groups.items():
+        mean = significant(sum(totals) / len(totals))
+        out[group] = {"concepts": len(totals), "mean": mean, "largest": max(totals)}
+    return out
