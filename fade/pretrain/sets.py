@@ -93,8 +93,8 @@ class Sets:
 
     @cached_property
     def pictures(self) -> tuple[Tensor, Tensor]:
-        """Pictures (P, 64, 64, 3) uint8 for the autoencoder, and the probability of each: half for scenes, whose
-        things are small, a quarter each for the vocabulary's and all others."""
+        """Pictures (P, 64, 64, 3) uint8 for the autoencoder, and the probability of each: half for scenes,
+        whose things are small, a quarter each for the vocabulary's and all others."""
         generator = torch.Generator().manual_seed(self.config.seed)
         made = self.wide_scenes(0.5).batch(SCENES, generator).x
         scenes = ((made + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
