@@ -167,5 +167,5 @@ def test_what_does_not_fit_is_refused(job: AttackJob, base: DiffusionModel) -> N
 
 def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text('{"kind": "bake"}')
-    with pytest.raises(JobError, match=r"'bake' is no kind of job \(attack, generate, train\)"):
+    with pytest.raises(JobError, match=r"'bake' is no kind of job \(attack, generate, judge, train\)"):
         read_job(tmp_path / "job.json")
