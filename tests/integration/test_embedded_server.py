@@ -64,14 +64,21 @@ class Scheduler:
         return self.log.read_text(errors="replace")
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """With the login. A server whose SQLite is busy answers 503."""
+        """With the login. A server whose SQLite is busy answers 503, or not at all; what only reads is then
+        sent once more."""
         user, _, password = self.login.partition(":")
         end = time.monotonic() + 60
         while True:
-            more: dict[str, Any] = {} if method == "GET" else {"json": body or {}}
-            answer = httpx.request(
-                method, f"{self.url}{path}", auth=(user, password), timeout=60, trust_env=False, **more
-            )
+            reads = method == "GET"
+            more: dict[str, Any] = {"timeout": 20} if reads else {"timeout": 60, "json": body or {}}
+            try:
+                answer = httpx.request(
+                    method, f"{self.url}{path}", auth=(user, password), trust_env=False, **more
+                )
+            except httpx.ReadTimeout:
+                if not reads or time.monotonic() > end:
+                    raise
+                continue
             if answer.status_code != 503 or time.monotonic() > end:
                 break
             time.sleep(0.5)
