@@ -42,6 +42,7 @@ from fade.run.context import RunContext
 from fade.run.resolve_params import load_params
 from fade.run.worlds import world_overrides
 from fade.training.shared_latents import sampler_of
+from fade.utils.seeds import consecutive_seeds
 
 TARGETS = (
     "grinning face",
@@ -149,7 +150,7 @@ def partial_sample(
 
 def accuracy(run: RunContext, names: list[str]) -> list[float]:
     """The judge's top-1 (percent) of each concept by the denoiser as it is now, on the evaluation's seeds."""
-    seeds = [run.params.evaluate.seed + i for i in range(run.params.evaluate.images_per_concept)]
+    seeds = consecutive_seeds(run.params.evaluate.seed, run.params.evaluate.images_per_concept)
     prompts = [fill(run.params.sampler.prompt, n) for n in names for _ in seeds]
     pixels = run.models.base.decode(sample(run.models.base, prompts, seeds * len(names), run.params.sampler))
     odds = run.models.judge(pixels).numpy().reshape(len(names), len(seeds), -1)

@@ -36,6 +36,7 @@ from fade.mining.neighborhood import Neighborhood
 from fade.run.context import RunContext
 from fade.run.resolve_params import load_params, resolve
 from fade.utils.files import write_json
+from fade.utils.seeds import consecutive_seeds
 
 ARMS = ("sum", "solve", "joint")
 SIZES = (3, 6, 12, 24)
@@ -58,7 +59,7 @@ def well_drawn(run: RunContext) -> list[str]:
     """The concepts, no reported target among them, of whose mined pictures the judge recognises enough."""
     config = run.params.neighborhood
     names = [name for name in run.vocabulary.names if name not in REPORTED]
-    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    seeds = consecutive_seeds(config.seed, config.images_per_concept)
     out = []
     for name, prompt in zip(names, prompts(run.params.sampler.prompt, names), strict=True):
         pixels = run.generator.generate([prompt], seeds)[prompt].pixels

@@ -54,7 +54,7 @@ from fade.training.denoiser import Denoiser
 from fade.training.loop import train
 from fade.training.settings import ADAPTER
 from fade.utils.files import write_json
-from fade.utils.seeds import named_seed
+from fade.utils.seeds import consecutive_seeds, named_seed
 from tasks.launch.environment import configure_environment
 
 COMPARED = {
@@ -264,7 +264,7 @@ def mining(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         context.params.neighborhood,
         context.models.encoder,
     )
-    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    seeds = consecutive_seeds(config.seed, config.images_per_concept)
     texts = prompts(sampler.prompt, vocabulary.names)
     parts = {name: base.parts[name] for name in ("vae", "text_encoder", "tokenizer", "unet")}
     absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}

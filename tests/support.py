@@ -11,14 +11,11 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "a",
-    "in",
-    "the",
-    "style",
+CONCEPTS = (
     "panda",
     "koala",
     "bear",
@@ -30,6 +27,7 @@ WORDS = (
     "tulip",
     "rose",
 )
+WORDS = ("a", "in", "the", "style", *CONCEPTS)
 
 
 EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
@@ -41,6 +39,16 @@ DEEP: dict[str, Any] = {
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
 }
 """A `tiny_unet` with all kinds of blocks of a real one, at twice the time."""
+
+
+def bench_module(name: str) -> Any:
+    """A script of bench/ as a module; what it imports from there is found."""
+    folder = str(Path(__file__).resolve().parents[1] / "bench")
+    sys.path.insert(0, folder)
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(folder)
 
 
 def tiny_unet(seed: int = 0, **changes: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fade.adapters.kept import ERASED, KeptConcepts
+from fade.adapters.kept import ERASED
 from fade.adapters.solve import Change, Changes
 from fade.utils.names import TOGETHER
 
@@ -164,12 +164,12 @@ def without_neighbours(neighbours: Mapping[str, Sequence[str]], erased: Sequence
     return [name for name, near in neighbours.items() if near and {*near} <= {*erased}]
 
 
-def by_group(predicted: Mapping[str, Any], kept: KeptConcepts) -> dict[str, dict[str, float | int]]:
+def by_group(predicted: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
     """Group of concepts -> how many, and the mean and the largest total cost, percent."""
     out: dict[str, dict[str, float | int]] = {}
     groups: dict[str, list[float]] = {}
-    for name, cost in predicted["cost"].items():
-        groups.setdefault(kept.group(name), []).append(cost["total"])
+    for cost in predicted["cost"].values():
+        groups.setdefault(cost["group"], []).append(cost["total"])
     for group, totals in groups.items():
         mean = significant(sum(totals) / len(totals))
         out[group] = {"concepts": len(totals), "mean": mean, "largest": max(totals)}

@@ -53,16 +53,19 @@ class ReleaseSettings:
         prompts = {key: str(content[key]) for key in ("prompt", "negative_prompt")}
         return cls(config, KeptConcepts.from_json(content["kept"]), **prompts)
 
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The two prompts by name."""
+        return {"prompt": self.prompt, "negative_prompt": self.negative_prompt}
+
     def to_json(self) -> dict[str, Any]:
         """As a release's record has it: enough to build the release again."""
-        prompts = {"prompt": self.prompt, "negative_prompt": self.negative_prompt}
-        return {"config": self.config.model_dump(mode="json"), "kept": self.kept.to_json(), **prompts}
+        return {"config": self.config.model_dump(mode="json"), "kept": self.kept.to_json(), **self.prompts}
 
     def header(self) -> str:
         """As a solved release's header has it."""
         own = self.config.model_dump(mode="json", exclude={"residual"})
-        prompts = {"prompt": self.prompt, "negative_prompt": self.negative_prompt}
-        return canonical({**own, **prompts, "kept_sha256": self.kept.sha256()})
+        return canonical({**own, **self.prompts, "kept_sha256": self.kept.sha256()})
 
 
 class ReleaseBuilder:
@@ -108,9 +111,8 @@ class ReleaseBuilder:
     def kept_sides(self) -> dict[str, list[str]]:
         """Side of what must stay -> its prompts."""
         own = self.settings
-        texts = {"prompt": own.prompt, "negative_prompt": own.negative_prompt}
         tokenizer = self.model.tokenizer
-        return kept_prompts(own.kept, self.erased, self.neighbours, tokenizer, own.config, **texts)
+        return kept_prompts(own.kept, self.erased, self.neighbours, tokenizer, own.config, **own.prompts)
 
     @cached_property
     def changes(self) -> list[dict[str, Change]]:
@@ -128,15 +130,19 @@ class ReleaseBuilder:
         return solve(self.changes, self.moments, kept, keep=config.keep_weight, ridge=config.ridge)
 
     @cached_property
+    def whole(self) -> dict[str, Change]:
+        """The sum of the shares in these layers, whatever its rank."""
+        return {name: total(self.shares, name) for name in self.layers}
+
+    @cached_property
     def release(self) -> dict[str, Change]:
         """The release's change of these layers; a solved one as it is stored, in float32."""
         config = self.settings.config
-        whole = {name: total(self.shares, name) for name in self.layers}
         if config.mode != SOLVE:
-            return whole
+            return self.whole
         small = {
             name: compressed(change, tolerance=config.tolerance, rank=config.rank)[0]
-            for name, change in whole.items()
+            for name, change in self.whole.items()
         }
         return {name: (up.float().double(), down.float().double()) for name, (up, down) in small.items()}
 
@@ -198,12 +204,11 @@ class ReleaseBuilder:
             "groups": {},
         }
         if self.layers:
-            whole = {name: total(self.shares, name) for name in self.layers}
-            found = interaction.residuals(self.release, whole, self.shares, self.changes, self.moments)
+            found = interaction.residuals(self.release, self.whole, self.shares, self.changes, self.moments)
             for part, numbers in zip(self.parts, found, strict=True):
                 out[ERASED][part.concept] = {**numbers, "outside": self._outside(part)}
             out["cost"] = self._costs(dict(zip(names, self.shares, strict=True)))
-            out["groups"] = interaction.by_group(out, self.settings.kept)
+            out["groups"] = interaction.by_group(out)
         return {**out, "breaks": interaction.breaks_first(out, config.residual)}
 
     def _costs(self, shares: Mapping[str, Mapping[str, Change]]) -> dict[str, Any]:

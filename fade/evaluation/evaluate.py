@@ -32,6 +32,7 @@ from fade.generation.picture_checks import flat, require_pictures
 from fade.judges.classifier import Classifier
 from fade.mining.image_encoder import ImageEncoder
 from fade.mining.neighborhood import Neighborhood
+from fade.utils.seeds import consecutive_seeds
 
 STAGE = "evaluate"
 _NAMES = {"target": "A_tar", "adjacent": "A_adj", "heldout": "A_heldout", "rest": "A_rest"}
@@ -72,11 +73,6 @@ def judged_groups(
     return dict(zip(_NAMES, map(list, (*named, rest)), strict=True))
 
 
-def seeds_of(config: EvaluateConfig) -> list[int]:
-    """Of each concept's pictures."""
-    return [config.seed + i for i in range(config.images_per_concept)]
-
-
 def retained_groups(groups: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     """Accuracy (A_adj, A_heldout, A_rest) -> the concepts of `judged_groups` that must stay."""
     return {_NAMES[group]: groups[group] for group in ("adjacent", "heldout", "rest")}
@@ -109,7 +105,7 @@ def evaluate(
     for one in (judge, second_judge):
         if one is not None:
             one.require(list(role))
-    seeds = seeds_of(config)
+    seeds = consecutive_seeds(config.seed, config.images_per_concept)
     prompts = {name: fill(generator.sampler.prompt, name) for name in role}
     texts = list(prompts.values())
     own = [prompts[name] for name in targets]

@@ -24,6 +24,7 @@ from fade.evaluation.accuracy import bootstrap_interval
 from fade.generation.generator import ImageGenerator, Pictures
 from fade.generation.picture_checks import flat
 from fade.judges.classifier import Classifier
+from fade.utils.seeds import consecutive_seeds
 
 FILE = Path(__file__).with_name("indirect.yaml")
 KINDS = ("template", "style", "medium", "combination", "family", "order", "synonym", "description")
@@ -87,11 +88,6 @@ def prompts_of(
     return [(p, target) for p, target in pairs if p.text not in direct]
 
 
-def seeds_of(config: EvaluateConfig) -> list[int]:
-    """Of each indirect prompt's pictures."""
-    return [config.seed + i for i in range(config.indirect_images)]
-
-
 def evaluate_indirect(
     generator: ImageGenerator,
     lora: Change,
@@ -114,7 +110,7 @@ def evaluate_indirect(
         raise EvaluationError("evaluate.indirect_images is 0.", stage="evaluate", action=action)
     pairs = prompts_of(targets, vocabulary, generator.sampler.prompt)
     texts, labels = [p.text for p, _ in pairs], np.array([[judge.index(target)] for _, target in pairs])
-    seeds = seeds_of(config)
+    seeds = consecutive_seeds(config.seed, images)
 
     def rates(made: Mapping[str, Pictures], *, active: bool) -> list[float]:
         """Accuracy of each prompt, percent, against its own label; active: by the erased model."""

@@ -24,6 +24,7 @@ from fade.evaluation.two_things import two_things
 from fade.generation.generator import ImageGenerator
 from fade.generation.picture_checks import flat
 from fade.judges.classifier import Classifier
+from fade.utils.seeds import consecutive_seeds
 
 SENTENCES, PAIRS = KINDS = ("sentences", "pairs")
 Groups = Mapping[str, Sequence[str]]
@@ -65,8 +66,7 @@ def rows_of(targets: Sequence[str], groups: Groups, config: EvaluateConfig) -> d
 def seeds_of(config: EvaluateConfig, template: int) -> list[int]:
     """Of the pictures of a kind's template, by its position: a seed decides the layout, so each template has
     its own."""
-    first = config.seed + template * config.prompt_images
-    return [first + i for i in range(config.prompt_images)]
+    return consecutive_seeds(config.seed + template * config.prompt_images, config.prompt_images)
 
 
 def evaluate_other_prompts(

@@ -29,7 +29,7 @@ def lacking(
     adapter: as `ImageGenerator.key` has it."""
     gaps = [
         batch
-        for batch in generator._batches(prompts, seeds)
+        for batch in generator.batches(prompts, seeds)
         if not all(
             generator.cache.path("pictures", generator.key(prompt, seeds, adapter)).exists()
             for prompt in batch

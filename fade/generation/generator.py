@@ -81,7 +81,7 @@ class ImageGenerator:
         whatever the cache has. Raises as `require_finite`; what is not finite is not stored. Raises as
         `require_pictures` when half of all pictures of the call, those of the cache included, are of one
         colour."""
-        batches = self._batches(prompts, seeds)
+        batches = self.batches(prompts, seeds)
         out, gaps = self._read(batches, seeds, adapter)
         total, done = sum(map(len, gaps)) * len(seeds), 0
         if gaps and self.workers is not None:
@@ -105,7 +105,7 @@ class ImageGenerator:
     ) -> Iterator[dict[str, Pictures]]:
         """As `generate` of the base, PART pictures and more at a time, in the prompts' order: the same
         batches, and memory for one part alone. Raises as `generate`, for each part."""
-        batches = self._batches(prompts, seeds)
+        batches = self.batches(prompts, seeds)
         gaps = [batch for batch in batches if not all(self._is_there(prompt, seeds) for prompt in batch)]
         total, done = sum(map(len, gaps)) * len(seeds), 0
         if gaps and self.workers is not None:  # all of them at once: a job has a start
@@ -143,7 +143,7 @@ class ImageGenerator:
         many its part is. Raises as `generate`, but for pictures of one colour."""
         made = 0
         # one at a time: what is there already is read, as it may be damaged, and not kept
-        gaps = [batch for batch in self._batches(prompts, seeds) if self._read([batch], seeds, adapter)[1]]
+        gaps = [batch for batch in self.batches(prompts, seeds) if self._read([batch], seeds, adapter)[1]]
         part = -(-sum(map(len, gaps)) * len(seeds) // world)
         left = gaps[len(gaps) * rank // world :] + gaps[: len(gaps) * rank // world]
         while left:
@@ -161,7 +161,7 @@ class ImageGenerator:
                 time.sleep(WAIT)
             left = others
 
-    def _batches(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[list[str]]:
+    def batches(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[list[str]]:
         """The prompts, each once, in the batches in which they are always made."""
         unique = list(dict.fromkeys(prompts))
         each = max(1, self.sampler.batch_size // len(seeds))

@@ -26,6 +26,7 @@ from fade.generation.picture_checks import flat, require_pictures
 from fade.mining.image_encoder import ImageEncoder
 from fade.models.prompts import require_distinct, require_whole
 from fade.provenance.fingerprints import code_sha256
+from fade.utils.seeds import consecutive_seeds
 
 STAGE = "mine"
 OTHERS = 6
@@ -123,7 +124,7 @@ def mine(
         sizes = f"neighborhood.k + neighborhood.k_heldout = {needed}"
         what = f"{sizes}, but {target!r} has only {others} candidates."
         raise ConfigError(what, stage=STAGE, action="lower neighborhood.k or neighborhood.k_heldout.")
-    seeds = [config.seed + i for i in range(config.images_per_concept)]
+    seeds = consecutive_seeds(config.seed, config.images_per_concept)
     prompts = {name: fill(generator.sampler.prompt, name) for name in vocabulary.names}
     require_distinct(generator.base, generator.sampler.prompt, vocabulary.names, (target, *also), STAGE)
     require_whole(generator.base, [generator.sampler.negative_prompt], STAGE)
@@ -214,7 +215,7 @@ def unit_means(features: Tensor, concepts: int) -> Tensor:
 
 def training_latents(neighborhood: Neighborhood, generator: ImageGenerator) -> list[tuple[Tensor, Tensor]]:
     """The mined clean latents of each target: its own (m, C, h, w) and its neighbours' (K, m, C, h, w)."""
-    seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
+    seeds = consecutive_seeds(neighborhood.seed, neighborhood.images_per_concept)
     out = []
     for part in neighborhood.parts:
         prompts = [fill(generator.sampler.prompt, name) for name in (part.target, *part.neighbours)]

@@ -166,7 +166,7 @@ class SceneSampler:
         """Each drawing at its place, (M, 4, 64, 64) premultiplied in 0..1, and the boxes (M, 4)."""
         layers, boxes = torch.zeros(len(placed), 4, SIDE, SIDE), torch.empty(len(placed), 4)
         for layer, box, one in zip(layers, boxes, placed, strict=True):
-            x0, y0, x1, y1 = map(int, self._content[one.sprite].tolist())
+            x0, y0, x1, y1 = self._content[one.sprite].tolist()
             drawing = self.sprites[one.sprite, y0:y1, x0:x1].permute(2, 0, 1).float() / 255
             drawing[:3] *= drawing[3:]
             side = one.cells * CELL
@@ -180,7 +180,7 @@ class SceneSampler:
 
 
 def _content_boxes(sprites: Tensor) -> Tensor:
-    """(N, 4) float x0, y0, x1, y1 of each drawing's visible pixels."""
+    """(N, 4) x0, y0, x1, y1 of each drawing's visible pixels."""
     visible = sprites[..., 3] > VISIBLE
     if not visible.flatten(1).any(1).all():
         row = int((~visible.flatten(1).any(1)).nonzero()[0])
@@ -189,7 +189,7 @@ def _content_boxes(sprites: Tensor) -> Tensor:
     for used in (visible.any(1), visible.any(2)):  # columns, rows
         sides.append((used.int().argmax(1), SIDE - used.flip(1).int().argmax(1)))
     (x0, x1), (y0, y1) = sides
-    return torch.stack([x0, y0, x1, y1], 1).float()
+    return torch.stack([x0, y0, x1, y1], 1)
 
 
 def _at(picks: Sequence[int], layout: Layout) -> list[_Placed]:

@@ -16,6 +16,7 @@ from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.files import make_folder, write_json, write_whole
 from fade.utils.hashing import sha256_of
+from fade.utils.seeds import consecutive_seeds
 from tasks.registry.versions import ADAPTER
 from tasks.release.build_release import ReleaseParts
 from tasks.stages.generate_pictures import distributed
@@ -93,7 +94,7 @@ def _evaluate_alone(
     from fade.evaluation.accuracy import mean_accuracy, top1
 
     settings = run.params.evaluate
-    seeds = [settings.seed + i for i in range(settings.images_per_concept)]
+    seeds = consecutive_seeds(settings.seed, settings.images_per_concept)
     prompts = {name: fill(run.generator.sampler.prompt, name) for name in names}
     lora = load_adapter(run, adapter)
     lora.merge()  # as in the evaluation, whose pictures the cache may have

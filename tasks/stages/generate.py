@@ -16,6 +16,7 @@ from fade.run.worlds import load_adapter
 from fade.utils import progress
 from fade.utils.files import result_file, storage_error, write_whole
 from fade.utils.hashing import sha256_of
+from fade.utils.seeds import consecutive_seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ def generate(
     def on_progress(done: int, total: int) -> None:
         progress.report("generate", done, total, prompt)
 
-    base, strength, seeds = run.models.base, 1.0, [seed + i for i in range(n)]
+    base, strength, seeds = run.models.base, 1.0, consecutive_seeds(seed, n)
     require_whole(base, [prompt, run.params.sampler.negative_prompt], STAGE)
     with ExitStack() as stack:
         if adapter is not None:

@@ -11,6 +11,7 @@ from fade.data.vocabulary import prompts
 from fade.run.context import RunContext
 from fade.run.resolve_params import check_target
 from fade.utils import progress
+from fade.utils.seeds import consecutive_seeds
 from tasks.stages.generate_pictures import announced, distributed
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def mine(run: RunContext) -> Neighborhood:
         progress.report("mine", done, total, text)
 
     texts = prompts(run.generator.sampler.prompt, run.vocabulary.names)
-    to_make = lacking(run.generator, texts, [config.seed + i for i in range(config.images_per_concept)])
+    seeds = consecutive_seeds(config.seed, config.images_per_concept)
+    to_make = lacking(run.generator, texts, seeds)
     what = (run.vocabulary, run.generator, run.models.encoder, config, on_progress)
     with announced(run, "mine", to_make, text), distributed(run):
         return joint(
@@ -56,7 +58,7 @@ def check_mined(run: RunContext, neighborhood: Neighborhood) -> Checks:
     from tasks.data.verdicts import VerdictStore
 
     names = [*neighborhood.targets, *neighborhood.neighbours]
-    seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
+    seeds = consecutive_seeds(neighborhood.seed, neighborhood.images_per_concept)
     texts = prompts(run.generator.sampler.prompt, names)
     generated = run.generator.generate(texts, seeds)
     sets = [generated[text] for text in texts]

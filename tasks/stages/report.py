@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.data.vocabulary import fill
 from fade.run.context import RunContext
+from fade.utils.seeds import consecutive_seeds
 from tasks.stages.evaluate import EvaluationResult
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def make_report(
 def _mined_pictures(run: RunContext, neighborhood: Neighborhood) -> dict[str, np.ndarray]:
     """One mined picture of each concept of the neighbourhood."""
     names = [*neighborhood.targets, *neighborhood.neighbours, *neighborhood.heldout]
-    seeds = [neighborhood.seed + i for i in range(neighborhood.images_per_concept)]
+    seeds = consecutive_seeds(neighborhood.seed, neighborhood.images_per_concept)
     prompts = {name: fill(run.generator.sampler.prompt, name) for name in names}
     batches = run.generator.generate(list(prompts.values()), seeds)
     return {name: batches[prompt].pixels[0] for name, prompt in prompts.items()}

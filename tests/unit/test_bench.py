@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from fade.errors import DivergedError
 from fade.models.loading import load_model
 from fade.run.resolve_params import load_params, resolve
 from fade.utils.parsing import parse_yaml
+from tests.support import bench_module
 
 
 def script(repo: Path, name: str) -> Any:
@@ -31,14 +31,9 @@ def script(repo: Path, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def lists(repo: Path) -> tuple[set[str], set[str], set[str]]:
+def lists() -> tuple[set[str], set[str], set[str]]:
     """TUNING, REPORTED, and the targets of the ESD check."""
-    sys.path.insert(0, str(repo / "bench"))
-    try:
-        import esd
-        import targets
-    finally:
-        sys.path.remove(str(repo / "bench"))
+    targets, esd = bench_module("targets"), bench_module("esd")
     return set(targets.TUNING), set(targets.REPORTED), set(esd.TARGETS)
 
 
@@ -200,12 +195,8 @@ def test_a_training_that_diverges_is_a_finished_cell(spaces: Any, monkeypatch: p
     assert spaces.measure(run) == {"failed": "training diverged."}
 
 
-def test_the_table_of_the_spaces_shows_both_where_both_were_measured(repo: Path) -> None:
-    sys.path.insert(0, str(repo / "bench"))
-    try:
-        import tables
-    finally:
-        sys.path.remove(str(repo / "bench"))
+def test_the_table_of_the_spaces_shows_both_where_both_were_measured() -> None:
+    tables = bench_module("tables")
     place = {"method": "esd/x", "factor": 2.0, "target": "blue heart"}
 
     def row(base: str, space: str, value: float | None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ family's own schedule, target and layers."""
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,18 +16,14 @@ from diffusers import DDIMScheduler
 from fade.models.base import DiffusionModel
 from fade.models.loading import load_model
 from fade.run.resolve_params import load_params
+from tests.support import bench_module
 
 STEPS, LR, SEED = 4, 1e-3, 0
 
 
 @pytest.fixture(scope="module")
-def esd(repo: Path) -> ModuleType:
-    sys.path.insert(0, str(repo / "bench"))
-    try:
-        import esd
-    finally:
-        sys.path.remove(str(repo / "bench"))
-    return esd
+def esd() -> ModuleType:
+    return bench_module("esd")
 
 
 def train(bench: ModuleType, base: DiffusionModel, steps: int = STEPS) -> dict[str, torch.Tensor]:

@@ -12,15 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import bench_module
+
 
 @pytest.fixture(scope="module")
-def bench(repo: Path) -> Any:
-    sys.path.insert(0, str(repo / "bench"))
-    try:
-        import release
-    finally:
-        sys.path.remove(str(repo / "bench"))
-    return release
+def bench() -> Any:
+    return bench_module("release")
 
 
 def test_the_orders_are_seeded_and_whole_whatever_the_order_of_the_names(bench: Any) -> None:

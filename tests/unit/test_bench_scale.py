@@ -3,24 +3,18 @@ verdict."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import bench_module
+
 
 @pytest.fixture
-def scale_page(repo: Path) -> Iterator[Any]:
+def scale_page() -> Any:
     """The module that writes the page."""
-    sys.path.insert(0, str(repo / "bench"))
-    try:
-        yield importlib.import_module("scale_page")
-    finally:
-        sys.path.remove(str(repo / "bench"))
+    return bench_module("scale_page")
 
 
 RESULT: dict[str, Any] = {

@@ -25,7 +25,7 @@ from fade.models.base import DiffusionModel
 from fade.models.loading import load_model
 from fade.run.context import RunContext
 from fade.run.resolve_params import resolve
-from tests.support import make_tiny_clip, make_tiny_judge
+from tests.support import bench_module, make_tiny_clip, make_tiny_judge
 
 NAMES = ("panda", "koala", "bear", "tiger", "lion", "cat")
 SMALL = (
@@ -37,14 +37,9 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def bench(repo: Path) -> ModuleType:
-    sys.path.insert(0, str(repo / "bench"))
-    try:
-        import tables
-        import text_paths
-    finally:
-        sys.path.remove(str(repo / "bench"))
-    text_paths.tables = tables
+def bench() -> ModuleType:
+    text_paths = bench_module("text_paths")
+    text_paths.tables = bench_module("tables")
     return text_paths
 
 

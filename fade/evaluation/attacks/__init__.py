@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.data.vocabulary import fill
 from fade.errors import UnknownNameError, UsageError
+from fade.utils.seeds import consecutive_seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,7 @@ class AttackContext:
     @property
     def seeds(self) -> list[int]:
         """One a judged picture, the same in every condition."""
-        return [self.config.seed + i for i in range(self.config.images)]
+        return consecutive_seeds(self.config.seed, self.config.images)
 
     def hits(self, latents: Tensor) -> np.ndarray:
         """True (n,) where the judge calls the decoded picture the target, and where the erased model's is of

@@ -16,25 +16,12 @@ from fade.adapters.release import ReleaseSettings
 from fade.config import MeshConfig, ReleaseConfig
 from fade.models.conditioning import Conditioning
 from fade.utils.seeds import named_seed
-from tests.support import tiny_model, tiny_tokenizer, tiny_unet
+from tests.support import CONCEPTS, tiny_model, tiny_tokenizer, tiny_unet
 
 BASE = "b" * 64
 WIDTH = 32
 TEXT = MeshConfig(rank=2, alpha=3.0, targets=("text",))
-VOCABULARY = (
-    "panda",
-    "koala",
-    "bear",
-    "tiger",
-    "lion",
-    "cat",
-    "dog",
-    "wolf",
-    "tulip",
-    "rose",
-    "lemon",
-    "pear",
-)
+VOCABULARY = (*CONCEPTS, "lemon", "pear")
 
 
 def direction(*name: object) -> Tensor:
