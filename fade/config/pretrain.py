@@ -150,7 +150,7 @@ class PretrainConfig(Section):
     second: SecondJudgeConfig = SecondJudgeConfig(steps=1200, batch_size=48, lr=5e-4)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
     unet: DenoiserConfig = DenoiserConfig(
-        steps=16000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
+        steps=12000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
     )
     unet_xl: DenoiserConfig = DenoiserConfig(
         steps=18000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
