@@ -45,6 +45,10 @@ class Predictor(Protocol):
     def teacher(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The original model: adapters off, no gradient."""
 
+    def probe(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The adapted model for a search over its inputs, by `torch.autograd.grad`: it is no part of the
+        step's gradients, and no other process takes part in it."""
+
 
 @dataclass(frozen=True)
 class ErasureBatch:
@@ -173,6 +177,8 @@ class Eraser:
     """What the model must have, of `fade.models.capabilities`."""
     requires_heldout: bool = False
     """Whether ``prepare`` must know the concepts that the evaluation tests, so as not to sample them."""
+    real_pictures: bool = False
+    """Whether the target's latents are also those of its training pictures in the data set."""
     accepts_replacement: bool = False
     """Whether method.replacement means anything to it."""
     accepts_anchors: bool = False
@@ -201,6 +207,7 @@ class Eraser:
         parts = [neighbours] if self.requires_neighbours else []
         parts += ["the family's name"] if self.latents and self.latents.of == "family" else []
         parts += ["words that name no judged concept"] if self.requires_heldout else []
+        parts += ["the target's pictures in the data set"] if self.real_pictures else []
         return ", ".join(parts)
 
     @property

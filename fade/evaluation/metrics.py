@@ -208,6 +208,8 @@ _DECLARED = (
            "mean over the attacks of what each fails to bring back"),
     Metric("A_adv_worst", "A_adv, worst", "attacks.A_adv_worst", "robustness", "higher", "%",
            "the same for the attack that succeeds most"),
+    Metric("A_adv_heldout", "A_adv, held out", "attacks.A_adv_heldout", "robustness", "higher", "%",
+           "the same for the attacks that no training or tuning uses"),
     *(Metric(f"attack_{name}", f"{name} succeeds", f"attacks.attacks.{name}.erased", "robustness", "lower",
              "%", "pictures that show the target again") for name in AttackConfig().names),
     Metric("ERR", "ERR", "err.ERR", "robustness", "higher", "",

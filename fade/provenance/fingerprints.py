@@ -29,7 +29,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
         "adapters/layers.py",
         "adapters/lora.py",
     ),
-    "attacks": ("evaluation/attacks",),
+    "attacks": ("evaluation/attacks", "mining/real_pictures.py"),
     "determinism": ("training/determinism.py",),
     "erasers": (f"{ERASERS}/base.py",),
     "evaluation": ("evaluation", "evaluation/indirect.yaml"),

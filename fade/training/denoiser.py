@@ -26,7 +26,11 @@ class Denoiser:
         self._plan, self._in_noise = plan, in_noise
 
     def student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        return self._compared(self._student(x, t, cond), x, t)
+        return self._compared(self._student(x, t, cond, self._network), x, t)
+
+    def probe(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        # the denoiser itself: a process group allows the wrapped one a single pass a step
+        return self._compared(self._student(x, t, cond, self._lora.model.denoiser), x, t)
 
     @torch.no_grad()
     def teacher(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
@@ -39,9 +43,9 @@ class Denoiser:
         """What the losses get of a prediction in float32."""
         return self._lora.model.to_noise(prediction, x, t) if self._in_noise else prediction
 
-    def _student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+    def _student(self, x: Tensor, t: Tensor, cond: Conditioning, network: Any) -> Tensor:
         def predict(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-            return self._lora.model.predict(x, t, cond, self._network).float()
+            return self._lora.model.predict(x, t, cond, network).float()
 
         if self._plan.student is None:
             return predict(x, t, cond)

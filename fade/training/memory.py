@@ -83,7 +83,7 @@ class _Counter:
     """A predictor that only counts latents."""
 
     def __init__(self) -> None:
-        self.trained, self.largest = 0, 0
+        self.trained, self.largest, self.searched = 0, 0, 0
 
     def student(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         self.trained += len(x)
@@ -92,6 +92,10 @@ class _Counter:
     def teacher(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         self.largest = max(self.largest, len(x))
         return torch.zeros_like(x)
+
+    def probe(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        self.searched = max(self.searched, len(x))  # its activations are gone before the student's are there
+        return torch.zeros_like(x) + 0 * cond.tokens.sum()
 
 
 class _AnyExtra(dict[str, Conditioning]):
@@ -106,8 +110,9 @@ class _AnyExtra(dict[str, Conditioning]):
 
 
 def latents_of(method: MethodConfig, train: TrainConfig, k: int) -> tuple[int, int]:
-    """Latents of a method's student, all calls of a step together, and of its teacher's largest call; counted
-    by its loss itself on latents of one element. (0, 0) for a closed form."""
+    """Latents of a method's student, all calls of a step together (or its search's largest call, when that is
+    more), and of its teacher's largest call; counted by its loss itself on latents of one element. (0, 0) for
+    a closed form."""
     eraser = get_eraser(method.name, method.variant)
     if eraser.loss is None:
         return 0, 0
@@ -127,7 +132,7 @@ def latents_of(method: MethodConfig, train: TrainConfig, k: int) -> tuple[int, i
     batch = ErasureBatch(*x, *shown, rows(1), rows(1), rows(k), which, rows(1), extra)
     counter = _Counter()
     loss(counter, batch, eraser.config_of(method))
-    return counter.trained, counter.largest
+    return max(counter.trained, counter.searched), counter.largest
 
 
 @dataclass(frozen=True)

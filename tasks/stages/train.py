@@ -19,6 +19,8 @@ from fade.utils.hashing import sha256_of
 from tasks.launch.run_job import run_for
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fade.mining.neighborhood import Neighborhood
     from fade.run.context import RunContext
 
@@ -77,13 +79,13 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
     Steps, and the rank where the method fixes a space to the target, are those of one target: several get as
     many each."""
     from fade.erasers.base import get_eraser
-    from fade.mining.neighborhood import training_latents
     from fade.models.safetensors_file import canonical_safetensors
     from fade.training.batches import latent_names
 
     params, n = run.params, len(neighborhood.parts)
-    ranks = n if get_eraser(params.method.name, params.method.variant).space is not None else 1
-    latents = enumerate(training_latents(neighborhood, run.generator))
+    eraser = get_eraser(params.method.name, params.method.variant)
+    ranks = n if eraser.space is not None else 1
+    latents = enumerate(_latents(run, neighborhood, real=eraser.real_pictures))
     body = canonical_safetensors(
         {name: value for i, pair in latents for name, value in zip(latent_names(i), pair, strict=True)}, {}
     )
@@ -125,6 +127,25 @@ def write_job(run: RunContext, neighborhood: Neighborhood, lineage: Mapping[str,
         provenance=provenance,
         out=run.folder,
     )
+
+
+def _latents(run: RunContext, neighborhood: Neighborhood, *, real: bool) -> list[tuple[Tensor, Tensor]]:
+    """As `fade.mining.neighborhood.training_latents`; ``real``: each target's own pictures in the data set
+    after the mined ones. Raises DataError for a target without any."""
+    import torch
+
+    from fade.mining.neighborhood import training_latents
+    from fade.mining.real_pictures import real_latents
+
+    mined = training_latents(neighborhood, run.generator)
+    if not real:
+        return mined
+    images = run.root / run.params.data.images
+    pictures = real_latents(run.models.base, images, neighborhood.targets)
+    return [
+        (torch.cat([own, pictures[name]]), others)
+        for name, (own, others) in zip(neighborhood.targets, mined, strict=True)
+    ]
 
 
 def _heldout_concepts(run: RunContext, neighborhood: Neighborhood) -> tuple[str, ...]:

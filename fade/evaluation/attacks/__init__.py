@@ -3,7 +3,11 @@
 An attack runs under three conditions with the same budget: on the ``erased`` model; on the ``base`` itself,
 which shows how much it can bring back at all (the ceiling); and as a ``control`` on the erased model with
 another concept's material, which shows how often it hits the target without knowing anything of it (the
-floor)."""
+floor).
+
+The token search and relearning are held out: no training or tuning uses them or their like. The eraser
+``adversarial`` searches embeddings, as inversion does, and has the real pictures that ``noised`` starts
+from."""
 
 from __future__ import annotations
 
@@ -96,6 +100,9 @@ class Attack:
     """Where it comes from, and what of it is ours."""
     run: Callable[[AttackContext], AttackResult]
     """Leaves the model as it was, to the byte."""
+    held_out: bool = False
+    """Whether no training and no choice of settings may use it or its like: what an eraser that is trained
+    against attacks withstands beyond those."""
     trained: Callable[[DiffusionModel, Conditioning], Sequence[Tensor]] | None = None
     """Of a model and a prompt's conditioning, the tensors that a step takes gradients of; None: the attack
     takes none."""

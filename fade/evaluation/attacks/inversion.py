@@ -45,4 +45,4 @@ def invert(subject: AttackContext) -> AttackResult:
 
 
 _SOURCE = "after arXiv 2208.01618 (textual inversion); on the prompt's embedding, and the budget, ours"
-register(Attack("inversion", _SOURCE, invert, lambda base, prompt: [prompt.tokens]))
+register(Attack("inversion", _SOURCE, invert, trained=lambda base, prompt: [prompt.tokens]))

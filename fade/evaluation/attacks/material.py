@@ -3,20 +3,17 @@ unrelated ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import torch
 from torch import Tensor
 
 from fade.config import AttackConfig
-from fade.data.images import read_pictures
-from fade.data.manifest import MANIFEST, read_manifest
+from fade.data.manifest import MANIFEST
 from fade.data.vocabulary import Vocabulary
 from fade.errors import DataError
+from fade.mining.real_pictures import real_latents, training_pictures
 from fade.models.base import DiffusionModel
 from fade.utils.hashing import fingerprint, sha256_of
 from fade.utils.seeds import named_seed
@@ -74,25 +71,3 @@ def pictures_sha256(folder: Path, target: str, config: AttackConfig) -> str:
     control, unrelated = choose(folder, target, config)
     paths = training_pictures(folder, [target, control, *unrelated])["path"]
     return fingerprint([sha256_of(folder / MANIFEST), *(sha256_of(folder / path) for path in paths)])
-
-
-def real_latents(base: DiffusionModel, folder: Path, concepts: Sequence[str]) -> dict[str, Tensor]:
-    """Clean, scaled latents (m, C, h, w), float32 on the CPU, of each concept's training pictures in the
-    manifest's order.
-
-    The mean of the autoencoder's posterior, hence without a draw. Raises DataError for a concept without a
-    training picture."""
-    frame = training_pictures(folder, concepts)
-    latents = base.encode_pictures(read_pictures([folder / name for name in frame["path"]]))
-    owner = frame["concept"].to_numpy()
-    return {name: latents[torch.from_numpy(np.flatnonzero(owner == name))] for name in concepts}
-
-
-def training_pictures(folder: Path, concepts: Sequence[str]) -> pd.DataFrame:
-    """The manifest's rows of the concepts' training pictures. Raises DataError for a concept without any."""
-    frame = read_manifest(folder / MANIFEST)
-    frame = frame[(frame["split"] == "train") & frame["concept"].isin(concepts)]
-    if missing := [name for name in concepts if name not in set(frame["concept"])]:
-        what = f"{folder / MANIFEST} has no training picture of {missing[0]!r}."
-        raise DataError(what, stage="attack", action="add one, or attack another concept.")
-    return frame

@@ -69,4 +69,4 @@ def scores(base: DiffusionModel, texts: Sequence[str], probe: Noisy, batch_size:
     return torch.cat(out).view(len(texts), n).mean(1)
 
 
-register(Attack("tokens", "ours", search))
+register(Attack("tokens", "ours", search, held_out=True))

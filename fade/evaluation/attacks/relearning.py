@@ -66,4 +66,12 @@ def temporarily_trainable(weights: list[nn.Parameter]) -> Iterator[list[nn.Param
 
 
 _SOURCE = "after arXiv 2604.21041; which weights, pictures and budget are ours"
-register(Attack("revival", _SOURCE, relearn, lambda base, prompt: attention(base.denoiser)))
+register(
+    Attack(
+        "revival",
+        _SOURCE,
+        relearn,
+        held_out=True,
+        trained=lambda base, prompt: attention(base.denoiser),
+    )
+)

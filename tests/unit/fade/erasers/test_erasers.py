@@ -43,6 +43,9 @@ class InNoise:
     def teacher(self, x, t, cond):
         return math.sqrt(self.kept) * self.eps.teacher(x, t, cond) + math.sqrt(1 - self.kept) * x
 
+    def probe(self, x, t, cond):
+        return math.sqrt(self.kept) * self.eps.probe(x, t, cond) + math.sqrt(1 - self.kept) * x
+
 
 LOSSES = [
     (name, variant, anchors)

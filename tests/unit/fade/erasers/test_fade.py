@@ -33,6 +33,10 @@ class Toy:
         self.calls.append(("student", len(x)))
         return self._at(x, t, cond, self.shift)
 
+    def probe(self, x, t, cond):
+        self.calls.append(("probe", len(x)))
+        return self._at(x, t, cond, self.shift)
+
     @staticmethod
     def _at(x, t, cond, shift):
         a, b = cond.tokens.mean(dim=(1, 2)), cond.tokens[:, 0, 0]
@@ -62,6 +66,7 @@ def make_batch(seed=0, n_t=N_T, which=(0, 1, 2, 0, 1, 2, 0)):
         prompts(1),
     )
     extra = {"random": prompts(n_t), "language": prompts(6), "phrasings": plain[4].join(prompts(2))}
+    extra |= {"words": prompts(n_t), "start": plain[4]}
     return ErasureBatch(*plain, extra)
 
 

@@ -68,3 +68,31 @@ def test_at_pure_noise_a_loss_in_noise_and_its_gradients_are_zero_and_finite(
         assert gradients and all(one is not None and not one.any() for one in gradients)
     finally:
         lora.remove()
+
+
+@pytest.mark.parametrize("plan", [StepPlan(), StepPlan(student=2, teacher=1)])
+def test_a_search_sees_the_adapted_model_and_gives_gradients_to_its_prompts_alone(
+    plan: StepPlan, family_dir: Callable[[str], Path]
+) -> None:
+    model = load_model(str(family_dir("sd1")), device="cpu")
+    lora, x, cond = opened(model)
+
+    class Wrapped:
+        """What accelerate makes of a denoiser in several processes: one pass a step."""
+
+        def __call__(self, *args: object, **kwargs: object) -> None:
+            raise AssertionError("the search went through the process group's network")
+
+    try:
+        t = model.times_at(torch.tensor([0.1, 0.5, 0.9]))
+        eps, wrapped = Denoiser(model.denoiser, lora, plan), Denoiser(Wrapped(), lora, plan)
+        tokens = cond.tokens[:1].detach().clone().requires_grad_(True)
+        out = wrapped.probe(x, t, cond.with_tokens(tokens.expand(3, -1, -1)))
+        assert torch.allclose(out, eps.student(x, t, cond)) and not torch.allclose(
+            out, eps.teacher(x, t, cond)
+        )
+        (gradient,) = torch.autograd.grad(out.square().sum(), [tokens])
+        assert gradient.abs().max() > 0
+        assert all(parameter.grad is None for parameter in lora.parameters())
+    finally:
+        lora.remove()

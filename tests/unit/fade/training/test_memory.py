@@ -58,6 +58,13 @@ def step(gb: float, *, processes: int = 1, **changes: object) -> StepPlan:
         ("ablation", "broader", "none", 2 * 2, 0),
         ("nullspace", "hinge", "none", 2, 2 * 7),
         ("esd", "x", "neighbourhood", 2 + 10, 10),
+        (
+            "adversarial",
+            "embedding",
+            "none",
+            3 * 2 + 2 * 10,
+            2 * 2 + 2 * 10,
+        ),
         ("uce", "keys-values", "none", 0, 0),
     ],
 )

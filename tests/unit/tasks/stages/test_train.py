@@ -14,6 +14,7 @@ from fade.utils import progress
 from fade.utils.files import write_json
 from fade.utils.hashing import sha256_of
 from tasks.stages.train import train_job, write_job
+from tests.datasets import make_dataset
 from tests.support import bare_job, make_latents, make_tiny_base
 
 
@@ -96,6 +97,28 @@ def test_several_targets_get_as_many_steps_each_and_as_many_directions_where_the
     two = write_job(run, neighborhood(("panda", ["koala"]), ("tiger", ["lion"])), {})
     assert (one.train.steps, one.mesh.rank, one.mesh.alpha) == (7, 3, 6.0)
     assert (two.train.steps, two.mesh.rank, two.mesh.alpha) == (14, 3 * ranks, 6.0 * ranks)
+
+
+def test_the_targets_own_pictures_follow_the_mined_ones_where_a_method_uses_them(tmp_path):
+    from safetensors.torch import load_file
+
+    from fade.mining.real_pictures import real_latents
+
+    method = {"name": "adversarial", "variant": "embedding"}
+    run = mined(tmp_path, {"method": method, "data": {"images": "pictures"}})
+    run.root = tmp_path
+    make_dataset(tmp_path / "pictures", size=64)
+    run.vocabulary.names = ["panda", "koala", "tulip", "rose"]
+    job = write_job(run, neighborhood(("panda", ["koala"])), {})
+    target = load_file(str(job.latents))["0.target"]
+    real = real_latents(run.models.base, tmp_path / "pictures", ["panda"])["panda"]
+    assert len(target) == 2 + len(real) and len(real) == 2 and torch.equal(target[2:], real)
+    run.params = run.params.model_copy(update={"method": Params().method})
+    assert (
+        load_file(str(write_job(run, neighborhood(("panda", ["koala"])), {}).latents))["0.target"].shape[0]
+        == 2
+    )
+    assert job.heldout == ("tulip", "rose")  # no word of the training names them
 
 
 def test_latents_written_twice_are_the_same_bytes(tmp_path):

@@ -30,11 +30,17 @@ def test_the_summary_is_the_one_counted_by_hand() -> None:
         25.0,
         "inversion",
     )
+    assert found["A_adv_heldout"] == 100 - (0 + 25) / 2  # tokens and revival
     assert {name: row["excess"] for name, row in found["attacks"].items()} == {
         "inversion": 75.0, "tokens": -25.0, "noised": 25.0, "revival": 25.0,
     }  # fmt: skip
     assert found["toothless"] == ["tokens"] and found["unet_calls"] == 3 * 4 * 10
     assert found["attacks"]["noised"]["unet_calls"] == {"erased": 10, "base": 10, "control": 10}
+
+
+def test_without_a_held_out_attack_there_is_no_number_of_them() -> None:
+    conditions = {name: condition(inversion=50.0) for name in ("erased", "base", "control")}
+    assert summary("panda", "rose", AttackConfig(names=("inversion",)), conditions)["A_adv_heldout"] is None
 
 
 def test_one_attack_is_counted_and_its_result_is_json(subject: AttackContext) -> None:
