@@ -19,6 +19,7 @@ import pages
 from PIL import Image
 from targets import DRAWN
 
+from fade.evaluation.attacks.run import CONDITIONS
 from fade.evaluation.err import balances
 from fade.utils.text import markdown_table
 
@@ -411,6 +412,32 @@ def _views(cells: list[dict[str, Any]], only: list[str]) -> list[str]:
     return [f"{np.mean([cell['views'][view] for cell in cells]):.1f}" for view in ("whole", *only)]
 
 
+def attacks(result: dict[str, Any]) -> list[str]:
+    """What each attack brings back from a plain ESD model, by budget; the means over the targets."""
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for key, value in result["cells"].items():
+        attack, budget, _ = key.split(" | ")
+        found.setdefault((attack, int(budget)), []).append(value)
+    rows = [
+        [
+            attack,
+            f"{budget:,}",
+            *(f"{np.mean([one[c] for one in some]):.0f}" for c in CONDITIONS),
+            str(len(some)),
+        ]
+        for (attack, budget), some in found.items()
+    ]
+    return [
+        f"`{result['method']}` of {', '.join(result['targets'])} (none is reported), one training seed,",
+        f"{result['images']} pictures an attack and target (of `noised` as many a time). The budget doubles",
+        "until 80 % come back; an attack that never reaches them is ineffective.",
+        "",
+        *table(["attack", "UNet calls", "from ESD, %", "from the base, %", "control, %", "targets"], rows),
+        f"`python bench/attacks.py {_world(result)}--out bench/results/{_file('attacks', result)}.json`",
+        "",
+    ]
+
+
 def speed(result: dict[str, Any]) -> list[str]:
     """Ratios, with their goals."""
     rows = []
@@ -611,6 +638,7 @@ PARTS = {
     "spaces": ("Losses in the network's own output and in noise", spaces),
     "esd-sdxl": ("The same ESD-x on the miniature of Stable Diffusion XL", esd),
     "esd-sd3": ("The same ESD-x on the miniature of Stable Diffusion 3", esd),
+    "attacks": ("At which budget an attack is one", attacks),
     "text-paths-sdxl": ("What each text path carries: Stable Diffusion XL", text_paths),
     "text-paths-sd3": ("What each text path carries: Stable Diffusion 3", text_paths),
     "speed": ("Speed and memory", speed),

@@ -179,22 +179,28 @@ def cells_of(
     return cells
 
 
-def measure(cells: Mapping[str, Cell], settings: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Measure the cells that ``out`` lacks and return its content. Raises UsageError for a file of other
-    settings."""
+def measure(
+    cells: Mapping[str, Cell],
+    settings: Mapping[str, Any],
+    out: Path,
+    on_one_line: Callable[[Mapping[str, Any]], str] | None = None,
+) -> dict[str, Any]:
+    """Measure the cells that ``out`` lacks, print each ``on_one_line`` (`shown`), and return the content of
+    ``out``. Raises UsageError for a file of other settings."""
     result: dict[str, Any] = {**settings, "cells": {}}
     if out.is_file():
         result = json.loads(out.read_text(encoding="utf-8"))
         if other := [key for key in settings if result.get(key) != settings[key]]:
             what = f"{out} was measured with other settings ({', '.join(other)})."
-            raise UsageError(what, stage="text paths", action="name another file with --out.")
+            raise UsageError(what, stage="bench", action="name another file with --out.")
     for i, (key, cell) in enumerate(cells.items()):
         state = "known" if key in result["cells"] else "measured"
         if state == "measured":
             result["cells"][key] = cell()
             out.parent.mkdir(parents=True, exist_ok=True)
             write_json(out, result)
-        print(f"[{i + 1}/{len(cells)}] {key}: {shown(result['cells'][key])} ({state})", flush=True)
+        line = (on_one_line or shown)(result["cells"][key])
+        print(f"[{i + 1}/{len(cells)}] {key}: {line} ({state})", flush=True)
     return result
 
 
