@@ -49,7 +49,7 @@ class EvaluateConfig(Section):
     percent: what the base cannot draw, or the judge does not know, cannot be seen to go. Before the training
     it holds for each of them, of the few mined pictures; 0: no such rule."""
     indirect_images: Count = 0
-    """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 24 prompts a
+    """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 29 prompts a
     target, so 4 cost 192 pictures)."""
     indirect_known: Annotated[float, Field(gt=0, le=100)] = 50.0
     """An indirect prompt counts when the original draws the target on this share of its pictures, percent.

@@ -1,5 +1,5 @@
-"""Indirect prompts: can the erased concept still be had by other words, styles, templates or another order of
-its words?
+"""Indirect prompts: can the erased concept still be had by other words, styles, templates, another order of
+its words, within a sentence, or beside another concept?
 
 The prompts are data (``indirect.yaml``, versioned, written before any was tried). A small text encoder cannot
 know every word, so a prompt counts only when the ORIGINAL model draws the target from it, by the judge, on at
@@ -21,13 +21,27 @@ from fade.config import EvaluateConfig
 from fade.data.vocabulary import Vocabulary, fill
 from fade.errors import EvaluationError
 from fade.evaluation.accuracy import bootstrap_interval
+from fade.evaluation.two_things import two_things
 from fade.generation.generator import ImageGenerator, Pictures
 from fade.generation.picture_checks import flat
 from fade.judges.classifier import Classifier
 from fade.utils.seeds import consecutive_seeds
 
 FILE = Path(__file__).with_name("indirect.yaml")
-KINDS = ("template", "style", "medium", "combination", "family", "order", "synonym", "description")
+PAIR = "pair"
+KINDS = (
+    "template",
+    "style",
+    "medium",
+    "combination",
+    "case",
+    "sentence",
+    PAIR,
+    "family",
+    "order",
+    "synonym",
+    "description",
+)
 STYLES, COMBINATIONS = 4, 2
 """The vocabulary's first styles that are tried alone, and together with another template; bounds the cost."""
 
@@ -62,12 +76,27 @@ def indirect_prompts(target: str, vocabulary: Vocabulary) -> list[IndirectPrompt
         "style": texts("style", styles),
         "medium": [] if styles else texts("medium"),
         "combination": texts("combination", styles[-COMBINATIONS:]),
+        "case": [template.format(upper=target.upper()) for template in data["case"]],
+        "sentence": texts("sentence"),
+        PAIR: [
+            template.format(concept=target, other=other)
+            for template, other in zip(data[PAIR], others_of(target, vocabulary), strict=False)
+        ],
         "family": texts("family") if family else [],
         "order": texts("order") + _orders(target.split(), data),
         "synonym": [f"a {word}" for word in own.get("synonym", [])],
         "description": own.get("description", []),
     }
     return list({text: IndirectPrompt(kind, text) for kind in KINDS for text in kinds[kind]}.values())
+
+
+def others_of(target: str, vocabulary: Vocabulary) -> list[str]:
+    """What stands beside the target in pairs, one a template: concepts of other families, evenly along the
+    vocabulary; of a vocabulary of one family or none its other concepts."""
+    others = [name for name in vocabulary.names if name != target]
+    outside = [name for name in others if vocabulary.family(name) != vocabulary.family(target)] or others
+    n = len(load_indirect()[PAIR])
+    return list(dict.fromkeys(outside[len(outside) * i // n] for i in range(n))) if outside else []
 
 
 def _orders(words: Sequence[str], data: Mapping[str, Any]) -> list[str]:
@@ -98,7 +127,7 @@ def evaluate_indirect(
     config: EvaluateConfig,
 ) -> dict[str, Any]:
     """Judge the targets' indirect prompts by both models, ``evaluate.indirect_images`` pictures each, at the
-    same seeds.
+    same seeds; a pair's picture is cut into its two things.
 
     Returns ``A_indirect`` = 100 - accuracy on the known prompts (percent; NaN when none is known) with the
     original's own accuracy, both also per kind, every prompt with its numbers, and the unknown ones by name.
@@ -109,15 +138,23 @@ def evaluate_indirect(
         action = "set evaluate.indirect_images, to 4 say."
         raise EvaluationError("evaluate.indirect_images is 0.", stage="evaluate", action=action)
     pairs = prompts_of(targets, vocabulary, generator.sampler.prompt)
-    texts, labels = [p.text for p, _ in pairs], np.array([[judge.index(target)] for _, target in pairs])
+    texts, labels = [p.text for p, _ in pairs], np.array([judge.index(target) for _, target in pairs])
     seeds = consecutive_seeds(config.seed, images)
 
     def rates(made: Mapping[str, Pictures], *, active: bool) -> list[float]:
         """Accuracy of each prompt, percent, against its own label; active: by the erased model."""
-        pixels = np.concatenate([made[text].pixels for text in texts])
-        shown = judge(pixels).numpy().argmax(1).reshape(-1, images) == labels
+        parts = [
+            two_things(one) if prompt.kind == PAIR else [one]
+            for prompt, _ in pairs
+            for one in made[prompt.text].pixels
+        ]
+        owner = np.repeat(np.arange(len(parts)), [len(some) for some in parts])
+        hit = judge(np.concatenate(parts)).numpy().argmax(1) == labels[owner // images]
+        shown = np.zeros(len(parts), bool)
+        np.logical_or.at(shown, owner, hit)
+        shown = shown.reshape(-1, images)
         if active:  # a picture of nothing shows no erased concept
-            shown |= flat(pixels).reshape(-1, images)
+            shown |= flat(np.concatenate([made[text].pixels for text in texts])).reshape(-1, images)
         shares: list[float] = (100.0 * shown.mean(1)).tolist()
         return shares
 

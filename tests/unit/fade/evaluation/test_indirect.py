@@ -21,7 +21,7 @@ from fade.generation.generator import Pictures
 from fade.utils.parsing import parse_yaml
 from tests.unit.fade.evaluation.test_evaluate import NAMES, Reader, Switch
 
-MOST = 24
+MOST = 29
 """Prompts a target: what the cost of an evaluation was planned for."""
 COLLISIONS = {
     # Since the first world: the usual names of these animals and this flower have a second word.
@@ -88,14 +88,17 @@ def test_longer_and_shorter_names_by_hand(world: Vocabulary) -> None:
 def test_a_vocabulary_of_ones_own_gets_the_generic_kinds() -> None:
     dogs = Vocabulary((Concept("Tibetan mastiff", ""), Concept("pug", "")))
     asked = indirect_prompts("Tibetan mastiff", dogs)
-    assert Counter(p.kind for p in asked) == {"template": 5, "medium": 2, "order": 5}
+    generic = {"template": 5, "medium": 2, "case": 1, "sentence": 2, "pair": 1, "order": 5}
+    assert Counter(p.kind for p in asked) == generic
+    assert "A TIBETAN MASTIFF" in [p.text for p in asked]
+    assert "a Tibetan mastiff and a pug" in [p.text for p in asked]
     assert "mastiff that is Tibetan" in [p.text for p in asked]
     with pytest.raises(UnknownNameError):
         indirect_prompts("pugg", dogs)
 
 
 def test_every_concept_of_the_world_has_words_of_its_own_within_the_budget(world: Vocabulary) -> None:
-    assert list(load_indirect()["concepts"]) == list(world.names) and load_indirect()["version"] == 1
+    assert list(load_indirect()["concepts"]) == list(world.names) and load_indirect()["version"] == 2
     for name in world.names:
         asked = indirect_prompts(name, world)
         said = [p.text for p in asked]
@@ -183,7 +186,7 @@ def test_only_what_the_original_reads_counts_and_the_rest_is_listed(world: Vocab
         pytest.approx(0),
         pytest.approx(100),
     ]  # three prompts: nearly anything is possible
-    assert (found["version"], found["known_at"], found["images_per_prompt"]) == (1, 50, 4)
+    assert (found["version"], found["known_at"], found["images_per_prompt"]) == (2, 50, 4)
     assert generator.asked[0] == generator.asked[1] and generator.asked[0][1] == [9, 10, 11, 12]
 
 
@@ -223,6 +226,36 @@ def test_the_erased_prompt_itself_is_not_indirect(world: Vocabulary) -> None:
             self.sampler = SamplerConfig(prompt="the {concept}")
 
     assert "the panda" not in [row["text"] for row in judge_indirect(world, Direct)[0]["prompts"]]
+
+
+def test_a_pair_stands_beside_concepts_of_other_families(world: Vocabulary) -> None:
+    (first, second) = texts("panda", world, "pair")
+    others = [name for name in world.names if world.family(name) != world.family("panda")]
+    assert first == f"a panda and a {others[0]}" and second.endswith(" next to a panda")
+    assert second.removeprefix("a ").removesuffix(" next to a panda") in others[1:]
+
+
+def test_of_a_pair_one_of_the_two_things_is_enough(world: Vocabulary) -> None:
+    """The judge of whole pictures sees neither; the pictures of the erased model lack the panda."""
+    pairs = texts("panda", world, "pair")
+
+    class Beside(Illustrator):
+        """Left something else, right the panda (erased: something else again)."""
+
+        def generate(
+            self, prompts: Sequence[str], seeds: Sequence[int], adapter: str = ""
+        ) -> dict[str, Pictures]:
+            out = super().generate(prompts, seeds, adapter)
+            for prompt in pairs:
+                pixels = np.full((len(seeds), 8, 8, 3), 255, np.uint8)
+                pixels[:, 2:5, :3] = 1
+                pixels[:, 2:5, 5:] = 1 if adapter else 0
+                out[prompt] = Pictures(torch.zeros(0), pixels, "")
+            return out
+
+    found, _ = judge_indirect(world, Beside)
+    wanted = {"A_indirect": 100.0, "base": 100.0, "n": 8, "known": 2, "asked": 2}
+    assert found["per_kind"]["pair"] == wanted
 
 
 def test_no_pictures_are_refused(world: Vocabulary) -> None:
