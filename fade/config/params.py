@@ -18,6 +18,7 @@ from fade.utils.hashing import fingerprint
 _UNRECORDED = Affects("nothing", recorded=False)
 _LATER: dict[str, tuple[str, ...]] = {
     "data": ("second_judge",),
+    "sampler": ("guidance_interval",),
     "train": ("loss_in",),
     "evaluate": ("sentences", "pairs", "prompt_images", "prompts_known", "real_pictures"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fade.config.section import (
     Affects,
@@ -117,6 +117,9 @@ class SamplerConfig(Section):
     """Which timesteps a few-step solver visits; trailing starts at pure noise."""
     guidance_scale: Annotated[float, Field(ge=1)] = 4.0
     """Classifier-free guidance; 1 = off (no null-prompt pass)."""
+    guidance_interval: tuple[Fraction, Fraction] = (0.0, 1.0)
+    """Shares of the noise schedule (0: the clean picture, 1: pure noise) from and to which guidance acts;
+    outside it is off, and a step costs half (after arXiv 2404.07724)."""
     batch_size: Positive = 32
     """Pictures a UNet call, across concepts."""
     prompt: str = "a {concept}"
@@ -128,6 +131,13 @@ class SamplerConfig(Section):
     def _has_slot(self) -> SamplerConfig:
         check_slots("prompt", self.prompt, "concept")
         return self
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _in_order(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        if interval[0] >= interval[1]:
+            raise ValueError("guidance_interval begins where it ends, or beyond; write [0, 1] for all times")
+        return interval
 
 
 class NeighborhoodConfig(Section):

@@ -104,12 +104,15 @@ class Flux(FlowModel):
 
     @classmethod
     def require_sampler(cls, sampler: SamplerConfig, path: str, denoiser: Mapping[str, Any]) -> None:
-        """Raises UsageError, too, for a negative prompt, and without the guidance input for a guidance
-        scale."""
+        """Raises UsageError, too, for a negative prompt and an interval of guidance, and without the guidance
+        input for a guidance scale."""
         super().require_sampler(sampler, path, denoiser)
         why = f"{cls.FAMILY}'s guidance is distilled into the weights"
         if sampler.negative_prompt:
             raise cls._refusal("sampler.negative_prompt", path, f"{why}.", 'sampler.negative_prompt=""')
+        if sampler.guidance_interval != (0, 1):  # the input would be 1 outside, which no step was trained for
+            key = "sampler.guidance_interval"
+            raise cls._refusal(key, path, f"{why}.", "sampler.guidance_interval=[0,1]")
         if not denoiser.get("guidance_embeds", False) and sampler.guidance_scale != 1:
             scale, why = (
                 f"sampler.guidance_scale {sampler.guidance_scale:g}",

@@ -80,8 +80,11 @@ def solve(
     extra: dict[str, Any] = {}
     if sampler.scheduler == "euler_ancestral":
         extra["generator"] = [torch.Generator().manual_seed(named_seed(s, "ancestral")) for s in seeds]
+    low, high = sampler.guidance_interval
     for t in times:
         scaled = solver.scale_model_input(x, t) if hasattr(solver, "scale_model_input") else x
-        output = base.predict_guided(scaled, t.expand(len(x)), cond, null, sampler.guidance_scale)
+        guided = low <= float(t) / solver.config.num_train_timesteps <= high
+        scale = sampler.guidance_scale if guided else 1.0
+        output = base.predict_guided(scaled, t.expand(len(x)), cond, null, scale)
         x = solver.step(output, t, x, return_dict=False, **extra)[0]
     return x

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from fade.config import SamplerConfig
 from fade.errors import BaseModelError, UsageError
 from fade.models.batches import Batches
+from fade.models.conditioning import Conditioning
 from fade.models.loading import load_model
 from fade.models.sampling import sample
 from tests.models_of_families import TOKENS
@@ -88,6 +90,27 @@ def test_guidance_one_needs_no_null_prompt(tiny_base_dir: Path) -> None:
     assert torch.equal(one, two)
     pushed = sample(base, ["a panda"], [1], SamplerConfig(steps=3, guidance_scale=4.0))
     assert not torch.allclose(one, pushed, atol=1e-3)
+
+
+def test_guidance_acts_within_its_interval_alone(
+    tiny_base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten steps at 1000, 900, ..., 100 of 1000 times (trailing; the first is 999)."""
+    base, scales = load_model(str(tiny_base_dir)), dict[float, float]()
+    guided = base.predict_guided
+
+    def record(x: Tensor, t: Tensor, cond: Conditioning, null: Conditioning, scale: float) -> Tensor:
+        scales[round(float(t[0]) / 1000, 1)] = scale
+        return guided(x, t, cond, null, scale)
+
+    monkeypatch.setattr(base, "predict_guided", record)
+    config = SamplerConfig(steps=10, guidance_scale=4.0)
+    whole = sample(base, ["a panda"], [1], config)
+    assert set(scales.values()) == {4.0} and len(scales) == 10
+    part = sample(base, ["a panda"], [1], config.model_copy(update={"guidance_interval": (0.25, 0.75)}))
+    assert {time for time, scale in scales.items() if scale == 4.0} == {0.3, 0.4, 0.5, 0.6, 0.7}
+    assert {scale for time, scale in scales.items() if not 0.25 < time < 0.75} == {1.0}
+    assert not torch.allclose(whole, part, atol=1e-3)
 
 
 def test_pictures_are_bytes_of_the_right_size(tiny_base_dir: Path) -> None:

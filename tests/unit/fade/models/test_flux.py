@@ -36,10 +36,12 @@ def test_what_distilled_guidance_excludes_is_refused_by_name(family_dir: Callabl
     dev, schnell = (load_model(str(family_dir(name))) for name in ("flux-dev", "flux-schnell"))
     negative = EULER.model_copy(update={"negative_prompt": "a rose"})
     scaled = EULER.model_copy(update={"guidance_scale": 3.5})
+    within = scaled.model_copy(update={"guidance_interval": (0.2, 0.8)})
     for model, sampler, key in [
         (dev, negative, 'sampler.negative_prompt=""'),
         (schnell, negative, 'sampler.negative_prompt=""'),
         (schnell, scaled, "sampler.guidance_scale=1"),
+        (dev, within, "sampler.guidance_interval=[0,1]"),
     ]:
         with pytest.raises(UsageError) as caught:
             sample(model, ["a panda"], [1], sampler)
