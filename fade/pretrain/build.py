@@ -222,8 +222,9 @@ def _base(world: World, folder: Path) -> None:
         index[name] = ["transformers", type(part).__name__]
     family.scheduler().save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", type(family.scheduler()).__name__]
-    for name, home in ((family.part, world.model(family.stage)), ("vae", world.vae)):
-        shutil.copytree(home, folder / name)
+    shutil.copytree(world.model(family.stage), folder / family.part)
+    _save_half(AutoencoderKL.from_pretrained(world.vae, **LOCAL), folder / "vae")
+    for name in (family.part, "vae"):
         config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
         index[name] = ["diffusers", config["_class_name"]]
     _write_indented(folder / "model_index.json", dict(sorted(index.items())))

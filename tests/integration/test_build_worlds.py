@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 
 from fade.config import PretrainConfig, SamplerConfig
 from fade.errors import DataError
@@ -109,6 +110,10 @@ def makes_pictures(base: Path) -> None:
 
 def test_stable_diffusions_world_has_every_part(sd: Path) -> None:
     makes_pictures(sd / "base")
+    stored = [load_file(file) for file in (sd / "base").rglob("*.safetensors")]
+    assert {weight.dtype for weights in stored for weight in weights.values()} == {
+        torch.float16
+    }  # half the size
     assert ImageEncoder(str(sd / "base" / "clip")).text(["a red ball"]).shape == (1, 32)
     assert Classifier(str(sd / "judge"), "cpu").labels == list(CONCEPTS)
     assert Classifier(str(sd / "judge" / "styles"), "cpu").labels == ["chalk", "ink"]
