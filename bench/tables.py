@@ -58,10 +58,8 @@ def targets(result: dict[str, Any]) -> list[str]:
             f"By `{first['method']}/{first['variant']}`, the default ([methods](methods.md#nullspace)), "
             f"seed {first['seed']}, "
             f"{first['n']['per_concept']} pictures a concept, `params.yaml` unchanged between targets; the "
-            "settings were chosen on others "
-            "([methods](methods.md#nullspace), [benchmark](benchmark.md)). Accuracies: original -> erased "
-            "(share kept); **bold** misses "
-            "its goal."
+            "settings were chosen on others ([benchmark](benchmark.md#tuning), [not kept](not-kept.md)). "
+            "Accuracies: original -> erased (share kept); **bold** misses its goal."
         ),
         "",
         *against_goals(result["rows"]),
@@ -333,9 +331,9 @@ def spaces(result: dict[str, Any]) -> list[str]:
     """A table a base: every method and weight, by what its loss compares; means over the targets."""
     out = [
         (
-            "`train.loss_in` own / noise ([methods](methods.md)), means over the tuning targets; the weight "
-            "is the knob that says how strongly a method erases, as a multiple of its value in "
-            "`params.yaml`. On a base that predicts noise the two are one."
+            "`train.loss_in` own / noise ([methods](methods.md#what-a-loss-compares-and-on-which-models)), "
+            "means over the tuning targets; the weight is the knob that says how strongly a method erases, "
+            "as a multiple of its value in `params.yaml`. On a base that predicts noise the two are one."
         ),
         "",
     ]

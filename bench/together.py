@@ -5,9 +5,8 @@ Each target of a pair is judged, with its own neighbours, under four adapters: i
 on both, the sum of the two that were trained apart, and, as the control, the other target's alone. Neither is
 a neighbour of the other.
 
-    python bench/together.py --pair "kissing cat + pear" --try "" --try "method.name=nullspace
-    method.variant=hinge" \
-        --out bench/results/together.json
+    python bench/together.py --pair "kissing cat + pear" --try "method.name=fade method.variant=paper" \
+        --try "method.name=nullspace method.variant=hinge" --out bench/results/together.json
 """
 
 from __future__ import annotations
