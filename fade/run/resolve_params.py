@@ -223,7 +223,7 @@ def ignored_settings(path: Path = Path("params.yaml"), overrides: Sequence[str] 
     overruled = {".".join(override_path(item)) for item in explicit}
     own = [key for item in method.settings if (key := ".".join(override_path(item))) not in overruled]
     return [
-        f"{path}: {key} = {changed[key]} is not heard: {method.name}/{method.variant} has its own, "
+        f"{path}: {key} = {changed[key]} has no effect: {method.name}/{method.variant} has its own, "
         f"{effective[key]}. Next: write {key}={changed[key]} under settings: {method.name}."
         for key in own
         if changed[key] not in (shipped[key], effective[key])

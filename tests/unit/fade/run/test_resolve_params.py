@@ -92,7 +92,7 @@ def test_what_the_file_says_in_vain_is_said(tmp_path: Path):
     path = file_with(tmp_path, "train: {steps: 500, seed: 3}\nmesh: {rank: 2}")
     (sentence,) = ignored_settings(path)  # the rank is what the method has itself, the seed is nobody's own
     assert (
-        "train.steps = 500 is not heard: nullspace/hinge has its own, 100. Next: write train.steps=500 "
+        "train.steps = 500 has no effect: nullspace/hinge has its own, 100. Next: write train.steps=500 "
         "under settings: nullspace." in sentence
     )
     assert (
