@@ -70,7 +70,8 @@ def measure(run: Path, repeats: int, scratch: Path) -> dict[str, list[float]]:
         taken.setdefault(name, []).append(time.perf_counter() - began)
 
     data = params.data
-    inputs = {name: Path(str(getattr(data, name))) for name in ("images", "base", "clip", "judge")}
+    roles = ("images", "base", "clip", "judge", *(["second_judge"] if data.second_judge else []))
+    inputs = {name: Path(str(getattr(data, name))) for name in roles}
     for number in range(repeats):
         folder = scratch / "runs" / "erase" / "panda" / f"{number:012x}"
         shutil.copytree(
