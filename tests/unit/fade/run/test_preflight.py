@@ -56,6 +56,7 @@ def run(
     root: Path, target: str = "panda", more: dict[str, dict[str, object]] | None = None, **data: str
 ) -> RunContext:
     method = {"name": "surgical", "variant": "guidance", "replacement": data.pop("replacement", "")}
+    data = {"second_judge": "", **data}
     near = {"k": int(data.pop("k", "2")), "k_heldout": 1}  # of four concepts
     return RunContext(
         parse_params({"data": data, "method": method, "neighborhood": near, **(more or {})}),
