@@ -338,7 +338,7 @@ def test_layers_that_a_flow_lacks_are_refused_before_the_training(
     """`esd/self` on Stable Diffusion 3, whose text and picture share their attention."""
     base = str(shutil.copytree(family_dir("sd3"), root / "other"))
     sampler = ["sampler.scheduler=euler", "sampler.guidance_scale=1"]
-    near = ["neighborhood.k=2", "neighborhood.k_heldout=1"]
+    near = ["neighborhood.k=2", "neighborhood.k_heldout=1", 'data.second_judge=""']
     params = resolve(repo / "params.yaml", ["method.name=esd", "method.variant=x", *sampler, *near, override])
     there = params.model_copy(update={"data": params.data.model_copy(update={"base": base})})
     with pytest.raises((ConfigError, UsageError), match=says):
