@@ -57,6 +57,15 @@ def test_what_a_protocol_sets_are_parameters(name: str, repo: Path) -> None:
     json.dumps(protocol.to_json(), allow_nan=False)
 
 
+def test_a_part_with_a_judge_of_its_own_has_no_second_one_of_other_pictures(repo: Path) -> None:
+    parts = [(protocol, part) for protocol in map(get_protocol, NAMES) for part in protocol.parts]
+    judged = [pair for pair in parts if any(one.key == "data.judge" for one in pair[1].settings)]
+    assert len(judged) > 3
+    for protocol, part in judged:
+        items = ["data.second_judge=data/judge/second", *overrides_of(protocol, part)]
+        assert resolve(repo / "params.yaml", items).data.second_judge == "", part.name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_metric_is_registered_and_nothing_else_is_called_a_papers(name: str) -> None:
     protocol = get_protocol(name)
