@@ -99,7 +99,7 @@ def test_one_part_and_other_targets_are_taken() -> None:
     assert (own.name, own.targets, own.source, own.settings) == (CONFIGURED, ("panda", "lemon"), "ours", ())
     (dogs,) = narrowed(protocol, part="dogs", targets=["boxer"]).parts
     assert dogs.targets == ("boxer",) and dogs.source == "ours" and dogs.unknown == 0
-    keys = ["data.images", "data.judge", "checks.kind", "checks.licences"]
+    keys = ["data.images", "data.judge", "data.second_judge", "checks.kind", "checks.licences"]
     assert [one.key for one in dogs.settings] == keys
     (cub,) = narrowed(protocol, part="cub", targets=["blue jay"]).parts
     assert (cub.targets, cub.source, cub.unknown) == (("blue jay",), "release", 0)
