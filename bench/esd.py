@@ -190,8 +190,11 @@ def main() -> None:
         f"{summary['n']})"
     )
     if args.out:
+        from tasks.data.pull import pictures_md5
+
         args.out.parent.mkdir(parents=True, exist_ok=True)
         settings = {"world": args.world, "base_family": run.models.base.FAMILY, "lr": lr, "seed": args.seed}
+        settings["data_md5"] = pictures_md5(run.params.data, run.root)
         args.out.write_text(json.dumps({**settings, "summary": summary, "rows": rows}, indent=2) + "\n")
 
 

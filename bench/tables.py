@@ -19,14 +19,20 @@ import pages
 from PIL import Image
 from targets import DRAWN
 
+from fade.data.dvcfile import read_dvc_file
 from fade.evaluation.attacks.run import CONDITIONS
 from fade.evaluation.err import balances
+from fade.run.resolve_params import load_params
 from fade.utils.text import markdown_table
 
 PAGE = Path("docs/results.md")
 DAYS_PAGE, DAYS = Path("docs/measurements.md"), ("speed", "speed-run", "spin", "speed-fade")
 """The page of what single days took, and the parts of it that are written here, as a block."""
 COMMAND = "python bench/tables.py"
+OF_THE_DEFAULT = ("world", "targets", "targets-fade", "tuning", "esd")
+"""Parts whose command names no world: they are of the one that was the default on their day."""
+FIRST_DATA = "ddb5b6eddb537a6243ba19681faacea9.dir"
+"""Md5 of the data of records that do not name theirs: all of them are of the first world."""
 README, BENCHMARK_PAGE = Path("README.md"), Path("docs/benchmark.md")
 SPACES_METRICS = ("A_er", "A_adj", "A_heldout", "ERB")
 GOALS = {"A_er": 97.0, "A_adj": 96.0, "A_heldout": 96.0, "A_rest": 98.0, "ERB": 96.0}
@@ -658,13 +664,27 @@ def readme_picture() -> None:
         upper.convert("RGB").quantize(256).save("docs/images/panda-before-after.png", optimize=True)
 
 
+def measured_on(result: dict[str, Any]) -> list[str]:
+    """A sentence on a record of other data than data.dvc names: a page may hold records of two worlds."""
+    rows = result.get("rows") or [{}]
+    md5s = {str(row.get("data_md5", result.get("data_md5", FIRST_DATA))) for row in rows}
+    others = sorted(md5s - {read_dvc_file(pages.ROOT / "data.dvc").md5})
+    if not others:
+        return []
+    worlds = load_params(pages.ROOT / "params.yaml").worlds
+    by_md5 = {md5: name for name, world in worlds.items() for md5 in world.dvc_files.values()}
+    names = " and ".join(f"`{by_md5.get(md5, md5)}`" for md5 in others)
+    return [f"Measured on {names}, which is not the default ([worlds](world.md#several-worlds)).", ""]
+
+
 def sections(names: Iterable[str]) -> str:
     """The parts of ``names`` that have been measured, as Markdown."""
     lines = []
     for name in names:
         title, part = PARTS[name]
         if (result := load(name)) is not None:
-            lines += [f"## {title}", "", *part(result)]
+            origin = measured_on(result) if name in OF_THE_DEFAULT else []
+            lines += [f"## {title}", "", *origin, *part(result)]
     return "\n".join(lines).rstrip()
 
 

@@ -35,6 +35,7 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
     """Mine, train, judge and, if asked, attack one target with one setting; the models are those of
     ``first``."""
     from fade.training.loop import train
+    from tasks.data.pull import pictures_md5
     from tasks.stages.evaluate import evaluate
     from tasks.stages.mine import mine
     from tasks.stages.robustness import measure_robustness
@@ -57,6 +58,7 @@ def cell(first: RunContext, overrides: list[str], target: str, attacked: bool) -
     how = {
         "overrides": overrides,
         "clip_sha256": run.models.encoder.sha256,
+        "data_md5": pictures_md5(run.params.data, run.root),
         "train_seconds": round(seconds, 1),
     }
     row = {"target": target, **how, "kept": retained, "ssim": ssim, **picked}

@@ -78,6 +78,8 @@ def save_page(rows: Sequence[GridRow], out: Path, note: str = "") -> None:
 
 def main() -> None:
     """Measure, print, and draw when asked."""
+    from tasks.data.pull import pictures_md5
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,7 +89,7 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params(overrides=args.set)
     run = RunContext(params, "", Path("runs"))
-    numbers = measure(run)
+    numbers = {"data_md5": pictures_md5(params.data, run.root), **measure(run)}
     per = numbers["base"].pop("per_concept")
     print(json.dumps(numbers, indent=2))
     numbers["base"]["per_concept"] = per

@@ -218,4 +218,4 @@ def _json(settings: Iterable[Setting]) -> list[dict[str, Any]]:
 
 
 def _yaml(value: Any) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value) or '""'

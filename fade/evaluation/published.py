@@ -35,7 +35,7 @@ class Setting:
     def text(self) -> str:
         """The value and its unit as a reader sees them."""
         value = ", ".join(map(str, self.value)) if isinstance(self.value, list | tuple) else str(self.value)
-        return f"{value} {self.unit}".strip()
+        return f"{value or 'none'} {self.unit}".strip()
 
     def to_json(self) -> dict[str, Any]:
         """Without what is empty."""

@@ -102,6 +102,8 @@ def _part(
     where = (
         Setting("pictures", f"sets/{name}", "ours", key="data.images"),
         Setting("judge's folder", f"./judges/{name}", "ours", key="data.judge"),
+        Setting("second judge", "", "ours", note="none: params.yaml's knows other pictures",
+                key="data.second_judge"),
         Setting("data checks", "photographs", "ours", key="checks.kind"),
         Setting("licence", (licence,), "ours", note="the set's; its terms are accepted when it is imported",
                 key="checks.licences"),

@@ -254,7 +254,8 @@ def check_labels(run: RunContext, role: str = JUDGE) -> None:
         action = (
             f"train a judge of these pictures (`fade judge train {run.params.data.images}`), or name one in "
         )
-        raise BaseModelError(what, stage=role, action=f"{action}data.{role}.")
+        none = "" if role == JUDGE else " (empty: none)"
+        raise BaseModelError(what, stage=role, action=f"{action}data.{role}{none}.")
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -96,11 +97,18 @@ def lines(page: str, changes: Mapping[str, str], section: str = "") -> list[str]
 def test_registry(team: Team, tmp_path: Path) -> None:
     runs, said = team.copied(tmp_path / "runs"), team.first
     known = {
-        "ddb5b6ed": said["data_md5"][:8],
-        "3f2a91c0": said["base_sha256"][:8],
-        "koala": f'"{said["neighbours"][0]}"',
+        "--data": said["data_md5"][:8],
+        "--base": said["base_sha256"][:8],
+        "--neighbour": f'"{said["neighbours"][0]}"',
     }
-    asked = [line for line in lines("registry.md", known) if "keys" not in line]
+    page = "\n".join(lines("registry.md", {}))
+    changes = {
+        f"{key} {one}": f"{key} {known[key]}"
+        for key, one in re.findall(r"(--\w+) (\w+)", page)
+        if key in known
+    }
+    assert len(changes) == len(known)
+    asked = [line for line in lines("registry.md", changes) if "keys" not in line]
     heard = {line: team.type(line, runs) for line in asked}
     assert len(heard) == 8
     found = [line for line in asked if line.startswith("fade lineage --")]

@@ -540,8 +540,11 @@ def test_a_base_that_is_not_whole_is_refused(
 
 IMAGES = Path("data/emoji")
 Plant = Callable[[Path, pd.DataFrame], None]
-OF_THREE = (*RUN, "--set", "neighborhood.k=1", "--set", "neighborhood.k_heldout=1")
-"""The run, of no more neighbours than there are."""
+OF_THREE = (
+    *(*RUN, "--set", "neighborhood.k=1", "--set", "neighborhood.k_heldout=1"),
+    *("--set", 'data.second_judge=""'),
+)
+"""The run, of no more neighbours and models than there are."""
 
 
 def checkout(project: Path) -> None:

@@ -26,7 +26,8 @@ pytestmark = [
     # DVC's `add` reads a property that pygtrie is about to drop
     pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning"),
 ]
-OLD = "emoji-v1"
+OLD = "replaced"
+"""A name that no world of the repository has."""
 UNET = "base/unet/diffusion_pytorch_model.safetensors"
 
 
@@ -81,7 +82,7 @@ def switch(root: Path, runs: Path, old_md5: str) -> None:
     new_md5 = read_dvc_file(root / "data.dvc").md5
     assert new_md5 != old_md5
     params = yaml.safe_load((root / "params.yaml").read_text())
-    world = params["worlds"]["emoji"]
+    world = next(iter(params["worlds"].values()))  # the default
     moved = [item.replace("=data/", f"=worlds/{OLD}/") for item in world["settings"]]
     params["worlds"][OLD] = {"dvc_files": {f"worlds/{OLD}.dvc": old_md5}, "settings": moved}
     world["dvc_files"] = {"data.dvc": new_md5}
@@ -99,7 +100,7 @@ def test_a_version_of_the_old_world_verifies_and_loads_where_its_world_is_named(
         ["verify", "fade-panda/1", "--json"],
         [*draw, "--out", str(pictures[0])],
         [*draw, "--out", str(pictures[1]), "--world", OLD],
-        [*draw, "--out", str(pictures[2]), "--world", "emoji-v2"],
+        [*draw, "--out", str(pictures[2]), "--world", f"{OLD}x"],
         ["pull", "--world", OLD],
         [*draw, "--out", str(pictures[3]), "--world", OLD],
         ["run", "--world", OLD, "--style", "noto"],

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from fade.data.dvcfile import read_dvc_file
 from fade.data.manifest import MANIFEST, read_manifest
 from fade.data.vocabulary import slug
 from tests.e2e.support import REPO, environment, small
 
-TARGET, CONCEPTS = "panda", 14
-"""The target of the guide's last line stands for this one; its family and others."""
+TARGET, KIN, OTHERS = "panda", 7, 6
+"""What stands for the target of the guide's last line; how many of its family and of others are beside it."""
 JUDGE = ("judge.scratch.steps=400", "judge.scratch.checkpoint_every=200")
 
 
@@ -32,11 +33,11 @@ def guide() -> list[list[str]]:
 def own_folder(folder: Path) -> Path:
     """Drawings that the base knows, one folder a concept below its family, without any manifest."""
     frame = read_manifest(REPO / "data" / "emoji" / MANIFEST)
-    family = frame.loc[frame["concept"] == TARGET, "family"].iloc[0]
-    names = list(dict.fromkeys([*frame.loc[frame["family"] == family, "concept"], *frame["concept"]]))[
-        :CONCEPTS
-    ]
-    for row in frame[frame["concept"].isin(names)].itertuples():
+    own = frame["family"] == frame.loc[frame["concept"] == TARGET, "family"].iloc[0]
+    kin = [name for name in frame.loc[own, "concept"].unique() if name != TARGET][:KIN]
+    others = frame.loc[~own, "concept"].unique()[:OTHERS]
+    assert (len(kin), len(others)) == (KIN, OTHERS)
+    for row in frame[frame["concept"].isin([TARGET, *kin, *others])].itertuples():
         place = folder / str(row.family) / str(row.concept).replace(" ", "_")
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPO / "data" / "emoji" / str(row.path), place / f"{slug(str(row.style))}.png")
@@ -73,5 +74,5 @@ def test_the_guide_s_commands_lead_to_a_judged_erasure(tmp_path: Path) -> None:
     result = json.loads(outputs[-1])
     lineage = json.loads(next(cwd.rglob("lineage.json")).read_text(encoding="utf-8"))
     assert "manifest.csv" in lineage["data"]["files"]  # its own pictures, not the embedded world's
-    assert lineage["data"]["md5"] != "ddb5b6eddb537a6243ba19681faacea9.dir"
+    assert lineage["data"]["md5"] != read_dvc_file(REPO / "data.dvc").md5
     assert result["metrics"]["A_er"] > 50

@@ -23,7 +23,7 @@ RELATIVE, ABSOLUTE = 0.05, 0.02
 probabilities move in their fourth digit there, percentages by whole pictures or not at all."""
 DATA = (
     *("data.files", "environment.packages", "neighbourhood.similarities"),
-    *("models.base.files", "models.clip.files", "models.judge.files"),
+    *(f"models.{role}.files" for role in ("base", "clip", "judge", "second_judge")),
 )
 """Mappings of a record whose keys are content: files, packages, concepts."""
 VOLATILE = {"adapter", "code", "python", "device", "processes", "libraries", "flow run"}

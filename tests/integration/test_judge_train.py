@@ -51,12 +51,16 @@ def test_a_judge_of_the_shipped_drawings_agrees_with_the_shipped_judge(repo: Pat
     assert ours.labels == shipped.labels and ours.prepare.size == shipped.prepare.size
     frame = read_manifest(repo / "data/emoji" / MANIFEST)
     drawings = read_pictures([repo / "data/emoji" / name for name in frame["path"]])
-    same = ours(drawings).argmax(1) == shipped(drawings).argmax(1)
-    known = (frame["split"] == "train").to_numpy()
+    found, theirs = ours(drawings).argmax(1), shipped(drawings).argmax(1)
+    same, known = found == theirs, (frame["split"] == "train").to_numpy()
+    named = zip(theirs.tolist(), frame["concept"], strict=True)
+    right = torch.tensor([shipped.labels[i] == name for i, name in named])
+    reads = 100 * float(right[~known].float().mean())  # of the artist whom neither has met
     assert float(same[known].float().mean()) >= 0.97  # of the training drawings
-    assert float(same[~known].float().mean()) >= 0.6  # of the artist whom neither has met
+    assert 100 * float(same[~known].float().mean()) >= reads - 17  # other seeds, other mistakes
     written = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
-    assert written["top1"] == numbers["top1"] >= 65 and written["seed"] == 0 and written["n"] == 79
+    assert written["top1"] == numbers["top1"] >= reads - 12
+    assert written["seed"] == 0 and written["n"] == (~known).sum()
     assert written["data"]["manifest_sha256"] == sha256_of(repo / "data/emoji" / MANIFEST)
     assert (out / "confusion.svg").read_text(encoding="utf-8").startswith("<svg")
     assert making(out)["registered"]["name"] == "judge-judge"

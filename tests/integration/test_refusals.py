@@ -31,6 +31,7 @@ from tests.unit.fade.adapters.foreign import foreign_layers, kohya, saved
 SMALL = (
     *("neighborhood.k=2", "neighborhood.k_heldout=1", "neighborhood.images_per_concept=2"),
     *("sampler.steps=2", "evaluate.images_per_concept=2", "evaluate.bootstrap=20", "evaluate.base_known=0"),
+    'data.second_judge=""',
 )
 State = dict[str, torch.Tensor]
 Spoil = Callable[[Path], object]

@@ -195,6 +195,20 @@ def test_a_training_that_diverges_is_a_finished_cell(spaces: Any, monkeypatch: p
     assert spaces.measure(run) == {"failed": "training diverged."}
 
 
+def test_a_record_of_other_data_than_the_defaults_is_named_as_such(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = bench_module("tables")
+    today, other = {"data_md5": read_dvc_file(repo / "data.dvc").md5}, {"data_md5": f"{'0' * 32}.dir"}
+    assert tables.measured_on(today) == tables.measured_on({"rows": [today, today]}) == []
+    for result in (other, {"rows": [today, other]}):
+        assert tables.measured_on(result)[0].startswith(f"Measured on `{other['data_md5']}`, which is not")
+    monkeypatch.setattr(tables, "read_dvc_file", lambda _: SimpleNamespace(md5=other["data_md5"]))
+    worlds = load_params(repo / "params.yaml").worlds
+    (first,) = [name for name, world in worlds.items() if tables.FIRST_DATA in world.dvc_files.values()]
+    assert tables.measured_on({})[0].startswith(f"Measured on `{first}`,") and not tables.measured_on(other)
+
+
 def test_the_table_of_the_spaces_shows_both_where_both_were_measured() -> None:
     tables = bench_module("tables")
     place = {"method": "esd/x", "factor": 2.0, "target": "blue heart"}

@@ -33,6 +33,7 @@ SMALL = (
     "evaluate.images_per_concept=2", "evaluate.rest_concepts=1", "evaluate.base_known=0",
     "evaluate.bootstrap=10", "evaluate.drift_bins=2", "method.words=2",
     "train.steps=2", "train.warmup=1", "train.batch_target=1", "train.batch_neighbours=2",
+    'data.second_judge=""',
 )  # fmt: skip
 
 

@@ -52,7 +52,8 @@ def place(root: Path) -> None:
 
 def asked(root: Path, repo: Path, *more: str) -> BenchmarkOptions:
     where = tuple(f"{key}={root / name}" for key, name in PLACES.items())
-    overrides = (f"data.dvc_file={root / 'data.dvc'}", *where, *TINY, *more)
+    alone = 'data.second_judge=""'
+    overrides = (f"data.dvc_file={root / 'data.dvc'}", alone, *where, *TINY, *more)
     return BenchmarkOptions(repo / "params.yaml", root / "runs", root / "bench", overrides, root / "out")
 
 

@@ -57,6 +57,15 @@ def test_what_a_protocol_sets_are_parameters(name: str, repo: Path) -> None:
     json.dumps(protocol.to_json(), allow_nan=False)
 
 
+def test_a_part_with_a_judge_of_its_own_has_no_second_one_of_other_pictures(repo: Path) -> None:
+    parts = [(protocol, part) for protocol in map(get_protocol, NAMES) for part in protocol.parts]
+    judged = [pair for pair in parts if any(one.key == "data.judge" for one in pair[1].settings)]
+    assert len(judged) > 3
+    for protocol, part in judged:
+        items = ["data.second_judge=data/judge/second", *overrides_of(protocol, part)]
+        assert resolve(repo / "params.yaml", items).data.second_judge == "", part.name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_metric_is_registered_and_nothing_else_is_called_a_papers(name: str) -> None:
     protocol = get_protocol(name)
@@ -90,7 +99,7 @@ def test_one_part_and_other_targets_are_taken() -> None:
     assert (own.name, own.targets, own.source, own.settings) == (CONFIGURED, ("panda", "lemon"), "ours", ())
     (dogs,) = narrowed(protocol, part="dogs", targets=["boxer"]).parts
     assert dogs.targets == ("boxer",) and dogs.source == "ours" and dogs.unknown == 0
-    keys = ["data.images", "data.judge", "checks.kind", "checks.licences"]
+    keys = ["data.images", "data.judge", "data.second_judge", "checks.kind", "checks.licences"]
     assert [one.key for one in dogs.settings] == keys
     (cub,) = narrowed(protocol, part="cub", targets=["blue jay"]).parts
     assert (cub.targets, cub.source, cub.unknown) == (("blue jay",), "release", 0)

@@ -14,6 +14,8 @@ from fade.run.loaded_models import LoadedModels
 from fade.run.self_tests import SelfTests
 from tests.support import make_tiny_clip, make_tiny_judge
 
+ALONE = DataConfig(second_judge="")
+
 
 @pytest.fixture
 def root(tiny_base_dir: Path, tmp_path: Path) -> Path:
@@ -25,7 +27,7 @@ def root(tiny_base_dir: Path, tmp_path: Path) -> Path:
 
 def test_a_record_names_both_hashes_the_files_and_the_licence(root: Path) -> None:
     (root / "data/base/README.md").write_text("---\nlicense: openrail\n---\n")
-    models = LoadedModels(DataConfig(), SelfTests(root / "self_tests", SelfTestConfig()), root)
+    models = LoadedModels(ALONE, SelfTests(root / "self_tests", SelfTestConfig()), root)
     record = models.record()
     assert set(record) == {"base", "clip", "judge"} and record["base"]["licence"] == "openrail"
     assert {role: one["sha256"] for role, one in record.items()} == models.inputs()
@@ -37,7 +39,7 @@ def test_a_record_names_both_hashes_the_files_and_the_licence(root: Path) -> Non
 
 
 def test_a_record_names_how_a_judge_was_made(root: Path) -> None:
-    models = LoadedModels(DataConfig(), SelfTests(root / "self_tests", SelfTestConfig()), root)
+    models = LoadedModels(ALONE, SelfTests(root / "self_tests", SelfTestConfig()), root)
     plain = models.record()["judge"]
     assert not {"imported", "trained"} & plain.keys()
     (root / "data/judge/import.json").write_text('{"layout": "timm\'s resnet50", "table": [1, 2]}')
@@ -56,11 +58,11 @@ def test_a_second_judge_is_an_input_of_its_own(root: Path) -> None:
     assert "second_judge" in tests.measured
     with pytest.raises(EvaluationError, match=r"the second judge has no label 'rose'.*data\.second_judge"):
         models.second_judge.index("rose")
-    assert LoadedModels(DataConfig(), tests, root).second_judge is None
+    assert LoadedModels(ALONE, tests, root).second_judge is None
 
 
 def test_inputs_are_of_what_is_loaded_as_it_is_now(root: Path) -> None:
-    models = LoadedModels(DataConfig(), SelfTests(root / "self_tests", SelfTestConfig()), root)
+    models = LoadedModels(ALONE, SelfTests(root / "self_tests", SelfTestConfig()), root)
     before = models.inputs()
     (root / "data/base/unet/.DS_Store").write_bytes(b"x")
     assert models.inputs() == before
@@ -72,7 +74,7 @@ def test_inputs_are_of_what_is_loaded_as_it_is_now(root: Path) -> None:
 
 def test_a_base_of_one_file_is_named_with_its_configurations(root: Path) -> None:
     (root / "model.safetensors").write_bytes(b"")
-    data = DataConfig(base="model.safetensors", base_config="data/base")
+    data = DataConfig(base="model.safetensors", base_config="data/base", second_judge="")
     models = LoadedModels(data, SelfTests(root / "self_tests", SelfTestConfig()), root)
     assert models.where("base") == f"{root}/model.safetensors@{root}/data/base"
     assert models.where("clip") == f"{root}/data/base/clip"

@@ -94,7 +94,8 @@ def test_the_shipped_default_world_is_the_section_data_and_what_data_dvc_names(r
     name, world = next(iter(shipped.worlds.items()))
     assert resolve(repo / "params.yaml", world_overrides(repo / "params.yaml", name)).data == shipped.data
     named = {item.partition("=")[0] for item in world.settings}
-    assert named == {f"data.{part}" for part in ("images", "base", "clip", "judge")}
+    parts = [*("images", "base", "clip", "judge"), *(["second_judge"] if shipped.data.second_judge else [])]
+    assert named == {f"data.{part}" for part in parts}
     assert world.dvc_files == {"data.dvc": read_dvc_file(repo / "data.dvc").md5}
 
 

@@ -31,6 +31,7 @@ def bench(tmp_path: Path, repo: Path, base: Path, *, probing: bool) -> Bench:
         "data.judge": tmp_path / "judge",
         "data.clip": tmp_path / "judge",
         "data.images": tmp_path / "images",
+        "data.second_judge": '""',
     }
     params = load_params(repo / "params.yaml", [f"{key}={path}" for key, path in names.items()])
     first = RunContext(params, "panda", tmp_path / "runs", repo)
