@@ -10,9 +10,10 @@ all champions move of it):
 
 From these shares the gate's numbers are computed as in an evaluation. What must stay must stay whoever is
 left out: the demands on the neighbours, the held-out ones and the rest of a concept remain when its champion
-stays out, and it then is one of its own neighbours, and of those that it was a neighbour of. Else a release
-would pass because nobody looks any more at what the others harm. What a prediction cannot know, such as the
-neighbours that a mining would choose anew, the next release's own evaluation measures."""
+stays out; the concept itself must then be kept as its neighbours are, and is a neighbour again of those that
+it was one of. Else a release would pass because nobody looks any more at what the others harm. What a
+prediction cannot know, such as the neighbours that a mining would choose anew, the next release's own
+evaluation measures."""
 
 from __future__ import annotations
 
@@ -33,6 +34,8 @@ NOISE = 1e-6
 """Points by which a prediction may fall short."""
 SHOWN = 0.05
 """Points of a cost that a reason names."""
+KEPT = "kept"
+"""In the place of a metric: the concept itself, whose champion stays out."""
 _GROUPS = {"A_adj": "neighbours", "A_heldout": "heldout", "A_rest": "rest"}
 """Metric -> the group of concepts that must stay for it."""
 
@@ -157,7 +160,7 @@ class JudgedRelease:
         back = [name for name in own["left_out"] if self._champion[name] in out]
         groups = {
             "targets": [concept],
-            "neighbours": [*own["neighbours"], *back, *([concept] if stays_out else [])],
+            "neighbours": [*own["neighbours"], *back],
             "heldout": own["heldout"],
             "rest": self.rest,
         }
@@ -168,6 +171,9 @@ class JudgedRelease:
             if threshold is not None and (kept or not stays_out):
                 value = one.value(numbers["metrics"], numbers["base_metrics"])
                 yield Demand(concept, one.metric, kept, demand(one.label, threshold, value))
+        if stays_out and (base := self._base[concept]):
+            value = 100 * shares[concept] / base
+            yield Demand(concept, KEPT, [concept], demand("kept", self.gate.neighbours_kept, value))
 
     @property
     def not_erased(self) -> set[str]:

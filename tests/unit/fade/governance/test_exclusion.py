@@ -35,28 +35,13 @@ def test_nothing_to_leave_out_is_the_empty_set() -> None:
     assert found == (frozenset(), EXHAUSTIVE)
 
 
-def test_the_smallest_set_is_found_where_the_costliest_champion_is_not_in_it() -> None:
-    """`big` costs each kept concept most, and without it three others still have to go; without `x` and `y`
-    it may stay. One that takes the costliest first ends at more champions."""
-    costs = {
-        "k1": {"big": 5.0, "x": 4.5, "p": 1.0},
-        "k2": {"big": 5.0, "y": 4.5, "q": 1.0},
-        "k3": {"x": 4.5, "p": 1.0, "y": 4.5},
-    }
-    shortfalls = floors(costs, 6.0)
-    names = ["big", "p", "q", "x", "y"]
-    first = min(names, key=lambda name: sum(max(0.0, s) for s in shortfalls(frozenset({name}))))
-    assert (
-        first not in {"x", "y"} or max(shortfalls(frozenset({first}))) > 0
-    )  # the control: one is not enough
-    out, search = smallest_set(names, shortfalls)
-    passing = [
-        {*some}
-        for size in range(6)
-        for some in itertools.combinations(names, size)
-        if max(shortfalls(frozenset(some))) <= 0
-    ]
-    assert len(out) == min(map(len, passing)) == 2 and search == EXHAUSTIVE and {*out} in passing
+def test_the_smallest_set_is_found_where_the_best_single_champion_is_not_in_it() -> None:
+    costs = {"k1": {"big": 3.0, "x": 4.0}, "k2": {"big": 3.0, "y": 4.0}, "k3": {"x": 5.0}, "k4": {"y": 5.0}}
+    names, shortfalls = ["big", "other", "x", "y"], floors(costs, 4.0)
+    first = min(names, key=lambda name: max(shortfalls(frozenset({name}))))
+    pairs = [{*pair} for pair in itertools.combinations(names, 2) if max(shortfalls(frozenset(pair))) <= 0]
+    assert first == "big" and pairs == [{"x", "y"}]  # the control: one at a time, the best first, takes three
+    assert smallest_set(names, shortfalls) == ({"x", "y"}, EXHAUSTIVE)
 
 
 def test_of_equal_sets_the_one_that_leaves_most_room_and_then_the_alphabetical_first() -> None:
@@ -113,7 +98,7 @@ def judged(
     rows = {name: [100.0, shares.get(name, 0.0)] for name in near}
     rows |= {name: [100.0, shares.get(name, 100.0)] for name in kept}
     groups = {
-        name: {"neighbours": [*names], "heldout": [*names], "left_out": [*(left_out or {}).get(name, [])]}
+        name: {"neighbours": [*names], "heldout": kept, "left_out": [*(left_out or {}).get(name, [])]}
         for name, names in near.items()
     }
     parts = {}
@@ -149,7 +134,8 @@ def out_of(record: Mapping[str, Any], gate: PromotionPolicy = GATE) -> dict[str,
 
 
 def test_the_champion_that_a_kept_concept_loses_most_to_stays_out_and_not_the_one_that_failed() -> None:
-    """The koala is the panda's only neighbour; what it loses is the lemon's doing."""
+    """The koala is the panda's only neighbour; what it loses is the lemon's doing. Without the panda's
+    champion nobody would look at the koala, and the lemon's would go on to harm it."""
     record = judged({"koala": {"panda": 1.0, "lemon": 7.0, "tulip": 0.0}}, {"koala": 88.0})
     found = exclusion(record, GATE)
     assert [one["part"] for one in found["members"]] == ["fade-lemon/1"]
@@ -165,9 +151,10 @@ def test_shares_that_are_not_aligned_add_up_to_less_and_one_of_them_is_not_enoug
     a half. Added up as numbers, leaving out one would do."""
     of = {"koala": {"lemon": 6.0, "tulip": 6.0, "panda": 0.0}}
     measured = {"koala": 91.0}
-    assert len(out_of(judged(of, measured))) == 1  # aligned: 4.5 of 9 points stay
-    orthogonal = judged(of, measured, totals={"koala": math.hypot(6.0, 6.0)})
-    assert out_of(orthogonal) == {"panda": "'panda': neighbours kept 91.0 (asked 95)"}
+    assert list(out_of(judged(of, measured))) == ["lemon"]  # aligned: 4.5 of 9 points stay
+    orthogonal = out_of(judged(of, measured, totals={"koala": math.hypot(6.0, 6.0)}))
+    why = "costs 'koala' 6.4 points ('panda': neighbours kept 93.6 (asked 95))"
+    assert orthogonal == {"lemon": why, "tulip": why}
 
 
 def test_a_concept_that_is_not_erased_by_itself_either_stays_out_whatever_else_does() -> None:
@@ -196,6 +183,16 @@ def test_an_erased_concept_that_is_anothers_only_neighbour_counts_as_kept_once_i
     assert list(out_of(hurt)) == ["panda"]  # without the bear's champion the panda's would cost the bear 30
 
 
+def test_a_concept_whose_champion_stays_out_must_be_kept_by_the_others() -> None:
+    """The lemon costs the koala most. Left out it must stay, and the tulip moves it by 10."""
+    of = {"koala": {"lemon": 6.0, "tulip": 1.0}, "lemon": {"lemon": 40.0}}
+    assert list(out_of(judged(of, {"koala": 93.0}))) == ["lemon"]
+    of["lemon"] = {"lemon": 40.0, "tulip": 10.0}
+    found = out_of(judged(of, {"koala": 93.0}))
+    assert list(found) == ["lemon", "tulip"]
+    assert found["tulip"] == "costs 'lemon' 10.0 points ('lemon': kept 90.0 (asked 95))"
+
+
 def test_a_champion_whose_data_checks_failed_stays_out() -> None:
     record = judged({}, {})
     record["checks"]["fade-panda/1 data"][0]["success"] = False
@@ -205,11 +202,10 @@ def test_a_champion_whose_data_checks_failed_stays_out() -> None:
 def test_a_release_that_passes_names_nobody_and_neither_does_a_record_of_before() -> None:
     record = judged({"koala": {"lemon": 5.0}}, {"koala": 96.0})
     assert exclusion(record, GATE) == {}
-    assert (
-        out_of(record, GATE.model_copy(update={"neighbours_kept": 97.0})) != {}
-    )  # another gate, another set
+    stricter = GATE.model_copy(update={"neighbours_kept": 97.0})
+    assert list(out_of(record, stricter)) == ["lemon"]
     del record["release"]["judged"]
-    assert exclusion(record, GATE.model_copy(update={"neighbours_kept": 97.0})) == {}
+    assert exclusion(record, stricter) == {}
 
 
 def test_where_no_release_of_some_would_pass_the_reason_takes_the_place_of_the_members() -> None:
@@ -278,10 +274,8 @@ def test_before_anything_is_judged_the_champion_beside_which_there_is_no_room_is
     found = predicted_exclusion(table(bear=(0.0, 0.4), panda=(0.0, 0.5), tulip=(0.0, 0.1)), 0.25)
     (member,) = found["members"]
     assert member["concepts"] == ["bear"]  # or the panda: both are enough, and leave as much room
-    assert (
-        member["why"]
-        == "with it 50 % of the change of 'panda' is missing or of other champions (at most 25 %)"
-    )
+    what = "50 % of the change of 'panda' is missing or of other champions"
+    assert member["why"] == f"with it {what} (at most 25 %)"
     own = predicted_exclusion(table(bear=(0.0, 0.1), panda=(0.5, 0.1), tulip=(0.0, 0.1)), 0.25)
     assert [one["concepts"] for one in own["members"]] == [["panda"]]
     assert own["members"][0]["why"].startswith("with it 51 % of its change")
