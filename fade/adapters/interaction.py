@@ -147,6 +147,7 @@ class CostTable:
         totals, mixed = np.array([row["total"] for row in rows]), sums**2 - squares
         cosines = np.where(mixed > 0, (totals**2 - squares) / np.where(mixed > 0, mixed, 1.0), 0.0)
         self._aligned = cosines.clip(-1, 1)  # the recorded digits are few
+        self._whole = self.moved(champions)
 
     def moved(self, stay: Collection[str]) -> np.ndarray:
         """(concepts,) float64, percent: how far the champions ``stay`` together move each concept, without
@@ -159,8 +160,8 @@ class CostTable:
     def ratio(self, stay: Collection[str]) -> np.ndarray:
         """(concepts,) float64: `moved` by ``stay``, by the same of all champions; 1 where nothing is
         predicted."""
-        whole = self.moved(self.champions)
-        return np.asarray(np.where(whole > 0, self.moved(stay) / np.where(whole > 0, whole, 1.0), 1.0))
+        moves = self._whole > 0
+        return np.asarray(np.where(moves, self.moved(stay) / np.where(moves, self._whole, 1.0), 1.0))
 
 
 def significant(value: float) -> float:
