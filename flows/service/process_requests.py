@@ -69,8 +69,9 @@ def release_champions(one: Worker) -> dict[str, Any]:
     result = {"releases": releases, "no_release": "", "requests": requests}
     last = releases[-1]
     if any(release["made"] for release in releases) and not last["current"]:
-        action = f"`{last['next']}`, or" if last["next"] else "erase and promote again, or"
-        error = RequestError(last["refused"], stage=STAGE, action=f"{action} `fade release --override WHY`.")
+        first = f"`{last['next']}`, or erase" if last["next"] else "erase"
+        action = f"{first} and promote again, or give `fade release` an --override."
+        error = RequestError(last["refused"], stage=STAGE, action=action)
         error.result = {"outcomes": [outcome.to_json() for outcome in one.outcomes], **result}
         raise error
     return result

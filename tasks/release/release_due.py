@@ -38,7 +38,7 @@ def why_no_release(tracking: Tracking, options: ReleaseOptions, statuses: Sequen
 
 
 def _is_decided(snapshot: RegistrySnapshot, label: str) -> bool:
-    """Whether somebody decided about the version, or made another one of its model the champion."""
+    """Whether somebody decided about the version, or made a later one of its model the champion."""
     name, _, number = label.rpartition("/")
     standing = snapshot.standing(name)
-    return standing.champion is not None or number in standing.states
+    return number in standing.states or int(standing.champion or 0) > int(number)

@@ -180,6 +180,8 @@ def test_a_release_is_due_once_all_is_worked_off_and_decided_and_not_after_someb
     assert why_no_release(tracking, own, waiting) == "not worked off yet: t1"
     undecided = [*done, RequestStatus("t1", SUCCEEDED, version="due-tulip/1")]
     assert why_no_release(tracking, own, undecided).startswith("not decided yet: due-tulip/1")
+    again = [RequestStatus("l1", SUCCEEDED, version="due-lemon/9")]  # an earlier one is the champion
+    assert why_no_release(tracking, own, again).startswith("not decided yet: due-lemon/9")
     assert why_no_release(tracking, own, []) == "no request's version is a champion"
     assert why_no_release(tracking, own, done) == ""
     refused = registered(store, tmp_path, "due", koala=80.0)
