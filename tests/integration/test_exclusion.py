@@ -17,18 +17,22 @@ from fade.governance.exclusion import exclusion
 from fade.governance.release_plan import key, numbers_of, worst
 from fade.provenance.lineage import Lineage
 from flows.release import release, release_within_gate
+from flows.service.process_requests import release_champions
 from tasks.registry.connection import connect
 from tasks.registry.decisions import decide
 from tasks.registry.register import register
-from tasks.registry.releases import why_stays_out
+from tasks.registry.releases import releases, why_stays_out
 from tasks.registry.verify import verify
 from tasks.release.build_release import ReleaseParts, select_champions
 from tasks.release.release_decision import ReleaseOptions
 from tasks.release.release_due import why_no_release
 from tasks.requests.leases import RequestSnapshot
 from tasks.requests.status import OPEN, SUCCEEDED, RequestStatus
+from tasks.requests.worker import Worker
 from tests.integration.test_release import champion, params_of
+from tests.integration.test_release import registered as registered_version
 from tests.registered import adapter_bytes, finished_run
+from tests.requested import entry, project, where
 
 pytestmark = pytest.mark.usefixtures("alone")
 GATE = PromotionPolicy()
@@ -48,13 +52,20 @@ def chosen(store: Path, prefix: str, without: tuple[str, ...] = ()) -> ReleasePa
     return select_champions(connect(store), params_of(prefix), store).without(without)
 
 
-def registered(store: Path, tmp_path: Path, prefix: str, koala: float, without: tuple[str, ...] = ()) -> str:
+def registered(
+    store: Path,
+    tmp_path: Path,
+    prefix: str,
+    koala: float,
+    without: tuple[str, ...] = (),
+    params: Params | None = None,
+) -> str:
     """The release of the champions but ``without``, in which ``koala`` percent of the koala's pictures are
     recognised and all else is as it should be; its label."""
-    parts, params = chosen(store, prefix, without), params_of(prefix)
+    parts, params = chosen(store, prefix, without), params or params_of(prefix)
     folder = tmp_path / f"{prefix}-release-{'-'.join(without)}"
     folder.mkdir()
-    result, _, lineage, made = finished_run(folder, model_prefix=prefix)
+    result, own, lineage, made = finished_run(folder, model_prefix=prefix)
     run_dir = made.rename(made.parent / key(parts.parts, params, signed=False))
     lineage["base"] = {"sha256": parts.parts[0].base_sha256}
     lineage["parts"] = {part.label: part.to_json() for part in parts.parts}
@@ -91,6 +102,7 @@ def registered(store: Path, tmp_path: Path, prefix: str, koala: float, without: 
     }
     data = adapter_bytes(len(without), header)
     (run_dir / "adapter.safetensors").write_bytes(data)
+    (run_dir / "card.md").write_text("# A release\n\n## State\n\n- old\n", encoding="utf-8")
     result["target"] = lineage["neighbourhood"]["target"] = " + ".join(parts.concepts)
     lineage["outputs"] = {
         "adapter_sha256": hashlib.sha256(data).hexdigest(),
@@ -101,7 +113,7 @@ def registered(store: Path, tmp_path: Path, prefix: str, koala: float, without: 
     if stays_out := exclusion(lineage, params.gate):
         lineage["release"]["stays_out"] = stays_out
     Lineage(lineage).save(run_dir / "lineage.json")
-    done = register(result, params, lineage, run_dir, runs=store, name=f"{prefix}.release")
+    done = register(result, own, lineage, run_dir, runs=store, name=f"{prefix}.release")
     return f"{done.name}/{done.version}"
 
 
@@ -188,3 +200,33 @@ def test_a_release_is_due_once_all_is_worked_off_and_decided_and_not_after_someb
     assert why_no_release(tracking, own, done) == ""  # the pass that made it may have ended there
     registered(store, tmp_path, "due", koala=99.0, without=("lemon",))
     assert why_no_release(tracking, own, done) == f"{refused} is of these champions"
+
+
+def test_requests_that_were_worked_off_end_in_one_release_that_passes(tmp_path: Path) -> None:
+    """The release of the others lies there from before, so that the pass makes none itself."""
+    folder = project(tmp_path / "team", *(entry(f"r-{name}", name) for name in NEAR))
+    runs, params = folder / "runs", where(folder).resolve()
+
+    def erase(target: str, *_: Any, **__: Any) -> dict[str, Any]:
+        name, _, number = registered_version(runs, tmp_path, "fade", target).rpartition("/")
+        return {"model_name": name, "model_version": number}
+
+    worker = Worker(where(folder), erase, by="worker")
+    assert {outcome.result for outcome in worker.run()} == {"done"}
+    waiting = release_champions(worker)
+    assert waiting["releases"] == [] and waiting["no_release"].startswith("not decided yet: fade-")
+    for name in NEAR:
+        decide("promote", f"fade-{name}/1", runs, GATE, by="ann")
+    registered(runs, tmp_path, "fade", 99.0, ("lemon",), params)
+    registered(runs, tmp_path, "fade", 80.0, params=params)
+
+    found = release_champions(worker)
+    assert [(one["version"], one["current"]) for one in found["releases"]] == [("2", False), ("1", True)]
+    details = {one["concept"]: (one["state"], one["detail"]) for one in found["requests"]}
+    assert details["panda"] == ("done", "by fade-panda/1")
+    state, detail = details["lemon"]
+    assert state == "done" and detail.endswith(", by fade.release/2")
+    assert detail.startswith("by fade-lemon/1; stays out of the release: costs 'koala' 18.0 points")
+    assert release_champions(worker)["releases"][-1]["current"]  # a further pass changes nothing
+    (current,) = [one for one in releases(params, runs) if one["current"]]
+    assert current["version"] == "1"
