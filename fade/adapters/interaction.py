@@ -152,7 +152,7 @@ class CostTable:
     def moved(self, stay: Collection[str]) -> np.ndarray:
         """(concepts,) float64, percent: how far the champions ``stay`` together move each concept, without
         the one that erases it."""
-        chosen = np.array([name in stay for name in self.champions]) & ~self.erases
+        chosen = np.array([name in stay for name in self.champions], dtype=bool) & ~self.erases
         squares, sums = (self._costs**2 * chosen).sum(1), (self._costs * chosen).sum(1)
         total = (1 - self._aligned) * squares + self._aligned * sums**2
         return np.asarray(np.sqrt(total.clip(min=0)))

@@ -32,7 +32,7 @@ class PromotionMetric(NamedTuple):
 
     def value(self, metrics: Mapping[str, Any], base_metrics: Mapping[str, Any]) -> float | None:
         """The number that the threshold is for, percent; None when it was not measured."""
-        value = metrics.get(self.metric)
+        value: float | None = metrics.get(self.metric)
         if self.of_original and value is not None:
             whole = base_metrics.get(self.metric)
             return float(100 * value / whole) if whole else None
