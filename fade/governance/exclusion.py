@@ -107,10 +107,11 @@ def predicted_exclusion(predicted: Mapping[str, Any], most: float) -> dict[str, 
 
     def residuals(out: frozenset[str]) -> dict[str, float]:
         stay = [name for name in champions if name not in out]
-        ratio = np.sqrt((table.moved(stay) ** 2) @ table.erases)
-        whole = np.sqrt((table.moved(table.champions) ** 2) @ table.erases)
+        moved, whole = (
+            np.sqrt((table.moved(some) ** 2) @ table.erases) for some in (stay, table.champions)
+        )  # (champions,)
         found = {}
-        for name, part, all_of_it in zip(champions, ratio, whole, strict=True):
+        for name, part, all_of_it in zip(champions, moved, whole, strict=True):
             one = champions[name]
             own = np.hypot(one["missing"], one["foreign"])
             now = np.hypot(one["missing"], one["foreign"] * (part / all_of_it if all_of_it else 1.0))
