@@ -168,7 +168,8 @@ def test_there_are_no_more_releases_than_retries_and_a_rollback_names_nobody(
     accepted = options(store, "ends", without=("lemon",), override="a test")
     assert release(accepted)["current"]
     decide("reject", "ends.release/1", store, GATE, by="ann", reason="a test")
-    lenient = accepted.params.model_copy(update={"gate": GATE.model_copy(update={"neighbours_kept": 0.0})})
+    gate = GATE.model_copy(update={"neighbours_kept": 0.0, "erb": 0.0})
+    lenient = accepted.params.model_copy(update={"gate": gate})
     rejected = release(ReleaseOptions(lenient, store, by="ann"))
     assert not rejected["current"] and rejected["stays_out"] == {} and rejected["next"] == ""
 
