@@ -4,6 +4,8 @@ nothing is made twice."""
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -48,9 +50,13 @@ def plan_release(options: ReleaseOptions) -> dict[str, Any]:
 def _prediction(options: ReleaseOptions, selected: ReleaseParts) -> dict[str, Any]:
     run = RunContext(options.params, selected.concepts, options.runs, options.root)
     try:
-        return {"predicted": predict_champions(run, selected, release_settings(run, selected))}
+        predicted = predict_champions(run, selected, release_settings(run, selected))
     except (BaseModelError, DataError) as error:  # the plan is of the registry alone, and stands without it
         return {"predicted": {}, "unpredicted": str(error)}
+    from fade.governance.exclusion import predicted_exclusion
+
+    stays_out = predicted_exclusion(predicted, options.params.release.residual)
+    return {"predicted": predicted, "stays_out": stays_out, "next": next_command(options, stays_out)}
 
 
 def release(options: ReleaseOptions) -> dict[str, Any]:
@@ -58,8 +64,9 @@ def release(options: ReleaseOptions) -> dict[str, Any]:
     gate.
 
     Returns what `fade release --json` prints; ``current`` False and ``refused`` say that it was registered,
-    but did not pass, or was taken back before. Raises PromotionError, AdapterError, SignatureError,
-    RegistryError and whatever mining and evaluation raise."""
+    but did not pass, or was taken back before; ``stays_out`` and ``next``: the smallest set that has to stay
+    out of it, and the command that makes the release of the others. Raises PromotionError, AdapterError,
+    SignatureError, RegistryError and whatever mining and evaluation raise."""
     from flows.server import runtime
 
     tracking, selected = _select(options)
@@ -72,7 +79,31 @@ def release(options: ReleaseOptions) -> dict[str, Any]:
         version = resolve(load_snapshot(tracking, label, options.trust), label)
     decided = make_current(tracking, options, version)
     made = {"version": str(version.version), "made": bool(seconds)}
-    return {**comparison, **made, **decided, "seconds": seconds}
+    following = next_command(options, decided["stays_out"])
+    return {**comparison, **made, **decided, "next": following, "seconds": seconds}
+
+
+def release_within_gate(options: ReleaseOptions) -> list[dict[str, Any]]:
+    """As `release`; while the gate refuses it one more, at most ``release.retries`` times, of the champions
+    that the last one does not name. Returns all of them in order; raises as `release`."""
+    results = [release(options)]
+    for _ in range(options.params.release.retries):
+        if not (concepts := concepts_out(results[-1]["stays_out"])):
+            break
+        options = replace(options, without=(*options.without, *concepts))
+        results.append(release(options))
+    return results
+
+
+def concepts_out(stays_out: Mapping[str, Any]) -> list[str]:
+    """The concepts of the set that has to stay out."""
+    return [concept for one in stays_out.get("members", []) for concept in one["concepts"]]
+
+
+def next_command(options: ReleaseOptions, stays_out: Mapping[str, Any]) -> str:
+    """The command that makes the release of the others; empty where nothing has to stay out."""
+    concepts = concepts_out(stays_out)
+    return _command(replace(options, without=(*options.without, *concepts))) if concepts else ""
 
 
 @flow(name="release", validate_parameters=False)
@@ -110,7 +141,13 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
             )
             lineage = require_unchanged(
                 release_lineage(
-                    lineage, run_inputs(run), built.sha256, selected, settings, evaluation.numbers
+                    lineage,
+                    run_inputs(run),
+                    built.sha256,
+                    selected,
+                    settings,
+                    evaluation.numbers,
+                    params.gate,
                 )
             )
             lineage.save(folder / "lineage.json")
@@ -133,11 +170,13 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
 
 def _select(options: ReleaseOptions) -> tuple[Tracking, ReleaseParts]:
     tracking = connect(options.runs, timeout=options.params.register_.timeout_seconds)
-    return tracking, select_champions(tracking, options.params, options.runs, options.root)
+    selected = select_champions(tracking, options.params, options.runs, options.root)
+    return tracking, selected.without(options.without)
 
 
 def _command(options: ReleaseOptions) -> str:
     """The command that makes the release again."""
     elsewhere = [] if options.params_file == "params.yaml" else ["--params", options.params_file]
     settings = [part for item in options.overrides for part in ("--set", item)]
-    return shlex.join(["fade", "release", *elsewhere, *settings])
+    without = [part for name in options.without for part in ("--without", name)]
+    return shlex.join(["fade", "release", *elsewhere, *settings, *without])

@@ -9,14 +9,16 @@ and of each concept x how far each champion's share of the release moves what th
     cost_cx = ||D'_c X_x|| / ||W X_x||,    D = sum_c D'_c,
 
 over all layers that read the text, percent. Both are of linear layers. What the denoiser makes of them is
-measured, not predicted; so are the layers that read the picture, which are added up. Ours."""
+measured, not predicted; so are the layers that read the picture, which are added up. `CostTable` predicts the
+same of a release of some of the champions, from the recorded numbers alone. Ours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,6 +121,47 @@ class Costs:
             "total": share(self.release),
             "of": {name: share(rows) for name, rows in self.shares.items()},
         }
+
+
+class CostTable:
+    """The recorded costs of a release's champions, for a release of some of them, R:
+
+        total_x(R)^2 = (1 - rho_x) sum_R cost_cx^2 + rho_x (sum_R cost_cx)^2
+
+    with the rho_x that gives the recorded total of all. Exact for one champion and for two; of more it takes
+    every two shares of a concept to be equally aligned. Shares count as unchanged when a champion is left
+    out: in a sum they are, in a solved release the others make use of its room."""
+
+    def __init__(
+        self, cost: Mapping[str, Mapping[str, Any]], concepts: Sequence[str], champions: Sequence[str]
+    ) -> None:
+        """cost: of a prediction (`ReleaseBuilder.predict`); concepts: the rows, zero where the prediction has
+        none."""
+        self.concepts, self.champions = [*concepts], [*champions]
+        rows = [cost.get(name, {"total": 0.0, "of": {}}) for name in concepts]
+        self._costs = np.array([[row["of"].get(one, 0.0) for one in champions] for row in rows], dtype=float)
+        self._costs = self._costs.reshape(len(rows), len(self.champions))
+        erases = [[name in one.split(TOGETHER) for one in champions] for name in concepts]
+        self.erases = np.array(erases, dtype=bool).reshape(self._costs.shape)  # (concepts, champions)
+        squares, sums = (self._costs**2).sum(1), self._costs.sum(1)
+        totals, mixed = np.array([row["total"] for row in rows]), sums**2 - squares
+        cosines = np.where(mixed > 0, (totals**2 - squares) / np.where(mixed > 0, mixed, 1.0), 0.0)
+        self._aligned = cosines.clip(-1, 1)  # the recorded digits are few
+        self._whole = self.moved(champions)
+
+    def moved(self, stay: Collection[str]) -> np.ndarray:
+        """(concepts,) float64, percent: how far the champions ``stay`` together move each concept, without
+        the one that erases it."""
+        chosen = np.array([name in stay for name in self.champions], dtype=bool) & ~self.erases
+        squares, sums = (self._costs**2 * chosen).sum(1), (self._costs * chosen).sum(1)
+        total = (1 - self._aligned) * squares + self._aligned * sums**2
+        return np.asarray(np.sqrt(total.clip(min=0)))
+
+    def ratio(self, stay: Collection[str]) -> np.ndarray:
+        """(concepts,) float64: `moved` by ``stay``, by the same of all champions; 1 where nothing is
+        predicted."""
+        moves = self._whole > 0
+        return np.asarray(np.where(moves, self.moved(stay) / np.where(moves, self._whole, 1.0), 1.0))
 
 
 def significant(value: float) -> float:

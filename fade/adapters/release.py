@@ -27,6 +27,7 @@ from fade.adapters.moments import PromptMoments, TensorStore, prompt_moment, tex
 from fade.adapters.parts import DOWN, UP, Part, in_order, provenance, read_parts, targets_of
 from fade.adapters.solve import Change, compressed, solve, total
 from fade.config import MeshConfig, ReleaseConfig
+from fade.config.release import NO_BYTES
 from fade.data.vocabulary import fill
 from fade.models.base import DiffusionModel
 from fade.utils.hashing import canonical
@@ -64,7 +65,7 @@ class ReleaseSettings:
 
     def header(self) -> str:
         """As a solved release's header has it."""
-        own = self.config.model_dump(mode="json", exclude={"residual"})
+        own = self.config.model_dump(mode="json", exclude={*NO_BYTES})
         return canonical({**own, **self.prompts, "kept_sha256": self.kept.sha256()})
 
 

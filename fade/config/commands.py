@@ -169,6 +169,8 @@ class ScheduleConfig(Section):
     """A worker whose heartbeat stood still for so long, by the observer's monotonic clock, is dead."""
     attempts: Positive = 3
     """Times that a request which failed is tried by itself; `fade requests run ID` tries again."""
+    release: bool = False
+    """Whether a release of the champions follows when all requests are worked off and decided."""
     train_deployment: str = ""
     """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: train where the flow runs."""
 

@@ -9,6 +9,9 @@ from pydantic import Field, field_validator
 from fade.config.run import MAX_RANK
 from fade.config.section import LARGEST, Count, Rate, Section, Seed, Weight, check_slots
 
+NO_BYTES = frozenset({"residual", "retries"})
+"""Keys that decide no byte of a release."""
+
 
 class ReleaseConfig(Section):
     """`fade release`: how the champions of all concepts become one adapter. See `fade.adapters.solve`."""
@@ -35,6 +38,9 @@ class ReleaseConfig(Section):
     residual: Weight = 0.25
     """Largest share of a champion's change on its own target that may be missing, or be of other champions;
     above it a release names the concept that breaks first."""
+    retries: Count = 2
+    """Further releases that the scheduler makes of the champions that remain, when the gate refuses one. 0:
+    it only names the set that has to stay out."""
 
     @field_validator("templates")
     @classmethod

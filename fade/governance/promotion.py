@@ -30,6 +30,14 @@ class PromotionMetric(NamedTuple):
     threshold: str
     of_original: bool = False
 
+    def value(self, metrics: Mapping[str, Any], base_metrics: Mapping[str, Any]) -> float | None:
+        """The number that the threshold is for, percent; None when it was not measured."""
+        value: float | None = metrics.get(self.metric)
+        if self.of_original and value is not None:
+            whole = base_metrics.get(self.metric)
+            return float(100 * value / whole) if whole else None
+        return value
+
 
 METRICS = (
     PromotionMetric("A_er", "erased", "erased"),
@@ -55,6 +63,11 @@ class Criterion:
             return self.name
         value = "not measured" if self.value is None else f"{self.value:.1f}"
         return f"{self.name} {value} (asked {self.threshold:g})"
+
+
+def demand(name: str, threshold: float, value: float | None) -> Criterion:
+    """The criterion that ``value`` reaches ``threshold``; one that was not measured does not hold."""
+    return Criterion(name, value is not None and value >= threshold, value, threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +123,10 @@ def criteria(lineage: Mapping[str, Any], policy: PromotionPolicy) -> list[Criter
     out = []
     for one in METRICS:
         name = f"{one.label}, {worst[one.metric]}" if one.metric in worst else one.label
-        value, threshold = erased.get(one.metric), getattr(policy, one.threshold)
+        threshold = getattr(policy, one.threshold)
         if threshold is None:  # not asked
             continue
-        if one.of_original and value is not None:
-            whole = original.get(one.metric)
-            value = 100 * value / whole if whole else None
-        out.append(Criterion(name, value is not None and value >= threshold, value, threshold))
+        out.append(demand(name, threshold, one.value(erased, original)))
     checks = (record.checks or {}).values()
     critical = [one.success for some in checks for one in some if one.severity == "critical"]
     out.append(Criterion("data checks", bool(critical) and all(critical)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fade.config import Params, PromotionPolicy, ReleaseConfig
+from fade.config.release import NO_BYTES
 from fade.errors import AdapterError, PromotionError
 from fade.evaluation.err import balances
 from fade.evaluation.metrics import Metric, report_rows
@@ -108,7 +109,7 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
     values = params.without_later(values)
     config, default = params.release, ReleaseConfig()
     if config.mode != "sum" and len(parts) > 1:
-        values["release"] = config.model_dump(mode="json", exclude={"residual"})
+        values["release"] = config.model_dump(mode="json", exclude={*NO_BYTES})
     elif any(getattr(config, name) != getattr(default, name) for name in SPLIT):
         values["release"] = config.model_dump(mode="json", include={*SPLIT})
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]

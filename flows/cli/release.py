@@ -21,6 +21,7 @@ from flows.cli.options import (
     Set,
     Verbose,
     World,
+    names_option,
     opened,
     with_world,
 )
@@ -32,6 +33,12 @@ from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 def release(
     by: By = "",
     override: str = Option("", help="Make it current although a concept falls short: why. Shown for ever."),
+    without: list[str] | None = Option(
+        None,
+        metavar="CONCEPT",
+        help="Leave out the champion that erases this concept; may be repeated.",
+        callback=names_option,
+    ),
     dry_run: bool = Option(
         False, "--dry-run", help="Say what it would be made of and is predicted to cost, and make nothing."
     ),
@@ -43,7 +50,8 @@ def release(
     verbose: Verbose = False,
 ) -> None:
     """Make one adapter of the champions of all concepts (`release.mode`), judge it, and make it the current
-    release when every concept passes the gate."""
+    release when every concept passes the gate. Of one that does not pass, the smallest set of champions that
+    has to stay out is named, and why."""
     set_ = with_world(params, world, set_, pulls=True)
     settings = opened(params, set_, runs_dir, verbose=verbose)
     from fade.run.context import RunContext
@@ -57,16 +65,26 @@ def release(
     from tasks.release.release_decision import ReleaseOptions
 
     who = by or getpass.getuser()
-    options = ReleaseOptions(settings, runs_dir, params.parent, tuple(set_ or ()), str(params), who, override)
+    options = ReleaseOptions(
+        settings,
+        runs_dir,
+        params.parent,
+        tuple(set_ or ()),
+        str(params),
+        who,
+        override,
+        tuple(without or ()),
+    )
     with bars(as_json):
         result = flow.plan_release(options) if dry_run else flow.release(options)
     emit(result, as_json, _show_plan if dry_run else _show_release)
     current, revoked = result["was_current"], result["was_current_holds_revoked"]
     _warn(result["name"], current, revoked, replaced=bool(result.get("current")))
     if result.get("refused"):
+        following = f"`{result['next']}`, or erase" if result["next"] else "erase"
         print_note(
-            f"[bold red]refused[/] {escape(result['refused'])} Next: erase and promote again, or give "
-            "--override a reason."
+            f"[bold red]refused[/] {escape(result['refused'])} Next: {escape(following)} and promote again, "
+            "or give --override a reason."
         )
         raise typer.Exit(1)
 
@@ -83,6 +101,9 @@ def _show_plan(result: Mapping[str, Any]) -> None:
         print_note(f"[yellow]no prediction[/] {escape(result['unpredicted'])}")
     if predicted := result.get("predicted"):
         _show_prediction(predicted)
+        show_stays_out(result.get("stays_out", {}))
+        if result.get("next"):
+            print_note(f"Next: `{escape(result['next'])}`")
 
 
 def _show_prediction(predicted: Mapping[str, Any]) -> None:
@@ -131,10 +152,24 @@ def _show_release(result: Mapping[str, Any]) -> None:
     if result.get("breaks"):
         print_note(f"[yellow]no room[/] {escape(result['breaks'])}")
     print_line(f"sha256      {result['adapter_sha256']}")
+    show_stays_out(result.get("stays_out", {}))
     if result["seconds"]:
         print_line(
             "seconds     " + ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items())
         )
+
+
+def show_stays_out(stays_out: Mapping[str, Any]) -> None:
+    """The smallest set of champions that has to stay out, and why each of them; nothing where there is
+    none."""
+    members = stays_out.get("members", [])
+    for one in members:
+        print_line(f"stays out   {' + '.join(one['concepts'])}: {one['why']}")
+    if members:
+        found = f"{len(members)} found by {stays_out['search']} search"
+        print_line(f"the others  predicted to pass by {stays_out['margin']:.1f} points; {found}")
+    if stays_out.get("none"):
+        print_note(f"[yellow]no set[/] {escape(stays_out['none'])}")
 
 
 def _number(metrics: Mapping[str, float | None], name: str) -> str:

@@ -25,6 +25,7 @@ from flows.cli.options import (
     text_option,
 )
 from flows.cli.output import emit, show_words
+from flows.cli.release import show_stays_out
 from flows.cli.screen import bars, escape, print_line, print_note, show_rows
 
 if TYPE_CHECKING:
@@ -171,11 +172,16 @@ def run(
 def _show_outcomes(result: dict[str, Any]) -> None:
     columns = ("id", "concept", "result", "version", "text")
     rows = [[*(o[column] for column in columns), f"{o['seconds']:.0f} s"] for o in result["outcomes"]]
-    if not rows:
+    if rows:
+        head = ["request", "concept", "result", "version", "why", "took"]
+        show_rows(f"{len(rows)} request(s) worked off", head, rows)
+    else:
         print("nothing is open")
-        return
-    head = ["request", "concept", "result", "version", "why", "took"]
-    show_rows(f"{len(rows)} request(s) worked off", head, rows)
+    for one in result.get("releases", []):
+        print_line(f"{one['name']}/{one['version']}: {one['refused'] or 'current'}")
+        show_stays_out(one["stays_out"])
+    if result.get("no_release"):
+        print_line(f"no release: {result['no_release']}")
 
 
 @app.command(

@@ -36,18 +36,21 @@ from tasks.registry.signing import FILE as SIGNATURE
 from tasks.registry.signing import sign
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust
-from tasks.registry.versions import ADAPTER, PARTS
+from tasks.registry.versions import ADAPTER, PARTS, STAYS_OUT
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 STAGE = "register"
+LONGEST_WHY = 200
+"""Characters of the reason why a part stays out, in a tag; the record has it whole."""
 IDENTITY = ("adapter_sha256", "params_sha256", "run_key", "evaluation_sha256")
 """Tags that make two registrations the same one."""
 BOUND = (
     *("target", "method", "seed", "neighbours", "commit", "lineage_sha256", "run_key", "evaluation_sha256"),
     *(tag for tag, *_ in RECORDED.values()),
     PARTS,
+    STAYS_OUT,
 )
 """Tags of `_lineage_tags`."""
 EVIDENCE = ("report.html", "card.md", "lineage.json", "history.json", "evaluation.json", "pictures", "checks")
@@ -135,6 +138,7 @@ def _lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir
     evaluation = {key: result.get(key) for key in ("metrics", "base_metrics", "per_concept")}
     return {
         **({PARTS: json.dumps(list(lineage["parts"]))} if "parts" in lineage else {}),
+        **_stays_out(lineage),
         **{key: str(result[key]) for key in ("target", "method", "seed")},
         "neighbours": json.dumps(list(result["neighbours"]), ensure_ascii=False),
         **{tag: str(lineage[section][key]) for tag, section, key in RECORDED.values()},
@@ -143,6 +147,13 @@ def _lineage_tags(result: Mapping[str, Any], lineage: Mapping[str, Any], run_dir
         "run_key": run_dir.resolve().name,
         "evaluation_sha256": fingerprint(evaluation),
     }
+
+
+def _stays_out(lineage: Mapping[str, Any]) -> dict[str, str]:
+    """The tag of a release that its gate refused."""
+    members = lineage.get("release", {}).get("stays_out", {}).get("members", [])
+    why = {one["part"]: one["why"][:LONGEST_WHY] for one in members}
+    return {STAYS_OUT: json.dumps(why, ensure_ascii=False)} if why else {}
 
 
 def _register(tracking: Tracking, job: _Registration, tags: dict[str, str]) -> Registered:

@@ -16,7 +16,7 @@ from tasks.registry.log_store import TRUST
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust
 from tasks.registry.verify import verify_version
-from tasks.registry.versions import parts_of, resolve, revoked_parts
+from tasks.registry.versions import parts_of, resolve, revoked_parts, stays_out
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -87,6 +87,26 @@ def current_holding(label: str, runs: Path, trust: Trust = TRUST) -> str:
         version = snapshot.champion(name)
         if version is not None and label in parts_of(version):
             return f"{name}/{version.version}"
+    return ""
+
+
+def why_stays_out(snapshot: RegistrySnapshot, label: str) -> str:
+    """Why the version ``label`` is in no release, as the last one that names it has it; empty when the
+    current or a later one holds it, or none names it. A release that cannot be read names nobody here: its
+    own row in `releases` shows that."""
+    name = release_name(snapshot.prefix)
+    try:
+        current = snapshot.champion(name)
+        if current is not None and label in parts_of(current):
+            return ""
+        for version in snapshot.versions_of(name):
+            snapshot.binding(version)
+            if why := stays_out(version).get(label, ""):
+                return f"stays out of the release: {why}, by {name}/{version.version}"
+            if label in parts_of(version):
+                return ""
+    except FadeError:
+        pass
     return ""
 
 

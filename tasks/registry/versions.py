@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fade.errors import AdapterError, UnknownNameError, UsageError
 from fade.governance.log_names import is_log
 from fade.governance.promotion import CHAMPION, REVOKED
-from fade.governance.stored_values import parse_names
+from fade.governance.stored_values import parse_json, parse_names
 from fade.utils.files import storage_error
 from fade.utils.hashing import sha256_of
 from tasks.registry.connection import Tracking, connect
@@ -31,6 +31,8 @@ _SELECTION = re.compile(
 )
 PARTS = "parts"
 """Tag of a release: the versions it is made of, ``NAME/VERSION``, as JSON."""
+STAYS_OUT = "stays_out"
+"""Tag of a release that its gate refused: those of its versions that have to stay out -> why, as JSON."""
 
 
 def load_version(selection: str, runs: Path = Path("runs"), trust: Trust = TRUST) -> Path:
@@ -117,6 +119,14 @@ def parts_of(version: ModelVersion) -> list[str]:
     RegistryError for a tag that names none."""
     what = f"{version.name}/{version.version}: its tag {PARTS}"
     return parse_names(version.tags.get(PARTS, "[]"), what)
+
+
+def stays_out(version: ModelVersion) -> dict[str, str]:
+    """Those versions of a release that have to stay out -> why; empty for any other version. Raises
+    RegistryError for a tag that holds no such thing."""
+    what = f"{version.name}/{version.version}: its tag {STAYS_OUT}"
+    found = parse_json(version.tags.get(STAYS_OUT, "{}"), what, dict)
+    return {str(label): str(why) for label, why in found.items()}
 
 
 def revoked_parts(snapshot: RegistrySnapshot, version: ModelVersion) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.config import Params, ReleaseConfig
 from fade.data.vocabulary import TOGETHER
-from fade.errors import AdapterError, AuditError, PromotionError
+from fade.errors import AdapterError, AuditError, PromotionError, UnknownNameError
 from fade.governance.audit import STAGE as AUDIT
 from fade.governance.release_plan import STAGE, Part, key, plan, release_name
 from fade.run.context import RunContext
@@ -39,6 +39,19 @@ class ReleaseParts:
     """Label of a part -> its adapter's file."""
     left_out: list[str]
     """Champions that erase a style: another judge knows styles."""
+
+    def without(self, concepts: Sequence[str]) -> ReleaseParts:
+        """Those that erase none of ``concepts``. Raises UnknownNameError for one that no champion erases,
+        PromotionError when no champion is left."""
+        for name in concepts:
+            if name not in self.concepts:
+                raise UnknownNameError("erased concept", name, self.concepts, stage=STAGE)
+        stay = [part for part in self.parts if not {*part.concepts} & {*concepts}]
+        if not stay:
+            action = "name fewer with --without."
+            raise PromotionError("every champion is left out.", stage=STAGE, action=action)
+        adapters = {part.label: self.adapters[part.label] for part in stay}
+        return ReleaseParts(stay, adapters, self.left_out)
 
     @property
     def labels(self) -> list[str]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.config import PromotionPolicy
 from fade.data.vocabulary import fill
 from fade.governance.release_plan import kept_apart, numbers_of, worst
 from fade.provenance.lineage import Lineage
@@ -45,8 +46,8 @@ def evaluate_release(
 
     Returns the evaluation of the whole, whose ``parts`` are concept -> metrics, base_metrics, and alone: the
     metrics of its champion alone, percent; its ``kept``: the judged concepts that the release could use and
-    those that are only measured, apart; and erased concept -> tested concept -> pictures by its champion
-    alone, (images, H, W, 3) uint8."""
+    those that are only measured, apart; its ``judged``: what `fade.governance.judged_release` reads; and
+    erased concept -> tested concept -> pictures by its champion alone, (images, H, W, 3) uint8."""
     from tasks.stages.evaluate import evaluate_adapter
 
     whole = evaluate_adapter(run, neighborhood, folder / ADAPTER)
@@ -79,7 +80,15 @@ def evaluate_release(
     mode = settings.config.mode
     method = {"method": "composition", "variant": mode, "neighbours_trained": False, "seed": "none"}
     apart = kept_apart({"used": settings.kept.used, "measured": settings.kept.measured}, rows)
-    numbers = {**whole.numbers, "parts": concepts, "kept": apart, **method}
+    judged = {
+        "shares": {name: [base[name], erased[name]] for name in base},
+        "groups": {
+            one.target: {key: list(getattr(one, key)) for key in ("neighbours", "heldout", "left_out")}
+            for one in neighborhood.parts
+        },
+        "rest": rest,
+    }
+    numbers = {**whole.numbers, "parts": concepts, "kept": apart, "judged": judged, **method}
     numbers |= {"predicted": dict(predicted)} if predicted else {}
     write_json(folder / "evaluation.json", numbers)
     return replace(whole, numbers=numbers), alone
@@ -121,10 +130,13 @@ def release_lineage(
     selected: ReleaseParts,
     settings: ReleaseSettings,
     numbers: Mapping[str, Any],
+    gate: PromotionPolicy,
 ) -> Lineage:
     """The release's closed record: that of a run, with its parts, how it was built, every concept's numbers,
-    and the worst ones as the metrics that the gate reads. sha256: of the adapter; numbers: of the
-    evaluation."""
+    the worst ones as the metrics that the gate reads, and, where the gate refuses it, which parts have to
+    stay out. sha256: of the adapter; numbers: of the evaluation."""
+    from fade.governance.exclusion import exclusion
+
     checks = {
         f"{part.label} {stage}": results for part in selected.parts for stage, results in part.checks.items()
     }
@@ -134,9 +146,16 @@ def release_lineage(
     outputs = {**closed["outputs"], **worst(concepts), "parts": concepts, "whole": whole}
     outputs["kept"] = numbers["kept"]
     parts = {part.label: part.to_json() for part in selected.parts}
-    built = {"settings": settings.to_json(), "predicted": numbers.get("predicted", {})}
+    built = {
+        "settings": settings.to_json(),
+        "predicted": numbers.get("predicted", {}),
+        "judged": numbers["judged"],
+    }
     own = {"parts": parts, "release": built, "left_out": selected.left_out}
-    return Lineage({**closed, "outputs": outputs, **own})
+    record = {**closed, "outputs": outputs, **own}
+    if stays_out := exclusion(record, gate):
+        record["release"] = {**built, "stays_out": stays_out}
+    return Lineage(record)
 
 
 def make_release_report(

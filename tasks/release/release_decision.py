@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.config import Params
+from fade.config import Params, PromotionPolicy
 from fade.errors import PromotionError
 from fade.governance.promotion import PROMOTE, REJECT, STATES, Standing, check_override
 from fade.governance.release_plan import STAGE, release_name, shortfalls, taken_back
@@ -34,6 +35,8 @@ class ReleaseOptions:
     by: str = ""
     override: str = ""
     """Why the release becomes current although it falls short."""
+    without: tuple[str, ...] = ()
+    """Concepts whose champions stay out."""
 
     def __post_init__(self) -> None:
         check_override(self.override)
@@ -61,6 +64,7 @@ def compare_with_current(
         "parts": selected.labels,
         "concepts": selected.concepts,
         "left_out": selected.left_out,
+        "without": list(options.without),
         "was_current": str(version.version) if version else None,
         "was_current_holds_revoked": revoked_parts(snapshot, version) if version else [],
         "parts_in": sorted(now - before),
@@ -70,7 +74,8 @@ def compare_with_current(
 
 def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVersion) -> dict[str, Any]:
     """Promote the release when it passes the gate, or ``options.override`` says why it may. ``current``,
-    ``refused`` (a sentence, or empty), its numbers, and the decision.
+    ``refused`` (a sentence, or empty), its numbers, and the decision; of one that the gate refuses
+    ``stays_out``, as `fade.governance.exclusion.exclusion` has it.
 
     The same release again does not undo a rollback. Raises PromotionError for one that was revoked."""
     snapshot = RegistrySnapshot.load_model(tracking, str(version.name), options.trust)
@@ -86,20 +91,30 @@ def make_current(tracking: Tracking, options: ReleaseOptions, version: ModelVers
         "breaks": record.get("release", {}).get("predicted", {}).get("breaks", ""),
         "current": True,
         "refused": "",
+        "stays_out": {},
     }
     if standing.champion == number and not snapshot.revoked_as(version):
         return result
     if snapshot.revoked_as(version):
         what = f"{label} holds just these champions and was revoked."
         raise PromotionError(what, stage=STAGE, action="promote another champion first.")
-    refused = _refusal(standing, number, shortfalls(record, gate))
+    short = shortfalls(record, gate)
+    refused = _refusal(standing, number, short)
     if refused and not options.override:
-        return {**result, "current": False, "refused": f"{label} is registered, but not current: {refused}"}
+        refused = f"{label} is registered, but not current: {refused}"
+        return {**result, "current": False, "refused": refused, "stays_out": _stays_out(record, gate, short)}
     decision = decide(
         PROMOTE, label, options.runs, gate, by=options.by, reason="", override=options.override,
         trust=options.trust,
     )  # fmt: skip
     return {**result, "decision": decision}
+
+
+def _stays_out(record: Mapping[str, Any], gate: PromotionPolicy, short: list[str]) -> dict[str, Any]:
+    """Of a release that the gate refuses; one that was taken back or rejected has no such set."""
+    from fade.governance.exclusion import exclusion
+
+    return exclusion(record, gate) if short else {}
 
 
 def _refusal(standing: Standing, number: str, short: list[str]) -> str:

@@ -17,6 +17,7 @@ from fade.governance.leases import FAILED, LeaseEvent, LeaseLog
 from fade.governance.promotion import criteria
 from fade.governance.requests import ErasureRequests, Request, Resolve
 from fade.governance.stored_values import ACTION, parse_json
+from tasks.registry.releases import why_stays_out
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.requests.leases import RequestSnapshot, has_exited, is_abandoned, log_name
 
@@ -181,7 +182,8 @@ def _of_outcome(
         record, note = last["record"], "re-evaluated, "
     if unmet := unmet_criteria(record, request.gate(params.gate)):
         return replace(failed, detail=f"{label}: {note}{'; '.join(unmet)}")
-    return replace(pending, state=SUCCEEDED, detail=f"by {label}", since=outcome.at, overdue=False)
+    detail = "; ".join(filter(None, (f"by {label}", why_stays_out(snapshot, label))))
+    return replace(pending, state=SUCCEEDED, detail=detail, since=outcome.at, overdue=False)
 
 
 def stale_reason(snapshot: RegistrySnapshot, version: ModelVersion) -> str:

@@ -88,3 +88,19 @@ def test_the_card_of_a_release_names_its_parts_and_what_adding_up_cost() -> None
     assert f"| fade-panda/3 | panda | {'a' * 12} | {'b' * 12} |" in body
     assert "| panda | 97.0 → 97.0 | 99.5 → 95.5 | — → — | 99.0 → 99.0 | 96.2 → 96.2 | — → — | — → — |" in body
     assert "the cards of its parts say" in body
+
+
+def test_the_card_of_a_refused_release_names_who_has_to_stay_out_and_why() -> None:
+    part = {"concepts": ["lemon"], "adapter_sha256": "a" * 64, "lineage_sha256": "b" * 64}
+
+    def body(stays_out: dict[str, object]) -> str:
+        made_of = {"parts": {"fade-lemon/1": part}, "release": {"stays_out": stays_out}}
+        lineage = {**samples.lineage(), **made_of}
+        return card(samples.result(parts={}), lineage, base_model="data/base", command="fade release")
+
+    member = {"part": "fade-lemon/1", "concepts": ["lemon"], "why": "costs 'koala' <4.1> points"}
+    named = body({"members": [member], "search": "exhaustive", "margin": 1.0, "none": ""})
+    assert r"| fade-lemon/1 | lemon | costs 'koala' \<4.1\> points |" in named
+    assert "exhaustive search" in named
+    assert "all would have to stay out" in body({"members": [], "none": "all would have to stay out."})
+    assert "The gate refuses" not in body({})

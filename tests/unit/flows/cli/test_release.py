@@ -87,6 +87,31 @@ def test_a_plan_shows_what_is_predicted_and_the_concept_that_breaks_first(
     assert "predicted" not in out and "it is not [here]" in err
 
 
+STAYS_OUT = {
+    "members": [{"concepts": ["lemon", "salt"], "why": "costs 'koala' 4.1 points [b]"}],
+    "search": "greedy",
+    "margin": 1.25,
+    "none": "",
+}
+
+
+def test_who_has_to_stay_out_is_shown_with_the_reason_and_what_comes_next(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command._show_release(found(current=False, stays_out=STAYS_OUT))
+    out = capsys.readouterr().out
+    assert "stays out   lemon + salt: costs 'koala' 4.1 points [b]" in out
+    assert "pass by 1.2 points; 1 found by greedy search" in out
+    command._show_release(found(stays_out={**STAYS_OUT, "members": [], "none": "all [of] them."}))
+    out, err = capsys.readouterr()
+    assert "stays out" not in out and "all [of] them." in err
+    command._show_plan(
+        found(version=None, predicted=PREDICTED, stays_out=STAYS_OUT, next="fade release --without lemon")
+    )
+    out, err = capsys.readouterr()
+    assert "lemon + salt: costs" in out and "`fade release --without lemon`" in err
+
+
 def test_a_revoked_part_of_the_current_release_is_loud_until_another_is_current(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
