@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator
@@ -169,8 +169,8 @@ class ScheduleConfig(Section):
     """A worker whose heartbeat stood still for so long, by the observer's monotonic clock, is dead."""
     attempts: Positive = 3
     """Times that a request which failed is tried by itself; `fade requests run ID` tries again."""
-    release: bool = False
-    """Whether a release of the champions follows when all requests are worked off and decided."""
+    release: Literal["none", "champions"] = "none"
+    """champions: a release of them follows when all requests are worked off and decided."""
     train_deployment: str = ""
     """FLOW/DEPLOYMENT that trains (flows/train.py on a GPU pool); empty: train where the flow runs."""
 

@@ -34,8 +34,8 @@ def process_requests(
     only: Sequence[str] = (),
     site: str = "",
 ) -> dict[str, Any]:
-    """Erase the open requests one after the other; then, with `schedule.release`, make a release of the
-    champions. Ends as failed, with the reasons, when a request did, or no release passed its gate."""
+    """Erase the open requests one after the other; then, with `schedule.release=champions`, make a release
+    of these. Ends as failed, with the reasons, when a request did, or no release passed its gate."""
     refuse_foreign_deployment("work-off")
     project = Project(Path(params_file), Path(runs), tuple(overrides))
     params = project.resolve()
@@ -43,7 +43,7 @@ def process_requests(
     try:
         with published(project, site):
             result = worker.process_requests(one)
-            if params.schedule.release and not only:
+            if params.schedule.release == "champions" and not only:
                 result |= release_champions(one)
     except RequestError as error:
         show(error.result if isinstance(error.result, dict) else {})

@@ -45,6 +45,8 @@ def another(value: Any, annotation: Any) -> Any:
         return f"{value}x"
     if isinstance(value, Path | None):
         return Path("elsewhere", value or "")
+    if isinstance(value, tuple) and Ellipsis not in get_args(annotation):  # as many items as it declares
+        return (*value[:-1], value[-1] / 2 or 0.5)
     if isinstance(value, tuple):
         return (*value, another(value[0], None) if value else "x")
     if isinstance(value, dict):
@@ -87,12 +89,13 @@ def test_the_declarations_are_not_all_alike() -> None:
 
 def test_the_key_of_a_run_of_an_earlier_version_holds() -> None:
     """Then every key of the sections counted, those without an effect, too; the base was float32, losses
-    were in the network's own output, one judge judged, one form of prompts."""
+    were in the network's own output, one judge judged, one form of prompts, guidance at all times."""
     beside = {"attack", "audit", "bench", "checks", "gate", "judge", "model", "nudity", "pretrain", "purify"}
     beside |= {"register_", "release", "schedule", "self_test", "settings", "signing", "styles", "worlds"}
     one_judge = Params.model_validate({"data": {"second_judge": ""}})
     fields = one_judge.model_dump(mode="json", by_alias=True, exclude=beside)
     del fields["train"]["loss_in"], fields["data"]["second_judge"]
+    del fields["sampler"]["guidance_interval"]
     for key in ("sentences", "pairs", "prompt_images", "prompts_known", "real_pictures"):
         del fields["evaluate"][key]
     assert one_judge.run_fields() == fields
