@@ -63,6 +63,7 @@ def select_champions(tracking: Tracking, params: Params, runs: Path, root: Path 
     for version in snapshot.champions():
         target = version.tags.get("target", "")
         if not target or version.name != model_name(snapshot.prefix, target):
+            snapshot.binding(version)  # a tag that was changed takes no concept out of a release
             continue  # another prefix's
         traced, adapter = verify_version(snapshot, version, runs, parts=False)
         values = traced.lineage.content["params"]["values"]
