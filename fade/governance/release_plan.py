@@ -95,8 +95,8 @@ def plan(parts: Sequence[Part]) -> list[Part]:
 
 
 def is_solved(parts: Sequence[Part], params: Params) -> bool:
-    """Whether the section `release` decides a release's bytes: those of one champion, and those of a sum, come
-    from the parts alone."""
+    """Whether the section `release` decides a release's bytes: one champion's, and a sum's, come from the
+    parts alone."""
     return params.release.mode != "sum" and len(parts) > 1
 
 

@@ -20,8 +20,8 @@ from tasks.release.replay import AuditOptions, AuditOutcome
 
 
 def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: AuditOptions) -> AuditOutcome:
-    """Build a release from its parts, with the recorded number of threads, and as the control from all but the
-    last one.
+    """Build a release from its parts, with the recorded number of threads, and as the control from all but
+    the last one.
 
     A release is not evaluated: its parts have audits of their own, and what is built of them alone has the
     recorded bytes or not; so nothing of another champion is in it. Where the parts are of another world than

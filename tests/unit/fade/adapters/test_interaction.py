@@ -70,11 +70,13 @@ def test_a_cost_is_how_far_the_layers_output_moves_in_percent() -> None:
 
 def predicted(**erased: dict[str, float]) -> dict[str, Any]:
     one = {"residual": 0.1, "without_rank": 0.1, "missing": 0.05, "foreign": 0.05}
-    costs = {"panda": {"panda": 40.0, "bear": 9.0, "koala": 8.0, "far": 0.5}}
+    of = {"panda": 40.0, "bear": 9.0, "koala": 8.0, "far": 0.5}
     return {
         "rank": 4,
         "erased": {name: {**one, **numbers} for name, numbers in erased.items()},
-        "cost": {name: {"group": "erased", "total": sum(of.values()), "of": of} for name, of in costs.items()},
+        "cost": {
+            name: {"group": "erased", "total": sum(of.values()), "of": of} for name, of in costs.items()
+        },
     }
 
 
