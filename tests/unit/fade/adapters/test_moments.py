@@ -27,7 +27,7 @@ def test_a_prompts_moment_is_that_of_its_states_and_is_made_once(tmp_path: Path)
     assert torch.equal(mean_moment(text_states(model, PROMPTS)), first) and model.calls == [PROMPTS]
 
 
-@pytest.mark.parametrize("change", ["libraries", "memory", "base", "prompts", "nothing"])
+@pytest.mark.parametrize("change", ["libraries", "memory", "machine", "base", "prompts", "nothing"])
 def test_what_decides_its_last_bit_is_in_its_key(
     tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,6 +38,8 @@ def test_what_decides_its_last_bit_is_in_its_key(
         monkeypatch.setattr(moments, "versions", newer)
     elif change == "memory":  # fewer prompts a call of the encoder
         model.batches = replace(model.batches, prompts=2)
+    elif change == "machine":  # a cache that several read
+        monkeypatch.setattr(moments.platform, "machine", lambda: "another")
     elif change == "base":
         model.sha256 = "d" * 64
     elif change == "prompts":
