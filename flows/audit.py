@@ -20,8 +20,9 @@ from tasks.registry.log_store import TRUST
 from tasks.registry.snapshot import RegistrySnapshot
 from tasks.registry.trust import Trust
 from tasks.registry.versions import load_snapshot, resolve
+from tasks.release.audit_release import audit_release
 from tasks.release.audit_report import PAGE, Evidence, collect_evidence, record_audit, write_audit_report
-from tasks.release.replay import AuditOptions, AuditOutcome, audit_release, audit_run
+from tasks.release.replay import AuditOptions, AuditOutcome, audit_run
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

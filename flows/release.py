@@ -12,7 +12,7 @@ from prefect import flow
 from prefect import runtime as prefect_runtime
 
 from fade.errors import BaseModelError, DataError
-from fade.governance.release_plan import STAGE, key
+from fade.governance.release_plan import STAGE
 from fade.run.context import RunContext
 from fade.utils import progress
 from fade.utils.clock import Clock
@@ -27,6 +27,7 @@ from tasks.release.build_release import (
     build_champions,
     find_release,
     predict_champions,
+    release_key,
     release_settings,
     require_not_revoked,
     select_champions,
@@ -41,7 +42,7 @@ def plan_release(options: ReleaseOptions) -> dict[str, Any]:
     """The outcome of `release` without making it, with its interaction table as ``predicted``, or
     ``unpredicted``: why there is none. Writes nothing but caches. Raises as `release`."""
     tracking, selected = _select(options)
-    existing = find_release(tracking, selected, options.params)
+    existing = find_release(tracking, selected, options.params, options.root)
     version = str(existing.version) if existing else None
     plan = {**compare_with_current(tracking, options, selected), "version": version, "made": False}
     return {**plan, "mode": options.params.release.mode, **_prediction(options, selected)}
@@ -71,7 +72,7 @@ def release(options: ReleaseOptions) -> dict[str, Any]:
 
     tracking, selected = _select(options)
     comparison = compare_with_current(tracking, options, selected)
-    version, seconds = find_release(tracking, selected, options.params), {}
+    version, seconds = find_release(tracking, selected, options.params, options.root), {}
     if version is None:
         runtime.start()
         number, seconds = runtime.run(make_release, options=options, selected=selected)
@@ -111,7 +112,7 @@ def make_release(options: ReleaseOptions, selected: ReleaseParts) -> tuple[str, 
     """Build, evaluate, register. Returns the version's number and the seconds of each stage."""
     params, clock = options.params, Clock()
     run = RunContext(params, selected.concepts, options.runs, options.root)
-    identity = key(selected.parts, params, signed=bool(params.signing.private_key))
+    identity = release_key(selected, params, options.root, signed=bool(params.signing.private_key))
     folder = options.runs / "release" / options.name / identity
     make_folder(folder)
     with lock_folder(folder.parent, "a release is being made", STAGE):

@@ -3,8 +3,9 @@ the prompts of both. Ours.
 
 Every concept has a place in an order that the seed and its name alone decide. The first third of that order
 is measured and never used, whatever a release erases, so that a concept stays on its side when champions come
-and go. A concept that a champion's training kept as a neighbour measures no more what nobody trained on, and
-stands on the other side."""
+and go. So is a concept whose name holds the name of one of those ("oncoming taxi" that of "taxi"): its
+prompts would name it. A concept that a champion's training kept as a neighbour, or within a neighbour's name,
+measures no more what nobody trained on, and stands on the other side."""
 
 from __future__ import annotations
 
@@ -45,14 +46,12 @@ class KeptConcepts:
     ) -> Self:
         """Split the vocabulary ``names``. neighbours: what the champions' trainings kept."""
         order = sorted(names, key=lambda name: (named_seed(config.seed, "kept", name), name))
-        first = {*order[: len(order) // config.measured_one_in]}
+        first = order[: len(order) // config.measured_one_in]
         kept = [name for name in names if name not in erased]
-        measured = tuple(name for name in kept if name in first and name not in neighbours)
-        return cls(
-            used=tuple(name for name in kept if name not in measured),
-            measured=measured,
-            trained=tuple(name for name in kept if name in first and name in neighbours),
-        )
+        apart = [name for name in kept if any(_holds(name, one) for one in first)]
+        trained = tuple(name for name in apart if any(_holds(near, name) for near in neighbours))
+        measured = tuple(name for name in apart if name not in trained)
+        return cls(tuple(name for name in kept if name not in measured), measured, trained)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -69,6 +68,11 @@ class KeptConcepts:
 
     def sha256(self) -> str:
         return fingerprint(self.to_json())
+
+
+def _holds(name: str, part: str) -> bool:
+    """Whether a name is another one, or has it among its words."""
+    return f" {part} " in f" {name} "
 
 
 def target_prompts(concepts: Sequence[str], prompt: str, config: ReleaseConfig) -> list[str]:

@@ -7,6 +7,7 @@ bytes."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from fade.provenance.fingerprints import code_sha256
+from fade.provenance.fingerprints import code_sha256, versions
 from fade.utils.hashing import fingerprint
 
 if TYPE_CHECKING:
@@ -71,9 +72,12 @@ def prompt_moment(model: DiffusionModel, prompts: Sequence[str], store: TensorSt
 
 def _key(model: DiffusionModel, prompts: Sequence[str]) -> str:
     """Everything that decides a moment to its last bit."""
-    where = [str(model.device), str(model.dtype), torch.get_num_threads(), PROMPTS]
+    at_once = min(PROMPTS, model.batches.prompts)  # of one call, where memory allows no more
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.machine()
+    where = [device, str(model.dtype), torch.get_num_threads(), at_once]
     inputs = {"base": model.sha256, "prompts": [*prompts], "where": where}
-    return fingerprint({**inputs, "code": code_sha256("models", "moments")})[:32]
+    made_by = {"code": code_sha256("models", "moments"), **versions(("torch", "transformers"))}
+    return fingerprint({**inputs, "made_by": made_by})[:32]
 
 
 @dataclass(frozen=True)

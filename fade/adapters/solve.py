@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fade.errors import AdapterError
+
 Change = tuple[Tensor, Tensor]
 """up (out, r) and down (r, D), float64: the update up @ down of one layer."""
 Changes = Mapping[str, Change]
@@ -43,8 +45,14 @@ def solve(
 ) -> list[dict[str, Change]]:
     """Each champion's share D_c M_c A^-1 of the release, layer by layer; their sum is D.
 
-    changes: each champion's own D_c; moments: M_c (D, D) of each, which are read twice, one at a time."""
-    factor = torch.linalg.cholesky(normal_matrix(moments, kept, keep=keep, ridge=ridge))
+    changes: each champion's own D_c; moments: M_c (D, D) of each, which are read twice, one at a time. Raises
+    AdapterError where A has no inverse in float64 but by rounding."""
+    matrix = normal_matrix(moments, kept, keep=keep, ridge=ridge)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    rounding = len(matrix) * torch.finfo(matrix.dtype).eps * matrix.diagonal().max()
+    if failed or not factor.diagonal().min().square() > rounding:  # nor where it is no number
+        what = f"release.ridge {ridge:g} is too small: rounding alone would decide the release."
+        raise AdapterError(what, stage="release", action="raise release.ridge in params.yaml.")
     out = []
     for i, change in enumerate(changes):
         moment = moments[i]

@@ -9,7 +9,8 @@ from fade.adapters.gating import gated, gates
 from fade.adapters.lora import LoraAdapter
 from fade.config import MethodConfig
 from fade.erasers.base import get_eraser
-from fade.generation.generator import ImageGenerator, OnBatch, Pictures
+from fade.generation.generator import STAGE, ImageGenerator, OnBatch, Pictures
+from fade.generation.picture_checks import flat, require_pictures
 
 
 class GatedGenerator(ImageGenerator):
@@ -33,15 +34,13 @@ class GatedGenerator(ImageGenerator):
             return self._plain.generate(prompts, seeds, adapter, on_batch)
         strengths = self._strengths(prompts)
         out: dict[str, Pictures] = {}
-        # a worker would merge the adapter at full strength
-        workers, self._plain.workers = self._plain.workers, None
-        try:
-            for i, (prompt, strength) in enumerate(strengths.items()):
-                with gated(self._lora, strength):
-                    out |= self._plain.generate([prompt], seeds, _label(adapter, strength))
-                on_batch((i + 1) * len(seeds), len(strengths) * len(seeds))
-        finally:
-            self._plain.workers = workers
+        for i, (prompt, strength) in enumerate(strengths.items()):
+            label = _label(adapter, strength)
+            with gated(self._lora, strength):  # here: a worker would merge the adapter at full strength
+                self._plain.share([prompt], seeds, label)
+            out |= self._plain._read([[prompt]], seeds, label)[0]
+            on_batch((i + 1) * len(seeds), len(strengths) * len(seeds))
+        require_pictures({prompt: flat(one.pixels) for prompt, one in out.items()}, (), STAGE, adapter)
         return out
 
     def labels(self, prompts: Sequence[str], adapter: str) -> dict[str, str]:

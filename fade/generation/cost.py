@@ -38,13 +38,14 @@ def lacking(
     return sum(map(len, gaps)) * len(seeds)
 
 
-def note_pace(generator: ImageGenerator) -> None:
-    """Keep, beside the pictures, what one of those took that this generator has made. Raises StorageError."""
+def note_pace(generator: ImageGenerator, *, here: bool = True) -> None:
+    """Keep, beside the pictures, what one of those took that this generator has made; here: by this process,
+    whose device is named then. Raises StorageError."""
     if generator.generated:
         file = _file(generator)
         file.parent.mkdir(parents=True, exist_ok=True)
         each = generator.seconds / generator.generated
-        write_json(file, {"seconds": each, "device": _device(generator.base.device)})
+        write_json(file, {"seconds": each, "device": _device(generator.base.device) if here else ""})
 
 
 def estimate(generator: ImageGenerator, pictures: int, *, here: bool = True) -> str:
@@ -58,7 +59,7 @@ def estimate(generator: ImageGenerator, pictures: int, *, here: bool = True) -> 
         if not here or pictures < MANY * generator.sampler.batch_size:
             return ""
         each, device = _measured_step(generator), _device(generator.base.device)
-    return f"about {duration(each * pictures)} at {each:.2g} s each on {device}"
+    return f"about {duration(each * pictures)} at {each:.2g} s each" + (f" on {device}" if device else "")
 
 
 def _measured_step(generator: ImageGenerator) -> float:

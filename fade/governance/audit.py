@@ -119,6 +119,27 @@ def compare_lineages(record: Lineage, repeated: Lineage, *, header_only: str = "
     return Verdict(DIFFERENT, first, differences, reasons)
 
 
+def compare_build(
+    record: Lineage, sha256: str, now: Mapping[str, Any], *, computed: bool, note: str
+) -> Verdict:
+    """Compare the recorded bytes of a release with those, ``sha256``, of the same release built again.
+
+    now: sections ``code`` and ``environment`` of the second build. computed: whether numbers were computed
+    for it, whose last bits the environment and other code may change (a sum copies its parts' weights): then
+    other bytes under other circumstances are no finding about the release."""
+    recorded = str(record.content["outputs"]["adapter_sha256"])
+    if sha256 == recorded:
+        return Verdict(IDENTICAL, note=note)
+    differences = [Difference("outputs.adapter_sha256", recorded, sha256)]
+    before = Lineage({section: record.content[section] for section in now})
+    paths = (*REASONS, "code.commit", "code.version") if computed else ("code.version",)
+    reasons = [one for one in compare(before, Lineage(now)) if one.path.startswith(paths)]
+    if not reasons:
+        return Verdict(DIFFERENT, TRAIN, differences)
+    why = f"the release has other bytes here, where {', '.join(map(str, reasons))}"
+    return Verdict(MISSING, why, differences, reasons)
+
+
 def tolerance(record: Lineage) -> float:
     """Points by which a metric may differ, as the record has it."""
     return float(record.content.get("audit", {}).get("tolerance", TOLERANCE))

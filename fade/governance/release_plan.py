@@ -95,10 +95,16 @@ def plan(parts: Sequence[Part]) -> list[Part]:
     return ordered
 
 
-def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
+def is_solved(parts: Sequence[Part], params: Params) -> bool:
+    """Whether the section `release` decides a release's bytes: one champion's, and a sum's, come from the
+    parts alone."""
+    return params.release.mode != "sum" and len(parts) > 1
+
+
+def key(parts: Sequence[Part], params: Params, *, signed: bool, data_md5: str = "") -> str:
     """Identifies a release, 12 hexadecimal digits: the same champions, built and evaluated under the same
-    settings. A sum's bytes come from its parts alone, and it has the key that it had before there was
-    another way."""
+    settings. A sum has the key that it had before there was another way. data_md5: of the data whose
+    vocabulary a solved release splits."""
     made_of = [[part.label, part.adapter_sha256, part.lineage_sha256] for part in parts]
     values = params.model_dump(
         mode="json",
@@ -108,8 +114,9 @@ def key(parts: Sequence[Part], params: Params, *, signed: bool) -> str:
     )
     values = params.without_later(values)
     config, default = params.release, ReleaseConfig()
-    if config.mode != "sum" and len(parts) > 1:
+    if is_solved(parts, params):
         values["release"] = config.model_dump(mode="json", exclude={*NO_BYTES})
+        values["release_data"] = data_md5
     elif any(getattr(config, name) != getattr(default, name) for name in SPLIT):
         values["release"] = config.model_dump(mode="json", include={*SPLIT})
     return fingerprint({"parts": made_of, "judged_by": values, "signed": signed})[:12]

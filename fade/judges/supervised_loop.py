@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -96,8 +96,8 @@ def fit(
     ``loss_at(step, generator)`` samples its batch with the generator, which is seeded by (seed, step): a run
     that is killed and continued from ``folder`` ends with the weights of an uninterrupted one. Of several
     processes each computes the loss of `Training.share`; where nothing is left to do, one alone may call it.
-    Buffers are not averaged. Raises DivergedError when the loss is not finite, TrainingError as
-    `Training.require_processes`."""
+    Buffers are not averaged. Raises DivergedError when the loss is not finite, TrainingError for a damaged
+    checkpoint and as `Training.require_processes`."""
     weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
     parameters = list(weights.values())
     average = {n: w.detach().clone() for n, w in weights.items()}
@@ -163,26 +163,35 @@ class _Checkpoint:
         state = {f"buffer/{n}": b for n, b in self.model.named_buffers()}
         for name, weight in self.weights.items():
             state |= {f"weight/{name}": weight.detach(), f"average/{name}": self.average[name]}
-            state |= {f"{k}/{name}": self.optimizer.state[weight][m] for k, m in MOMENTS.items()}
+            moments = self.optimizer.state.get(weight, {})  # none of a weight that the loss does not reach
+            state |= {f"{k}/{name}": moments[m] for k, m in MOMENTS.items() if m in moments}
         part = self.file.with_suffix(".part")
         copies = {k: v.contiguous().to("cpu", copy=True) for k, v in state.items()}
         save_file(copies, part, metadata={"key": self.key, "step": str(step)})
         part.replace(self.file)
 
     def restore(self) -> int:
-        """Load a checkpoint of the same training; returns its step, 0 where there is none of it."""
+        """Load a checkpoint of the same training; returns its step, 0 where there is none of it. Raises
+        TrainingError for a file that is cut off."""
         if not self.file.exists():
             return 0
-        with safe_open(self.file, "pt") as opened:
-            head = opened.metadata() or {}
-        if head.get("key") != self.key:
-            return 0
-        state = load_file(self.file)
+        try:
+            with safe_open(self.file, "pt") as opened:
+                head = opened.metadata() or {}
+            if head.get("key") != self.key:
+                return 0
+            state = load_file(self.file)
+        except SafetensorError as error:
+            action = "delete it, and start the training again: it begins anew."
+            what = f"{self.file} cannot be read: {error}."
+            raise TrainingError(what, stage=self.file.parent.name, action=action) from error
         step = int(head["step"])
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state[f"weight/{name}"])
                 self.average[name].copy_(state[f"average/{name}"])
+                if f"first/{name}" not in state:
+                    continue
                 # beside the weight: what is fused takes its count from the weight's own device
                 moments = {m: state[f"{k}/{name}"].to(weight.device, copy=True) for k, m in MOMENTS.items()}
                 count = torch.tensor(float(step), device=weight.device)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from fade.errors import FadeError, SignatureError
+from fade.errors import FadeError, RegistryError, SignatureError
 from fade.governance import history
 from fade.governance.append_log import LogEntry
 from fade.governance.history import Binding, VersionEvent
@@ -192,8 +192,15 @@ class RegistrySnapshot:
         return [name for name in self.decided() if name.startswith(f"{self.prefix}-")]
 
     def champions(self) -> list[ModelVersion]:
-        """The champion of every concept's model, by name. Raises PromotionError, RegistryError."""
-        return [version for name in self.decided_concepts() if (version := self.champion(name))]
+        """The champion of every concept's model, by name. Raises PromotionError, RegistryError, also for a
+        champion that the registry has no more: its concept would be left out in silence."""
+        champions = {name: self.champion(name) for name in self.decided_concepts()}
+        for name, version in champions.items():
+            if version is None and (number := self.standing(name).champion):
+                what = f"{name}/{number} is the champion by the decisions, and the registry has it no more."
+                action = f"restore it from a backup, or promote another version of {name}."
+                raise RegistryError(what, stage="registry", action=action, tampered=True)
+        return [version for version in champions.values() if version]
 
     def _extend(self, prefix: str, pattern: str = "") -> None:
         """Read the models whose names begin with ``prefix``, or are like ``pattern``."""

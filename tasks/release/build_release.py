@@ -11,7 +11,7 @@ from fade.config import Params, ReleaseConfig
 from fade.data.vocabulary import TOGETHER
 from fade.errors import AdapterError, AuditError, PromotionError, UnknownNameError
 from fade.governance.audit import STAGE as AUDIT
-from fade.governance.release_plan import STAGE, Part, key, plan, release_name
+from fade.governance.release_plan import STAGE, Part, is_solved, key, plan, release_name
 from fade.run.context import RunContext
 from fade.run.worlds import world_hint
 from fade.utils.files import write_whole
@@ -76,6 +76,7 @@ def select_champions(tracking: Tracking, params: Params, runs: Path, root: Path 
     for version in snapshot.champions():
         target = version.tags.get("target", "")
         if not target or version.name != model_name(snapshot.prefix, target):
+            snapshot.binding(version)  # a tag that was changed takes no concept out of a release
             continue  # another prefix's
         traced, adapter = verify_version(snapshot, version, runs, parts=False)
         values = traced.lineage.content["params"]["values"]
@@ -104,11 +105,22 @@ def _part(traced: Traced) -> Part:
     )
 
 
-def find_release(tracking: Tracking, selected: ReleaseParts, params: Params) -> ModelVersion | None:
+def release_key(selected: ReleaseParts, params: Params, root: Path, *, signed: bool) -> str:
+    """`fade.governance.release_plan.key` with the data of now. Raises DataError where a solved release has no
+    data."""
+    from tasks.data.pull import pictures_md5
+
+    data_md5 = pictures_md5(params.data, root) if is_solved(selected.parts, params) else ""
+    return key(selected.parts, params, signed=signed, data_md5=data_md5)
+
+
+def find_release(
+    tracking: Tracking, selected: ReleaseParts, params: Params, root: Path = Path()
+) -> ModelVersion | None:
     """The release of just these champions under these settings, or None. Without a private key a signed one
-    counts, too."""
+    counts, too. Raises as `release_key`."""
     signed = {True} if params.signing.private_key else {True, False}
-    keys = {key(selected.parts, params, signed=one) for one in signed}
+    keys = {release_key(selected, params, root, signed=one) for one in signed}
     versions = all_versions(tracking, release_name(params.register_.model_prefix))
     return next((version for version in versions if version.tags.get("run_key") in keys), None)
 
@@ -134,8 +146,13 @@ def build_champions(
 ) -> BuiltRelease:
     """Write the release's adapter into ``folder``. One champion alone keeps its bytes. Raises AdapterError
     for champions of another base."""
+    from fade.adapters.release import BuiltRelease, build_release
+
     _require_base(run, selected)
-    return _build(run, [selected.adapters[label] for label in selected.labels], settings, folder / ADAPTER)
+    paths = [selected.adapters[label] for label in selected.labels]
+    if len(paths) == 1:
+        return BuiltRelease(_copied(paths[0], folder / ADAPTER))
+    return build_release(run.models.base, paths, folder / ADAPTER, settings, run.cache)
 
 
 def predict_champions(run: RunContext, selected: ReleaseParts, settings: ReleaseSettings) -> dict[str, Any]:
@@ -189,18 +206,17 @@ def rebuild_versions(
 ) -> str:
     """Write the release of these versions, revoked or not, into ``folder``; returns its sha256. For an audit:
     nothing that an earlier build stored is read."""
+    from fade.adapters.release import ReleaseBuilder
+
     name, trust = release_name(run.params.register_.model_prefix), Trust.of(run.params.signing, run.root)
     snapshot = RegistrySnapshot.load_model(tracking, name, trust)
     versions = [resolve(snapshot, label) for label in labels]
     paths = [fetch(snapshot, version, run.runs, revoked=True) for version in versions]
-    return _build(run, paths, settings, folder / ADAPTER, stored=False).sha256
+    if len(paths) == 1:
+        return _copied(paths[0], folder / ADAPTER)
+    return ReleaseBuilder(run.models.base, paths, settings).write(folder / ADAPTER)
 
 
-def _build(
-    run: RunContext, paths: Sequence[Path], settings: ReleaseSettings, out: Path, *, stored: bool = True
-) -> BuiltRelease:
-    from fade.adapters.release import BuiltRelease, build_release
-
-    if len(paths) > 1:
-        return build_release(run.models.base, paths, out, settings, run.cache if stored else None)
-    return BuiltRelease(sha256_of(write_whole(out, paths[0].read_bytes(), stage=STAGE)))
+def _copied(champion: Path, out: Path) -> str:
+    """The release of one champion alone: its bytes. Returns their sha256."""
+    return sha256_of(write_whole(out, champion.read_bytes(), stage=STAGE))

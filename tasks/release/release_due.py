@@ -27,7 +27,7 @@ def why_no_release(tracking: Tracking, options: ReleaseOptions, statuses: Sequen
     if not {*done} & {f"{one.name}/{one.version}" for one in snapshot.champions()}:
         return "no request's version is a champion"
     selected = select_champions(tracking, options.params, options.runs, options.root)
-    version = find_release(tracking, selected, options.params)
+    version = find_release(tracking, selected, options.params, options.root)
     if version is None:
         return ""
     label, number = f"{version.name}/{version.version}", str(version.version)

@@ -1,5 +1,5 @@
-"""Make a version again, with a control, and compare: a run is replayed (the recorded parameters and threads,
-the code in a folder of its own, a registry of its own), a release built."""
+"""Make a run again, with a control, and compare: the recorded parameters and threads, the code in a folder of
+its own, a registry of its own."""
 
 from __future__ import annotations
 
@@ -15,33 +15,22 @@ import yaml
 
 from fade.config import Params
 from fade.data.vocabulary import TOGETHER
-from fade.errors import (
-    AuditError,
-    BaseModelError,
-    ConfigError,
-    DataError,
-    FadeError,
-    RegistryUnreachableError,
-    StorageError,
-)
+from fade.errors import AuditError, BaseModelError, FadeError, RegistryUnreachableError, StorageError
 from fade.governance import audit
-from fade.governance.audit import DIFFERENT, IDENTICAL, MISSING, STAGE, TRAIN, Verdict, same_weights
+from fade.governance.audit import DIFFERENT, MISSING, STAGE, TRAIN, Verdict, same_weights
 from fade.models.hub import TRACKED
 from fade.models.layout import resolve
-from fade.provenance.lineage import FILE, REPOSITORY, Difference, Lineage
-from fade.run.context import RunContext
+from fade.provenance.lineage import FILE, REPOSITORY, Lineage
 from fade.run.resolve_params import ERASER_SECTIONS, read_params
-from fade.run.worlds import in_world, other_world
+from fade.run.worlds import other_world
 from fade.utils import progress
 from fade.utils.files import make_folder, read_json
 from tasks.launch.git_worktree import checkout, has_commit
 from tasks.launch.process_group import Group
 from tasks.launch.watchdog import Watchdog
-from tasks.registry.connection import Tracking
 from tasks.registry.runs import flatten
 from tasks.registry.trust import Trust
 from tasks.registry.versions import ADAPTER
-from tasks.release.build_release import rebuild_versions, recorded_settings
 
 SEED_STEP = 1
 """The control's training seed is the recorded one plus this."""
@@ -159,46 +148,6 @@ def _replays(record: Lineage, runs: Path, options: AuditOptions) -> tuple[Replay
         if "base_known" in record.content["params"]["values"].get("evaluate", {}):
             control.append("evaluate.base_known=0")
         return replay, replay_run(record, tree, runs, deadline, control=control)
-
-
-def audit_release(tracking: Tracking, record: Lineage, folder: Path, options: AuditOptions) -> AuditOutcome:
-    """Build a release from its parts, and as the control from all but the last one.
-
-    A release is not evaluated: its parts have audits of their own, and what is built of them alone has the
-    recorded bytes or not; so nothing of another champion is in it. Where the parts are of another world than
-    the section `data` of now, its base is taken."""
-    content, params = record.content, options.params
-    try:
-        if world := other_world(params, content, options.root):
-            params = in_world(params, world, options.root)
-        run = RunContext(params, "", options.runs, options.root)
-        base = run.models.base
-    except (BaseModelError, ConfigError, DataError) as error:
-        return AuditOutcome(Verdict(MISSING, f"the base: {error}"))
-    if not base.is_base(str(content["base"]["sha256"])):
-        bases = f"{base.sha256} is here, {content['base']['sha256']} is asked for"
-        return AuditOutcome(Verdict(MISSING, f"the base: {bases}"))
-    labels = sorted(content["parts"], key=lambda label: str(label).rpartition("/")[0])  # the order of the sum
-
-    settings = recorded_settings(content)
-    done = "added up" if settings.config.mode == "sum" else "built"
-
-    def built_from(which: str, parts: list[str]) -> str:
-        progress.report(f"{STAGE} {which}", 0, 0, " + ".join(parts))
-        make_folder(folder / which)
-        return rebuild_versions(tracking, run, parts, settings, folder / which)
-
-    recorded, sha256 = str(content["outputs"]["adapter_sha256"]), built_from("again", labels)
-    note = f"{done} again from {', '.join(labels)}, which have audits of their own; not judged again"
-    verdict = Verdict(IDENTICAL, note=note)
-    if sha256 != recorded:
-        verdict = Verdict(DIFFERENT, TRAIN, [Difference("outputs.adapter_sha256", recorded, sha256)])
-    if not options.with_control or len(labels) == 1:
-        return AuditOutcome(verdict)
-    if built_from("control", labels[:-1]) == sha256:
-        why = "the control, a release without one part, came out the same: this audit cannot tell two apart"
-        return AuditOutcome(Verdict(MISSING, why), control=IDENTICAL)
-    return AuditOutcome(verdict, control=DIFFERENT)
 
 
 def replay_run(

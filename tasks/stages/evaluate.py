@@ -63,9 +63,11 @@ def evaluate(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> Eval
     return replace(result, numbers=numbers)
 
 
-def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path) -> EvaluationResult:
-    """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was. The
-    pictures of a gated method are made with its gate."""
+def evaluate_adapter(
+    run: RunContext, neighborhood: Neighborhood, adapter: Path, *, gate: bool = True
+) -> EvaluationResult:
+    """Load an adapter into the one denoiser and judge both models; the denoiser is left as it was. gate:
+    whether the pictures of a gated method (the run's) are made with its gate."""
     from fade.evaluation.gated import generator_of
     from fade.utils.hashing import sha256_of
 
@@ -73,7 +75,9 @@ def evaluate_adapter(run: RunContext, neighborhood: Neighborhood, adapter: Path)
     # drawing is faster without the adapter's extra products; off() and remove() give the base's bytes back
     lora.merge()
     try:
-        generator = generator_of(run.params.method, run.generator, lora, neighborhood.targets)
+        generator = run.generator
+        if gate:
+            generator = generator_of(run.params.method, run.generator, lora, neighborhood.targets)
         with distributed(run, adapter):
             return evaluate_change(run, neighborhood, lora, sha256_of(adapter), generator)
     finally:
@@ -105,7 +109,7 @@ def evaluate_change(
 
     to_make = pictures_to_make(made_by, sha256, neighborhood, run.vocabulary, config)
     with announced(run, "evaluate", to_make, text):
-        start, drawing = time.perf_counter(), made_by.seconds
+        start, drawing = time.perf_counter(), run.generator.seconds  # with a gate it makes the pictures, too
         images, most = run.root / run.params.data.images, config.real_pictures
         evaluation = evaluate_models(
             made_by,
@@ -120,7 +124,7 @@ def evaluate_change(
             second_judge=run.models.second_judge,
             real=real_pictures(run.models.judge, images, most, run.cache) if most else None,
         )
-    judging = time.perf_counter() - start - (made_by.seconds - drawing)
+    judging = time.perf_counter() - start - (run.generator.seconds - drawing)
     shown = (evaluation.disputed, evaluation.substitutes)
     return EvaluationResult(evaluation.numbers, evaluation.pictures, judging, *shown)
 

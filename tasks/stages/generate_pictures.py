@@ -45,11 +45,12 @@ def announced(run: RunContext, stage: str, pictures: int, text: str) -> Iterator
     keeps afterwards what they took."""
     from fade.generation.cost import estimate, note_pace
 
+    here = runs_here(run)
     if pictures:
-        cost = estimate(run.generator, pictures, here=runs_here(run))
+        cost = estimate(run.generator, pictures, here=here)
         progress.report(stage, 0, pictures, ", ".join(filter(None, (text, cost))))
     yield
-    note_pace(run.generator)
+    note_pace(run.generator, here=here)
 
 
 def generate(

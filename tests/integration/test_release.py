@@ -118,6 +118,22 @@ def test_the_champions_by_the_decisions_go_in_and_nobody_else(store: Path, tmp_p
         chosen(store, "who")
 
 
+def test_a_champion_whose_tag_or_version_is_gone_is_not_left_out_in_silence(
+    store: Path, tmp_path: Path
+) -> None:
+    champion(store, tmp_path, "lost", "lemon")
+    name, number = champion(store, tmp_path, "lost", "panda").split("/")
+    client = connect(store).client
+    client.set_model_version_tag(name, number, "target", "taxi")
+    with pytest.raises(RegistryError, match="lost-panda/1: its tag target is taxi"):
+        chosen(store, "lost")
+    client.set_model_version_tag(name, number, "target", "panda")
+    assert chosen(store, "lost").labels == ["lost-lemon/1", "lost-panda/1"]
+    client.delete_model_version(name, number)
+    with pytest.raises(RegistryError, match="lost-panda/1 is the champion by the decisions"):
+        chosen(store, "lost")
+
+
 def test_champions_of_two_bases_and_no_champion_are_refused(store: Path, tmp_path: Path) -> None:
     registered(store, tmp_path, "bases", "panda")
     with pytest.raises(PromotionError, match="no concept has a champion"):

@@ -50,6 +50,21 @@ def test_what_a_champion_was_trained_on_is_not_measured_as_if_nobody_had() -> No
     assert KeptConcepts.from_json(found.to_json()) == found
 
 
+def test_a_name_within_a_longer_one_is_on_its_side() -> None:
+    """The prompt "a oncoming taxi" names the taxi, too."""
+    names = [f"{kind} {i}" for i in range(20) for kind in ("taxi", "oncoming taxi")]
+
+    def named(kept: KeptConcepts) -> list[str]:
+        return [one for one in kept.measured for name in kept.used if f" {one} " in f" {name} "]
+
+    found = KeptConcepts.of(names, (), (), CONFIG)
+    short = [name for name in found.measured if name.startswith("taxi")]
+    assert short and {f"oncoming {name}" for name in short} <= {*found.measured} and named(found) == []
+    kept = KeptConcepts.of(names, (), [f"oncoming {short[0]}"], CONFIG)
+    assert kept.trained == (short[0], f"oncoming {short[0]}") and named(kept) == []
+    assert {*kept.measured} == {*found.measured} - {*kept.trained}
+
+
 def test_no_prompt_names_a_measured_or_an_erased_concept() -> None:
     names = ("panda", "koala", "bear", "tiger", "lion", "cat", "dog", "wolf", "tulip", "rose")
     kept = KeptConcepts.of(names, ["panda"], ["koala"], CONFIG)

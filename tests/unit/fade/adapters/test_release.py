@@ -14,7 +14,9 @@ import torch
 
 from fade.adapters.adapter_file import read_adapter, read_provenance
 from fade.adapters.compose import compose
+from fade.adapters.kept import target_prompts
 from fade.adapters.lora import LoraAdapter
+from fade.adapters.moments import prompt_moment
 from fade.adapters.release import ReleaseBuilder, build_release, predict_release
 from fade.config import MeshConfig
 from fade.errors import AdapterError
@@ -24,7 +26,6 @@ from tests.unit.fade.adapters.test_lora import same, snapshot
 from tests.unit.fade.adapters.text_model import champion, settings, text_model
 
 NAMES = ("panda", "tulip", "lemon")
-KEY = "unet.up_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 @pytest.fixture
@@ -105,6 +106,25 @@ def test_a_solved_release_meets_its_champions_and_spares_the_kept_better_than_th
         assert totals["solve"] < totals["sum"]
 
 
+def test_every_side_of_what_must_stay_counts_alike(champions: dict[str, Path]) -> None:
+    """However many prompts it has."""
+    model, own = text_model(), settings(NAMES, ridge=0.01, keep_weight=5.0)
+    builder = ReleaseBuilder(model, list(champions.values()), own)
+    assert len({len(prompts) for prompts in builder.kept_sides.values()}) > 2
+    kept = sum(prompt_moment(model, prompts) for prompts in builder.kept_sides.values())
+    kept, layer = kept / len(builder.kept_sides), next(iter(builder.layers))
+    targets = [target_prompts([name], own.prompt, own.config) for name in sorted(NAMES)]
+    moments = [prompt_moment(model, prompts) for prompts in targets]
+    matrix = sum(moments) + 5 * kept + 0.01 * kept.trace() / len(kept) * torch.eye(len(kept)).double()
+    goal = sum(
+        up @ down @ moment
+        for (up, down), moment in zip((one[layer] for one in builder.changes), moments, strict=True)
+    )
+    up, down = builder.release[layer]
+    expected = torch.linalg.solve(matrix, goal.T).T
+    assert float((up @ down - expected).norm() / expected.norm()) < 1e-5
+
+
 def test_layers_that_read_the_picture_are_added_up(tmp_path: Path) -> None:
     """And a champion that has no text layer at all is met with no change on its own states."""
     every = MeshConfig(rank=1, alpha=2.0, targets=("all",))
@@ -118,7 +138,10 @@ def test_layers_that_read_the_picture_are_added_up(tmp_path: Path) -> None:
     for name in changes[0]:
         assert torch.allclose(changes[0][name], changes[1][name], atol=1e-6) == (name not in text), name
     assert predicted["added_layers"] == len(changes[0]) - len(text) and predicted["layers"] == len(text) > 0
-    assert all(0 < one["outside"] < 100 for one in predicted["erased"].values())
+    for path, name in zip(paths, names, strict=True):
+        sizes = {layer: float(change.square().sum()) for layer, change in weights(path).items()}
+        outside = 100 * sum(size for layer, size in sizes.items() if layer not in text) / sum(sizes.values())
+        assert predicted["erased"][name]["outside"] == pytest.approx(outside, rel=1e-3) != 50
 
 
 def weights(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fade.adapters.moments import mean_moment
 from fade.adapters.solve import compressed, solve, total
+from fade.errors import AdapterError
 
 D, OUT, KEEP, RIDGE = 6, 5, 3.0, 0.02
 LAYERS = ("k", "v")
@@ -63,6 +64,13 @@ def test_one_champion_with_nothing_to_keep_and_no_ridge_is_itself(problem: dict[
     for layer in LAYERS:
         (up, down), (own_up, own_down) = total(shares, layer), problem["changes"][0][layer]
         assert torch.allclose(up @ down, own_up @ own_down, atol=1e-9)
+
+
+def test_a_ridge_that_is_too_small_for_a_solution_is_named(problem: dict[str, Any]) -> None:
+    few = rows(8, 2)  # two states: no inverse in six dimensions
+    with pytest.raises(AdapterError, match="release.ridge 1e-300 is too small") as caught:
+        solve(problem["changes"][:1], [moment(few)], moment(few), keep=0.0, ridge=1e-300)
+    assert caught.value.action
 
 
 def test_moments_are_read_one_at_a_time(problem: dict[str, Any]) -> None:

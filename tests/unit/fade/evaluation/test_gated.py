@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fade.adapters.gating import gated, gates
 from fade.adapters.lora import LoraAdapter
 from fade.config import MeshConfig, MethodConfig, SamplerConfig
+from fade.errors import AdapterError
 from fade.evaluation.gated import GatedGenerator, generator_of
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
@@ -66,6 +68,28 @@ def test_of_several_concepts_the_nearest_decides(plain: ImageGenerator, lora: Lo
     both = GatedGenerator(plain, lora, ["panda", "tulip"]).generate(PROMPTS, SEEDS, "a" * 64)
     whole = plain.generate(PROMPTS, SEEDS, "b" * 64)
     assert all(torch.allclose(both[p].latents, whole[p].latents, atol=1e-5) for p in PROMPTS)
+
+
+@pytest.mark.parametrize(("blank", "broken"), [(1, False), (2, True)])
+def test_pictures_of_one_colour_are_counted_over_all_prompts(
+    plain: ImageGenerator, lora: LoraAdapter, blank: int, broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without a gate: half of them stop a run, and not all of one prompt."""
+    prompts = ["a panda", "a tulip", "a rose"]
+    decode, left = plain.base.decode, [blank]
+
+    def half_blank(latents: torch.Tensor) -> np.ndarray:
+        left[0] -= 1
+        pixels = decode(latents)
+        return np.zeros_like(pixels) if left[0] >= 0 else pixels
+
+    monkeypatch.setattr(plain.base, "decode", half_blank)
+    generator = GatedGenerator(plain, lora, ["panda"])
+    if broken:
+        with pytest.raises(AdapterError, match="have one colour in every pixel"):
+            generator.generate(prompts, SEEDS, "a" * 64)
+    else:
+        assert [*generator.generate(prompts, SEEDS, "a" * 64)] == prompts
 
 
 def test_the_original_models_pictures_have_no_gate(plain: ImageGenerator, lora: LoraAdapter) -> None:

@@ -39,6 +39,14 @@ def test_what_was_made_says_what_more_will_take(tmp_path: Path) -> None:
     assert cost.estimate(generator(tmp_path, steps=20), 9600, here=False) == ""  # another sampler's
 
 
+def test_what_others_made_names_no_device_of_this_process(tmp_path: Path) -> None:
+    """The pictures of a pool of GPUs are not made "on x86_64 CPU"."""
+    made = generator(tmp_path)
+    made.generated, made.seconds = 40, 60.0
+    cost.note_pace(made, here=False)
+    assert cost.estimate(generator(tmp_path), 9600, here=False) == "about 4.0 h at 1.5 s each"
+
+
 def test_a_step_is_measured_where_nothing_is_known_and_many_are_to_be_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,17 @@ def test_a_sum_has_the_key_of_before_and_a_solved_release_one_of_its_settings() 
     assert of(parts[:1], mode="solve") == of(parts[:1])  # one champion keeps its bytes
 
 
+def test_a_solved_release_of_another_data_set_is_another_release() -> None:
+    """Its vocabulary says what must stay; a sum's bytes are of its parts alone."""
+    parts, solved = [part("lemon"), part("panda")], Params.model_validate({"release": {"mode": "solve"}})
+
+    def of(params: Params, data_md5: str) -> str:
+        return key(parts, params, signed=False, data_md5=data_md5)
+
+    assert of(solved, "a") == of(solved, "a") != of(solved, "b")
+    assert of(Params(), "a") == of(Params(), "b") == key(parts, Params(), signed=False)
+
+
 def test_what_was_used_and_what_is_only_measured_are_reported_apart() -> None:
     rows = [
         {"concept": "panda", "base": 100.0, "erased": 0.0},

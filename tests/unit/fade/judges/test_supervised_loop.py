@@ -87,6 +87,42 @@ def test_a_checkpoint_of_several_processes_is_read_by_one_and_is_no_other_traini
         fit(*linear(training), CONFIG, training)  # the checkpoint is the other training's now
 
 
+def test_a_weight_that_the_loss_does_not_reach_is_in_a_checkpoint_as_it_is(tmp_path: Path) -> None:
+    """As the token of masked patches in some pretrained classifiers."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(step: int, steps: int, logs: Logs) -> None:
+        if step == 7:
+            raise Stopped
+
+    def trained(folder: str, on_step: Any = lambda *_: None) -> dict[str, Tensor]:
+        training = Training(tmp_path / folder, 3, on_step)
+        model, loss_at = linear(training)
+        model.register_parameter("mask", nn.Parameter(torch.full((2,), 5.0)))
+        return fit(model, loss_at, CONFIG, training)
+
+    whole = trained("whole")
+    with pytest.raises(Stopped):
+        trained("stopped", stop)
+    steps: list[int] = []
+    again = trained("stopped", lambda step, *_: steps.append(step))
+    assert steps[0] == 6 and whole["mask"].tolist() == [5, 5]  # from the checkpoint of step 5
+    assert all(torch.equal(whole[name], one) for name, one in again.items())
+
+
+def test_a_checkpoint_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    training = Training(tmp_path, 3)
+    fit(*linear(training), CONFIG, training)
+    file = tmp_path / "checkpoint.safetensors"
+    for body in (file.read_bytes()[:-8], b""):
+        file.write_bytes(body)
+        with pytest.raises(TrainingError, match=r"checkpoint\.safetensors cannot be read") as caught:
+            fit(*linear(training), CONFIG, training)
+        assert "delete it" in caught.value.action
+
+
 def test_gradients_and_numbers_are_the_means_over_the_processes(tmp_path: Path) -> None:
     accelerator = process(0)
     accelerator.reduce = lambda value, how: (value + torch.full_like(value, 3.0)) / 2
