@@ -126,7 +126,7 @@ def adversarial(eps: Predictor, batch: ErasureBatch, config: Config) -> tuple[Te
         "null": (new_null, old_null),
         "words": (new_beside[1], old_beside[1]),
     }
-    terms = {name: ((new - wanted) ** 2).mean() for name, (new, wanted) in pairs.items()}
+    terms = {name: ((new - target) ** 2).mean() for name, (new, target) in pairs.items()}
     erase = terms["erase"] + terms["attacked"]
     kept = terms["adjacency"] + terms["null"] + terms["words"]
     loss = config.erase_weight * erase + config.adjacency_weight * kept

@@ -129,13 +129,13 @@ class JudgedRelease:
         stay = [name for name in self.champions if name not in out]
         (base, erased, alone), ratio = self._measured, self._table.ratio(stay)
         kept = erased + (base - erased).clip(min=0) * (1 - ratio)
-        gone = alone + (erased - alone) * ratio.clip(0, 1)
+        erased_now = alone + (erased - alone) * ratio.clip(0, 1)
         back = base - self._slope * self._table.moved(stay)
         champions = [self._champion.get(name) for name in self.shares]
         is_erased, is_back = (
             np.array([one in some for one in champions], dtype=bool) for some in ({*stay}, {*out})
         )
-        values = np.where(is_erased, gone, np.where(is_back, back, kept)).clip(0, 100)
+        values = np.where(is_erased, erased_now, np.where(is_back, back, kept)).clip(0, 100)
         return dict(zip(self.shares, values.tolist(), strict=True))
 
     def demands(self, out: Collection[str]) -> Iterator[Demand]:

@@ -41,7 +41,7 @@ class Painter:
         return {prompt: self._paint(prompt, len(seeds), bool(adapter)) for prompt in prompts}
 
     def _paint(self, prompt: str, n: int, erased: bool) -> Pictures:
-        name = next(n for n in NAMES if n in prompt)
+        name = next(n for n in NAMES if n in prompt.lower())
         labels = [NAMES.index(name)] * n
         if erased and name in ("panda", "bear"):
             labels[: n if name == "panda" else n // 2] = [NAMES.index("koala")] * (
