@@ -157,11 +157,12 @@ def _store_judge(model: Any, folder: Path, preprocessor: Mapping[str, Any] = PRE
 
 
 def _save_half(model: Any, folder: Path) -> None:
-    """Stored small; what loads it without a wish gets float32 all the same."""
+    """Stored small, and without the path that it was loaded from; what loads it without a wish gets float32
+    all the same."""
     model.half().save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if "dtype" in config:
-        _write_indented(folder / "config.json", {**config, "dtype": "float32"})
+    stored = {name: value for name, value in config.items() if name != "_name_or_path"}
+    _write_indented(folder / "config.json", {**stored, **({"dtype": "float32"} if "dtype" in config else {})})
 
 
 def _shared(world: World, folder: Path) -> None:
