@@ -20,6 +20,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,22 @@ from fade.utils.progress import log_lines, on_progress
 METHOD, ENOUGH, UNSEARCHED = "esd/x", 80.0, ("noised",)
 
 
-def attacked(run: RunContext, attack: str, budget: int) -> dict[str, float]:
+def erased(run: RunContext) -> Path:
+    """The adapter that erases the run's target."""
+    from tasks.stages.mine import mine
+
+    return train_adapter(run, mine(run), "")
+
+
+def attacked(run: RunContext, adapter: Path, attack: str, budget: int) -> dict[str, float]:
     """Condition -> pictures that show the run's target (percent), by one attack at a budget."""
     from fade.run.worlds import load_adapter
-    from tasks.stages.mine import mine
 
     config = run.params.attack.model_copy(update={"budget": budget})
     base, judge = run.models.base, run.models.judge
     material = gather(base, run.root / run.params.data.images, run.target, config)
     subject = AttackContext(base, judge, run.params.sampler, config, material, run.target)
     found = {"base": run_attack(subject, attack)["success"]}
-    adapter = train_adapter(run, mine(run), "")
     lora = load_adapter(run, adapter)
     lora.merge()
     try:
@@ -116,9 +122,11 @@ def main() -> None:
         "overrides": args.set,
     }
 
+    adapter_of = cache(lambda target: erased(runs[target]))  # trained once, and only where a cell is missing
+
     def success_at(attack: str, budget: int, target: str) -> Mapping[str, float]:
         key = f"{attack} | {budget} | {target}"
-        cells = {key: lambda: attacked(runs[target], attack, budget)}
+        cells = {key: lambda: attacked(runs[target], adapter_of(target), attack, budget)}
         return measure(cells, settings, args.out, shown)["cells"][key]  # type: ignore[no-any-return]
 
     try:

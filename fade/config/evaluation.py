@@ -50,7 +50,7 @@ class EvaluateConfig(Section):
     it holds for each of them, of the few mined pictures; 0: no such rule."""
     indirect_images: Count = 0
     """Pictures per indirect prompt and model; 0 = indirect prompts are not drawn (at most 29 prompts a
-    target, so 4 cost 192 pictures)."""
+    target, so 4 cost 232 pictures)."""
     indirect_known: Annotated[float, Field(gt=0, le=100)] = 50.0
     """An indirect prompt counts when the original draws the target on this share of its pictures, percent.
     Set before any result."""

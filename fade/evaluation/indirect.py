@@ -154,7 +154,7 @@ def evaluate_indirect(
         np.logical_or.at(shown, owner, hit)
         shown = shown.reshape(-1, images)
         if active:  # a picture of nothing shows no erased concept
-            shown |= flat(np.concatenate([made[text].pixels for text in texts])).reshape(-1, images)
+            shown |= np.stack([flat(made[text].pixels) for text in texts])
         shares: list[float] = (100.0 * shown.mean(1)).tolist()
         return shares
 

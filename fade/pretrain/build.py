@@ -161,8 +161,10 @@ def _save_half(model: Any, folder: Path) -> None:
     all the same."""
     model.half().save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    stored = {name: value for name, value in config.items() if name != "_name_or_path"}
-    _write_indented(folder / "config.json", {**stored, **({"dtype": "float32"} if "dtype" in config else {})})
+    config.pop("_name_or_path", None)
+    if "dtype" in config:
+        config["dtype"] = "float32"
+    _write_indented(folder / "config.json", config)
 
 
 def _shared(world: World, folder: Path) -> None:
