@@ -95,7 +95,7 @@ class BenchmarkOptions:
 def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
     """Measure what is missing and write ``benchmark.{json,md,html}``. Returns the summary."""
     with _opened(options, "cells") as (bench, plan):
-        tuned = read_tuned(options.tuned, plan.targets)
+        tuned = read_tuned(options.tuned, plan.targets, bench.data_md5)
         settings = [(cell, chosen(tuned, cell)) for cell in plan.cells()]
         measured, failures = measure_all(bench, settings, "bench")
     records = {cell: record for (cell, _), record in measured.items()}
@@ -145,7 +145,7 @@ def report(options: BenchmarkOptions) -> dict[str, Any]:
     data = first.params.data
     bench = _bench(options, first, pictures_md5(data, first.root), "cells")
     plan = plan_of(first.params.bench, None)
-    tuned = read_tuned(options.tuned, plan.targets)
+    tuned = read_tuned(options.tuned, plan.targets, bench.data_md5)
     sources_are_here = all(
         Path(first.models.local(where)).is_dir()
         for where in (data.base, data.judge, data.clip, str(data.images), data.second_judge)

@@ -115,11 +115,11 @@ def write_tuned(
     return write_whole(path, text, stage="bench")
 
 
-def read_tuned(path: Path, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
+def read_tuned(path: Path, targets: Sequence[str], data_md5: str) -> dict[str, dict[str, Any]]:
     """Condition -> what was chosen for it; empty when nothing was tuned yet.
 
-    Raises ConfigError for a file that is none, and when it was tuned on one of ``targets``, which are to be
-    reported."""
+    Raises ConfigError for a file that is none, when it was tuned on one of ``targets``, which are to be
+    reported, and when it was tuned on other data than those of ``data_md5``."""
     if not path.is_file():
         return {}
     content = _load(path)
@@ -134,6 +134,10 @@ def read_tuned(path: Path, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
     if both:
         what = f"{path} was tuned on {', '.join(sorted(both))}, which would be reported."
         raise ConfigError(what, stage="bench", action="report other targets, or tune on others.")
+    if (tuned_on := content.get("data_md5")) != data_md5:
+        what = f"{path} was tuned on the data {tuned_on}, not on {data_md5}."
+        action = "tune anew (`fade bench --tune`), or name the world that has its data (--world)."
+        raise ConfigError(what, stage="bench", action=action)
     return chosen
 
 

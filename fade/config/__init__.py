@@ -15,6 +15,7 @@ from fade.config.method import MethodConfig as MethodConfig
 from fade.config.params import Params as Params
 from fade.config.pretrain import AutoencoderConfig as AutoencoderConfig
 from fade.config.pretrain import DenoiserConfig as DenoiserConfig
+from fade.config.pretrain import DenoisingConfig as DenoisingConfig
 from fade.config.pretrain import FitConfig as FitConfig
 from fade.config.pretrain import JudgeConfig as JudgeConfig
 from fade.config.pretrain import PretrainConfig as PretrainConfig

@@ -82,8 +82,20 @@ class AutoencoderConfig(FitConfig):
     latent_channels: Positive = 16
 
 
-class DenoiserConfig(FitConfig):
-    """A denoiser on 8x8 latents: a UNet, or the transformer of Stable Diffusion 3."""
+class DenoisingConfig(FitConfig):
+    """A training of a denoiser."""
+
+    dropped_captions: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropped_t5: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the batches that are encoded without the third text encoder (Stable Diffusion 3)."""
+    snr_power: tuple[Fraction, Fraction] = (0.0, 0.0)
+    """Times are sampled in proportion to SNR to minus this power: at the first step and at the last."""
+    noise_offset: Fraction = 0.0
+    """Standard deviation of what is added to a training's noise, the same over a whole channel."""
+
+
+class DenoiserConfig(DenoisingConfig):
+    """A denoiser on 8x8 latents, a UNet or the transformer of Stable Diffusion 3, and its training."""
 
     channels: tuple[Positive, ...] = (96, 128)
     """Of a UNet's levels."""
@@ -92,13 +104,6 @@ class DenoiserConfig(FitConfig):
     width: Positive = 128
     """Of a transformer."""
     heads: Positive = 4
-    dropped_captions: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    dropped_t5: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the batches that are encoded without the third text encoder (Stable Diffusion 3)."""
-    snr_power: tuple[Fraction, Fraction] = (0.0, 0.0)
-    """Times are sampled in proportion to SNR to minus this power: at the first step and at the last."""
-    noise_offset: Fraction = 0.0
-    """Standard deviation of what is added to a training's noise, the same over a whole channel."""
 
 
 class JudgeConfig(FitConfig):
@@ -152,6 +157,10 @@ class PretrainConfig(Section):
     unet: DenoiserConfig = DenoiserConfig(
         steps=12000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
     )
+    unet_restart: DenoisingConfig = DenoisingConfig(
+        steps=6000, batch_size=32, lr=1.5e-3, snr_power=(0.4, 0.2), noise_offset=0.3
+    )
+    """The same UNet trained once more: its rate rises again (a warm restart, arXiv 1608.03983)."""
     unet_xl: DenoiserConfig = DenoiserConfig(
         steps=18000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
     )

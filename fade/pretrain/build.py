@@ -21,12 +21,20 @@ from fade.config import PretrainConfig
 from fade.data.dvcfile import hash_folder
 from fade.errors import DataError
 from fade.judges import train as judge
-from fade.models.base import DiffusionModel
-from fade.models.families import known_families
 from fade.models.layout import LOCAL
-from fade.pretrain import autoencoder, clip, codec, denoiser, drawings, second_judge, text, tokenizer
+from fade.pretrain import (
+    autoencoder,
+    clip,
+    codec,
+    denoiser,
+    denoiser_stages,
+    drawings,
+    second_judge,
+    text,
+    tokenizer,
+)
 from fade.pretrain.captions import words_of
-from fade.pretrain.families import FAMILIES, Family, Widths
+from fade.pretrain.families import FAMILIES
 from fade.pretrain.world import OnStage, World
 from fade.utils.hashing import fingerprint
 
@@ -188,29 +196,11 @@ def _bank(world: World, folder: Path) -> None:
 
 
 def _denoiser(world: World, folder: Path) -> None:
-    family = FAMILIES[world.family]
-    config = getattr(world.config, family.stage)
-    parts = world.encoders()
-    training = world.training(family.stage)
-    torch.manual_seed(training.seed)
-    parts["vae"] = AutoencoderKL.from_pretrained(world.vae, **LOCAL).eval()
-    width = {name: parts[name].config.hidden_size for name in family.texts}
-    tokens = sum(
-        width[name] for name, stage in family.texts.items() if stage != "t5"
-    )  # T5's are further ones
-    pooled = sum(width[name] for name in family.pooled)
-    parts[family.part] = family.denoiser(config, Widths(parts["vae"].config.latent_channels, tokens, pooled))
-    parts["scheduler"] = family.scheduler()
-    bank, make = denoiser.Bank.load(world.work / "bank"), partial(_model, family, folder)
-    bare = {name: part for name, part in parts.items() if not name.endswith("_3")}
-    model = make(parts)
-    denoiser.train(model, bank, config, training, make(bare) if len(bare) < len(parts) else None)
-    _save_half(model.denoiser, folder / "model")
+    _save_half(denoiser_stages.train_first(world), folder / "model")
 
 
-def _model(family: Family, folder: Path, parts: Mapping[str, Any]) -> DiffusionModel:
-    owner = known_families()[family.pipeline]
-    return owner(str(folder), parts, "", torch.device("cpu"), dict(family.index))
+def _restart(world: World, folder: Path) -> None:
+    _save_half(denoiser_stages.train_again(world), folder / "model")
 
 
 def _base(world: World, folder: Path) -> None:
@@ -225,7 +215,7 @@ def _base(world: World, folder: Path) -> None:
         index[name] = ["transformers", type(part).__name__]
     family.scheduler().save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", type(family.scheduler()).__name__]
-    shutil.copytree(world.model(family.stage), folder / family.part)
+    shutil.copytree(world.model(family.last_stage), folder / family.part)
     _save_half(AutoencoderKL.from_pretrained(world.vae, **LOCAL), folder / "vae")
     for name in (family.part, "vae"):
         config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
@@ -295,5 +285,7 @@ def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
         vae, parts = "autoencoder", ["drawings", "sight", "autoencoder", "judge", "styles", "second"]
     found["bank"] = (_bank, f"bank {scenes}", f"sprites {vae}")
     found[chosen.stage] = (_denoiser, chosen.stage, " ".join(["bank", vae, *texts]))
-    found[f"{family}-world"] = (_assemble, "", " ".join([*parts, *texts, chosen.stage]))
+    if chosen.restart:
+        found[chosen.restart] = (_restart, chosen.restart, " ".join(["bank", vae, *texts, chosen.stage]))
+    found[f"{family}-world"] = (_assemble, "", " ".join([*parts, *texts, chosen.last_stage]))
     return found

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fade.config import DenoiserConfig
+from fade.config import DenoisingConfig
 from fade.judges.supervised_loop import Logs, Training, fit
 from fade.models.base import DiffusionModel
 from fade.pretrain.captions import Scene, Thing, caption
@@ -98,7 +98,7 @@ def training_noise(clean: Tensor, offset: float, generator: torch.Generator) -> 
 def train(
     model: DiffusionModel,
     bank: Bank,
-    config: DenoiserConfig,
+    config: DenoisingConfig,
     training: Training,
     without_t5: DiffusionModel | None = None,
 ) -> None:

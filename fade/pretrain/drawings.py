@@ -53,18 +53,23 @@ def load_recipe() -> dict[str, Any]:
 
 
 def fetch_packages(recipe: dict[str, Any], folder: Path) -> None:
-    """Fetch each package with npm into ``folder/<style>/icons.json``.
+    """Fetch each package with npm into ``folder/<style>/icons.json``. One that was fetched by another
+    integrity is fetched anew; one that somebody unpacked there is taken as it is.
 
     Raises RemoteError when npm is missing, the registry cannot be reached, or a tarball's integrity is not
     the recipe's."""
     folder.mkdir(parents=True, exist_ok=True)
     for style, source in recipe["styles"].items():
-        if (folder / style / "icons.json").exists():
+        fetched = folder / style / "integrity"
+        unpacked = (folder / style / "icons.json").exists()
+        if unpacked and (not fetched.exists() or fetched.read_text("utf-8") == source["integrity"]):
             continue
         work = folder / f".{style}"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         _fetch(f"{source['package']}@{source['version']}", source["integrity"], work)
+        (work / "integrity").write_text(source["integrity"], "utf-8")
+        shutil.rmtree(folder / style, ignore_errors=True)
         work.rename(folder / style)
 
 

@@ -51,6 +51,13 @@ class Family:
     scheduler: Callable[[], Any]
     index: Mapping[str, Any]
     """What else the pipeline's ``model_index.json`` holds."""
+    restart: str = ""
+    """The stage that trains the denoiser once more, and its settings' section; none of most."""
+
+    @property
+    def last_stage(self) -> str:
+        """The stage whose denoiser is the base's."""
+        return self.restart or self.stage
 
 
 def _unet(config: DenoiserConfig, widths: Widths, **extra: Any) -> UNet2DConditionModel:
@@ -116,6 +123,7 @@ FAMILIES = {
             "requires_safety_checker": False,
             "safety_checker": [None, None],
         },
+        restart="unet_restart",
     ),
     "sdxl": Family(
         "StableDiffusionXLPipeline",

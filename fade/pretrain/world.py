@@ -40,6 +40,7 @@ SEEDS = (
     "unet_xl",
     "transformer",
     "second",
+    "unet_restart",
 )
 """Each training's seed is its place here after the world's own."""
 

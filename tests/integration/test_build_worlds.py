@@ -45,6 +45,7 @@ SMALL = PretrainConfig.model_validate(
         "second": {**FIT, "side": 32},
         "styles": {**FIT, "channels": [8, 8]},
         "unet": DENOISER,
+        "unet_restart": FIT,
         "unet_xl": DENOISER,
         "transformer": DENOISER,
     }
@@ -119,6 +120,16 @@ def test_stable_diffusions_world_has_every_part(sd: Path) -> None:
     assert Classifier(str(sd / "judge" / "styles"), "cpu").labels == ["chalk", "ink"]
     assert Classifier(str(sd / "judge" / "second"), "cpu").labels == list(CONCEPTS)
     assert len(list((sd / "emoji").rglob("*.png"))) == len(CONCEPTS) * len(STYLES)
+
+
+def test_the_unet_is_trained_again_from_what_its_first_training_left(sd: Path) -> None:
+    name = "diffusion_pytorch_model.safetensors"
+    first, last = (
+        load_file(folder / name) for folder in (sd.parent / "unet" / "model", sd / "base" / "unet")
+    )
+    moved = {key: float((last[key].float() - first[key].float()).abs().max()) for key in first}
+    # two steps of AdamW move a weight by about twice the rate; another random start is far away
+    assert 0 < max(moved.values()) < 5 * FIT["lr"]
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3"])

@@ -250,9 +250,9 @@ def test_what_was_tuned_is_what_is_run_and_is_in_the_key(tmp_path: Path, repo: P
     wish = asked(tmp_path, repo)
     run(opened(wish), tmp_path / "log")
     best = choose([trial_of(["train.lr=3e-4"], {"rose": None})])
-    write_tuned(
-        wish.tuned, {"esd/x": best}, opened(wish).first.params.bench, {"data_md5": "0", "commit": None}
-    )
+    bench = opened(wish)
+    made = {"data_md5": bench.data_md5, "commit": None}
+    write_tuned(wish.tuned, {"esd/x": best}, bench.first.params.bench, made)
     summary = report(wish)
     assert [m["arm"] for m in summary["cells"]["missing"]] == ["esd/x", "esd/x"], (
         "untuned cells were taken for tuned ones"

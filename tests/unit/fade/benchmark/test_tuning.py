@@ -89,22 +89,26 @@ def test_the_sentence_names_the_arm_and_the_knob() -> None:
 
 def test_what_was_chosen_is_read_back_and_added_to(tmp_path: Path) -> None:
     path, bench = tmp_path / "bench" / "tuned.yaml", BenchConfig()
-    assert read_tuned(path, bench.targets) == {}
+    assert read_tuned(path, bench.targets, "d") == {}
     best = choose([trial_of(["train.lr=1e-3"], {"pear": cell(90, 90, 90)})])
     write_tuned(path, {"esd/x": best}, bench, MADE)
     write_tuned(path, {"uce/keys-values": best}, bench, MADE)
-    assert {name: found["overrides"] for name, found in read_tuned(path, bench.targets).items()} == {
+    assert {name: found["overrides"] for name, found in read_tuned(path, bench.targets, "d").items()} == {
         "esd/x": ["train.lr=1e-3"], "uce/keys-values": ["train.lr=1e-3"],
     }  # fmt: skip
     write_tuned(path, {"fade/paper": best}, bench, {**MADE, "data_md5": "other"})
-    assert list(read_tuned(path, bench.targets)) == ["fade/paper"], "choices on other data do not mix"
+    assert list(read_tuned(path, bench.targets, "other")) == ["fade/paper"], (
+        "choices on other data do not mix"
+    )
+    with pytest.raises(ConfigError, match=r"was tuned on the data other, not on d\. .*--tune"):
+        read_tuned(path, bench.targets, "d")
 
 
 def test_settings_tuned_on_a_target_are_never_reported_on_it(tmp_path: Path) -> None:
     path = tmp_path / "tuned.yaml"
     write_tuned(path, {}, BenchConfig(), MADE)
     with pytest.raises(ConfigError, match=r"was tuned on blue-heart, which would be reported"):
-        read_tuned(path, ["panda", "Blue heart"])
+        read_tuned(path, ["panda", "Blue heart"], "d")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tuned.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"tuned\.yaml"):
-        read_tuned(path, ["panda"])
+        read_tuned(path, ["panda"], "d")
 
 
 def test_the_file_says_how_it_was_chosen(tmp_path: Path) -> None:

@@ -74,6 +74,26 @@ def test_every_concept_of_the_benchmark_and_every_licence_is_permitted() -> None
     assert {"panda", "lemon", "tulip", "grinning cat", "red heart"} <= set(CONCEPTS)
 
 
+def test_a_package_is_fetched_anew_when_the_recipe_names_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(spec: str, integrity: str, work: Path) -> None:
+        fetched.append(spec)
+        (work / "icons.json").write_text(spec)
+
+    fetched: list[str] = []
+    monkeypatch.setattr(drawings, "_fetch", fetch)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "icons.json").write_text("unpacked by hand")
+    own = {"package": "own", "version": "1", "integrity": "c"}
+    for version, integrity in (("1", "a"), ("1", "a"), ("2", "b")):
+        ink = {"package": "ink", "version": version, "integrity": integrity}
+        drawings.fetch_packages({"styles": {"ink": ink, "own": own}}, tmp_path)
+    assert fetched == ["ink@1", "ink@2"]
+    assert (tmp_path / "ink" / "icons.json").read_text() == "ink@2"
+    assert (tmp_path / "own" / "icons.json").read_text() == "unpacked by hand"
+
+
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Image.Image], drawings.Drawing]:
     """A drawing whose renderer gives the picture."""

@@ -1,0 +1,64 @@
+"""The stages that train a family's denoiser: from a random start, and again from what that one left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
+
+from fade.models.base import DiffusionModel
+from fade.models.families import known_families
+from fade.models.layout import LOCAL
+from fade.pretrain.denoiser import Bank, train
+from fade.pretrain.families import FAMILIES, Family, Widths
+from fade.pretrain.world import World
+
+
+def train_first(world: World) -> Any:
+    """A new denoiser of the world's family, trained and frozen."""
+    family = FAMILIES[world.family]
+    torch.manual_seed(world.training(family.stage).seed)
+    parts = _untrained_parts(world, family)
+    return _trained(world, family.stage, parts)
+
+
+def train_again(world: World) -> Any:
+    """The denoiser that the finished first stage left, its averaged weights, trained once more."""
+    family = FAMILIES[world.family]
+    parts = _untrained_parts(world, family)
+    parts[family.part].load_state_dict(load_file(world.model(family.stage) / SAFETENSORS_WEIGHTS_NAME))
+    return _trained(world, family.restart, parts)
+
+
+def _untrained_parts(world: World, family: Family) -> dict[str, Any]:
+    """The pipeline's parts, of which the denoiser alone is not trained."""
+    config, parts = getattr(world.config, family.stage), world.encoders()
+    parts["vae"] = AutoencoderKL.from_pretrained(world.vae, **LOCAL).eval()
+    width = {name: parts[name].config.hidden_size for name in family.texts}
+    tokens = sum(
+        width[name] for name, stage in family.texts.items() if stage != "t5"
+    )  # T5's are further ones
+    pooled = sum(width[name] for name in family.pooled)
+    parts[family.part] = family.denoiser(config, Widths(parts["vae"].config.latent_channels, tokens, pooled))
+    parts["scheduler"] = family.scheduler()
+    return parts
+
+
+def _trained(world: World, stage: str, parts: Mapping[str, Any]) -> Any:
+    bank, training = Bank.load(world.work / "bank"), world.training(stage)
+    bare = {name: part for name, part in parts.items() if not name.endswith("_3")}
+    model = _model(world, parts)
+    without_t5 = _model(world, bare) if len(bare) < len(parts) else None
+    train(model, bank, getattr(world.config, stage), training, without_t5)
+    return model.denoiser
+
+
+def _model(world: World, parts: Mapping[str, Any]) -> DiffusionModel:
+    family = FAMILIES[world.family]
+    return known_families()[family.pipeline](
+        str(world.work), parts, "", torch.device("cpu"), dict(family.index)
+    )
