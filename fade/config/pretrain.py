@@ -90,6 +90,10 @@ class DenoisingConfig(FitConfig):
     """Share of the batches that are encoded without the third text encoder (Stable Diffusion 3)."""
     snr_power: tuple[Fraction, Fraction] = (0.0, 0.0)
     """Times are sampled in proportion to SNR to minus this power: at the first step and at the last."""
+    plain_captions: Fraction = 0.5
+    """Share of the captions of one full-sized thing that are a plain template; the others are sentences."""
+    extra_pairs: Fraction = 0.0
+    """Share of the pictures that show two things, beside those that chance picks."""
     noise_offset: Fraction = 0.0
     """Standard deviation of what is added to a training's noise, the same over a whole channel."""
 
@@ -148,11 +152,11 @@ class PretrainConfig(Section):
     """The second tower of Stable Diffusion XL and 3: wider, and less bound to the sentence encoder."""
     t5: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3, hidden=576, layers=2, activation="gelu")
     """The third tower of Stable Diffusion 3."""
-    sight: SightConfig = SightConfig(steps=3000, batch_size=64, lr=1e-3)
+    sight: SightConfig = SightConfig(steps=1500, batch_size=64, lr=1e-3)
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2400, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
-    second: SecondJudgeConfig = SecondJudgeConfig(steps=1200, batch_size=48, lr=5e-4)
+    second: SecondJudgeConfig = SecondJudgeConfig(steps=800, batch_size=48, lr=5e-4)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
     unet: DenoiserConfig = DenoiserConfig(
         steps=12000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
@@ -161,6 +165,16 @@ class PretrainConfig(Section):
         steps=6000, batch_size=32, lr=1.5e-3, snr_power=(0.4, 0.2), noise_offset=0.3
     )
     """The same UNet trained once more: its rate rises again (a warm restart, arXiv 1608.03983)."""
+    unet_restart_2: DenoisingConfig = DenoisingConfig(
+        steps=3500,
+        batch_size=32,
+        lr=1.2e-3,
+        snr_power=(0.4, 0.2),
+        plain_captions=0.2,
+        extra_pairs=0.15,
+        noise_offset=0.3,
+    )
+    """And again, with more sentences and pairs, which it learns last."""
     unet_xl: DenoiserConfig = DenoiserConfig(
         steps=18000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
     )

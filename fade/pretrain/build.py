@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +200,8 @@ def _denoiser(world: World, folder: Path) -> None:
     _save_half(denoiser_stages.train_first(world), folder / "model")
 
 
-def _restart(world: World, folder: Path) -> None:
-    _save_half(denoiser_stages.train_again(world), folder / "model")
+def _restart(stage: str, before: str, world: World, folder: Path) -> None:
+    _save_half(denoiser_stages.train_again(world, stage, before), folder / "model")
 
 
 def _base(world: World, folder: Path) -> None:
@@ -285,7 +286,8 @@ def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
         vae, parts = "autoencoder", ["drawings", "sight", "autoencoder", "judge", "styles", "second"]
     found["bank"] = (_bank, f"bank {scenes}", f"sprites {vae}")
     found[chosen.stage] = (_denoiser, chosen.stage, " ".join(["bank", vae, *texts]))
-    if chosen.restart:
-        found[chosen.restart] = (_restart, chosen.restart, " ".join(["bank", vae, *texts, chosen.stage]))
+    for before, stage in pairwise((chosen.stage, *chosen.restarts)):
+        made = partial(_restart, stage, before)
+        found[stage] = (made, stage, " ".join(["bank", vae, *texts, before]))
     found[f"{family}-world"] = (_assemble, "", " ".join([*parts, *texts, chosen.last_stage]))
     return found

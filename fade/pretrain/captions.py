@@ -203,16 +203,17 @@ def _plural_word(word: str) -> str:
     return next(forms, word + "s")
 
 
-def caption(scene: Scene, generator: torch.Generator) -> str:
+def caption(scene: Scene, generator: torch.Generator, plain_share: float = PLAIN_SHARE) -> str:
     """One caption of the scene by the grammar: MAX_TOKENS at most for names of up to seven words.
 
+    plain_share: of the captions of one full-sized thing the share that are a PLAIN template.
     A frame around the things, then their style, is left out where names of many words leave no room."""
     rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
     phrase, style = _phrase(scene, rng), scene.things[0].style
     styled = rng.choice(STYLED).format(a=phrase, style=style) if style else phrase
     frames: Sequence[str] = FRAMES
     if scene.plain:
-        frames = PLAIN if rng.random() < PLAIN_SHARE else SENTENCES
+        frames = PLAIN if rng.random() < plain_share else SENTENCES
     text = _framed(rng.choice(frames), styled, scene, rng)
     if style and rng.random() < EMOJI_SHARE:
         text = with_article(EMOJI_OF.format(a=_framed("{a}", phrase, scene, rng), style=style))

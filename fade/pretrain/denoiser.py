@@ -108,13 +108,17 @@ def train(
     without_t5: a model of the same denoiser that lacks the third text encoder; it encodes a share of the
     batches, so that the base can be used without that encoder, too."""
     model.denoiser.requires_grad_(True).train()
+    pairs = torch.tensor([i for i, scene in enumerate(bank.scenes) if len(scene.things) == 2])
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         n = config.batch_size
         pick = torch.randint(len(bank.scenes), (n,), generator=generator)
+        if config.extra_pairs:
+            extra = torch.rand(n, generator=generator) < config.extra_pairs
+            pick[extra] = pairs[torch.randint(len(pairs), (int(extra.sum()),), generator=generator)]
         dropped = torch.rand(n, generator=generator) < config.dropped_captions
         captions = [
-            "" if drop else caption(bank.scenes[i], generator)
+            "" if drop else caption(bank.scenes[i], generator, config.plain_captions)
             for i, drop in zip(pick.tolist(), dropped.tolist(), strict=True)
         ]
         lacks_t5 = without_t5 and torch.rand(1, generator=generator).item() < config.dropped_t5

@@ -26,12 +26,12 @@ def train_first(world: World) -> Any:
     return _trained(world, family.stage, parts)
 
 
-def train_again(world: World) -> Any:
-    """The denoiser that the finished first stage left, its averaged weights, trained once more."""
+def train_again(world: World, stage: str, before: str) -> Any:
+    """The denoiser that the finished stage ``before`` left, its averaged weights, trained once more."""
     family = FAMILIES[world.family]
     parts = _untrained_parts(world, family)
-    parts[family.part].load_state_dict(load_file(world.model(family.stage) / SAFETENSORS_WEIGHTS_NAME))
-    return _trained(world, family.restart, parts)
+    parts[family.part].load_state_dict(load_file(world.model(before) / SAFETENSORS_WEIGHTS_NAME))
+    return _trained(world, stage, parts)
 
 
 def _untrained_parts(world: World, family: Family) -> dict[str, Any]:

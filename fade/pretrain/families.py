@@ -51,13 +51,13 @@ class Family:
     scheduler: Callable[[], Any]
     index: Mapping[str, Any]
     """What else the pipeline's ``model_index.json`` holds."""
-    restart: str = ""
-    """The stage that trains the denoiser once more, and its settings' section; none of most."""
+    restarts: tuple[str, ...] = ()
+    """The stages that train the denoiser once more, each from the one before; as ``stage``."""
 
     @property
     def last_stage(self) -> str:
         """The stage whose denoiser is the base's."""
-        return self.restart or self.stage
+        return [self.stage, *self.restarts][-1]
 
 
 def _unet(config: DenoiserConfig, widths: Widths, **extra: Any) -> UNet2DConditionModel:
@@ -123,7 +123,7 @@ FAMILIES = {
             "requires_safety_checker": False,
             "safety_checker": [None, None],
         },
-        restart="unet_restart",
+        restarts=("unet_restart", "unet_restart_2"),
     ),
     "sdxl": Family(
         "StableDiffusionXLPipeline",

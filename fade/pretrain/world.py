@@ -41,6 +41,7 @@ SEEDS = (
     "transformer",
     "second",
     "unet_restart",
+    "unet_restart_2",
 )
 """Each training's seed is its place here after the world's own."""
 

@@ -46,6 +46,7 @@ SMALL = PretrainConfig.model_validate(
         "styles": {**FIT, "channels": [8, 8]},
         "unet": DENOISER,
         "unet_restart": FIT,
+        "unet_restart_2": {**FIT, "extra_pairs": 0.5},
         "unet_xl": DENOISER,
         "transformer": DENOISER,
     }
@@ -128,8 +129,8 @@ def test_the_unet_is_trained_again_from_what_its_first_training_left(sd: Path) -
         load_file(folder / name) for folder in (sd.parent / "unet" / "model", sd / "base" / "unet")
     )
     moved = {key: float((last[key].float() - first[key].float()).abs().max()) for key in first}
-    # two steps of AdamW move a weight by about twice the rate; another random start is far away
-    assert 0 < max(moved.values()) < 5 * FIT["lr"]
+    # a step of AdamW moves a weight by about the rate, and there were four; another random start is far away
+    assert 0 < max(moved.values()) < 8 * FIT["lr"]
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3"])

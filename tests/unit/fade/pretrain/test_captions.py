@@ -19,9 +19,9 @@ LONGEST = "grinning face with smiling eyes"
 INVENTED = re.compile(r"[a-z]{2,8}")
 
 
-def all_of(scene: Scene, n: int = 300) -> list[str]:
+def all_of(scene: Scene, n: int = 300, plain_share: float = captions.PLAIN_SHARE) -> list[str]:
     generator = torch.Generator().manual_seed(0)
-    return [caption(scene, generator) for _ in range(n)]
+    return [caption(scene, generator, plain_share) for _ in range(n)]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,8 @@ def test_most_captions_of_one_thing_are_plain_and_the_article_is_right() -> None
     texts = all_of(Scene((Thing("octopus"),)), 1000)
     plain = {t.format(a="an octopus", concept="octopus") for t in captions.PLAIN}
     assert 0.4 < sum(text in plain for text in texts) / len(texts) < 0.6
+    assert plain.issuperset(all_of(Scene((Thing("octopus"),)), plain_share=1.0))
+    assert plain.isdisjoint(all_of(Scene((Thing("octopus"),)), plain_share=0.0))
     assert all("octopus" in text for text in texts) and len(set(texts)) > 20
     # "a octopus" is what the pipeline's own prompt gives, and nothing else has it
     assert {text for text in texts if re.search(r"\ba octopus", text)} == {"a octopus"}

@@ -12,7 +12,7 @@ from fade.config import AutoencoderConfig, DenoiserConfig, TextConfig
 from fade.judges.supervised_loop import Training
 from fade.models.families import known_families
 from fade.pretrain import autoencoder, denoiser, text
-from fade.pretrain.captions import words_of
+from fade.pretrain.captions import Scene, words_of
 from fade.pretrain.families import FAMILIES, Widths
 from fade.pretrain.tokenizer import build_t5_tokenizer
 from tests.unit.fade.pretrain.support import NAMES, STYLES, sampler, tokenizer
@@ -61,6 +61,27 @@ def test_every_family_is_trained_towards_its_own_target(tmp_path: Path, family: 
     losses = [found["loss"] for found in logs]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     assert not any(parameter.requires_grad for parameter in model.denoiser.parameters())
+
+
+def test_extra_pairs_are_scenes_of_two_things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(share: float) -> list[bool]:
+        found: list[bool] = []
+
+        def caption(scene: Scene, generator: torch.Generator, plain_share: float) -> str:
+            found.append(len(scene.things) == 2)
+            return "a panda"
+
+        monkeypatch.setattr(denoiser, "caption", caption)
+        torch.manual_seed(0)
+        model = make("sd", tmp_path)
+        settings = {"steps": 3, "dropped_captions": 0.0, "extra_pairs": share}
+        denoiser.train(
+            model, bank(model), SMALL.model_copy(update=settings), Training(tmp_path / str(share), 0)
+        )
+        return found
+
+    usual, only = shown(0.0), shown(1.0)
+    assert all(only) and len(only) == len(usual) == 3 * SMALL.batch_size and not all(usual)
 
 
 def test_a_bank_depends_on_its_seed_and_comes_back_from_its_folder(tmp_path: Path) -> None:
