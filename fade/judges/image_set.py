@@ -46,6 +46,15 @@ def colour_jitter(x: Tensor, generator: torch.Generator, amount: float) -> Tenso
     return ((x * (1 + amount * unit[0])) + amount * unit[1]).clamp(-1, 1)
 
 
+def fade_colours(x: Tensor, generator: torch.Generator, share: float) -> Tensor:
+    """Draw a share of the pictures' colours towards grey, each by its own amount from none to all of the way.
+    x (B, 3, H, W) in -1..1. Hues stay: a heart's colour is its name."""
+    unit = torch.rand(2, x.shape[0], 1, 1, 1, generator=generator)
+    kept = torch.where(unit[0] < share, unit[1], torch.ones_like(unit[1]))
+    grey = x.mean(1, keepdim=True)
+    return grey + kept * (x - grey)
+
+
 def soften(x: Tensor, generator: torch.Generator) -> Tensor:
     """Blur as an autoencoder blurs: through half resolution, by a 3x3 binomial filter, or not at all."""
     half = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear", align_corners=False)

@@ -17,7 +17,7 @@ from transformers import EfficientNetConfig, EfficientNetForImageClassification
 
 from fade.config import SecondJudgeConfig
 from fade.errors import DataError
-from fade.judges.image_set import augment, colour_jitter, soften, to_unit
+from fade.judges.image_set import augment, colour_jitter, fade_colours, soften, to_unit
 from fade.judges.supervised_loop import Logs, Training, fit
 from fade.pretrain.packages import package_folder
 
@@ -94,9 +94,14 @@ def load_backbone(model: EfficientNetForImageClassification, weights: dict[str, 
     model.load_state_dict(found, strict=False)
 
 
+FADED = 0.4
+"""Share of the pictures whose colours are drawn towards grey: an artist's cats are grey, all others' yellow."""
+
+
 def distort(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Move, scale and turn, re-expose and blur: more than the first judge's training does."""
+    """Move, scale and turn, re-expose, fade and blur: more than the first judge's training does."""
     x = augment(x, generator, shift=0.08, scale=(0.7, 1.1), angle=8)
+    x = fade_colours(x, generator, FADED)
     return soften(colour_jitter(x, generator, 0.2), generator)
 
 

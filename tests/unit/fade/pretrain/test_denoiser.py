@@ -67,7 +67,7 @@ def test_extra_pairs_are_scenes_of_two_things(tmp_path: Path, monkeypatch: pytes
     def shown(share: float) -> list[bool]:
         found: list[bool] = []
 
-        def caption(scene: Scene, generator: torch.Generator, plain_share: float) -> str:
+        def caption(scene: Scene, generator: torch.Generator, *shares: float) -> str:
             found.append(len(scene.things) == 2)
             return "a panda"
 
