@@ -92,8 +92,6 @@ class DenoisingConfig(FitConfig):
     """Times are sampled in proportion to SNR to minus this power: at the first step and at the last."""
     plain_captions: Fraction = 0.5
     """Share of the captions of one full-sized thing that are a plain template; the others are sentences."""
-    invented_words: Fraction = 0.15
-    """Share of a sentence's words without meaning that are invented: the tokenizer spells those."""
     extra_pairs: Fraction = 0.0
     """Share of the pictures that show two things, beside those that chance picks."""
     noise_offset: Fraction = 0.0
@@ -148,6 +146,8 @@ class PretrainConfig(Section):
     """How many times as often."""
     text: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3)
     """The text tower of every family, and the CLIP's."""
+    text_spelled: FitConfig = FitConfig(steps=1000, batch_size=64, lr=3e-4)
+    """That tower learns to read past spelled words; the denoiser is trained with the tower before."""
     text_2: TextConfig = TextConfig(
         steps=2000, batch_size=64, lr=1e-3, hidden=320, layers=3, activation="gelu", geometry_weight=5.0
     )
@@ -168,16 +168,15 @@ class PretrainConfig(Section):
     )
     """The same UNet trained once more: its rate rises again (a warm restart, arXiv 1608.03983)."""
     unet_restart_2: DenoisingConfig = DenoisingConfig(
-        steps=4000,
+        steps=3500,
         batch_size=32,
         lr=1.2e-3,
         snr_power=(0.4, 0.2),
-        plain_captions=0.3,
-        invented_words=0.35,
-        extra_pairs=0.1,
+        plain_captions=0.2,
+        extra_pairs=0.15,
         noise_offset=0.3,
     )
-    """And again, with more pairs, sentences, and words that are spelled: it learns those last."""
+    """And again, with more sentences and pairs, which it learns last."""
     unet_xl: DenoiserConfig = DenoiserConfig(
         steps=18000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
     )

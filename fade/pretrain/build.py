@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,24 +30,18 @@ from fade.pretrain import (
     denoiser_stages,
     drawings,
     second_judge,
+    spelled_words,
     text,
     tokenizer,
 )
 from fade.pretrain.captions import words_of
 from fade.pretrain.families import FAMILIES
+from fade.pretrain.storing import PREPROCESSOR, save_half, store_judge, write_indented
 from fade.pretrain.world import OnStage, World
 from fade.utils.hashing import fingerprint
 
 SHARED = ("emoji", "base/clip", "base/vae", "judge")
 """Folders of a world that another one can stand on."""
-PREPROCESSOR = {
-    "size": 64,
-    "image_mean": [0.5] * 3,
-    "image_std": [0.5] * 3,
-    "do_resize": True,
-    "do_normalize": True,
-}
-"""How the judge and the CLIP take pictures: 64 pixels, -1..1."""
 
 
 def build(
@@ -104,17 +97,25 @@ def _text(stage: str, world: World, folder: Path) -> None:
     tower = (text.build_t5 if stage == "t5" else text.build_clip)(config, words)
     pictures = sets.wide_scenes(config.vocabulary_share)
     text.train(tower, words, pictures, world.meaning, config, training)
-    _save_half(tower, folder / "model")
+    save_half(tower, folder / "model")
+
+
+def _text_spelled(world: World, folder: Path) -> None:
+    tower = CLIPTextModelWithProjection.from_pretrained(world.model("text"), **LOCAL)
+    pictures = world.sets.wide_scenes(world.config.text.vocabulary_share)
+    config, training = world.config.text_spelled, world.training("text_spelled")
+    spelled_words.train(tower, world.tokenizer("text"), pictures, config, training)
+    save_half(tower, folder / "model")
 
 
 def _sight(world: World, folder: Path) -> None:
     config, sets = world.config.sight, world.sets
     training = world.training("sight")
     torch.manual_seed(training.seed)
-    tower = CLIPTextModelWithProjection.from_pretrained(world.model("text"), **LOCAL)
+    tower = CLIPTextModelWithProjection.from_pretrained(world.model("text_spelled"), **LOCAL)
     model, pictures = clip.build(tower, config), sets.wide_scenes(config.vocabulary_share)
     clip.train(model, world.tokenizer("text"), pictures, config, training)
-    _save_half(model, folder / "model")
+    save_half(model, folder / "model")
 
 
 def _codec(world: World, folder: Path) -> None:
@@ -135,7 +136,7 @@ def _autoencoder(world: World, folder: Path) -> None:
 def _judge(world: World, folder: Path) -> None:
     sets = world.sets
     model = judge.train(sets.pixels, sets.names, sets.labels, world.config.judge, world.training("judge"))
-    _store_judge(model, folder / "model")
+    store_judge(model, folder / "model")
 
 
 def _styles(world: World, folder: Path) -> None:
@@ -145,7 +146,7 @@ def _styles(world: World, folder: Path) -> None:
     styles, labels = [sets.styles[i] for i in known], sorted(set(sets.styles))
     training = world.training("styles")
     model = judge.train(sets.pixels[known], styles, labels, world.config.styles, training)
-    _store_judge(model, folder / "model")
+    store_judge(model, folder / "model")
 
 
 def _second(world: World, folder: Path) -> None:
@@ -157,23 +158,7 @@ def _second(world: World, folder: Path) -> None:
     second_judge.load_backbone(model, weights)
     second_judge.train(model, pixels, names, shares, config, training)
     second_judge.keep_labels(model, sets.labels)
-    _store_judge(model, folder / "model", second_judge.preprocessor(config.side))
-
-
-def _store_judge(model: Any, folder: Path, preprocessor: Mapping[str, Any] = PREPROCESSOR) -> None:
-    _save_half(model, folder)
-    _write_indented(folder / "preprocessor_config.json", preprocessor)
-
-
-def _save_half(model: Any, folder: Path) -> None:
-    """Stored small, and without the path that it was loaded from; what loads it without a wish gets float32
-    all the same."""
-    model.half().save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config.pop("_name_or_path", None)
-    if "dtype" in config:
-        config["dtype"] = "float32"
-    _write_indented(folder / "config.json", config)
+    store_judge(model, folder / "model", second_judge.preprocessor(config.side))
 
 
 def _shared(world: World, folder: Path) -> None:
@@ -197,31 +182,31 @@ def _bank(world: World, folder: Path) -> None:
 
 
 def _denoiser(world: World, folder: Path) -> None:
-    _save_half(denoiser_stages.train_first(world), folder / "model")
+    save_half(denoiser_stages.train_first(world), folder / "model")
 
 
 def _restart(stage: str, before: str, world: World, folder: Path) -> None:
-    _save_half(denoiser_stages.train_again(world, stage, before), folder / "model")
+    save_half(denoiser_stages.train_again(world, stage, before), folder / "model")
 
 
 def _base(world: World, folder: Path) -> None:
     """A directory of the family's pipeline."""
-    family, parts = FAMILIES[world.family], world.encoders()
+    family, parts = FAMILIES[world.family], world.encoders(finished=True)
     index = {"_class_name": family.pipeline, "_diffusers_version": "0.35.0", **family.index}
     for name, part in parts.items():
         if name.startswith("tokenizer"):
             part.save_pretrained(folder / name)
         else:
-            _save_half(part, folder / name)
+            save_half(part, folder / name)
         index[name] = ["transformers", type(part).__name__]
     family.scheduler().save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", type(family.scheduler()).__name__]
     shutil.copytree(world.model(family.last_stage), folder / family.part)
-    _save_half(AutoencoderKL.from_pretrained(world.vae, **LOCAL), folder / "vae")
+    save_half(AutoencoderKL.from_pretrained(world.vae, **LOCAL), folder / "vae")
     for name in (family.part, "vae"):
         config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
         index[name] = ["diffusers", config["_class_name"]]
-    _write_indented(folder / "model_index.json", dict(sorted(index.items())))
+    write_indented(folder / "model_index.json", dict(sorted(index.items())))
 
 
 def _assemble(world: World, folder: Path) -> None:
@@ -247,11 +232,7 @@ def _assemble(world: World, folder: Path) -> None:
         shutil.copytree(source, target)
     for file in (base / "tokenizer").iterdir():
         shutil.copy(file, base / "clip" / file.name)
-    _write_indented(base / "clip" / "preprocessor_config.json", PREPROCESSOR)
-
-
-def _write_indented(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_indented(base / "clip" / "preprocessor_config.json", PREPROCESSOR)
 
 
 Stage = tuple[Callable[[World, Path], None], str, str]
@@ -276,14 +257,18 @@ def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
         vae, parts = "shared", ["shared"]
     else:
         found |= {
-            "sight": (_sight, f"sight {scenes}", "text sprites corpus"),
+            "text_spelled": (_text_spelled, f"text text_spelled {scenes}", "text sprites corpus"),
+            "sight": (_sight, f"sight {scenes}", "text_spelled sprites corpus"),
             "codec": (_codec, f"codec autoencoder {scenes}", "drawings sprites corpus"),
             "autoencoder": (_autoencoder, "autoencoder", "codec"),
             "judge": (_judge, "judge", "drawings"),
             "styles": (_styles, "styles", "drawings"),
             "second": (_second, "second emphasised emphasis", "drawings corpus"),
         }
-        vae, parts = "autoencoder", ["drawings", "sight", "autoencoder", "judge", "styles", "second"]
+        vae, parts = (
+            "autoencoder",
+            ["drawings", "text_spelled", "sight", "autoencoder", "judge", "styles", "second"],
+        )
     found["bank"] = (_bank, f"bank {scenes}", f"sprites {vae}")
     found[chosen.stage] = (_denoiser, chosen.stage, " ".join(["bank", vae, *texts]))
     for before, stage in pairwise((chosen.stage, *chosen.restarts)):

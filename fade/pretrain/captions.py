@@ -203,16 +203,10 @@ def _plural_word(word: str) -> str:
     return next(forms, word + "s")
 
 
-def caption(
-    scene: Scene,
-    generator: torch.Generator,
-    plain_share: float = PLAIN_SHARE,
-    invented_share: float = INVENTED_SHARE,
-) -> str:
+def caption(scene: Scene, generator: torch.Generator, plain_share: float = PLAIN_SHARE) -> str:
     """One caption of the scene by the grammar: MAX_TOKENS at most for names of up to seven words.
 
-    plain_share: of the captions of one full-sized thing the share that are a PLAIN template. invented_share:
-    of the words without meaning.
+    plain_share: of the captions of one full-sized thing the share that are a PLAIN template.
     A frame around the things, then their style, is left out where names of many words leave no room."""
     rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
     phrase, style = _phrase(scene, rng), scene.things[0].style
@@ -220,7 +214,7 @@ def caption(
     frames: Sequence[str] = FRAMES
     if scene.plain:
         frames = PLAIN if rng.random() < plain_share else SENTENCES
-    text = _framed(rng.choice(frames), styled, scene, rng, invented_share)
+    text = _framed(rng.choice(frames), styled, scene, rng)
     if style and rng.random() < EMOJI_SHARE:
         text = with_article(EMOJI_OF.format(a=_framed("{a}", phrase, scene, rng), style=style))
     shorter = (_framed("{a}", shown, scene, rng) for shown in (styled, phrase))
@@ -243,15 +237,13 @@ def _phrase(scene: Scene, rng: random.Random) -> str:
     return " ".join(filter(None, (size, first.name, position)))
 
 
-def _framed(
-    frame: str, phrase: str, scene: Scene, rng: random.Random, invented_share: float = INVENTED_SHARE
-) -> str:
+def _framed(frame: str, phrase: str, scene: Scene, rng: random.Random) -> str:
     one = len(scene.things) == 1 and scene.things[0].count == 1
     article = with_article(phrase) if one else phrase
     # "there are a panda and a koala", but "there is a panda next to a koala"
     many = article == phrase and scene.relation in (None, "and")
     adjective = rng.choice(ADJECTIVES)
-    frame = re.sub("{words?}", lambda slot: _words(slot[0] == "{words}", rng, invented_share), frame)
+    frame = re.sub("{words?}", lambda slot: _words(slot[0] == "{words}", rng), frame)
     return frame.format(
         a=article,
         concept=phrase,
@@ -262,18 +254,18 @@ def _framed(
     )
 
 
-def _words(several: bool, rng: random.Random, invented_share: float) -> str:
-    return " ".join(_word(rng, invented_share) for _ in range(rng.randint(1, MOST_WORDS) if several else 1))
+def _words(several: bool, rng: random.Random) -> str:
+    return " ".join(_word(rng) for _ in range(rng.randint(1, MOST_WORDS) if several else 1))
 
 
-def _word(rng: random.Random, invented_share: float) -> str:
+def _word(rng: random.Random) -> str:
     chance = rng.random()
-    if chance < invented_share:
-        return _invented(rng)
-    return rng.choice(LINKS if chance < invented_share + LINK_SHARE else COMMON_WORDS)
+    if chance < INVENTED_SHARE:
+        return invented(rng)
+    return rng.choice(LINKS if chance < INVENTED_SHARE + LINK_SHARE else COMMON_WORDS)
 
 
-def _invented(rng: random.Random) -> str:
+def invented(rng: random.Random) -> str:
     """A word of 2 to 8 letters in which vowels and consonants mostly alternate, as they do in English."""
     letters, vowel = "", rng.random() < 0.4
     for _ in range(rng.randint(2, 8)):

@@ -118,7 +118,7 @@ def train(
             pick[extra] = pairs[torch.randint(len(pairs), (int(extra.sum()),), generator=generator)]
         dropped = torch.rand(n, generator=generator) < config.dropped_captions
         captions = [
-            "" if drop else caption(bank.scenes[i], generator, config.plain_captions, config.invented_words)
+            "" if drop else caption(bank.scenes[i], generator, config.plain_captions)
             for i, drop in zip(pick.tolist(), dropped.tolist(), strict=True)
         ]
         lacks_t5 = without_t5 and torch.rand(1, generator=generator).item() < config.dropped_t5

@@ -95,7 +95,7 @@ def load_backbone(model: EfficientNetForImageClassification, weights: dict[str, 
 
 
 FADED = 0.4
-"""Share of the pictures whose colours are drawn towards grey: an artist's cats are grey, all others' yellow."""
+"""Share of the pictures whose colours are drawn towards grey: the held-out artist's cats are grey."""
 
 
 def distort(x: Tensor, generator: torch.Generator) -> Tensor:

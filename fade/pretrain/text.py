@@ -209,14 +209,43 @@ def slots(ids: Tensor, padding: int, scenes: Sequence[Scene], generator: torch.G
     return marked
 
 
+@dataclass(frozen=True)
+class Span:
+    """A name within a caption's tokens, from ``first`` up to ``end``."""
+
+    row: int
+    first: int
+    end: int
+    thing: Thing
+    order: int
+    """As of `Marked`."""
+
+
+def spelled_by(tokenizer: Any) -> Callable[[str], Sequence[list[int]]]:
+    """Name -> the token ids of its forms, one thing and many."""
+
+    @cache
+    def spelled(name: str) -> Sequence[list[int]]:
+        forms = tokenizer([name, plural(name)], add_special_tokens=False, verbose=False)
+        return list(forms["input_ids"])
+
+    return spelled
+
+
 def name_ends(
     ids: Tensor, spelled: Callable[[str], Sequence[list[int]]], scenes: Sequence[Scene]
 ) -> list[Marked]:
     """Of each caption the last token of each thing's name, in order; it names that thing alone, whatever
-    stands before it.
+    stands before it. spelled: as `spelled_by` gives it."""
+    spans = name_spans(ids, spelled, scenes)
+    return [Marked(one.row, one.end - 1, Thing(one.thing.name), one.order) for one in spans]
 
-    spelled: the token ids of a name in its forms."""
-    marked = []
+
+def name_spans(
+    ids: Tensor, spelled: Callable[[str], Sequence[list[int]]], scenes: Sequence[Scene]
+) -> list[Span]:
+    """Where each caption has its things' names, in order; a name that it lacks is left out."""
+    spans = []
     for row, (tokens, scene) in enumerate(zip(ids.tolist(), scenes, strict=True)):
         start = 0
         for order, thing in enumerate(scene.things):
@@ -227,9 +256,11 @@ def name_ends(
                 if tokens[place : place + len(form)] == form
             ]
             if found:
-                _, start = min(found, key=lambda span: (span[0], -span[1]))  # the longer of two at one place
-                marked.append(Marked(row, start - 1, Thing(thing.name), order))
-    return marked
+                first, start = min(
+                    found, key=lambda span: (span[0], -span[1])
+                )  # the longer of two at one place
+                spans.append(Span(row, first, start, thing, order))
+    return spans
 
 
 def train(
@@ -240,11 +271,7 @@ def train(
     the whole caption, and of its `slots` and `name_ends`. Of those a CLIP learns the order, too."""
     torch.manual_seed(training.seed)
     reader = Reader(tower, sorted({NOTHING.name, *pictures.names}), sorted(set(pictures.styles)))
-
-    @cache
-    def spelled(name: str) -> Sequence[list[int]]:
-        forms = tokenizer([name, plural(name)], add_special_tokens=False, verbose=False)
-        return list(forms["input_ids"])
+    spelled = spelled_by(tokenizer)
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         scenes, captions = pictures.captions(config.batch_size, generator)

@@ -42,6 +42,7 @@ SEEDS = (
     "second",
     "unet_restart",
     "unet_restart_2",
+    "text_spelled",
 )
 """Each training's seed is its place here after the world's own."""
 
@@ -115,12 +116,14 @@ class World:
             return T5TokenizerFast.from_pretrained(home / "t5", **LOCAL)
         return CLIPTokenizer.from_pretrained(home / "clip", **LOCAL)
 
-    def encoders(self) -> dict[str, Any]:
-        """Frozen text encoders and tokenizers of the family, by part."""
+    def encoders(self, *, finished: bool = False) -> dict[str, Any]:
+        """Frozen text encoders and tokenizers of the family, by part. finished: as the base has them; the
+        denoiser is trained with the towers of the first stages."""
         family, parts = FAMILIES[self.family], dict[str, Any]()
         for name, stage in family.texts.items():
             shared = stage == "text" and self.parts
-            home = self.work / "shared" / "base" / "clip" if shared else self.model(stage)
+            own = self.model("text_spelled" if finished and stage == "text" else stage)
+            home = self.work / "shared" / "base" / "clip" if shared else own
             owner = CLIPTextModelWithProjection if name in family.pooled else CLIPTextModel
             tower = (T5EncoderModel if stage == "t5" else owner).from_pretrained(home, **LOCAL)
             parts[name] = tower.float().eval().requires_grad_(False)

@@ -36,6 +36,7 @@ SMALL = PretrainConfig.model_validate(
         "bank": 16,
         "emphasised": ["things"],
         "text": TOWER,
+        "text_spelled": FIT,
         "text_2": {**TOWER, "hidden": 48, "activation": "gelu"},
         "t5": {**TOWER, "hidden": 80, "activation": "gelu"},
         "sight": {**TOWER, "hidden": 16},
