@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fade.config import DenoisingConfig
+from fade.errors import DataError
 from fade.judges.supervised_loop import Logs, Training, fit
 from fade.models.base import DiffusionModel
 from fade.pretrain.captions import Scene, Thing, caption
@@ -106,9 +107,13 @@ def train(
     the captions is dropped to the empty prompt.
 
     without_t5: a model of the same denoiser that lacks the third text encoder; it encodes a share of the
-    batches, so that the base can be used without that encoder, too."""
+    batches, so that the base can be used without that encoder, too. Raises DataError for ``extra_pairs`` of a
+    bank that has none, and as `fit`."""
     model.denoiser.requires_grad_(True).train()
     pairs = torch.tensor([i for i, scene in enumerate(bank.scenes) if len(scene.things) == 2])
+    if config.extra_pairs and not len(pairs):
+        what = "extra_pairs is set, and the bank has no scene of two things."
+        raise DataError(what, stage=training.folder.name, action="raise pretrain.scenes.pair above 0.")
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, Logs]:
         n = config.batch_size

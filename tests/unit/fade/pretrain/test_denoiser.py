@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from fade.config import AutoencoderConfig, DenoiserConfig, TextConfig
+from fade.errors import DataError
 from fade.judges.supervised_loop import Training
 from fade.models.families import known_families
 from fade.pretrain import autoencoder, denoiser, text
-from fade.pretrain.captions import Scene, words_of
+from fade.pretrain.captions import Scene, Thing, words_of
 from fade.pretrain.families import FAMILIES, Widths
 from fade.pretrain.tokenizer import build_t5_tokenizer
 from tests.unit.fade.pretrain.support import NAMES, STYLES, sampler, tokenizer
@@ -82,6 +83,14 @@ def test_extra_pairs_are_scenes_of_two_things(tmp_path: Path, monkeypatch: pytes
 
     usual, only = shown(0.0), shown(1.0)
     assert all(only) and len(only) == len(usual) == 3 * SMALL.batch_size and not all(usual)
+
+
+def test_a_bank_without_pairs_has_no_extra_ones(tmp_path: Path) -> None:
+    model = make("sd", tmp_path)
+    single = denoiser.Bank(torch.zeros(1, 4, 8, 8), [Scene((Thing("red ball"),))])
+    config = SMALL.model_copy(update={"extra_pairs": 0.1})
+    with pytest.raises(DataError, match=r"no scene of two things.*pretrain\.scenes\.pair"):
+        denoiser.train(model, single, config, Training(tmp_path / "run", 0))
 
 
 def test_a_bank_depends_on_its_seed_and_comes_back_from_its_folder(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fade.config import AutoencoderConfig, FitConfig, PretrainConfig
 from fade.errors import DivergedError
-from fade.judges.image_set import augment, soften, to_unit
+from fade.judges.image_set import augment, fade_colours, soften, to_unit
 from fade.judges.supervised_loop import Logs, Training, fit, one_cycle
 from fade.pretrain import autoencoder, codec
 from fade.pretrain.build import stages
@@ -70,6 +70,17 @@ def test_augmentation_keeps_white_paper_white_and_is_seeded() -> None:
     one, two, other = (augment(x, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, other)
     assert soften(x, torch.Generator().manual_seed(0)).shape == x.shape
+
+
+def test_faded_colours_lose_saturation_and_keep_brightness_and_hue() -> None:
+    x = torch.rand(64, 3, 8, 8) * 2 - 1
+    faded, none = (fade_colours(x, torch.Generator().manual_seed(0), share) for share in (1.0, 0.0))
+    assert torch.allclose(none, x, atol=1e-6) and torch.allclose(faded.mean(1), x.mean(1), atol=1e-6)
+    spread, before = (each.amax(1) - each.amin(1) for each in (faded, x))
+    left = (spread / before).flatten(1)  # of a picture the same everywhere, and another of each
+    assert torch.allclose(left, left[:, :1].expand_as(left), atol=1e-3)
+    assert left.min() < 0.1 and left.max() > 0.9 and left.max() <= 1
+    assert torch.equal(faded.argmax(1), x.argmax(1))
 
 
 def test_pixels_become_minus_one_to_one() -> None:
