@@ -265,10 +265,8 @@ def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
             "styles": (_styles, "styles", "drawings"),
             "second": (_second, "second emphasised emphasis", "drawings corpus"),
         }
-        vae, parts = (
-            "autoencoder",
-            ["drawings", "text_spelled", "sight", "autoencoder", "judge", "styles", "second"],
-        )
+        vae = "autoencoder"
+        parts = ["drawings", "text_spelled", "sight", vae, "judge", "styles", "second"]
     found["bank"] = (_bank, f"bank {scenes}", f"sprites {vae}")
     found[chosen.stage] = (_denoiser, chosen.stage, " ".join(["bank", vae, *texts]))
     for before, stage in pairwise((chosen.stage, *chosen.restarts)):

@@ -39,9 +39,8 @@ def _untrained_parts(world: World, family: Family) -> dict[str, Any]:
     config, parts = getattr(world.config, family.stage), world.encoders()
     parts["vae"] = AutoencoderKL.from_pretrained(world.vae, **LOCAL).eval()
     width = {name: parts[name].config.hidden_size for name in family.texts}
-    tokens = sum(
-        width[name] for name, stage in family.texts.items() if stage != "t5"
-    )  # T5's are further ones
+    # T5's tokens are further ones
+    tokens = sum(width[name] for name, stage in family.texts.items() if stage != "t5")
     pooled = sum(width[name] for name in family.pooled)
     parts[family.part] = family.denoiser(config, Widths(parts["vae"].config.latent_channels, tokens, pooled))
     parts["scheduler"] = family.scheduler()

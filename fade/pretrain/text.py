@@ -256,9 +256,8 @@ def name_spans(
                 if tokens[place : place + len(form)] == form
             ]
             if found:
-                first, start = min(
-                    found, key=lambda span: (span[0], -span[1])
-                )  # the longer of two at one place
+                # the longer of two at one place
+                first, start = min(found, key=lambda span: (span[0], -span[1]))
                 spans.append(Span(row, first, start, thing, order))
     return spans
 
