@@ -134,6 +134,21 @@ def test_the_unet_is_trained_again_from_what_its_first_training_left(sd: Path) -
     assert 0 < max(moved.values()) < 8 * FIT["lr"]
 
 
+def test_the_base_and_its_clip_have_the_tower_that_reads_past_spelled_words(sd: Path) -> None:
+    spelled, first, base = (
+        load_file(folder / "model.safetensors")
+        for folder in (
+            sd.parent / "text_spelled" / "model",
+            sd.parent / "text" / "model",
+            sd / "base" / "text_encoder",
+        )
+    )
+    clip = load_file(sd / "base" / "clip" / "model.safetensors")
+    assert all(torch.equal(weight, spelled[name]) for name, weight in base.items())
+    assert all(torch.equal(clip[name], weight) for name, weight in base.items())
+    assert any(not torch.equal(weight, first[name]) for name, weight in base.items())
+
+
 @pytest.mark.parametrize("family", ["sdxl", "sd3"])
 def test_another_family_stands_on_its_parts(sd: Path, packages: Path, tmp_path: Path, family: str) -> None:
     made = make(family, packages, tmp_path, parts=sd)
