@@ -5,6 +5,7 @@ The defaults of params.yaml were chosen on TUNING; the reported targets are REPO
 families.
 
     python bench/targets.py --out bench/results/targets.json
+    python bench/targets.py --world sdxl --targets panda tulip lemon --out bench/results/targets-sdxl.json
 """
 
 from __future__ import annotations
@@ -60,17 +61,17 @@ DRAWN = {"A_tar": 85.0, "A_adj": 95.0}
 goals: ERB counts A_adj itself, so what the base cannot draw no eraser can keep."""
 
 
-def kept_rows(out: Path | None, targets: Sequence[str], overrides: list[str]) -> list[dict[str, Any]]:
-    """What ``out`` holds of other targets under the same overrides: some targets can be measured again
-    without the others."""
+def kept_rows(
+    out: Path | None, targets: Sequence[str], overrides: list[str], world: str
+) -> list[dict[str, Any]]:
+    """What ``out`` holds of other targets under the same overrides in the same world: some targets can be
+    measured again without the others."""
     if out is None or not out.is_file():
         return []
     earlier = json.loads(out.read_text(encoding="utf-8"))
-    return (
-        [row for row in earlier["rows"] if row["target"] not in targets]
-        if earlier["overrides"] == overrides
-        else []
-    )
+    if (earlier["overrides"], earlier.get("world", "")) != (overrides, world):
+        return []
+    return [row for row in earlier["rows"] if row["target"] not in targets]
 
 
 def main() -> None:
@@ -80,13 +81,15 @@ def main() -> None:
     )
     parser.add_argument("--targets", nargs="*", default=list(REPORTED), help="or the word tuning")
     parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--world", default="", help="of params.yaml; empty: the default one")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     targets = TUNING if args.targets == ["tuning"] else args.targets
-    rows = kept_rows(args.out, targets, args.set)
+    rows = kept_rows(args.out, targets, args.set, args.world)
     for target in targets:
         extra = [part for item in args.set for part in ("--set", item)]
+        extra += ["--world", args.world] if args.world else []
         command = [
             sys.executable,
             "-m",
@@ -100,6 +103,7 @@ def main() -> None:
             *extra,
         ]
         report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows = [row for row in rows if row["data_md5"] == report["data_md5"]]  # not of another world
         rows.append(report)
         m, b = report["metrics"], report["base_metrics"]
         pairs = "  ".join(f"{k[2:]} {b[k]:5.1f} -> {m[k]:5.1f}" for k in ("A_adj", "A_heldout", "A_rest"))
@@ -110,10 +114,8 @@ def main() -> None:
         )
         if args.out:  # after each: a long list may be interrupted
             args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(
-                json.dumps({"tuning": TUNING, "overrides": args.set, "rows": rows}, indent=2) + "\n",
-                encoding="utf-8",
-            )
+            content = {"tuning": TUNING, "world": args.world, "overrides": args.set, "rows": rows}
+            args.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     erb = [row["metrics"]["ERB"] for row in rows]
     print(f"mean ERB {np.mean(erb):.1f}, lowest {min(erb):.1f}, n {len(erb)}")
 

@@ -147,7 +147,7 @@ class PretrainConfig(Section):
     text: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3)
     """The text tower of every family, and the CLIP's."""
     text_spelled: FitConfig = FitConfig(steps=1000, batch_size=64, lr=3e-4)
-    """That tower learns to read past spelled words; the denoiser is trained with the tower before."""
+    """Every text tower learns to read past spelled words; ``sd``'s denoiser is trained with the tower before."""
     text_2: TextConfig = TextConfig(
         steps=2000, batch_size=64, lr=1e-3, hidden=320, layers=3, activation="gelu", geometry_weight=5.0
     )
@@ -158,7 +158,7 @@ class PretrainConfig(Section):
     codec: FitConfig = FitConfig(steps=1500, batch_size=16, lr=3e-3, weight_decay=0.0)
     autoencoder: AutoencoderConfig = AutoencoderConfig(steps=2400, batch_size=8, lr=7e-4)
     judge: JudgeConfig = JudgeConfig(steps=1200, batch_size=64, lr=2e-3)
-    second: SecondJudgeConfig = SecondJudgeConfig(steps=800, batch_size=48, lr=5e-4)
+    second: SecondJudgeConfig = SecondJudgeConfig(steps=1000, batch_size=48, lr=5e-4)
     styles: JudgeConfig = JudgeConfig(steps=500, batch_size=64, lr=2e-3, ema=0.99, channels=(16, 32, 64, 96))
     unet: DenoiserConfig = DenoiserConfig(
         steps=12000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
@@ -177,7 +177,25 @@ class PretrainConfig(Section):
         noise_offset=0.3,
     )
     """And again, with more sentences and pairs, which it learns last."""
-    unet_xl: DenoiserConfig = DenoiserConfig(
-        steps=18000, batch_size=32, lr=2e-3, snr_power=(0.5, 0.2), noise_offset=0.3
+    unet_restart_3: DenoisingConfig = DenoisingConfig(
+        steps=2500,
+        batch_size=32,
+        lr=1e-3,
+        snr_power=(0.2, 0.0),
+        plain_captions=0.35,
+        extra_pairs=0.15,
+        noise_offset=0.3,
     )
+    """And again, with less stress on much noise: what tells two faces apart are details."""
+    unet_xl: DenoiserConfig = DenoiserConfig(
+        steps=6000,
+        batch_size=32,
+        lr=1.5e-3,
+        snr_power=(0.4, 0.2),
+        plain_captions=0.3,
+        extra_pairs=0.15,
+        noise_offset=0.3,
+    )
+    """It begins with the weights of ``sd``'s UNet that do not read the prompt, so its channels and heads are
+    that one's."""
     transformer: DenoiserConfig = DenoiserConfig(steps=9000, batch_size=32, lr=1e-3, dropped_t5=0.15)

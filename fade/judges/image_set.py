@@ -47,10 +47,11 @@ def colour_jitter(x: Tensor, generator: torch.Generator, amount: float) -> Tenso
 
 
 def fade_colours(x: Tensor, generator: torch.Generator, share: float) -> Tensor:
-    """Draw a share of the pictures' colours towards grey, each by its own amount from none to all of the way.
-    x (B, 3, H, W) in -1..1. Hues stay: a heart's colour is its name."""
+    """Draw a share of the pictures' colours towards grey, each by its own amount from none to all of the way,
+    half of them by three quarters of it and more. x (B, 3, H, W) in -1..1. Hues stay: a heart's colour is its
+    name."""
     unit = torch.rand(2, x.shape[0], 1, 1, 1, generator=generator)
-    kept = torch.where(unit[0] < share, unit[1], torch.ones_like(unit[1]))
+    kept = torch.where(unit[0] < share, unit[1].square(), torch.ones_like(unit[1]))
     grey = x.mean(1, keepdim=True)
     return grey + kept * (x - grey)
 

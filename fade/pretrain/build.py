@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPTextModelWithProjection
+from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
 from fade.config import PretrainConfig
 from fade.data.dvcfile import hash_folder
@@ -37,10 +37,10 @@ from fade.pretrain import (
 from fade.pretrain.captions import words_of
 from fade.pretrain.families import FAMILIES
 from fade.pretrain.storing import PREPROCESSOR, save_half, store_judge, write_indented
-from fade.pretrain.world import OnStage, World
+from fade.pretrain.world import OnStage, World, spelled
 from fade.utils.hashing import fingerprint
 
-SHARED = ("emoji", "base/clip", "base/vae", "judge")
+SHARED = ("emoji", "base/clip", "base/unet", "base/vae", "judge")
 """Folders of a world that another one can stand on."""
 
 
@@ -100,11 +100,13 @@ def _text(stage: str, world: World, folder: Path) -> None:
     save_half(tower, folder / "model")
 
 
-def _text_spelled(world: World, folder: Path) -> None:
-    tower = CLIPTextModelWithProjection.from_pretrained(world.model("text"), **LOCAL)
-    pictures = world.sets.wide_scenes(world.config.text.vocabulary_share)
-    config, training = world.config.text_spelled, world.training("text_spelled")
-    spelled_words.train(tower, world.tokenizer("text"), pictures, config, training)
+def _spelled(stage: str, world: World, folder: Path) -> None:
+    """The text tower of ``stage``, which reads past spelled words."""
+    kind = T5EncoderModel if stage == "t5" else CLIPTextModelWithProjection
+    tower = kind.from_pretrained(world.model(stage), **LOCAL)
+    pictures = world.sets.wide_scenes(getattr(world.config, stage).vocabulary_share)
+    config, training = world.config.text_spelled, world.training(spelled(stage))
+    spelled_words.train(tower, world.tokenizer(stage), pictures, config, training)
     save_half(tower, folder / "model")
 
 
@@ -112,7 +114,7 @@ def _sight(world: World, folder: Path) -> None:
     config, sets = world.config.sight, world.sets
     training = world.training("sight")
     torch.manual_seed(training.seed)
-    tower = CLIPTextModelWithProjection.from_pretrained(world.model("text_spelled"), **LOCAL)
+    tower = CLIPTextModelWithProjection.from_pretrained(world.model(spelled("text")), **LOCAL)
     model, pictures = clip.build(tower, config), sets.wide_scenes(config.vocabulary_share)
     clip.train(model, world.tokenizer("text"), pictures, config, training)
     save_half(model, folder / "model")
@@ -250,14 +252,18 @@ def stages(family: str, stands_on_parts: bool) -> dict[str, Stage]:
         "corpus": (_corpus, "", "recipe"),
         "tokenizer": (_tokenizer, "max_tokens", "drawings"),
     }
-    texts = [stage for stage in chosen.texts.values() if stage != "text" or not stands_on_parts]
-    for stage in texts:
+    own = [stage for stage in chosen.texts.values() if stage != "text" or not stands_on_parts]
+    for stage in own:
         found[stage] = (partial(_text, stage), f"{stage} teacher {scenes}", "tokenizer sprites corpus")
+        settings = f"{stage} text_spelled {scenes}"
+        found[spelled(stage)] = (partial(_spelled, stage), settings, f"{stage} sprites corpus")
+    texts = [
+        stage if stage == "text" else spelled(stage) for stage in own
+    ]  # with which denoisers are trained
     if stands_on_parts:
         vae, parts = "shared", ["shared"]
     else:
         found |= {
-            "text_spelled": (_text_spelled, f"text text_spelled {scenes}", "text sprites corpus"),
             "sight": (_sight, f"sight {scenes}", "text_spelled sprites corpus"),
             "codec": (_codec, f"codec autoencoder {scenes}", "drawings sprites corpus"),
             "autoencoder": (_autoencoder, "autoencoder", "codec"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
+from fade.errors import DataError
 from fade.models.base import DiffusionModel
 from fade.models.families import known_families
 from fade.models.layout import LOCAL
@@ -18,12 +21,36 @@ from fade.pretrain.families import FAMILIES, Family, Widths
 from fade.pretrain.world import World
 
 
+READS_PROMPT = re.compile(r"\.attn2\.to_[kv]\.weight$|^add_embedding\.")
+"""Weights that read the prompt: a token's state, or the pooled vector and SDXL's numbers."""
+
+
 def train_first(world: World) -> Any:
     """A new denoiser of the world's family, trained and frozen."""
     family = FAMILIES[world.family]
     torch.manual_seed(world.training(family.stage).seed)
     parts = _untrained_parts(world, family)
+    if family.begins_from:
+        found = load_file(world.work / "shared" / family.begins_from / SAFETENSORS_WEIGHTS_NAME)
+        begin_with(parts[family.part], found, family.stage)
     return _trained(world, family.stage, parts)
+
+
+def begin_with(denoiser: nn.Module, found: Mapping[str, Tensor], stage: str) -> None:
+    """Put another denoiser's weights into this one, except those that read the prompt (`READS_PROMPT`), which
+    keep their random start. A 1x1 convolution becomes the linear layer that it is.
+
+    Raises DataError when the two differ in anything else."""
+    own = {name: weight for name, weight in denoiser.state_dict().items() if not READS_PROMPT.search(name)}
+    wrong = [
+        name for name, weight in own.items() if name not in found or found[name].numel() != weight.numel()
+    ]
+    if wrong:
+        what = f"the UNet that it begins with has no {wrong[0]} of {tuple(own[wrong[0]].shape)}."
+        action = f"give pretrain.{stage}.channels and heads the values of pretrain.unet."
+        raise DataError(what, stage=stage, action=action)
+    for name, weight in own.items():
+        weight.copy_(found[name].view_as(weight))
 
 
 def train_again(world: World, stage: str, before: str) -> Any:

@@ -51,6 +51,9 @@ class Family:
     scheduler: Callable[[], Any]
     index: Mapping[str, Any]
     """What else the pipeline's ``model_index.json`` holds."""
+    begins_from: str = ""
+    """Folder of a finished world's denoiser, whose weights this one begins with but for what reads the prompt;
+    empty: a random start."""
     restarts: tuple[str, ...] = ()
     """The stages that train the denoiser once more, each from the one before; as ``stage``."""
 
@@ -123,7 +126,7 @@ FAMILIES = {
             "requires_safety_checker": False,
             "safety_checker": [None, None],
         },
-        restarts=("unet_restart", "unet_restart_2"),
+        restarts=("unet_restart", "unet_restart_2", "unet_restart_3"),
     ),
     "sdxl": Family(
         "StableDiffusionXLPipeline",
@@ -138,6 +141,7 @@ FAMILIES = {
             "image_encoder": [None, None],
             "force_zeros_for_empty_prompt": True,
         },
+        begins_from="base/unet",
     ),
     "sd3": Family(
         "StableDiffusion3Pipeline",

@@ -94,7 +94,7 @@ def load_backbone(model: EfficientNetForImageClassification, weights: dict[str, 
     model.load_state_dict(found, strict=False)
 
 
-FADED = 0.4
+FADED = 0.6
 """Share of the pictures whose colours are drawn towards grey: the held-out artist's cats are grey."""
 
 
@@ -102,7 +102,7 @@ def distort(x: Tensor, generator: torch.Generator) -> Tensor:
     """Move, scale and turn, re-expose, fade and blur: more than the first judge's training does."""
     x = augment(x, generator, shift=0.08, scale=(0.7, 1.1), angle=8)
     x = fade_colours(x, generator, FADED)
-    return soften(colour_jitter(x, generator, 0.2), generator)
+    return soften(colour_jitter(x, generator, 0.3), generator)
 
 
 def preprocessor(side: int) -> dict[str, Any]:

@@ -35,10 +35,11 @@ def with_words(
 
     names: the places of the names' first tokens."""
     size, padding = len(row), tokenizer.pad_token_id
+    start = int(row[0] == tokenizer.bos_token_id)  # a T5 has no begin mark
     end = row.index(tokenizer.eos_token_id)
     spelled, plain = list(row[: end + 1]), list(row[: end + 1])
     places = sorted(
-        (rng.choice([1, end, *names, *names]) for _ in range(rng.randint(0, MOST_WORDS))), reverse=True
+        (rng.choice([start, end, *names, *names]) for _ in range(rng.randint(0, MOST_WORDS))), reverse=True
     )
     for place in places:  # from the end, so that earlier places stay
         word = tokenizer(invented(rng), add_special_tokens=False)["input_ids"]
@@ -50,7 +51,7 @@ def with_words(
 
 
 def train(tower: Any, tokenizer: Any, pictures: Any, config: FitConfig, training: Training) -> None:
-    """Train a CLIP's text tower in place on captions of ``pictures`` (`fade.pretrain.scenes.SceneSampler`):
+    """Train a text tower in place on captions of ``pictures`` (`fade.pretrain.scenes.SceneSampler`):
     mean squared error between its states with spelled words and the first tower's with known ones."""
     teacher = copy.deepcopy(tower).eval().requires_grad_(False)
     tower.requires_grad_(True).train()

@@ -43,8 +43,16 @@ SEEDS = (
     "unet_restart",
     "unet_restart_2",
     "text_spelled",
+    "text_2_spelled",
+    "t5_spelled",
+    "unet_restart_3",
 )
 """Each training's seed is its place here after the world's own."""
+
+
+def spelled(stage: str) -> str:
+    """The stage in which the text tower of another one learns to read past spelled words."""
+    return f"{stage}_spelled"
 
 
 @dataclass
@@ -118,11 +126,11 @@ class World:
 
     def encoders(self, *, finished: bool = False) -> dict[str, Any]:
         """Frozen text encoders and tokenizers of the family, by part. finished: as the base has them; the
-        denoiser is trained with the towers of the first stages."""
+        denoiser of ``sd`` is trained with the tower of stage ``text``."""
         family, parts = FAMILIES[self.family], dict[str, Any]()
         for name, stage in family.texts.items():
             shared = stage == "text" and self.parts
-            own = self.model("text_spelled" if finished and stage == "text" else stage)
+            own = self.model("text" if stage == "text" and not finished else spelled(stage))
             home = self.work / "shared" / "base" / "clip" if shared else own
             owner = CLIPTextModelWithProjection if name in family.pooled else CLIPTextModel
             tower = (T5EncoderModel if stage == "t5" else owner).from_pretrained(home, **LOCAL)

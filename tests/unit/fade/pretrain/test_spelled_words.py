@@ -52,6 +52,14 @@ def test_a_full_caption_stays_as_it_is(words: Any) -> None:
     assert all(each == (row, row) for each in twice(words, full, [1], n=20))
 
 
+def test_before_a_caption_without_a_begin_mark_stands_nothing(words: Any) -> None:
+    row = token_ids(words, ["a red ball"], text.CPU)[0].tolist()
+    of_t5 = [*row[1:], words.pad_token_id]
+    the, rng = words("the", add_special_tokens=False)["input_ids"][0], random.Random(0)
+    plain = [spelled_words.with_words(of_t5, [1], words, [the], rng)[1] for _ in range(100)]
+    assert any(tokens[0] == the for tokens in plain)
+
+
 def test_behind_spelled_words_a_trained_tower_gives_the_states_of_known_ones(
     words: Any, tmp_path: Path
 ) -> None:
