@@ -51,7 +51,7 @@ class Config(uce.Config):
     """How many words of the tokenizer's vocabulary, and as many pairs of them, are kept."""
     threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.03
     """Below which eigenvalue of the kept moment, in shares of the mean one, a direction is free. On
-    the miniature a third of its text space is."""
+    the first miniature a third of its text space was."""
     perturbation: Weight = 0.1
     """Length of the perturbations of what is kept, in shares of a token state's; 0: none."""
 

@@ -143,7 +143,7 @@ def evaluate_indirect(
 
     def rates(made: Mapping[str, Pictures], *, active: bool) -> list[float]:
         """Accuracy of each prompt, percent, against its own label; active: by the erased model."""
-        parts = [
+        parts: list[Sequence[np.ndarray]] = [
             two_things(one) if prompt.kind == PAIR else [one]
             for prompt, _ in pairs
             for one in made[prompt.text].pixels

@@ -110,7 +110,10 @@ class Flux(FlowModel):
         why = f"{cls.FAMILY}'s guidance is distilled into the weights"
         if sampler.negative_prompt:
             raise cls._refusal("sampler.negative_prompt", path, f"{why}.", 'sampler.negative_prompt=""')
-        if sampler.guidance_interval != (0, 1):  # the input would be 1 outside, which no step was trained for
+        if sampler.guidance_interval != (
+            0.0,
+            1.0,
+        ):  # the input would be 1 outside, which no step was trained for
             key = "sampler.guidance_interval"
             raise cls._refusal(key, path, f"{why}.", "sampler.guidance_interval=[0,1]")
         if not denoiser.get("guidance_embeds", False) and sampler.guidance_scale != 1:
