@@ -66,7 +66,7 @@ format: $(STAMP) ## let ruff lay out the code and mend what it can
 ui: $(STAMP) ## MLflow's pages over this folder's runs, on 127.0.0.1:PORT, with a password of its own; Ctrl-C stops them
 	$(BIN)/python -m flows.local_stack.ui --runs "$(RUNS)" --port $(PORT) $(ARGS)
 
-pretrain: $(PRETRAIN_STAMP) ## rebuild the embedded world: pictures, base, judge (about two hours, resumes)
+pretrain: $(PRETRAIN_STAMP) ## rebuild the embedded world: pictures, base, judge (about two and a half hours, resumes)
 	$(BIN)/fade pretrain $(ARGS)
 
 startup: $(STAMP) ## measure how long `fade --help` and each tool's import take

@@ -147,7 +147,7 @@ class PretrainConfig(Section):
     text: TextConfig = TextConfig(steps=2000, batch_size=64, lr=1e-3)
     """The text tower of every family, and the CLIP's."""
     text_spelled: FitConfig = FitConfig(steps=1000, batch_size=64, lr=3e-4)
-    """Every text tower learns to read past spelled words; ``sd``'s denoiser is trained with the tower before."""
+    """Every text tower learns to read past spelled words; ``sd``'s UNet is trained with the tower before."""
     text_2: TextConfig = TextConfig(
         steps=2000, batch_size=64, lr=1e-3, hidden=320, layers=3, activation="gelu", geometry_weight=5.0
     )

@@ -20,7 +20,6 @@ from fade.pretrain.denoiser import Bank, train
 from fade.pretrain.families import FAMILIES, Family, Widths
 from fade.pretrain.world import World
 
-
 READS_PROMPT = re.compile(r"\.attn2\.to_[kv]\.weight$|^add_embedding\.")
 """Weights that read the prompt: a token's state, or the pooled vector and SDXL's numbers."""
 

@@ -52,8 +52,8 @@ class Family:
     index: Mapping[str, Any]
     """What else the pipeline's ``model_index.json`` holds."""
     begins_from: str = ""
-    """Folder of a finished world's denoiser, whose weights this one begins with but for what reads the prompt;
-    empty: a random start."""
+    """Folder of a finished world's denoiser, whose weights this one begins with but for what reads the
+    prompt; empty: a random start."""
     restarts: tuple[str, ...] = ()
     """The stages that train the denoiser once more, each from the one before; as ``stage``."""
 
