@@ -7,7 +7,6 @@ bytes."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fade.provenance.fingerprints import code_sha256, versions
+from fade.utils.devices import device_name
 from fade.utils.hashing import fingerprint
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def prompt_moment(model: DiffusionModel, prompts: Sequence[str], store: TensorSt
 def _key(model: DiffusionModel, prompts: Sequence[str]) -> str:
     """Everything that decides a moment to its last bit."""
     at_once = min(PROMPTS, model.batches.prompts)  # of one call, where memory allows no more
-    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.machine()
-    where = [device, str(model.dtype), torch.get_num_threads(), at_once]
+    where = [device_name(model.device), str(model.dtype), torch.get_num_threads(), at_once]
     inputs = {"base": model.sha256, "prompts": [*prompts], "where": where}
     made_by = {"code": code_sha256("models", "moments"), **versions(("torch", "transformers"))}
     return fingerprint({**inputs, "made_by": made_by})[:32]

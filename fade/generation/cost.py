@@ -3,16 +3,14 @@ or by one measured step."""
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from fade.generation.cache import Cache
 from fade.generation.generator import ImageGenerator
 from fade.models.sampling import sample
+from fade.utils.devices import device_name
 from fade.utils.files import read_json, write_json
 from fade.utils.progress import duration
 
@@ -45,7 +43,7 @@ def note_pace(generator: ImageGenerator, *, here: bool = True) -> None:
         file = _file(generator)
         file.parent.mkdir(parents=True, exist_ok=True)
         each = generator.seconds / generator.generated
-        write_json(file, {"seconds": each, "device": _device(generator.base.device) if here else ""})
+        write_json(file, {"seconds": each, "device": device_name(generator.base.device) if here else ""})
 
 
 def estimate(generator: ImageGenerator, pictures: int, *, here: bool = True) -> str:
@@ -58,7 +56,7 @@ def estimate(generator: ImageGenerator, pictures: int, *, here: bool = True) -> 
     except (TypeError, KeyError, ValueError):
         if not here or pictures < MANY * generator.sampler.batch_size:
             return ""
-        each, device = _measured_step(generator), _device(generator.base.device)
+        each, device = _measured_step(generator), device_name(generator.base.device)
     return f"about {duration(each * pictures)} at {each:.2g} s each" + (f" on {device}" if device else "")
 
 
@@ -76,7 +74,3 @@ def _file(generator: ImageGenerator) -> Path:
     base, sampler = generator.base, generator.sampler.model_dump(mode="json", exclude={"prompt"})
     key = Cache.key(base=base.sha256, dtype=str(base.dtype), sampler=sampler)
     return generator.cache.root / "pace" / f"{key}.json"
-
-
-def _device(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"

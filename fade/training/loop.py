@@ -8,7 +8,6 @@ micro-batch, rank), on the CPU."""
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -30,6 +29,7 @@ from fade.training.denoiser import Denoiser
 from fade.training.determinism import deterministic
 from fade.training.memory import StepPlan, step_for
 from fade.training.settings import TrainingSettings
+from fade.utils.devices import device_name
 from fade.utils.files import write_json
 from fade.utils.locks import lock_folder
 from fade.utils.parent import raise_if_orphaned
@@ -270,9 +270,7 @@ class _Run:
                 "neighbours": per_step * config.batch_neighbours,
             },
             "precision": accelerator.mixed_precision,
-            "device": torch.cuda.get_device_name()
-            if accelerator.device.type == "cuda"
-            else platform.processor() or "cpu",
+            "device": device_name(accelerator.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "peak_memory_mb": peak_memory_mb(accelerator.device),

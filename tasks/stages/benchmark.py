@@ -3,7 +3,6 @@ common is made once."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,8 +142,13 @@ def _made(bench: Bench, run: RunContext) -> dict[str, Any]:
     """By what code and machine: not part of the key, but recorded."""
     import torch
 
-    device = torch.cuda.get_device_name() if run.models.base.device.type == "cuda" else platform.machine()
-    machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    from fade.utils.devices import device_name
+
+    machine = {
+        "device": device_name(run.models.base.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     return {"commit": bench.commit, **machine}
 
 

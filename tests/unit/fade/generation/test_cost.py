@@ -40,7 +40,7 @@ def test_what_was_made_says_what_more_will_take(tmp_path: Path) -> None:
 
 
 def test_what_others_made_names_no_device_of_this_process(tmp_path: Path) -> None:
-    """The pictures of a pool of GPUs are not made "on x86_64 CPU"."""
+    """The pictures of a pool of GPUs are not made "on x86_64"."""
     made = generator(tmp_path)
     made.generated, made.seconds = 40, 60.0
     cost.note_pace(made, here=False)
