@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fade.config.section import Fraction, Positive, Rate, Section, Seed, Weight
+from fade.config.section import Count, Fraction, Positive, Rate, Section, Seed, Weight
 
 
 class FitConfig(Section):
@@ -125,6 +125,8 @@ class SecondJudgeConfig(FitConfig):
     """Of a picture as it reads it, pixels."""
     vocabulary_share: Fraction = 0.5
     """Share of the pictures that are of the vocabulary; the rest: other drawings of the packages."""
+    restarts: Count = 1
+    """How often its rate rises anew, for as many steps; the weights are the mean of every end's."""
 
 
 class PretrainConfig(Section):

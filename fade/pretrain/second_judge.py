@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -94,6 +95,8 @@ def load_backbone(model: EfficientNetForImageClassification, weights: dict[str, 
     model.load_state_dict(found, strict=False)
 
 
+CYCLE_SEED = 1000
+"""Between the seeds of two cycles."""
 FADED = 0.6
 """Share of the pictures whose colours are drawn towards grey: the held-out artist's cats are grey."""
 
@@ -132,7 +135,10 @@ def train(
 ) -> None:
     """Fine-tune on uint8 pictures (N, 64, 64, 3) in place, each sampled by its share, by cross-entropy
     smoothed by 0.1. The batch norms keep the photographs' statistics: drawings on white have others at every
-    batch."""
+    batch.
+
+    The weights of every cycle of the rate are averaged (stochastic weight averaging, arXiv 1803.05407): on
+    drawings by an artist whom it never saw, single ends differed by as much as they gained by more steps."""
     target = torch.tensor([model.config.label2id[name] for name in names])
     model.eval()
 
@@ -143,7 +149,25 @@ def train(
         loss = F.cross_entropy(logits, target[pick], label_smoothing=0.1)
         return loss, {"top1": float((logits.argmax(1) == target[pick]).float().mean())}
 
-    fit(model, loss_at, config, training)
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    ends = []
+    for cycle in range(1 + config.restarts):
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        ends.append(fit(model, loss_at, config, _cycle(training, cycle, config)))
+    model.load_state_dict(
+        {name: torch.stack([end[name] for end in ends]).mean(0) for name in weights}, strict=False
+    )
+
+
+def _cycle(training: Training, cycle: int, config: SecondJudgeConfig) -> Training:
+    """One cycle's part of the training: its own folder and seed; progress over all of them."""
+
+    def on_step(step: int, steps: int, logs: Logs) -> None:
+        training.on_step(cycle * steps + step, (1 + config.restarts) * steps, logs)
+
+    folder, seed = training.folder / f"cycle_{cycle}", training.seed + cycle * CYCLE_SEED
+    return replace(training, folder=folder, seed=seed, on_step=on_step)
 
 
 def keep_labels(model: EfficientNetForImageClassification, labels: Sequence[str]) -> None:

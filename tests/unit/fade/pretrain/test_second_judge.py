@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fade.config import SecondJudgeConfig
@@ -121,3 +122,21 @@ def test_its_preprocessor_makes_what_it_was_trained_on(tmp_path: Path) -> None:
     found = Preprocessor(tmp_path, SIDE)(flat.numpy())
     expected = second_judge.as_read(flat.permute(0, 3, 1, 2).float() / 127.5 - 1, SIDE)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_the_weights_are_the_mean_of_every_cycle_s_end(tmp_path: Path) -> None:
+    model = second_judge.build(["red"], SIDE)
+    config = SecondJudgeConfig(steps=2, batch_size=2, lr=1e-2, ema=0.0, side=SIDE, restarts=1)
+    seen: list[tuple[int, int]] = []
+    training = Training(tmp_path, 0, lambda step, steps, _: seen.append((step, steps)))
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    second_judge.train(model, pixels, ["red", "red"], torch.ones(2), config, training)
+    first, second = (load_file(tmp_path / f"cycle_{i}" / "checkpoint.safetensors") for i in (0, 1))
+    moved = 0
+    for name, weight in model.named_parameters():
+        if ".squeeze_excite." not in name:
+            ends = first[f"average/{name}"], second[f"average/{name}"]
+            assert torch.allclose(weight, (ends[0] + ends[1]) / 2, atol=1e-7), name
+            moved += not torch.equal(*ends)
+        assert not weight.requires_grad
+    assert moved and seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
