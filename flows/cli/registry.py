@@ -57,7 +57,7 @@ def register(
 
 
 @app.command(
-    epilog="Example: fade lineage fade-panda/1    or: fade lineage --data ddb5b6ed --neighbour koala"
+    epilog="Example: fade lineage fade-panda/1    or: fade lineage --data 855a5ca4 --neighbour koala"
 )
 def lineage(
     version: str | None = Argument(None, help="NAME/VERSION, NAME@ALIAS or NAME of a registered model."),
