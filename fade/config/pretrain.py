@@ -192,7 +192,7 @@ class PretrainConfig(Section):
     unet_xl: DenoiserConfig = DenoiserConfig(
         steps=6000,
         batch_size=32,
-        lr=1.5e-3,
+        lr=2e-3,
         snr_power=(0.4, 0.2),
         plain_captions=0.3,
         extra_pairs=0.15,

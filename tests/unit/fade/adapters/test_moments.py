@@ -39,7 +39,7 @@ def test_what_decides_its_last_bit_is_in_its_key(
     elif change == "memory":  # fewer prompts a call of the encoder
         model.batches = replace(model.batches, prompts=2)
     elif change == "machine":  # a cache that several read
-        monkeypatch.setattr(moments.platform, "machine", lambda: "another")
+        monkeypatch.setattr(moments, "device_name", lambda device: "another")
     elif change == "base":
         model.sha256 = "d" * 64
     elif change == "prompts":
